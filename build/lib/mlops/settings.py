@@ -1,0 +1,103 @@
+"""Every knob, in one frozen object, read once.
+
+Read from `mlops.toml` in the working directory and from `MLOPS_*` variables, which win
+(`MLOPS_MONITOR__WINDOW=2000`). Defaults are the user's where the user gave one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from mlops.errors import SettingsError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MonitorSettings(Section):
+    window: int = Field(1000, ge=50, description="Predictions in the current window.")
+    drift_threshold: float = Field(0.05, gt=0, lt=1, description="False-discovery rate over features.")
+    confidence_threshold: float = Field(0.55, gt=0.5, lt=1, description="A prediction under it is a weak one.")
+    false_alarms_per_year: float = Field(1.0, gt=0, description="Of the accuracy chart, while nothing is wrong.")
+    cool_down_bars: int = Field(60, ge=0, description="Bars after a retrain in which no other one is asked for.")
+
+
+class ExperimentSettings(Section):
+    split: float = Field(0.9, gt=0, lt=1, description="Share of units that the champion trades.")
+    min_samples: int = Field(1000, ge=1, description="Paired predictions before any verdict.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to promote an equal challenger.")
+    horizon_bars: int = Field(252, ge=10, description="A comparison ends after so many bars.")
+    look_every: int = Field(5, ge=1, description="Bars between two looks at the evidence.")
+    min_bars: int = Field(40, ge=10, description="Bars before the first look.")
+    watch_confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to roll back an equal champion.")
+    watch_bars: int = Field(126, ge=10, description="How long a new champion is watched.")
+
+
+class TrainSettings(Section):
+    trials: int = Field(12, ge=1)
+    folds: int = Field(5, ge=2)
+    embargo_bars: int = Field(5, ge=0)
+    seed: int = 7
+    n_jobs: int = Field(1, description="joblib workers; a joblib back end puts them on a cluster.")
+    min_bars: int = Field(250, ge=50, description="Fewer labelled bars than this are not trained on.")
+
+
+class ServiceSettings(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(8100, ge=1, le=65535)
+    webhook_secret: SecretStr = Field(SecretStr(""), description="Shared with MLflow; without it no hook is accepted.")
+    webhook_tolerance_s: int = Field(300, ge=1, description="Older or newer deliveries are refused.")
+    poll_s: float = Field(30.0, gt=0, description="How often the bot re-reads the alias in case a hook was lost.")
+
+
+class Settings(BaseSettings):
+    """All settings. Frozen; unknown names are refused."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MLOPS_", env_nested_delimiter="__", toml_file="mlops.toml", frozen=True, extra="forbid"
+    )
+
+    state: Path = Field(Path(".state"), description="Folder of the ledger, caches, studies and logs.")
+    ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
+    tracking_uri: str = "http://127.0.0.1:5000"
+    retention_days: int = Field(730, ge=1, description="Predictions, outcomes and fills older than this may be pruned.")
+    on_manual_move: Literal["adopt", "undo"] = Field("adopt", description="A champion moved by hand: keep or undo.")
+    monitor: MonitorSettings = MonitorSettings()
+    experiment: ExperimentSettings = ExperimentSettings()
+    train: TrainSettings = TrainSettings()
+    service: ServiceSettings = ServiceSettings()
+
+    @property
+    def ledger(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger_url or f"sqlite:///{(self.state / 'ledger.db').absolute()}"
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read() -> Settings:
+    """The settings of this process.
+
+    Raises
+    ------
+    SettingsError
+        A name is unknown or a value out of range; the message names each.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        rows = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e.get('input')!r})" for e in error.errors())
+        raise SettingsError(f"settings must be valid, got {rows}. Mend mlops.toml or the MLOPS_ variable.") from error

@@ -1,0 +1,124 @@
+"""The nouns of the house. Frozen, small, no behaviour beyond reading themselves.
+
+Time contract: every instant is a timezone-aware UTC `datetime` (or a UTC pandas timestamp). A row carries
+`event_time` (when it happened) and `known_at` (when we could know it); a prediction also `matures_at` (the
+earliest time at which its label can be known). A job at `as_of` sees only rows with `known_at <= as_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+BAR_COLUMNS = ("event_time", "known_at", "symbol", "close")  # open, high, low, volume where the feed has them
+PREDICTION_COLUMNS = ("model", "version", "unit", "event_time", "known_at", "matures_at", "role", "probability")
+OUTCOME_COLUMNS = ("model", "unit", "event_time", "known_at", "label", "value")
+FILL_COLUMNS = ("fill_id", "model", "version", "book", "unit", "event_time", "quantity", "price", "fee")
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    ALERT = "alert"
+    UNKNOWN = "unknown"  # too few rows to say; never an exception, never OK
+
+
+class Verdict(StrEnum):
+    HOLD = "hold"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    RETRAIN = "retrain"
+
+
+class Priority(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class Role(StrEnum):
+    """What a model version is to the bot. The first three are also alias names in the registry."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    PREVIOUS = "previous_champion"
+    SHADOW = "shadow"  # a tag on the version, not an alias
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """One version in the registry, and the alias it was found under."""
+
+    name: str
+    version: int
+    alias: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}" + (f" ({self.alias})" if self.alias else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Rows known at `end`, sorted by `event_time` (UTC)."""
+
+    frame: pd.DataFrame
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One number, the limit it was held against, and what that means.
+
+    `subject` is what the number is about (a feature, an arm, a segment; empty for the whole model); `note` is one
+    plain sentence for a person; `n` is the number of independent units used (rows, days or bars: the note says).
+    """
+
+    name: str
+    value: float
+    limit: float
+    level: Level
+    n: int
+    params: Mapping[str, Any] = field(default_factory=dict)
+    subject: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    model: ModelRef
+    as_of: datetime
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict on `model` (PROMOTE: the version that shall become champion; otherwise the champion itself).
+
+    `against` is the champion that the evidence was measured against: the registry refuses the transition
+    (`AliasMoved`) when the champion is another one by then.
+    """
+
+    verdict: Verdict
+    model: ModelRef
+    because: tuple[Finding, ...] = ()
+    against: ModelRef | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a person must know. `key` makes it unique: the same key is the same alert."""
+
+    key: str
+    priority: Priority
+    model: str
+    title: str
+    as_of: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)

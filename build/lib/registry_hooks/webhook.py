@@ -1,0 +1,131 @@
+"""MLflow's webhook: a signed hint that an alias moved.
+
+MLflow delivers at best a few times within seconds, may reorder, and forgets on a crash; so a delivery is verified,
+kept in the ledger's inbox before it is acknowledged, and then only makes us look: the alias is read anew, and that
+reading (never the payload) is what the bot is told. A poll repairs what was lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import mlflow
+import orjson
+import structlog
+from mlflow import MlflowClient
+
+from mlops.errors import DataError
+from mlops.io import logs
+from mlops.types import Role
+from registry_hooks import aliases
+from registry_hooks.aliases import Registry
+from registry_hooks.reconcile import reconcile
+
+log = structlog.get_logger()
+EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
+TOLERANCE_S = 300  # as Standard Webhooks and MLflow's own documentation advise
+MAX_ID = 128  # a delivery id is a UUID; anything long is not one
+
+
+class HookRefused(DataError):
+    """The delivery is not MLflow's, not fresh or not readable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A verified delivery: look at `alias` of `model`."""
+
+    delivery_id: str
+    model: str
+    alias: str
+
+
+def verify(headers: Mapping[str, str], body: bytes, *, secret: str, now: datetime, tolerance_s: int) -> Hint:
+    """Check signature and age over the raw bytes, then read what the delivery is about.
+
+    Parameters
+    ----------
+    headers : mapping with lower-case keys
+    secret : str
+        Shared with MLflow, used as it is.
+
+    Raises
+    ------
+    HookRefused
+        Missing or wrong signature, a timestamp outside `tolerance_s`, a body that is no alias event.
+
+    References
+    ----------
+    MLflow webhooks, "Signature verification": `v1,` + base64(HMAC-SHA256(secret, `{id}.{timestamp}.{body}`)).
+    """
+    delivery, stamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
+    given = headers.get("x-mlflow-signature", "")
+    if not secret:
+        raise HookRefused("webhook secret must be set, got none. Set MLOPS_SERVICE__WEBHOOK_SECRET.")
+    if not (0 < len(delivery) <= MAX_ID and stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
+        raise HookRefused("delivery id and timestamp must be MLflow's, got none or malformed ones. Check the sender.")
+    if not _signed(given, f"{delivery}.{stamp}.".encode() + body, secret):
+        raise HookRefused("signature must match the shared secret, got another. Check the secret on both sides.")
+    if abs(now.timestamp() - int(stamp)) > tolerance_s:
+        raise HookRefused(f"timestamp must be within {tolerance_s} s of now, got {stamp}. Check the clocks.")
+    return _read(delivery, body)
+
+
+def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str) -> int | None:
+    """Reconcile, read the champion anew and leave it in the inbox for the bot; the version found."""
+    entry = registry.ledger.promotions(hint.model)[-1:]
+    with logs.bind(correlation_id=entry[0].correlation_id if entry else hint.delivery_id):
+        try:
+            reconcile(registry, hint.model, at, on_manual_move=on_manual_move)
+            version = aliases.read(registry.client, hint.model).get(Role.CHAMPION)
+        except mlflow.MlflowException as error:  # MLflow away, or the model is gone: the poll looks again
+            log.warning("alias not read", model=hint.model, error=str(error))
+            version = None
+        registry.ledger.settle_delivery(
+            hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at
+        )
+        log.info("webhook", model=hint.model, alias=hint.alias, champion=version, delivery=hint.delivery_id)
+    return version
+
+
+def subscribe(client: MlflowClient, url: str, secret: str, name: str = "trader-mlops") -> None:
+    """Have MLflow call `url`; the webhook of that name is replaced. Do it before the first promotion."""
+    for webhook in client.list_webhooks():
+        if webhook.name == name:
+            client.delete_webhook(webhook.webhook_id)
+    client.create_webhook(name, url, list(EVENTS), secret=secret, description="Tells the bot that an alias moved.")
+
+
+def sign(secret: str, delivery_id: str, stamp: int, body: bytes) -> str:
+    """The signature that MLflow puts on a delivery."""
+    mac = hmac.new(secret.encode(), f"{delivery_id}.{stamp}.".encode() + body, hashlib.sha256)
+    return "v1," + base64.b64encode(mac.digest()).decode()
+
+
+def _signed(given: str, content: bytes, secret: str) -> bool:
+    try:
+        claim = base64.b64decode(given.removeprefix("v1,").encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return False
+    right = hmac.new(secret.encode(), content, hashlib.sha256).digest()
+    return given.startswith("v1,") and hmac.compare_digest(claim, right)
+
+
+def _read(delivery: str, body: bytes) -> Hint:
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise HookRefused("body must be JSON, got something else. Check the sender.") from error
+    data = event.get("data") if isinstance(event, dict) else None
+    if not isinstance(data, dict) or event.get("entity") != "model_version_alias":
+        raise HookRefused("event must be about a model version alias, got another. Subscribe to alias events only.")
+    model, alias = data.get("name"), data.get("alias")
+    if not (isinstance(model, str) and isinstance(alias, str) and model and alias):
+        raise HookRefused("event must name model and alias, got neither. Check the sender.")
+    return Hint(delivery, model, alias)

@@ -1,0 +1,98 @@
+"""What every job needs, opened once: settings, MLflow, ledger, and the line on which its evidence goes out."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import mlflow
+import structlog
+from mlflow import MlflowClient
+
+from mlops import settings as settings_room
+from mlops.errors import DataError
+from mlops.io import logs, record
+from mlops.io.ledger import Ledger
+from mlops.settings import Settings
+from mlops.types import Decision, Report
+from registry_hooks.aliases import Registry
+from registry_hooks.apply import Act, apply
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The open doors of one process. `run_id` is the MLflow run that launched it, if any."""
+
+    settings: Settings
+    registry: Registry
+    run_id: str | None = None
+
+    @property
+    def client(self) -> MlflowClient:
+        return self.registry.client
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.registry.ledger
+
+    def act(self, actor: str, at: datetime, evidence_run: str = "") -> Act:
+        return Act(actor, at, evidence_run, self.settings.experiment.split)
+
+    def conclude(self, job: str, report: Report, decision: Decision, **evidence: Any) -> Decision:
+        """Log the evidence, then act on the decision with that evidence linked."""
+        run = record.emit(self.client, record.Evidence(job, report, decision, **evidence), self.run_id)
+        apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        return decision
+
+
+@contextmanager
+def opened(settings: Settings | None = None) -> Iterator[House]:
+    """Open the house; `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting."""
+    settings = settings or settings_room.read()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
+    mlflow.set_tracking_uri(uri)
+    with Ledger(settings.ledger) as ledger:
+        registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
+        yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
+
+
+def moment(text: str) -> datetime:
+    """`now`, or an ISO instant with its offset.
+
+    Raises
+    ------
+    DataError
+        No instant, or one without an offset: a job must not guess its time zone.
+    """
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(f"as_of must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00.") from error
+    if at.tzinfo is None:
+        raise DataError(f"as_of must carry its offset, got {text!r}. Append +00:00 for UTC.")
+    return at.astimezone(UTC)
+
+
+def run(job: str, body: Callable[[House], object]) -> None:
+    """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1."""
+    settings = settings_room.read()
+    logs.configure(settings.state / "logs" / f"{job}.jsonl")
+    with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
+        try:
+            with opened(settings) as house:
+                body(house)
+        except Exception as error:
+            log.exception("job failed")
+            traceback.print_exc()
+            sys.exit(f"{job} failed: {error}")

@@ -1,0 +1,154 @@
+"""Real history through the paper bot, with every job at the time its schedule says, on simulated time.
+
+The same jobs run live: only the clock differs. What a job sees at `as_of` is what was known then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import pandas as pd
+import structlog
+import typer
+
+from jobs import compare, monitor, train
+from jobs.house import House, moment, run
+from jobs.paper import PaperBot
+from jobs.schedule import due
+from mlops.io import feed, logs
+from mlops.learn import STRATEGIES
+from mlops.types import Decision, Verdict
+
+log = structlog.get_logger()
+HOOK_WAIT_S = 10.0  # MLflow gives up on a delivery after about 6 s; then the poll has to repair it
+JOBS: dict[str, Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]] = {
+    "monitor": monitor.at,
+    "compare": compare.at,
+    "train": train.fresh,
+    "train-recent": train.recent,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a person would want to hear of."""
+
+    at: datetime
+    model: str
+    what: str
+    text: str
+
+
+@dataclass
+class Replay:
+    """History on simulated time.
+
+    Parameters
+    ----------
+    bars : frame with BAR_COLUMNS
+        All history; what lies before `start` warms the features up.
+    interventions : sequence of (time, callable)
+        What a person does by hand at that time.
+    tell : callable
+        Hears each event as it happens.
+    """
+
+    house: House
+    models: Sequence[str]
+    bars: pd.DataFrame
+    interventions: Sequence[tuple[datetime, Callable[[House, datetime], None]]] = ()
+    tell: Callable[[Event], None] = lambda event: None
+    bots: dict[str, PaperBot] = field(default_factory=dict)
+    hooks_heard: int = 0
+    hooks_lost: int = 0
+
+    def run(self, start: datetime, end: datetime) -> None:
+        """Every bar with start <= event_time < end, and every job that is due in between."""
+        self.bots = {m: PaperBot(self.house, STRATEGIES[m], self.bars[self.bars.event_time < start]) for m in self.models}
+        waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
+        for at, bar in self._bars(start, end):
+            for fires, job in due(before, at):
+                self._job(job, fires)
+            while waiting and waiting[0][0] <= at:
+                when, act = waiting.pop(0)
+                self._act(lambda act=act, when=when: act(self.house, when), when)  # type: ignore[misc]
+            for bot in self.bots.values():
+                with logs.bind(correlation_id=f"bar:{bot.model}:{at.isoformat()}"):
+                    self._bar(bot, bar, at)
+            before = at
+
+    def _bars(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, pd.DataFrame]]:
+        span = self.bars[(self.bars.event_time >= start) & (self.bars.event_time < end)]
+        for at, bar in span.groupby("event_time", sort=True):
+            yield at.to_pydatetime(), bar  # type: ignore[attr-defined]
+
+    def _bar(self, bot: PaperBot, bar: pd.DataFrame, at: datetime) -> None:
+        swapped = bot.on_bar(bar, at)
+        if swapped is not None:
+            self.tell(Event(at, bot.model, "swapped", f"the bot trades v{swapped} from this bar on"))
+
+    def _job(self, job: str, at: datetime) -> None:
+        for model in self.models:
+            name = f"{job}:{model}"
+            if not self.house.ledger.start_job(name, at, at):
+                continue
+            with logs.bind(correlation_id=f"job:{name}:{at.isoformat()}"):
+                decisions = self._act(lambda model=model: JOBS[job](self.house, model, self.bars, at), at)  # type: ignore[misc]
+                self.house.ledger.finish_job(name, at, state="done", run_id="", at=at)
+            for decision in decisions or ():
+                if decision.verdict is not Verdict.HOLD:
+                    self.tell(Event(at, model, decision.verdict.value, decision.reason))
+                if decision.verdict is Verdict.RETRAIN:
+                    self._act(lambda model=model: train.fresh(self.house, model, self.bars, at), at)  # type: ignore[misc]
+
+    def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
+        """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""
+        before = {m: self.house.ledger.champion(m) for m in self.models}
+        seen = {m: self._last_hook(m) for m in self.models}
+        done = act()
+        for model in self.models:
+            now = self.house.ledger.champion(model)
+            if now == before[model]:
+                continue
+            entry = self.house.ledger.promotions(model)[-1]
+            text = f"v{entry.from_version} -> v{now} by {entry.actor}: {entry.reason}"
+            self.tell(Event(at, model, entry.kind, text))
+            self._await_hook(model, seen[model], now)
+        return done
+
+    def _last_hook(self, model: str) -> int:
+        return max((d.id for d in self.house.ledger.settled_deliveries(model, after=0)), default=0)
+
+    def _await_hook(self, model: str, after: int, version: int | None) -> None:
+        deadline = time.monotonic() + HOOK_WAIT_S
+        while time.monotonic() < deadline:
+            if any(d.version == version for d in self.house.ledger.settled_deliveries(model, after=after)):
+                self.hooks_heard += 1
+                return
+            time.sleep(0.02)
+        self.hooks_lost += 1
+        log.warning("webhook lost; the poll repairs it", model=model)
+        if model in self.bots:
+            self.bots[model].bot.poll_s = 0.0
+
+
+def main(
+    start: str,
+    end: str,
+    models: Annotated[str, typer.Option(help="Comma-separated.")] = "volatility,direction",
+    source: str = "sp500",
+) -> None:
+    def body(house: House) -> None:
+        bars = feed.load_bars(source).frame
+        until = moment(end) + timedelta(microseconds=1)
+        Replay(house, models.split(","), bars).run(moment(start), until)
+
+    run("replay", body)
+
+
+if __name__ == "__main__":
+    typer.run(main)

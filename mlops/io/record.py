@@ -1,0 +1,164 @@
+"""Evidence out: a report becomes an MLflow run, a number becomes a metric that is tied to its model.
+
+A metric logged with the model's id and a dataset shows in MLflow's Models table, beside the same metric of any other
+version: that is what makes champion and challenger comparable there. Each model version has one long *live* run to
+which every look adds a point, so that the compare view draws two versions over time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import mlflow
+import structlog
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+
+from mlops.io import logs
+from mlops.types import Decision, Finding, ModelRef, Report
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a metric was measured on, as MLflow's Models table shows it."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a job found, as MLflow will keep it."""
+
+    job: str
+    report: Report
+    decision: Decision
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def experiment_id(client: MlflowClient, model: str) -> str:
+    """The MLflow experiment that holds all runs of `model`; made at first use, safe when two make it at once."""
+    found = client.get_experiment_by_name(model)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
+    except mlflow.MlflowException:  # somebody else made it meanwhile; if not, this raises again
+        return str(client.get_experiment_by_name(model).experiment_id)
+
+
+def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) -> str:
+    """Write one job's evidence as a run and return its id; `run_id` continues the run that launched the job."""
+    report, decision = evidence.report, evidence.decision
+    at = _ms(report.as_of)
+    run = run_id or client.create_run(
+        experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
+    ).info.run_id
+    client.log_batch(run, metrics=_metrics(report.findings, at), params=_params(evidence), tags=_tags(evidence))
+    client.log_dict(run, _document(report, decision), f"{evidence.job}.json")
+    for name, figure in evidence.figures.items():
+        client.log_figure(run, figure, f"{name}.png")
+    if run_id is None:
+        client.set_terminated(run, end_time=at)
+    for finding in report.findings:
+        log.info("finding", job=evidence.job, model=str(report.model), **_row(finding))
+    log.info("decision", job=evidence.job, model=str(decision.model), verdict=decision.verdict, reason=decision.reason)
+    return str(run)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """The long run of one model version on live data."""
+
+    client: MlflowClient
+    model: ModelRef
+    role: str
+    model_id: str
+
+    def log(self, metrics: Mapping[str, float], dataset: Dataset, as_of: datetime) -> str:
+        """Add one point to each metric, tied to the model and the dataset. NaN is left out: MLflow shows it as 0."""
+        run, at = self._open(as_of), _ms(as_of)
+        rows = [
+            Metric(key, value, at, int(as_of.timestamp()) // 86400, self.model_id, dataset.name, dataset.digest)
+            for key, value in metrics.items()
+            if math.isfinite(value)
+        ]
+        self.client.log_batch(run, metrics=rows, tags=[RunTag("role", self.role)])
+        return run
+
+    def _open(self, as_of: datetime) -> str:
+        experiment = experiment_id(self.client, self.model.name)
+        found = self.client.search_runs(
+            [experiment], f"tags.job = 'live' and tags.version = '{self.model.version}'", max_results=1
+        )
+        if found:
+            return str(found[0].info.run_id)
+        tags = {"job": "live", "model": self.model.name, "version": str(self.model.version), "role": self.role}
+        name = f"live v{self.model.version}"
+        return str(self.client.create_run(experiment, _ms(as_of), tags=tags, run_name=name).info.run_id)
+
+
+def model_id(client: MlflowClient, ref: ModelRef) -> str:
+    """The id of the logged model behind a registered version; registered versions do not carry it themselves."""
+    source = str(client.get_model_version(ref.name, str(ref.version)).source)
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else ""
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def _row(finding: Finding) -> dict[str, Any]:
+    return {k: v for k, v in asdict(finding).items() if v not in ("", {}, None)} | {"level": finding.level.value}
+
+
+def _key(finding: Finding) -> str:
+    return f"{finding.name}.{finding.subject}" if finding.subject else finding.name
+
+
+def _metrics(findings: tuple[Finding, ...], at: int) -> list[Metric]:
+    rows = [Metric(_key(f), f.value, at, 0) for f in findings if math.isfinite(f.value)]
+    return rows + [Metric(f"{_key(f)}.n", f.n, at, 0) for f in findings]
+
+
+def _params(evidence: Evidence) -> list[Param]:
+    found = {f"{f.name}.{k}": str(v)[:500] for f in evidence.report.findings for k, v in f.params.items()}
+    return [Param(k, v) for k, v in found.items()]
+
+
+def _tags(evidence: Evidence) -> list[RunTag]:
+    model, decision = evidence.report.model, evidence.decision
+    tags = {
+        "job": evidence.job,
+        "model": model.name,
+        "version": str(model.version),
+        "as_of": evidence.report.as_of.isoformat(),
+        "verdict": decision.verdict.value,
+        "reason": decision.reason,
+        "correlation_id": logs.correlation_id(),
+        "mlflow.note.content": f"**{decision.verdict.value.upper()}** — {decision.reason}",
+        **evidence.tags,
+    }
+    return [RunTag(k, v) for k, v in tags.items()]
+
+
+def _document(report: Report, decision: Decision) -> dict[str, Any]:
+    return {
+        "model": str(report.model),
+        "as_of": report.as_of.isoformat(),
+        "verdict": decision.verdict.value,
+        "reason": decision.reason,
+        "findings": [{**_row(f), "value": _finite(f.value), "limit": _finite(f.limit)} for f in report.findings],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,154 @@
+"""Has the mean of a series fallen? A chart that is calibrated to how often it may cry wolf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from arch.bootstrap import optimal_block_length
+from numpy.typing import ArrayLike
+
+from mlops.errors import DataError
+from mlops.stats.dependent import Floats, finite_series
+from mlops.stats.resample import stationary_indices
+
+PATHS = 1000  # bootstrap years; the alarm rate has a standard error of about 3 % of itself
+MIN_BLOCK = 10.0  # bars: labels overlap a few bars and the automatic length has a wide error of its own
+MIN_BASELINE = 100  # bars under which neither level nor dependence of the baseline is known
+BISECTIONS = 16  # halvings of the threshold's bracket
+
+
+@dataclass(frozen=True, slots=True)
+class CusumResult:
+    """`path` of the chart (one value a bar, >= 0), its `threshold`, and the bar of the first `alarm`."""
+
+    path: Floats
+    threshold: float
+    alarm: int | None
+    target: float
+    block: float
+
+
+def cusum_path(x: ArrayLike, *, target: float, allowance: float) -> Floats:
+    """One-sided CUSUM for a fall: S = max(0, S + target - allowance - x), from 0.
+
+    Shape (n,) in the unit of `x`. Page (1954). NaN is refused.
+
+    Examples
+    --------
+    >>> cusum_path([1.0, 0.0, 0.0, 1.0], target=0.75, allowance=0.25).tolist()
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    total = np.cumsum(target - allowance - finite_series(x, "x"))
+    return total - np.minimum(np.minimum.accumulate(total), 0.0)
+
+
+def calibrate_cusum(
+    baseline: ArrayLike,
+    *,
+    allowance: float,
+    false_alarms_per_year: float,
+    bars_per_year: int,
+    rng: np.random.Generator,
+    paths: int = PATHS,
+    block: float | None = None,
+) -> tuple[float, float]:
+    """Threshold at which the chart, restarted after each alarm, alarms `false_alarms_per_year` times while all is well.
+
+    Years are stationary-bootstrap draws from the baseline, so dependence is kept. The target is drawn anew for each
+    year too, by the same scheme: a short baseline does not know its own mean, and the threshold rises for it.
+
+    Parameters
+    ----------
+    baseline : array_like of shape (n,)
+        The watched quantity while all was well, one value a bar, n >= 100. NaN is refused.
+    allowance : float
+        Half of the fall to detect, in the unit of the series, > 0.
+    block : float, optional
+        Mean block length in bars; by default the automatic one (Politis and White 2004), at least 10.
+
+    Returns
+    -------
+    threshold, block : float
+
+    Raises
+    ------
+    DataError
+        The baseline is too short or not finite, or a rate is not positive.
+    """
+    series = finite_series(baseline, "baseline", least=MIN_BASELINE)
+    if min(allowance, false_alarms_per_year, bars_per_year) <= 0:
+        got = (allowance, false_alarms_per_year, bars_per_year)
+        raise DataError(f"allowance and rates must be positive, got {got}. Ask for, say, one false alarm a year.")
+    length = _block_length(series) if block is None else block
+    years = series[stationary_indices(series.size, length=bars_per_year, paths=paths, block=length, rng=rng)]
+    targets = series[stationary_indices(series.size, length=series.size, paths=paths, block=length, rng=rng)].mean(1)
+    steps = np.ascontiguousarray((targets[:, None] - allowance - years).T)
+    low, high = 0.0, float(np.abs(steps).sum(axis=0).max())
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _alarms(steps, middle) <= false_alarms_per_year else (middle, high)
+    return high, length
+
+
+def cusum(
+    baseline: ArrayLike,
+    current: ArrayLike,
+    *,
+    drop: float,
+    false_alarms_per_year: float = 1.0,
+    bars_per_year: int = 252,
+    rng: np.random.Generator,
+) -> CusumResult:
+    """Has the mean of `current` fallen below that of `baseline`?
+
+    Null: `current` goes on with the baseline's law. Error rate: `false_alarms_per_year` alarms in `bars_per_year` bars
+    of a chart that restarts after an alarm, averaged over baselines; measured in tests/calibration. Assumes that the
+    baseline is stationary with memory short beside its length, and that `current` starts at the chart's start (the
+    last training or promotion) and only grows.
+
+    Parameters
+    ----------
+    baseline, current : array_like of shape (n,), (m,)
+        One value a bar in order of time. NaN is refused.
+    drop : float
+        Fall of the mean to be quick at, in the unit of the series, > 0.
+
+    Raises
+    ------
+    DataError
+        As `calibrate_cusum`.
+
+    References
+    ----------
+    Page (1954), Biometrika 41; Moustakides (1986), Annals of Statistics 14.
+    """
+    target = float(finite_series(baseline, "baseline", least=MIN_BASELINE).mean())
+    threshold, block = calibrate_cusum(
+        baseline,
+        allowance=drop / 2,
+        false_alarms_per_year=false_alarms_per_year,
+        bars_per_year=bars_per_year,
+        rng=rng,
+    )
+    path = cusum_path(current, target=target, allowance=drop / 2)
+    over = np.flatnonzero(path > threshold)
+    return CusumResult(path, threshold, int(over[0]) if over.size else None, target, block)
+
+
+def _block_length(series: Floats) -> float:
+    if np.ptp(series) == 0:
+        return MIN_BLOCK
+    return float(max(MIN_BLOCK, optimal_block_length(series)["stationary"].iloc[0]))
+
+
+def _alarms(steps: Floats, threshold: float) -> float:
+    """Mean number of alarms a path; `steps` has shape (bars, paths)."""
+    level = np.zeros(steps.shape[1])
+    alarms = 0
+    for step in steps:
+        level = np.maximum(level + step, 0.0)
+        over = level > threshold
+        alarms += int(over.sum())
+        level[over] = 0.0
+    return alarms / steps.shape[1]
