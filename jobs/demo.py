@@ -1,19 +1,20 @@
 """The whole loop on real data, from an empty folder: `make demo`.
 
 A real MLflow server and the platform's service on loopback; champions of both strategies trained and registered; real
-history from 2007 on replayed through the paper bot with the shipped gates and schedule. Two things are arranged, and
-said: the first volatility champion knows only 1992, so that there is something better to find; and in 2008 a person
-forces a model through whose feed was broken, so that there is something to roll back.
+history from 2007 on replayed through the paper bot, with the shipped gates and the shipped schedule. Two things are
+arranged, and said: the first volatility champion knows only 1992, so that there is something better to find; and in
+2008 a person forces through a model whose feed was broken, so that there is something to roll back.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
+import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +29,161 @@ from jobs import promote, train
 from jobs.command import evidence_link
 from jobs.house import House, opened
 from jobs.replay import Event, Replay
-from jobs.servers import MlflowServer, PlatformService, secrets_of
+from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.io import feed, logs
 from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import ModelRef
 
 START, END = datetime(2007, 1, 3, tzinfo=UTC), datetime(2008, 12, 31, tzinfo=UTC)
-FORCED = datetime(2008, 7, 14, 12, tzinfo=UTC)
-console = Console(width=max(100, min(160, Console().width)))
+OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
+FORCED = datetime(2008, 8, 4, 12, tzinfo=UTC)
+STUCK_SHARE = 0.8  # of the broken feed's bars repeat the price before them
+
+console = Console(width=max(100, min(150, Console().width)))
+
+
+@dataclass
+class Story:
+    """What happened, as the replay tells it."""
+
+    began: float = field(default_factory=time.monotonic)
+    events: list[Event] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        console.print(
+            f"[dim]{time.monotonic() - self.began:5.0f} s[/]  {event.at:%Y-%m-%d}  [bold]{event.model:<10}[/] "
+            f"{event.what:<9} {event.text}",
+            soft_wrap=True,
+        )
+
+    def say(self, text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - self.began:5.0f} s[/]  {text}", soft_wrap=True)
+
+
+def broken(bars: pd.DataFrame) -> pd.DataFrame:
+    """What a stuck feed delivers: most closes repeat the one before, and the rest jump."""
+    wide = bars.pivot(index="event_time", columns="symbol", values="close")
+    fresh = pd.Series(range(len(wide)), index=wide.index) % round(1 / (1 - STUCK_SHARE)) == 0
+    stuck = wide.where(fresh, axis=0).ffill().bfill()
+    out = bars.copy()
+    out["close"] = stuck.stack().reindex(pd.MultiIndex.from_frame(bars[["event_time", "symbol"]])).to_numpy()
+    return out
+
+
+def first_champions(house: House, bars: pd.DataFrame, story: Story) -> None:
+    """Train, register and promote the models that the bot starts with."""
+    notes = {
+        "volatility": (OLD[0], OLD[1], "trained on 1992 alone: little and old data, on purpose"),
+        "direction": (None, START, "trained on all that was known at the start"),
+    }
+    for model, (since, until, note) in notes.items():
+        ref = train.train(house, STRATEGIES[model], bars, as_of=until, start=since, note=note)
+        promote.promote(house, ref, reason=f"first champion, {note}", actor="demo", at=START)
+        story.say(f"{model}: first champion {ref}, {note}")
+
+
+def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
+    """A person forces a model through whose feed was broken."""
+
+    def act(house: House, at: datetime) -> None:
+        note = f"its feed was stuck on {STUCK_SHARE:.0%} of the bars"
+        known = broken(bars[bars.known_at <= at])
+        ref = train.train(house, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
+        promote.promote(house, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
+
+    return FORCED, act
+
+
+def checks(replay: Replay) -> dict[str, bool]:
+    """What must have happened for the demo to have shown the loop."""
+    ledger = replay.house.ledger
+    log = {model: ledger.promotions(model) for model in replay.models}
+    volatility, direction = log["volatility"], log["direction"]
+    gated = [e for e in volatility if e.kind == "promote" and e.actor == "jobs.compare"]
+    held = [t for t in ledger.experiments("volatility") if t.kind == "compare" and t.verdict == "hold"]
+    swapped = {b.model: b.bot.champion for b in replay.bots.values()}
+    return {
+        "predictions and matured outcomes are stored": all(
+            len(ledger.matured(m, start=START, end=END, as_of=END)) > 1000 for m in replay.models
+        ),
+        "a better volatility challenger was promoted on evidence": bool(gated),
+        "a newer volatility challenger was held": bool(held),
+        "the forced model was rolled back by its watch": any(
+            e.kind == "rollback" and e.actor == "jobs.compare" for e in volatility
+        ),
+        "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
+        "the bot trades what the registry says": swapped == {m: ledger.champion(m) for m in replay.models},
+        "nothing was promoted for direction": len(direction) == 1,
+    }
+
+
+def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> None:
+    """What was decided, why, and where the evidence is."""
+    table = Table("model", "when", "what", "why", title="\nWhat was decided", title_justify="left", show_lines=True)
+    for model in replay.models:
+        for entry in replay.house.ledger.promotions(model):
+            move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
+            link = evidence_link(replay.house, model, entry.evidence_run)
+            table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
+        for trial in replay.house.ledger.experiments(model):
+            if trial.kind == "compare" and trial.verdict != "champion changed":
+                pair = f"v{trial.challenger} against v{trial.champion}"
+                table.add_row(model, f"{trial.started_at:%Y-%m-%d}", f"held {pair}", trial.verdict or "still compared")
+    console.print(table)
+    for what, ok in passed.items():
+        console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {what}")
+    console.print(f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s")
+
+
+@contextmanager
+def stage(state: Path, port: int) -> Iterator[tuple[House, str]]:
+    """Servers and an open house, all in `state`, all on loopback."""
+    secret = own_secret(state, "webhook")
+    with mlflow_server(state, port) as uri:
+        service = ServiceSettings(port=port + 1, webhook_secret=secret)  # type: ignore[arg-type]
+        settings = Settings(state=state, tracking_uri=uri, service=service)  # type: ignore[call-arg]
+        environment = {
+            "MLOPS_STATE": str(state.absolute()),
+            "MLOPS_TRACKING_URI": uri,
+            "MLOPS_SERVICE__PORT": str(port + 1),
+            "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
+        }
+        os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same house
+        with platform_service(state, port + 1, environment), opened(settings) as house:
+            yield house, uri
+
+
+def play(house: House, story: Story) -> Replay:
+    """The story itself: champions, then two years."""
+    bars = feed.load_bars("sp500").frame
+    first_champions(house, bars, story)
+    replay = Replay(house, tuple(STRATEGIES), bars, [force_broken(bars, story)], story.hear)  # type: ignore[list-item]
+    replay.run(START, END)
+    return replay
+
+
+def main(
+    state: Path = Path(".state/demo"),
+    port: Annotated[int, typer.Option(help="Of MLflow; the service takes the next one.")] = 5000,
+    leave: Annotated[bool, typer.Option("--exit", help="End by itself; status 0 only if the whole loop closed.")] = False,
+) -> None:
+    shutil.rmtree(state, ignore_errors=True)
+    logs.configure(state / "logs" / "demo.jsonl")
+    story = Story()
+    story.say("starting MLflow and the platform's service")
+    with stage(state, port) as (house, uri):
+        story.say(f"MLflow is at {uri}: press “Model training” on its first page")
+        replay = play(house, story)
+        passed = checks(replay)
+        summary(replay, passed, uri, story)
+        if leave:
+            sys.exit(0 if all(passed.values()) else 1)
+        console.print("Up for browsing until Ctrl-C.")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -8,7 +8,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,9 +21,11 @@ from mlops.errors import DataError
 from mlops.io import logs, record
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
-from mlops.types import Decision, Report
+from mlops.types import Decision, ModelRef, Report
+from registry_hooks import apply
 from registry_hooks.aliases import Registry
-from registry_hooks.apply import Act, apply
+from registry_hooks.apply import Act
+from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 
@@ -36,6 +38,8 @@ class House:
     registry: Registry
     run_id: str | None = None
 
+    bundles: dict[ModelRef, Bundle] = field(default_factory=dict)
+
     @property
     def client(self) -> MlflowClient:
         return self.registry.client
@@ -47,10 +51,17 @@ class House:
     def act(self, actor: str, at: datetime, evidence_run: str = "") -> Act:
         return Act(actor, at, evidence_run, self.settings.experiment.split)
 
+    def bundle(self, ref: ModelRef) -> Bundle:
+        """The verified bundle of a version, loaded once a process: it never changes."""
+        key = ModelRef(ref.name, ref.version)
+        if key not in self.bundles:
+            self.bundles[key] = apply.prove_loadable(self.registry, key)
+        return self.bundles[key]
+
     def conclude(self, job: str, report: Report, decision: Decision, **evidence: Any) -> Decision:
         """Log the evidence, then act on the decision with that evidence linked."""
         run = record.emit(self.client, record.Evidence(job, report, decision, **evidence), self.run_id)
-        apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
         return decision
 
 

@@ -19,6 +19,7 @@ from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Role, Verdict
 from registry_hooks import aliases, bundle
 from registry_hooks.aliases import Registry
+from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
@@ -117,12 +118,12 @@ def finish(registry: Registry, entry: Promotion, act: Act) -> None:
     log.info("transition", model=model, kind=entry.kind, to_version=entry.to_version, reason=entry.reason)
 
 
-def prove_loadable(registry: Registry, ref: ModelRef) -> None:
+def prove_loadable(registry: Registry, ref: ModelRef) -> Bundle:
     """Fetch the bundle, check its digest against the ledger, load it. Raises BundleError where any step fails."""
     row = registry.ledger.bundle(ref.name, ref.version)
     if row is None:
         raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with `jobs.train`.")
-    bundle.load(bundle.fetch(registry.client, ref, registry.cache), row.digest)
+    return bundle.load(bundle.fetch(registry.client, ref, registry.cache), row.digest)
 
 
 def promote(registry: Registry, target: ModelRef, reason: str, act: Act, *, expected: int | None) -> Promotion:

@@ -29,8 +29,9 @@ from mlops.errors import MlopsError, RegistryError
 from mlops.experiment.assignment import assign
 from mlops.io import logs
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, bundle
+from registry_hooks import aliases
 from registry_hooks.aliases import Lineup, Registry
+from registry_hooks.apply import prove_loadable
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
@@ -171,10 +172,7 @@ class Bot:
         """Fetch, verify and prove one version; None, with an alert, where it fails."""
         ref = ModelRef(self.model, version)
         try:
-            row = self._registry.ledger.bundle(self.model, version)
-            if row is None:
-                raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with jobs.train.")
-            found = bundle.load(bundle.fetch(self._registry.client, ref, self._registry.cache), row.digest)
+            found = prove_loadable(self._registry, ref)
             found.prove(self._features, self._names)
         except (MlopsError, mlflow.MlflowException, OSError) as error:
             self._reject(ref, str(error), now)

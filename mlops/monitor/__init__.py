@@ -1,1 +1,8 @@
-"""."""
+"""Is the live model still the model we tested? One line in `DETECTORS` adds a detector."""
+
+from mlops.monitor.accuracy import accuracy_change
+from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
+from mlops.monitor.panel import Column
+from mlops.monitor.performance import METRICS, performance
+
+__all__ = ["DETECTORS", "KS", "METRICS", "PSI", "Column", "accuracy_change", "feature_drift", "performance"]

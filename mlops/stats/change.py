@@ -151,4 +151,4 @@ def _alarms(steps: Floats, threshold: float) -> float:
         over = level > threshold
         alarms += int(over.sum())
         level[over] = 0.0
-    return alarms / steps.shape[1]
+    return alarms / int(steps.shape[1])

@@ -29,7 +29,7 @@ class EwcResult:
 
 def ewc_dof(n: int) -> int:
     """Cosine terms, and so degrees of freedom, that `n` rows carry."""
-    return max(1, round(DOF_SCALE * n ** (2 / 3)))
+    return max(1, round(float(DOF_SCALE * n ** (2 / 3))))
 
 
 def ewc_statistic(x: Floats) -> tuple[Floats, Floats]:

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def stationary_indices(
-    n: int, *, length: int, paths: int, block: float, rng: np.random.Generator
-) -> NDArray[np.intp]:
+def stationary_indices(n: int, *, length: int, paths: int, block: float, rng: np.random.Generator) -> NDArray[np.intp]:
     """Row numbers of `paths` stationary-bootstrap series.
 
     Blocks start anywhere with equal chance, have geometric lengths of mean `block` and wrap around the end.

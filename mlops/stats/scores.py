@@ -13,12 +13,12 @@ CLIP = 1e-6  # a sure miss costs 13.8 nats, not infinity
 def log_losses(probability: Floats, label: Floats) -> Floats:
     """Negative log-likelihood of each row, in nats, >= 0. Probabilities are clipped to [1e-6, 1 - 1e-6]."""
     p = np.clip(probability, CLIP, 1 - CLIP)
-    return np.where(label > 0.5, -np.log(p), -np.log1p(-p))
+    return np.asarray(np.where(label > 0.5, -np.log(p), -np.log1p(-p)), dtype=np.float64)
 
 
 def hits(probability: Floats, label: Floats) -> Floats:
     """1.0 where the likelier class came true; a probability of exactly one half predicts 1."""
-    return ((probability >= 0.5) == (label > 0.5)).astype(np.float64)
+    return np.asarray((probability >= 0.5) == (label > 0.5), dtype=np.float64)
 
 
 def log_loss(probability: Floats, label: Floats) -> float:

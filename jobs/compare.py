@@ -1,0 +1,136 @@
+"""Champion against challenger, and the watch on a new champion: once a week, on the bars that both have matured.
+
+Load: the matured predictions of both since the comparison began. Compute: gates and shadow books. Log: a run with the
+verdict, its reasons and plots, and a point on each version's live run. Act: promote, hold or roll back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+import typer
+from matplotlib.figure import Figure
+
+from jobs.house import House, moment, run
+from mlops import policy
+from mlops.experiment import Trial, ab, assign, curve_metrics
+from mlops.experiment.curve import equity_curve
+from mlops.io import plots, record
+from mlops.io.ledger import Experiment
+from mlops.learn import STRATEGIES
+from mlops.types import Decision, Finding, ModelRef, Report, Role, Verdict
+from registry_hooks import apply
+
+PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
+
+
+def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+    """Judge every open comparison of `model`."""
+    return [judge(house, trial, as_of) for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
+
+
+def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:
+    """One look at one comparison."""
+    champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
+    other = ModelRef(trial.model, trial.challenger, Role.PREVIOUS if trial.kind == "watch" else Role.CHALLENGER)
+    matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
+    both = {v: matured[matured.version == v] for v in (trial.champion, trial.challenger)}
+    curves = {v: _equity(trial.model, rows) for v, rows in both.items()}
+    findings = _findings(house, trial, matured, curves)
+    report = Report(champion, as_of, findings)
+    decision = policy.on_watch(report, other) if trial.kind == "watch" else policy.on_comparison(report, other)
+    _live(house, (champion, other), trial, both, as_of)
+    figures = _figures(trial, matured, curves, decision)
+    tags = {"kind": trial.kind, "against": str(other)}
+    house.conclude("compare", report, decision, figures=figures, tags=tags)
+    _end(house, trial, other, findings, decision, as_of)
+    return decision
+
+
+def plan(house: House, kind: str) -> Trial:
+    """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
+    s = house.settings.experiment
+    common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "split": s.split}
+    if kind == "watch":  # alpha spent evenly: a bad champion costs money every day
+        return Trial(s.watch_confidence, 1, s.watch_bars, power=1.0, **common)
+    return Trial(s.confidence, s.min_samples, s.horizon_bars, **common)
+
+
+def _stands(house: House, trial: Experiment) -> bool:
+    return house.ledger.champion(trial.model) == trial.champion
+
+
+def _equity(model: str, rows: pd.DataFrame) -> pd.Series:
+    strategy = STRATEGIES[model]
+    return equity_curve(rows, strategy.position, strategy.cost_bps / 1e4)
+
+
+def _findings(
+    house: House, trial: Experiment, matured: pd.DataFrame, curves: Mapping[int, pd.Series]
+) -> tuple[Finding, ...]:
+    units = matured.unit.unique()
+    stays = assign(units, salt=trial.salt, split=trial.split).sum() if trial.kind == "compare" else len(units)
+    return ab.compare(
+        matured,
+        champion=trial.champion,
+        challenger=trial.challenger,
+        settings=plan(house, trial.kind),
+        equity_champion=curves[trial.champion].to_numpy(),
+        equity_challenger=curves[trial.challenger].to_numpy(),
+        units_traded=(int(stays), int(len(units) - stays)) if trial.kind == "compare" else None,
+    )
+
+
+def _live(
+    house: House, arms: tuple[ModelRef, ...], trial: Experiment, both: Mapping[int, pd.DataFrame], as_of: datetime
+) -> None:
+    """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
+    dataset = record.Dataset(f"live since {trial.started_at:%Y-%m-%d}", f"experiment-{trial.id}")
+    for arm in arms:
+        rows = both[arm.version]
+        if rows.empty:
+            continue
+        book = curve_metrics(_equity(trial.model, rows).to_numpy())
+        metrics = {f"live.{k}": v for k, v in ab.arm_metrics(rows, arm.version).items()}
+        metrics |= {"live.sharpe": book.sharpe, "live.max_drawdown": book.max_drawdown, "live.n": float(len(rows))}
+        model = record.model_id(house.client, arm)
+        record.LiveRun(house.client, arm, str(arm.alias), model).log(metrics, dataset, as_of)
+
+
+def _figures(
+    trial: Experiment, matured: pd.DataFrame, curves: Mapping[int, pd.Series], decision: Decision
+) -> dict[str, Figure]:
+    daily = ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+    if daily.empty or (decision.verdict is Verdict.HOLD and (len(daily) // 5) % PLOT_EVERY):
+        return {}
+    pair = f"{trial.model}: v{trial.challenger} against champion v{trial.champion}"
+    named = {f"v{version}": curve for version, curve in curves.items()}
+    return {
+        "paired_log_loss": plots.paired_evidence(daily, pair, decision.verdict.value.upper()),
+        "equity": plots.equity(named, f"{trial.model}: shadow books"),
+    }
+
+
+def _end(
+    house: House, trial: Experiment, other: ModelRef, findings: tuple[Finding, ...], decision: Decision, at: datetime
+) -> None:
+    """Close what is decided: proven worse, or the horizon reached without proof."""
+    verdict = next(f for f in findings if f.name == "paired_log_loss")
+    over = bool(verdict.params["finished"]) or (verdict.level == "alert" and trial.kind == "compare")
+    if decision.verdict is not Verdict.HOLD or not over:
+        return
+    if trial.kind == "compare":
+        apply.retire(house.registry, other, "hold", at)
+    else:
+        house.ledger.close_experiment(trial.id, "passed", at)
+
+
+def main(model: str = "volatility", as_of: str = "now") -> None:
+    run("compare", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

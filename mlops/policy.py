@@ -1,0 +1,72 @@
+"""From evidence to a verdict. Pure: no clock, no registry, no log."""
+
+from __future__ import annotations
+
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
+
+REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
+GATES = (*REQUIRED, "pairing", "drawdown", "srm")  # every one of these that a report has must be OK
+SUSTAINED_SHARE = 0.25  # of the features, drifted in two reports running: one feature alone is not a market
+
+
+def on_monitor(
+    report: Report,
+    *,
+    since_last_train_bars: int,
+    cool_down_bars: int,
+    previous: Report | None = None,
+) -> Decision:
+    """RETRAIN when accuracy changed, or when drift is sustained; HOLD while a retrain is still fresh.
+
+    Drift is sustained when at least a quarter of the features are at ALERT in this report and in the `previous` one.
+    Drift once, or of few features, is shown and changes nothing: the inputs may move where the skill does not.
+    """
+    changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
+    drifted = _sustained(report, previous)
+    because = changed or drifted
+    champion = report.model
+    if not because:
+        return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
+    what = _changed(changed[0]) if changed else f"{len({f.subject for f in drifted})} features have drifted for good"
+    if since_last_train_bars < cool_down_bars:
+        wait = f"the last training is {since_last_train_bars} bars old, {cool_down_bars} is the cool-down"
+        return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {what}, but {wait}.")
+    return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.")
+
+
+def on_comparison(report: Report, challenger: ModelRef) -> Decision:
+    """PROMOTE the challenger when every gate passes, HOLD otherwise. `report.model` is the champion."""
+    gates = tuple(f for f in report.findings if f.name in GATES)
+    missing = [name for name in REQUIRED if name not in {f.name for f in gates}]
+    failed = tuple(f for f in gates if f.level is not Level.OK)
+    if missing or failed:
+        why = "; ".join([f"{f.name}: {f.note}" for f in failed] + [f"{name} is missing" for name in missing])
+        return Decision(Verdict.HOLD, report.model, failed or gates, report.model, f"Hold {report.model}: {why}.")
+    proof = next(f for f in gates if f.name == "paired_log_loss")
+    reason = f"Promote {challenger} over {report.model}: {proof.note}; every gate passed."
+    return Decision(Verdict.PROMOTE, challenger, gates, report.model, reason)
+
+
+def on_watch(report: Report, previous: ModelRef) -> Decision:
+    """ROLLBACK when the previous champion is proven better than the present one (`report.model`)."""
+    proof = tuple(f for f in report.findings if f.name == "paired_log_loss")
+    if proof and all(f.level is Level.OK for f in proof):
+        reason = f"Roll back {report.model} to {previous}: the previous champion is {proof[0].note}."
+        return Decision(Verdict.ROLLBACK, report.model, proof, report.model, reason)
+    why = proof[0].note if proof else "there is no comparison with the previous champion"
+    return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.")
+
+
+def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:
+    now, before = _drifted(report), set() if previous is None else {f.subject for f in _drifted(previous)}
+    both = tuple(f for f in now if f.subject in before)
+    features = {f.subject for f in report.findings if f.name != "accuracy_change" and f.subject}
+    return both if both and len({f.subject for f in both}) >= SUSTAINED_SHARE * len(features) else ()
+
+
+def _drifted(report: Report) -> tuple[Finding, ...]:
+    return tuple(f for f in report.findings if f.subject and "p_adjusted" in f.params and f.level is Level.ALERT)
+
+
+def _changed(finding: Finding) -> str:
+    return f"the accuracy has fallen ({finding.note})"
