@@ -80,15 +80,14 @@ def pairs(matured: pd.DataFrame, *, champion: int, challenger: int) -> pd.DataFr
     both = _both(matured, champion, challenger)
     label = both["label"].to_numpy(dtype=np.float64)
     p, q = (both[c].to_numpy(dtype=np.float64) for c in ("probability", "probability_challenger"))
-    time = both["event_time"].to_numpy()
+    bar, times = pd.factorize(both["event_time"], sort=True)
     rows = {
-        "difference": by_bar(time, log_losses(p, label) - log_losses(q, label))[1],
-        "n_units": np.unique(time, return_counts=True)[1],
-        "accuracy_champion": by_bar(time, hits(p, label))[1],
-        "accuracy_challenger": by_bar(time, hits(q, label))[1],
+        "difference": by_bar(bar, log_losses(p, label) - log_losses(q, label)),
+        "n_units": np.bincount(bar),
+        "accuracy_champion": by_bar(bar, hits(p, label)),
+        "accuracy_challenger": by_bar(bar, hits(q, label)),
     }
-    index = pd.DatetimeIndex(both["event_time"].drop_duplicates().sort_values(), name="event_time")
-    return pd.DataFrame(rows, index=index)
+    return pd.DataFrame(rows, index=pd.Index(times, name="event_time"))
 
 
 def arm_metrics(matured: pd.DataFrame, version: int) -> dict[str, float]:
@@ -189,8 +188,8 @@ def _paired(difference: Floats, settings: Trial) -> Finding:
 
 def _skill(both: pd.DataFrame, settings: Trial, base_rate: float | None) -> Finding:
     label, p = (both[c].to_numpy(dtype=np.float64) for c in ("label", "probability_challenger"))
-    time = both["event_time"].to_numpy()
-    _, gains = by_bar(time, log_losses(constant_forecast(time, label, base_rate), label) - log_losses(p, label))
+    bar, _ = pd.factorize(both["event_time"], sort=True)
+    gains = by_bar(bar, log_losses(constant_forecast(bar, label, base_rate), label) - log_losses(p, label))
     test = _test(gains, settings)
     level = Level.OK if test.crossed else Level.UNKNOWN
     words = "beats" if test.crossed else "is not proven to beat"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from mlops.errors import DataError
-from mlops.monitor.panel import Floats, flat
+from mlops.monitor.panel import Floats, flat, instants
 from mlops.stats import by_bar, cusum, hits
 from mlops.types import Finding, Level
 
@@ -69,18 +66,19 @@ def accuracy_change(
         bars_per_year=bars_per_year,
         rng=rng,
     )
-    at = None if chart.alarm is None else pd.Timestamp(times[chart.alarm]).isoformat()
+    at = None if chart.alarm is None else str(times[chart.alarm])
     parameters |= {"baseline": chart.target, "current": float(now.mean()), "block": chart.block, "alarm_at": at}
     note = f"accuracy {now.mean():.3f} over {now.size} bars, {chart.target:.3f} before"
     level = Level.OK if at is None else Level.ALERT
     return Finding("accuracy_change", float(chart.path.max()), chart.threshold, level, now.size, parameters, note=note)
 
 
-def _rates(frame: pd.DataFrame, what: str) -> tuple[NDArray[Any], Floats]:
+def _rates(frame: pd.DataFrame, what: str) -> tuple[pd.Index, Floats]:
     frame = flat(frame)
     scored(frame, what)
     probability, label = (frame[c].to_numpy(dtype=np.float64) for c in ("probability", "label"))
-    return by_bar(frame["event_time"].to_numpy(), hits(probability, label))
+    bar, times = instants(frame)
+    return times, by_bar(bar, hits(probability, label))
 
 
 def scored(frame: pd.DataFrame, what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,6 @@ from mlops.stats import bar_counts, block_p_value, block_shares, ks_distance, ps
 from mlops.types import Finding, Level
 
 DRIFT_THRESHOLD = 0.05  # the user's default: false-discovery rate over everything that is tested at once
-
-
-class Detector(Protocol):
-    """A frozen dataclass whose fields are its parameters."""
-
-    @property
-    def alpha(self) -> float: ...
-    @property
-    def limit(self) -> float: ...
-    def __call__(self, reference: Column, current: Column) -> Finding: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +48,10 @@ class KS:
         """Largest gap of the cumulated shares along the last axis."""
         return np.asarray(np.abs((p - q).cumsum(axis=-1)).max(axis=-1))
 
+    def value(self, reference: Column, current: Column, binned: float) -> float:
+        """What is reported: the exact distance, free of bins."""
+        return ks_distance(reference.ordered, current.values)
+
     def __call__(self, reference: Column, current: Column) -> Finding:
         return _measure(self, reference, current)
 
@@ -85,6 +79,10 @@ class PSI:
     def distances(self, p: Floats, q: Floats) -> Floats:
         """PSI of the shares along the last axis, in nats."""
         return psi_shares(p, q)
+
+    def value(self, reference: Column, current: Column, binned: float) -> float:
+        """What is reported: the index is defined on bins."""
+        return binned
 
     def __call__(self, reference: Column, current: Column) -> Finding:
         return _measure(self, reference, current)
@@ -137,21 +135,20 @@ def feature_drift(
 
 
 def _measure(rule: KS | PSI, reference: Column, current: Column) -> Finding:
-    ordered = np.sort(reference.values)
-    edges = quantile_edges(ordered, rule.bins)
-    counts = _counts(reference, edges)
-    now = np.bincount(_codes(current.values, edges), minlength=edges.size + 1) / max(current.values.size, 1)
     blocks = reference.bars // current.bars if current.bars else 0
     parameters: dict[str, float] = {**asdict(rule), "blocks": blocks, "reference_bars": reference.bars}
     if current.values.size < rule.min_rows or blocks < rule.min_blocks:
         note = _lack(rule, current, blocks)
         return Finding(rule.name, 0.0, rule.limit, Level.UNKNOWN, current.bars, parameters, note=note)
+    edges = quantile_edges(reference.ordered, rule.bins)
+    counts = _counts(reference, edges)
+    now = np.bincount(_codes(current, edges), minlength=edges.size + 1) / current.values.size
     past = rule.distances(*reversed(block_shares(counts, current.bars)))
     total = counts.sum(axis=0) / counts.sum()
     distance = float(rule.distances(total, now))
     p = block_p_value(distance, past, blocks=blocks, resolution=0.5 / current.values.size)
-    value = ks_distance(ordered, current.values) if isinstance(rule, KS) else distance
     parameters |= {"p": p, "usual": float(np.median(past))}
+    value = rule.value(reference, current, distance)
     return _judge(Finding(rule.name, value, rule.limit, Level.OK, current.bars, parameters), p, rule.alpha)
 
 
@@ -169,9 +166,11 @@ def _lack(rule: KS | PSI, current: Column, blocks: int) -> str:
     return f"the reference has {blocks} stretches of {current.bars} bars, {rule.min_blocks} needed ({need} bars)"
 
 
-def _codes(values: Floats, edges: Floats) -> NDArray[np.intp]:
-    return np.searchsorted(edges, values, side="right")
+def _codes(column: Column, edges: Floats) -> NDArray[np.intp]:
+    """Bin of each ordered value: as many lookups as edges, not as rows."""
+    starts = np.searchsorted(column.ordered, edges, side="left")
+    return np.repeat(np.arange(edges.size + 1), np.diff(starts, prepend=0, append=column.ordered.size))
 
 
 def _counts(column: Column, edges: Floats) -> Floats:
-    return bar_counts(column.bar, _codes(column.values, edges), bars=column.bars, bins=edges.size + 1)
+    return bar_counts(column.ordered_bar, _codes(column, edges), bars=column.bars, bins=edges.size + 1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlops.monitor.accuracy import scored
-from mlops.monitor.panel import Floats, flat
+from mlops.monitor.panel import Floats, flat, instants
 from mlops.stats import accuracy, auc, brier, by_bar, constant_forecast, ewc_test, log_loss, log_losses
 from mlops.types import Finding, Level
 
@@ -63,9 +63,9 @@ def performance(
     current = flat(current)
     scored(current, "current")
     probability, label = (current[c].to_numpy(dtype=np.float64) for c in ("probability", "label"))
-    times = current["event_time"].to_numpy()
-    base = constant_forecast(times, label, base_rate)
-    _, gains = by_bar(times, log_losses(base, label) - log_losses(probability, label))
+    bar, _ = instants(current)
+    base = constant_forecast(bar, label, base_rate)
+    gains = by_bar(bar, log_losses(base, label) - log_losses(probability, label))
     confident = float((np.maximum(probability, 1 - probability) >= confidence_threshold).mean()) if len(label) else 0.0
     findings = [Finding("n", float(len(label)), float(MIN_BARS), _enough(gains.size), gains.size, note="matured rows")]
     for name, metric in METRICS.items():

@@ -3,7 +3,7 @@
 from mlops.stats.bars import by_bar, constant_forecast
 from mlops.stats.blocks import bar_counts, block_p_value, block_shares
 from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
-from mlops.stats.dependent import EwcResult, ewc_dof, ewc_statistic, ewc_test, finite_series
+from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
 from mlops.stats.divergence import psi, psi_shares, quantile_edges
 from mlops.stats.resample import stationary_indices
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
@@ -26,6 +26,7 @@ __all__ = [
     "cusum",
     "cusum_path",
     "ewc_dof",
+    "ewc_error",
     "ewc_statistic",
     "ewc_test",
     "finite_series",

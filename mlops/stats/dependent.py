@@ -13,6 +13,7 @@ from mlops.errors import DataError
 
 Floats = NDArray[np.float64]
 DOF_SCALE = 0.4  # Lazarus, Lewis, Stock and Watson (2018), eq. 4: nu = 0.4 n^(2/3)
+LEAST_SLOW = 2  # cosines in the slower half at the least
 MIN_TERMS = 8  # below it nu < 2, and a t with one degree of freedom says nothing
 
 
@@ -32,26 +33,37 @@ def ewc_dof(n: int) -> int:
     return max(1, round(float(DOF_SCALE * n ** (2 / 3))))
 
 
-def ewc_statistic(x: Floats) -> tuple[Floats, Floats]:
+def ewc_statistic(x: Floats, *, cautious: bool = False) -> tuple[Floats, Floats]:
     """Mean and equal-weighted-cosine t statistic along the last axis.
 
     Parameters
     ----------
     x : ndarray of shape (..., n)
         Finite, in order of time.
+    cautious : bool
+        Take the larger of the long-run variances by all `ewc_dof(n)` cosines and by the slower half of them. The
+        slower half sees dependence that the rest averages away, so early looks at a short series err less.
 
     Returns
     -------
     mean, statistic : ndarray of shape (...)
         `statistic` is 0 where the series is zero throughout, and infinite where it is another constant.
     """
+    mean, error = x.mean(axis=-1), ewc_error(x, cautious=cautious)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return mean, np.where(mean == 0, 0.0, mean / error)
+
+
+def ewc_error(x: Floats, *, cautious: bool = False) -> Floats:
+    """Standard error of the mean along the last axis, by `ewc_dof(n)` cosines; arguments as `ewc_statistic`."""
     n = x.shape[-1]
     mean = x.mean(axis=-1)
     # A constant has no cosine part in exact arithmetic; subtracting it first keeps rounding from inventing one.
-    waves = dct(x - mean[..., None], type=2, norm="ortho", axis=-1)[..., 1 : ewc_dof(n) + 1]
-    error = np.sqrt((waves**2).mean(axis=-1) / n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return mean, np.where(mean == 0, 0.0, mean / error)
+    power = dct(x - mean[..., None], type=2, norm="ortho", axis=-1)[..., 1 : ewc_dof(n) + 1] ** 2
+    variance = power.mean(axis=-1)
+    if cautious:
+        variance = np.maximum(variance, power[..., : max(LEAST_SLOW, ewc_dof(n) // 2)].mean(axis=-1))
+    return np.asarray(np.sqrt(variance / n))
 
 
 def ewc_test(x: ArrayLike) -> EwcResult:

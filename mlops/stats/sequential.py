@@ -19,6 +19,10 @@ from mlops.stats.dependent import Floats, ewc_dof, ewc_statistic, finite_series
 OBRIEN_FLEMING_LIKE = 3.0  # spend alpha t^3: little early, nearly all of the power at the horizon
 POCOCK_LIKE = 1.0  # spend alpha t: the same at every look, for watches that must be quick
 MIN_ROWS = 40  # rows before the first look: nu = 5; fewer cannot tell dependence from a mean
+# Share of alpha that the boundary is computed for. With few degrees of freedom the statistic wanders more between looks
+# than the Brownian motion of the theory: 44 looks at independent t5 spend 5.7 % of a nominal 5 %, 5-bar overlaps 6.2 %.
+# With `cautious` variances and this share every series of tests/calibration stays at or under the nominal rate.
+DESIGN_SHARE = 0.9
 FAR = 8.0  # standard deviations below which the density is cut (mass 1e-15)
 
 
@@ -106,8 +110,9 @@ def sequential_test(
     looks only, so calling this between two looks, or every bar, changes nothing. After the horizon nothing crosses any
     more: the comparison is finished without evidence.
 
-    At each look the EWC p-value (t reference, so that few degrees of freedom cost power, not validity) is held
-    against the nominal level of that look.
+    At each look the EWC p-value (t reference; the larger of two long-run variances) is held against the nominal level
+    of that look. The error was measured for one year of weekly looks with `power` 3 from bar 40 on: 3.6 to 5.0 %. A
+    watch of half a year with `power` 1 keeps 4.0 to 4.8 %, but 7 % where labels span 10 bars: start it later there.
 
     Parameters
     ----------
@@ -130,12 +135,12 @@ def sequential_test(
     """
     series = finite_series(x, "x")[:horizon]
     plan = look_times(horizon=horizon, look_every=look_every, min_n=min_n)
-    levels = np.asarray(nominal_levels(plan, horizon, alpha, power))
+    levels = np.asarray(nominal_levels(plan, horizon, DESIGN_SHARE * alpha, power))
     done = tuple(n for n in plan if n <= series.size)
     if not done:
         estimate = float(series.mean()) if series.size else 0.0
         return SequentialResult(series.size, 0, estimate, 1.0, 0.0, False, None, None, False)
-    means, statistics = np.transpose([ewc_statistic(series[:n]) for n in done])
+    means, statistics = np.transpose([ewc_statistic(series[:n], cautious=True) for n in done])
     p = np.asarray(student.sf(statistics, [ewc_dof(n) for n in done]))
     hits = np.flatnonzero(p <= levels[: len(done)])
     look = int(hits[0]) if hits.size else len(done) - 1

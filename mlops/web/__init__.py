@@ -1,1 +1,1 @@
-"""."""
+"""The HTTP service. It shows and receives; it computes nothing."""

@@ -1,0 +1,195 @@
+"""The ledger's tables, the same on SQLite and on PostgreSQL.
+
+Instants are BIGINT microseconds since 1970-01-01 UTC: exact, sortable and quick to read into arrays on both.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from mlops.errors import DataError
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware instant, stored as microseconds since the epoch. Naive ones are refused: nobody knows when they were."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise DataError(f"an instant must carry its time zone, got {value!r}. Use datetime(..., tzinfo=UTC).")
+        return (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else EPOCH + value * MICROSECOND
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGER primary keys only
+
+feature_sets = Table(
+    "feature_sets",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("names", Text, nullable=False, unique=True),  # JSON list, in the order of the stored vector
+)
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("event_time", UtcTime, nullable=False),
+    Column("known_at", UtcTime, nullable=False),
+    Column("matures_at", UtcTime, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("probability", Float(53), nullable=False),
+    Column("feature_set_id", Serial, ForeignKey("feature_sets.id"), nullable=False),
+    Column("features", LargeBinary, nullable=False),  # little-endian float32: exactly what was scored
+    Column("correlation_id", Text, nullable=False, server_default=""),
+    UniqueConstraint("model", "event_time", "version", "unit"),
+)
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("event_time", UtcTime, nullable=False),
+    Column("known_at", UtcTime, nullable=False),
+    Column("label", Float(53), nullable=False),
+    Column("value", Float(53), nullable=False),
+    UniqueConstraint("model", "event_time", "unit"),
+)
+fills = Table(
+    "fills",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("fill_id", Text, nullable=False, unique=True),
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("book", Text, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("event_time", UtcTime, nullable=False),
+    Column("quantity", Float(53), nullable=False),  # signed: positive bought
+    Column("price", Float(53), nullable=False),
+    Column("fee", Float(53), nullable=False),
+)
+Index(None, fills.c.model, fills.c.book, fills.c.unit)
+bundles = Table(
+    "bundles",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("model_id", Text, nullable=False),
+    Column("train_start", UtcTime, nullable=False),
+    Column("train_end", UtcTime, nullable=False),
+    Column("horizon_bars", Integer, nullable=False),
+    Column("registered_at", UtcTime, nullable=False),
+)
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("from_version", Integer),
+    Column("to_version", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("evidence_run", Text, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    Column("state", Text, nullable=False),  # pending, applied, undone
+    Column("created_at", UtcTime, nullable=False),
+    Column("settled_at", UtcTime),
+    UniqueConstraint("model", "seq"),  # the compare-and-set: two that append after the same entry cannot both win
+)
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("kind", Text, nullable=False),  # compare, watch
+    Column("champion", Integer, nullable=False),
+    Column("challenger", Integer, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("split", Float(53), nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("verdict", Text),
+    Column("ended_at", UtcTime),
+)
+Index(None, experiments.c.model, experiments.c.ended_at)
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    Column("priority", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("as_of", UtcTime, nullable=False),
+    Column("details", Text, nullable=False),  # JSON
+    Column("resolved_at", UtcTime),
+)
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("delivery_id", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),  # raw, as it was signed
+    Column("received_at", UtcTime, nullable=False),
+    Column("model", Text),
+    Column("alias", Text),
+    Column("version", Integer),
+    Column("settled_at", UtcTime),
+)
+Index(None, deliveries.c.model, deliveries.c.settled_at)
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("job", Text, nullable=False),
+    Column("scheduled_for", UtcTime, nullable=False),
+    Column("state", Text, nullable=False),  # running, done, failed
+    Column("attempts", Integer, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    UniqueConstraint("job", "scheduled_for"),
+)
+TELEMETRY = (predictions, outcomes, fills)  # pruned by retention; the logs never are
