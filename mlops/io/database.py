@@ -1,87 +1,174 @@
-"""Connections to the ledger's database, with the durability that each kind of row deserves.
+"""How the ledger's database is opened, migrated and written to: SQLite by default, PostgreSQL by URL.
 
-SQLite: WAL; `synchronous=FULL` for what someone relies on, `NORMAL` for telemetry (a power cut may take its last
-moments, never its integrity). Writers say BEGIN IMMEDIATE, so that they queue instead of failing half-way.
-PostgreSQL: the same schema; `synchronous_commit=off` is the telemetry's counterpart of NORMAL.
+Two grades of durability. What someone relies on (transitions, alerts, inbox, job runs, fills) is on disk when the call
+returns: SQLite `synchronous=FULL`, PostgreSQL's own default. Telemetry (predictions, outcomes) survives the death of
+the process, but not always a loss of power: `NORMAL`, and `synchronous_commit=off`.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+import tenacity
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
-from filelock import FileLock
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy.exc import ArgumentError, OperationalError
 
 from mlops.errors import SettingsError
-from mlops.io.schema import metadata
 
-BUSY_TIMEOUT_MS = 20_000  # how long a writer queues behind another one
+BUSY_MS = 30_000  # how long a SQLite writer waits for another; four busy writers were measured to wait up to 4.5 s
+CACHE_KIB = 65_536  # SQLite page cache a connection
+PAGE_BYTES = 16_384  # rows with features in the key's tree want pages of at least twenty rows (SQLite, "Without Rowid")
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-MIGRATION_LOCK = 0x6D6C6F7073  # "mlops": PostgreSQL's advisory lock around a migration
+DRIVERS = ("sqlite+pysqlite", "postgresql+psycopg")
 
 
-def connect(url: str, *, durable: bool) -> Engine:
-    """An engine for `url`; `durable` says whether a commit waits for the disk."""
-    address = make_url(url)
-    if address.get_backend_name() not in ("sqlite", "postgresql"):
-        raise SettingsError(f"ledger_url must be SQLite or PostgreSQL, got {address.drivername}. Use one of them.")
-    if address.get_backend_name() == "sqlite":
-        return _sqlite(url, durable)
-    options = "" if durable else "-c synchronous_commit=off"
-    return create_engine(address, connect_args={"options": options} if options else {}, pool_pre_ping=True)
+class Database:
+    """A migrated database, usable from several threads. Close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    url : str
+        `sqlite:///path/to/file` (its folder is made) or `postgresql+psycopg://user@host/name`.
+
+    Raises
+    ------
+    SettingsError
+        Another kind of URL, SQLite in memory, or a database written by a newer version of this product.
+    """
+
+    def __init__(self, url: str) -> None:
+        place = _checked(url)
+        self._engine = _engine(place)
+        self._durable = self._engine.execution_options(synchronous="FULL")
+        self._telemetry = self._engine.execution_options(synchronous="NORMAL")
+        self._turn = threading.RLock()  # SQLite has one writer; threads queue here fairly instead of polling the file
+        try:
+            if place.get_backend_name() == "sqlite":
+                _write_ahead(self._engine)
+            with self._writing(lock="migrate") as connection:
+                migrate(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _reading(self) -> Connection:
+        return self._engine.connect()
+
+    @contextmanager
+    def _writing(self, *, durable: bool = True, lock: str = "") -> Iterator[Connection]:
+        """One transaction that commits at its end. On SQLite it is alone; on PostgreSQL among those of the same `lock`."""
+        engine = self._durable if durable else self._telemetry
+        if self._engine.dialect.name == "sqlite":
+            with self._turn, engine.begin() as connection:
+                yield connection
+            return
+        with engine.begin() as connection:
+            if not durable:
+                connection.execute(text("SET LOCAL synchronous_commit TO OFF"))
+            if lock:
+                connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"ledger:{lock}"))))
+            yield connection
 
 
-@contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that writes: queued behind other writers from its first statement on."""
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
-        yield connection
+def migrate(connection: Connection) -> None:
+    """Bring the schema to the newest migration, within the transaction of `connection`.
 
-
-def migrate(engine: Engine) -> None:
-    """Bring the schema to its head. Many processes may open a new ledger at once: one migrates, the others wait."""
-    if engine.dialect.name == "sqlite":
-        database = Path(str(engine.url.database))
-        database.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{database}.migrate"), writing(engine) as connection:
-            _upgrade(connection)
-    else:
-        with writing(engine) as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            _upgrade(connection)
-
-
-def _sqlite(url: str, durable: bool) -> Engine:
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, below
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _upgrade(connection: Connection) -> None:
+    Raises
+    ------
+    SettingsError
+        The database is at a revision that this version does not know.
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("version_locations", str(MIGRATIONS))
-    config.set_main_option("path_separator", "os")
+    config.set_main_option("path_separator", "newline")
     script = ScriptDirectory.from_config(config)
-    with EnvironmentContext(config, script, fn=lambda rev, _: script._upgrade_revs("head", rev)) as environment:
-        environment.configure(connection=connection, target_metadata=metadata, transactional_ddl=False)
-        environment.run_migrations()
+
+    def steps(revision: Any, _: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, script, fn=steps) as environment:
+        environment.configure(connection=connection, transactional_ddl=True)
+        try:
+            environment.run_migrations()
+        except CommandError as error:
+            raise SettingsError(
+                f"ledger must be of this version or older, got another ({error}). Install the version that wrote it."
+            ) from error
+
+
+def _checked(url: str) -> URL:
+    try:
+        place = make_url(url)
+        driver = f"{place.get_backend_name()}+{place.get_driver_name()}"
+    except (ArgumentError, ImportError) as error:
+        raise SettingsError(f"ledger URL must be an SQLAlchemy URL, got {url!r}. Use sqlite:///file.") from error
+    if driver not in DRIVERS:
+        raise SettingsError(f"ledger URL must start with {' or '.join(DRIVERS)}, got {driver}. Change the driver.")
+    if driver.startswith("sqlite") and (place.database or ":memory:") == ":memory:":
+        raise SettingsError("ledger URL must name a file, got SQLite in memory. Use sqlite:///path/to/file.")
+    return place
+
+
+def _engine(place: URL) -> Engine:
+    if place.get_backend_name() == "postgresql":
+        return create_engine(place, pool_pre_ping=True)
+    Path(str(place.database)).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(place, connect_args={"timeout": BUSY_MS / 1000})
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(raw: sqlite3.Connection, _: object) -> None:
+    raw.isolation_level = None  # the driver opens no transactions of its own: `_begin` does
+    for pragma in (f"page_size={PAGE_BYTES}", "foreign_keys=ON", f"cache_size=-{CACHE_KIB}", "synchronous=FULL"):
+        raw.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    raw: Any = connection.connection.driver_connection
+    grade = connection.get_execution_options().get("synchronous")
+    if grade is None:
+        raw.execute("BEGIN")
+        return
+    raw.execute(f"PRAGMA synchronous={grade}")
+    raw.execute("BEGIN IMMEDIATE")  # a writer that starts as a reader may fail at its first write
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type((sqlite3.OperationalError, OperationalError)),
+    wait=tenacity.wait_random(0.005, 0.05),
+    stop=tenacity.stop_after_delay(BUSY_MS / 1000),
+    reraise=True,
+)
+def _write_ahead(engine: Engine) -> None:
+    """Put the file into WAL mode once, which SQLite refuses at once (busy timeout or not) while another does the same."""
+    raw: Any = engine.raw_connection()
+    try:
+        if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            raw.execute("PRAGMA journal_mode=WAL")
+    finally:
+        raw.close()

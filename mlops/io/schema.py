@@ -41,7 +41,7 @@ class UtcTime(TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise DataError(f"an instant must carry its time zone, got {value!r}. Use datetime(..., tzinfo=UTC).")
-        return (value - EPOCH) // MICROSECOND
+        return int((value - EPOCH) // MICROSECOND)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         return None if value is None else EPOCH + value * MICROSECOND
@@ -55,47 +55,47 @@ metadata = MetaData(
         "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     }
 )
-Serial = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up INTEGER primary keys only
 
 feature_sets = Table(
     "feature_sets",
     metadata,
-    Column("id", Serial, primary_key=True),
-    Column("names", Text, nullable=False, unique=True),  # JSON list, in the order of the stored vector
+    Column("id", Integer, primary_key=True),
+    Column("names", Text, nullable=False),  # JSON list, in the order of the stored vector
+    Column("digest", Text, nullable=False, unique=True),  # sha256 of `names`: long lists do not fit into an index
 )
+# SQLite keeps these two in the order of their key (no rowid): a window is read in one sweep, and there is no second
+# index to write. A key starts with model and time because every reading is a window of one model.
 predictions = Table(
     "predictions",
     metadata,
-    Column("id", Serial, primary_key=True),
-    Column("model", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("event_time", UtcTime, nullable=False),
+    Column("model", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("unit", Text, primary_key=True),
     Column("known_at", UtcTime, nullable=False),
     Column("matures_at", UtcTime, nullable=False),
     Column("role", Text, nullable=False),
     Column("probability", Float(53), nullable=False),
-    Column("feature_set_id", Serial, ForeignKey("feature_sets.id"), nullable=False),
+    Column("feature_set_id", Integer, ForeignKey("feature_sets.id"), nullable=False),
     Column("features", LargeBinary, nullable=False),  # little-endian float32: exactly what was scored
-    Column("correlation_id", Text, nullable=False, server_default=""),
-    UniqueConstraint("model", "event_time", "version", "unit"),
+    Column("correlation_id", Text, nullable=False),
+    sqlite_with_rowid=False,
 )
 outcomes = Table(
     "outcomes",
     metadata,
-    Column("id", Serial, primary_key=True),
-    Column("model", Text, nullable=False),
-    Column("unit", Text, nullable=False),
-    Column("event_time", UtcTime, nullable=False),
+    Column("model", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),
+    Column("unit", Text, primary_key=True),
     Column("known_at", UtcTime, nullable=False),
     Column("label", Float(53), nullable=False),
     Column("value", Float(53), nullable=False),
-    UniqueConstraint("model", "event_time", "unit"),
+    sqlite_with_rowid=False,
 )
 fills = Table(
     "fills",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("fill_id", Text, nullable=False, unique=True),
     Column("model", Text, nullable=False),
     Column("version", Integer, nullable=False),
@@ -123,7 +123,7 @@ bundles = Table(
 promotions = Table(
     "promotions",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("model", Text, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("from_version", Integer),
@@ -141,7 +141,7 @@ promotions = Table(
 experiments = Table(
     "experiments",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("model", Text, nullable=False),
     Column("kind", Text, nullable=False),  # compare, watch
     Column("champion", Integer, nullable=False),
@@ -152,11 +152,19 @@ experiments = Table(
     Column("verdict", Text),
     Column("ended_at", UtcTime),
 )
-Index(None, experiments.c.model, experiments.c.ended_at)
+Index(  # one open comparison of a kind a challenger, also when two processes open it at once
+    "uq_experiments_open",
+    experiments.c.model,
+    experiments.c.kind,
+    experiments.c.challenger,
+    unique=True,
+    sqlite_where=experiments.c.ended_at.is_(None),
+    postgresql_where=experiments.c.ended_at.is_(None),
+)
 alerts = Table(
     "alerts",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("key", Text, nullable=False, unique=True),
     Column("priority", Text, nullable=False),
     Column("model", Text, nullable=False),
@@ -168,7 +176,7 @@ alerts = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("delivery_id", Text, nullable=False, unique=True),
     Column("source", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),  # raw, as it was signed
@@ -177,12 +185,13 @@ deliveries = Table(
     Column("alias", Text),
     Column("version", Integer),
     Column("settled_at", UtcTime),
+    Column("settled_seq", Integer, unique=True),  # the order in which readers see them
 )
-Index(None, deliveries.c.model, deliveries.c.settled_at)
+Index(None, deliveries.c.model, deliveries.c.settled_seq)
 job_runs = Table(
     "job_runs",
     metadata,
-    Column("id", Serial, primary_key=True),
+    Column("id", Integer, primary_key=True),
     Column("job", Text, nullable=False),
     Column("scheduled_for", UtcTime, nullable=False),
     Column("state", Text, nullable=False),  # running, done, failed
@@ -192,4 +201,4 @@ job_runs = Table(
     Column("ended_at", UtcTime),
     UniqueConstraint("job", "scheduled_for"),
 )
-TELEMETRY = (predictions, outcomes, fills)  # pruned by retention; the logs never are
+TELEMETRY = (predictions, outcomes)  # pruned by retention; logs and fills (whose sum are the positions) never are

@@ -14,8 +14,8 @@ from mlops.stats.resample import stationary_indices
 
 PATHS = 1000  # bootstrap years; the alarm rate has a standard error of about 3 % of itself
 MIN_BLOCK = 20.0  # bars: labels overlap a few bars and the automatic length has a wide error of its own
-# The automatic length is best for the variance of a mean; an excursion of the chart outlasts it and is cut at each seam.
-# Measured at length 1x: 1.2 to 1.5 alarms for the 1.0 that was asked for.
+# The automatic length is best for the variance of a mean; an excursion of the chart outlasts it and is cut at each
+# seam. Measured at length 1x: 1.2 to 1.5 alarms for the 1.0 that was asked for.
 BLOCK_SCALE = 3.0
 MIN_BASELINE = 100  # bars under which neither level nor dependence of the baseline is known
 DESIGN_SHARE = 0.85  # of the alarms that are asked for; the rest is what seams of blocks still hide (1.05 to 1.15)
@@ -60,8 +60,8 @@ def calibrate_cusum(
     """Threshold at which the chart, restarted after each alarm, alarms `false_alarms_per_year` times while all is well.
 
     Years are stationary-bootstrap draws from the baseline, so dependence is kept. The target is drawn anew for each
-    year too, from the t distribution of the baseline's mean: a short baseline does not know it, and the threshold
-    rises for that.
+    year too, from the t distribution of the baseline's mean: a short baseline does not know it, so the rate is an
+    average over baselines.
 
     Parameters
     ----------

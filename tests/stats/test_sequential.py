@@ -51,7 +51,11 @@ def test_peeking_in_between_changes_nothing():
 def test_before_the_first_look_nothing_is_said():
     result = sequential_test(np.full(39, 5.0), **PLAN)
     assert (0, False, 1.0, None, False) == (
-        result.looks, result.crossed, result.p_greater, result.crossed_at, result.finished,
+        result.looks,
+        result.crossed,
+        result.p_greater,
+        result.crossed_at,
+        result.finished,
     )
 
 

@@ -1,0 +1,152 @@
+"""How often the tests are wrong when nothing is there, measured under dependence. Rates are printed with -s."""
+
+# ruff: noqa: T201 (the measured rates are what a reader comes for)
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from mlops.experiment import Trial
+from mlops.monitor import DETECTORS, Column
+from mlops.stats import (
+    calibrate_cusum,
+    cusum_path,
+    ewc_dof,
+    ewc_statistic,
+    look_times,
+    nominal_levels,
+    sequential_test,
+)
+from mlops.stats.sequential import DESIGN_SHARE
+
+sys.path.insert(0, str(Path(__file__).parent))
+from worlds import WORLDS, ar, overlap
+
+pytestmark = pytest.mark.calibration
+RUNS = 2500  # with both signs 5,000 chances: one standard error is 0.31 points at 5 %
+PROMOTION = Trial()
+WATCH = Trial(horizon_bars=126, power=1.0)
+
+
+def _three_errors(rate, chances):
+    return 3 * np.sqrt(rate * (1 - rate) / chances)
+
+
+def _promoted(x, plan):
+    """Which rows an equal challenger would be promoted on, at any look; `sequential_test` for many series at once."""
+    looks = look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
+    levels = nominal_levels(looks, plan.horizon_bars, DESIGN_SHARE * (1 - plan.confidence), plan.power)
+    crossed = np.zeros(len(x), dtype=bool)
+    for n, level in zip(looks, levels, strict=True):
+        crossed |= student.sf(ewc_statistic(x[:, :n], cautious=True)[1], ewc_dof(n)) <= level
+    return crossed
+
+
+def _rate(world, plan):
+    x = WORLDS[world](np.random.default_rng(7), RUNS, plan.horizon_bars)
+    return (_promoted(x, plan).mean() + _promoted(-x, plan).mean()) / 2
+
+
+def test_the_many_series_form_is_the_sequential_test():
+    x = WORLDS["AR .5"](np.random.default_rng(1), 60, 252)
+    plan = {"horizon": 252, "look_every": 5, "alpha": 0.05, "power": 3.0, "min_n": 40}
+    assert [sequential_test(row, **plan).crossed for row in x] == _promoted(x, PROMOTION).tolist()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_equal_challenger_under_weekly_looks_for_a_year_is_promoted_at_most_as_stated(world):
+    rate = _rate(world, PROMOTION)
+    print(f"promotion  {world:15s} {rate:.2%} (stated 5 %)")
+    assert rate <= 0.05 + _three_errors(0.05, 2 * RUNS)
+
+
+@pytest.mark.parametrize("world", [world for world in WORLDS if world != "10-bar overlap"])
+def test_an_equal_champion_is_rolled_back_at_most_as_stated(world):
+    rate = _rate(world, WATCH)
+    print(f"watch      {world:15s} {rate:.2%} (stated 5 %)")
+    assert rate <= 0.05 + _three_errors(0.05, 2 * RUNS)
+
+
+def test_a_half_year_watch_of_ten_bar_labels_errs_a_little_more():
+    """Forty bars hold four labels side by side; the docstring says so."""
+    rate = _rate("10-bar overlap", WATCH)
+    print(f"watch      10-bar overlap  {rate:.2%} (stated 5 %, documented 7 %)")
+    assert 0.05 < rate <= 0.085
+
+
+def test_a_real_advantage_is_promoted_most_of_the_time():
+    x = WORLDS["iid t5"](np.random.default_rng(3), 1000, 252) / np.sqrt(5 / 3)
+    power = {gain: _promoted(x + gain, PROMOTION).mean() for gain in (0.15, 0.2, 0.3)}
+    print("power at a daily gain in standard deviations", {k: f"{v:.1%}" for k, v in power.items()})
+    assert power[0.2] >= 0.8
+    assert power[0.3] >= 0.98
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_one_look_keeps_its_size(world):
+    x = WORLDS[world](np.random.default_rng(9), RUNS, 500)
+    p = student.sf(ewc_statistic(x)[1], ewc_dof(500))
+    rate = ((p <= 0.05).mean() + (p >= 0.95).mean()) / 2
+    print(f"one look   {world:15s} {rate:.2%} (stated 5 %)")
+    assert rate <= 0.06 + _three_errors(0.05, 2 * RUNS)
+
+
+def _panel_p_values(detector, phi, rng, *, runs=25, features=8, bars=1000, window=50, units=10, shift=0.0):
+    """Null p-values of a panel whose units share half of their variance, as long as the bundles' references."""
+    rows = [np.repeat(np.arange(n), units) for n in (bars, window)]
+    p = []
+    for _ in range(runs * features):
+        x = np.sqrt(0.5) * (ar(phi)(rng, 1, bars + window) + ar(phi)(rng, units, bars + window))
+        x *= np.sqrt(1 - phi**2)
+        past, now = x[:, :bars].T.ravel(), x[:, bars:].T.ravel() + shift
+        p.append(detector(Column(past, rows[0], bars), Column(now, rows[1], window)).params["p"])
+    return np.array(p)
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("name", DETECTORS)
+def test_drift_is_called_at_most_as_stated_however_slow_the_feature(name, phi):
+    p = _panel_p_values(DETECTORS[name](), phi, np.random.default_rng(5))
+    rates = [(p <= level).mean() for level in (0.05, 0.005)]
+    print(f"drift {name:4s} phi {phi:4.2f}: {rates[0]:.1%} at 5 %, {rates[1]:.2%} at 0.5 %")
+    assert rates[0] <= 0.05 + _three_errors(0.05, p.size)
+    assert rates[1] <= 0.005 + _three_errors(0.005, p.size)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_shift_of_one_standard_deviation_is_found_where_features_are_not_slow(name):
+    p = _panel_p_values(DETECTORS[name](), 0.5, np.random.default_rng(6), runs=5, shift=1.0)
+    print(f"drift {name:4s} found at 0.5 %: {(p <= 0.005).mean():.1%}")
+    assert (p <= 0.005).mean() >= 0.9
+
+
+def _alarms(x, target, threshold, allowance):
+    """Alarms of a chart that restarts after each."""
+    alarms, start = 0, 0
+    while start < len(x):
+        over = np.flatnonzero(cusum_path(x[start:], target=target, allowance=allowance) > threshold)
+        if not over.size:
+            break
+        alarms, start = alarms + 1, start + int(over[0]) + 1
+    return alarms
+
+
+@pytest.mark.parametrize("bars", [1, 5, 10], ids=lambda bars: f"labels of {bars} bars")
+def test_the_accuracy_chart_cries_wolf_about_as_often_as_asked(bars):
+    rng, counts = np.random.default_rng(8), []
+    for _ in range(150):
+        latent = np.sqrt(0.3) * overlap(bars)(rng, 1, 1252) + np.sqrt(0.7) * overlap(bars)(rng, 20, 1252)
+        hit = (latent / np.sqrt(bars) < norm.ppf(0.66)).mean(axis=0)
+        baseline, year = hit[:1000], hit[1000:]
+        threshold, _ = calibrate_cusum(
+            baseline, allowance=0.025, false_alarms_per_year=1.0, bars_per_year=252, rng=rng, paths=300
+        )
+        counts.append(_alarms(year, baseline.mean(), threshold, 0.025))
+    error = np.std(counts) / np.sqrt(len(counts))
+    print(f"accuracy chart, labels of {bars} bars: {np.mean(counts):.2f} +- {error:.2f} alarms a year (asked 1)")
+    assert np.mean(counts) <= 1.0 + 3 * error
+    assert np.mean(counts) >= 0.6

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from mlops.errors import DataError
+from mlops.experiment import assign, srm_p_value
+
+UNITS = [f"unit-{i}" for i in range(20_000)]
+
+
+def test_a_unit_stays_with_its_arm_whoever_else_is_there():
+    alone = assign(["AAPL"], salt="x", split=0.5)
+    crowd = assign([*UNITS, "AAPL", "AAPL"], salt="x", split=0.5)
+    assert alone[0] == crowd[-1] == crowd[-2]
+
+
+def test_the_split_is_as_asked_and_a_salt_deals_anew():
+    first, second = (assign(UNITS, salt=salt, split=0.9) for salt in "ab")
+    assert 0.9 == pytest.approx(first.mean(), abs=0.01)
+    assert 0.82 == pytest.approx((first == second).mean(), abs=0.01)  # independent: 0.9^2 + 0.1^2
+
+
+def test_a_wider_split_only_moves_units_to_the_champion():
+    narrow, wide = (assign(UNITS[:2000], salt="s", split=split) for split in (0.5, 0.9))
+    assert (wide | ~narrow).all()
+
+
+def test_the_deal_never_changes_between_releases():
+    assert [False, True, False, True] == assign(["AAPL", "MSFT", "XOM", "GE"], salt="volatility-1", split=0.5).tolist()
+
+
+def test_the_ends_and_an_empty_deal():
+    assert assign(UNITS, salt="s", split=1.0).all()
+    assert not assign(UNITS, salt="s", split=0.0).any()
+    assert 0 == len(assign([], salt="s", split=0.5))
+    with pytest.raises(DataError, match=r"split must be in \[0, 1\], got 90"):
+        assign(UNITS, salt="s", split=90)
+
+
+def test_the_mismatch_test_is_the_exact_binomial_one():
+    assert binomtest(15, 20, 0.9).pvalue == pytest.approx(srm_p_value(15, 5, 0.9))
+    assert 1.0 == srm_p_value(0, 0, 0.9)
+
+
+def test_fair_deals_are_rarely_called_unfair():
+    counts = [int(assign(UNITS[:500], salt=str(i), split=0.9).sum()) for i in range(200)]
+    assert np.mean([srm_p_value(n, 500 - n, 0.9) < 0.05 for n in counts]) <= 0.09

@@ -1,0 +1,57 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops.errors import DataError
+from mlops.monitor import accuracy_change
+from mlops.types import Level
+
+
+def _scored(bars, rate, *, start="2000-01-01", units=20, seed=0):
+    """Predictions that come true with chance `rate`."""
+    rng = np.random.default_rng(seed)
+    probability = rng.choice([0.3, 0.7], bars * units)
+    right = rng.random(bars * units) < rate
+    times = np.repeat(pd.date_range(start, periods=bars, tz="UTC"), units)
+    label = np.where(right, probability > 0.5, probability < 0.5).astype(float)
+    return pd.DataFrame({"event_time": times, "probability": probability, "label": label})
+
+
+BASELINE = _scored(500, 0.66)
+
+
+def _look(current, baseline=BASELINE):
+    return accuracy_change(baseline, current, rng=np.random.default_rng(7))
+
+
+def test_a_model_that_keeps_its_accuracy_is_left_alone():
+    finding = _look(_scored(60, 0.66, start="2003-01-01", seed=1))
+    assert (Level.OK, 60, None) == (finding.level, finding.n, finding.params["alarm_at"])
+
+
+def test_a_model_that_lost_it_alarms_and_says_when():
+    good, bad = _scored(30, 0.66, start="2003-01-01", seed=2), _scored(30, 0.45, start="2003-01-31", seed=3)
+    finding = _look(pd.concat([bad, good]))  # rows in any order
+    assert Level.ALERT is finding.level
+    assert "2003-01-31" <= finding.params["alarm_at"][:10] <= "2003-02-15"
+    assert finding.value > finding.limit
+    assert 0.66 == pytest.approx(finding.params["baseline"], abs=0.02)
+
+
+def test_too_few_bars_are_unknown_even_none():
+    for current, baseline in ((_scored(9, 0.2), BASELINE), (BASELINE[:0], BASELINE), (BASELINE, _scored(99, 0.6))):
+        finding = _look(current, baseline)
+        assert Level.UNKNOWN is finding.level
+        assert "needed" in finding.note
+
+
+def test_the_same_generator_gives_the_same_finding():
+    current = _scored(60, 0.6, start="2003-01-01", seed=4)
+    assert _look(current) == _look(current)
+
+
+def test_unmatured_rows_are_refused():
+    with pytest.raises(DataError, match="current must have finite probabilities and labels"):
+        _look(BASELINE.assign(label=np.nan))
+    with pytest.raises(DataError, match="baseline must have the columns"):
+        _look(BASELINE, BASELINE.drop(columns="label"))

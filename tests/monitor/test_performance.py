@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from mlops.monitor import METRICS, performance
+from mlops.types import Level
+
+
+def _scored(bars=100, edge=0.3, seed=0, units=10):
+    rng = np.random.default_rng(seed)
+    rows = bars * units
+    label = (rng.random(rows) < 0.4).astype(float)
+    probability = np.clip(0.4 + edge * (label - 0.4) + rng.normal(0, 0.1, rows), 0.02, 0.98)
+    times = np.repeat(pd.date_range("2000-01-01", periods=bars, tz="UTC"), units)
+    return pd.DataFrame({"event_time": times, "probability": probability, "label": label})
+
+
+def _named(findings):
+    return {f.name: f for f in findings}
+
+
+def test_the_numbers_are_those_of_scikit_learn():
+    rows = _scored()
+    found = _named(performance(rows, base_rate=0.4))
+    assert metrics.log_loss(rows.label, rows.probability) == pytest.approx(found["log_loss"].value)
+    assert metrics.roc_auc_score(rows.label, rows.probability) == pytest.approx(found["auc"].value)
+    assert metrics.brier_score_loss(rows.label, rows.probability) == pytest.approx(found["brier"].value)
+    assert rows.label.mean() == pytest.approx(found["base_rate"].value)
+    assert (1000.0, 100) == (found["n"].value, found["n"].n)
+    assert set(METRICS) | {"n", "share_confident", "skill"} == set(found)
+
+
+def test_limits_are_what_the_constant_forecast_scores():
+    rows = _scored()
+    found = _named(performance(rows, base_rate=0.4))
+    assert metrics.log_loss(rows.label, np.full(1000, 0.4)) == pytest.approx(found["log_loss"].limit)
+    assert 0.5 == found["auc"].limit
+
+
+@pytest.mark.parametrize(("edge", "level"), [(0.3, Level.OK), (-0.3, Level.ALERT)])
+def test_skill_and_its_opposite_are_proven(edge, level):
+    assert level is _named(performance(_scored(edge=edge), base_rate=0.4))["skill"].level
+
+
+def test_a_model_without_skill_is_told_so():
+    rows = _scored()
+    rows["probability"] = 0.4 + np.random.default_rng(1).normal(0, 0.001, len(rows))
+    skill = _named(performance(rows, base_rate=0.4))["skill"]
+    assert Level.WARN is skill.level
+    assert "not proven to beat" in skill.note
+
+
+def test_a_worse_score_than_the_constants_is_a_warning():
+    assert Level.WARN is _named(performance(_scored(edge=-0.3), base_rate=0.4))["log_loss"].level
+
+
+def test_confidence_is_counted_against_its_threshold():
+    rows = _scored().assign(probability=np.tile([0.5, 0.56], 500))
+    found = _named(performance(rows, confidence_threshold=0.55))
+    assert 0.5 == found["share_confident"].value
+    assert Level.WARN is found["mean_confidence"].level
+
+
+@pytest.mark.parametrize("bars", [0, 19])
+def test_few_bars_or_none_are_unknown(bars):
+    levels = {f.level for f in performance(_scored()[: bars * 10])}
+    assert {Level.UNKNOWN} == levels
+
+
+def test_values_are_finite_whatever_comes():
+    one_class = _scored().assign(label=1.0)
+    found = performance(one_class)
+    assert Level.UNKNOWN is _named(found)["auc"].level
+    assert all(np.isfinite([f.value, f.limit]).all() for f in (*found, *performance(_scored()[:0])))

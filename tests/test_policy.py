@@ -1,0 +1,98 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from mlops import policy
+from mlops.types import Finding, Level, ModelRef, Report, Verdict
+
+CHAMPION, OTHER = ModelRef("volatility", 1, "champion"), ModelRef("volatility", 2, "challenger")
+WHEN = {"since_last_train_bars": 100, "cool_down_bars": 60}
+
+
+def _report(*findings):
+    return Report(CHAMPION, datetime(2007, 6, 1, tzinfo=UTC), findings)
+
+
+def _finding(name, level=Level.OK, subject=""):
+    return Finding(name, 1.0, 0.0, level, 100, {"p_adjusted": 0.01} if subject else {}, subject, f"{name} as noted")
+
+
+def _gates(**changed):
+    names = ("paired_log_loss", "skill", "samples", "pairing", "drawdown", "srm")
+    return _report(*(_finding(name, changed.get(name, Level.OK)) for name in names))
+
+
+def _drift(alarmed, of=8):
+    return [_finding("ks", Level.ALERT if i < alarmed else Level.OK, f"f{i}") for i in range(of)]
+
+
+def test_a_change_of_accuracy_asks_for_a_retrain():
+    decision = policy.on_monitor(_report(_finding("accuracy_change", Level.ALERT)), **WHEN)
+    assert (Verdict.RETRAIN, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
+    assert "accuracy_change as noted" in decision.reason
+
+
+def test_a_fresh_retrain_is_given_time():
+    red = _report(_finding("accuracy_change", Level.ALERT))
+    decision = policy.on_monitor(red, since_last_train_bars=59, cool_down_bars=60)
+    assert Verdict.HOLD is decision.verdict
+    assert "59 bars old" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "verdict"),
+    [(2, 2, Verdict.RETRAIN), (8, 1, Verdict.HOLD), (1, 8, Verdict.HOLD), (8, 0, Verdict.HOLD), (0, 8, Verdict.HOLD)],
+)
+def test_drift_of_a_quarter_of_the_features_twice_running_asks_for_a_retrain(now, before, verdict):
+    decision = policy.on_monitor(_report(*_drift(now)), previous=_report(*_drift(before)), **WHEN)
+    assert verdict is decision.verdict
+
+
+def test_drift_without_a_report_before_is_only_shown():
+    assert Verdict.HOLD is policy.on_monitor(_report(*_drift(8)), **WHEN).verdict
+
+
+@pytest.mark.parametrize("level", [Level.OK, Level.WARN, Level.UNKNOWN])
+def test_nothing_red_changes_nothing(level):
+    decision = policy.on_monitor(_report(_finding("accuracy_change", level), _finding("log_loss", level)), **WHEN)
+    assert Verdict.HOLD is decision.verdict
+
+
+def test_a_challenger_that_passes_every_gate_is_promoted():
+    decision = policy.on_comparison(_gates(), OTHER)
+    assert (Verdict.PROMOTE, OTHER, CHAMPION) == (decision.verdict, decision.model, decision.against)
+    assert 6 == len(decision.because)
+    assert decision.reason.startswith(
+        "Promote volatility v2 (challenger) over volatility v1 (champion): paired_log_loss"
+    )
+
+
+@pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "pairing", "drawdown", "srm"])
+@pytest.mark.parametrize("level", [Level.UNKNOWN, Level.WARN, Level.ALERT])
+def test_any_gate_that_is_not_passed_holds(gate, level):
+    decision = policy.on_comparison(_gates(**{gate: level}), OTHER)
+    assert (Verdict.HOLD, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
+    assert f"{gate} as noted" in decision.reason
+    assert [gate] == [f.name for f in decision.because]
+
+
+@pytest.mark.parametrize("name", policy.REQUIRED)
+def test_a_required_gate_that_is_missing_holds(name):
+    rest = [f for f in _gates().findings if f.name != name]
+    decision = policy.on_comparison(_report(*rest), OTHER)
+    assert Verdict.HOLD is decision.verdict
+    assert f"{name} is missing" in decision.reason
+
+
+def test_an_empty_report_holds():
+    for decision in (policy.on_comparison(_report(), OTHER), policy.on_watch(_report(), OTHER)):
+        assert Verdict.HOLD is decision.verdict
+
+
+@pytest.mark.parametrize(
+    ("level", "verdict"),
+    [(Level.OK, Verdict.ROLLBACK), (Level.UNKNOWN, Verdict.HOLD), (Level.ALERT, Verdict.HOLD)],
+)
+def test_a_champion_that_its_predecessor_beats_is_rolled_back(level, verdict):
+    decision = policy.on_watch(_report(_finding("paired_log_loss", level)), OTHER)
+    assert (verdict, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
