@@ -44,7 +44,7 @@ class TrainSettings(Section):
     embargo_bars: int = Field(5, ge=0)
     seed: int = 7
     n_jobs: int = Field(1, description="joblib workers; a joblib back end puts them on a cluster.")
-    min_bars: int = Field(250, ge=50, description="Fewer labelled bars than this are not trained on.")
+    min_bars: int = Field(200, ge=50, description="Fewer labelled bars than this are not trained on.")
 
 
 class ServiceSettings(Section):

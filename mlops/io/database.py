@@ -78,7 +78,7 @@ class Database:
 
     @contextmanager
     def _writing(self, *, durable: bool = True, lock: str = "") -> Iterator[Connection]:
-        """One transaction that commits at its end. On SQLite it is alone; on PostgreSQL among those of the same `lock`."""
+        """One transaction that commits at its end. SQLite: alone. PostgreSQL: alone among those of the same `lock`."""
         engine = self._durable if durable else self._telemetry
         if self._engine.dialect.name == "sqlite":
             with self._turn, engine.begin() as connection:
@@ -165,7 +165,7 @@ def _begin(connection: Connection) -> None:
     reraise=True,
 )
 def _write_ahead(engine: Engine) -> None:
-    """Put the file into WAL mode once, which SQLite refuses at once (busy timeout or not) while another does the same."""
+    """Put the file into WAL mode; while another process does the same, SQLite refuses without waiting: try again."""
     raw: Any = engine.raw_connection()
     try:
         if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":

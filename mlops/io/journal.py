@@ -1,30 +1,38 @@
-"""The part of the ledger that someone relies on: bundles, promotions, experiments, alerts, deliveries, job runs.
+"""What the registry relies on: bundles, the promotion log, experiments. Every commit is on disk when the call returns.
 
-Every commit here waits for the disk. Nothing here is ever pruned.
+Nothing here is ever pruned, and an entry is never rewritten: it is appended, then settled once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
-import orjson
-from sqlalchemy import Engine, RowMapping, Select, Table, func, select, update
+from sqlalchemy import Connection, Insert, Select, Table, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from mlops.errors import AliasMoved, DataError
-from mlops.io import database
-from mlops.io.schema import alerts, bundles, deliveries, experiments, job_runs, promotions
-from mlops.types import Alert, Priority
+from mlops.errors import AliasMoved, DataError, RegistryError
+from mlops.io.database import Database
+from mlops.io.schema import bundles, experiments, promotions
 
-Row = TypeVar("Row")
+SETTLED = ("applied", "undone")
+KINDS = ("compare", "watch")
+
+
+class Row(Protocol):
+    """A dataclass whose fields are columns."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """What the ledger knows of a model version; `digest` is what its files must hash to, for ever."""
+    """One immutable bundle. `train_start`, `train_end`: event times of its first and last training row."""
 
     model: str
     version: int
@@ -39,7 +47,10 @@ class BundleRow:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """One entry of the promotion log: `from_version` is None for the first champion."""
+    """An entry of the promotion log: who moved the champion from where to where, why, on what evidence.
+
+    `state` is pending until the aliases were moved (applied) or the transition was taken back (undone).
+    """
 
     id: int
     model: str
@@ -58,7 +69,7 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A comparison (`compare`) or the watch on a new champion (`watch`); open while `verdict` is None."""
+    """Champion against challenger (`compare`), or a new champion against the one before it (`watch`)."""
 
     id: int
     model: str
@@ -72,58 +83,36 @@ class Experiment:
     ended_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A webhook that was handled: the version that the alias pointed to when it was read anew."""
-
-    id: int
-    delivery_id: str
-    model: str
-    alias: str
-    version: int | None
-    settled_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class JobRun:
-    """One (job, scheduled time)."""
-
-    job: str
-    scheduled_for: datetime
-    state: str
-    attempts: int
-    run_id: str
-    started_at: datetime
-    ended_at: datetime | None
-
-
-class Journal:
-    """Logs over one durable engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._durable = engine
-
-    # bundles
+class Journal(Database):
+    """Bundles, promotions, experiments."""
 
     def add_bundle(self, bundle: BundleRow) -> None:
-        """Remember a version. Saying the same again changes nothing; another digest for it is refused."""
+        """Remember a bundle; saying the same again changes nothing.
+
+        Raises
+        ------
+        DataError
+            The version is known with other contents: a bundle never changes.
+        """
+        with self._writing() as connection:
+            if added(connection, bundles, asdict(bundle)):
+                return
         known = self.bundle(bundle.model, bundle.version)
-        if known is not None and known.digest != bundle.digest:
-            raise DataError(
-                f"bundle of {bundle.model} v{bundle.version} must keep its digest {known.digest}, got {bundle.digest}. "
-                "Register a new version."
-            )
-        if known is None:
-            self._insert(bundles, asdict(bundle))
+        if known != bundle:
+            raise DataError(f"bundle {bundle.model} v{bundle.version} must stay {known}, got {bundle}. Register anew.")
 
     def bundle(self, model: str, version: int) -> BundleRow | None:
-        found = self._all(BundleRow, select(bundles).where(bundles.c.model == model, bundles.c.version == version))
+        """The bundle of one version, if it is known."""
+        c = bundles.c
+        with self._reading() as connection:
+            found = every(connection, BundleRow, select(bundles).where(c.model == model, c.version == version))
         return found[0] if found else None
 
     def bundles(self, model: str) -> list[BundleRow]:
-        return self._all(BundleRow, select(bundles).where(bundles.c.model == model).order_by(bundles.c.version))
-
-    # promotions
+        """All known bundles of a model, by version."""
+        with self._reading() as connection:
+            query = select(bundles).where(bundles.c.model == model).order_by(bundles.c.version)
+            return every(connection, BundleRow, query)
 
     def append_promotion(
         self,
@@ -138,159 +127,133 @@ class Journal:
         correlation_id: str,
         at: datetime,
     ) -> Promotion:
-        """Compare-and-set: append only while the champion is `expected` (None: none yet).
+        """Append to the log, provided that the champion still is `expected` (None: there is none yet).
 
         Raises
         ------
         AliasMoved
-            The champion is another one, or somebody else appended at the same moment.
+            The champion is another one by now, also where two append at the same moment: one of them loses.
         """
-        row: dict[str, Any] = {
-            **{"model": model, "from_version": expected, "to_version": to, "kind": kind, "actor": actor},
-            **{"reason": reason, "evidence_run": evidence_run, "correlation_id": correlation_id},
-            **{"state": "pending", "created_at": at, "settled_at": None},
-        }
-        mine = select(promotions).where(promotions.c.model == model)
-        last = mine.where(promotions.c.state != "undone").order_by(promotions.c.seq.desc()).limit(1)
+        row: dict[str, Any] = {"model": model, "from_version": expected, "to_version": to, "kind": kind, "actor": actor}
+        row |= {"reason": reason, "evidence_run": evidence_run, "correlation_id": correlation_id}
         try:
-            with database.writing(self._durable) as connection:
-                standing = connection.execute(last).mappings().first()
-                champion = None if standing is None else standing["to_version"]
+            with self._writing(lock=f"promotions:{model}") as connection:
+                champion, last = _head(connection, model)
                 if champion != expected:
-                    raise AliasMoved(f"champion of {model} must be v{expected}, got v{champion}. Read it and decide anew.")
-                seq = connection.scalar(select(func.max(promotions.c.seq)).where(promotions.c.model == model)) or 0
-                row["seq"] = seq + 1
-                row["id"] = connection.execute(promotions.insert().values(row)).inserted_primary_key[0]  # type: ignore[index]
-        except IntegrityError as error:
-            raise AliasMoved(f"champion of {model} was moved by somebody else meanwhile. Read it and decide anew.") from error
-        return Promotion(**row)
+                    raise AliasMoved(_moved(model, expected, champion))
+                row |= {"seq": last + 1, "state": "pending", "created_at": at}
+                return _one(connection, Promotion, promotions.insert().values(row).returning(promotions))
+        except IntegrityError as error:  # the lock makes it impossible; the key would still tell
+            raise AliasMoved(_moved(model, expected, self.champion(model))) from error
 
     def settle_promotion(self, promotion_id: int, state: str, at: datetime) -> None:
-        """Mark an entry `applied` or `undone`."""
-        if state not in ("applied", "undone"):
-            raise DataError(f"state of a promotion must be applied or undone, got {state}. Use one of them.")
-        self._update(promotions, promotion_id, state=state, settled_at=at)
+        """Say that the aliases were moved (`applied`), or that it never took effect (`undone`). Once; safe to repeat.
+
+        Raises
+        ------
+        DataError
+            Another state, or an entry that is not in the log.
+        RegistryError
+            The entry is settled otherwise, or would be undone under a later one that builds on it.
+        """
+        if state not in SETTLED:
+            raise DataError(f"state of a promotion must be one of {SETTLED}, got {state!r}. Choose one of them.")
+        with self._writing() as connection:
+            known = every(connection, Promotion, select(promotions).where(promotions.c.id == promotion_id))
+            if not known:
+                raise DataError(f"promotion must be in the log, got id {promotion_id}. Read `promotions` for the ids.")
+        with self._writing(lock=f"promotions:{known[0].model}") as connection:
+            _settle(connection, known[0], state, at)
 
     def promotions(self, model: str) -> list[Promotion]:
-        """Oldest first."""
-        return self._all(Promotion, select(promotions).where(promotions.c.model == model).order_by(promotions.c.seq))
+        """The whole log of a model, oldest first."""
+        with self._reading() as connection:
+            query = select(promotions).where(promotions.c.model == model).order_by(promotions.c.seq)
+            return every(connection, Promotion, query)
 
     def champion(self, model: str) -> int | None:
-        """Where the last entry that was not undone points."""
-        standing = [entry for entry in self.promotions(model) if entry.state != "undone"]
-        return standing[-1].to_version if standing else None
-
-    # experiments
+        """The champion by the log: where its last entry that was not undone points."""
+        with self._reading() as connection:
+            return _head(connection, model)[0]
 
     def open_experiment(
         self, model: str, *, champion: int, challenger: int, kind: str, salt: str, split: float, at: datetime
     ) -> Experiment:
-        """The open experiment of that pair and kind; begun now where there is none."""
-        for open_one in self.open_experiments(model, kind):
-            if (open_one.champion, open_one.challenger) == (champion, challenger):
-                return open_one
-        row: dict[str, Any] = {
-            **{"model": model, "kind": kind, "champion": champion, "challenger": challenger},
-            **{"salt": salt, "split": split, "started_at": at, "verdict": None, "ended_at": None},
-        }
-        return Experiment(id=self._insert(experiments, row), **row)
+        """Begin a comparison, or return the one of that kind and pair that is open already.
 
-    def open_experiments(self, model: str, kind: str | None = None) -> list[Experiment]:
-        return [e for e in self.experiments(model) if e.verdict is None and kind in (None, e.kind)]
-
-    def experiments(self, model: str) -> list[Experiment]:
-        """Oldest first."""
-        return self._all(Experiment, select(experiments).where(experiments.c.model == model).order_by(experiments.c.id))
+        Raises
+        ------
+        DataError
+            Another kind than `compare` and `watch`.
+        """
+        if kind not in KINDS:
+            raise DataError(f"kind of an experiment must be one of {KINDS}, got {kind!r}. Choose one of them.")
+        pair = {"model": model, "kind": kind, "champion": champion, "challenger": challenger}
+        with self._writing() as connection:
+            added(connection, experiments, {**pair, "salt": salt, "split": split, "started_at": at})
+            query = select(experiments).filter_by(**pair).where(experiments.c.ended_at.is_(None))
+            return _one(connection, Experiment, query)
 
     def close_experiment(self, experiment_id: int, verdict: str, at: datetime) -> None:
-        self._update(experiments, experiment_id, verdict=verdict, ended_at=at)
+        """End a comparison. The first verdict stays."""
+        c = experiments.c
+        with self._writing() as connection:
+            mine = update(experiments).where(c.id == experiment_id, c.ended_at.is_(None))
+            connection.execute(mine.values(verdict=verdict, ended_at=at))
 
-    # alerts
+    def open_experiments(self, model: str, kind: str | None = None) -> list[Experiment]:
+        """Those that run, oldest first."""
+        return [e for e in self.experiments(model) if e.ended_at is None and kind in (None, e.kind)]
 
-    def add_alert(self, alert: Alert) -> bool:
-        """False where an alert of that key is known already."""
-        row = asdict(alert) | {"priority": alert.priority.value, "details": orjson.dumps(dict(alert.details)).decode()}
-        return self._insert_new(alerts, row)
-
-    def alerts(self, *, open_only: bool = True) -> list[Alert]:
-        """Newest first."""
-        query = select(alerts).order_by(alerts.c.as_of.desc(), alerts.c.id.desc())
-        query = query.where(alerts.c.resolved_at.is_(None)) if open_only else query
-        with self._durable.connect() as connection:
-            return [_alert(row) for row in connection.execute(query).mappings()]
-
-    def resolve_alert(self, key: str, at: datetime) -> None:
-        with database.writing(self._durable) as connection:
-            connection.execute(update(alerts).where(alerts.c.key == key).values(resolved_at=at))
-
-    # deliveries: the webhook inbox
-
-    def add_delivery(self, delivery_id: str, source: str, body: bytes, at: datetime) -> bool:
-        """Keep a verified delivery before it is acknowledged. False for one that is here already."""
-        row = {"delivery_id": delivery_id, "source": source, "body": body, "received_at": at}
-        return self._insert_new(deliveries, row)
-
-    def settle_delivery(self, delivery_id: str, *, model: str, alias: str, version: int | None, at: datetime) -> None:
-        """What was found when the delivery was acted upon."""
-        found = {"model": model, "alias": alias, "version": version, "settled_at": at}
-        with database.writing(self._durable) as connection:
-            connection.execute(update(deliveries).where(deliveries.c.delivery_id == delivery_id).values(found))
-
-    def settled_deliveries(self, model: str, *, after: int) -> list[Delivery]:
-        """Deliveries about `model` with an id above `after`, oldest first."""
-        c = deliveries.c
-        columns = (c.id, c.delivery_id, c.model, c.alias, c.version, c.settled_at)
-        query = select(*columns).where(c.model == model, c.settled_at.is_not(None), c.id > after).order_by(c.id)
-        return self._all(Delivery, query)
-
-    # job runs
-
-    def start_job(self, job: str, scheduled_for: datetime, at: datetime) -> bool:
-        """Claim one scheduled run. False where it is running or done; a failed one may be tried again."""
-        mine = (job_runs.c.job == job) & (job_runs.c.scheduled_for == scheduled_for)
-        again = update(job_runs).where(mine, job_runs.c.state == "failed")
-        row = {"job": job, "scheduled_for": scheduled_for, "state": "running", "started_at": at}
-        if self._insert_new(job_runs, row | {"attempts": 1, "run_id": ""}):
-            return True
-        with database.writing(self._durable) as connection:
-            tried = again.values(state="running", attempts=job_runs.c.attempts + 1, started_at=at, ended_at=None)
-            return connection.execute(tried).rowcount == 1
-
-    def finish_job(self, job: str, scheduled_for: datetime, *, state: str, run_id: str, at: datetime) -> None:
-        """Mark a run `done` or `failed`."""
-        mine = (job_runs.c.job == job) & (job_runs.c.scheduled_for == scheduled_for)
-        with database.writing(self._durable) as connection:
-            connection.execute(update(job_runs).where(mine).values(state=state, run_id=run_id, ended_at=at))
-
-    def job_runs(self, job: str) -> list[JobRun]:
-        """In order of their scheduled time."""
-        c = job_runs.c
-        columns = (c.job, c.scheduled_for, c.state, c.attempts, c.run_id, c.started_at, c.ended_at)
-        return self._all(JobRun, select(*columns).where(c.job == job).order_by(c.scheduled_for))
-
-    def _all(self, kind: type[Row], query: Select[Any]) -> list[Row]:
-        with self._durable.connect() as connection:
-            return [kind(**row) for row in connection.execute(query).mappings()]
-
-    def _insert(self, table: Table, row: Mapping[str, Any]) -> int:
-        with database.writing(self._durable) as connection:
-            key = connection.execute(table.insert().values(row)).inserted_primary_key
-            return int(key[0]) if isinstance(key[0], int) else 0  # type: ignore[index]
-
-    def _insert_new(self, table: Table, row: Mapping[str, Any]) -> bool:
-        """True where the row's unique key was new."""
-        try:
-            with database.writing(self._durable) as connection:
-                connection.execute(table.insert().values(row))
-        except IntegrityError:
-            return False
-        return True
-
-    def _update(self, table: Table, row_id: int, **values: Any) -> None:
-        with database.writing(self._durable) as connection:
-            connection.execute(update(table).where(table.c.id == row_id).values(values))
+    def experiments(self, model: str) -> list[Experiment]:
+        """All of a model, oldest first."""
+        with self._reading() as connection:
+            query = select(experiments).where(experiments.c.model == model).order_by(experiments.c.id)
+            return every(connection, Experiment, query)
 
 
-def _alert(row: RowMapping) -> Alert:
-    details = orjson.loads(row["details"])
-    return Alert(row["key"], Priority(row["priority"]), row["model"], row["title"], row["as_of"], details)
+def every(connection: Connection, kind: type[R], query: Select[Any]) -> list[R]:
+    """Rows as dataclasses, by the names of their fields."""
+    names = [field.name for field in fields(kind)]
+    return [kind(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
+
+
+def added(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert, unless a row with the same unique key is there; whether it was inserted."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+
+
+def _one(connection: Connection, kind: type[R], query: Select[Any] | Insert | Any) -> R:
+    row = connection.execute(query).mappings().one()
+    return kind(**{field.name: row[field.name] for field in fields(kind)})
+
+
+def _head(connection: Connection, model: str) -> tuple[int | None, int]:
+    """The champion, and the last number used in the log (undone entries keep theirs)."""
+    c = promotions.c
+    standing = select(c.to_version).where(c.model == model, c.state != "undone").order_by(c.seq.desc()).limit(1)
+    last = select(func.coalesce(func.max(c.seq), 0)).where(c.model == model)
+    return connection.scalar(standing), int(connection.scalar(last) or 0)
+
+
+def _settle(connection: Connection, entry: Promotion, state: str, at: datetime) -> None:
+    c = promotions.c
+    pending = update(promotions).where(c.id == entry.id, c.state == "pending")
+    if state == "undone":
+        later = select(c.seq).where(c.model == entry.model, c.seq > entry.seq, c.state != "undone").limit(1)
+        if connection.scalar(later) is not None:
+            rule = (
+                f"promotion {entry.seq} of {entry.model} must be the last one to be undone, got one with later entries"
+            )
+            raise RegistryError(f"{rule}. Roll back instead.")
+    if connection.execute(pending.values(state=state, settled_at=at)).rowcount == 1:
+        return
+    now = connection.scalar(select(c.state).where(c.id == entry.id))
+    if now != state:
+        raise RegistryError(f"promotion {entry.seq} of {entry.model} must be pending to be {state}, got {now}. Append.")
+
+
+def _moved(model: str, expected: int | None, champion: int | None) -> str:
+    names = [f"v{v}" if v is not None else "none" for v in (expected, champion)]
+    return f"champion of {model} must be {names[0]}, got {names[1]}. Read it again and decide anew."

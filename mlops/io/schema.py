@@ -152,10 +152,11 @@ experiments = Table(
     Column("verdict", Text),
     Column("ended_at", UtcTime),
 )
-Index(  # one open comparison of a kind a challenger, also when two processes open it at once
+Index(  # one open comparison of a kind and pair, also when two processes open it at once
     "uq_experiments_open",
     experiments.c.model,
     experiments.c.kind,
+    experiments.c.champion,
     experiments.c.challenger,
     unique=True,
     sqlite_where=experiments.c.ended_at.is_(None),

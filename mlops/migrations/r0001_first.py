@@ -151,7 +151,7 @@ def _history() -> None:
     op.create_index(
         "uq_experiments_open",
         "experiments",
-        ["model", "kind", "challenger"],
+        ["model", "kind", "champion", "challenger"],
         unique=True,
         sqlite_where=text("ended_at IS NULL"),
         postgresql_where=text("ended_at IS NULL"),

@@ -1,0 +1,334 @@
+"""Train a challenger: Optuna over purged walk-forward folds, one immutable bundle, a new version in the registry.
+
+Load: features and labels that were known at `as_of`, audited for leaks. Compute: trials, each a child run; the study is
+a journal on disk that survives a kill at any point and goes on where it stopped. Log: the bundle with its metrics, tied
+to the model and the dataset. Act: nominate it as challenger, when asked by the calendar or by the monitor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import mlflow
+import numpy as np
+import optuna
+import pandas as pd
+import structlog
+import typer
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.models import infer_signature
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from jobs.house import House, moment, run
+from mlops.errors import DataError
+from mlops.io import feed, record
+from mlops.io.ledger import BundleRow
+from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
+from mlops.types import Decision, ModelRef
+from registry_hooks import aliases, apply, bundle
+
+log = structlog.get_logger()
+SCRIPT = Path(__file__).parents[1] / "models" / "gbm.py"
+REFERENCE_ROWS = 20_000  # most recent out-of-fold rows that travel with the bundle: 1,000 bars of 20 symbols
+PROBE_UNITS = 3
+FIRST_RUNG = 2  # folds that are scored before a trial may be pruned
+LIBRARIES = ("lightgbm", "mlflow", "numpy", "pandas")  # all that a bundle needs to load
+RECENT = timedelta(days=3 * 365)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is learned from: rows known at `as_of`, their folds, and the digest that names them."""
+
+    strategy: Strategy
+    rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)
+    table: tune.Table
+    folds: Sequence[splits.Fold]
+    digest: str
+    bars: pd.DataFrame  # the newest ones, for the probe
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        times = self.rows["event_time"]
+        return times.iloc[0].to_pydatetime(), times.iloc[-1].to_pydatetime()
+
+
+def fresh(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+    """A challenger from all that is known, unless one is being compared or a new champion is being watched."""
+    return _challenge(house, model, bars, as_of, None, "all history known by then")
+
+
+def recent(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+    """A challenger from the last three years only."""
+    return _challenge(house, model, bars, as_of, as_of - RECENT, "the last three years only")
+
+
+def _challenge(
+    house: House, model: str, bars: pd.DataFrame, as_of: datetime, start: datetime | None, note: str
+) -> list[Decision]:
+    if aliases.champion(house.registry, model) is None or house.ledger.open_experiments(model):
+        return []
+    ref = train(house, STRATEGIES[model], bars, as_of=as_of, start=start, note=note)
+    apply.nominate(house.registry, ref, house.act("jobs.train", as_of))
+    return []
+
+
+def train(
+    house: House, strategy: Strategy, bars: pd.DataFrame, *, as_of: datetime, start: datetime | None, note: str = ""
+) -> ModelRef:
+    """Train one version of `strategy.name` on what was known at `as_of` and register it.
+
+    Same rows, same settings: the same booster, also when the process was killed in between.
+
+    Parameters
+    ----------
+    bars : frame with BAR_COLUMNS
+    start : datetime, optional
+        Bars before it are not learned from (they still warm the features up).
+
+    Raises
+    ------
+    DataError
+        Too few labelled bars.
+    LeakError
+        A feature or a label changes when the future is cut off.
+    """
+    study = prepare(house, strategy, bars[bars.known_at <= as_of], start)
+    with _parent_run(house, study, as_of) as (journal, run_id):
+        params = search(house, study, journal, run_id, as_of)
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = build(house, study, params, Path(folder))
+            return _register(house, study, params, metrics, Path(folder), run_id, as_of, note)
+
+
+def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
+    """Rows, folds and digest, from bars that are all known."""
+    s = house.settings.train
+    leaks.audit(strategy, known, np.random.default_rng(s.seed))
+    rows = features.table(strategy, known).merge(labels.table(strategy, known), on=["event_time", "unit"])
+    rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
+    bars = rows["event_time"].nunique()
+    if bars < s.min_bars:
+        raise DataError(f"training must have {s.min_bars} labelled bars, got {bars}. Give more history.")
+    folds = splits.walk_forward(rows, folds=s.folds, horizon=strategy.horizon, embargo=s.embargo_bars)
+    table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
+    key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
+    key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude={"n_jobs"})]).encode())
+    newest = known[known["event_time"] > known["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
+    return Study(strategy, rows, table, folds, key.hexdigest(), newest)
+
+
+def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of: datetime) -> dict[str, Any]:
+    """The best parameters. Finished trials are kept; one that a kill cut short is done again."""
+    s = house.settings.train
+    for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        journal.tell(trial.number, state=TrialState.FAIL)
+    done = journal.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    for index in range(len(done), s.trials):
+        # Reseeded by what is finished, so that a study suggests the same with or without an interruption.
+        journal.sampler = optuna.samplers.TPESampler(seed=s.seed + 1000 * index, n_startup_trials=4)
+        trial = journal.ask()
+        params = tune.space(trial)
+        value = _score(study, trial, params, s.seed, s.n_jobs)
+        journal.tell(trial, value, state=TrialState.COMPLETE if value is not None else TrialState.PRUNED)
+        _child_run(house, study, run_id, index, params, value, as_of)
+    return dict(journal.best_params)
+
+
+def _score(study: Study, trial: optuna.Trial, params: Mapping[str, Any], seed: int, n_jobs: int) -> float | None:
+    """Mean log-loss over the folds; None where the first ones were already hopeless."""
+    first, rest = study.folds[:FIRST_RUNG], study.folds[FIRST_RUNG:]
+    margins = tune.score_folds(study.table, first, params, seed, n_jobs)
+    trial.report(_loss(study, first, margins), 0)
+    if trial.should_prune():
+        return None
+    margins += tune.score_folds(study.table, rest, params, seed, n_jobs)
+    return _loss(study, study.folds, margins)
+
+
+def _loss(study: Study, folds: Sequence[splits.Fold], margins: Sequence[np.ndarray]) -> float:
+    tests = np.concatenate([fold.test for fold in folds])
+    return tune.log_loss(np.concatenate(margins), study.table.y[tests])
+
+
+def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -> dict[str, float]:
+    """Fit on all rows, calibrate on out-of-fold margins, write the bundle's files; cross-validated metrics."""
+    s = house.settings.train
+    tests = np.concatenate([fold.test for fold in study.folds])
+    margin = np.concatenate(tune.score_folds(study.table, study.folds, params, s.seed, s.n_jobs))
+    calibrator = tune.calibrate(margin, study.table.y[tests])
+    booster = tune.fit(study.table, params, s.seed)
+    booster.save_model(folder / "booster.txt")
+    reference = study.rows.iloc[tests].assign(probability=calibrator(margin)).drop(columns=["value", "known_at"])
+    reference = _newest_bars(reference)
+    reference.to_parquet(folder / "reference.parquet", index=False)
+    probe, expected = _probe(study, booster, calibrator)
+    probe.to_parquet(folder / "probe.parquet", index=False)
+    meta = _meta(study, params, calibrator, s.seed) | {"probe": expected}
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, default=str), encoding="utf-8")
+    return _metrics(calibrator(margin), study.table.y[tests], study.table.y[study.folds[0].train].mean())
+
+
+def _newest_bars(reference: pd.DataFrame) -> pd.DataFrame:
+    if len(reference) <= REFERENCE_ROWS:
+        return reference
+    first = reference["event_time"].iloc[-REFERENCE_ROWS]
+    return reference[reference["event_time"] > first]
+
+
+def _probe(study: Study, booster: Any, calibrator: tune.Calibrator) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A few symbols' newest bars, and what the last of them gives."""
+    units = sorted(study.bars["symbol"].unique())[:PROBE_UNITS]
+    probe = study.bars[study.bars["symbol"].isin(units)][["event_time", "symbol", "close"]].reset_index(drop=True)
+    ready, values = features.last_row(study.strategy, probe)
+    probability = calibrator(np.asarray(booster.predict(values, raw_score=True))) if len(values) else np.empty(0)
+    return probe, {"units": list(ready), "features": values.tolist(), "probability": probability.tolist()}
+
+
+def _meta(study: Study, params: Mapping[str, Any], calibrator: tune.Calibrator, seed: int) -> dict[str, Any]:
+    start, end = study.window
+    return {
+        "format": bundle.FORMAT,
+        "strategy": study.strategy.name,
+        "features": list(study.strategy.feature_names),
+        "horizon_bars": study.strategy.horizon,
+        "train_start": start.isoformat(),
+        "train_end": end.isoformat(),
+        "data_digest": study.digest,
+        "params": dict(params),
+        "seed": seed,
+        "calibrator": asdict(calibrator),
+    }
+
+
+def _metrics(probability: np.ndarray, y: np.ndarray, base: float) -> dict[str, float]:
+    from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+    return {
+        "cv.log_loss": float(log_loss(y, probability)),
+        "cv.base_log_loss": float(log_loss(y, np.full(len(y), base))),
+        "cv.accuracy": float(((probability > 0.5) == (y > 0.5)).mean()),
+        "cv.auc": float(roc_auc_score(y, probability)),
+        "cv.brier": float(brier_score_loss(y, probability)),
+        "cv.n": float(len(y)),
+    }
+
+
+def _register(
+    house: House,
+    study: Study,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    folder: Path,
+    run_id: str,
+    as_of: datetime,
+    note: str,
+) -> ModelRef:
+    """Log the bundle and its evidence, make it a version, and put its digest into the ledger."""
+    name, (start, end) = study.strategy.name, study.window
+    with mlflow.start_run(run_id=run_id):
+        info = _log_bundle(study, folder)
+        dataset = mlflow.data.from_pandas(study.rows.head(1000), name=f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}", digest=study.digest[:16])
+        mlflow.log_input(dataset, context="training")
+        mlflow.log_params({**params, "train_start": start.isoformat(), "train_end": end.isoformat()})
+        at = int(as_of.timestamp() * 1000)
+        rows = [Metric(k, v, at, 0, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
+        house.client.log_batch(run_id, metrics=rows)
+    version = mlflow.register_model(info.model_uri, name)
+    ref = ModelRef(name, int(version.version))
+    found = bundle.digest(bundle.fetch(house.client, ref, house.registry.cache))
+    row = BundleRow(name, ref.version, found, run_id, info.model_id, start, end, study.strategy.horizon, as_of)
+    house.ledger.add_bundle(row)
+    tags = {"train_start": start, "train_end": end, "horizon_bars": row.horizon_bars, "data_digest": study.digest}
+    for key, value in {**tags, "bundle_sha256": found, "note": note}.items():
+        house.client.set_model_version_tag(name, str(ref.version), key, str(value))
+    house.client.update_model_version(name, str(ref.version), note)
+    log.info("trained", model=str(ref), note=note, digest=found, **metrics)
+    return ref
+
+
+def _log_bundle(study: Study, folder: Path) -> Any:
+    example = study.rows[list(study.strategy.feature_names)].head(2)
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it narrates every step
+    return mlflow.pyfunc.log_model(
+        name=study.strategy.name,
+        python_model=str(SCRIPT),
+        artifacts={f.stem: str(f) for f in sorted(folder.iterdir())},
+        signature=infer_signature(example, np.array([0.5, 0.5])),
+        input_example=example,
+        pip_requirements=[f"{library}=={_version(library)}" for library in LIBRARIES],
+    )
+
+
+def _version(library: str) -> str:
+    from importlib.metadata import version
+
+    return version(library)
+
+
+@contextmanager
+def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[optuna.Study, str]]:
+    """The study's journal and the run that its trials hang under; both are taken up again after a kill."""
+    name = f"{study.strategy.name}-{study.digest[:24]}"
+    path = house.settings.state / "studies" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
+    journal = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction="minimize", pruner=pruner)
+    run_id = house.run_id or journal.user_attrs.get("run_id") or _create_run(house, study.strategy.name, as_of)
+    journal.set_user_attr("run_id", run_id)
+    tags = {"job": "train", "model": study.strategy.name, "as_of": as_of.isoformat(), "data_digest": study.digest}
+    house.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+    yield journal, str(run_id)
+    if house.run_id is None:
+        house.client.set_terminated(run_id, end_time=int(as_of.timestamp() * 1000))
+
+
+def _create_run(house: House, model: str, as_of: datetime) -> str:
+    at = int(as_of.timestamp() * 1000)
+    experiment = record.experiment_id(house.client, model)
+    return str(house.client.create_run(experiment, at, run_name=f"train {as_of:%Y-%m-%d}").info.run_id)
+
+
+def _child_run(
+    house: House, study: Study, parent: str, index: int, params: Mapping[str, Any], value: float | None, as_of: datetime
+) -> None:
+    experiment, at = house.client.get_run(parent).info.experiment_id, int(as_of.timestamp() * 1000)
+    tags = {"mlflow.parentRunId": parent, "job": "trial", "state": "pruned" if value is None else "complete"}
+    child = house.client.create_run(experiment, at, tags=tags, run_name=f"trial {index}").info.run_id
+    metrics = [] if value is None else [Metric("cv.log_loss_uncalibrated", value, at, index)]
+    house.client.log_batch(child, metrics=metrics, params=[Param(k, str(v)) for k, v in params.items()])
+    house.client.set_terminated(child, end_time=at)
+
+
+def main(
+    model: str = "volatility",
+    source: Annotated[str, typer.Option(help="sp500, index:sp500, index:nasdaq, or a CSV or Parquet file.")] = "sp500",
+    start: Annotated[str, typer.Option(help="First bar to learn from, or `all`.")] = "all",
+    as_of: Annotated[str, typer.Option(help="What was known then; `now`, or an ISO instant.")] = "now",
+    note: str = "",
+) -> None:
+    def body(house: House) -> None:
+        at = moment(as_of)
+        first = None if start == "all" else moment(start)
+        ref = train(house, STRATEGIES[model], feed.load_bars(source).frame, as_of=at, start=first, note=note)
+        if aliases.champion(house.registry, model) is not None:
+            apply.nominate(house.registry, ref, house.act("jobs.train", at))
+
+    run("train", body)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,137 @@
+"""A bundle: one immutable model version, with everything that its predictions depend on.
+
+booster, calibrator, feature names, training window, reference sample and a probe travel together as one MLflow model.
+Its digest is in the ledger from the day that it was made; it is checked before any of its code runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from mlops.errors import BundleError
+from mlops.types import ModelRef
+
+FORMAT = 1
+ADDED_ON_DOWNLOAD = {"registered_model_meta"}  # MLflow writes the registered name there; all else is the bundle
+FEATURE_TOLERANCE = 1e-5  # relative; float32 sums may differ in the last bits between processors
+SCORE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified, loaded bundle."""
+
+    path: Path
+    digest: str
+    meta: dict[str, Any]
+    model: Any = field(repr=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The features, in the order of the model."""
+        return tuple(self.meta["features"])
+
+    def score(self, values: NDArray[np.float32], names: Sequence[str]) -> NDArray[np.float64]:
+        """P(label = 1) of each row; `names` says what the columns of `values` (n, k) are."""
+        if missing := [name for name in self.names if name not in names]:
+            raise BundleError(f"features must include all of the bundle's, got none of {missing}. Compute them.")
+        return np.asarray(self.model.predict(pd.DataFrame(values, columns=list(names))), dtype=np.float64)
+
+    def reference(self) -> pd.DataFrame:
+        """Rows of the training's out-of-fold predictions: event_time, unit, features, label, probability."""
+        return pd.read_parquet(self.path / "artifacts" / "reference.parquet")
+
+    def prove(
+        self, features: Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]], names: Sequence[str]
+    ) -> None:
+        """Hold the caller's feature code and this machine's scores against what training saw on the probe bars.
+
+        Raises
+        ------
+        BundleError
+            Units, features or probabilities differ.
+        """
+        expected = self.meta["probe"]
+        units, values = features(pd.read_parquet(self.path / "artifacts" / "probe.parquet"))
+        if list(units) != expected["units"]:
+            raise BundleError(f"probe must give units {expected['units']}, got {list(units)}. Compare the feature code.")
+        score = self.score(values, names)  # also refuses missing features
+        mine = values[:, [list(names).index(name) for name in self.names]]
+        apart = ~np.isclose(mine, np.array(expected["features"], dtype=np.float32), rtol=FEATURE_TOLERANCE, atol=1e-7)
+        if apart.any():
+            name = self.names[int(np.nonzero(apart)[1][0])]
+            raise BundleError(f"feature {name} must be what training saw on the probe, got another value. Deploy its commit.")
+        if not np.allclose(score, expected["probability"], atol=SCORE_TOLERANCE):
+            raise BundleError("probe must score as in training, got other probabilities. Compare library versions.")
+
+
+def digest(path: Path) -> str:
+    """sha256 over the names and bytes of all files of a downloaded bundle, in order of their names."""
+    total = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and _ours(p.relative_to(path))):
+        name = file.relative_to(path).as_posix().encode()
+        total.update(len(name).to_bytes(4) + name + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
+    """The bundle's folder in the cache, downloaded at first use (whole, or not at all).
+
+    MLflow's own `load_model("models:/...")` would leave a temporary folder behind at every call.
+    """
+    place = cache / ref.name / str(ref.version)
+    if place.exists():
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
+    source = client.get_model_version_download_uri(ref.name, str(ref.version))
+    mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
+    try:
+        os.rename(part, place)
+    except OSError:  # another process was first: its copy is as good
+        shutil.rmtree(part)
+    return place
+
+
+def load(path: Path, expected_digest: str) -> Bundle:
+    """Verify, then load. Nothing of the bundle runs before its digest is right.
+
+    Raises
+    ------
+    BundleError
+        The files are not those that were registered, or they cannot be loaded. A wrong copy is put aside.
+    """
+    for bytecode in path.rglob("__pycache__"):  # left by an earlier load; code that no digest covers must not run
+        shutil.rmtree(bytecode)
+    found = digest(path)
+    if found != expected_digest:
+        aside = path.with_name(f"{path.name}.refused-{found[:12]}")
+        if not aside.exists():
+            os.rename(path, aside)
+        raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
+    meta = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
+    if meta["format"] != FORMAT:
+        raise BundleError(f"format of {path} must be {FORMAT}, got {meta['format']}. Load it with the release that made it.")
+    try:
+        model = mlflow.pyfunc.load_model(str(path))
+    except (mlflow.MlflowException, ImportError, OSError, ValueError) as error:
+        raise BundleError(f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again.") from error
+    return Bundle(path, found, meta, model)
+
+
+def _ours(name: Path) -> bool:
+    return name.name not in ADDED_ON_DOWNLOAD
