@@ -25,13 +25,13 @@ from mlops.io.ledger import Ledger
 
 UNITS = 20  # as many stocks as the shipped data have
 START = datetime(2000, 1, 1, tzinfo=UTC)
-ALL = {"start": START, "end": datetime(2200, 1, 1, tzinfo=UTC), "as_of": datetime(2200, 1, 1, tzinfo=UTC)}
+END = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 def rows(n: int, k: int) -> tuple[pd.DataFrame, pd.DataFrame, NDArray[np.float32]]:
     """n predictions of UNITS units, one bar a minute, their outcomes, and features of shape (n, k)."""
     rng = np.random.default_rng(7)
-    times = pd.DatetimeIndex(START + timedelta(minutes=1) * np.arange(-(-n // UNITS))).repeat(UNITS)[:n]
+    times = pd.date_range(START, periods=-(-n // UNITS), freq="min").repeat(UNITS)[:n]
     frame = pd.DataFrame(
         {
             "model": "volatility",
@@ -64,9 +64,11 @@ def measure(url: str, n: int, k: int, repeat: int) -> dict[str, float]:
     with Ledger(url) as ledger:
         wrote = clocked(lambda: ledger.add_predictions(frame, features, names, "0" * 32))
         ended = clocked(lambda: ledger.add_outcomes(ends))
-        reads = [clocked(lambda: ledger.predictions("volatility", **ALL)) for _ in range(repeat)]
-        joins = [clocked(lambda: ledger.matured("volatility", **ALL)) for _ in range(repeat)]
-        found, values, _ = ledger.predictions("volatility", **ALL)
+        reads = [
+            clocked(lambda: ledger.predictions("volatility", start=START, end=END, as_of=END)) for _ in range(repeat)
+        ]
+        joins = [clocked(lambda: ledger.matured("volatility", start=START, end=END, as_of=END)) for _ in range(repeat)]
+        found, values, _ = ledger.predictions("volatility", start=START, end=END, as_of=END)
     if len(found) != n or not np.array_equal(values, features):
         raise SystemExit(f"read must give back the {n} rows that were written, got {len(found)} or other values.")
     return {

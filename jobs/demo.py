@@ -30,14 +30,15 @@ from jobs.command import evidence_link
 from jobs.house import House, opened
 from jobs.replay import Event, Replay
 from jobs.servers import mlflow_server, own_secret, platform_service
+from mlops.errors import SettingsError
 from mlops.io import feed, logs
 from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import ModelRef
 
-START, END = datetime(2007, 1, 3, tzinfo=UTC), datetime(2008, 12, 31, tzinfo=UTC)
+START, END = datetime(2007, 1, 3, tzinfo=UTC), datetime(2009, 3, 31, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
-FORCED = datetime(2008, 8, 4, 12, tzinfo=UTC)
+FORCED = datetime(2008, 11, 3, 12, tzinfo=UTC)
 STUCK_SHARE = 0.8  # of the broken feed's bars repeat the price before them
 
 console = Console(width=max(100, min(150, Console().width)))
@@ -164,12 +165,22 @@ def play(house: House, story: Story) -> Replay:
     return replay
 
 
+def _fresh(state: Path) -> None:
+    """An empty folder. One that the demo did not make is never deleted."""
+    mark = state / ".demo"
+    if state.exists() and any(state.iterdir()) and not mark.exists():
+        raise SettingsError(f"state folder must be empty or an earlier demo's, got {state}. Choose another.")
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    mark.touch()
+
+
 def main(
     state: Path = Path(".state/demo"),
     port: Annotated[int, typer.Option(help="Of MLflow; the service takes the next one.")] = 5000,
     leave: Annotated[bool, typer.Option("--exit", help="End by itself; status 0 only if the whole loop closed.")] = False,
 ) -> None:
-    shutil.rmtree(state, ignore_errors=True)
+    _fresh(state)
     logs.configure(state / "logs" / "demo.jsonl")
     story = Story()
     story.say("starting MLflow and the platform's service")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -71,6 +72,8 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     settings = settings or settings_room.read()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
     mlflow.set_tracking_uri(uri)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it narrates every step; ours are in the structured log
     with Ledger(settings.ledger) as ledger:
         registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-import numpy as np
 import pandas as pd
 
 from jobs.house import House
-from mlops.experiment.shadow import Book
+from mlops.experiment import Book, Fill
 from mlops.learn import Strategy, features, labels
-from registry_hooks.bot import Bot
+from registry_hooks.bot import Bot, Scored
 
-BOOK = "paper"  # the name of the traded book in the ledger
+BOOK = "paper"  # the traded book's name in the ledger
+CASH = 1_000_000.0
+WARM_UP = 2  # histories that a row of features needs: enough for any symbol that skips bars
 
 
 class PaperBot:
@@ -20,31 +21,59 @@ class PaperBot:
 
     Parameters
     ----------
-    history : frame with BAR_COLUMNS
-        Bars before the first one that is traded; they warm the features up.
+    bars : frame with BAR_COLUMNS
+        All of the replay. What lies before `start` warms the features up; labels are taken from it bar by bar, each at
+        the moment at which it became known.
     """
 
-    def __init__(self, house: House, strategy: Strategy, history: pd.DataFrame) -> None:
+    def __init__(self, house: House, strategy: Strategy, bars: pd.DataFrame, start: datetime) -> None:
         self.house, self.strategy, self.model = house, strategy, strategy.name
-        self._history = history[history.event_time >= _first_needed(history, strategy)]
-        self.stream = features.Stream(strategy)
-        for _, bar in self._history.groupby("event_time", sort=True):
-            self.stream.update(bar)
+        self.stream, self.book = features.Stream(strategy), Book(cash=CASH)
         self.bot = Bot(
             self.model,
             house.registry,
-            features=lambda bars: features.last_row(strategy, bars),
+            features=lambda probe: features.last_row(strategy, probe),
             names=strategy.feature_names,
             poll_s=house.settings.service.poll_s,
         )
-        self.book = Book()
-        self._fills: list[pd.DataFrame] = []
+        self._warm_up(bars, start)
+        coming = labels.table(strategy, bars)
+        coming = coming[coming["event_time"] >= start].assign(model=self.model)
+        self._outcomes = dict(iter(coming.groupby("known_at")))
 
     def on_bar(self, bar: pd.DataFrame, at: datetime) -> int | None:
-        """One closed bar of every symbol; the new champion's version where the models were swapped before it."""
+        """One closed bar of every symbol; the new champion's version where models were swapped before it."""
         swapped = self.bot.boundary(at)
-        self._mature(bar)
+        matured = self._outcomes.get(pd.Timestamp(at))
+        if matured is not None:
+            self.house.ledger.add_outcomes(matured)
         units, values = self.stream.update(bar)
-        if len(units):
-            self._trade(bar, at, units, values)
+        if units:
+            # The earliest instant at which the label can be known; the outcome carries the true one.
+            matures = at + timedelta(days=self.strategy.horizon)
+            keys = [f"{unit}:{at:%Y-%m}" for unit in units]  # a unit keeps its arm for a month
+            scored = self.bot.score(units, values, event_time=at, known_at=at, matures_at=matures, keys=keys)
+            self._trade(scored, dict(zip(bar["symbol"], bar["close"], strict=True)), at)
         return swapped
+
+    def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
+        times = bars.loc[bars["event_time"] < start, "event_time"].drop_duplicates().tail(WARM_UP * self.strategy.lookback)
+        past = bars[bars["event_time"].isin(times)]
+        for _, bar in past.groupby("event_time", sort=True):
+            self.stream.update(bar)
+
+    def _trade(self, scored: Scored, prices: dict[str, float], at: datetime) -> None:
+        weights = self.strategy.position(scored.probability) / len(scored.units)
+        targets = {unit: float(weight) for unit, weight in zip(scored.units, weights, strict=True)}
+        known = {unit: prices[unit] for unit in scored.units}
+        self.book, fills = self.book.step(known, targets, self.strategy.cost_bps / 1e4)
+        versions = dict(zip(scored.units, scored.version.tolist(), strict=True))
+        if fills:
+            self.house.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
+
+    def _row(self, fill: Fill, versions: dict[str, int], at: datetime) -> dict[str, object]:
+        return {
+            "fill_id": f"{self.model}:{BOOK}:{fill.unit}:{at.isoformat()}",
+            **{"model": self.model, "version": versions[fill.unit], "book": BOOK, "unit": fill.unit},
+            **{"event_time": at, "quantity": fill.quantity, "price": fill.price, "fee": fill.fee},
+        }

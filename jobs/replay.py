@@ -68,7 +68,8 @@ class Replay:
 
     def run(self, start: datetime, end: datetime) -> None:
         """Every bar with start <= event_time < end, and every job that is due in between."""
-        self.bots = {m: PaperBot(self.house, STRATEGIES[m], self.bars[self.bars.event_time < start]) for m in self.models}
+        until = self.bars[self.bars.event_time < end]
+        self.bots = {m: PaperBot(self.house, STRATEGIES[m], until, start) for m in self.models}
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
             for fires, job in due(before, at):

@@ -24,7 +24,7 @@ SCHEDULE = (
     # Challengers by the calendar: one from all that is known, one from the most recent years only. Which is better is
     # not for a calendar to say: the gate compares each with the champion.
     Entry("train", CronTrigger(month="1", day="1st sat", hour=6, timezone=UTC)),
-    Entry("train-recent", CronTrigger(month="7", day="1st sat", hour=6, timezone=UTC)),
+    Entry("train-recent", CronTrigger(month="2", day="1st sat", hour=6, timezone=UTC)),
 )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,7 +64,7 @@ class Study:
 
 
 def fresh(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """A challenger from all that is known, unless one is being compared or a new champion is being watched."""
+    """A challenger from all that is known, unless one is being compared already."""
     return _challenge(house, model, bars, as_of, None, "all history known by then")
 
 
@@ -77,7 +76,7 @@ def recent(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 def _challenge(
     house: House, model: str, bars: pd.DataFrame, as_of: datetime, start: datetime | None, note: str
 ) -> list[Decision]:
-    if aliases.champion(house.registry, model) is None or house.ledger.open_experiments(model):
+    if aliases.champion(house.registry, model) is None or house.ledger.open_experiments(model, "compare"):
         return []
     ref = train(house, STRATEGIES[model], bars, as_of=as_of, start=start, note=note)
     apply.nominate(house.registry, ref, house.act("jobs.train", as_of))
@@ -260,7 +259,6 @@ def _register(
 
 def _log_bundle(study: Study, folder: Path) -> Any:
     example = study.rows[list(study.strategy.feature_names)].head(2)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it narrates every step
     return mlflow.pyfunc.log_model(
         name=study.strategy.name,
         python_model=str(SCRIPT),

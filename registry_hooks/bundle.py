@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,11 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
     source = client.get_model_version_download_uri(ref.name, str(ref.version))
-    mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
-    try:
-        os.rename(part, place)
-    except OSError:  # another process was first: its copy is as good
-        shutil.rmtree(part)
+    # Where the model lies under dst_path depends on the store; the answer says it.
+    got = mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
+    with suppress(OSError):  # another process was first: its copy is as good
+        os.rename(got, place)
+    shutil.rmtree(part, ignore_errors=True)
     return place
 
 

@@ -158,7 +158,7 @@ class Journal(Database):
         """
         if state not in SETTLED:
             raise DataError(f"state of a promotion must be one of {SETTLED}, got {state!r}. Choose one of them.")
-        with self._writing() as connection:
+        with self._reading() as connection:
             known = every(connection, Promotion, select(promotions).where(promotions.c.id == promotion_id))
             if not known:
                 raise DataError(f"promotion must be in the log, got id {promotion_id}. Read `promotions` for the ids.")
@@ -221,7 +221,8 @@ def every(connection: Connection, kind: type[R], query: Select[Any]) -> list[R]:
 def added(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert, unless a row with the same unique key is there; whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(table).values(row).on_conflict_do_nothing()).rowcount == 1
+    insert = dialect.insert(table).values(row).on_conflict_do_nothing()
+    return connection.execute(insert.execution_options(preserve_rowcount=True)).rowcount == 1
 
 
 def _one(connection: Connection, kind: type[R], query: Select[Any] | Insert | Any) -> R:

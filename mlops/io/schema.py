@@ -23,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.exc import DontWrapMixin
 
 from mlops.errors import DataError
 
@@ -30,8 +31,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
+class InstantError(DataError, DontWrapMixin):
+    """An instant without its time zone: nobody knows when it was."""
+
+
 class UtcTime(TypeDecorator[datetime]):
-    """An aware instant, stored as microseconds since the epoch. Naive ones are refused: nobody knows when they were."""
+    """An aware instant, stored as microseconds since the epoch."""
 
     impl = BigInteger
     cache_ok = True
@@ -40,7 +45,7 @@ class UtcTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise DataError(f"an instant must carry its time zone, got {value!r}. Use datetime(..., tzinfo=UTC).")
+            raise InstantError(f"an instant must carry its time zone, got {value!r}. Use datetime(..., tzinfo=UTC).")
         return int((value - EPOCH) // MICROSECOND)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:

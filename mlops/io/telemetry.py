@@ -220,7 +220,7 @@ def _arrays(connection: Connection, query: Select[Any], kinds: Sequence[Any]) ->
     Rows come straight from the driver, because a million row objects would take longer than the query itself.
     """
     parts: list[list[Any]] = [[] for _ in kinds]
-    cursor: Any = connection.execution_options(stream_results=True).execute(query).cursor
+    cursor: Any = connection.execute(query).cursor  # not streamed: a buffered result would keep the first row
     while rows := cursor.fetchmany(CHUNK):
         for part, kind, values in zip(parts, kinds, zip(*rows, strict=True), strict=True):
             part.append(b"".join(values) if kind is bytes else np.array(values, dtype=kind))
@@ -252,7 +252,7 @@ def _store_postgresql(connection: Connection, table: Table, columns: Columns) ->
     rows = select(*(func.unnest(array).label(name) for name, array in arrays.items())).subquery()
     ordered = select(rows).order_by(*(rows.c[name] for name in keys))
     statement = postgresql.insert(table).from_select(list(columns), ordered).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount
+    return connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
 
 
 def _plain(column: Any) -> Any:

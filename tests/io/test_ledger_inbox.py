@@ -1,0 +1,97 @@
+"""Alerts, deliveries, job runs: nothing lost, nothing done twice."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from mlops.errors import DataError
+from mlops.types import Alert, Priority
+
+
+@pytest.fixture
+def alert(make):
+    def raised(key, day=0, **details):
+        return Alert(key, Priority.HIGH, "volatility", f"{key} happened", make.at(day), details)
+
+    return raised
+
+
+def test_the_same_alert_is_kept_once_and_comes_back_as_it_was(ledger, alert):
+    first, second = alert("drift", feature="range", p=0.01), alert("decay", day=1)
+
+    assert [True, True, False] == [ledger.add_alert(a) for a in (first, second, alert("drift", day=2))]
+    assert [second, first] == ledger.alerts()
+
+
+def test_a_resolved_alert_is_out_of_sight_and_does_not_come_back(ledger, alert, make):
+    ledger.add_alert(alert("drift"))
+    ledger.resolve_alert("drift", make.at(1))
+    ledger.resolve_alert("unknown", make.at(1))
+
+    assert not ledger.add_alert(alert("drift"))
+    assert [] == ledger.alerts()
+    assert [alert("drift")] == ledger.alerts(open_only=False)
+
+
+def test_details_of_an_alert_are_json_or_refused(ledger, alert):
+    ledger.add_alert(alert("numbers", n=np.int64(3), path=np.array([1.0, 2.0])))
+
+    assert {"n": 3, "path": [1.0, 2.0]} == ledger.alerts()[0].details
+    with pytest.raises(DataError, match="details of alert 'odd' must be JSON"):
+        ledger.add_alert(alert("odd", what=object()))
+
+
+def test_of_fifty_copies_of_a_delivery_one_is_new(ledger, make):
+    with ThreadPoolExecutor(10) as pool:
+        new = list(pool.map(lambda _: ledger.add_delivery("id", "mlflow", b'{"a": 1}', make.at(0)), range(50)))
+
+    assert 1 == sum(new)
+
+
+def test_deliveries_are_read_in_the_order_in_which_they_were_settled(ledger, make):
+    for name in ("a", "b", "c", "d"):
+        ledger.add_delivery(name, "mlflow", name.encode(), make.at(0))
+    found = {"alias": "champion", "at": make.at(1)}
+    ledger.settle_delivery("c", model="volatility", version=2, **found)
+    seen = ledger.settled_deliveries("volatility", after=0)[-1].id
+    ledger.settle_delivery("a", model="volatility", version=None, **found)  # added before c, settled after it
+    ledger.settle_delivery("b", model="direction", version=7, **found)
+
+    late = ledger.settled_deliveries("volatility", after=seen)
+    assert [("a", b"a", None)] == [(d.delivery_id, d.body, d.version) for d in late]
+    assert ["c", "a"] == [d.delivery_id for d in ledger.settled_deliveries("volatility", after=0)]
+
+
+def test_a_delivery_is_settled_once(ledger, make):
+    ledger.add_delivery("a", "mlflow", b"", make.at(0))
+    for version in (1, 2):
+        ledger.settle_delivery("a", model="volatility", alias="champion", version=version, at=make.at(version))
+
+    assert [(1, make.at(1))] == [(d.version, d.settled_at) for d in ledger.settled_deliveries("volatility", after=0)]
+    with pytest.raises(DataError, match="delivery must be in the inbox, got 'b'"):
+        ledger.settle_delivery("b", model="volatility", alias="champion", version=1, at=make.at(1))
+
+
+def test_a_scheduled_run_is_taken_by_one_and_again_only_after_it_failed(ledger, make):
+    with ThreadPoolExecutor(6) as pool:
+        taken = list(pool.map(lambda _: ledger.start_job("monitor", make.at(0), make.at(0)), range(6)))
+    assert 1 == sum(taken)
+
+    ledger.finish_job("monitor", make.at(0), state="failed", run_id="", at=make.at(1))
+    assert ledger.start_job("monitor", make.at(0), make.at(2))
+    ledger.finish_job("monitor", make.at(0), state="done", run_id="run", at=make.at(3))
+    assert not ledger.start_job("monitor", make.at(0), make.at(4))
+    assert ledger.start_job("monitor", make.at(7), make.at(7))
+
+    rows = [(r.state, r.attempts, r.run_id, r.started_at, r.ended_at) for r in ledger.job_runs("monitor")]
+    assert [("done", 2, "run", make.at(2), make.at(3)), ("running", 1, "", make.at(7), None)] == rows
+    assert 2 == len(ledger.job_runs())
+    assert [] == ledger.job_runs("compare")
+
+
+def test_a_job_ends_only_after_it_began_and_as_done_or_failed(ledger, make):
+    with pytest.raises(DataError, match="job must be running to end"):
+        ledger.finish_job("monitor", make.at(0), state="done", run_id="", at=make.at(0))
+    with pytest.raises(DataError, match="state of a finished job"):
+        ledger.finish_job("monitor", make.at(0), state="running", run_id="", at=make.at(0))

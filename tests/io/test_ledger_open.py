@@ -1,0 +1,115 @@
+"""Opening: migrations, concurrent openers, what is refused."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+
+from mlops.errors import SettingsError
+from mlops.io.ledger import Ledger
+from mlops.io.schema import metadata
+
+ROOT = Path(__file__).parents[2]
+CONTENDER = """
+import sys
+from datetime import UTC, datetime
+from mlops.errors import AliasMoved
+from mlops.io.ledger import Ledger
+print("ready", flush=True)
+sys.stdin.readline()
+with Ledger(sys.argv[1]) as ledger:
+    try:
+        ledger.append_promotion("volatility", expected=None, to=int(sys.argv[2]), kind="promote", actor="race",
+            reason="", evidence_run="", correlation_id="", at=datetime(2020, 1, 1, tzinfo=UTC))
+        print("won")
+    except AliasMoved:
+        print("lost")
+"""
+
+
+def test_the_migrated_schema_is_the_declared_one(url):
+    with Ledger(url):
+        engine = create_engine(url)
+
+    with engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert [] == compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    engine.dispose()
+
+
+def test_opening_again_keeps_what_is_there(url, make):
+    with Ledger(url) as ledger:
+        ledger.add_outcomes(make.outcomes([("A", 0)]))
+
+    with Ledger(url) as ledger:
+        assert ledger.add_outcomes(make.outcomes([("A", 0)])) == 0
+
+
+def test_processes_that_open_a_fresh_database_at_once_all_succeed_and_one_promotion_wins(url):
+    command = [sys.executable, "-c", CONTENDER, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    contenders = [subprocess.Popen([*command, str(i)], cwd=ROOT, **pipes) for i in (1, 2, 3)]
+    for contender in contenders:
+        assert "ready\n" == contender.stdout.readline()
+    for contender in contenders:
+        contender.stdin.write("go\n")
+        contender.stdin.flush()
+    said = [contender.communicate(timeout=60) for contender in contenders]
+
+    assert ["lost\n", "lost\n", "won\n"] == sorted(out for out, _ in said), said
+    with Ledger(url) as ledger:
+        assert 1 == len(ledger.promotions("volatility"))
+
+
+def test_a_database_of_a_newer_version_is_refused(url):
+    with Ledger(url):
+        engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+
+    with pytest.raises(SettingsError, match=r"of this version or older.*9999"):
+        Ledger(url)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://host/name", "postgresql+asyncpg://host/name"]
+)
+def test_a_url_that_cannot_hold_a_ledger_is_refused(wrong):
+    with pytest.raises(SettingsError, match="ledger URL must"):
+        Ledger(wrong)
+
+
+def test_what_someone_relies_on_waits_for_the_disk_and_telemetry_does_not(tmp_path):
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        for durable, grade in ((True, 2), (False, 1)):  # SQLite: 2 is FULL, 1 is NORMAL
+            with ledger._writing(durable=durable) as connection:
+                assert grade == connection.scalar(text("PRAGMA synchronous"))
+        with ledger._reading() as connection:
+            assert "wal" == connection.scalar(text("PRAGMA journal_mode"))
+
+
+def test_downgrading_leaves_nothing_behind(url):
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    from mlops.io.database import MIGRATIONS
+
+    with Ledger(url) as ledger, ledger._writing() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("version_locations", str(MIGRATIONS))
+        config.set_main_option("path_separator", "newline")
+        script = ScriptDirectory.from_config(config)
+        steps = lambda revision, _: script._downgrade_revs("base", revision)  # noqa: E731
+        with EnvironmentContext(config, script, fn=steps) as environment:
+            environment.configure(connection=connection)
+            environment.run_migrations()
+        left = connection.dialect.get_table_names(connection)
+
+    assert ["alembic_version"] == left
