@@ -42,7 +42,9 @@ def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:
     findings = _findings(house, trial, matured, curves)
     report = Report(champion, as_of, findings)
     decision = policy.on_watch(report, other) if trial.kind == "watch" else policy.on_comparison(report, other)
-    _live(house, (champion, other), trial, both, as_of)
+    # The champion's own point comes from the comparison, where one runs beside a watch: one point a look.
+    told = trial.kind == "watch" and house.ledger.open_experiments(trial.model, "compare")
+    _live(house, (other,) if told else (champion, other), trial, both, as_of)
     figures = _figures(trial, matured, curves, decision)
     tags = {"kind": trial.kind, "against": str(other)}
     house.conclude("compare", report, decision, figures=figures, tags=tags)
@@ -78,6 +80,7 @@ def _findings(
         champion=trial.champion,
         challenger=trial.challenger,
         settings=plan(house, trial.kind),
+        base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         equity_champion=curves[trial.champion].to_numpy(),
         equity_challenger=curves[trial.challenger].to_numpy(),
         units_traded=(int(stays), int(len(units) - stays)) if trial.kind == "compare" else None,

@@ -1,7 +1,7 @@
 """The whole loop on real data, from an empty folder: `make demo`.
 
 A real MLflow server and the platform's service on loopback; champions of both strategies trained and registered; real
-history from 2007 on replayed through the paper bot, with the shipped gates and the shipped schedule. Two things are
+history from July 2007 on replayed through the paper bot, with the shipped gates and the shipped schedule. Two things are
 arranged, and said: the first volatility champion knows only 1992, so that there is something better to find; and in
 2008 a person forces through a model whose feed was broken, so that there is something to roll back.
 """
@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
@@ -36,10 +37,10 @@ from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import ModelRef
 
-START, END = datetime(2007, 1, 3, tzinfo=UTC), datetime(2009, 3, 31, tzinfo=UTC)
+START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2008, 12, 31, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
-FORCED = datetime(2008, 11, 3, 12, tzinfo=UTC)
-STUCK_SHARE = 0.8  # of the broken feed's bars repeat the price before them
+FORCED = datetime(2008, 7, 14, 12, tzinfo=UTC)
+OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
 console = Console(width=max(100, min(150, Console().width)))
 
@@ -64,13 +65,13 @@ class Story:
 
 
 def broken(bars: pd.DataFrame) -> pd.DataFrame:
-    """What a stuck feed delivers: most closes repeat the one before, and the rest jump."""
-    wide = bars.pivot(index="event_time", columns="symbol", values="close")
-    fresh = pd.Series(range(len(wide)), index=wide.index) % round(1 / (1 - STUCK_SHARE)) == 0
-    stuck = wide.where(fresh, axis=0).ffill().bfill()
-    out = bars.copy()
-    out["close"] = stuck.stack().reindex(pd.MultiIndex.from_frame(bars[["event_time", "symbol"]])).to_numpy()
-    return out
+    """What a feed delivers that is down every other week: the last close again and again, then a jump."""
+    wide = bars.pivot_table(index="event_time", columns="symbol", values="close")
+    down = (np.arange(len(wide)) // OUTAGE) % 2 == 1
+    wide.loc[down] = np.nan
+    stuck = wide.ffill()
+    keys = pd.MultiIndex.from_frame(bars[["event_time", "symbol"]])
+    return bars.assign(close=stuck.stack().reindex(keys).to_numpy())
 
 
 def first_champions(house: House, bars: pd.DataFrame, story: Story) -> None:
@@ -89,7 +90,7 @@ def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
     """A person forces a model through whose feed was broken."""
 
     def act(house: House, at: datetime) -> None:
-        note = f"its feed was stuck on {STUCK_SHARE:.0%} of the bars"
+        note = "its feed was stuck every other week"
         known = broken(bars[bars.known_at <= at])
         ref = train.train(house, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
         promote.promote(house, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)

@@ -72,8 +72,10 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     settings = settings or settings_room.read()
     uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
     mlflow.set_tracking_uri(uri)
+    # MLflow narrates every step; ours are in the structured log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it narrates every step; ours are in the structured log
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
     with Ledger(settings.ledger) as ledger:
         registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))

@@ -45,7 +45,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         *room.performance(
             matured.tail(s.window),
             confidence_threshold=s.confidence_threshold,
-            base_rate=float(reference["label"].mean()),
+            base_rate=bundle.meta["base_rate"],
         ),
         _pending(house, model, champion.version, as_of),
     )

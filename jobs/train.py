@@ -11,9 +11,10 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -205,6 +206,7 @@ def _meta(study: Study, params: Mapping[str, Any], calibrator: tune.Calibrator, 
         "train_start": start.isoformat(),
         "train_end": end.isoformat(),
         "data_digest": study.digest,
+        "base_rate": float(study.table.y.mean()),
         "params": dict(params),
         "seed": seed,
         "calibrator": asdict(calibrator),
@@ -244,7 +246,8 @@ def _register(
         at = int(as_of.timestamp() * 1000)
         rows = [Metric(k, v, at, 0, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
-    version = mlflow.register_model(info.model_uri, name)
+    with redirect_stderr(StringIO()):  # MLflow prints here what our log says already
+        version = mlflow.register_model(info.model_uri, name)
     ref = ModelRef(name, int(version.version))
     found = bundle.digest(bundle.fetch(house.client, ref, house.registry.cache))
     row = BundleRow(name, ref.version, found, run_id, info.model_id, start, end, study.strategy.horizon, as_of)

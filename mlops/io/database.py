@@ -100,11 +100,7 @@ def migrate(connection: Connection) -> None:
     SettingsError
         The database is at a revision that this version does not know.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    config.set_main_option("version_locations", str(MIGRATIONS))
-    config.set_main_option("path_separator", "newline")
-    script = ScriptDirectory.from_config(config)
+    config, script = revisions()
 
     def steps(revision: Any, _: Any) -> Any:
         return script._upgrade_revs("head", revision)
@@ -117,6 +113,15 @@ def migrate(connection: Connection) -> None:
             raise SettingsError(
                 f"ledger must be of this version or older, got another ({error}). Install the version that wrote it."
             ) from error
+
+
+def revisions() -> tuple[Config, ScriptDirectory]:
+    """Alembic's view of the migrations: every file lies in one folder and no alembic.ini is needed."""
+    config, folder = Config(), str(MIGRATIONS).replace("%", "%%")
+    config.set_main_option("script_location", folder)
+    config.set_main_option("version_locations", folder)
+    config.set_main_option("path_separator", "newline")
+    return config, ScriptDirectory.from_config(config)
 
 
 def _checked(url: str) -> URL:

@@ -31,8 +31,8 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(scope="session")
 def cluster():
     """Folder of the socket of a running PostgreSQL cluster."""
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # sockets want a short path
     binaries, user = _binaries(), _servant()
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # sockets want a short path
     if user:
         shutil.chown(folder, user)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from mlops.errors import SettingsError
+from mlops.io.database import revisions
 from mlops.io.ledger import Ledger
 from mlops.io.schema import metadata
 
@@ -18,6 +20,7 @@ CONTENDER = """
 import sys
 from datetime import UTC, datetime
 from mlops.errors import AliasMoved
+from mlops.io.database import revisions
 from mlops.io.ledger import Ledger
 print("ready", flush=True)
 sys.stdin.readline()
@@ -94,20 +97,9 @@ def test_what_someone_relies_on_waits_for_the_disk_and_telemetry_does_not(tmp_pa
 
 
 def test_downgrading_leaves_nothing_behind(url):
-    from alembic.config import Config
-    from alembic.runtime.environment import EnvironmentContext
-    from alembic.script import ScriptDirectory
-
-    from mlops.io.database import MIGRATIONS
-
+    config, script = revisions()
     with Ledger(url) as ledger, ledger._writing() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.set_main_option("version_locations", str(MIGRATIONS))
-        config.set_main_option("path_separator", "newline")
-        script = ScriptDirectory.from_config(config)
-        steps = lambda revision, _: script._downgrade_revs("base", revision)  # noqa: E731
-        with EnvironmentContext(config, script, fn=steps) as environment:
+        with EnvironmentContext(config, script, fn=lambda now, _: script._downgrade_revs("base", now)) as environment:
             environment.configure(connection=connection)
             environment.run_migrations()
         left = connection.dialect.get_table_names(connection)
