@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import typer
 from matplotlib.figure import Figure
@@ -18,9 +19,11 @@ from jobs.house import House, moment, run
 from mlops import policy
 from mlops.experiment import Trial, ab, assign, curve_metrics
 from mlops.experiment.curve import equity_curve
+from mlops.experiment.shadow import BARS_PER_YEAR
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
+from mlops.monitor import accuracy_change
 from mlops.types import Decision, Finding, ModelRef, Report, Role, Verdict
 from registry_hooks import apply
 
@@ -40,6 +43,8 @@ def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:
     both = {v: matured[matured.version == v] for v in (trial.champion, trial.challenger)}
     curves = {v: _equity(trial.model, rows) for v, rows in both.items()}
     findings = _findings(house, trial, matured, curves)
+    if trial.kind == "watch":
+        findings = (*findings, _collapse(house, champion, both[trial.champion]))
     report = Report(champion, as_of, findings)
     decision = policy.on_watch(report, other) if trial.kind == "watch" else policy.on_comparison(report, other)
     # The champion's own point comes from the comparison, where one runs beside a watch: one point a look.
@@ -56,8 +61,8 @@ def plan(house: House, kind: str) -> Trial:
     """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
     s = house.settings.experiment
     common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "split": s.split}
-    if kind == "watch":  # alpha spent evenly: a bad champion costs money every day
-        return Trial(s.watch_confidence, 1, s.watch_bars, power=1.0, **common)
+    if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
+        return Trial((1 + s.watch_confidence) / 2, 1, s.watch_bars, power=1.0, **common)
     return Trial(s.confidence, s.min_samples, s.horizon_bars, **common)
 
 
@@ -84,6 +89,17 @@ def _findings(
         equity_champion=curves[trial.champion].to_numpy(),
         equity_challenger=curves[trial.challenger].to_numpy(),
         units_traded=(int(stays), int(len(units) - stays)) if trial.kind == "compare" else None,
+    )
+
+
+def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
+    """The new champion's accuracy against what it was out of fold, at half of the watch's chance of a false alarm."""
+    s = house.settings.experiment
+    return accuracy_change(
+        house.bundle(champion).reference(),
+        rows,
+        false_alarms_per_year=(1 - s.watch_confidence) / 2 * BARS_PER_YEAR / s.watch_bars,
+        rng=np.random.default_rng(house.settings.train.seed),
     )
 
 

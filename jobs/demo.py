@@ -37,9 +37,9 @@ from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import ModelRef
 
-START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2008, 12, 31, tzinfo=UTC)
+START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 1, 31, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
-FORCED = datetime(2008, 7, 14, 12, tzinfo=UTC)
+FORCED = datetime(2008, 11, 10, 12, tzinfo=UTC)
 OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
 console = Console(width=max(100, min(150, Console().width)))
@@ -81,8 +81,9 @@ def first_champions(house: House, bars: pd.DataFrame, story: Story) -> None:
         "direction": (None, START, "trained on all that was known at the start"),
     }
     for model, (since, until, note) in notes.items():
-        ref = train.train(house, STRATEGIES[model], bars, as_of=until, start=since, note=note)
-        promote.promote(house, ref, reason=f"first champion, {note}", actor="demo", at=START)
+        with logs.bind(correlation_id=f"demo:{model}:first"):
+            ref = train.train(house, STRATEGIES[model], bars, as_of=until, start=since, note=note)
+            promote.promote(house, ref, reason=f"first champion, {note}", actor="demo", at=START)
         story.say(f"{model}: first champion {ref}, {note}")
 
 
@@ -92,8 +93,9 @@ def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
     def act(house: House, at: datetime) -> None:
         note = "its feed was stuck every other week"
         known = broken(bars[bars.known_at <= at])
-        ref = train.train(house, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
-        promote.promote(house, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
+        with logs.bind(correlation_id=f"demo:volatility:forced:{at.isoformat()}"):
+            ref = train.train(house, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
+            promote.promote(house, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
 
     return FORCED, act
 

@@ -30,7 +30,8 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         return []
     s = house.settings.monitor
     bundle = house.bundle(champion)
-    reference, since = bundle.reference(), house.ledger.promotions(model)[-1].created_at
+    reference, trained = bundle.reference(), _last_training(house, model)
+    since = max(trained, house.ledger.promotions(model)[-1].created_at)  # the chart starts anew at either
     current, before = _windows(house, model, champion.version, as_of)
     past = reference[[*bundle.names, "event_time", "unit"]]
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
@@ -55,9 +56,10 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         earlier = Report(champion, as_of, room.feature_drift(past, before, threshold=s.drift_threshold))
     decision = policy.on_monitor(
         report,
-        since_last_train_bars=_rested(house, model, as_of),
+        since_last_train_bars=_bars_since(house, model, trained, as_of),
         cool_down_bars=s.cool_down_bars,
         previous=earlier,
+        comparing=bool(house.ledger.open_experiments(model, "compare")),
     )
     house.conclude("monitor", report, decision, figures=_figures(report))
     return [decision]
@@ -80,14 +82,12 @@ def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding
     return Finding("pending", float(waiting), 0.0, Level.OK, waiting, note=note)
 
 
-def _rested(house: House, model: str, as_of: datetime) -> int:
-    """Bars since a version was last trained; none while a challenger is compared: it is the answer under test."""
-    if house.ledger.open_experiments(model, "compare"):
-        return 0
-    versions = [int(v.version) for v in house.client.search_model_versions(f"name = '{model}'")]
-    rows = [house.ledger.bundle(model, version) for version in versions]
-    trained = max((row.registered_at for row in rows if row is not None), default=LONG_AGO)
-    return len(house.ledger.matured(model, start=trained, end=as_of, as_of=as_of).event_time.unique())
+def _last_training(house: House, model: str) -> datetime:
+    return max((row.registered_at for row in house.ledger.bundles(model)), default=LONG_AGO)
+
+
+def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:
+    return int(house.ledger.matured(model, start=since, end=as_of, as_of=as_of).event_time.nunique())
 
 
 def _figures(report: Report) -> dict[str, Figure]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated
 
 import pandas as pd
@@ -73,12 +74,12 @@ class Replay:
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
             for fires, job in due(before, at):
-                self._job(job, fires)
+                self._job(job, fires, before)
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)
-                self._act(lambda act=act, when=when: act(self.house, when), when)  # type: ignore[misc]
+                self._act(partial(act, self.house, when), when)
             for bot in self.bots.values():
-                with logs.bind(correlation_id=f"bar:{bot.model}:{at.isoformat()}"):
+                with logs.bind(correlation_id=_id(bot.model, at)):
                     self._bar(bot, bar, at)
             before = at
 
@@ -92,19 +93,18 @@ class Replay:
         if swapped is not None:
             self.tell(Event(at, bot.model, "swapped", f"the bot trades v{swapped} from this bar on"))
 
-    def _job(self, job: str, at: datetime) -> None:
+    def _job(self, job: str, at: datetime, last_bar: datetime) -> None:
+        """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
         for model in self.models:
             name = f"{job}:{model}"
             if not self.house.ledger.start_job(name, at, at):
                 continue
-            with logs.bind(correlation_id=f"job:{name}:{at.isoformat()}"):
-                decisions = self._act(lambda model=model: JOBS[job](self.house, model, self.bars, at), at)  # type: ignore[misc]
+            with logs.bind(correlation_id=_id(model, last_bar)):
+                decisions = self._act(partial(JOBS[job], self.house, model, self.bars, at), at)
                 self.house.ledger.finish_job(name, at, state="done", run_id="", at=at)
-            for decision in decisions or ():
-                if decision.verdict is not Verdict.HOLD:
-                    self.tell(Event(at, model, decision.verdict.value, decision.reason))
-                if decision.verdict is Verdict.RETRAIN:
-                    self._act(lambda model=model: train.fresh(self.house, model, self.bars, at), at)  # type: ignore[misc]
+                if any(d.verdict is Verdict.RETRAIN for d in decisions or ()):
+                    self.tell(Event(at, model, "retrain", next(d.reason for d in decisions or ())))
+                    train.fresh(self.house, model, self.bars, at)
 
     def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
         """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""
@@ -135,6 +135,10 @@ class Replay:
         log.warning("webhook lost; the poll repairs it", model=model)
         if model in self.bots:
             self.bots[model].bot.poll_s = 0.0
+
+
+def _id(model: str, at: datetime) -> str:
+    return f"bar:{model}:{at.isoformat()}"
 
 
 def main(

@@ -15,8 +15,11 @@ def on_monitor(
     since_last_train_bars: int,
     cool_down_bars: int,
     previous: Report | None = None,
+    comparing: bool = False,
 ) -> Decision:
-    """RETRAIN when accuracy changed, or when drift is sustained; HOLD while a retrain is still fresh.
+    """RETRAIN when accuracy changed, or when drift is sustained; HOLD while the last answer is still under test.
+
+    That is the case in the cool-down after a training, and while a challenger is compared (`comparing`).
 
     Drift is sustained when at least a quarter of the features are at ALERT in this report and in the `previous` one.
     Drift once, or of few features, is shown and changes nothing: the inputs may move where the skill does not.
@@ -28,6 +31,9 @@ def on_monitor(
     if not because:
         return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
     what = _changed(changed[0]) if changed else f"{len({f.subject for f in drifted})} features have drifted for good"
+    if comparing:
+        reason = f"No retraining yet: {what}, but a challenger is being compared already."
+        return Decision(Verdict.HOLD, champion, because, champion, reason)
     if since_last_train_bars < cool_down_bars:
         wait = f"the last training is {since_last_train_bars} bars old, {cool_down_bars} is the cool-down"
         return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {what}, but {wait}.")
@@ -48,11 +54,18 @@ def on_comparison(report: Report, challenger: ModelRef) -> Decision:
 
 
 def on_watch(report: Report, previous: ModelRef) -> Decision:
-    """ROLLBACK when the previous champion is proven better than the present one (`report.model`)."""
+    """ROLLBACK when the previous champion is proven better than the present one (`report.model`), or when the
+    present one's accuracy collapsed below its own tested one and the previous champion did better on the same bars.
+    """
     proof = tuple(f for f in report.findings if f.name == "paired_log_loss")
     if proof and all(f.level is Level.OK for f in proof):
         reason = f"Roll back {report.model} to {previous}: the previous champion is {proof[0].note}."
         return Decision(Verdict.ROLLBACK, report.model, proof, report.model, reason)
+    chart = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
+    if chart and proof and proof[0].value > 0:  # a wild market may cost both: then going back helps nobody
+        better = f"the previous champion gains {proof[0].value:+.4f} log-loss a bar on the same {proof[0].n} bars"
+        reason = f"Roll back {report.model} to {previous}: {_changed(chart[0])}, and {better}."
+        return Decision(Verdict.ROLLBACK, report.model, (*chart, *proof), report.model, reason)
     why = proof[0].note if proof else "there is no comparison with the previous champion"
     return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.")
 
@@ -69,4 +82,5 @@ def _drifted(report: Report) -> tuple[Finding, ...]:
 
 
 def _changed(finding: Finding) -> str:
-    return f"the accuracy has fallen ({finding.note})"
+    at = str(finding.params.get("alarm_at", ""))[:10]
+    return f"the accuracy fell through its chart's limit on {at} ({finding.note})"
