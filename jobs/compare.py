@@ -31,7 +31,8 @@ PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has i
 
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """Judge every open comparison of `model`."""
+    """Judge every open comparison of `model`; whoever waits for a free place gets it."""
+    apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
     return [judge(house, trial, as_of) for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
 
 

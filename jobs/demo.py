@@ -34,7 +34,7 @@ from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
 from mlops.io import feed, logs
 from mlops.learn import STRATEGIES
-from mlops.settings import ServiceSettings, Settings
+from mlops.settings import ServiceSettings, Settings, TrainSettings
 from mlops.types import ModelRef
 
 START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 1, 31, tzinfo=UTC)
@@ -147,7 +147,8 @@ def stage(state: Path, port: int) -> Iterator[tuple[House, str]]:
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
         service = ServiceSettings(port=port + 1, webhook_secret=secret)  # type: ignore[arg-type]
-        settings = Settings(state=state, tracking_uri=uri, service=service)  # type: ignore[call-arg]
+        training = TrainSettings(n_jobs=min(2, os.cpu_count() or 1))
+        settings = Settings(state=state, tracking_uri=uri, service=service, train=training)  # type: ignore[call-arg]
         environment = {
             "MLOPS_STATE": str(state.absolute()),
             "MLOPS_TRACKING_URI": uri,

@@ -65,7 +65,7 @@ class Study:
 
 
 def fresh(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """A challenger from all that is known, unless one is being compared already."""
+    """A challenger from all that is known."""
     return _challenge(house, model, bars, as_of, None, "all history known by then")
 
 
@@ -77,10 +77,10 @@ def recent(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 def _challenge(
     house: House, model: str, bars: pd.DataFrame, as_of: datetime, start: datetime | None, note: str
 ) -> list[Decision]:
-    if aliases.champion(house.registry, model) is None or house.ledger.open_experiments(model, "compare"):
+    if aliases.champion(house.registry, model) is None:
         return []
     ref = train(house, STRATEGIES[model], bars, as_of=as_of, start=start, note=note)
-    apply.nominate(house.registry, ref, house.act("jobs.train", as_of))
+    apply.enlist(house.registry, ref, house.act("jobs.train", as_of))
     return []
 
 
@@ -326,7 +326,7 @@ def main(
         first = None if start == "all" else moment(start)
         ref = train(house, STRATEGIES[model], feed.load_bars(source).frame, as_of=at, start=first, note=note)
         if aliases.champion(house.registry, model) is not None:
-            apply.nominate(house.registry, ref, house.act("jobs.train", at))
+            apply.enlist(house.registry, ref, house.act("jobs.train", at))
 
     run("train", body)
 

@@ -23,6 +23,7 @@ from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
+WAITS_TAG = "waits"  # on a shadow that will be compared when its turn comes
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
 
 
@@ -67,6 +68,28 @@ def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
         at=act.at,
     )
     log.info("nominated", model=str(challenger), champion=champion)
+
+
+def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
+    """Nominate `newcomer`, or, while another one is compared, let it wait its turn as a shadow that scores beside."""
+    if not registry.ledger.open_experiments(newcomer.name, "compare"):
+        nominate(registry, newcomer, act)
+        return
+    for tag, value in ((aliases.ROLE_TAG, Role.SHADOW.value), (WAITS_TAG, "true")):
+        registry.client.set_model_version_tag(newcomer.name, str(newcomer.version), tag, value)
+    log.info("waits as a shadow", model=str(newcomer))
+
+
+def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
+    """Nominate the oldest version that waits, if the place is free."""
+    waiting = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
+    if not waiting or registry.ledger.open_experiments(model, "compare"):
+        return None
+    first = ModelRef(model, min(int(version.version) for version in waiting))
+    nominate(registry, first, act)  # first: a crash after it leaves a tag too many, never a version forgotten
+    for tag in (aliases.ROLE_TAG, WAITS_TAG):
+        registry.client.delete_model_version_tag(model, str(first.version), tag)
+    return first
 
 
 def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime) -> None:
