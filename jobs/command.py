@@ -16,7 +16,7 @@ from jobs import promote as promotion
 from jobs.house import House, opened
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
-from mlops.io import logs
+from mlops.io import logs, record
 from mlops.io.ledger import Promotion
 from mlops.types import ModelRef
 from registry_hooks import aliases
@@ -66,16 +66,14 @@ def promote(model: str, version: int, reason: Reason, actor: Actor = "") -> None
 def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
     """Bring the previous champion of MODEL back. Verified loadable before anything moves; trains nothing."""
     with opened() as house:
-        entry = promotion.rollback(
-            house, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC)
-        )
+        entry = promotion.rollback(house, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
         console.print(f"{model}: champion is v{entry.to_version} again (left v{entry.from_version}).")
 
 
 def evidence_link(house: House, model: str, run_id: str) -> str:
     """Where a browser shows the run."""
-    experiment = house.client.get_experiment_by_name(model)
-    return f"{mlflow.get_tracking_uri()}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    experiment = record.experiment_id(house.client, model)
+    return f"{mlflow.get_tracking_uri()}/#/experiments/{experiment}/runs/{run_id}"
 
 
 def main() -> None:
@@ -96,7 +94,9 @@ def _models(house: House) -> list[str]:
 def _status_row(house: House, model: str) -> tuple[str, ...]:
     entries = [e for e in house.ledger.promotions(model) if e.state != "undone"]
     stack = aliases.standing(entries)
-    trials = "; ".join(f"v{t.challenger} ({t.kind} since {t.started_at:%Y-%m-%d})" for t in house.ledger.open_experiments(model))
+    trials = "; ".join(
+        f"v{t.challenger} ({t.kind} since {t.started_at:%Y-%m-%d})" for t in house.ledger.open_experiments(model)
+    )
     latest = house.ledger.latest_event_time(model)
     pending = house.ledger.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0
     return (

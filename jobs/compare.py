@@ -79,7 +79,7 @@ def _equity(model: str, rows: pd.DataFrame) -> pd.Series:
 def _findings(
     house: House, trial: Experiment, matured: pd.DataFrame, curves: Mapping[int, pd.Series]
 ) -> tuple[Finding, ...]:
-    units = matured.unit.unique()
+    units = [str(unit) for unit in matured.unit.unique()]
     stays = assign(units, salt=trial.salt, split=trial.split).sum() if trial.kind == "compare" else len(units)
     return ab.compare(
         matured,

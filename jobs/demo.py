@@ -1,9 +1,9 @@
 """The whole loop on real data, from an empty folder: `make demo`.
 
 A real MLflow server and the platform's service on loopback; champions of both strategies trained and registered; real
-history from July 2007 on replayed through the paper bot, with the shipped gates and the shipped schedule. Two things are
-arranged, and said: the first volatility champion knows only 1992, so that there is something better to find; and in
-2008 a person forces through a model whose feed was broken, so that there is something to roll back.
+history from July 2007 on replayed through the paper bot, with the shipped gates and the shipped schedule. Two things
+are arranged, and said: the first volatility champion knows only 1992, so that there is something better to find; and in
+2009 a person forces through a model whose feed was broken, so that there is something to roll back.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from jobs.house import House, opened
 from jobs.replay import Event, Replay
 from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
+from mlops.experiment import ab
 from mlops.io import feed, logs
+from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings, TrainSettings
-from mlops.types import ModelRef
 
-START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 1, 31, tzinfo=UTC)
+START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 4, 15, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
-FORCED = datetime(2008, 11, 10, 12, tzinfo=UTC)
+FORCED = datetime(2009, 2, 16, 12, tzinfo=UTC)
 OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
 console = Console(width=max(100, min(150, Console().width)))
@@ -133,12 +134,29 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
         for trial in replay.house.ledger.experiments(model):
             if trial.kind == "compare" and trial.verdict != "champion changed":
-                pair = f"v{trial.challenger} against v{trial.champion}"
-                table.add_row(model, f"{trial.started_at:%Y-%m-%d}", f"held {pair}", trial.verdict or "still compared")
+                pair, verdict = f"v{trial.challenger} against v{trial.champion}", trial.verdict or "still compared"
+                table.add_row(
+                    model, f"{trial.started_at:%Y-%m-%d}", f"hold {pair}", f"{_cost(replay.house, trial)} ({verdict})"
+                )
     console.print(table)
     for what, ok in passed.items():
         console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {what}")
-    console.print(f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s")
+    console.print(
+        f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s"
+    )
+
+
+def _cost(house: House, trial: Experiment) -> str:
+    """What taking the newer model would have cost, in log-loss a bar."""
+    until = trial.ended_at or END
+    matured = house.ledger.matured(trial.model, start=trial.started_at, end=until, as_of=until)
+    gain = ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+    if gain.empty:
+        return "no matured bar yet"
+    word = "gained" if gain.mean() > 0 else "lost"
+    return (
+        f"newest-wins would have {word} {abs(gain.mean()):.4f} log-loss a bar over {len(gain)} bars; not proven better"
+    )
 
 
 @contextmanager
@@ -146,9 +164,9 @@ def stage(state: Path, port: int) -> Iterator[tuple[House, str]]:
     """Servers and an open house, all in `state`, all on loopback."""
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
-        service = ServiceSettings(port=port + 1, webhook_secret=secret)  # type: ignore[arg-type]
+        service = ServiceSettings(port=port + 1, webhook_secret=secret)
         training = TrainSettings(n_jobs=min(2, os.cpu_count() or 1))
-        settings = Settings(state=state, tracking_uri=uri, service=service, train=training)  # type: ignore[call-arg]
+        settings = Settings(state=state, tracking_uri=uri, service=service, train=training)
         environment = {
             "MLOPS_STATE": str(state.absolute()),
             "MLOPS_TRACKING_URI": uri,
@@ -182,7 +200,9 @@ def _fresh(state: Path) -> None:
 def main(
     state: Path = Path(".state/demo"),
     port: Annotated[int, typer.Option(help="Of MLflow; the service takes the next one.")] = 5000,
-    leave: Annotated[bool, typer.Option("--exit", help="End by itself; status 0 only if the whole loop closed.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End by itself; status 0 only if the whole loop closed.")
+    ] = False,
 ) -> None:
     _fresh(state)
     logs.configure(state / "logs" / "demo.jsonl")

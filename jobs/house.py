@@ -94,7 +94,9 @@ def moment(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DataError(f"as_of must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00.") from error
+        raise DataError(
+            f"as_of must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00."
+        ) from error
     if at.tzinfo is None:
         raise DataError(f"as_of must carry its offset, got {text!r}. Append +00:00 for UTC.")
     return at.astimezone(UTC)

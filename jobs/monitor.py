@@ -71,7 +71,9 @@ def _windows(house: House, model: str, version: int, as_of: datetime) -> tuple[p
     Columns: event_time, unit and one a feature.
     """
     frame, values, names = house.ledger.predictions(model, start=LONG_AGO, end=as_of, as_of=as_of, version=version)
-    rows = pd.concat([frame[["event_time", "unit"]].reset_index(drop=True), pd.DataFrame(values, columns=names)], axis=1)
+    rows = pd.concat(
+        [frame[["event_time", "unit"]].reset_index(drop=True), pd.DataFrame(values, columns=names)], axis=1
+    )
     size = house.settings.monitor.window
     return rows.iloc[-size:], rows.iloc[-2 * size : -size]
 

@@ -57,7 +57,9 @@ class PaperBot:
         return swapped
 
     def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
-        times = bars.loc[bars["event_time"] < start, "event_time"].drop_duplicates().tail(WARM_UP * self.strategy.lookback)
+        times = (
+            bars.loc[bars["event_time"] < start, "event_time"].drop_duplicates().tail(WARM_UP * self.strategy.lookback)
+        )
         past = bars[bars["event_time"].isin(times)]
         for _, bar in past.groupby("event_time", sort=True):
             self.stream.update(bar)
@@ -74,6 +76,12 @@ class PaperBot:
     def _row(self, fill: Fill, versions: dict[str, int], at: datetime) -> dict[str, object]:
         return {
             "fill_id": f"{self.model}:{BOOK}:{fill.unit}:{at.isoformat()}",
-            **{"model": self.model, "version": versions[fill.unit], "book": BOOK, "unit": fill.unit},
-            **{"event_time": at, "quantity": fill.quantity, "price": fill.price, "fee": fill.fee},
+            "model": self.model,
+            "version": versions[fill.unit],
+            "book": BOOK,
+            "unit": fill.unit,
+            "event_time": at,
+            "quantity": fill.quantity,
+            "price": fill.price,
+            "fee": fill.fee,
         }

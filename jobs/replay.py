@@ -77,7 +77,8 @@ class Replay:
                 self._job(job, fires, before)
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)
-                self._act(partial(act, self.house, when), when)
+                with logs.bind(correlation_id=f"hand:{when.isoformat()}"):
+                    self._act(partial(act, self.house, when), when)
             for bot in self.bots.values():
                 with logs.bind(correlation_id=_id(bot.model, at)):
                     self._bar(bot, bar, at)
@@ -86,7 +87,7 @@ class Replay:
     def _bars(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, pd.DataFrame]]:
         span = self.bars[(self.bars.event_time >= start) & (self.bars.event_time < end)]
         for at, bar in span.groupby("event_time", sort=True):
-            yield at.to_pydatetime(), bar  # type: ignore[attr-defined]
+            yield pd.Timestamp(str(at)).to_pydatetime(), bar
 
     def _bar(self, bot: PaperBot, bar: pd.DataFrame, at: datetime) -> None:
         swapped = bot.on_bar(bar, at)

@@ -1,4 +1,4 @@
-"""The two servers that a set-up on one machine needs, each in its own process group, so that no child is left behind."""
+"""The two servers that a set-up on one machine needs, each in its own process group: no child is left behind."""
 
 from __future__ import annotations
 
@@ -105,7 +105,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-@retry(retry=retry_if_exception_type(TimeoutError), stop=stop_after_delay(START_LIMIT_S), wait=wait_fixed(0.2), reraise=True)
+@retry(
+    retry=retry_if_exception_type(TimeoutError),
+    stop=stop_after_delay(START_LIMIT_S),
+    wait=wait_fixed(0.2),
+    reraise=True,
+)
 def _wait(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
     if child.poll() is not None:
         raise ServerDied(f"server must stay up, got exit status {child.returncode}. Read {log}.")

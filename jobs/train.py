@@ -24,6 +24,7 @@ import optuna
 import pandas as pd
 import structlog
 import typer
+from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.models import infer_signature
 from optuna.storages import JournalStorage
@@ -138,10 +139,10 @@ def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of
     for index in range(len(done), s.trials):
         # Reseeded by what is finished, so that a study suggests the same with or without an interruption.
         journal.sampler = optuna.samplers.TPESampler(seed=s.seed + 1000 * index, n_startup_trials=4)
-        trial = journal.ask()
-        params = tune.space(trial)
-        value = _score(study, trial, params, s.seed, s.n_jobs)
-        journal.tell(trial, value, state=TrialState.COMPLETE if value is not None else TrialState.PRUNED)
+        asked = journal.ask()
+        params = tune.space(asked)
+        value = _score(study, asked, params, s.seed, s.n_jobs)
+        journal.tell(asked, value, state=TrialState.COMPLETE if value is not None else TrialState.PRUNED)
         _child_run(house, study, run_id, index, params, value, as_of)
     return dict(journal.best_params)
 
@@ -184,7 +185,8 @@ def _newest_bars(reference: pd.DataFrame) -> pd.DataFrame:
     if len(reference) <= REFERENCE_ROWS:
         return reference
     first = reference["event_time"].iloc[-REFERENCE_ROWS]
-    return reference[reference["event_time"] > first]
+    newest: pd.DataFrame = reference.loc[reference["event_time"] > first]
+    return newest
 
 
 def _probe(study: Study, booster: Any, calibrator: tune.Calibrator) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -240,7 +242,9 @@ def _register(
     name, (start, end) = study.strategy.name, study.window
     with mlflow.start_run(run_id=run_id):
         info = _log_bundle(study, folder)
-        dataset = mlflow.data.from_pandas(study.rows.head(1000), name=f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}", digest=study.digest[:16])
+        dataset = from_pandas(
+            study.rows.head(1000), name=f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}", digest=study.digest[:16]
+        )
         mlflow.log_input(dataset, context="training")
         mlflow.log_params({**params, "train_start": start.isoformat(), "train_end": end.isoformat()})
         at = int(as_of.timestamp() * 1000)
@@ -287,7 +291,9 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(path)))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
-    journal = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction="minimize", pruner=pruner)
+    journal = optuna.create_study(
+        storage=storage, study_name=name, load_if_exists=True, direction="minimize", pruner=pruner
+    )
     run_id = house.run_id or journal.user_attrs.get("run_id") or _create_run(house, study.strategy.name, as_of)
     journal.set_user_attr("run_id", run_id)
     tags = {"job": "train", "model": study.strategy.name, "as_of": as_of.isoformat(), "data_digest": study.digest}

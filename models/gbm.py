@@ -14,7 +14,7 @@ import lightgbm as lgb
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 CLIP = 1e-6  # as in training
 
@@ -39,7 +39,7 @@ class GradientBoosting(PythonModel):
             raise ValueError(f"{names[column]} must be finite, got {x[row, column]} in row {row}. Leave the row out.")
         margin = np.asarray(self.booster.predict(x, raw_score=True, num_threads=1))
         slope, intercept = self.meta["calibrator"]["slope"], self.meta["calibrator"]["intercept"]
-        return np.clip(1 / (1 + np.exp(-(slope * margin + intercept))), CLIP, 1 - CLIP)
+        return np.asarray(np.clip(1 / (1 + np.exp(-(slope * margin + intercept))), CLIP, 1 - CLIP))
 
 
 mlflow.models.set_model(GradientBoosting())

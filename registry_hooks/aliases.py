@@ -57,7 +57,7 @@ def lineup(registry: Registry, model: str) -> Lineup:
     if Role.CHAMPION not in aliases:
         raise RegistryError(f"model {model} must have a champion, got aliases {aliases or 'none'}. Promote a version.")
     champion = aliases[Role.CHAMPION]
-    roles = {version: Role.SHADOW for version in _tagged_shadows(registry.client, model)}
+    roles = dict.fromkeys(_tagged_shadows(registry.client, model), Role.SHADOW)
     salt, split = "", 1.0
     for trial in registry.ledger.open_experiments(model):
         if trial.champion != champion:

@@ -69,13 +69,17 @@ class Bundle:
         expected = self.meta["probe"]
         units, values = features(pd.read_parquet(self.path / "artifacts" / "probe.parquet"))
         if list(units) != expected["units"]:
-            raise BundleError(f"probe must give units {expected['units']}, got {list(units)}. Compare the feature code.")
+            raise BundleError(
+                f"probe must give units {expected['units']}, got {list(units)}. Compare the feature code."
+            )
         score = self.score(values, names)  # also refuses missing features
         mine = values[:, [list(names).index(name) for name in self.names]]
         apart = ~np.isclose(mine, np.array(expected["features"], dtype=np.float32), rtol=FEATURE_TOLERANCE, atol=1e-7)
         if apart.any():
             name = self.names[int(np.nonzero(apart)[1][0])]
-            raise BundleError(f"feature {name} must be what training saw on the probe, got another value. Deploy its commit.")
+            raise BundleError(
+                f"feature {name} must be what training saw on the probe, got another value. Deploy its commit."
+            )
         if not np.allclose(score, expected["probability"], atol=SCORE_TOLERANCE):
             raise BundleError("probe must score as in training, got other probabilities. Compare library versions.")
 
@@ -126,11 +130,15 @@ def load(path: Path, expected_digest: str) -> Bundle:
         raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
     meta = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
-        raise BundleError(f"format of {path} must be {FORMAT}, got {meta['format']}. Load it with the release that made it.")
+        raise BundleError(
+            f"format of {path} must be {FORMAT}, got {meta['format']}. Load it with the release that made it."
+        )
     try:
         model = mlflow.pyfunc.load_model(str(path))
     except (mlflow.MlflowException, ImportError, OSError, ValueError) as error:
-        raise BundleError(f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again.") from error
+        raise BundleError(
+            f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again."
+        ) from error
     return Bundle(path, found, meta, model)
 
 

@@ -19,6 +19,7 @@ import mlflow
 import orjson
 import structlog
 from mlflow import MlflowClient
+from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
 from mlops.errors import DataError
 from mlops.io import logs
@@ -28,7 +29,10 @@ from registry_hooks.aliases import Registry
 from registry_hooks.reconcile import reconcile
 
 log = structlog.get_logger()
-EVENTS = ("model_version_alias.created", "model_version_alias.deleted")
+EVENTS = (
+    WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.CREATED),
+    WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.DELETED),
+)
 TOLERANCE_S = 300  # as Standard Webhooks and MLflow's own documentation advise
 MAX_ID = 128  # a delivery id is a UUID; anything long is not one
 
@@ -87,9 +91,7 @@ def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str)
         except mlflow.MlflowException as error:  # MLflow away, or the model is gone: the poll looks again
             log.warning("alias not read", model=hint.model, error=str(error))
             version = None
-        registry.ledger.settle_delivery(
-            hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at
-        )
+        registry.ledger.settle_delivery(hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at)
         log.info("webhook", model=hint.model, alias=hint.alias, champion=version, delivery=hint.delivery_id)
     return version
 
@@ -99,7 +101,7 @@ def subscribe(client: MlflowClient, url: str, secret: str, name: str = "trader-m
     for webhook in client.list_webhooks():
         if webhook.name == name:
             client.delete_webhook(webhook.webhook_id)
-    client.create_webhook(name, url, list(EVENTS), secret=secret, description="Tells the bot that an alias moved.")
+    client.create_webhook(name, url, [*EVENTS], secret=secret, description="Tells the bot that an alias moved.")
 
 
 def sign(secret: str, delivery_id: str, stamp: int, body: bytes) -> str:

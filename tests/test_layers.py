@@ -24,7 +24,20 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "jobs": {"mlops", "models", "registry_hooks"},
 }
 PURE = ("mlops.types", "mlops.errors", "mlops.stats", "mlops.policy", *sorted(PURE_ROOMS))
-DOORS = {"mlflow", "requests", "httpx", "sqlite3", "sqlalchemy", "subprocess", "socket", "structlog", "logging", "os", "pathlib", "time"}
+DOORS = {
+    "mlflow",
+    "requests",
+    "httpx",
+    "sqlite3",
+    "sqlalchemy",
+    "subprocess",
+    "socket",
+    "structlog",
+    "logging",
+    "os",
+    "pathlib",
+    "time",
+}
 FILES = [p for top in ("mlops", "models", "registry_hooks", "jobs") for p in sorted((ROOT / top).rglob("*.py"))]
 
 
@@ -70,7 +83,10 @@ def test_a_pure_room_has_no_doors(path):
 
 def test_no_module_imports_in_a_circle():
     graph = {_module(p): _imports(p) for p in FILES}
-    modules = {m: {t for t in graph if t != m and any(n == t or n.startswith(t + ".") for n in names)} for m, names in graph.items()}
+    modules = {
+        m: {t for t in graph if t != m and any(n == t or n.startswith(t + ".") for n in names)}
+        for m, names in graph.items()
+    }
     packages = {m for m in modules if (ROOT / m.replace(".", "/")).is_dir()}
     remaining = {m: {t for t in targets if t not in packages} for m, targets in modules.items() if m not in packages}
     while leaves := {m for m, targets in remaining.items() if not targets & remaining.keys()}:

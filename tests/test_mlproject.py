@@ -15,5 +15,6 @@ def test_an_entry_point_runs_a_job_with_its_own_parameters(name):
     entry = ENTRIES[name]
     job = re.match(r"python -m jobs\.(\w+)", entry["command"])
 
-    assert job and (ROOT / "jobs" / f"{job[1]}.py").exists()
+    assert job
+    assert (ROOT / "jobs" / f"{job[1]}.py").exists()
     assert set(re.findall(r"{(\w+)}", entry["command"])) == set(entry.get("parameters", {}))

@@ -4,7 +4,7 @@ from mlops.experiment.ab import METRICS, Trial, arm_metrics, compare, pairs
 from mlops.experiment.assignment import assign, srm_p_value
 from mlops.experiment.shadow import Book, CurveMetrics, Fill, curve_metrics
 
-__all__ = [  # noqa: RUF022 (plain order, as the face test wants it)
+__all__ = [
     "Book",
     "CurveMetrics",
     "Fill",

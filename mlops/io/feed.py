@@ -58,7 +58,9 @@ def check(raw: pd.DataFrame, name: str) -> Bars:
         raise DataError(f"{name} must have the columns event_time, symbol and close, got none of {missing}. Add them.")
     if not isinstance(raw.event_time.dtype, pd.DatetimeTZDtype):
         got = raw.event_time.iloc[0] if len(raw) else "an empty file"
-        raise DataError(f"event_time of {name} must carry its time zone, got {got} in row 0. Write 2024-01-02T21:00+00:00.")
+        raise DataError(
+            f"event_time of {name} must carry its time zone, got {got} in row 0. Write 2024-01-02T21:00+00:00."
+        )
     frame = raw.assign(event_time=raw.event_time.dt.tz_convert("UTC"), symbol=raw.symbol.astype(str))
     frame["known_at"] = frame["known_at"] if "known_at" in frame else frame["event_time"]
     faults = {str(symbol): _fault(rows, name) for symbol, rows in frame.groupby("symbol", sort=True)}
@@ -82,14 +84,18 @@ def _fault(rows: pd.DataFrame, name: str) -> str:
         (at.diff() < pd.Timedelta(0), "event_time must ascend", "Sort the file by event_time."),
         (at.duplicated(), "event_time must be unique", "Keep one bar an instant."),
         (prices.isna().any(axis=1), "prices must not be NaN", "Drop the bar: a gap is honest, a NaN is not."),
-        (~np.isfinite(prices).all(axis=1), "prices must be finite", "Drop the bar."),
+        (
+            ~pd.Series(np.isfinite(prices.to_numpy(dtype=np.float64)).all(axis=1), index=rows.index),
+            "prices must be finite",
+            "Drop the bar.",
+        ),
         ((prices <= 0).any(axis=1), "prices must be positive", "Drop the bar, or adjust for splits by a factor."),
         (_crossed(rows), "low must not exceed open, close or high", "Check the column order."),
     )
     for broken, rule, remedy in rules:
         if broken.any():
-            row = int(rows.index[np.flatnonzero(broken.to_numpy())[0]])
-            return f"{name}, row {row}, {symbol}: {rule}, got {_shown(rows.loc[row])}. {remedy}"
+            place = int(np.flatnonzero(broken.to_numpy())[0])
+            return f"{name}, row {rows.index[place]}, {symbol}: {rule}, got {_shown(rows.iloc[place])}. {remedy}"
     return _mixed(rows, name, symbol)
 
 
@@ -157,13 +163,15 @@ def _instants(column: pd.Series, name: str) -> pd.Series:
 def _closes() -> pd.DataFrame:
     from skfolio.datasets import load_sp500_dataset
 
-    wide = load_sp500_dataset()
+    wide: pd.DataFrame = load_sp500_dataset()
     wide.index = _new_york(wide.index)
-    return wide.rename_axis("event_time").reset_index().melt(id_vars="event_time", var_name="symbol", value_name="close")
+    return (
+        wide.rename_axis("event_time").reset_index().melt(id_vars="event_time", var_name="symbol", value_name="close")
+    )
 
 
 def _index(name: str) -> pd.DataFrame:
-    frame = import_module(f"arch.data.{name}").load().rename(columns=str.lower)
+    frame: pd.DataFrame = import_module(f"arch.data.{name}").load().rename(columns=str.lower)
     frame.index = _new_york(frame.index)
     columns = [*PRICES, "volume"]
     return frame.rename_axis("event_time")[columns].reset_index().assign(symbol=name)

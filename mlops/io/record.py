@@ -51,17 +51,23 @@ def experiment_id(client: MlflowClient, model: str) -> str:
         return str(found.experiment_id)
     try:
         return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
-    except mlflow.MlflowException:  # somebody else made it meanwhile; if not, this raises again
-        return str(client.get_experiment_by_name(model).experiment_id)
+    except mlflow.MlflowException:
+        found = client.get_experiment_by_name(model)
+        if found is None:
+            raise
+        return str(found.experiment_id)  # somebody else made it meanwhile
 
 
 def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) -> str:
     """Write one job's evidence as a run and return its id; `run_id` continues the run that launched the job."""
     report, decision = evidence.report, evidence.decision
     at = _ms(report.as_of)
-    run = run_id or client.create_run(
-        experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
-    ).info.run_id
+    run = (
+        run_id
+        or client.create_run(
+            experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
+        ).info.run_id
+    )
     client.log_batch(run, metrics=_metrics(report.findings, at), params=_params(evidence), tags=_tags(evidence))
     client.log_dict(run, _document(report, decision), f"{evidence.job}.json")
     for name, figure in evidence.figures.items():
@@ -117,7 +123,8 @@ def _ms(at: datetime) -> int:
 
 
 def _row(finding: Finding) -> dict[str, Any]:
-    return {k: v for k, v in asdict(finding).items() if v not in ("", {}, None)} | {"level": finding.level.value}
+    found = {k: v for k, v in asdict(finding).items() if v not in ("", {}, None)}
+    return {**found, "finding_level": found.pop("level").value}  # a log line has a level of its own
 
 
 def _key(finding: Finding) -> str:

@@ -1,8 +1,8 @@
 """Features: one definition for history and for the live bar.
 
-Features are a function on arrays (..., window) that turns the last axis into values. History applies it to sliding windows, the
-live stream to the last window: the same code on the same numbers, so both agree bit for bit. Every symbol has its own
-history (a missing bar is not filled); a market series is the mean over the symbols that have a bar.
+Features are a function on arrays (..., window) that turns the last axis into values. History applies it to sliding
+windows, the live stream to the last window: the same code on the same numbers, so both agree bit for bit. Every symbol
+has its own history (a missing bar is not filled); a market series is the mean over the symbols that have a bar.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Stream:
         self._market: deque[float] = deque(maxlen=self._length)
 
     def update(self, bar: pd.DataFrame) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-        """One bar of each symbol (symbol, close) -> (units, float32 (n, k)); units without enough history are left out."""
+        """One bar a symbol (symbol, close) -> (units, float32 (n, k)); units without enough history are left out."""
         moved = self._take(dict(zip(bar["symbol"], bar["close"], strict=True)))
         if moved:
             self._market.append(float(np.abs(np.array([moved[u] for u in sorted(moved)])).mean()))

@@ -48,6 +48,6 @@ def _same(known: pd.DataFrame, whole: pd.DataFrame, at: np.datetime64, what: str
     for name in now.columns.difference(["event_time"]):
         if not then[name].equals(now[name]):
             raise LeakError(
-                f"{what} {name} at {pd.Timestamp(at)} must not depend on later bars, got another value once they were cut "
-                "off. Compute it from its own window, and give a label its full horizon."
+                f"{what} {name} at {pd.Timestamp(at)} must not depend on later bars, got another value without "
+                "them. Compute it from its own window, and give a label its full horizon."
             )

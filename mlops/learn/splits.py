@@ -51,11 +51,11 @@ def refuse_overlap(train_known_at: pd.Series, test_event_time: pd.Series) -> Non
     """Raise LeakError where a training label was not known before the test began."""
     last, first = train_known_at.max(), test_event_time.min()
     if last >= first:
-        raise LeakError(f"training labels must be known before the test begins ({first}), got {last}. Purge by the horizon.")
+        raise LeakError(
+            f"training labels must be known before the test begins ({first}), got {last}. Purge by the horizon."
+        )
 
 
-def _rows(
-    bar: NDArray[np.intp], train: NDArray[np.intp], test: NDArray[np.intp]
-) -> Iterator[NDArray[np.intp]]:
+def _rows(bar: NDArray[np.intp], train: NDArray[np.intp], test: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
     for bars in (train, test):
         yield np.flatnonzero((bar >= bars[0]) & (bar <= bars[-1]))

@@ -79,9 +79,7 @@ def score_fold(table: Table, fold: Fold, params: Mapping[str, Any], seed: int) -
     return np.asarray(booster.predict(table.x[fold.test], raw_score=True), dtype=np.float64)
 
 
-def score_folds(
-    table: Table, folds: Sequence[Fold], params: Mapping[str, Any], seed: int, n_jobs: int
-) -> list[Floats]:
+def score_folds(table: Table, folds: Sequence[Fold], params: Mapping[str, Any], seed: int, n_jobs: int) -> list[Floats]:
     """`score_fold` on each fold through joblib: a cluster is a setting, the numbers are the same."""
     return list(Parallel(n_jobs=n_jobs)(delayed(score_fold)(table, fold, params, seed) for fold in folds))
 

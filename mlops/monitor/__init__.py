@@ -5,7 +5,7 @@ from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
 from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
 
-__all__ = [  # noqa: RUF022 (plain order, as the face test wants it)
+__all__ = [
     "Column",
     "DETECTORS",
     "KS",

@@ -1,11 +1,50 @@
-"""A real MLflow server, for the tests that need the REST side of it (webhooks above all)."""
+"""A real set-up: MLflow's server, the platform's service, a small piece of real history."""
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from jobs.servers import free_port, mlflow_server
+from jobs import demo
+from jobs.servers import free_port
+from mlops.io import feed
+from mlops.settings import TrainSettings
+
+SYMBOLS = ("AAPL", "BAC", "GE", "JNJ", "WMT", "XOM")
+SMALL = {"trials": 2, "folds": 2, "min_bars": 100}
 
 
 @pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory):
-    with mlflow_server(tmp_path_factory.mktemp("mlflow"), free_port()) as uri:
-        yield uri
+def bars():
+    """Six symbols, five and a half years."""
+    frame = feed.load_bars("sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2008, 7, 1, tzinfo=UTC)).frame
+    return frame[frame.symbol.isin(SYMBOLS)].reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory):
+    """(house, uri): both servers up, everything in a temporary folder."""
+    before = dict(os.environ)
+    with demo.stage(tmp_path_factory.mktemp("platform"), free_port()) as (house, uri):
+        settings = house.settings.model_copy(update={"train": TrainSettings(**SMALL)})
+        yield replace(house, settings=settings), uri
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def environment(platform):
+    """What a user's shell would have."""
+    house, uri = platform
+    service = house.settings.service
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MLFLOW_TRACKING_URI": uri,
+        "MLOPS_STATE": str(house.settings.state.absolute()),
+        "MLOPS_SERVICE__WEBHOOK_SECRET": service.webhook_secret.get_secret_value(),
+        **{f"MLOPS_TRAIN__{name.upper()}": str(value) for name, value in SMALL.items()},
+    }

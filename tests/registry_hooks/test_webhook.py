@@ -58,7 +58,8 @@ def test_anything_else_is_refused_by_name(headers, rule):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"entity": "model_version"}', b'{"entity": "model_version_alias", "data": {"name": 1}}']
+    "body",
+    [b"", b"[]", b"{", b'{"entity": "model_version"}', b'{"entity": "model_version_alias", "data": {"name": 1}}'],
 )
 def test_a_signed_body_that_is_no_alias_event_is_refused(body):
     with pytest.raises(HookRefused):

@@ -87,9 +87,7 @@ def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str)
         except mlflow.MlflowException as error:  # MLflow away, or the model is gone: the poll looks again
             log.warning("alias not read", model=hint.model, error=str(error))
             version = None
-        registry.ledger.settle_delivery(
-            hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at
-        )
+        registry.ledger.settle_delivery(hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at)
         log.info("webhook", model=hint.model, alias=hint.alias, champion=version, delivery=hint.delivery_id)
     return version
 

@@ -22,7 +22,7 @@ def _own(r: Floats) -> Floats:
 
 
 def _market(m: Floats) -> Floats:
-    return m[..., -5:].mean(axis=-1)[..., None]
+    return np.asarray(m[..., -5:].mean(axis=-1)[..., None])
 
 
 def _label(returns: Floats) -> Floats:

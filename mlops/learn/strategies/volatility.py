@@ -41,13 +41,15 @@ def _label(returns: Floats) -> Floats:
     week = pd.Series(np.abs(returns)).rolling(WEEK).mean()
     coming, usual = week.shift(-WEEK), week.rolling(YEAR).median()
     known = coming.notna() & usual.notna()
-    return (coming > usual).astype(np.float64).where(known).to_numpy()
+    return np.asarray((coming > usual).astype(np.float64).where(known), dtype=np.float64)
 
 
 VOLATILITY = Strategy(
     name="volatility",
     features=(
-        Features((*(f"abs_{w}_to_usual" for w in SPANS), "max_21_to_usual", "down_10_to_usual", "return_21"), YEAR, _own),
+        Features(
+            (*(f"abs_{w}_to_usual" for w in SPANS), "max_21_to_usual", "down_10_to_usual", "return_21"), YEAR, _own
+        ),
         Features(tuple(f"market_abs_{w}_to_year" for w in MARKET_SPANS), YEAR, _market, "market"),
     ),
     label=_label,

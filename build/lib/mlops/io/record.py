@@ -59,9 +59,12 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
     """Write one job's evidence as a run and return its id; `run_id` continues the run that launched the job."""
     report, decision = evidence.report, evidence.decision
     at = _ms(report.as_of)
-    run = run_id or client.create_run(
-        experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
-    ).info.run_id
+    run = (
+        run_id
+        or client.create_run(
+            experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
+        ).info.run_id
+    )
     client.log_batch(run, metrics=_metrics(report.findings, at), params=_params(evidence), tags=_tags(evidence))
     client.log_dict(run, _document(report, decision), f"{evidence.job}.json")
     for name, figure in evidence.figures.items():

@@ -1,0 +1,153 @@
+"""The loop, end to end: bars to predictions to evidence to a transition to a webhook to another model in the bot."""
+
+import subprocess
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+
+from jobs import promote, train
+from jobs.replay import Replay
+from mlops.io import logs
+from mlops.learn import STRATEGIES
+from mlops.types import ModelRef
+from registry_hooks import aliases
+
+pytestmark = pytest.mark.e2e
+
+START, END = datetime(2007, 6, 1, tzinfo=UTC), datetime(2007, 12, 1, tzinfo=UTC)
+BY_HAND, BACK = datetime(2007, 9, 4, 12, tzinfo=UTC), datetime(2007, 10, 2, 12, tzinfo=UTC)
+STRATEGY = STRATEGIES["volatility"]
+
+
+@pytest.fixture(scope="module")
+def replay(platform, bars):
+    """Six months; a person promotes the waiting challenger in September and takes it back in October."""
+    house, _ = platform
+    logs.configure(house.settings.state / "logs" / "e2e.jsonl")
+    ref = train.train(house, STRATEGY, bars, as_of=datetime(2005, 1, 1, tzinfo=UTC), start=None, note="first")
+    promote.promote(house, ref, reason="first champion", actor="test", at=START)
+
+    def by_hand(house, at):
+        challenger = aliases.read(house.client, "volatility")["challenger"]
+        promote.promote(house, ModelRef("volatility", challenger), reason="a person says so", actor="quant", at=at)
+
+    def back(house, at):
+        promote.rollback(house, "volatility", reason="fills look wrong", actor="on call", at=at)
+
+    story = []
+    replay = Replay(house, ("volatility",), bars, [(BY_HAND, by_hand), (BACK, back)], story.append)
+    replay.run(START, END)
+    return replay, story
+
+
+def test_predictions_outcomes_and_fills_are_stored(replay, bars):
+    ledger = replay[0].house.ledger
+    days = bars[(bars.event_time >= START) & (bars.event_time < END)].event_time.nunique()
+
+    _, values, names = ledger.predictions("volatility", start=START, end=END, as_of=END, version=1)
+    matured = ledger.matured("volatility", start=START, end=END, as_of=END, version=1)
+
+    assert (days * 6, len(STRATEGY.feature_names)) == values.shape
+    assert STRATEGY.feature_names == names
+    assert (days - STRATEGY.horizon) * 6 == len(matured)
+    assert STRATEGY.horizon * 6 == ledger.pending("volatility", as_of=END, version=1)
+    assert not ledger.positions("volatility", "paper").empty
+
+
+def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(replay):
+    replayed, story = replay
+
+    assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story]
+    assert (2, 0) == (replayed.hooks_heard, replayed.hooks_lost)
+    frame, _, _ = replayed.house.ledger.predictions("volatility", start=START, end=END, as_of=END, version=2)
+    champion = frame[frame.role == "champion"].event_time
+    assert BY_HAND < champion.min() < datetime(2007, 9, 5, tzinfo=UTC)
+    assert champion.max() < BACK
+
+
+def test_one_correlation_id_runs_from_the_decision_to_the_swap(replay):
+    state = replay[0].house.settings.state
+    lines = [orjson.loads(row) for name in ("e2e", "serve") for row in (state / "logs" / f"{name}.jsonl").open()]
+    entry = replay[0].house.ledger.promotions("volatility")[-1]
+    mine = [line["event"] for line in lines if line.get("correlation_id") == entry.correlation_id]
+
+    assert {"transition", "webhook", "swapped"} <= set(mine)
+
+
+def test_the_log_and_the_aliases_agree_and_the_way_back_is_gone_after_a_rollback(replay):
+    house = replay[0].house
+
+    assert [("promote", 1), ("promote", 2), ("rollback", 1)] == [
+        (entry.kind, entry.to_version) for entry in house.ledger.promotions("volatility")
+    ]
+    assert {"applied"} == {entry.state for entry in house.ledger.promotions("volatility")}
+    found = aliases.read(house.client, "volatility")
+    assert 1 == found["champion"]
+    assert "previous_champion" not in found
+
+
+def test_each_weekly_job_left_a_run_with_its_verdict(replay):
+    house = replay[0].house
+    experiment = house.client.get_experiment_by_name("volatility").experiment_id
+    runs = {
+        job: house.client.search_runs([experiment], f"tags.job = '{job}'", max_results=1000)
+        for job in ("monitor", "compare", "live")
+    }
+
+    assert 26 == len(runs["monitor"]) == len(house.ledger.job_runs("monitor:volatility"))
+    assert {"hold"} == {run.data.tags["verdict"] for run in runs["compare"]}
+    assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
+    assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
+    names = [set(run.data.metrics) for run in runs["live"]]
+    assert all(names[0] == other for other in names)
+
+
+def test_both_versions_carry_the_same_metrics_in_the_models_table(replay):
+    house = replay[0].house
+    experiment = house.client.get_experiment_by_name("volatility").experiment_id
+    models = house.client.search_logged_models([experiment])
+    compared = [m for m in models if any(metric.key == "live.log_loss" for metric in m.metrics or [])]
+
+    assert len(compared) >= 2
+    assert all(metric.dataset_name for m in compared for metric in m.metrics if metric.key == "live.log_loss")
+
+
+@pytest.mark.parametrize(
+    ("entry", "parameters"),
+    [
+        ("monitor", {"model": "volatility", "as_of": "2007-11-30T22:00:00+00:00"}),
+        ("compare", {"model": "volatility", "as_of": "2007-11-30T22:00:00+00:00"}),
+        (
+            "train",
+            {
+                "model": "volatility",
+                "source": "{csv}",
+                "start": "2006-01-01T00:00+00:00",
+                "as_of": "2007-11-30T22:00+00:00",
+            },
+        ),
+        (
+            "promote",
+            {"model": "volatility", "version": "2", "reason": "agreed with risk", "as_of": "2007-11-30T22:00+00:00"},
+        ),
+        (
+            "replay",
+            {
+                "models": "volatility",
+                "source": "{csv}",
+                "start": "2007-12-03T00:00+00:00",
+                "end": "2007-12-20T00:00+00:00",
+            },
+        ),
+    ],
+)
+def test_every_job_is_an_mlflow_entry_point(replay, environment, bars, tmp_path, entry, parameters):
+    csv = tmp_path / "bars.csv"
+    bars.to_csv(csv, index=False)
+    given = [word for k, v in parameters.items() for word in ("-P", f"{k}={v.format(csv=csv)}")]
+    command = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", "volatility", *given]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+
+    assert 0 == done.returncode, done.stdout[-2000:] + done.stderr[-4000:]
