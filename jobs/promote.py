@@ -34,7 +34,7 @@ def rollback(house: House, model: str, *, reason: str, actor: str, at: datetime)
 
 
 def main(
-    model: str,
+    model: Annotated[str, typer.Option(help="Registered model.")],
     reason: Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")],
     version: Annotated[int, typer.Option(help="Version to promote; 0 rolls back to the previous champion.")] = 0,
     actor: Annotated[str, typer.Option(help="Who.")] = "operator",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -143,15 +143,16 @@ def _id(model: str, at: datetime) -> str:
 
 
 def main(
-    start: str,
-    end: str,
+    start: Annotated[str, typer.Option(help="First bar, an ISO instant.")],
+    end: Annotated[str, typer.Option(help="Last bar, an ISO instant.")],
     models: Annotated[str, typer.Option(help="Comma-separated.")] = "volatility,direction",
     source: str = "sp500",
 ) -> None:
     def body(house: House) -> None:
         bars = feed.load_bars(source).frame
         until = moment(end) + timedelta(microseconds=1)
-        Replay(house, models.split(","), bars).run(moment(start), until)
+        # Each job of a replay has a run of its own, also when a run launched the replay.
+        Replay(replace(house, run_id=None), models.split(","), bars).run(moment(start), until)
 
     run("replay", body)
 

@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import structlog
 
+from mlops.io import logs
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
@@ -22,4 +24,4 @@ def _own_environment(monkeypatch):
 def _quiet_logs():
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     yield
-    structlog.reset_defaults()
+    logs.close()

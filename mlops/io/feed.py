@@ -61,6 +61,9 @@ def check(raw: pd.DataFrame, name: str) -> Bars:
         raise DataError(
             f"event_time of {name} must carry its time zone, got {got} in row 0. Write 2024-01-02T21:00+00:00."
         )
+    if (nameless := raw.symbol.isna() | (raw.symbol == "")).any():
+        row = raw.index[nameless.to_numpy()][0]
+        raise DataError(f"{name}, row {row}: symbol must have a name, got none. Name it, or drop the row.")
     frame = raw.assign(event_time=raw.event_time.dt.tz_convert("UTC"), symbol=raw.symbol.astype(str))
     frame["known_at"] = frame["known_at"] if "known_at" in frame else frame["event_time"]
     faults = {str(symbol): _fault(rows, name) for symbol, rows in frame.groupby("symbol", sort=True)}
@@ -70,19 +73,23 @@ def check(raw: pd.DataFrame, name: str) -> Bars:
         why = next(iter(rejected.values()), f"{name} has no rows. Export it again.")
         raise DataError(f"{name} must have at least one good symbol, got none. The first fault: {why}")
     order = [*BAR_COLUMNS, *[c for c in (*PRICES, "volume") if c in good and c != "close"]]
-    return Bars(good[order].sort_values(["event_time", "symbol"], ignore_index=True), rejected)
+    good = good[order].sort_values(["event_time", "symbol"], ignore_index=True)
+    # One symbol's text makes the whole column text; the good ones are numbers.
+    numbers = {c: pd.to_numeric(good[c]) for c in PRICES if c in good}
+    return Bars(good.assign(**numbers), rejected)
 
 
 def _fault(rows: pd.DataFrame, name: str) -> str:
     """The first rule that a symbol's rows break, or an empty string."""
     symbol, at = rows.symbol.iloc[0], rows.event_time
-    prices = rows[[c for c in PRICES if c in rows]]
-    if not np.issubdtype(prices.to_numpy().dtype, np.number):
-        return f"{name}: prices of {symbol} must be numbers, got text. Clean the column."
+    written = rows[[c for c in PRICES if c in rows]]
+    prices = written.apply(pd.to_numeric, errors="coerce")
     rules: tuple[tuple[pd.Series, str, str], ...] = (
+        ((prices.isna() & written.notna()).any(axis=1), "prices must be numbers", "Clean the column."),
         (at.isna(), "event_time must be an instant", "Fill or drop the row."),
         (at.diff() < pd.Timedelta(0), "event_time must ascend", "Sort the file by event_time."),
         (at.duplicated(), "event_time must be unique", "Keep one bar an instant."),
+        (~(rows.known_at >= at), "known_at must not be before event_time", "No bar is known before it closes."),
         (prices.isna().any(axis=1), "prices must not be NaN", "Drop the bar: a gap is honest, a NaN is not."),
         (
             ~pd.Series(np.isfinite(prices.to_numpy(dtype=np.float64)).all(axis=1), index=rows.index),
@@ -90,7 +97,7 @@ def _fault(rows: pd.DataFrame, name: str) -> str:
             "Drop the bar.",
         ),
         ((prices <= 0).any(axis=1), "prices must be positive", "Drop the bar, or adjust for splits by a factor."),
-        (_crossed(rows), "low must not exceed open, close or high", "Check the column order."),
+        (_crossed(prices), "low must not exceed open, close or high", "Check the column order."),
     )
     for broken, rule, remedy in rules:
         if broken.any():
@@ -99,9 +106,8 @@ def _fault(rows: pd.DataFrame, name: str) -> str:
     return _mixed(rows, name, symbol)
 
 
-def _crossed(rows: pd.DataFrame) -> pd.Series:
-    prices = rows[[c for c in PRICES if c in rows]]
-    bad = pd.Series(False, index=rows.index)
+def _crossed(prices: pd.DataFrame) -> pd.Series:
+    bad = pd.Series(False, index=prices.index)
     if "high" in prices:
         bad |= prices.max(axis=1) > prices["high"]
     if "low" in prices:
@@ -133,7 +139,8 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"source must be a file or one of {names}, got {path}. Check the path.")
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path.name} must be .csv or .parquet, got {path.suffix or 'no suffix'}. Convert it.")
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    # Symbols as they are written: "NA" and "0700" are names, neither a gap nor a number.
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, converters={"symbol": str})
     if "event_time" not in frame:
         raise DataError(f"{path.name} must have a column event_time, got {list(frame)[:8]}. Rename yours.")
     frame["event_time"] = _instants(frame["event_time"], path.name)
@@ -141,7 +148,7 @@ def _read(path: Path) -> pd.DataFrame:
         frame["known_at"] = _instants(frame["known_at"], path.name)
     if "close" in frame or "symbol" in frame:
         return frame
-    return frame.melt(id_vars="event_time", var_name="symbol", value_name="close")
+    return frame.melt(id_vars="event_time", var_name="symbol", value_name="close", ignore_index=False)
 
 
 def _instants(column: pd.Series, name: str) -> pd.Series:

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 import structlog
 
+_files: list[IO[bytes]] = []  # the open log file of this process
+
 
 def configure(path: Path | None = None) -> None:
     """Send every line to `path` (appended, flushed line by line), or to standard error."""
+    close()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    stream = path.open("ab", buffering=0) if path is not None else None
+        _files.append(path.open("ab", buffering=0))
+    stream: Any = _files[-1] if _files else sys.stderr.buffer
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -27,9 +32,16 @@ def configure(path: Path | None = None) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_dumps),
         ],
-        logger_factory=structlog.BytesLoggerFactory(stream) if stream else structlog.BytesLoggerFactory(_stderr()),
+        logger_factory=structlog.BytesLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+def close() -> None:
+    """Close the log file; lines written after it go to standard error."""
+    structlog.reset_defaults()
+    while _files:
+        _files.pop().close()
 
 
 @contextmanager
@@ -46,9 +58,3 @@ def correlation_id() -> str:
 
 def _dumps(event: dict[str, Any], **_: Any) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _stderr() -> Any:
-    import sys
-
-    return sys.stderr.buffer

@@ -58,7 +58,7 @@ def test_predictions_outcomes_and_fills_are_stored(replay, bars):
 def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(replay):
     replayed, story = replay
 
-    assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story]
+    assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story if event.what != "retrain"]
     assert (2, 0) == (replayed.hooks_heard, replayed.hooks_lost)
     frame, _, _ = replayed.house.ledger.predictions("volatility", start=START, end=END, as_of=END, version=2)
     champion = frame[frame.role == "champion"].event_time
@@ -68,7 +68,7 @@ def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(
 
 def test_one_correlation_id_runs_from_the_decision_to_the_swap(replay):
     state = replay[0].house.settings.state
-    lines = [orjson.loads(row) for name in ("e2e", "serve") for row in (state / "logs" / f"{name}.jsonl").open()]
+    lines = [orjson.loads(row) for name in ("e2e", "serve") for row in (state / "logs" / f"{name}.jsonl").read_bytes().splitlines()]
     entry = replay[0].house.ledger.promotions("volatility")[-1]
     mine = [line["event"] for line in lines if line.get("correlation_id") == entry.correlation_id]
 
