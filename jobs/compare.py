@@ -48,9 +48,7 @@ def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:
         findings = (*findings, _collapse(house, champion, both[trial.champion]))
     report = Report(champion, as_of, findings)
     decision = policy.on_watch(report, other) if trial.kind == "watch" else policy.on_comparison(report, other)
-    # The champion's own point comes from the comparison, where one runs beside a watch: one point a look.
-    told = trial.kind == "watch" and house.ledger.open_experiments(trial.model, "compare")
-    _live(house, (other,) if told else (champion, other), trial, both, as_of)
+    _live(house, (champion, other), trial, both, as_of)
     figures = _figures(trial, matured, curves, decision)
     tags = {"kind": trial.kind, "against": str(other)}
     house.conclude("compare", report, decision, figures=figures, tags=tags)
@@ -108,7 +106,6 @@ def _live(
     house: House, arms: tuple[ModelRef, ...], trial: Experiment, both: Mapping[int, pd.DataFrame], as_of: datetime
 ) -> None:
     """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    dataset = record.Dataset(f"live since {trial.started_at:%Y-%m-%d}", f"experiment-{trial.id}")
     for arm in arms:
         rows = both[arm.version]
         if rows.empty:
@@ -116,8 +113,7 @@ def _live(
         book = curve_metrics(_equity(trial.model, rows).to_numpy())
         metrics = {f"live.{k}": v for k, v in ab.arm_metrics(rows, arm.version).items()}
         metrics |= {"live.sharpe": book.sharpe, "live.max_drawdown": book.max_drawdown, "live.n": float(len(rows))}
-        model = record.model_id(house.client, arm)
-        record.LiveRun(house.client, arm, str(arm.alias), model).log(metrics, dataset, as_of)
+        record.LiveRun(house.client, arm, trial.id, trial.started_at).log(metrics, as_of)
 
 
 def _figures(

@@ -267,7 +267,7 @@ def _register(
 def _log_bundle(study: Study, folder: Path) -> Any:
     example = study.rows[list(study.strategy.feature_names)].head(2)
     return mlflow.pyfunc.log_model(
-        name=study.strategy.name,
+        name=f"{study.strategy.name}-{'-'.join(f'{at:%Y%m}' for at in study.window)}",  # tells versions apart in tables
         python_model=str(SCRIPT),
         artifacts={f.stem: str(f) for f in sorted(folder.iterdir())},
         signature=infer_signature(example, np.array([0.5, 0.5])),

@@ -96,3 +96,29 @@ def test_an_empty_report_holds():
 def test_a_champion_that_its_predecessor_beats_is_rolled_back(level, verdict):
     decision = policy.on_watch(_report(_finding("paired_log_loss", level)), OTHER)
     assert (verdict, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
+
+
+def test_no_retraining_is_asked_for_while_a_challenger_is_compared():
+    decision = policy.on_monitor(
+        _report(_finding("accuracy_change", Level.ALERT)), since_last_train_bars=500, cool_down_bars=60, comparing=True
+    )
+
+    assert Verdict.HOLD is decision.verdict
+    assert "compared already" in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("gain", "chart", "verdict"),
+    [
+        (0.2, Level.ALERT, Verdict.ROLLBACK),
+        (-0.1, Level.ALERT, Verdict.HOLD),  # a wild market cost the previous champion even more
+        (0.2, Level.OK, Verdict.HOLD),
+        (0.2, Level.UNKNOWN, Verdict.HOLD),
+    ],
+)
+def test_a_collapse_rolls_back_only_to_a_champion_that_did_better(gain, chart, verdict):
+    paired = Finding("paired_log_loss", gain, 0.0, Level.UNKNOWN, 14)
+
+    decision = policy.on_watch(_report(paired, _finding("accuracy_change", chart)), ModelRef("direction", 1))
+
+    assert verdict is decision.verdict

@@ -1,8 +1,8 @@
 """Evidence out: a report becomes an MLflow run, a number becomes a metric that is tied to its model.
 
 A metric logged with the model's id and a dataset shows in MLflow's Models table, beside the same metric of any other
-version: that is what makes champion and challenger comparable there. Each model version has one long *live* run to
-which every look adds a point, so that the compare view draws two versions over time.
+version: that is what makes champion and challenger comparable there. Each arm of a comparison has one long *live* run
+to which every look adds a point, so that the compare view draws both over time, on the same bars.
 """
 
 from __future__ import annotations
@@ -23,14 +23,6 @@ from mlops.io import logs
 from mlops.types import Decision, Finding, ModelRef, Report
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """What a metric was measured on, as MLflow's Models table shows it."""
-
-    name: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +74,31 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """The long run of one model version on live data."""
+    """The long run of one arm of one comparison: a point a look, on the same bars as the other arm's."""
 
     client: MlflowClient
-    model: ModelRef
-    role: str
-    model_id: str
+    arm: ModelRef
+    trial: int
+    since: datetime
 
-    def log(self, metrics: Mapping[str, float], dataset: Dataset, as_of: datetime) -> str:
-        """Add one point to each metric, tied to the model and the dataset. NaN is left out: MLflow shows it as 0."""
-        run, at = self._open(as_of), _ms(as_of)
-        rows = [
-            Metric(key, value, at, int(as_of.timestamp()) // 86400, self.model_id, dataset.name, dataset.digest)
-            for key, value in metrics.items()
-            if math.isfinite(value)
-        ]
-        self.client.log_batch(run, metrics=rows, tags=[RunTag("role", self.role)])
+    def log(self, metrics: Mapping[str, float], as_of: datetime) -> str:
+        """Add one point to each metric, tied to the arm's model. NaN is left out: MLflow would show it as 0."""
+        run, at, model = self._open(as_of), _ms(as_of), model_id(self.client, self.arm)
+        dataset, digest = f"live since {self.since:%Y-%m-%d}", f"comparison-{self.trial}"
+        step = int((as_of - self.since).total_seconds()) // 86400
+        rows = [Metric(k, v, at, step, model, dataset, digest) for k, v in metrics.items() if math.isfinite(v)]
+        self.client.log_batch(run, metrics=rows)
+        self.client.set_terminated(run, end_time=at)
         return run
 
     def _open(self, as_of: datetime) -> str:
-        experiment = experiment_id(self.client, self.model.name)
-        found = self.client.search_runs(
-            [experiment], f"tags.job = 'live' and tags.version = '{self.model.version}'", max_results=1
-        )
-        if found:
+        experiment = experiment_id(self.client, self.arm.name)
+        mine = f"tags.job = 'live' and tags.trial = '{self.trial}' and tags.version = '{self.arm.version}'"
+        if found := self.client.search_runs([experiment], mine, max_results=1):
             return str(found[0].info.run_id)
-        tags = {"job": "live", "model": self.model.name, "version": str(self.model.version), "role": self.role}
-        name = f"live v{self.model.version}"
+        version, role = str(self.arm.version), str(self.arm.alias)
+        tags = {"job": "live", "model": self.arm.name, "version": version, "role": role, "trial": str(self.trial)}
+        name = f"{role} v{version} since {self.since:%Y-%m-%d}"
         return str(self.client.create_run(experiment, _ms(as_of), tags=tags, run_name=name).info.run_id)
 
 

@@ -8,35 +8,17 @@ has its own history (a missing bar is not filled); a market series is the mean o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mlops.learn.strategy import Strategy
+from mlops.learn.strategy import Features, Strategy
 
 Floats = NDArray[np.float64]
-Source = Literal["unit", "market"]
 CHUNK = 2048  # windows a step: keeps the copies that a median makes in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """A few features that share their work: `compute` maps windows of shape (..., window) to (..., len(names)).
-
-    `source` is the unit's own simple returns, or the market's mean absolute return. Change what a feature computes and
-    its name must change: a bundle knows its features by name.
-    """
-
-    names: tuple[str, ...]
-    window: int
-    compute: Callable[[Floats], Floats]
-    source: Source = "unit"
 
 
 def table(strategy: Strategy, bars: pd.DataFrame) -> pd.DataFrame:

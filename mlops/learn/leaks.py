@@ -34,8 +34,9 @@ def audit(strategy: Strategy, bars: pd.DataFrame, rng: np.random.Generator, *, c
         whole = _between(bars, times[first], times[last])
         known = _between(bars, times[first], times[cut])
         _same(features.table(strategy, known), features.table(strategy, whole), times[cut], "feature")
-        at = times[cut - strategy.horizon]
-        _same(labels.table(strategy, known), labels.table(strategy, whole), at, "label")
+        later = labels.table(strategy, whole)  # a symbol that pauses keeps its label waiting, which is no leak
+        later = later[later["known_at"].to_numpy() <= times[cut]]
+        _same(labels.table(strategy, known), later, times[cut - strategy.horizon], "label")
 
 
 def _between(bars: pd.DataFrame, first: np.datetime64, last: np.datetime64) -> pd.DataFrame:

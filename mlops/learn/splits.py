@@ -24,6 +24,8 @@ class Fold:
 def walk_forward(rows: pd.DataFrame, *, folds: int, horizon: int, embargo: int) -> list[Fold]:
     """Folds over unique times: each trains on the past, leaves `horizon + embargo` bars out, tests on what follows.
 
+    A label that comes later than `horizon` bars, as where a symbol pauses, is purged from the folds that it overlaps.
+
     Parameters
     ----------
     rows : DataFrame
@@ -32,19 +34,13 @@ def walk_forward(rows: pd.DataFrame, *, folds: int, horizon: int, embargo: int) 
     Raises
     ------
     DataError
-        Too few bars for so many folds.
-    LeakError
-        A training label would be known only after its test began (the horizon is wrong for these labels).
+        Too few bars for so many folds, or none whose label was known in time.
     """
     times, bar = np.unique(rows["event_time"].to_numpy(), return_inverse=True)
     gap = horizon + embargo
-    if len(times) < 2 * (folds + 1) + gap:
-        need = 2 * (folds + 1) + gap
+    if len(times) < (need := (folds + 1) * (gap + 2)):
         raise DataError(f"rows must have at least {need} bars for {folds} folds, got {len(times)}. Take fewer folds.")
-    out = [Fold(*_rows(bar, *pair)) for pair in TimeSeriesSplit(folds, gap=gap).split(times)]
-    for fold in out:
-        refuse_overlap(rows["known_at"].iloc[fold.train], rows["event_time"].iloc[fold.test])
-    return out
+    return [_purged(rows, *_rows(bar, *pair)) for pair in TimeSeriesSplit(folds, gap=gap).split(times)]
 
 
 def refuse_overlap(train_known_at: pd.Series, test_event_time: pd.Series) -> None:
@@ -54,6 +50,15 @@ def refuse_overlap(train_known_at: pd.Series, test_event_time: pd.Series) -> Non
         raise LeakError(
             f"training labels must be known before the test begins ({first}), got {last}. Purge by the horizon."
         )
+
+
+def _purged(rows: pd.DataFrame, train: NDArray[np.intp], test: NDArray[np.intp]) -> Fold:
+    known_at, begin = rows["known_at"].iloc[train], rows["event_time"].iloc[test[0]]
+    fold = Fold(train[(known_at < begin).to_numpy()], test)
+    if not len(fold.train):
+        raise DataError(f"labels must be known before the test begins ({begin}), got none. Give more history.")
+    refuse_overlap(rows["known_at"].iloc[fold.train], rows["event_time"].iloc[fold.test])
+    return fold
 
 
 def _rows(bar: NDArray[np.intp], train: NDArray[np.intp], test: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:

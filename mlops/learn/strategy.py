@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops.learn.features import Features
-
 Floats = NDArray[np.float64]
+Source = Literal["unit", "market"]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A few features that share their work: `compute` maps windows of shape (..., window) to (..., len(names)).
+
+    `source` is the unit's own simple returns, or the market's mean absolute return. Change what a feature computes and
+    its name must change: a bundle knows its features by name.
+    """
+
+    names: tuple[str, ...]
+    window: int
+    compute: Callable[[Floats], Floats]
+    source: Source = "unit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops.learn.features import Features
-from mlops.learn.strategy import Strategy
+from mlops.learn.strategy import Features, Strategy
 
 Floats = NDArray[np.float64]
 

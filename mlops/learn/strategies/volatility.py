@@ -10,8 +10,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mlops.learn.features import Features
-from mlops.learn.strategy import Strategy
+from mlops.learn.strategy import Features, Strategy
 
 Floats = NDArray[np.float64]
 WEEK, YEAR = 5, 252
