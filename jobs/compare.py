@@ -27,6 +27,7 @@ from mlops.monitor import accuracy_change
 from mlops.types import Decision, Finding, ModelRef, Report, Role, Verdict
 from registry_hooks import apply
 
+LEAST_FOR_SHARPE = 60  # bars: an annual figure from a few days is noise that looks like news
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
 
@@ -112,7 +113,9 @@ def _live(
             continue
         book = curve_metrics(_equity(trial.model, rows).to_numpy())
         metrics = {f"live.{k}": v for k, v in ab.arm_metrics(rows, arm.version).items()}
-        metrics |= {"live.sharpe": book.sharpe, "live.max_drawdown": book.max_drawdown, "live.n": float(len(rows))}
+        metrics |= {"live.max_drawdown": book.max_drawdown, "live.n": float(len(rows))}
+        if rows.event_time.nunique() >= LEAST_FOR_SHARPE:
+            metrics["live.sharpe"] = book.sharpe
         record.LiveRun(house.client, arm, trial.id, trial.started_at).log(metrics, as_of)
 
 

@@ -136,6 +136,7 @@ def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of
     for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         journal.tell(trial.number, state=TrialState.FAIL)
     done = journal.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    _mend_child_runs(house, study, run_id, done, as_of)
     for index in range(len(done), s.trials):
         # Reseeded by what is finished, so that a study suggests the same with or without an interruption.
         journal.sampler = optuna.samplers.TPESampler(seed=s.seed + 1000 * index, n_startup_trials=4)
@@ -288,6 +289,7 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     name = f"{study.strategy.name}-{study.digest[:24]}"
     path = house.settings.state / "studies" / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
+    _mend_journal(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(path)))
     pruner = optuna.pruners.MedianPruner(n_startup_trials=4)
@@ -303,10 +305,39 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
         house.client.set_terminated(run_id, end_time=int(as_of.timestamp() * 1000))
 
 
+def _mend_journal(path: Path) -> None:
+    """Take away what a kill in the middle of a write left: half a line, and Optuna's lock.
+
+    A study has one writer; with the lock in place it would wait for half a minute, and half a line it cannot read.
+    """
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    if path.exists() and not (written := path.read_bytes()).endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(written.rfind(b"\n") + 1)
+
+
 def _create_run(house: House, model: str, as_of: datetime) -> str:
     at = int(as_of.timestamp() * 1000)
     experiment = record.experiment_id(house.client, model)
     return str(house.client.create_run(experiment, at, run_name=f"train {as_of:%Y-%m-%d}").info.run_id)
+
+
+def _mend_child_runs(
+    house: House, study: Study, parent: str, done: Sequence[optuna.trial.FrozenTrial], as_of: datetime
+) -> None:
+    """Write the runs of finished trials that a kill left unwritten or half written."""
+    if not done:
+        return
+    experiment, whole = house.client.get_run(parent).info.experiment_id, set()
+    for child in house.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", max_results=10_000):
+        if child.info.status == "FINISHED":
+            whole.add(child.info.run_name)
+        else:
+            house.client.delete_run(child.info.run_id)
+    for index, trial in enumerate(done):
+        if f"trial {index}" not in whole:
+            value = trial.value if trial.state == TrialState.COMPLETE else None
+            _child_run(house, study, parent, index, trial.params, value, as_of)
 
 
 def _child_run(

@@ -1,0 +1,330 @@
+"""Training: the same rows give the same booster, whatever comes later and whatever kills it."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from jobs import house as house_room
+from jobs import train
+from mlops.errors import DataError, LeakError
+from mlops.io import feed
+from mlops.learn import STRATEGIES, labels
+from mlops.settings import Settings, TrainSettings
+from mlops.types import ModelRef
+from registry_hooks import bundle
+
+ROOT = Path(__file__).parents[2]
+STRATEGY = STRATEGIES["volatility"]
+AS_OF = datetime(2005, 1, 10, tzinfo=UTC)
+SMALL = TrainSettings(trials=4, folds=3)
+FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+
+@contextmanager
+def _opened(folder, settings=SMALL):
+    """A house of its own; runs and artifacts stay in `folder`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+            patch.delenv(name, raising=False)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as house:
+            yield house
+
+
+def _train(house, bars, as_of=AS_OF, **given):
+    return train.train(house, STRATEGY, bars, as_of=as_of, **{"start": None, **given})
+
+
+def _booster(folder, version=1):
+    return (folder / "bundles" / "volatility" / str(version) / "artifacts" / "booster.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def bars():
+    """Three symbols, three years; one of them warms the features up."""
+    frame = feed.load_bars("sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)).frame
+    return frame[frame.symbol.isin(("AAPL", "GE", "XOM"))].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, bars):
+    """(house, ref, folder) after one training."""
+    folder = tmp_path_factory.mktemp("trained")
+    with _opened(folder) as house:
+        yield house, _train(house, bars, note="the first"), folder
+
+
+def _children(house, run_id):
+    experiment = house.client.get_run(run_id).info.experiment_id
+    return house.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
+
+
+def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_nothing(trained, bars, tmp_path):
+    """In a house that never saw the first study, with a future that is another one."""
+    rng = np.random.default_rng(0)
+    later = bars.known_at > AS_OF
+    other = bars.assign(close=bars.close.where(~later, bars.close * rng.uniform(0.5, 2.0, len(bars))))
+    with _opened(tmp_path) as house:
+        _train(house, other)
+
+    assert later.any()
+    assert _booster(trained[2]) == _booster(tmp_path)
+    meta = [json.loads((f / "bundles/volatility/1/artifacts/meta.json").read_text()) for f in (trained[2], tmp_path)]
+    assert meta[0] == meta[1]
+
+
+def test_nothing_is_learned_from_what_was_not_known(trained, bars):
+    house, ref, _ = trained
+    row = house.ledger.bundle(ref.name, ref.version)
+    known = labels.table(STRATEGY, bars).query("known_at <= @AS_OF")
+
+    assert known.event_time.max() == row.train_end
+    # A bar that was published late was not known either.
+    late = bars.assign(known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D")))
+    study = train.prepare(house, STRATEGY, late[late.known_at <= AS_OF], None)
+    assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
+
+
+def test_another_seed_or_another_row_is_another_study(trained, bars):
+    house, _, _ = trained
+    known = bars[bars.known_at <= AS_OF]
+    touched = known.assign(close=known.close.where(known.index != known.index[-30], known.close * 1.001))
+    reseeded = replace(house, settings=house.settings.model_copy(update={"train": TrainSettings(seed=8)}))
+    parallel = replace(
+        house, settings=house.settings.model_copy(update={"train": SMALL.model_copy(update={"n_jobs": 2})})
+    )
+
+    def name(house, rows):
+        return train.prepare(house, STRATEGY, rows, None).digest
+
+    assert name(house, known) == name(parallel, known)
+    assert 3 == len({name(house, known), name(house, touched), name(reseeded, known)})
+
+
+def test_start_is_learned_from_first_and_what_is_before_it_warms_up(trained, bars):
+    house, ref, _ = trained
+    start = datetime(2004, 2, 2, tzinfo=UTC)
+    known = bars[bars.known_at <= AS_OF]
+    whole, part = (train.prepare(house, STRATEGY, known, first) for first in (None, start))
+
+    assert start <= part.window[0] < datetime(2004, 2, 3, tzinfo=UTC)
+    pd.testing.assert_frame_equal(whole.rows[whole.rows.event_time >= start].reset_index(drop=True), part.rows)
+
+
+def test_the_metrics_are_tied_to_the_model_and_its_dataset(trained):
+    house, ref, _ = trained
+    row = house.ledger.bundle(ref.name, ref.version)
+    model = house.client.get_logged_model(row.model_id)
+    run = house.client.get_run(row.run_id)
+
+    found = {metric.key: metric for metric in model.metrics}
+    assert {"cv.log_loss", "cv.base_log_loss", "cv.accuracy", "cv.auc", "cv.brier", "cv.n"} == set(found)
+    dataset = run.inputs.dataset_inputs[0].dataset
+    assert {(row.model_id, dataset.name, dataset.digest)} == {
+        (m.model_id, m.dataset_name, m.dataset_digest) for m in found.values()
+    }
+    assert {key: metric.value for key, metric in found.items()} == run.data.metrics
+
+
+def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(trained):
+    house, ref, folder = trained
+    version = house.client.get_model_version(ref.name, str(ref.version))
+    row = house.ledger.bundle(ref.name, ref.version)
+    meta = json.loads((folder / "bundles/volatility/1/artifacts/meta.json").read_text())
+
+    assert ModelRef("volatility", 1) == ref
+    assert "the first" == version.description == version.tags["note"]
+    assert row.digest == version.tags["bundle_sha256"] == bundle.digest(folder / "bundles/volatility/1")
+    assert meta["data_digest"] == version.tags["data_digest"]
+    assert meta["train_start"] == row.train_start.isoformat()
+    assert [str(row.train_start), str(row.train_end)] == [version.tags["train_start"], version.tags["train_end"]]
+    assert str(STRATEGY.horizon) == version.tags["horizon_bars"] == str(row.horizon_bars)
+    assert AS_OF == row.registered_at
+
+
+def test_each_trial_is_a_child_run_with_its_parameters(trained):
+    house, ref, _ = trained
+    run_id = house.ledger.bundle(ref.name, ref.version).run_id
+    children = _children(house, run_id)
+
+    assert {f"trial {i}" for i in range(SMALL.trials)} == {run.info.run_name for run in children}
+    assert {"FINISHED"} == {run.info.status for run in children} | {house.client.get_run(run_id).info.status}
+    print([(r.info.run_name, r.data.tags["state"], r.data.metrics, r.data.params) for r in children], house.client.get_run(run_id).data.params)
+    best = min((run for run in children if run.data.metrics), key=lambda run: run.data.metrics["cv.log_loss_uncalibrated"])
+    assert best.data.params.items() <= house.client.get_run(run_id).data.params.items()
+
+
+def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
+    house, ref, folder = trained
+    reference = pd.read_parquet(folder / "bundles/volatility/1/artifacts/reference.parquet")
+    study = train.prepare(house, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    tests = np.concatenate([fold.test for fold in study.folds])
+
+    expected = study.rows.iloc[tests].reset_index(drop=True)
+    for name in ("event_time", "unit", "label", *STRATEGY.feature_names):
+        assert expected[name].equals(reference[name])
+    metrics = house.client.get_run(house.ledger.bundle(ref.name, ref.version).run_id).data.metrics
+    hit = ((reference.probability > 0.5) == (reference.label > 0.5)).mean()
+    assert hit == pytest.approx(metrics["cv.accuracy"])
+    assert len(reference) == metrics["cv.n"]
+
+
+def test_a_long_reference_keeps_the_newest_whole_bars(monkeypatch):
+    monkeypatch.setattr(train, "REFERENCE_ROWS", 10)
+    times = pd.date_range("2020", periods=6, tz="UTC").repeat(3)
+    found = train._newest_bars(pd.DataFrame({"event_time": times}))
+    assert list(times[-9:]) == list(found.event_time)
+
+
+@pytest.mark.parametrize("as_of", [datetime(2004, 6, 1, tzinfo=UTC), datetime(2003, 3, 1, tzinfo=UTC)])
+def test_too_few_labelled_bars_are_refused(trained, bars, as_of):
+    with pytest.raises(DataError, match="training must have 200 labelled bars, got .* Give more history"):
+        _train(trained[0], bars, as_of)
+
+
+def test_a_strategy_that_leaks_is_refused_before_anything_is_learned(trained, bars):
+    leaky = replace(STRATEGY, horizon=1)
+    runs = len(trained[0].client.search_runs(["1"]))
+    with pytest.raises(LeakError, match="give a label its full horizon"):
+        train.train(trained[0], leaky, bars, as_of=datetime(2005, 12, 1, tzinfo=UTC), start=None)
+    assert runs == len(trained[0].client.search_runs(["1"]))
+
+
+def test_a_symbol_that_misses_bars_is_trained_on_too(trained, bars):
+    day = bars.event_time.rank(method="dense")
+    gappy = bars[~((bars.symbol == "GE") & (day.between(380, 400) | (day % 50 == 7)))]
+    study = train.prepare(trained[0], STRATEGY, gappy[gappy.known_at <= AS_OF], None)
+    assert {"AAPL", "GE", "XOM"} == set(study.rows.unit)
+    assert SMALL.folds == len(study.folds)
+
+
+# The process that is killed. It kills itself between the trial `at` and the run that says so.
+SCRIPT = """
+import os, signal, sys
+from datetime import datetime
+from pathlib import Path
+import pandas as pd
+from jobs import house, train
+from mlops.learn import STRATEGIES
+from mlops.settings import Settings, TrainSettings
+
+folder, as_of, settings, at = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+write = train._child_run
+
+def killed(house, study, parent, index, *rest):
+    if index == int(at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(house, study, parent, index, *rest)
+
+train._child_run = killed
+settings = TrainSettings.model_validate_json(settings)
+with house.opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", train=settings)) as opened:
+    bars = pd.read_parquet(folder / "bars.parquet")
+    train.train(opened, STRATEGIES["volatility"], bars, as_of=datetime.fromisoformat(as_of), start=None)
+"""
+LONG = TrainSettings(trials=14, folds=3)
+
+
+def _start(folder, at):
+    # MLflow leaves the address of the last store in the environment; a new process must not find it.
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_TRACKING", "MLFLOW_RUN"))}
+    environment = {**mine, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(folder), AS_OF.isoformat(), LONG.model_dump_json(), str(at)]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _finished(folder):
+    """(number, when done) of the finished trials in the journal."""
+    for path in (folder / "studies").glob("*.jsonl"):
+        studies = JournalStorage(JournalFileBackend(str(path)))
+        for study in studies.get_all_studies():
+            trials = studies.get_all_trials(study._study_id, states=FINISHED)
+            return [(trial.number, trial.datetime_complete) for trial in trials]
+    return []
+
+
+def _kill_when(process, reached):
+    """kill -9 as soon as `reached()`."""
+    deadline = time.monotonic() + 60
+    while not reached() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    assert -signal.SIGKILL == process.wait()
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, bars):
+    """A training that was killed from outside, killed again at the worst place, and torn; then let through."""
+    folder = tmp_path_factory.mktemp("killed")
+    bars.to_parquet(folder / "bars.parquet", index=False)
+    _kill_when(_start(folder, -1), lambda: len(_finished(folder)) >= 3)
+    first = _finished(folder)
+    assert -signal.SIGKILL == _start(folder, len(first) + 1).wait(timeout=60)
+    before = _finished(folder)
+    journal = next((folder / "studies").glob("*.jsonl"))
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":6,"wor')  # as if the power had failed in the middle of a write
+    Path(f"{journal}.lock").symlink_to(journal)
+    parents = _parents(folder)
+    with _opened(folder, LONG) as house:
+        yield house, _train(house, bars), folder, (first, before, parents)
+
+
+def _parents(folder):
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return [run.info.run_id for run in client.search_runs(["1"], "tags.job = 'train'")]
+
+
+def test_a_killed_study_gives_the_booster_of_one_that_was_let_through(killed, bars, tmp_path):
+    with _opened(tmp_path, LONG) as house:
+        _train(house, bars)
+
+    assert _booster(tmp_path) == _booster(killed[2])
+
+
+def test_finished_trials_are_not_done_again(killed):
+    house, ref, folder, (first, before, _) = killed
+    after = _finished(folder)
+
+    assert 3 <= len(first) < len(before) < LONG.trials == len(after)
+    assert first == before[: len(first)]
+    assert before == after[: len(before)]
+    children = _children(house, house.ledger.bundle(ref.name, ref.version).run_id)
+    assert sorted(f"trial {i}" for i in range(LONG.trials)) == sorted(run.info.run_name for run in children)
+    assert {"FINISHED"} == {run.info.status for run in children}
+    assert all(run.data.params for run in children)
+
+
+def test_the_parent_run_of_a_killed_study_is_continued(killed):
+    house, ref, folder, (_, _, parents) = killed
+    assert [house.ledger.bundle(ref.name, ref.version).run_id] == parents == _parents(folder)
+    assert "FINISHED" == house.client.get_run(parents[0]).info.status
+
+
+def test_the_same_training_once_more_searches_nothing_and_makes_the_same_version_again(killed, bars):
+    _, ref, folder, _ = killed
+    before = _finished(folder)
+    with _opened(folder, LONG) as house:
+        again = _train(house, bars)
+
+    assert (ref.version + 1, before) == (again.version, _finished(folder))
+    assert hashlib.sha256(_booster(folder, ref.version).encode()).digest() == (
+        hashlib.sha256(_booster(folder, again.version).encode()).digest()
+    )
