@@ -248,8 +248,10 @@ def _register(
         )
         mlflow.log_input(dataset, context="training")
         mlflow.log_params({**params, "train_start": start.isoformat(), "train_end": end.isoformat()})
-        at = int(as_of.timestamp() * 1000)
-        rows = [Metric(k, v, at, 0, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
+        # The step is the day, as in the live run, and not 0: MLflow copies what a run has at step 0 to each model that
+        # it logs, so a training that was killed after this line could not write it again.
+        at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400
+        rows = [Metric(k, v, at, day, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
     with redirect_stderr(StringIO()):  # MLflow prints here what our log says already
         version = mlflow.register_model(info.model_uri, name)

@@ -24,7 +24,10 @@ class GradientBoosting(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         self.meta: dict[str, Any] = json.loads(Path(context.artifacts["meta"]).read_text(encoding="utf-8"))
-        self.booster = lgb.Booster(model_file=context.artifacts["booster"])
+        try:
+            self.booster = lgb.Booster(model_file=context.artifacts["booster"])
+        except lgb.basic.LightGBMError as error:
+            raise ValueError(f"booster must be LightGBM's text, got: {error}. Train it again.") from error
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

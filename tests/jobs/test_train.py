@@ -32,6 +32,7 @@ from registry_hooks import bundle
 ROOT = Path(__file__).parents[2]
 STRATEGY = STRATEGIES["volatility"]
 AS_OF = datetime(2005, 1, 10, tzinfo=UTC)
+SYMBOLS = ("AAPL", "BAC", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "WMT", "XOM")
 SMALL = TrainSettings(trials=4, folds=3)
 FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
@@ -58,9 +59,9 @@ def _booster(folder, version=1):
 
 @pytest.fixture(scope="module")
 def bars():
-    """Three symbols, three years; one of them warms the features up."""
+    """Ten symbols, three years; one of them warms the features up."""
     frame = feed.load_bars("sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)).frame
-    return frame[frame.symbol.isin(("AAPL", "GE", "XOM"))].reset_index(drop=True)
+    return frame[frame.symbol.isin(SYMBOLS)].reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,8 @@ def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_noth
         _train(house, other)
 
     assert later.any()
+    assert "split_gain" in _booster(tmp_path)
+    assert _booster(tmp_path).count("num_leaves=1\n") < _booster(tmp_path).count("Tree=")  # it did learn
     assert _booster(trained[2]) == _booster(tmp_path)
     meta = [json.loads((f / "bundles/volatility/1/artifacts/meta.json").read_text()) for f in (trained[2], tmp_path)]
     assert meta[0] == meta[1]
@@ -105,7 +108,7 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
 def test_another_seed_or_another_row_is_another_study(trained, bars):
     house, _, _ = trained
     known = bars[bars.known_at <= AS_OF]
-    touched = known.assign(close=known.close.where(known.index != known.index[-30], known.close * 1.001))
+    touched = known.assign(close=known.close.where(known.index != known.index[-100], known.close * 1.001))
     reseeded = replace(house, settings=house.settings.model_copy(update={"train": TrainSettings(seed=8)}))
     parallel = replace(
         house, settings=house.settings.model_copy(update={"train": SMALL.model_copy(update={"n_jobs": 2})})
@@ -166,7 +169,6 @@ def test_each_trial_is_a_child_run_with_its_parameters(trained):
 
     assert {f"trial {i}" for i in range(SMALL.trials)} == {run.info.run_name for run in children}
     assert {"FINISHED"} == {run.info.status for run in children} | {house.client.get_run(run_id).info.status}
-    print([(r.info.run_name, r.data.tags["state"], r.data.metrics, r.data.params) for r in children], house.client.get_run(run_id).data.params)
     best = min((run for run in children if run.data.metrics), key=lambda run: run.data.metrics["cv.log_loss_uncalibrated"])
     assert best.data.params.items() <= house.client.get_run(run_id).data.params.items()
 
@@ -211,7 +213,7 @@ def test_a_symbol_that_misses_bars_is_trained_on_too(trained, bars):
     day = bars.event_time.rank(method="dense")
     gappy = bars[~((bars.symbol == "GE") & (day.between(380, 400) | (day % 50 == 7)))]
     study = train.prepare(trained[0], STRATEGY, gappy[gappy.known_at <= AS_OF], None)
-    assert {"AAPL", "GE", "XOM"} == set(study.rows.unit)
+    assert set(SYMBOLS) == set(study.rows.unit)
     assert SMALL.folds == len(study.folds)
 
 
