@@ -1,7 +1,5 @@
 """How often the tests are wrong when nothing is there, measured under dependence. Rates are printed with -s."""
 
-# ruff: noqa: T201 (the measured rates are what a reader comes for)
-
 import sys
 from pathlib import Path
 

@@ -138,6 +138,8 @@ def test_each_group_of_features_gives_as_many_values_as_it_names(strategy):
 
 
 def test_no_strategy_is_left_out_of_the_table():
-    modules = [importlib.import_module(f"{strategies.__name__}.{m.name}") for m in pkgutil.iter_modules(strategies.__path__)]
+    modules = [
+        importlib.import_module(f"{strategies.__name__}.{m.name}") for m in pkgutil.iter_modules(strategies.__path__)
+    ]
     defined = {value.name for m in modules for value in vars(m).values() if isinstance(value, Strategy)}
     assert set(STRATEGIES) == defined

@@ -1,6 +1,7 @@
 """The loop, end to end: bars to predictions to evidence to a transition to a webhook to another model in the bot."""
 
 import subprocess
+import sys
 from datetime import UTC, datetime
 
 import orjson
@@ -68,7 +69,11 @@ def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(
 
 def test_one_correlation_id_runs_from_the_decision_to_the_swap(replay):
     state = replay[0].house.settings.state
-    lines = [orjson.loads(row) for name in ("e2e", "serve") for row in (state / "logs" / f"{name}.jsonl").read_bytes().splitlines()]
+    lines = [
+        orjson.loads(row)
+        for name in ("e2e", "serve")
+        for row in (state / "logs" / f"{name}.jsonl").read_bytes().splitlines()
+    ]
     entry = replay[0].house.ledger.promotions("volatility")[-1]
     mine = [line["event"] for line in lines if line.get("correlation_id") == entry.correlation_id]
 
@@ -151,3 +156,30 @@ def test_every_job_is_an_mlflow_entry_point(replay, environment, bars, tmp_path,
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
     assert 0 == done.returncode, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def _say(environment, *words):
+    command = [sys.executable, "-m", "jobs.command", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_line_says_what_stands_and_why(replay, environment):
+    environment = {**environment, "COLUMNS": "200"}
+
+    status, explain = _say(environment, "status"), _say(environment, "explain", "volatility")
+
+    assert (0, 0) == (status.returncode, explain.returncode), status.stderr + explain.stderr
+    assert "volatility" in status.stdout
+    assert "fills look wrong" in explain.stdout
+    assert "on call" in explain.stdout
+
+
+def test_the_command_line_promotes_rolls_back_and_refuses_in_one_line(replay, environment):
+    done = _say(environment, "promote", "volatility", "3", "--reason", "agreed", "--actor", "quant")
+    back = _say(environment, "rollback", "volatility", "--reason", "not agreed", "--actor", "quant")
+    refused = _say(environment, "promote", "volatility", "99", "--reason", "typo", "--actor", "quant")
+
+    assert "champion is v3 now" in done.stdout, done.stdout + done.stderr
+    assert "left v3" in back.stdout, back.stdout + back.stderr
+    assert 1 == refused.returncode
+    assert "Traceback" not in refused.stdout + refused.stderr

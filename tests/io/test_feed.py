@@ -188,7 +188,11 @@ WHOLE_FILE = {
     "no event_time": (lambda f: f.drop(columns="event_time"), "must have a column event_time", "Rename"),
     "no symbol": (lambda f: f.drop(columns="symbol"), "got none of \\['symbol'\\]", "Add them"),
     "no close": (lambda f: f.drop(columns="close"), "got none of \\['close'\\]", "Add them"),
-    "no instant": (lambda f: f.assign(event_time="yesterday"), "must be an ISO instant, got 'yesterday' in row 0", "Wr"),
+    "no instant": (
+        lambda f: f.assign(event_time="yesterday"),
+        "must be an ISO instant, got 'yesterday' in row 0",
+        "Wr",
+    ),
     "naive": (lambda f: f.assign(event_time="2024-01-02T21:00"), "must carry its time zone.* in row 0", "Append Z"),
     "naive date": (lambda f: f.assign(event_time="2024-01-02"), "must carry its time zone.* in row 0", "Append Z"),
     "naive known_at": (lambda f: f.assign(known_at="2024-01-02T21:00"), "known_at .*must carry its time", "Append Z"),

@@ -100,7 +100,9 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
 
     assert known.event_time.max() == row.train_end
     # A bar that was published late was not known either.
-    late = bars.assign(known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D")))
+    late = bars.assign(
+        known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D"))
+    )
     study = train.prepare(house, STRATEGY, late[late.known_at <= AS_OF], None)
     assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
 
@@ -169,7 +171,9 @@ def test_each_trial_is_a_child_run_with_its_parameters(trained):
 
     assert {f"trial {i}" for i in range(SMALL.trials)} == {run.info.run_name for run in children}
     assert {"FINISHED"} == {run.info.status for run in children} | {house.client.get_run(run_id).info.status}
-    best = min((run for run in children if run.data.metrics), key=lambda run: run.data.metrics["cv.log_loss_uncalibrated"])
+    best = min(
+        (run for run in children if run.data.metrics), key=lambda run: run.data.metrics["cv.log_loss_uncalibrated"]
+    )
     assert best.data.params.items() <= house.client.get_run(run_id).data.params.items()
 
 

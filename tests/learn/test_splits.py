@@ -1,6 +1,5 @@
 """Walk-forward folds: nobody learns from what was not yet known."""
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -43,9 +42,7 @@ def test_all_units_of_a_bar_are_on_the_same_side():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    some.integers(2, 6), some.integers(1, 10), some.integers(0, 10), some.integers(154, 220), some.integers(0, 30)
-)
+@given(some.integers(2, 6), some.integers(1, 10), some.integers(0, 10), some.integers(154, 220), some.integers(0, 30))
 def test_no_label_of_a_training_row_is_known_after_its_test_began(folds, horizon, embargo, bars, missing):
     """Also where a symbol pauses: its last label before the pause is known only after it."""
     rows = _rows(bars, 2, horizon, gap=range(bars // 2 - missing // 2, bars // 2 - missing // 2 + missing))
@@ -61,7 +58,10 @@ def test_a_symbol_that_pauses_costs_its_own_rows_only():
     Its last labels, of bars 40 to 44, are known from bar 75 on: too late for the third, in time for the fourth.
     """
     rows = _rows(gap=range(45, 75))
-    paused, whole = walk_forward(rows, folds=4, horizon=5, embargo=5), walk_forward(_rows(), folds=4, horizon=5, embargo=5)
+    paused, whole = (
+        walk_forward(rows, folds=4, horizon=5, embargo=5),
+        walk_forward(_rows(), folds=4, horizon=5, embargo=5),
+    )
 
     assert 4 == len(paused)
     counts = [[rows.iloc[fold.train].unit.value_counts()[unit] for unit in range(3)] for fold in paused]

@@ -25,7 +25,14 @@ from registry_hooks import bundle
 ROOT = Path(__file__).parents[2]
 STRATEGY = STRATEGIES["volatility"]
 NAMES = STRATEGY.feature_names
-FILES = ("MLmodel", "gbm.py", "requirements.txt", "artifacts/booster.txt", "artifacts/meta.json", "artifacts/probe.parquet")
+FILES = (
+    "MLmodel",
+    "gbm.py",
+    "requirements.txt",
+    "artifacts/booster.txt",
+    "artifacts/meta.json",
+    "artifacts/probe.parquet",
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,10 @@ def test_it_is_downloaded_once_and_leaves_nothing_behind(registered, tmp_path):
     again = bundle.fetch(house.client, ref, tmp_path)
 
     assert tmp_path / "volatility" / "1" == place == again
-    assert (first.st_ino, first.st_mtime_ns) == ((place / "MLmodel").stat().st_ino, (place / "MLmodel").stat().st_mtime_ns)
+    assert (first.st_ino, first.st_mtime_ns) == (
+        (place / "MLmodel").stat().st_ino,
+        (place / "MLmodel").stat().st_mtime_ns,
+    )
     assert ["1"] == os.listdir(tmp_path / "volatility")
     assert digest == bundle.digest(place)
 

@@ -221,9 +221,7 @@ def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
     assert {1, 2} == set(first.version.tolist())  # a shadow trades nothing
     assert 0.35 < (first.version == 2).mean() < 0.65  # the fixture's split is one half
     assert (first.version == second.version).all()
-    assert np.array_equal(
-        first.probability, np.where(first.version == 2, first.by_version[2], first.by_version[1])
-    )
+    assert np.array_equal(first.probability, np.where(first.version == 2, first.by_version[2], first.by_version[1]))
     frame, _, _ = registry.ledger.predictions(MODEL, start=NOW, end=NOW + timedelta(days=9), as_of=NOW, version=3)
     assert {"shadow"} == set(frame.role)
 
@@ -306,7 +304,11 @@ def service(registry):
     return TestClient(app.build(registry, settings, lambda: NOW))
 
 
-def _delivery(secret="shared", at=NOW, body=b'{"entity": "model_version_alias", "data": {"name": "volatility", "alias": "champion"}}'):
+def _delivery(
+    secret="shared",
+    at=NOW,
+    body=b'{"entity": "model_version_alias", "data": {"name": "volatility", "alias": "champion"}}',
+):
     stamp = int(at.timestamp())
     headers = {
         "X-MLflow-Delivery-Id": "one",
