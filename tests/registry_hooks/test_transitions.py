@@ -293,8 +293,9 @@ class _Away(MlflowClient):
 
 
 def test_without_a_champion_there_is_nothing_to_trade(registry):
+    registry.client.create_registered_model("empty")
+
     with pytest.raises(RegistryError, match="must have a champion"):
-        registry.client.create_registered_model("empty")
         Bot("empty", registry, features=lambda bars: ((), np.empty((0, 1))), names=("x",))
 
 
