@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import mlflow
@@ -68,6 +68,17 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
     with opened() as house:
         entry = promotion.rollback(house, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
         console.print(f"{model}: champion is v{entry.to_version} again (left v{entry.from_version}).")
+
+
+@app.command()
+def prune() -> None:
+    """Delete predictions and outcomes older than the setting `retention_days`; the logs are kept for ever."""
+    with opened() as house:
+        before = datetime.now(UTC) - timedelta(days=house.settings.retention_days)
+        gone = house.ledger.prune(before=before)
+        console.print(
+            f"Before {before:%Y-%m-%d}: " + ", ".join(f"{n} {table}" for table, n in gone.items()) + " deleted."
+        )
 
 
 def evidence_link(house: House, model: str, run_id: str) -> str:

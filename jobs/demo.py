@@ -36,7 +36,9 @@ from mlops.experiment import ab
 from mlops.io import feed, logs
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
+from mlops.monitor import performance
 from mlops.settings import ServiceSettings, Settings, TrainSettings
+from mlops.types import ModelRef
 
 START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 4, 15, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
@@ -139,11 +141,21 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
                     model, f"{trial.started_at:%Y-%m-%d}", f"hold {pair}", f"{_cost(replay.house, trial)} ({verdict})"
                 )
     console.print(table)
+    for model in replay.models:
+        console.print(f"  {model}: {_skill(replay.house, model)}")
     for what, ok in passed.items():
         console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {what}")
     console.print(
         f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s"
     )
+
+
+def _skill(house: House, model: str) -> str:
+    """Whether the champion that stands knows anything, on all that it predicted and that has matured."""
+    champion = ModelRef(model, house.ledger.champion(model) or 0)
+    matured = house.ledger.matured(model, start=START, end=END, as_of=END, version=champion.version)
+    found = performance(matured, base_rate=house.bundle(champion).meta["base_rate"])
+    return f"{champion}, " + next(finding.note for finding in found if finding.name == "skill")
 
 
 def _cost(house: House, trial: Experiment) -> str:
@@ -160,21 +172,21 @@ def _cost(house: House, trial: Experiment) -> str:
 
 
 @contextmanager
-def stage(state: Path, port: int) -> Iterator[tuple[House, str]]:
+def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, str]]:
     """Servers and an open house, all in `state`, all on loopback."""
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
-        service = ServiceSettings(port=port + 1, webhook_secret=secret)
+        service = ServiceSettings(port=service_port, webhook_secret=secret)
         training = TrainSettings(n_jobs=min(2, os.cpu_count() or 1))
         settings = Settings(state=state, tracking_uri=uri, service=service, train=training)
         environment = {
             "MLOPS_STATE": str(state.absolute()),
             "MLOPS_TRACKING_URI": uri,
-            "MLOPS_SERVICE__PORT": str(port + 1),
+            "MLOPS_SERVICE__PORT": str(service_port),
             "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
         }
         os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same house
-        with platform_service(state, port + 1, environment), opened(settings) as house:
+        with platform_service(state, service_port, environment), opened(settings) as house:
             yield house, uri
 
 
@@ -208,7 +220,7 @@ def main(
     logs.configure(state / "logs" / "demo.jsonl")
     story = Story()
     story.say("starting MLflow and the platform's service")
-    with stage(state, port) as (house, uri):
+    with stage(state, port, port + 1) as (house, uri):
         story.say(f"MLflow is at {uri}: press “Model training” on its first page")
         replay = play(house, story)
         passed = checks(replay)

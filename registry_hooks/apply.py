@@ -71,7 +71,12 @@ def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
 
 
 def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
-    """Nominate `newcomer`, or, while another one is compared, let it wait its turn as a shadow that scores beside."""
+    """Nominate `newcomer`, or, while another one is compared, let it wait its turn as a shadow that scores beside.
+
+    Either way a request for a retrain is answered by it.
+    """
+    if RETRAIN_TAG in registry.client.get_registered_model(newcomer.name).tags:
+        registry.client.delete_registered_model_tag(newcomer.name, RETRAIN_TAG)
     if not registry.ledger.open_experiments(newcomer.name, "compare"):
         nominate(registry, newcomer, act)
         return

@@ -28,7 +28,7 @@ def bars():
 def platform(tmp_path_factory):
     """(house, uri): both servers up, everything in a temporary folder."""
     before = dict(os.environ)
-    with demo.stage(tmp_path_factory.mktemp("platform"), free_port()) as (house, uri):
+    with demo.stage(tmp_path_factory.mktemp("platform"), free_port(), free_port()) as (house, uri):
         settings = house.settings.model_copy(update={"train": TrainSettings(**SMALL)})
         yield replace(house, settings=settings), uri
     os.environ.clear()

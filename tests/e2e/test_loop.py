@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
+from rich.console import Console
 
-from jobs import promote, train
+from jobs import command, promote, train
 from jobs.replay import Replay
 from mlops.io import logs
 from mlops.learn import STRATEGIES
@@ -158,28 +159,49 @@ def test_every_job_is_an_mlflow_entry_point(replay, environment, bars, tmp_path,
     assert 0 == done.returncode, done.stdout[-2000:] + done.stderr[-4000:]
 
 
-def _say(environment, *words):
-    command = [sys.executable, "-m", "jobs.command", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+@pytest.fixture
+def say(environment, monkeypatch, capsys):
+    """`trader-mlops WORDS` in this process: (exit status, what it printed)."""
+    for name, value in environment.items():
+        if name.startswith(("MLOPS_", "MLFLOW_")):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(command, "console", Console(width=300))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["trader-mlops", *words])
+        with pytest.raises(SystemExit) as ended:
+            command.main()
+        return ended.value.code, capsys.readouterr().out
+
+    return run
 
 
-def test_the_command_line_says_what_stands_and_why(replay, environment):
-    environment = {**environment, "COLUMNS": "200"}
+def test_the_command_line_says_what_stands_and_why(replay, say):
+    (status, standing), (explained, history) = say("status"), say("explain", "volatility")
 
-    status, explain = _say(environment, "status"), _say(environment, "explain", "volatility")
-
-    assert (0, 0) == (status.returncode, explain.returncode), status.stderr + explain.stderr
-    assert "volatility" in status.stdout
-    assert "fills look wrong" in explain.stdout
-    assert "on call" in explain.stdout
+    assert (0, 0) == (status, explained)
+    assert "volatility" in standing
+    assert "fills look wrong" in history
+    assert "on call" in history
 
 
-def test_the_command_line_promotes_rolls_back_and_refuses_in_one_line(replay, environment):
-    done = _say(environment, "promote", "volatility", "3", "--reason", "agreed", "--actor", "quant")
-    back = _say(environment, "rollback", "volatility", "--reason", "not agreed", "--actor", "quant")
-    refused = _say(environment, "promote", "volatility", "99", "--reason", "typo", "--actor", "quant")
+def test_the_command_line_promotes_rolls_back_and_refuses_in_one_line(replay, say):
+    _, done = say("promote", "volatility", "3", "--reason", "agreed", "--actor", "quant")
+    _, back = say("rollback", "volatility", "--reason", "not agreed", "--actor", "quant")
+    status, refused = say("promote", "volatility", "99", "--reason", "typo", "--actor", "quant")
 
-    assert "champion is v3 now" in done.stdout, done.stdout + done.stderr
-    assert "left v3" in back.stdout, back.stdout + back.stderr
-    assert 1 == refused.returncode
-    assert "Traceback" not in refused.stdout + refused.stderr
+    assert "champion is v3 now" in done
+    assert "left v3" in back
+    assert 1 == status
+    assert "RegistryError" in refused
+    assert "Traceback" not in refused
+
+
+def test_retention_is_one_command_and_keeps_the_logs(replay, say):
+    """Last: all of the replay is older than two years."""
+    status, said = say("prune")
+
+    assert (0, True) == (status, "predictions" in said)
+    ledger = replay[0].house.ledger
+    assert ledger.latest_event_time("volatility") is None
+    assert len(ledger.promotions("volatility")) >= 3

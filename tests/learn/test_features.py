@@ -1,5 +1,7 @@
 """One definition for history and for the live bar."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,6 +107,20 @@ def test_the_order_of_the_rows_does_not_matter(walk):
     assert _alike(table(SMALL, bars), table(SMALL, bars.sample(frac=1, random_state=1)))
     stirred = bars.sample(frac=1, random_state=1)
     assert np.array_equal(last_row(SMALL, bars)[1], last_row(SMALL, stirred)[1])
+
+
+def test_the_market_is_summed_in_order_of_names_to_the_last_bit(walk):
+    """Sums of floats depend on their order; this feature shows the bits that float32 would hide.
+
+    Small returns are few multiples of 2**-53, whose sums are exact: only a wild market shows the order.
+    """
+    bits = Features(("bits",), 1, lambda m: np.mod(m, 1e-13) * 1e13, "market")
+    strategy = replace(SMALL, features=(bits,))
+    bars = walk(60, tuple("LKJIHGFEDCBA")).assign(close=lambda f: f.close**40)
+    stirred = bars.sample(frac=1, random_state=1)
+
+    assert _alike(table(strategy, bars), _streamed(strategy, stirred))
+    assert _alike(table(strategy, stirred), _streamed(strategy, bars))
 
 
 def test_the_input_is_left_alone(walk):

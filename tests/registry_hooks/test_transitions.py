@@ -152,6 +152,8 @@ def test_hold_does_nothing_and_retrain_leaves_a_request(registry):
     apply.apply(_decide(Verdict.RETRAIN, 1, 1), registry, ACT)
 
     assert "because" in registry.client.get_registered_model(MODEL).tags[apply.RETRAIN_TAG]
+    apply.enlist(registry, ModelRef(MODEL, 2), ACT)
+    assert apply.RETRAIN_TAG not in registry.client.get_registered_model(MODEL).tags
 
 
 def test_challengers_queue_and_the_next_gets_the_free_place(registry):
