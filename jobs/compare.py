@@ -7,6 +7,7 @@ verdict, its reasons and plots, and a point on each version's live run. Act: pro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -34,7 +35,12 @@ PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has i
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """Judge every open comparison of `model`; whoever waits for a free place gets it."""
     apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
-    return [judge(house, trial, as_of) for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
+    decisions: list[Decision] = []
+    for trial in house.ledger.open_experiments(model):
+        if _stands(house, trial):
+            # The run that launched the job takes the first verdict; each other one has a run of its own.
+            decisions.append(judge(replace(house, run_id=None) if decisions else house, trial, as_of))
+    return decisions
 
 
 def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:

@@ -68,9 +68,16 @@ class House:
 
 @contextmanager
 def opened(settings: Settings | None = None) -> Iterator[House]:
-    """Open the house; `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting."""
-    settings = settings or settings_room.read()
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
+    """Open the house by the settings given, or by those of this process.
+
+    In the latter case `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting. It does not win over
+    settings that a caller hands in: MLflow itself leaves the last server of this process in that variable.
+    """
+    if settings is None:
+        settings = settings_room.read()
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
+    else:
+        uri = settings.tracking_uri
     mlflow.set_tracking_uri(uri)
     # MLflow narrates every step; ours are in the structured log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -108,7 +115,7 @@ def run(job: str, body: Callable[[House], object]) -> None:
     logs.configure(settings.state / "logs" / f"{job}.jsonl")
     with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
         try:
-            with opened(settings) as house:
+            with opened() as house:
                 body(house)
         except Exception as error:
             log.exception("job failed")

@@ -25,12 +25,13 @@ def audit(strategy: Strategy, bars: pd.DataFrame, rng: np.random.Generator, *, c
         A feature at its bar, or a label `horizon` bars after its own, differs from what full history gives.
     """
     times = np.unique(bars["event_time"].to_numpy())
-    least = 2 * strategy.lookback + strategy.horizon + 2
+    least = strategy.lookback + strategy.horizon + 2  # shorter histories have no row of features to audit, or to learn
     if len(times) <= least:
         return
     # A piece of history is enough: what leaks from beyond a few windows leaks from within them too.
+    piece = least + strategy.lookback
     for cut in rng.integers(least, len(times) - 1, size=cuts):
-        first, last = cut - least, min(len(times) - 1, cut + strategy.lookback)
+        first, last = max(0, cut - piece), min(len(times) - 1, cut + strategy.lookback)
         whole = _between(bars, times[first], times[last])
         known = _between(bars, times[first], times[cut])
         _same(features.table(strategy, known), features.table(strategy, whole), times[cut], "feature")
