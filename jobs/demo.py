@@ -182,7 +182,7 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, st
         environment = {
             "MLOPS_STATE": str(state.absolute()),
             "MLOPS_TRACKING_URI": uri,
-            "MLFLOW_TRACKING_URI": uri,  # MLflow leaves the last server of this process in here; the service is not to ask it
+            "MLFLOW_TRACKING_URI": uri,  # MLflow leaves the last server of this process there
             "MLOPS_SERVICE__PORT": str(service_port),
             "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
         }
