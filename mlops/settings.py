@@ -53,6 +53,47 @@ class ServiceSettings(Section):
     webhook_secret: SecretStr = Field(SecretStr(""), description="Shared with MLflow; without it no hook is accepted.")
     webhook_tolerance_s: int = Field(300, ge=1, description="Older or newer deliveries are refused.")
     poll_s: float = Field(30.0, gt=0, description="How often the bot re-reads the alias in case a hook was lost.")
+    max_body: int = Field(8 * 2**20, ge=1024, description="Bytes of a request to the bot API.")
+    max_rows: int = Field(50_000, ge=1, description="Rows of a request to the bot API.")
+    max_depth: int = Field(8, ge=2, description="Nesting of a request's JSON.")
+    rate: int = Field(6000, ge=1, description="Requests a minute of one API key (or of one address without a key).")
+
+
+class JobSettings(Section):
+    source: str = Field("sp500", description="Where the bars of scheduled jobs come from: a data set or a file.")
+    lease_s: float = Field(30.0, gt=0, description="A run whose lease was not renewed for so long is taken for dead.")
+    max_attempts: int = Field(3, ge=1, description="Then it is a dead letter, with an alert.")
+    back_off_s: float = Field(60.0, gt=0, description="Before the second attempt; doubles.")
+    time_limit_s: float = Field(3600.0, gt=0, description="Longer runs are killed with their whole process group.")
+    memory_limit_mib: int = Field(4096, ge=256, description="Of one run, all its processes together.")
+
+
+class BotSettings(Section):
+    spool_mib: int = Field(1024, ge=1, description="Disk that predictions may take while the ledger is away.")
+    shadow_budget_ms: float = Field(50.0, gt=0, description="A shadow slower than this is cut off.")
+
+
+class HookSettings(Section):
+    """One receiver of outgoing hooks."""
+
+    name: str = Field(min_length=1)
+    url: str
+    secret: SecretStr
+    events: tuple[Literal["transition", "trading_state", "alert"], ...] = ("transition", "trading_state", "alert")
+
+
+class OutgoingSettings(Section):
+    hooks: tuple[HookSettings, ...] = ()
+    allow_hosts: tuple[str, ...] = Field((), description="Host names that may resolve to private addresses.")
+    timeout_s: float = Field(10.0, gt=0)
+    max_attempts: int = Field(12, ge=1, description="Then the delivery is a dead letter, with an alert.")
+    max_wait_s: float = Field(3600.0, gt=0, description="Longest wait between two attempts.")
+
+
+class StorageSettings(Section):
+    archive_after_hours: int = Field(48, ge=1, description="Hours closed longer ago go to Parquet.")
+    ballast_mib: int = Field(16, ge=0, description="Disk kept aside so that a full disk can be tidied.")
+    min_free_mib: int = Field(64, ge=0, description="Less free disk than this is reported as degraded.")
 
 
 class Settings(BaseSettings):
@@ -66,11 +107,19 @@ class Settings(BaseSettings):
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
     tracking_uri: str = "http://127.0.0.1:5000"
     retention_days: int = Field(730, ge=1, description="Predictions, outcomes and fills older than this may be pruned.")
-    on_manual_move: Literal["adopt", "undo"] = Field("adopt", description="A champion moved by hand: keep or undo.")
+    on_manual_move: Literal["adopt", "undo", "keep"] = Field(
+        "adopt",
+        description="A champion moved by hand: adopt it if the guard passes, else undo; undo always; or adopt it "
+        "and keep it with an alert even if the gates did not pass.",
+    )
     monitor: MonitorSettings = MonitorSettings()
     experiment: ExperimentSettings = ExperimentSettings()
     train: TrainSettings = TrainSettings()
     service: ServiceSettings = ServiceSettings()
+    jobs: JobSettings = JobSettings()
+    bot: BotSettings = BotSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
+    storage: StorageSettings = StorageSettings()
 
     @property
     def ledger(self) -> str:

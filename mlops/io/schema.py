@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.exc import DontWrapMixin
 
@@ -84,6 +85,7 @@ predictions = Table(
     Column("feature_set_id", Integer, ForeignKey("feature_sets.id"), nullable=False),
     Column("features", LargeBinary, nullable=False),  # little-endian float32: exactly what was scored
     Column("correlation_id", Text, nullable=False),
+    Column("checksum", BigInteger),  # of the row; NULL in rows of release 0.1
     sqlite_with_rowid=False,
 )
 outcomes = Table(
@@ -95,6 +97,7 @@ outcomes = Table(
     Column("known_at", UtcTime, nullable=False),
     Column("label", Float(53), nullable=False),
     Column("value", Float(53), nullable=False),
+    Column("checksum", BigInteger),
     sqlite_with_rowid=False,
 )
 fills = Table(
@@ -110,6 +113,7 @@ fills = Table(
     Column("quantity", Float(53), nullable=False),  # signed: positive bought
     Column("price", Float(53), nullable=False),
     Column("fee", Float(53), nullable=False),
+    Column("checksum", BigInteger),
 )
 Index(None, fills.c.model, fills.c.book, fills.c.unit)
 bundles = Table(
@@ -124,6 +128,7 @@ bundles = Table(
     Column("train_end", UtcTime, nullable=False),
     Column("horizon_bars", Integer, nullable=False),
     Column("registered_at", UtcTime, nullable=False),
+    Column("checksum", BigInteger),
 )
 promotions = Table(
     "promotions",
@@ -141,6 +146,7 @@ promotions = Table(
     Column("state", Text, nullable=False),  # pending, applied, undone
     Column("created_at", UtcTime, nullable=False),
     Column("settled_at", UtcTime),
+    Column("checksum", BigInteger),
     UniqueConstraint("model", "seq"),  # the compare-and-set: two that append after the same entry cannot both win
 )
 experiments = Table(
@@ -200,11 +206,111 @@ job_runs = Table(
     Column("id", Integer, primary_key=True),
     Column("job", Text, nullable=False),
     Column("scheduled_for", UtcTime, nullable=False),
-    Column("state", Text, nullable=False),  # running, done, failed
+    Column("state", Text, nullable=False),  # due, running, done, failed (will be tried again), parked, dead, skipped
     Column("attempts", Integer, nullable=False),
     Column("run_id", Text, nullable=False),
-    Column("started_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column("owner", Text, nullable=False, server_default=text("''")),
+    Column("fence", Integer, nullable=False, server_default=text("0")),  # grows at each claim; an older one is void
+    Column("lease_until", UtcTime),  # past it, whoever runs it is taken for dead
+    Column("not_before", UtcTime),  # back-off
+    Column("error", Text, nullable=False, server_default=text("''")),
     UniqueConstraint("job", "scheduled_for"),
+)
+Index(None, job_runs.c.state, job_runs.c.not_before)
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("unit", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),
+    Column("known_at", UtcTime, nullable=False),
+    Column("bid", Float(53), nullable=False),
+    Column("ask", Float(53), nullable=False),
+    Column("bid_size", Float(53), nullable=False),  # 0: not told
+    Column("ask_size", Float(53), nullable=False),
+    Column("checksum", BigInteger),
+    sqlite_with_rowid=False,
+)
+events = Table(  # the outbox: written in the transaction of the change that it tells of
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seq", Integer, nullable=False, unique=True),  # 1, 2, 3, ... in the order of commits
+    Column("event_id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),  # transition, trading_state, alert
+    Column("model", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON
+    Column("correlation_id", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+endpoints = Table(  # whom the outbox was sent to; where they are and their secrets are settings
+    "endpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("since_seq", Integer, nullable=False),  # it hears of what came after
+    Column("seen_at", UtcTime, nullable=False),
+)
+dispatches = Table(
+    "dispatches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("state", Text, nullable=False),  # pending, delivered, dead
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("last_status", Integer),
+    Column("last_error", Text, nullable=False),
+    Column("settled_at", UtcTime),
+    UniqueConstraint("endpoint", "seq"),
+)
+Index(None, dispatches.c.state, dispatches.c.not_before)
+trading_states = Table(
+    "trading_states",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("seq", Integer, nullable=False, unique=True),
+    Column("state", Text, nullable=False),  # active, reducing, halted
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("correlation_id", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),  # the public half, shown in logs
+    Column("label", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # sha256 of the secret half; the secret itself is kept nowhere
+    Column("scopes", Text, nullable=False),  # space-separated
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+)
+rejections = Table(  # rows that broke their contract, kept where a person can see them
+    "rejections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("digest", Text, nullable=False),  # sha256 of `body`: the same bad row is kept once
+    Column("received_at", UtcTime, nullable=False),
+    UniqueConstraint("kind", "digest"),
+)
+Index(None, rejections.c.received_at)
+archives = Table(  # closed hours that went to Parquet
+    "archives",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("table_name", Text, nullable=False),
+    Column("hour", UtcTime, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+    UniqueConstraint("table_name", "hour"),
 )
 TELEMETRY = (predictions, outcomes)  # pruned by retention; logs and fills (whose sum are the positions) never are
