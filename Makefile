@@ -1,19 +1,25 @@
+# make up       MLflow, service and scheduler for a real bot, kept running (FOREGROUND=1: stays);  make down  ends them
+# make doctor   what is wrong with the set-up;  make backup TO=copy.tar.zst;  make restore FROM=copy.tar.zst [FORCE=1]
+#               The set-up is in .state/live, or in the folder STATE=...
+# make faults   kill -9 and bit flips, the long form
 # make demo     the whole loop on real data; stays up for browsing (EXIT=1: ends by itself)
 # make test     every test;  make check  lint, types, tests
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-STATE  ?= .state
 # One thread in BLAS and OpenMP: two on a busy two-core machine made the 95th percentile 150 times worse.
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export DO_NOT_TRACK ?= true
+ifdef STATE
+export MLOPS_STATE := $(abspath $(STATE))
+endif
 # `mlflow run --env-manager local` takes the python that is first on PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install demo test quick check lint types format clean
+.PHONY: install up down doctor backup restore faults demo test quick check lint types format clean
 
 install: $(VENV)/.installed
 
@@ -23,8 +29,26 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+up: install
+	@$(BIN)/python -m jobs.up $(if $(FOREGROUND),--foreground)
+
+down: install
+	@$(BIN)/trader-mlops down
+
+doctor: install
+	@$(BIN)/trader-mlops doctor
+
+backup: install
+	@$(BIN)/trader-mlops backup "$(or $(TO),$(error Say where to: make backup TO=copy.tar.zst))"
+
+restore: install
+	@$(BIN)/trader-mlops restore "$(or $(FROM),$(error Say from what: make restore FROM=copy.tar.zst))" $(if $(FORCE),--force)
+
+faults: install
+	$(BIN)/python -m benchmarks.faults
+
 demo: install
-	$(BIN)/python -m jobs.demo --state $(STATE)/demo $(if $(EXIT),--exit)
+	$(BIN)/python -m jobs.demo --state $(or $(STATE),.state/demo) $(if $(EXIT),--exit)
 
 test: install
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 -n 2 --dist loadfile
@@ -46,4 +70,4 @@ format: install
 check: lint types test
 
 clean:
-	rm -rf $(STATE) .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .state/demo .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,10 @@
-"""`trader-mlops`: what stands, why it stands, and the two things a person may do about it."""
+"""`trader-mlops`: what stands, why it stands, and what a person may do about it."""
 
 from __future__ import annotations
 
 import getpass
+import os
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -12,25 +14,35 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs import backup, doctor, hooks, runs, up
 from jobs import promote as promotion
 from jobs.house import House, opened
+from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, record
 from mlops.io.ledger import Promotion
+from mlops.io.trading import TradingState
 from mlops.types import ModelRef
 from registry_hooks import aliases
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
+trading = typer.Typer(help="The switch above all models: may the bot trade?", no_args_is_help=True)
+for room in (up.app, doctor.app, backup.app):
+    app.add_typer(room)
+app.add_typer(trading, name="trading-state")
+app.add_typer(runs.app, name="job")
+app.add_typer(hooks.app, name="hook")
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]
 Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]
 
 
 @app.command()
 def status() -> None:
-    """Which version of each model trades, what is compared with it, and what is open."""
+    """Which version of each model trades, what is compared with it, what is up, and what is open."""
     with opened() as house:
+        _say_health(house)
         table = Table("model", "champion", "since", "previous", "under comparison", "pending labels", title="Models")
         for model in _models(house):
             table.add_row(*_status_row(house, model))
@@ -70,12 +82,32 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
         console.print(f"{model}: champion is v{entry.to_version} again (left v{entry.from_version}).")
 
 
+@trading.command("show")
+def show_trading() -> None:
+    """The trading state, and every change of it."""
+    with opened() as house:
+        table = Table("time (UTC)", "state", "by", "why", title=f"Trading is {house.ledger.trading_state().value} now")
+        for change in house.ledger.trading_log():
+            table.add_row(f"{change.created_at:%Y-%m-%d %H:%M:%S}", change.state.value, change.actor, change.reason)
+        console.print(table)
+
+
+@trading.command("set")
+def set_trading(state: TradingState, reason: Reason, actor: Actor = "") -> None:
+    """`active`, `reducing` (no new positions, existing ones may only shrink) or `halted` (no orders at all)."""
+    with opened() as house:
+        who, now = actor or getpass.getuser(), datetime.now(UTC)
+        changed = house.ledger.set_trading_state(state, who, reason, now)
+        console.print(f"Trading is {state.value} {'now' if changed else 'already'}.")
+
+
 @app.command()
 def prune() -> None:
-    """Delete predictions and outcomes older than the setting `retention_days`; the logs are kept for ever."""
+    """Archive, then delete predictions, outcomes and quotes older than `retention_days`; logs are kept for ever."""
     with opened() as house:
-        before = datetime.now(UTC) - timedelta(days=house.settings.retention_days)
-        gone = house.ledger.prune(before=before)
+        now = datetime.now(UTC)
+        before = now - timedelta(days=house.settings.retention_days)
+        gone = house.ledger.prune(house.settings.state / "archive", before=before, at=now)
         console.print(
             f"Before {before:%Y-%m-%d}: " + ", ".join(f"{n} {table}" for table, n in gone.items()) + " deleted."
         )
@@ -89,9 +121,12 @@ def evidence_link(house: House, model: str, run_id: str) -> str:
 
 def main() -> None:
     """Entry point: errors that we raise on purpose are said in one line, without a trace."""
-    settings = settings_room.read()
-    logs.configure(settings.state / "logs" / "command.jsonl")
     try:
+        settings = settings_room.read() if "doctor" not in sys.argv[1:2] else None  # it says what is wrong with them
+        if settings is not None:
+            logs.configure(settings.state / "logs" / "command.jsonl")
+            for name, value in credentials(settings).items():
+                os.environ.setdefault(name, value)
         app()
     except (MlopsError, mlflow.MlflowException, SQLAlchemyError) as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}", soft_wrap=True)
@@ -100,6 +135,25 @@ def main() -> None:
 
 def _models(house: House) -> list[str]:
     return sorted(model.name for model in house.client.search_registered_models())
+
+
+def _say_health(house: House) -> None:
+    """What a person wants to know before any model: may it trade, is it up, does anything lie about."""
+    now, state = up.present(house.settings.state.absolute()), house.ledger.trading_state()
+    console.print(f"Trading: {'' if state is TradingState.ACTIVE else '[bold red]'}{state.value}")
+    for part in now.parts if now.running else ():
+        again = f", restarted {part.restarts} times" if part.restarts else ""
+        console.print(f"{part.name}: {part.state} since {part.since}{again} {part.why}", highlight=False)
+    if not now.running:
+        console.print("Parts: not run by `make up`.")
+    if degraded := house.ledger.degraded():
+        console.print(f"[bold red]DEGRADED[/] {degraded}")
+    for what, n in (
+        ("dead letters of outgoing hooks (trader-mlops hook dead)", len(house.ledger.dispatches(state="dead"))),
+        ("jobs that failed at every attempt (trader-mlops job list)", len(house.ledger.job_runs(states=("dead",)))),
+    ):
+        if n:
+            console.print(f"[bold red]{n}[/] {what}")
 
 
 def _status_row(house: House, model: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from mlops import settings as settings_room
 from mlops.errors import DataError
 from mlops.io import logs, record
+from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.types import Decision, ModelRef, Report
@@ -83,7 +84,9 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    with Ledger(settings.ledger) as ledger:
+    storage = settings.storage
+    disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
+    with Ledger(settings.ledger, disk) as ledger:
         registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 

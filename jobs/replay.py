@@ -74,7 +74,8 @@ class Replay:
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
             for fires, job in due(before, at):
-                self._job(job, fires, before)
+                if job in JOBS:
+                    self._job(job, fires, before)
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)
                 with logs.bind(correlation_id=f"hand:{when.isoformat()}"):
@@ -98,11 +99,12 @@ class Replay:
         """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
         for model in self.models:
             name = f"{job}:{model}"
-            if not self.house.ledger.start_job(name, at, at):
+            claim = self.house.ledger.start_job(name, at, at)
+            if claim is None:
                 continue
             with logs.bind(correlation_id=_id(model, last_bar)):
                 decisions = self._act(partial(JOBS[job], self.house, model, self.bars, at), at)
-                self.house.ledger.finish_job(name, at, state="done", run_id="", at=at)
+                self.house.ledger.complete_job(claim, at)
                 if any(d.verdict is Verdict.RETRAIN for d in decisions or ()):
                     self.tell(Event(at, model, "retrain", next(d.reason for d in decisions or ())))
                     train.fresh(self.house, model, self.bars, at)

@@ -1,8 +1,9 @@
-"""The platform's service: hears MLflow's webhooks, and repairs by polling what a webhook lost."""
+"""The platform's service: the bot API, the hooks in and out, and the poll that repairs what a webhook lost."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import mlflow
@@ -14,10 +15,10 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_expo
 
 from jobs.house import House, run
 from mlops.errors import MlopsError
-from mlops.io import logs
 from mlops.web import app
-from registry_hooks import webhook
-from registry_hooks.reconcile import reconcile
+from registry_hooks import freqtrade, webhook
+from registry_hooks.outgoing import Sender
+from registry_hooks.reconcile import sweep
 
 log = structlog.get_logger()
 
@@ -26,9 +27,10 @@ def serve(house: House) -> None:
     """Subscribe to MLflow's webhooks, then serve until stopped."""
     service, stop = house.settings.service, threading.Event()
     _subscribe(house)
-    poll = threading.Thread(target=_poll, args=(house, stop), name="reconcile", daemon=True)
-    poll.start()
-    server = app.build(house.registry, house.settings, lambda: datetime.now(UTC))
+    sender = Sender(house.ledger, house.settings.outgoing, _now)
+    for name, work in (("poll", lambda: _poll(house, stop)), ("hooks", lambda: sender.run(stop))):
+        threading.Thread(target=work, name=name, daemon=True).start()
+    server = app.build(house.registry, house.settings, _now)
     uvicorn.run(server, host=service.host, port=service.port, log_level="warning", access_log=False)
     stop.set()
 
@@ -46,14 +48,26 @@ def _subscribe(house: House) -> None:
 
 
 def _poll(house: House, stop: threading.Event) -> None:
-    while not stop.wait(house.settings.service.poll_s):
-        try:
-            for model in house.client.search_registered_models():
-                with logs.bind(correlation_id=f"poll:{model.name}"):
-                    mode = house.settings.on_manual_move
-                    reconcile(house.registry, model.name, datetime.now(UTC), on_manual_move=mode)
-        except (mlflow.MlflowException, MlopsError, SQLAlchemyError) as error:
-            log.warning("poll failed", error=str(error))
+    """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other."""
+    s = house.settings
+    mode, split = s.on_manual_move, s.experiment.split
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: webhook.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
+        lambda: freqtrade.catch_up(house.ledger, _now()),
+        lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
+    )
+    while True:
+        for step in steps:
+            try:
+                step()
+            except (mlflow.MlflowException, MlopsError, SQLAlchemyError) as error:
+                log.warning("poll failed", error=str(error))
+        if stop.wait(s.service.poll_s):
+            return
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import structlog
 import typer
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import infer_signature
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -33,7 +34,7 @@ from optuna.trial import TrialState
 
 from jobs.house import House, moment, run
 from mlops.errors import DataError
-from mlops.io import feed, record
+from mlops.io import feed, logs, record
 from mlops.io.ledger import BundleRow
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
 from mlops.types import Decision, ModelRef
@@ -106,6 +107,9 @@ def train(
         A feature or a label changes when the future is cut off.
     """
     study = prepare(house, strategy, bars[bars.known_at <= as_of], start)
+    if (version := _registered(house, strategy.name)) is not None:  # by an attempt that died after it
+        house.client.set_terminated(str(version.run_id), end_time=int(as_of.timestamp() * 1000))
+        return _enter(house, study, version, as_of, note)
     with _parent_run(house, study, as_of) as (journal, run_id):
         params = search(house, study, journal, run_id, as_of)
         with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +243,7 @@ def _register(
     as_of: datetime,
     note: str,
 ) -> ModelRef:
-    """Log the bundle and its evidence, make it a version, and put its digest into the ledger."""
+    """Log the bundle and its evidence, and make it a version."""
     name, (start, end) = study.strategy.name, study.window
     with mlflow.start_run(run_id=run_id):
         info = _log_bundle(study, folder)
@@ -254,16 +258,31 @@ def _register(
         rows = [Metric(k, v, at, day, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
     with redirect_stderr(StringIO()):  # MLflow prints here what our log says already
-        version = mlflow.register_model(info.model_uri, name)
+        version = mlflow.register_model(info.model_uri, name, tags=logs.job_run())
+    log.info("trained", model=name, version=version.version, note=note, **metrics)
+    return _enter(house, study, version, as_of, note)
+
+
+def _registered(house: House, model: str) -> ModelVersion | None:
+    """The version that an earlier attempt of this very job run registered, if one did."""
+    run = logs.job_run().get("job_run")
+    wanted = f"name = '{model}' and tag.job_run = '{run}'"
+    return next(iter(house.client.search_model_versions(wanted)), None) if run else None
+
+
+def _enter(house: House, study: Study, version: ModelVersion, as_of: datetime, note: str) -> ModelRef:
+    """Put the digest of a new version into the ledger, and what it is into its tags. Safe to repeat."""
+    name, (start, end) = study.strategy.name, study.window
     ref = ModelRef(name, int(version.version))
     found = bundle.digest(bundle.fetch(house.client, ref, house.registry.cache))
-    row = BundleRow(name, ref.version, found, run_id, info.model_id, start, end, study.strategy.horizon, as_of)
-    house.ledger.add_bundle(row)
-    tags = {"train_start": start, "train_end": end, "horizon_bars": row.horizon_bars, "data_digest": study.digest}
+    model_id, horizon = record.model_id(house.client, ref), study.strategy.horizon
+    house.ledger.add_bundle(
+        BundleRow(name, ref.version, found, str(version.run_id), model_id, start, end, horizon, as_of)
+    )
+    tags = {"train_start": start, "train_end": end, "horizon_bars": horizon, "data_digest": study.digest}
     for key, value in {**tags, "bundle_sha256": found, "note": note}.items():
         house.client.set_model_version_tag(name, str(ref.version), key, str(value))
     house.client.update_model_version(name, str(ref.version), note)
-    log.info("trained", model=str(ref), note=note, digest=found, **metrics)
     return ref
 
 
@@ -321,7 +340,8 @@ def _mend_journal(path: Path) -> None:
 def _create_run(house: House, model: str, as_of: datetime) -> str:
     at = int(as_of.timestamp() * 1000)
     experiment = record.experiment_id(house.client, model)
-    return str(house.client.create_run(experiment, at, run_name=f"train {as_of:%Y-%m-%d}").info.run_id)
+    name = f"train {as_of:%Y-%m-%d}"
+    return str(house.client.create_run(experiment, at, tags=logs.job_run(), run_name=name).info.run_id)
 
 
 def _mend_child_runs(

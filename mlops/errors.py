@@ -6,6 +6,9 @@ MlopsError
 ├── RegistryError              the registry is not in the state that was expected
 │   ├── AliasMoved             somebody else changed the champion first
 │   └── BundleError            a model bundle is missing, altered or cannot be loaded
+├── StorageError               the ledger cannot take or give rows now: nothing was stored, try again
+│   ├── DiskFull               its disk is full
+│   └── CorruptionError        what was read is not what was written: restore it
 └── SettingsError(ValueError)  a setting is missing or out of range
 
 Messages read `{thing} must {rule}, got {value}. {remedy}.`
@@ -34,6 +37,18 @@ class AliasMoved(RegistryError):
 
 class BundleError(RegistryError):
     """A model bundle is missing, altered or cannot be loaded."""
+
+
+class StorageError(MlopsError):
+    """The ledger cannot take rows now; what was given was not stored."""
+
+
+class DiskFull(StorageError):
+    """The ledger's disk is full; what was given was not stored."""
+
+
+class CorruptionError(StorageError):
+    """What was read is not what was written: a disk or a memory cell changed it. Restore it from a backup."""
 
 
 class SettingsError(MlopsError, ValueError):

@@ -51,8 +51,9 @@ class ServiceSettings(Section):
     host: str = "127.0.0.1"
     port: int = Field(8100, ge=1, le=65535)
     webhook_secret: SecretStr = Field(SecretStr(""), description="Shared with MLflow; without it no hook is accepted.")
+    webhook_secret_previous: SecretStr = Field(SecretStr(""), description="Accepted too, while a new one takes over.")
     webhook_tolerance_s: int = Field(300, ge=1, description="Older or newer deliveries are refused.")
-    poll_s: float = Field(30.0, gt=0, description="How often the bot re-reads the alias in case a hook was lost.")
+    poll_s: float = Field(10.0, gt=0, description="How often service and bot look for what a lost hook told of.")
     max_body: int = Field(8 * 2**20, ge=1024, description="Bytes of a request to the bot API.")
     max_rows: int = Field(50_000, ge=1, description="Rows of a request to the bot API.")
     max_depth: int = Field(8, ge=2, description="Nesting of a request's JSON.")
@@ -61,6 +62,7 @@ class ServiceSettings(Section):
 
 class JobSettings(Section):
     source: str = Field("sp500", description="Where the bars of scheduled jobs come from: a data set or a file.")
+    parallel: int = Field(1, ge=1, description="Runs at the same time, in one scheduler.")
     lease_s: float = Field(30.0, gt=0, description="A run whose lease was not renewed for so long is taken for dead.")
     max_attempts: int = Field(3, ge=1, description="Then it is a dead letter, with an alert.")
     back_off_s: float = Field(60.0, gt=0, description="Before the second attempt; doubles.")
@@ -103,9 +105,10 @@ class Settings(BaseSettings):
         env_prefix="MLOPS_", env_nested_delimiter="__", toml_file="mlops.toml", frozen=True, extra="forbid"
     )
 
-    state: Path = Field(Path(".state"), description="Folder of the ledger, caches, studies and logs.")
+    state: Path = Field(Path(".state/live"), description="Folder of everything that a set-up keeps.")
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
-    tracking_uri: str = "http://127.0.0.1:5000"
+    tracking_uri: str = Field("http://127.0.0.1:5000", description="Of MLflow; on loopback `make up` runs it.")
+    tracking_auth: bool = Field(False, description="`make up` runs MLflow with accounts: only the platform writes.")
     retention_days: int = Field(730, ge=1, description="Predictions, outcomes and fills older than this may be pruned.")
     on_manual_move: Literal["adopt", "undo", "keep"] = Field(
         "adopt",

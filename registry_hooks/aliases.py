@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from mlflow import MlflowClient
+import tenacity
+from mlflow import MlflowClient, MlflowException
 
 from mlops.errors import RegistryError
 from mlops.io.ledger import Ledger, Promotion
 from mlops.types import ModelRef, Role
 
 ROLE_TAG = "role"
+GONE = "RESOURCE_DOES_NOT_EXIST"
+# Two set an alias for the first time: one of them fails on the key, with such an error code of MLflow; it asks again.
+RACED = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +51,18 @@ def read(client: MlflowClient, model: str) -> dict[str, int]:
 def lineup(registry: Registry, model: str) -> Lineup:
     """The arms that the bot runs.
 
-    The previous champion scores on (as a shadow) only while the new one is watched.
+    The champion is the log's: an alias that a person moved counts once it is adopted, and one that a person deleted
+    stops nobody. Where there is no log yet, it is the alias. The previous champion scores on (as a shadow) only while
+    the new one is watched.
 
     Raises
     ------
     RegistryError
         The model has no champion.
     """
-    aliases = read(registry.client, model)
-    if Role.CHAMPION not in aliases:
-        raise RegistryError(f"model {model} must have a champion, got aliases {aliases or 'none'}. Promote a version.")
-    champion = aliases[Role.CHAMPION]
+    champion = registry.ledger.champion(model) or read(registry.client, model).get(Role.CHAMPION)
+    if champion is None:
+        raise RegistryError(f"model {model} must have a champion, got none in log and aliases. Promote a version.")
     roles = dict.fromkeys(_tagged_shadows(registry.client, model), Role.SHADOW)
     salt, split = "", 1.0
     for trial in registry.ledger.open_experiments(model):
@@ -86,16 +92,44 @@ def standing(promotions: Sequence[Promotion]) -> list[int]:
     return stack
 
 
-def project(registry: Registry, model: str) -> None:
-    """Make the aliases say what the promotion log says. Safe to repeat."""
+def exists(client: MlflowClient, model: str, version: int) -> bool:
+    """Whether MLflow (still) has the version."""
+    try:
+        client.get_model_version(model, str(version))
+    except MlflowException as error:
+        if error.error_code == GONE:
+            return False
+        raise
+    return True
+
+
+def ways_back(client: MlflowClient, model: str, stack: Sequence[int]) -> list[int]:
+    """Where a rollback may go, best first: earlier standing champions that MLflow still has."""
+    return [v for v in dict.fromkeys(reversed(stack[:-1])) if v != stack[-1] and exists(client, model, v)]
+
+
+def project(registry: Registry, model: str, at: datetime) -> None:
+    """Make the aliases say what the log says. Safe to repeat; whoever calls it holds the model's turn."""
     stack = standing(registry.ledger.promotions(model))
-    wanted = {Role.CHAMPION: stack[-1:], Role.PREVIOUS: stack[-2:-1]}
-    now = read(registry.client, model)
+    now, back = read(registry.client, model), ways_back(registry.client, model, stack) if stack else []
     # Champion last: whoever sees it move finds the way back already in place.
-    for alias in (Role.PREVIOUS, Role.CHAMPION):
-        _point(registry.client, model, alias, now.get(alias), wanted[alias][0] if wanted[alias] else None)
-    if stack and now.get(Role.CHALLENGER) == stack[-1]:
-        registry.client.delete_registered_model_alias(model, Role.CHALLENGER)
+    point(registry.client, model, Role.PREVIOUS, now.get(Role.PREVIOUS), back[0] if back else None)
+    point(registry.client, model, Role.CHAMPION, now.get(Role.CHAMPION), stack[-1] if stack else None)
+    project_challenger(registry, model, at)
+
+
+def project_challenger(registry: Registry, model: str, at: datetime) -> None:
+    """Make `challenger` say what the newest comparison says, and end any older one that a crash left open."""
+    trials = [trial for trial in registry.ledger.experiments(model) if trial.kind == "compare"]
+    if not trials:
+        return
+    *older, last = trials
+    for trial in older:
+        if trial.ended_at is None:
+            registry.ledger.close_experiment(trial.id, "superseded", at)
+    wanted = last.challenger if last.ended_at is None else None
+    point(registry.client, model, Role.CHALLENGER, read(registry.client, model).get(Role.CHALLENGER), wanted)
+    registry.ledger.settle_alias(last.id, at)
 
 
 def champion(registry: Registry, model: str) -> ModelRef | None:
@@ -104,7 +138,18 @@ def champion(registry: Registry, model: str) -> ModelRef | None:
     return None if version is None else ModelRef(model, version, Role.CHAMPION)
 
 
-def _point(client: MlflowClient, model: str, alias: Role, now: int | None, wanted: int | None) -> None:
+def _raced(error: BaseException) -> bool:
+    return isinstance(error, MlflowException) and error.error_code in RACED
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception(_raced),
+    wait=tenacity.wait_random(0.01, 0.05),
+    stop=tenacity.stop_after_attempt(3),
+    reraise=True,
+)
+def point(client: MlflowClient, model: str, alias: Role, now: int | None, wanted: int | None) -> None:
+    """Move one alias from where it is to where it belongs; None: nowhere."""
     if wanted is None and now is not None:
         client.delete_registered_model_alias(model, alias)
     elif wanted is not None and now != wanted:

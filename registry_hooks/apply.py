@@ -1,17 +1,22 @@
 """The door out for power: carry a decision out, or refuse with a reason. Nothing else changes the registry.
 
 A transition is: prove the target loadable -> append to the promotion log with a compare-and-set on the champion that
-the decision was made against -> move the aliases -> mark the entry applied. A crash in between leaves a pending entry,
-which `reconcile` finishes.
+the decision was made against -> comparisons, alert -> aliases -> mark the entry applied. A crash in between leaves a
+pending entry, which `reconcile` finishes: each step may be repeated. A nomination works the same way, with the
+comparison as its log. All of it in the model's turn: MLflow has no compare-and-set of its own.
 """
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import structlog
+from mlflow import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
 from mlops.io import logs
@@ -25,6 +30,17 @@ log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
 WAITS_TAG = "waits"  # on a shadow that will be compared when its turn comes
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
+TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
+UI_ACTOR = "mlflow-ui"  # the event names no user, with basic-auth neither
+BY_HAND = "by hand in the MLflow UI"
+
+
+class RegistryAway(RegistryError):
+    """MLflow or the ledger did not answer. Nothing was changed; try again."""
+
+
+class TransitionUnfinished(RegistryError):
+    """The transition is in the log but not yet in the aliases. `reconcile` finishes it; do not ask for it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +66,24 @@ def apply(decision: Decision, registry: Registry, act: Act) -> Promotion | None:
     return HOOKS[decision.verdict](decision, registry, act)
 
 
+def turn(registry: Registry, model: str) -> AbstractContextManager[None]:
+    """Whoever changes the registry of `model` waits for this; see `mlops.io.turns`."""
+    return registry.ledger.turn(f"registry:{model}", TURN_S)
+
+
 def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
     """Make `challenger` the one that is compared with the champion from now on; the one before it is set aside."""
-    model = challenger.name
-    champion = registry.ledger.champion(model)
+    with turn(registry, challenger.name):
+        install(registry, challenger, act)
+
+
+def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
+    """Nominate within the turn. The comparison is the log, the alias follows it: a crash in between is finished."""
+    model, champion = challenger.name, registry.ledger.champion(challenger.name)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion before a challenger, got none. Promote one first.")
-    _close(registry, model, "superseded", act.at)
-    registry.client.set_registered_model_alias(model, Role.CHALLENGER, str(challenger.version))
+    if champion == challenger.version:
+        raise RegistryError(f"challenger of {model} must be another than the champion, got v{champion}. Train one.")
     registry.ledger.open_experiment(
         model,
         champion=champion,
@@ -67,6 +93,7 @@ def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
         split=act.split,
         at=act.at,
     )
+    aliases.project_challenger(registry, model, act.at)
     log.info("nominated", model=str(challenger), champion=champion)
 
 
@@ -75,75 +102,181 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
 
     Either way a request for a retrain is answered by it.
     """
-    if RETRAIN_TAG in registry.client.get_registered_model(newcomer.name).tags:
-        registry.client.delete_registered_model_tag(newcomer.name, RETRAIN_TAG)
-    if not registry.ledger.open_experiments(newcomer.name, "compare"):
-        nominate(registry, newcomer, act)
-        return
-    for tag, value in ((aliases.ROLE_TAG, Role.SHADOW.value), (WAITS_TAG, "true")):
-        registry.client.set_model_version_tag(newcomer.name, str(newcomer.version), tag, value)
-    log.info("waits as a shadow", model=str(newcomer))
+    model = newcomer.name
+    with turn(registry, model):
+        compared = registry.ledger.open_experiments(model, "compare")
+        if any(trial.challenger == newcomer.version for trial in compared):
+            log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
+        elif compared:
+            # First what makes it wait: a crash in between costs a shadow its scores, never its place in the line.
+            for tag, value in ((WAITS_TAG, "true"), (aliases.ROLE_TAG, Role.SHADOW.value)):
+                registry.client.set_model_version_tag(model, str(newcomer.version), tag, value)
+            log.info("waits as a shadow", model=str(newcomer))
+        else:
+            install(registry, newcomer, act)
+        if RETRAIN_TAG in registry.client.get_registered_model(model).tags:
+            registry.client.delete_registered_model_tag(model, RETRAIN_TAG)
 
 
 def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
-    waiting = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
-    if not waiting or registry.ledger.open_experiments(model, "compare"):
-        return None
-    first = ModelRef(model, min(int(version.version) for version in waiting))
-    nominate(registry, first, act)  # first: a crash after it leaves a tag too many, never a version forgotten
-    for tag in (aliases.ROLE_TAG, WAITS_TAG):
-        registry.client.delete_model_version_tag(model, str(first.version), tag)
-    return first
+    with turn(registry, model):
+        waiting = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
+        if not waiting or registry.ledger.open_experiments(model, "compare"):
+            return None
+        # Compared already: a crash left its tags. Champion already: a person was quicker.
+        had = {t.challenger for t in registry.ledger.experiments(model) if t.kind == "compare"}
+        had.add(registry.ledger.champion(model) or 0)
+        versions = sorted(int(version.version) for version in waiting)
+        first = next((ModelRef(model, version) for version in versions if version not in had), None)
+        if first is not None:
+            install(registry, first, act)  # before the tags: a crash in between never forgets a version
+            had.add(first.version)
+        for version in had.intersection(versions):
+            for tag in (aliases.ROLE_TAG, WAITS_TAG):
+                registry.client.delete_model_version_tag(model, str(version), tag)
+        return first
 
 
 def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime) -> None:
     """End the comparison: the challenger loses its alias, and stays in the registry with its evidence."""
-    _close(registry, challenger.name, verdict, at)
-    if aliases.read(registry.client, challenger.name).get(Role.CHALLENGER) == challenger.version:
-        registry.client.delete_registered_model_alias(challenger.name, Role.CHALLENGER)
-    registry.client.set_model_version_tag(challenger.name, str(challenger.version), "compared", verdict)
+    model = challenger.name
+    with turn(registry, model):
+        registry.client.set_model_version_tag(model, str(challenger.version), "compared", verdict)
+        for trial in registry.ledger.open_experiments(model, "compare"):
+            registry.ledger.close_experiment(trial.id, verdict, at)
+        aliases.project_challenger(registry, model, at)
 
 
 def transition(
     registry: Registry, model: str, *, expected: int | None, to: int, kind: str, reason: str, act: Act
 ) -> Promotion:
-    """Move the champion of `model` from `expected` to `to`."""
+    """Move the champion of `model` from `expected` to `to`.
+
+    Raises
+    ------
+    AliasMoved
+        The champion is another one by now. Nothing was changed.
+    RegistryAway
+        MLflow or the ledger did not answer. Nothing was changed.
+    TransitionUnfinished
+        They did not answer any more, after the log was written: `reconcile` finishes it.
+    """
     prove_loadable(registry, ModelRef(model, to))
-    entry = registry.ledger.append_promotion(
-        model,
-        expected=expected,
-        to=to,
-        kind=kind,
-        actor=act.actor,
-        reason=reason,
-        evidence_run=act.evidence_run,
-        correlation_id=logs.correlation_id(),
-        at=act.at,
-    )
-    finish(registry, entry, act)
-    return entry
+    with turn(registry, model):
+        return advance(registry, model, expected=expected, to=to, kind=kind, reason=reason, act=act)
 
 
-def finish(registry: Registry, entry: Promotion, act: Act) -> None:
+def advance(
+    registry: Registry, model: str, *, expected: int | None, to: int, kind: str, reason: str, act: Act
+) -> Promotion:
+    """Move the champion within the turn, to a version that was proven loadable."""
+    with _answering(f"{kind} of {model} to v{to}"):
+        finish_pending(registry, model, act.at)
+        if not aliases.exists(registry.client, model, to):
+            raise RegistryError(f"{model} v{to} must be in MLflow, got none: it was deleted. Choose another version.")
+        entry = registry.ledger.append_promotion(
+            model,
+            expected=expected,
+            to=to,
+            kind=kind,
+            actor=act.actor,
+            reason=reason,
+            evidence_run=act.evidence_run,
+            correlation_id=logs.correlation_id(),
+            at=act.at,
+        )
+    done = finish(registry, entry, act.at)
+    if done.state == "undone":
+        raise RegistryError(f"{model} v{to} must be in MLflow, got none: deleted meanwhile. Nothing was changed.")
+    return done
+
+
+def finish_pending(registry: Registry, model: str, at: datetime) -> bool:
+    """Finish, within the turn, what a crash left of a transition or a nomination; whether there was anything."""
+    entries = [entry for entry in registry.ledger.promotions(model) if entry.state != "undone"]
+    pending = [entry for entry in entries if entry.state == "pending"]
+    for entry in pending:
+        if entry is entries[-1]:
+            finish(registry, entry, at)
+        else:  # release 0.1 let later entries overtake it; what follows from them stands
+            registry.ledger.settle_promotion(entry.id, "applied", at)
+    trials = [trial for trial in registry.ledger.experiments(model) if trial.kind == "compare"]
+    nomination = bool(trials) and (trials[-1].alias_at is None or any(t.ended_at is None for t in trials[:-1]))
+    if nomination:
+        aliases.project_challenger(registry, model, at)
+    return bool(pending) or nomination
+
+
+def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
     """Everything that follows from a log entry. Safe to repeat: `reconcile` calls it again after a crash.
 
-    Aliases move; comparisons with the champion that went end; a promoted one is watched against the one it replaced;
-    a rollback tells a person.
+    Comparisons with the champion that went end; a promoted one is watched against the one it replaced; a rollback,
+    or a hand in the registry, tells a person. Then the aliases move, and the entry is applied. Where MLflow lost the
+    target meanwhile, the entry is undone instead: then nothing of it stays.
     """
+    try:
+        if not aliases.exists(registry.client, entry.model, entry.to_version):
+            return _undo(registry, entry, at)
+        _follow(registry, entry, at)
+        aliases.project(registry, entry.model, at)
+        registry.ledger.settle_promotion(entry.id, "applied", at)
+    except (MlflowException, SQLAlchemyError) as error:
+        thing = f"{entry.kind} of {entry.model} to v{entry.to_version}"
+        raise TransitionUnfinished(
+            f"{thing} must reach MLflow and the ledger, got {type(error).__name__}: {error}. It is in the log "
+            f"(entry {entry.seq}) and will be finished when they answer: do not repeat it."
+        ) from error
+    log.info("transition", model=entry.model, kind=entry.kind, to_version=entry.to_version, reason=entry.reason)
+    return replace(entry, state="applied", settled_at=at)
+
+
+def _follow(registry: Registry, entry: Promotion, at: datetime) -> None:
+    """What the ledger itself must say of an entry. Before the aliases: whoever sees them move finds all of it."""
     model, ledger = entry.model, registry.ledger
-    aliases.project(registry, model)
     for trial in ledger.open_experiments(model):
         if trial.champion != entry.to_version or trial.challenger == entry.to_version:
-            ledger.close_experiment(trial.id, FINISHED[entry.kind], act.at)
-    if entry.kind == "promote" and entry.from_version is not None:
-        pair = {"champion": entry.to_version, "challenger": entry.from_version}
-        ledger.open_experiment(model, **pair, kind="watch", salt="", split=1.0, at=act.at)
+            ledger.close_experiment(trial.id, FINISHED[entry.kind], at)
+    before = entry.from_version
+    if entry.kind == "promote" and before is not None and aliases.exists(registry.client, model, before):
+        pair = {"champion": entry.to_version, "challenger": before}
+        ledger.open_experiment(model, **pair, kind="watch", salt="", split=1.0, at=at)
+    if (news := _news(entry, at)) is not None:
+        ledger.add_alert(news)
+
+
+def _news(entry: Promotion, at: datetime) -> Alert | None:
+    """What a person must hear of an entry; its key is the entry's number, so that it is told once."""
+    model, left = entry.model, "none" if entry.from_version is None else f"v{entry.from_version}"
+    if entry.actor == UI_ACTOR:
+        title = f"{model}: champion v{entry.to_version} was adopted (was {left}): {entry.reason}"
+        return Alert(f"by-hand:{model}:{entry.seq}", Priority.HIGH, model, title, at)
     if entry.kind == "rollback":
-        title = f"{model} rolled back from v{entry.from_version} to v{entry.to_version}: {entry.reason}"
-        ledger.add_alert(Alert(f"rollback:{model}:{entry.seq}", Priority.HIGH, model, title, act.at))
-    ledger.settle_promotion(entry.id, "applied", act.at)
-    log.info("transition", model=model, kind=entry.kind, to_version=entry.to_version, reason=entry.reason)
+        title = f"{model} rolled back from {left} to v{entry.to_version}: {entry.reason}"
+        return Alert(f"rollback:{model}:{entry.seq}", Priority.HIGH, model, title, at)
+    return None
+
+
+def _undo(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
+    """Take back an entry whose target MLflow lost before the alias could move."""
+    title = f"{entry.model}: {entry.kind} to v{entry.to_version} was undone: MLflow has no such version any more"
+    key = f"transition-undone:{entry.model}:{entry.seq}"
+    registry.ledger.add_alert(Alert(key, Priority.HIGH, entry.model, title, at))
+    registry.ledger.settle_promotion(entry.id, "undone", at)
+    log.error("transition undone", model=entry.model, to_version=entry.to_version)
+    return replace(entry, state="undone", settled_at=at)
+
+
+@contextmanager
+def _answering(thing: str) -> Iterator[None]:
+    """Before the log is written: whatever does not answer, nothing was changed."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, TransitionUnfinished) as error:
+        raise RegistryAway(
+            f"{thing} must be written to the log, got {type(error).__name__}: {error}. Nothing was changed; should "
+            "the answer alone have been lost, the log has it and it will be finished: read it before you ask again."
+        ) from error
 
 
 def prove_loadable(registry: Registry, ref: ModelRef) -> Bundle:
@@ -166,16 +299,13 @@ def rollback(registry: Registry, model: str, reason: str, act: Act, *, expected:
 
     `expected` is the champion to leave; None means whichever stands now.
     """
-    stack = aliases.standing(registry.ledger.promotions(model))
-    if len(stack) < 2:
+    with _answering(f"rollback of {model}"):
+        stack = aliases.standing(registry.ledger.promotions(model))
+        back = aliases.ways_back(registry.client, model, stack) if stack else []
+    if not back:
         raise RegistryError(f"model {model} must have a previous champion to go back to, got {stack}. Promote one.")
     leave = stack[-1] if expected is None else expected
-    return transition(registry, model, expected=leave, to=stack[-2], kind="rollback", reason=reason, act=act)
-
-
-def _close(registry: Registry, model: str, verdict: str, at: datetime) -> None:
-    for trial in registry.ledger.open_experiments(model, "compare"):
-        registry.ledger.close_experiment(trial.id, verdict, at)
+    return transition(registry, model, expected=leave, to=back[0], kind="rollback", reason=reason, act=act)
 
 
 def _hold(decision: Decision, registry: Registry, act: Act) -> None:

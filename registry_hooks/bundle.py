@@ -97,18 +97,29 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
     """The bundle's folder in the cache, downloaded at first use (whole, or not at all).
 
     MLflow's own `load_model("models:/...")` would leave a temporary folder behind at every call.
+
+    Raises
+    ------
+    BundleError
+        MLflow does not answer, or its store does not have the files any more.
     """
     place = cache / ref.name / str(ref.version)
     if place.exists():
         return place
     place.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
-    source = client.get_model_version_download_uri(ref.name, str(ref.version))
-    # Where the model lies under dst_path depends on the store; the answer says it.
-    got = mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
-    with suppress(OSError):  # another process was first: its copy is as good
-        os.rename(got, place)
-    shutil.rmtree(part, ignore_errors=True)
+    try:
+        source = client.get_model_version_download_uri(ref.name, str(ref.version))
+        # Where the model lies under dst_path depends on the store; the answer says it.
+        got = mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
+        with suppress(OSError):  # another process was first: its copy is as good
+            os.rename(got, place)
+    except (mlflow.MlflowException, OSError) as error:
+        raise BundleError(
+            f"bundle of {ref} must be in MLflow's store, got {type(error).__name__}: {error}. Is the server up?"
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return place
 
 
@@ -125,8 +136,9 @@ def load(path: Path, expected_digest: str) -> Bundle:
     found = digest(path)
     if found != expected_digest:
         aside = path.with_name(f"{path.name}.refused-{found[:12]}")
-        if not aside.exists():
+        with suppress(OSError):  # put aside already, by another process or at an earlier try
             os.rename(path, aside)
+        shutil.rmtree(path, ignore_errors=True)
         raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
     meta = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:

@@ -1,78 +1,290 @@
-"""Mend what a crash or a person left between the promotion log and the aliases.
+"""Mend what a crash or a person left between the log and MLflow; a person is told of everything that a person did.
 
-- A pending entry (the process died in a transition) is finished: the log was written, so the transition happened.
-- A champion alias that the log does not know was moved by hand, in the MLflow UI say. It is adopted into the log when
-  the guard passes (bundle known, digest right, loadable), or undone, by the setting `on_manual_move`; a person is told.
+- A pending entry (the process died in a transition or a nomination) is finished: the log was written, so it happened.
+- `champion` moved by hand, in the MLflow UI say: by the setting `on_manual_move` it is adopted into the log where the
+  guard passes and undone else (`adopt`), always undone (`undo`), or adopted although the gates did not pass (`keep`).
+- An alias deleted by hand is set again. `challenger` moved by hand is a nomination, deleted by hand its end.
+- A version or a whole model deleted or renamed by hand: what can be repaired is, and the bot trades on meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from mlflow import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from mlops.errors import AliasMoved, RegistryError
+from mlops.errors import AliasMoved, MlopsError, RegistryError
+from mlops.io import logs
+from mlops.io.ledger import Experiment
+from mlops.io.turns import TurnTaken
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, apply
+from registry_hooks import aliases, apply, guard
 from registry_hooks.aliases import Registry
-from registry_hooks.apply import Act
+from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
 
 log = structlog.get_logger()
-BY_HAND = "by hand in the MLflow UI"
+AGREED = "agreed"
 
 
-def reconcile(registry: Registry, model: str, at: datetime, *, on_manual_move: str = "adopt") -> str:
-    """Make log and aliases agree; says what was done: `agreed`, `finished`, `adopted` or `undone`.
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One look at one model, in its turn. `mode` is the setting `on_manual_move`, `split` that of a nomination."""
 
-    The alias is read between two equal readings of the log, so a transition under way is never taken for a hand.
-    """
-    while True:
-        before = registry.ledger.promotions(model)
-        alias = aliases.read(registry.client, model).get(Role.CHAMPION)
-        if before == registry.ledger.promotions(model):
-            break
-    stack = aliases.standing(before)
-    pending = [entry for entry in before if entry.state == "pending"]
-    if pending:
-        for entry in pending:
-            apply.finish(registry, entry, Act("reconcile", at))
-        log.warning("transition finished after a crash", model=model, to_version=stack[-1])
-        return "finished"
-    if not stack or alias == stack[-1]:
-        return "agreed"
-    return _moved_by_hand(registry, model, alias, stack[-1], at, adopt=on_manual_move == "adopt")
+    registry: Registry
+    model: str
+    at: datetime
+    mode: str
+    split: float
+
+    def stack(self) -> list[int]:
+        return aliases.standing(self.registry.ledger.promotions(self.model))
+
+    def alias(self, role: Role) -> int | None:
+        return aliases.read(self.registry.client, self.model).get(role)
+
+    def point(self, role: Role, now: int | None, wanted: int | None) -> None:
+        aliases.point(self.registry.client, self.model, role, now, wanted)
+
+    def exists(self, version: int) -> bool:
+        return aliases.exists(self.registry.client, self.model, version)
+
+    def act(self, actor: str) -> Act:
+        return Act(actor, self.at, split=self.split)
+
+    def tell(self, what: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H") -> None:
+        """Tell a person; the same thing again only in the next `per` (an hour), however often it is looked at."""
+        key = ":".join(part for part in (what, self.model, self.at.strftime(per)) if part)
+        if self.registry.ledger.add_alert(Alert(key, priority, self.model, f"{self.model}: {title}", self.at)):
+            log.warning("registry changed by hand", model=self.model, what=what, title=title)
 
 
-def _moved_by_hand(
-    registry: Registry, model: str, alias: int | None, champion: int, at: datetime, *, adopt: bool
+def reconcile(
+    registry: Registry, model: str, at: datetime, *, on_manual_move: str = "adopt", split: float = 0.9
 ) -> str:
-    refused = "settings say undo" if not adopt else "the alias was deleted" if alias is None else ""
-    if alias is not None and not refused:
-        refused = _adopt(registry, ModelRef(model, alias), champion, at)
-        if not refused:
-            return "adopted"
-    aliases.project(registry, model)
-    _tell(registry, model, f"champion v{alias} set {BY_HAND} was undone, v{champion} stays: {refused}", at)
+    """Make log and MLflow agree; says what was done first: `agreed`, `finished`, `adopted`, `undone`, `repaired`.
+
+    `lost`: MLflow has no such model any more. `busy`: a transition is under way, or MLflow or the ledger stopped
+    answering in the middle of one; look again.
+    """
+    around = Round(registry, model, at, on_manual_move, split)
+    try:
+        with apply.turn(registry, model):
+            present = _present(around)
+            if present == "lost":
+                return present
+            done = [present, *(step(around) for step in STEPS)]
+    except (TurnTaken, AliasMoved, apply.RegistryAway, apply.TransitionUnfinished) as error:
+        log.warning("to be reconciled again", model=model, error=str(error))
+        return "busy"
+    return next((what for what in done if what != AGREED), AGREED)
+
+
+def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", split: float = 0.9) -> dict[str, str]:
+    """Reconcile every model that the ledger or MLflow knows; what was done, by model. One that fails stops no other."""
+    done: dict[str, str] = {}
+    for model in sorted({*registry.ledger.models(), *_registered(registry)}):
+        with logs.bind(correlation_id=f"poll:{model}"):
+            try:
+                done[model] = reconcile(registry, model, at, on_manual_move=on_manual_move, split=split)
+            except (MlflowException, MlopsError, SQLAlchemyError) as error:
+                log.warning("not reconciled", model=model, error=str(error))
+                done[model] = "failed"
+    return done
+
+
+def _registered(registry: Registry) -> list[str]:
+    names: list[str] = []
+    page = registry.client.search_registered_models()
+    while True:
+        names += [model.name for model in page]
+        if not page.token:
+            return names
+        page = registry.client.search_registered_models(page_token=page.token)
+
+
+def _present(around: Round) -> str:
+    """Whether MLflow has the model. A renamed one gets its name back; a deleted one is beyond repair."""
+    client, model = around.registry.client, around.model
+    try:
+        client.get_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != aliases.GONE:
+            raise
+    else:
+        return AGREED
+    now = _renamed_to(around)
+    if now is None and model not in around.registry.ledger.models():
+        return "lost"  # never ours, or the name that another one had for a moment
+    if now is None:
+        title = "the registered model was deleted by hand; the bot trades on with what it has loaded. Restore a backup"
+        around.tell("model-deleted", title, Priority.CRITICAL, per="%Y-%m-%d")
+        return "lost"
+    client.rename_registered_model(now, model)
+    around.tell("model-renamed", f"was renamed to {now} {BY_HAND}; it has its name again, for bots ask for it")
+    return "repaired"
+
+
+def _renamed_to(around: Round) -> str | None:
+    """The name under which MLflow has our versions now: those that came from the same training runs."""
+    for row in reversed(around.registry.ledger.bundles(around.model)):
+        for found in around.registry.client.search_model_versions(f"run_id = '{row.run_id}'"):
+            if int(found.version) == row.version:
+                return str(found.name)
+    return None
+
+
+def _crash(around: Round) -> str:
+    if not apply.finish_pending(around.registry, around.model, around.at):
+        return AGREED
+    log.warning("transition finished after a crash", model=around.model)
+    return "finished"
+
+
+def _champion(around: Round) -> str:
+    """`champion` against the log."""
+    stack, alias = around.stack(), around.alias(Role.CHAMPION)
+    known = bool(stack) or bool(around.registry.ledger.bundles(around.model))  # else it is somebody else's model
+    if not known or alias == (stack[-1] if stack else None):
+        return AGREED
+    if alias is None:
+        if not around.exists(stack[-1]):
+            return AGREED  # its version is gone, and the alias with it: the next step
+        around.tell("alias-deleted:champion", f"alias champion was deleted {BY_HAND}; undone, v{stack[-1]} stays")
+        around.point(Role.CHAMPION, alias, stack[-1])
+        return "undone"
+    refused = _adopt(around, ModelRef(around.model, alias), stack)
+    if not refused:
+        return "adopted"
+    stays = f"v{stack[-1]} stays" if stack else "there is no champion"
+    around.tell(f"by-hand-undone:v{alias}", f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}")
+    if not stack or around.exists(stack[-1]):
+        around.point(Role.CHAMPION, alias, stack[-1] if stack else None)
     return "undone"
 
 
-def _adopt(registry: Registry, target: ModelRef, champion: int, at: datetime) -> str:
+def _adopt(around: Round, target: ModelRef, stack: Sequence[int]) -> str:
     """Empty when adopted, else why not."""
-    stack = aliases.standing(registry.ledger.promotions(target.name))
-    back = len(stack) > 1 and stack[-2] == target.version
+    if around.mode == "undo":
+        return "settings say undo"
+    reasons = guard.unsound(around.registry, target)
+    failed = guard.ungated(around.registry, target)
+    if reasons or (failed and around.mode != "keep"):
+        return "; ".join((*reasons, *failed))
+    reason = BY_HAND + (f", although its gates did not pass: {'; '.join(failed)}" if failed else "")
+    kind = "rollback" if target.version in stack[-2:-1] else "promote"
     try:
-        if back:
-            apply.rollback(registry, target.name, BY_HAND, Act("mlflow-ui", at), expected=champion)
-        else:
-            apply.promote(registry, target, BY_HAND, Act("mlflow-ui", at), expected=champion)
-    except AliasMoved:
-        return "another transition came first"
+        apply.advance(
+            around.registry,
+            target.name,
+            expected=stack[-1] if stack else None,
+            to=target.version,
+            kind=kind,
+            reason=reason,
+            act=around.act(UI_ACTOR),
+        )
+    except (AliasMoved, apply.RegistryAway, apply.TransitionUnfinished):
+        raise  # to be looked at again, not to be undone
     except RegistryError as error:
         return str(error)
-    _tell(registry, target.name, f"champion v{target.version} set {BY_HAND} was adopted (was v{champion})", at)
     return ""
 
 
-def _tell(registry: Registry, model: str, title: str, at: datetime) -> None:
-    log.warning("moved by hand", model=model, title=title)
-    registry.ledger.add_alert(Alert(f"by-hand:{model}:{at.isoformat()}", Priority.HIGH, model, title, at))
+def _versions(around: Round) -> str:
+    """Versions that the ledger knows and MLflow lost."""
+    found = around.registry.client.search_model_versions(f"name = '{around.model}'")
+    have = {int(version.version) for version in found}
+    lost = [row.version for row in around.registry.ledger.bundles(around.model) if row.version not in have]
+    return next((what for what in [_lost(around, version) for version in lost] if what != AGREED), AGREED)
+
+
+def _lost(around: Round, version: int) -> str:
+    """One deleted version: its comparisons end, and where it was champion the one before comes back."""
+    stack, ledger = around.stack(), around.registry.ledger
+    trials = [t for t in ledger.open_experiments(around.model) if version in (t.champion, t.challenger)]
+    what, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
+    if stack and version == stack[-1]:
+        return _bury(around, version, what, done)
+    for trial in trials:
+        ledger.close_experiment(trial.id, f"v{version} was deleted", around.at)
+    if trials:
+        aliases.project_challenger(around.registry, around.model, around.at)
+    if version in stack[-2:-1]:
+        around.tell(what, f"{done}: a rollback now goes to the champion before it", per="")
+    else:
+        around.tell(what, done, Priority.HIGH if trials else Priority.LOW, per="")
+    return "repaired" if trials else AGREED
+
+
+def _bury(around: Round, version: int, what: str, done: str) -> str:
+    """The champion's version is gone: back to the newest earlier one that MLflow has and that loads."""
+    model, registry = around.model, around.registry
+    for back in aliases.ways_back(registry.client, model, around.stack()):
+        if guard.unsound(registry, ModelRef(model, back)):
+            continue
+        around.tell(what, f"champion {done}; rolled back to v{back}", Priority.CRITICAL, per="")
+        act = around.act("reconcile")
+        apply.advance(registry, model, expected=version, to=back, kind="rollback", reason=f"champion {done}", act=act)
+        return "repaired"
+    title = f"champion {done} and none before it can be loaded; the bot trades on with what it has. Promote a version"
+    around.tell(what, title, Priority.CRITICAL, per="%Y-%m-%d")
+    return AGREED
+
+
+def _previous(around: Round) -> str:
+    """`previous_champion` is the log's alone: it is where a rollback goes."""
+    stack = around.stack()
+    back = aliases.ways_back(around.registry.client, around.model, stack) if stack else []
+    now, wanted = around.alias(Role.PREVIOUS), back[0] if back else None
+    if not stack or now == wanted:
+        return AGREED
+    around.point(Role.PREVIOUS, now, wanted)
+    if now is None and wanted != stack[-2]:
+        return "repaired"  # its version was deleted, which is told elsewhere
+    did = "was deleted" if now is None else f"was set to v{now}"
+    title = f"alias previous_champion {did} {BY_HAND}; undone, the log says where a rollback goes"
+    around.tell("alias-undone:previous_champion", title, Priority.MEDIUM)
+    return "undone"
+
+
+def _challenger(around: Round) -> str:
+    """`challenger` against the newest comparison: a person may nominate, and may end it."""
+    trials = [t for t in around.registry.ledger.experiments(around.model) if t.kind == "compare"]
+    open_one = trials[-1] if trials and trials[-1].ended_at is None else None
+    alias, wanted = around.alias(Role.CHALLENGER), open_one.challenger if open_one else None
+    if alias == wanted or not around.stack():
+        return AGREED
+    if around.mode == "undo":
+        return _back(around, alias, wanted, "settings say undo")
+    if alias is None and open_one is not None:
+        return _withdraw(around, open_one)
+    target = ModelRef(around.model, alias or 0)
+    refused = guard.unsound(around.registry, target)
+    if target.version == around.stack()[-1]:
+        refused = ("it is the champion",)
+    if refused:
+        return _back(around, alias, wanted, "; ".join(refused))
+    around.tell(f"nominated-by-hand:v{alias}", f"challenger v{alias} was nominated {BY_HAND}", Priority.MEDIUM)
+    apply.install(around.registry, target, around.act(UI_ACTOR))
+    return "adopted"
+
+
+def _withdraw(around: Round, trial: Experiment) -> str:
+    title = f"alias challenger was deleted {BY_HAND}: the comparison of v{trial.challenger} ends"
+    around.tell(f"withdrawn-by-hand:v{trial.challenger}", title, Priority.MEDIUM)
+    around.registry.ledger.close_experiment(trial.id, "withdrawn by hand", around.at)
+    aliases.project_challenger(around.registry, around.model, around.at)
+    return "repaired"
+
+
+def _back(around: Round, alias: int | None, wanted: int | None, why: str) -> str:
+    did = "was deleted" if alias is None else f"was set to v{alias}"
+    around.tell("alias-undone:challenger", f"alias challenger {did} {BY_HAND}; undone: {why}", Priority.MEDIUM)
+    around.point(Role.CHALLENGER, alias, wanted)
+    return "undone"
+
+
+STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger)

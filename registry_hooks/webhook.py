@@ -8,12 +8,12 @@ reading (never the payload) is what the bot is told. A poll repairs what was los
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TypeGuard
 
 import mlflow
 import orjson
@@ -34,6 +34,8 @@ EVENTS = (
     WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.DELETED),
 )
 TOLERANCE_S = 300  # as Standard Webhooks and MLflow's own documentation advise
+GRACE = timedelta(seconds=10)  # a younger delivery is still being followed by the request that brought it
+MAX_NAME = 256  # MLflow's own limit for the name of a model
 MAX_ID = 128  # a delivery id is a UUID; anything long is not one
 
 
@@ -50,14 +52,16 @@ class Hint:
     alias: str
 
 
-def verify(headers: Mapping[str, str], body: bytes, *, secret: str, now: datetime, tolerance_s: int) -> Hint:
+def verify(
+    headers: Mapping[str, str], body: bytes, *, secret: str | Sequence[str], now: datetime, tolerance_s: int
+) -> Hint:
     """Check signature and age over the raw bytes, then read what the delivery is about.
 
     Parameters
     ----------
     headers : mapping with lower-case keys
-    secret : str
-        Shared with MLflow, used as it is.
+    secret : str or sequence of str
+        Shared with MLflow, used as it is; several while a new one takes over. Empty ones sign nothing.
 
     Raises
     ------
@@ -70,23 +74,27 @@ def verify(headers: Mapping[str, str], body: bytes, *, secret: str, now: datetim
     """
     delivery, stamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
     given = headers.get("x-mlflow-signature", "")
-    if not secret:
+    secrets = [one for one in ([secret] if isinstance(secret, str) else secret) if one]
+    if not secrets:
         raise HookRefused("webhook secret must be set, got none. Set MLOPS_SERVICE__WEBHOOK_SECRET.")
-    if not (0 < len(delivery) <= MAX_ID and stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
-        raise HookRefused("delivery id and timestamp must be MLflow's, got none or malformed ones. Check the sender.")
-    if not _signed(given, f"{delivery}.{stamp}.".encode() + body, secret):
+    if not (0 < len(delivery) <= MAX_ID and delivery.isascii() and delivery.isprintable()):
+        raise HookRefused("delivery id must be MLflow's, got none or a malformed one. Check the sender.")
+    if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
+        raise HookRefused("timestamp must be whole seconds, got none or a malformed one. Check the sender.")
+    content = f"{delivery}.{stamp}.".encode() + body
+    if not any(hmac.compare_digest(given.encode(errors="replace"), _mac(one, content).encode()) for one in secrets):
         raise HookRefused("signature must match the shared secret, got another. Check the secret on both sides.")
     if abs(now.timestamp() - int(stamp)) > tolerance_s:
         raise HookRefused(f"timestamp must be within {tolerance_s} s of now, got {stamp}. Check the clocks.")
     return _read(delivery, body)
 
 
-def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str) -> int | None:
+def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str, split: float = 0.9) -> int | None:
     """Reconcile, read the champion anew and leave it in the inbox for the bot; the version found."""
     entry = registry.ledger.promotions(hint.model)[-1:]
     with logs.bind(correlation_id=entry[0].correlation_id if entry else hint.delivery_id):
         try:
-            reconcile(registry, hint.model, at, on_manual_move=on_manual_move)
+            reconcile(registry, hint.model, at, on_manual_move=on_manual_move, split=split)
             version = aliases.read(registry.client, hint.model).get(Role.CHAMPION)
         except mlflow.MlflowException as error:  # MLflow away, or the model is gone: the poll looks again
             log.warning("alias not read", model=hint.model, error=str(error))
@@ -94,6 +102,19 @@ def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str)
         registry.ledger.settle_delivery(hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at)
         log.info("webhook", model=hint.model, alias=hint.alias, champion=version, delivery=hint.delivery_id)
     return version
+
+
+def catch_up(registry: Registry, at: datetime, *, on_manual_move: str, split: float = 0.9) -> int:
+    """Follow the deliveries that a crash left acknowledged but not followed; how many there were. Safe to repeat."""
+    left = registry.ledger.unsettled_deliveries("mlflow", before=at - GRACE)
+    for delivery in left:
+        try:
+            hint = _read(delivery.delivery_id, delivery.body)
+        except HookRefused:  # kept by a release that asked for less
+            registry.ledger.settle_delivery(delivery.delivery_id, model="", alias="", version=None, at=at)
+            continue
+        handle(registry, hint, at, on_manual_move=on_manual_move, split=split)
+    return len(left)
 
 
 def subscribe(client: MlflowClient, url: str, secret: str, name: str = "trader-mlops") -> None:
@@ -106,17 +127,12 @@ def subscribe(client: MlflowClient, url: str, secret: str, name: str = "trader-m
 
 def sign(secret: str, delivery_id: str, stamp: int, body: bytes) -> str:
     """The signature that MLflow puts on a delivery."""
-    mac = hmac.new(secret.encode(), f"{delivery_id}.{stamp}.".encode() + body, hashlib.sha256)
-    return "v1," + base64.b64encode(mac.digest()).decode()
+    return _mac(secret, f"{delivery_id}.{stamp}.".encode() + body)
 
 
-def _signed(given: str, content: bytes, secret: str) -> bool:
-    try:
-        claim = base64.b64decode(given.removeprefix("v1,").encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        return False
-    right = hmac.new(secret.encode(), content, hashlib.sha256).digest()
-    return given.startswith("v1,") and hmac.compare_digest(claim, right)
+def _mac(secret: str, content: bytes) -> str:
+    """As text: base64 has several spellings of the same bytes, and only one of them is MLflow's."""
+    return "v1," + base64.b64encode(hmac.new(secret.encode(), content, hashlib.sha256).digest()).decode()
 
 
 def _read(delivery: str, body: bytes) -> Hint:
@@ -128,6 +144,10 @@ def _read(delivery: str, body: bytes) -> Hint:
     if not isinstance(data, dict) or event.get("entity") != "model_version_alias":
         raise HookRefused("event must be about a model version alias, got another. Subscribe to alias events only.")
     model, alias = data.get("name"), data.get("alias")
-    if not (isinstance(model, str) and isinstance(alias, str) and model and alias):
+    if not (_named(model) and _named(alias)):
         raise HookRefused("event must name model and alias, got neither. Check the sender.")
     return Hint(delivery, model, alias)
+
+
+def _named(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and value.isprintable()

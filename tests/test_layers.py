@@ -20,7 +20,7 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "mlops": {"mlops.types"},
     "models": {"mlops.types", "mlops.learn"},
     # The bot splits units as the experiment room says: one pure function, so that both sides hash alike.
-    "registry_hooks": {"mlops.types", "mlops.errors", "mlops.io", "mlops.experiment.assignment"},
+    "registry_hooks": {"mlops.types", "mlops.errors", "mlops.settings", "mlops.io", "mlops.experiment.assignment"},
     "jobs": {"mlops", "models", "registry_hooks"},
 }
 PURE = ("mlops.types", "mlops.errors", "mlops.stats", "mlops.policy", *sorted(PURE_ROOMS))

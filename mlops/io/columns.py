@@ -25,8 +25,14 @@ RULES: Mapping[str, tuple[str, Check]] = {
     "quantity": ("be finite", np.isfinite),
     "price": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
     "fee": ("be finite", np.isfinite),
+    "bid": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
+    "ask": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
+    "bid_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
+    "ask_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
 }
 NS_PER_US = 1_000
+MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry of PostgreSQL (2,704 bytes)
+MAX_WHOLE = 2**31 - 1  # INTEGER of PostgreSQL
 
 
 def taken_apart(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[str, list[Any]]:
@@ -46,6 +52,9 @@ def taken_apart(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[st
     if "known_at" in columns:
         early = np.asarray(columns["known_at"]) < np.asarray(columns["event_time"])
         _refuse(early, frame["known_at"], f"known_at of {what}", "not lie before event_time")
+    if "bid" in columns:
+        crossed = np.asarray(columns["bid"]) > np.asarray(columns["ask"])
+        _refuse(crossed, frame["bid"], f"bid of {what}", "not lie above ask")
     return columns
 
 
@@ -92,15 +101,32 @@ def _microseconds(column: pd.Series[Any], what: str) -> list[int]:
 
 def _text(column: pd.Series[Any], what: str) -> list[str]:
     found = column.tolist()
-    good = np.fromiter((isinstance(x, str) and len(x) > 0 for x in found), dtype=bool, count=len(found))
-    _refuse(~good, column, what, "be text, not empty")
+    if not all(issubclass(kind, str) for kind in set(map(type, found))) or not all(found):
+        good = np.fromiter((isinstance(x, str) and len(x) > 0 for x in found), dtype=bool, count=len(found))
+        _refuse(~good, column, what, "be text, not empty")
+    if not all(map(storable, set(found))):  # a million rows name few units
+        fit = np.fromiter(map(storable, found), dtype=bool, count=len(found))
+        _refuse(~fit, column, what, f"be valid text of at most {MAX_TEXT} characters without NUL")
     return [str(x) for x in found]  # an enum member becomes its plain value
+
+
+def storable(text: str) -> bool:
+    """Whether both databases can keep a text."""
+    if text.isascii():
+        return len(text) <= MAX_TEXT and "\0" not in text
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return len(text) <= MAX_TEXT and "\0" not in text
 
 
 def _whole(column: pd.Series[Any], what: str) -> list[int]:
     if not pd.api.types.is_integer_dtype(column.dtype):
         raise DataError(f"{what} must be whole numbers, got {column.dtype}. Use astype(int).")
     found: list[int] = column.tolist()
+    fit = np.fromiter((0 <= x <= MAX_WHOLE for x in found), dtype=bool, count=len(found))
+    _refuse(~fit, column, what, f"be within 0 and {MAX_WHOLE}")
     return found
 
 

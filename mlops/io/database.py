@@ -21,9 +21,10 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from mlops.errors import SettingsError
+from mlops.errors import CorruptionError, SettingsError
+from mlops.io.health import Disk, LedgerFull, told
 
 BUSY_MS = 30_000  # how long a SQLite writer waits for another; four busy writers were measured to wait up to 4.5 s
 CACHE_KIB = 65_536  # SQLite page cache a connection
@@ -39,6 +40,8 @@ class Database:
     ----------
     url : str
         `sqlite:///path/to/file` (its folder is made) or `postgresql+psycopg://user@host/name`.
+    disk : Disk, optional
+        Where it lies, with its ballast; the file's own folder without one when not given.
 
     Raises
     ------
@@ -46,15 +49,17 @@ class Database:
         Another kind of URL, SQLite in memory, or a database written by a newer version of this product.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, disk: Disk | None = None) -> None:
         place = _checked(url)
         self._engine = _engine(place)
+        self._disk = disk or Disk(_folder(place))
         self._durable = self._engine.execution_options(synchronous="FULL")
         self._telemetry = self._engine.execution_options(synchronous="NORMAL")
         self._turn = threading.RLock()  # SQLite has one writer; threads queue here fairly instead of polling the file
         try:
             if place.get_backend_name() == "sqlite":
-                _write_ahead(self._engine)
+                with self._translated():
+                    _write_ahead(self._engine)
             with self._writing(lock="migrate") as connection:
                 migrate(connection)
         except BaseException:
@@ -73,23 +78,52 @@ class Database:
     ) -> None:
         self.close()
 
-    def _reading(self) -> Connection:
-        return self._engine.connect()
+    def degraded(self) -> str:
+        """What is wrong with the ledger's disk; empty when all is well. Looks at most once a second."""
+        return self._disk.degraded()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One view of the data: what others commit meanwhile is not seen (SQLite)."""
+        with self._translated(), self._engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self, *, durable: bool = True, lock: str = "") -> Iterator[Connection]:
-        """One transaction that commits at its end. SQLite: alone. PostgreSQL: alone among those of the same `lock`."""
+        """One transaction that commits at its end. SQLite: alone. PostgreSQL: alone among those of the same `lock`.
+
+        Raises
+        ------
+        StorageError
+            The database cannot take it: its disk is full (`DiskFull`), it is away (`LedgerAway`), or it is damaged
+            (`CorruptionError`).
+        """
+        if not durable and (full := self._disk.refuses()):
+            raise LedgerFull(f"disk of the ledger must have room, got: {full}. Free some space; nothing was stored.")
         engine = self._durable if durable else self._telemetry
         if self._engine.dialect.name == "sqlite":
-            with self._turn, engine.begin() as connection:
+            with self._turn, self._translated(), engine.begin() as connection:
                 yield connection
             return
-        with engine.begin() as connection:
+        with self._translated(), engine.begin() as connection:
             if not durable:
                 connection.execute(text("SET LOCAL synchronous_commit TO OFF"))
             if lock:
                 connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"ledger:{lock}"))))
             yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Errors of the driver in our words."""
+        try:
+            yield
+        except UnicodeDecodeError as error:  # the driver's, of a message about a damaged file
+            raise CorruptionError(f"ledger must be readable, got {error}. Restore the last backup.") from error
+        except (sqlite3.Error, DBAPIError) as error:
+            ours = told(error, self._disk)
+            if ours is error:
+                raise
+            raise ours from error
 
 
 def migrate(connection: Connection) -> None:
@@ -135,6 +169,12 @@ def _checked(url: str) -> URL:
     if driver.startswith("sqlite") and (place.database or ":memory:") == ":memory:":
         raise SettingsError("ledger URL must name a file, got SQLite in memory. Use sqlite:///path/to/file.")
     return place
+
+
+def _folder(place: URL) -> Path | None:
+    if place.get_backend_name() != "sqlite":
+        return None
+    return Path(str(place.database)).expanduser().absolute().parent
 
 
 def _engine(place: URL) -> Engine:

@@ -1,4 +1,4 @@
-"""What must be neither lost nor done twice: alerts, webhook deliveries, job runs. On disk when the call returns."""
+"""What must be neither lost nor done twice: alerts, webhook deliveries. On disk when the call returns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import orjson
 from sqlalchemy import RowMapping, func, select, update
 
 from mlops.errors import DataError
+from mlops.io import logs
 from mlops.io.database import Database
 from mlops.io.journal import added, every
-from mlops.io.schema import alerts, deliveries, job_runs
+from mlops.io.outbox import announce
+from mlops.io.schema import alerts, deliveries
 from mlops.types import Alert, Priority
-
-FINISHED = ("done", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,17 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRun:
-    """One job at one scheduled time; `attempts` counts its starts."""
+class Received:
+    """A webhook delivery that was acknowledged, whether or not it was acted on yet."""
 
-    id: int
-    job: str
-    scheduled_for: datetime
-    state: str
-    attempts: int
-    run_id: str
-    started_at: datetime
-    ended_at: datetime | None
+    delivery_id: str
+    source: str
+    body: bytes
+    received_at: datetime
 
 
 class Inbox(Database):
-    """Alerts, deliveries, job runs."""
+    """Alerts and deliveries."""
 
     def add_alert(self, alert: Alert) -> bool:
         """Keep an alert; False where one of the same key is known, resolved or not.
@@ -60,7 +56,11 @@ class Inbox(Database):
         """
         row = {"key": alert.key, "priority": alert.priority.value, "model": alert.model, "title": alert.title}
         with self._writing() as connection:
-            return added(connection, alerts, {**row, "as_of": alert.as_of, "details": _json(alert)})
+            new = added(connection, alerts, {**row, "as_of": alert.as_of, "details": _json(alert)})
+            if new:
+                told = {**row, "as_of": alert.as_of.isoformat(), "details": dict(alert.details)}
+                announce(connection, "alert", alert.model, told, alert.as_of, logs.correlation_id())
+            return new
 
     def alerts(self, *, open_only: bool = True) -> list[Alert]:
         """Newest first."""
@@ -100,6 +100,14 @@ class Inbox(Database):
             mine = update(deliveries).where(c.delivery_id == delivery_id, c.settled_at.is_(None))
             connection.execute(mine.values(found))
 
+    def unsettled_deliveries(self, source: str, *, before: datetime) -> list[Received]:
+        """Those of a source that arrived before `before` and were not followed yet, in the order of arrival."""
+        c = deliveries.c
+        query = select(c.delivery_id, c.source, c.body, c.received_at).order_by(c.id)
+        with self._reading() as connection:
+            mine = query.where(c.settled_at.is_(None), c.source == source, c.received_at < before)
+            return every(connection, Received, mine)
+
     def settled_deliveries(self, model: str, *, after: int) -> list[Delivery]:
         """Those about `model` with `id` > `after`, in order."""
         c = deliveries.c
@@ -107,41 +115,6 @@ class Inbox(Database):
         query = select(c.settled_seq.label("id"), *columns).where(c.model == model, c.settled_seq > after)
         with self._reading() as connection:
             return every(connection, Delivery, query.order_by(c.settled_seq))
-
-    def start_job(self, job: str, scheduled_for: datetime, at: datetime) -> bool:
-        """Take a run; False where somebody runs it or it is done. A failed one may be taken again."""
-        c = job_runs.c
-        fresh = {"state": "running", "run_id": "", "started_at": at}
-        with self._writing() as connection:
-            if added(connection, job_runs, {"job": job, "scheduled_for": scheduled_for, "attempts": 1, **fresh}):
-                return True
-            mine = update(job_runs).where(c.job == job, c.scheduled_for == scheduled_for, c.state == "failed")
-            again = mine.values(attempts=c.attempts + 1, ended_at=None, **fresh)
-            return connection.execute(again).rowcount == 1
-
-    def finish_job(self, job: str, scheduled_for: datetime, *, state: str, run_id: str, at: datetime) -> None:
-        """Say how a run that was started ended: `done` or `failed`.
-
-        Raises
-        ------
-        DataError
-            Another state, or no such run is running.
-        """
-        if state not in FINISHED:
-            raise DataError(f"state of a finished job must be one of {FINISHED}, got {state!r}. Choose one of them.")
-        c = job_runs.c
-        with self._writing() as connection:
-            mine = update(job_runs).where(c.job == job, c.scheduled_for == scheduled_for, c.state == "running")
-            if connection.execute(mine.values(state=state, run_id=run_id, ended_at=at)).rowcount == 0:
-                raise DataError(f"job must be running to end, got {job} at {scheduled_for}. Start it first.")
-
-    def job_runs(self, job: str | None = None) -> list[JobRun]:
-        """All runs, of one job or of every job, by scheduled time."""
-        query = select(job_runs).order_by(job_runs.c.scheduled_for, job_runs.c.id)
-        if job is not None:
-            query = query.where(job_runs.c.job == job)
-        with self._reading() as connection:
-            return every(connection, JobRun, query)
 
 
 def _json(alert: Alert) -> str:

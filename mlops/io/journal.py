@@ -5,17 +5,20 @@ Nothing here is ever pruned, and an entry is never rewritten: it is appended, th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from sqlalchemy import Connection, Insert, Select, Table, func, select, update
+from sqlalchemy import Connection, Insert, Select, Table, case, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
-from mlops.errors import AliasMoved, DataError, RegistryError
+from mlops.errors import AliasMoved, CorruptionError, DataError, RegistryError
+from mlops.io.checksum import record_sum
 from mlops.io.database import Database
+from mlops.io.outbox import announce
 from mlops.io.schema import bundles, experiments, promotions
+from mlops.io.tally import CHANGED, count_in, must_be
 
 SETTLED = ("applied", "undone")
 KINDS = ("compare", "watch")
@@ -81,6 +84,7 @@ class Experiment:
     started_at: datetime
     verdict: str | None
     ended_at: datetime | None
+    alias_at: datetime | None  # when the alias `challenger` was made to say so; None: still to be done
 
 
 class Journal(Database):
@@ -95,7 +99,9 @@ class Journal(Database):
             The version is known with other contents: a bundle never changes.
         """
         with self._writing() as connection:
-            if added(connection, bundles, asdict(bundle)):
+            row = asdict(bundle)
+            if added(connection, bundles, row | {"checksum": record_sum("bundles", row)}):
+                count_in(connection, bundles, {"model": [bundle.model]})
                 return
         known = self.bundle(bundle.model, bundle.version)
         if known != bundle:
@@ -103,16 +109,13 @@ class Journal(Database):
 
     def bundle(self, model: str, version: int) -> BundleRow | None:
         """The bundle of one version, if it is known."""
-        c = bundles.c
-        with self._reading() as connection:
-            found = every(connection, BundleRow, select(bundles).where(c.model == model, c.version == version))
-        return found[0] if found else None
+        return next((bundle for bundle in self.bundles(model) if bundle.version == version), None)
 
     def bundles(self, model: str) -> list[BundleRow]:
         """All known bundles of a model, by version."""
         with self._reading() as connection:
             query = select(bundles).where(bundles.c.model == model).order_by(bundles.c.version)
-            return every(connection, BundleRow, query)
+            return _whole(connection, BundleRow, query, model)
 
     def append_promotion(
         self,
@@ -142,7 +145,11 @@ class Journal(Database):
                 if champion != expected:
                     raise AliasMoved(_moved(model, expected, champion))
                 row |= {"seq": last + 1, "state": "pending", "created_at": at}
-                return _one(connection, Promotion, promotions.insert().values(row).returning(promotions))
+                entry = _one(connection, Promotion, promotions.insert().values(row).returning(promotions))
+                mine = update(promotions).where(promotions.c.id == entry.id)
+                connection.execute(mine.values(checksum=record_sum("promotions", asdict(entry))))
+                count_in(connection, promotions, {"model": [model]})
+                return entry
         except IntegrityError as error:  # the lock makes it impossible; the key would still tell
             raise AliasMoved(_moved(model, expected, self.champion(model))) from error
 
@@ -168,8 +175,13 @@ class Journal(Database):
     def promotions(self, model: str) -> list[Promotion]:
         """The whole log of a model, oldest first."""
         with self._reading() as connection:
-            query = select(promotions).where(promotions.c.model == model).order_by(promotions.c.seq)
-            return every(connection, Promotion, query)
+            return _log(connection, model)
+
+    def models(self) -> list[str]:
+        """Every model that a bundle or a transition is known of, by name; also those that MLflow lost."""
+        with self._reading() as connection:
+            query = select(promotions.c.model).union(select(bundles.c.model))
+            return sorted(connection.scalars(query))
 
     def champion(self, model: str) -> int | None:
         """The champion by the log: where its last entry that was not undone points."""
@@ -199,7 +211,12 @@ class Journal(Database):
         c = experiments.c
         with self._writing() as connection:
             mine = update(experiments).where(c.id == experiment_id, c.ended_at.is_(None))
-            connection.execute(mine.values(verdict=verdict, ended_at=at))
+            connection.execute(mine.values(verdict=verdict, ended_at=at, alias_at=None))
+
+    def settle_alias(self, experiment_id: int, at: datetime) -> None:
+        """Say that the alias `challenger` agrees with this comparison, as it is now. Safe to repeat."""
+        with self._writing() as connection:
+            connection.execute(update(experiments).where(experiments.c.id == experiment_id).values(alias_at=at))
 
     def open_experiments(self, model: str, kind: str | None = None) -> list[Experiment]:
         """Those that run, oldest first."""
@@ -218,6 +235,27 @@ def every(connection: Connection, kind: type[R], query: Select[Any]) -> list[R]:
     return [kind(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
 
 
+def _whole(connection: Connection, kind: type[R], query: Select[Any], model: str) -> list[R]:
+    """All rows of a model, none changed and none missing."""
+    (table,) = {column.table.name for column in query.selected_columns}
+    rows = connection.execute(query).mappings().all()
+    found = [kind(**{field.name: row[field.name] for field in fields(kind)}) for row in rows]
+    for entry, row in zip(found, rows, strict=True):
+        if row["checksum"] is not None and row["checksum"] != record_sum(table, asdict(entry)):
+            raise CorruptionError(CHANGED.format(table=table, key=entry))
+    must_be(connection, table, {"model": model}, sum(row["checksum"] is not None for row in rows))
+    return found
+
+
+def _log(connection: Connection, model: str) -> list[Promotion]:
+    """The entries of a model, which are numbered without a gap."""
+    query = select(promotions).where(promotions.c.model == model).order_by(promotions.c.seq)
+    found = _whole(connection, Promotion, query, model)
+    if [entry.seq for entry in found] != list(range(1, len(found) + 1)):
+        raise CorruptionError(CHANGED.format(table="promotions", key=f"model={model}: an entry is missing"))
+    return found
+
+
 def added(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Insert, unless a row with the same unique key is there; whether it was inserted."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -232,10 +270,9 @@ def _one(connection: Connection, kind: type[R], query: Select[Any] | Insert | An
 
 def _head(connection: Connection, model: str) -> tuple[int | None, int]:
     """The champion, and the last number used in the log (undone entries keep theirs)."""
-    c = promotions.c
-    standing = select(c.to_version).where(c.model == model, c.state != "undone").order_by(c.seq.desc()).limit(1)
-    last = select(func.coalesce(func.max(c.seq), 0)).where(c.model == model)
-    return connection.scalar(standing), int(connection.scalar(last) or 0)
+    log = _log(connection, model)
+    standing = [entry.to_version for entry in log if entry.state != "undone"]
+    return standing[-1] if standing else None, len(log)
 
 
 def _settle(connection: Connection, entry: Promotion, state: str, at: datetime) -> None:
@@ -248,11 +285,21 @@ def _settle(connection: Connection, entry: Promotion, state: str, at: datetime) 
                 f"promotion {entry.seq} of {entry.model} must be the last one to be undone, got one with later entries"
             )
             raise RegistryError(f"{rule}. Roll back instead.")
-    if connection.execute(pending.values(state=state, settled_at=at)).rowcount == 1:
+    summed = record_sum("promotions", asdict(replace(entry, state=state, settled_at=at)))
+    kept = case((c.checksum.is_(None), null()), else_=summed)  # a row of an older release stays without
+    if connection.execute(pending.values(state=state, settled_at=at, checksum=kept)).rowcount == 1:
+        if state == "applied":
+            announce(connection, "transition", entry.model, _told(entry, at), at, entry.correlation_id)
         return
     now = connection.scalar(select(c.state).where(c.id == entry.id))
     if now != state:
         raise RegistryError(f"promotion {entry.seq} of {entry.model} must be pending to be {state}, got {now}. Append.")
+
+
+def _told(entry: Promotion, at: datetime) -> dict[str, Any]:
+    """What a bot hears of a transition that was applied."""
+    names = ("model", "seq", "from_version", "to_version", "kind", "actor", "reason", "evidence_run")
+    return {name: getattr(entry, name) for name in names} | {"at": at.isoformat()}
 
 
 def _moved(model: str, expected: int | None, champion: int | None) -> str:

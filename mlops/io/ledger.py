@@ -3,20 +3,29 @@
 One door to all of it. SQLite by default, PostgreSQL by URL when more than one process writes much.
 """
 
-from mlops.io.inbox import Delivery, Inbox, JobRun
-from mlops.io.journal import BundleRow, Experiment, Journal, Promotion
-from mlops.io.telemetry import MATURED_COLUMNS, Telemetry
+from mlops.io.archive import Archive
+from mlops.io.audit import Audit
+from mlops.io.dispatches import Dispatches
+from mlops.io.inbox import Delivery, Inbox
+from mlops.io.jobruns import Claim, JobRun, JobRuns
+from mlops.io.journal import BundleRow, Experiment, Promotion
+from mlops.io.outbox import Outbox
+from mlops.io.telemetry import MATURED_COLUMNS
+from mlops.io.trading import Trading
+from mlops.io.turns import Turns
 
-__all__ = ["MATURED_COLUMNS", "BundleRow", "Delivery", "Experiment", "JobRun", "Ledger", "Promotion"]
+__all__ = ["MATURED_COLUMNS", "BundleRow", "Claim", "Delivery", "Experiment", "JobRun", "Ledger", "Promotion"]
 
 
-class Ledger(Telemetry, Journal, Inbox):
+class Ledger(Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 
     Parameters
     ----------
     url : str
         `sqlite:///path/to/file` (its folder is made) or `postgresql+psycopg://user@host/name`.
+    disk : Disk, optional
+        Where it lies, with its ballast; the file's own folder without one when not given.
 
     Raises
     ------

@@ -56,5 +56,11 @@ def correlation_id() -> str:
     return str(structlog.contextvars.get_contextvars().get("correlation_id", ""))
 
 
+def job_run() -> dict[str, str]:
+    """The run of a scheduled job that is under way here, as tags `job_run` and `attempt`; empty if there is none."""
+    bound = structlog.contextvars.get_contextvars()
+    return {name: str(bound[name]) for name in ("job_run", "attempt") if name in bound}
+
+
 def _dumps(event: dict[str, Any], **_: Any) -> bytes:
     return orjson.dumps(event, default=str, option=orjson.OPT_SERIALIZE_NUMPY)

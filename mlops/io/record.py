@@ -57,7 +57,10 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
     run = (
         run_id
         or client.create_run(
-            experiment_id(client, report.model.name), start_time=at, run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}"
+            experiment_id(client, report.model.name),
+            start_time=at,
+            tags=logs.job_run(),
+            run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}",
         ).info.run_id
     )
     client.log_batch(run, metrics=_metrics(report.findings, at), params=_params(evidence), tags=_tags(evidence))
@@ -70,6 +73,30 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
         log.info("finding", job=evidence.job, model=str(report.model), **_row(finding))
     log.info("decision", job=evidence.job, model=str(decision.model), verdict=decision.verdict, reason=decision.reason)
     return str(run)
+
+
+def set_aside(client: MlflowClient, model: str, job_run: str) -> None:
+    """Mark what an earlier attempt of a job run left: unfinished runs are closed, finished ones do not count any more.
+
+    The tag `superseded` on a finished run says that a later attempt of the same job run made the evidence that counts.
+    """
+    if not model:
+        return
+    for run in client.search_runs([experiment_id(client, model)], f"tags.job_run = '{job_run}'"):
+        if run.info.status == "RUNNING":
+            client.set_terminated(run.info.run_id, "KILLED")
+        elif run.data.tags.get("job") != "live":
+            client.set_tag(run.info.run_id, "superseded", "true")
+
+
+def close_left(client: MlflowClient, running: set[str]) -> int:
+    """Close runs that scheduled jobs left open, except those of the job runs in `running`; how many were closed."""
+    experiments, closed = [e.experiment_id for e in client.search_experiments()], 0
+    for run in client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.job_run LIKE '%@%'"):
+        if run.data.tags["job_run"] not in running:
+            client.set_terminated(run.info.run_id, "KILLED")
+            closed += 1
+    return closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +125,7 @@ class LiveRun:
             return str(found[0].info.run_id)
         version, role = str(self.arm.version), str(self.arm.alias)
         tags = {"job": "live", "model": self.arm.name, "version": version, "role": role, "trial": str(self.trial)}
+        tags |= logs.job_run()
         name = f"{role} v{version} since {self.since:%Y-%m-%d}"
         return str(self.client.create_run(experiment, _ms(as_of), tags=tags, run_name=name).info.run_id)
 
@@ -141,6 +169,7 @@ def _tags(evidence: Evidence) -> list[RunTag]:
         "verdict": decision.verdict.value,
         "reason": decision.reason,
         "correlation_id": logs.correlation_id(),
+        **logs.job_run(),
         "mlflow.note.content": f"**{decision.verdict.value.upper()}** — {decision.reason}",
         **evidence.tags,
     }

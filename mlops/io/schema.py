@@ -85,7 +85,8 @@ predictions = Table(
     Column("feature_set_id", Integer, ForeignKey("feature_sets.id"), nullable=False),
     Column("features", LargeBinary, nullable=False),  # little-endian float32: exactly what was scored
     Column("correlation_id", Text, nullable=False),
-    Column("checksum", BigInteger),  # of the row; NULL in rows of release 0.1
+    Column("checksum", BigInteger),  # of the row without its features; NULL in rows of release 0.1
+    Column("features_checksum", BigInteger),  # of the row with its features
     sqlite_with_rowid=False,
 )
 outcomes = Table(
@@ -162,6 +163,7 @@ experiments = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("verdict", Text),
     Column("ended_at", UtcTime),
+    Column("alias_at", UtcTime),  # the alias `challenger` was made to say so; NULL: still to be done
 )
 Index(  # one open comparison of a kind and pair, also when two processes open it at once
     "uq_experiments_open",
@@ -200,6 +202,13 @@ deliveries = Table(
     Column("settled_seq", Integer, unique=True),  # the order in which readers see them
 )
 Index(None, deliveries.c.model, deliveries.c.settled_seq)
+Index(
+    "ix_deliveries_unsettled",
+    deliveries.c.source,
+    deliveries.c.id,
+    sqlite_where=deliveries.c.settled_at.is_(None),
+    postgresql_where=deliveries.c.settled_at.is_(None),
+)
 job_runs = Table(
     "job_runs",
     metadata,
@@ -250,6 +259,12 @@ endpoints = Table(  # whom the outbox was sent to; where they are and their secr
     Column("name", Text, primary_key=True),
     Column("since_seq", Integer, nullable=False),  # it hears of what came after
     Column("seen_at", UtcTime, nullable=False),
+    Column("fingerprint", Text, nullable=False),  # sha256 of address and secret: another one is a new start
+    Column("disabled", Text, nullable=False),  # why nothing is sent until it is configured anew; empty: it is sent to
+    Column("failures", Integer, nullable=False),  # in a row; the circuit breaker's count
+    Column("probe_at", UtcTime, nullable=False),  # when an open circuit is tried next
+    Column("owner", Text, nullable=False),  # the attempt under way, if any
+    Column("lease_until", UtcTime, nullable=False),  # past it, whoever made that attempt is taken for dead
 )
 dispatches = Table(
     "dispatches",
@@ -301,6 +316,15 @@ rejections = Table(  # rows that broke their contract, kept where a person can s
     UniqueConstraint("kind", "digest"),
 )
 Index(None, rejections.c.received_at)
+tallies = Table(  # rows written by scope (a model, a book, a unit) and hour: what vanished is missed (SQLite)
+    "tallies",
+    metadata,
+    Column("table_name", Text, primary_key=True),
+    Column("scope", Text, primary_key=True),  # JSON list
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("rows", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
 archives = Table(  # closed hours that went to Parquet
     "archives",
     metadata,
@@ -313,4 +337,3 @@ archives = Table(  # closed hours that went to Parquet
     Column("written_at", UtcTime, nullable=False),
     UniqueConstraint("table_name", "hour"),
 )
-TELEMETRY = (predictions, outcomes)  # pruned by retention; logs and fills (whose sum are the positions) never are

@@ -1,52 +1,71 @@
-"""Predictions, outcomes and fills: written in batches, idempotent by key, read into arrays.
+"""Predictions, outcomes, fills and quotes: written in batches, idempotent by key, read into arrays.
 
 A row that is said again, late or out of order changes nothing; a row that contradicts a stored one never overwrites it.
-What a reader gets was known at its `as_of`.
+What a reader gets was known at its `as_of`, and is what was written: a row that a disk changed is a `CorruptionError`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Select,
-    Table,
-    and_,
-    bindparam,
-    delete,
-    func,
-    select,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, func, select
 
 from mlops.errors import DataError
-from mlops.io.columns import dtype, put_together, taken_apart
+from mlops.io.checksum import checksums
+from mlops.io.columns import put_together
 from mlops.io.database import Database
+from mlops.io.health import Disk
 from mlops.io.journal import added
-from mlops.io.schema import TELEMETRY, UtcTime, feature_sets, fills, outcomes, predictions
+from mlops.io.reading import (
+    FIRST_US,
+    UNSUMMED,
+    Arrays,
+    Span,
+    arrays,
+    feature_names,
+    held,
+    kind,
+    known,
+    matches,
+    matrix,
+    microseconds,
+    unique,
+    verify,
+    window,
+)
+from mlops.io.schema import feature_sets, fills, outcomes, predictions
+from mlops.io.store import (
+    Rows,
+    feature_sums,
+    fill_rows,
+    names_text,
+    outcome_rows,
+    prediction_rows,
+    put,
+)
+from mlops.io.tally import must_be, newest_is
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS
 
-STORED_FLOAT = np.dtype("<f4")  # the same bytes on every machine
 BATCH = 20_000  # rows a commit: large enough to be fast, small enough that other writers need not wait long
-CHUNK = 500  # rows taken from the driver at once: they become arrays while in the processor's cache (20,000: 1.5 x)
 MATURED_COLUMNS = ("version", "unit", "event_time", "role", "probability", "label", "value", "known_at")
-Columns = dict[str, list[Any]]
+PREDICTED = tuple(name for name in PREDICTION_COLUMNS if name != "model")
+PREDICTION_KEY = ("event_time", "version", "unit")
+OUTCOME_KEY = ("event_time", "unit")
+LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class Telemetry(Database):
     """Predictions with their features, outcomes, fills."""
+
+    def __init__(self, url: str, disk: Disk | None = None) -> None:
+        super().__init__(url, disk)
+        self._sets: dict[str, int] = {}  # feature names that are stored, and their id
 
     def add_predictions(
         self, frame: pd.DataFrame, features: NDArray[np.float32], names: Sequence[str], correlation_id: str = ""
@@ -66,34 +85,43 @@ class Telemetry(Database):
         DataError
             A row or the features break their contract. Nothing was stored then.
         """
-        columns = taken_apart(frame, PREDICTION_COLUMNS, "predictions")
-        blobs = _blobs(features, len(frame), names)
-        if not blobs:
-            return 0
-        n = len(blobs)
-        columns |= {"feature_set_id": [self._feature_set(tuple(names))] * n, "features": blobs}
-        return self._store(predictions, columns | {"correlation_id": [correlation_id] * n}, durable=False)
+        return self.store(prediction_rows(frame, features, names, correlation_id))
 
     def add_outcomes(self, frame: pd.DataFrame) -> int:
         """Keep what came true, in a frame with OUTCOME_COLUMNS; the number of rows that were new.
 
         Key: model, unit, event_time (of the prediction). `known_at` is when the label could be known.
         """
-        return self._store(outcomes, taken_apart(frame, OUTCOME_COLUMNS, "outcomes"), durable=False)
+        return self.store(outcome_rows(frame))
 
     def add_fills(self, frame: pd.DataFrame) -> int:
         """Keep trades, in a frame with FILL_COLUMNS; the number of rows that were new. `quantity` > 0 was bought."""
-        return self._store(fills, taken_apart(frame, FILL_COLUMNS, "fills"), durable=True)
+        return self.store(fill_rows(frame))
+
+    def store(self, rows: Rows) -> int:
+        """Keep checked rows, a commit for every BATCH of them; the number that were new."""
+        return sum(self.store_together([batch])[0] for batch in rows.batches(BATCH))
+
+    def store_together(self, many: Sequence[Rows]) -> list[int]:
+        """Keep several lots in one commit (on disk if one of them is durable); the new rows of each."""
+        ready = [self._identified(rows) for rows in many]
+        with self._writing(durable=any(rows.durable for rows in many)) as connection:
+            return put(connection, ready)
 
     def positions(self, model: str, book: str) -> pd.DataFrame:
         """What the fills of a book add up to: columns unit, quantity, cash_flow (received less paid less fees)."""
         c = fills.c
-        sums = func.sum(c.quantity), func.sum(-c.quantity * c.price - c.fee)
-        query = select(c.unit, *sums).where(c.model == model, c.book == book).group_by(c.unit).order_by(c.unit)
+        read = [*FILL_COLUMNS, "checksum"]
+        query = select(*(c[name] for name in read)).where(c.model == model, c.book == book).order_by(c.id)
         with self._reading() as connection:
-            rows = [tuple(row) for row in connection.execute(query)]
-        found = pd.DataFrame(rows, columns=["unit", "quantity", "cash_flow"])
-        return found.astype({"quantity": np.float64, "cash_flow": np.float64})
+            found = dict(zip(read, arrays(connection, query, [kind(name) for name in read]), strict=True))
+            stored = found.pop("checksum")
+            verify("fills", found, stored, ["fill_id"])
+            unique("fills", found["fill_id"])
+            must_be(connection, "fills", {"model": model, "book": book}, int((stored != UNSUMMED).sum()))
+        frame = pd.DataFrame({name: found[name] for name in ("unit", "quantity", "price", "fee")})
+        frame["cash_flow"] = -frame["quantity"] * frame["price"] - frame["fee"]
+        return frame.groupby("unit", sort=True)[["quantity", "cash_flow"]].sum().reset_index()
 
     def predictions(
         self, model: str, *, start: datetime, end: datetime, as_of: datetime, version: int | None = None
@@ -110,18 +138,24 @@ class Telemetry(Database):
         ------
         DataError
             The rows have different feature sets, which do not fit into one matrix.
+        CorruptionError
+            What was read is not what was written.
         """
-        c = predictions.c
-        read = [name for name in PREDICTION_COLUMNS if name != "model"]
-        query = select(*(c[name] for name in read), c.feature_set_id, c.features)
-        query = query.where(_window(model, start, end, as_of, version)).order_by(c.event_time, c.version, c.unit)
+        span = _span(predictions, model, start, end, as_of, version)
         with self._reading() as connection:
-            *columns, sets, blobs = _arrays(connection, query, [*(dtype(name) for name in read), np.int64, bytes])
-            names = _names(connection, set(np.unique(sets).tolist()), model)
-        features = np.frombuffer(blobs, dtype=STORED_FLOAT).reshape(len(sets), len(names))
-        frame = put_together(read, columns)
+            read = [*PREDICTED, "feature_set_id", "features"]
+            found = window(connection, span, read, PREDICTION_KEY, by="features_checksum")
+            names, text = _names(connection, set(np.unique(found["feature_set_id"]).tolist()), model)
+        n = len(found["event_time"])
+        features = matrix(found["features"], n, len(names))
+        sums = checksums("predictions", _summed(found, model), n) + feature_sums(features, text)
+        held("predictions", found, sums, found["features_checksum"], PREDICTION_KEY)
+        heard = found["known_at"] <= microseconds(as_of)
+        frame = put_together(PREDICTED, [found[name] for name in PREDICTED])
         frame.insert(0, "model", np.full(len(frame), model, dtype=object))
-        return frame, features, names
+        if heard.all():
+            return frame, features, names
+        return frame[heard].reset_index(drop=True), features[heard], names if heard.any() else ()
 
     def matured(
         self, model: str, *, start: datetime, end: datetime, as_of: datetime, version: int | None = None
@@ -131,49 +165,55 @@ class Telemetry(Database):
         Returns
         -------
         DataFrame with MATURED_COLUMNS, sorted by event_time, version, unit
+
+        Raises
+        ------
+        CorruptionError
+            What was read is not what was written.
         """
-        p, o = predictions.c, outcomes.c
-        query = select(p.version, p.unit, p.event_time, p.role, p.probability, o.label, o.value, o.known_at)
-        query = query.join_from(predictions, outcomes, _pairs(as_of))
-        query = query.where(_window(model, start, end, as_of, version)).order_by(p.event_time, p.version, p.unit)
-        with self._reading() as connection:
-            columns = _arrays(connection, query, [dtype(name) for name in MATURED_COLUMNS])
-        return put_together(MATURED_COLUMNS, columns)
+        made, came, pair = self._pairs(model, start, end, as_of, version)
+        both = pair >= 0
+        columns = {name: made[name][both] for name in ("version", "unit", "event_time", "role", "probability")}
+        columns |= {name: came[name][pair[both]] for name in ("label", "value", "known_at")}
+        return put_together(MATURED_COLUMNS, [columns[name] for name in MATURED_COLUMNS])
 
     def pending(self, model: str, *, as_of: datetime, version: int | None = None) -> int:
         """How many predictions known at `as_of` had no outcome known at `as_of`."""
-        c = predictions.c
-        query = select(func.count()).where(c.model == model, c.known_at <= as_of)
-        query = query.where(~select(outcomes.c.model).where(_pairs(as_of)).exists())
-        if version is not None:
-            query = query.where(c.version == version)
-        with self._reading() as connection:
-            return int(connection.scalar(query) or 0)
+        return int((self._pairs(model, None, LAST, as_of, version)[2] < 0).sum())
 
     def latest_event_time(self, model: str) -> datetime | None:
         """The last time at which anything was predicted."""
-        query = select(func.max(predictions.c.event_time)).where(predictions.c.model == model)
+        newest = select(func.max(predictions.c.event_time)).where(predictions.c.model == model)
         with self._reading() as connection:
-            newest: datetime | None = connection.scalar(query)
-        return newest
+            at: datetime | None = connection.scalar(newest)
+            newest_is(connection, "predictions", {"model": model}, at)
+        return at
 
-    def prune(self, *, before: datetime) -> dict[str, int]:
-        """Retention: delete predictions and outcomes with event_time < `before`; rows deleted, by table.
+    def _pairs(
+        self, model: str, start: datetime | None, end: datetime, as_of: datetime, version: int | None
+    ) -> tuple[Arrays, Arrays, NDArray[np.int64]]:
+        """Predictions, outcomes, and the row of the outcome of each prediction, -1 where none was known yet."""
+        span = _span(predictions, model, start, end, as_of, version)
+        ends = _span(outcomes, model, start, end, as_of)
+        with self._reading() as connection:
+            made = window(connection, span, PREDICTED, PREDICTION_KEY)
+            came = window(connection, ends, [name for name in OUTCOME_COLUMNS if name != "model"], OUTCOME_KEY)
+        verify("predictions", _summed(made, model), made["checksum"], PREDICTION_KEY)
+        verify("outcomes", _summed(came, model), came["checksum"], OUTCOME_KEY)
+        made, came = known(made, as_of), known(came, as_of)
+        return made, came, matches(made, came)
 
-        Fills stay, because positions are their sum; so do all logs.
-        """
-        with self._writing(durable=False) as connection:
-            return {t.name: connection.execute(delete(t).where(t.c.event_time < before)).rowcount for t in TELEMETRY}
-
-    def _store(self, table: Table, columns: Columns, *, durable: bool) -> int:
-        new = 0
-        for batch in _batches(columns):
-            with self._writing(durable=durable) as connection:
-                new += STORE[connection.dialect.name](connection, table, batch)
-        return new
+    def _identified(self, rows: Rows) -> Rows:
+        """Predictions with the id of their feature set."""
+        if rows.table is not predictions or not len(rows):
+            return rows
+        columns = rows.columns | {"feature_set_id": [self._feature_set(rows.names)] * len(rows)}
+        return Rows(rows.table, columns, rows.durable, rows.names)
 
     def _feature_set(self, names: tuple[str, ...]) -> int:
-        text = orjson.dumps(names).decode()
+        text = names_text(names)
+        if text in self._sets:
+            return self._sets[text]
         key = hashlib.sha256(text.encode()).hexdigest()
         mine = select(feature_sets.c.id).where(feature_sets.c.digest == key)
         with self._reading() as connection:
@@ -182,89 +222,27 @@ class Telemetry(Database):
             with self._writing() as connection:
                 added(connection, feature_sets, {"names": text, "digest": key})
                 known = connection.execute(mine).scalar_one()
-        return int(known)
+        self._sets[text] = int(known)
+        return self._sets[text]
 
 
-def _window(model: str, start: datetime, end: datetime, as_of: datetime, version: int | None) -> ColumnElement[bool]:
-    c = predictions.c
-    mine = and_(c.model == model, c.event_time >= start, c.event_time < end, c.known_at <= as_of)
-    return mine if version is None else and_(mine, c.version == version)
+def _span(
+    table: Any, model: str, start: datetime | None, end: datetime, as_of: datetime, version: int | None = None
+) -> Span:
+    """Nothing is known before it happens: what happened after `as_of` need not be read."""
+    scope: dict[str, Any] = {"model": model} | ({} if version is None else {"version": version})
+    first = FIRST_US if start is None else microseconds(start)
+    return Span(table, scope, first, max(first, min(microseconds(end), microseconds(as_of) + 1)))
 
 
-def _pairs(as_of: datetime) -> ColumnElement[bool]:
-    p, o = predictions.c, outcomes.c
-    return and_(o.model == p.model, o.event_time == p.event_time, o.unit == p.unit, o.known_at <= as_of)
+def _summed(found: Arrays, model: str) -> Arrays:
+    """The columns that a checksum is of."""
+    skip = ("checksum", "features_checksum", "features", "feature_set_id")
+    return {name: values for name, values in found.items() if name not in skip} | {"model": model}
 
 
-def _blobs(features: NDArray[np.float32], n: int, names: Sequence[str]) -> list[bytes]:
-    """One string of bytes a row."""
-    shape = (n, len(names))
-    if features.dtype != np.float32 or features.shape != shape:
-        got = f"{features.dtype} of shape {features.shape}"
-        raise DataError(f"features must be float32 of shape {shape}, got {got}. Store exactly what was scored.")
-    data, width = features.astype(STORED_FLOAT, copy=False).tobytes(), STORED_FLOAT.itemsize * len(names)
-    return [data[i : i + width] for i in range(0, len(data), width)] if width else [b""] * n
-
-
-def _names(connection: Connection, found: set[int], model: str) -> tuple[str, ...]:
+def _names(connection: Connection, found: set[int], model: str) -> tuple[tuple[str, ...], str]:
+    """The names of the one feature set, and the text that they are stored as."""
     if len(found) > 1:
         raise DataError(f"predictions of {model} must share one feature set, got {len(found)}. Name one version.")
-    if not found:
-        return ()
-    text = connection.scalar(select(feature_sets.c.names).where(feature_sets.c.id == found.pop()))
-    return tuple(orjson.loads(str(text)))
-
-
-def _arrays(connection: Connection, query: Select[Any], kinds: Sequence[Any]) -> list[Any]:
-    """The result by column: an array each, joined bytes for kind `bytes`.
-
-    Rows come straight from the driver, because a million row objects would take longer than the query itself.
-    """
-    parts: list[list[Any]] = [[] for _ in kinds]
-    cursor: Any = connection.execute(query).cursor  # not streamed: a buffered result would keep the first row
-    while rows := cursor.fetchmany(CHUNK):
-        for part, kind, values in zip(parts, kinds, zip(*rows, strict=True), strict=True):
-            part.append(_array(values, kind))
-    return [
-        b"".join(part) if kind is bytes else np.concatenate([np.empty(0, dtype=kind), *part])
-        for part, kind in zip(parts, kinds, strict=True)
-    ]
-
-
-def _array(values: tuple[Any, ...], kind: Any) -> Any:
-    if kind is bytes:
-        return b"".join(values)
-    # A million rows name few units: one string each instead of a million.
-    return np.array([*map(sys.intern, values)] if kind is object else values, dtype=kind)
-
-
-def _batches(columns: Columns) -> Iterator[Columns]:
-    n = len(next(iter(columns.values())))
-    for i in range(0, n, BATCH):
-        yield {name: values[i : i + BATCH] for name, values in columns.items()}
-
-
-def _store_sqlite(connection: Connection, table: Table, columns: Columns) -> int:
-    statement = sqlite.insert(table).on_conflict_do_nothing()
-    compiled = statement.compile(dialect=connection.dialect, column_keys=list(columns))
-    order = compiled.positiontup or []
-    cursor: Any = connection.connection.cursor()
-    cursor.executemany(str(compiled), zip(*(columns[name] for name in order), strict=True))
-    return int(cursor.rowcount)
-
-
-def _store_postgresql(connection: Connection, table: Table, columns: Columns) -> int:
-    """One statement a batch: arrays, unnested there, in the order of the key so that two writers cannot deadlock."""
-    keys = [c.name for c in table.primary_key if c.name in columns] or list(columns)[:1]
-    arrays = {name: bindparam(name, values, type_=ARRAY(_plain(table.c[name]))) for name, values in columns.items()}
-    rows = select(*(func.unnest(array).label(name) for name, array in arrays.items())).subquery()
-    ordered = select(rows).order_by(*(rows.c[name] for name in keys))
-    statement = postgresql.insert(table).from_select(list(columns), ordered).on_conflict_do_nothing()
-    return connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
-
-
-def _plain(column: Any) -> Any:
-    return BigInteger() if isinstance(column.type, UtcTime) else column.type
-
-
-STORE = {"sqlite": _store_sqlite, "postgresql": _store_postgresql}
+    return feature_names(connection, found.pop()) if found else ((), names_text(()))

@@ -14,6 +14,7 @@ from sqlalchemy import (
 
 revision = "0002"
 down_revision = "0001"
+NEW = ("trading_states", "dispatches", "endpoints", "events", "api_keys", "rejections", "quotes", "archives")
 SUMMED = ("predictions", "outcomes", "fills", "bundles", "promotions")
 
 
@@ -23,15 +24,21 @@ def upgrade() -> None:
     _api()
     _quotes()
     _archives()
+    op.add_column("experiments", Column("alias_at", BigInteger, nullable=True))
     for table in SUMMED:  # NULL: written by a release that had no checksums
         op.add_column(table, Column("checksum", BigInteger, nullable=True))
+    op.add_column("predictions", Column("features_checksum", BigInteger, nullable=True))
 
 
 def downgrade() -> None:
-    for table in ("trading_states", "dispatches", "endpoints", "events", "api_keys", "rejections", "quotes", "archives"):
+    for table in NEW:
         op.drop_table(table)
+    op.drop_index("ix_deliveries_unsettled", "deliveries")
+    op.drop_column("experiments", "alias_at")
     for table in SUMMED:
         op.drop_column(table, "checksum")
+    op.drop_column("predictions", "features_checksum")
+    op.drop_table("tallies")
     op.execute("DELETE FROM job_runs WHERE started_at IS NULL")
     op.drop_index(op.f("ix_job_runs_state_not_before"), "job_runs")
     with op.batch_alter_table("job_runs") as batch:
@@ -52,6 +59,13 @@ def _jobs() -> None:
 
 
 def _hooks() -> None:
+    op.create_index(
+        "ix_deliveries_unsettled",
+        "deliveries",
+        ["source", "id"],
+        sqlite_where=text("settled_at IS NULL"),
+        postgresql_where=text("settled_at IS NULL"),
+    )
     op.create_table(
         "events",
         Column("id", Integer, nullable=False),
@@ -71,6 +85,12 @@ def _hooks() -> None:
         Column("name", Text, nullable=False),
         Column("since_seq", Integer, nullable=False),
         Column("seen_at", BigInteger, nullable=False),
+        Column("fingerprint", Text, nullable=False),
+        Column("disabled", Text, nullable=False),
+        Column("failures", Integer, nullable=False),
+        Column("probe_at", BigInteger, nullable=False),
+        Column("owner", Text, nullable=False),
+        Column("lease_until", BigInteger, nullable=False),
         PrimaryKeyConstraint("name", name=op.f("pk_endpoints")),
     )
     op.create_table(
@@ -146,6 +166,15 @@ def _quotes() -> None:
 
 
 def _archives() -> None:
+    op.create_table(
+        "tallies",
+        Column("table_name", Text, nullable=False),
+        Column("scope", Text, nullable=False),
+        Column("hour", BigInteger, nullable=False),
+        Column("rows", Integer, nullable=False),
+        PrimaryKeyConstraint("table_name", "scope", "hour", name=op.f("pk_tallies")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "archives",
         Column("id", Integer, nullable=False),

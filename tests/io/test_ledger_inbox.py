@@ -71,27 +71,3 @@ def test_a_delivery_is_settled_once(ledger, make):
     assert [(1, make.at(1))] == [(d.version, d.settled_at) for d in ledger.settled_deliveries("volatility", after=0)]
     with pytest.raises(DataError, match="delivery must be in the inbox, got 'b'"):
         ledger.settle_delivery("b", model="volatility", alias="champion", version=1, at=make.at(1))
-
-
-def test_a_scheduled_run_is_taken_by_one_and_again_only_after_it_failed(ledger, make):
-    with ThreadPoolExecutor(6) as pool:
-        taken = list(pool.map(lambda _: ledger.start_job("monitor", make.at(0), make.at(0)), range(6)))
-    assert 1 == sum(taken)
-
-    ledger.finish_job("monitor", make.at(0), state="failed", run_id="", at=make.at(1))
-    assert ledger.start_job("monitor", make.at(0), make.at(2))
-    ledger.finish_job("monitor", make.at(0), state="done", run_id="run", at=make.at(3))
-    assert not ledger.start_job("monitor", make.at(0), make.at(4))
-    assert ledger.start_job("monitor", make.at(7), make.at(7))
-
-    rows = [(r.state, r.attempts, r.run_id, r.started_at, r.ended_at) for r in ledger.job_runs("monitor")]
-    assert [("done", 2, "run", make.at(2), make.at(3)), ("running", 1, "", make.at(7), None)] == rows
-    assert 2 == len(ledger.job_runs())
-    assert [] == ledger.job_runs("compare")
-
-
-def test_a_job_ends_only_after_it_began_and_as_done_or_failed(ledger, make):
-    with pytest.raises(DataError, match="job must be running to end"):
-        ledger.finish_job("monitor", make.at(0), state="done", run_id="", at=make.at(0))
-    with pytest.raises(DataError, match="state of a finished job"):
-        ledger.finish_job("monitor", make.at(0), state="running", run_id="", at=make.at(0))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.io import telemetry
+from mlops.io import reading, telemetry
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, Role
 
 NAMES = ("return", "range", "calm")
@@ -30,7 +30,7 @@ def span(make):
 
 
 def test_predictions_come_back_as_they_were_scored(ledger, make, features, span, monkeypatch):
-    monkeypatch.setattr(telemetry, "CHUNK", 4)
+    monkeypatch.setattr(reading, "CHUNK", 4)
     monkeypatch.setattr(telemetry, "BATCH", 3)
     keys = [(v, u, d) for d in range(5) for v in (1, 2) for u in ("A", "B")]
     frame, scored = make.predictions(keys, probability=np.linspace(0, 1, len(keys))), features(len(keys))
@@ -130,16 +130,6 @@ def test_positions_are_what_the_fills_add_up_to(ledger, make):
 
     expected = pd.DataFrame({"unit": ["A", "B"], "quantity": [6.0, -1.0], "cash_flow": [-50.5 + 23.75, 2.0]})
     pd.testing.assert_frame_equal(expected, ledger.positions("volatility", "paper"))
-
-
-def test_retention_takes_telemetry_and_leaves_fills_and_logs(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", d) for d in range(4)]), features(4), NAMES)
-    ledger.add_outcomes(make.outcomes([("A", d) for d in range(3)]))
-    ledger.add_fills(make.fills([("1", "A", 1, 1.0, 0.0)]))
-
-    assert {"predictions": 2, "outcomes": 2} == ledger.prune(before=make.at(2))
-    assert [make.at(2), make.at(3)] == list(ledger.predictions("volatility", **span(0, 9, 9))[0].event_time)
-    assert 1 == len(ledger.positions("volatility", "paper"))
 
 
 def test_an_instant_is_the_same_in_every_time_zone(ledger, make, features, span):

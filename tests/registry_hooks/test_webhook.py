@@ -42,12 +42,14 @@ def test_a_signed_fresh_delivery_is_a_hint_to_look():
 @pytest.mark.parametrize(
     ("headers", "rule"),
     [
-        ({}, "delivery id and timestamp"),
+        ({}, "delivery id"),
         (_headers(secret="other"), "signature"),
         ({**_headers(), "x-mlflow-signature": "v1,???"}, "signature"),
         ({**_headers(), "x-mlflow-signature": "v1,\u00fc"}, "signature"),
-        ({**_headers(), "x-mlflow-timestamp": "12e3"}, "delivery id and timestamp"),
-        ({**_headers(), "x-mlflow-delivery-id": "x" * 129}, "delivery id and timestamp"),
+        ({**_headers(), "x-mlflow-timestamp": "12e3"}, "timestamp"),
+        ({**_headers(), "x-mlflow-delivery-id": "x" * 129}, "delivery id"),
+        ({**_headers(), "x-mlflow-delivery-id": "caf\u00e9"}, "delivery id"),
+        ({**_headers(), "x-mlflow-timestamp": "\u0663"}, "timestamp"),
         (_headers(at=NOW - timedelta(seconds=301)), "timestamp"),
         (_headers(at=NOW + timedelta(seconds=301)), "timestamp"),
     ],

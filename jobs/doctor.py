@@ -1,0 +1,135 @@
+"""`trader-mlops doctor`: what is wrong with a set-up, and how to mend it. Looking changes nothing.
+
+To add a check: one function that yields what it found wrong, and one line in CHECKS.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import httpx
+import mlflow
+import orjson
+import typer
+from pydantic import SecretStr
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.checks import Check, Problem, Setup, doors, machine, own_file, server, work
+from mlops import settings as settings_room
+from mlops.errors import MlopsError, SettingsError
+from mlops.settings import Settings
+from mlops.types import Level
+
+app = typer.Typer()
+console = Console()
+WORDS = {Level.OK: "ok", Level.WARN: "warn", Level.ALERT: "fail", Level.UNKNOWN: "skip"}
+COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.ALERT: "red", Level.UNKNOWN: "dim"}
+CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what came before
+    "python": machine.python,
+    "packages": machine.packages,
+    "variables": machine.variables,
+    "state folder": machine.folder,
+    "disk": machine.room,
+    "secrets": machine.secrets,
+    "journals": machine.journals,
+    "ledger": work.ledger,
+    "mlflow store": server.store,
+    "mlflow server": server.reachable,
+    "mlflow release": server.release,
+    "clock": work.clock,
+    "service": doors.service,
+    "webhook secret": doors.webhook_secret,
+    "mlflow webhook": server.hooks,
+    "api keys": doors.keys,
+    "outgoing hooks": doors.outgoing,
+    "models": work.models,
+    "transitions": work.transitions,
+    "jobs": work.jobs,
+    "parts": work.parts,
+    "alerts": work.critical,
+}
+# A retry in MLflow's client would make an answer of half a minute out of every error.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line of the report. `level` is OK, WARN, ALERT, or UNKNOWN where it could not be looked at."""
+
+    check: str
+    level: Level
+    what: str
+    remedy: str = ""
+
+
+def examine(setup: Setup, checks: Iterable[str] = tuple(CHECKS)) -> list[Found]:
+    """Do the checks, in their order; each gives one line when all is well, else one a problem."""
+    found: list[Found] = []
+    for name in checks:
+        check = CHECKS[name]
+        problems = _asked(check, setup)
+        found += [Found(name, problem.level, problem.what, problem.remedy) for problem in problems]
+        if not problems:
+            found.append(Found(name, Level.OK, (check.__doc__ or "").strip()))
+    return found
+
+
+def diagnose() -> list[Found]:
+    """Examine the set-up of this process."""
+    for name, value in IMPATIENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        settings = settings_room.read()
+    except SettingsError as error:
+        return [Found("settings", Level.ALERT, str(error), "Correct mlops.toml or the variable")]
+    setup = Setup(with_own_secrets(settings))
+    mlflow.set_tracking_uri(settings.tracking_uri)
+    try:
+        return [Found("settings", Level.OK, "Settings are valid."), *examine(setup)]
+    finally:
+        setup.close()
+
+
+@app.command("doctor")
+def report(
+    as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
+) -> None:
+    """What is wrong with this set-up, and how to mend it. Status 1 if anything is."""
+    found = diagnose()
+    if as_json:
+        rows = [{**asdict(line), "level": WORDS[line.level]} for line in found]
+        console.print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False)
+    else:
+        for line in found:
+            _say(line)
+    if any(line.level is Level.ALERT for line in found):
+        raise typer.Exit(1)
+
+
+def _say(line: Found) -> None:
+    colour, word = COLOURS[line.level], WORDS[line.level]
+    console.print(f"[{colour}]{word:<5}[/]{line.check:<16}", end="")
+    console.print(line.what, markup=False, highlight=False, soft_wrap=True)
+    if line.remedy:
+        console.print(f"{'':21}→ {line.remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+def with_own_secrets(settings: Settings) -> Settings:
+    """The settings with the webhook secret that the set-up made for itself, if it made one."""
+    if settings.service.webhook_secret.get_secret_value():
+        return settings
+    secret = SecretStr(own_file(settings.state, "webhook"))
+    return settings.model_copy(update={"service": settings.service.model_copy(update={"webhook_secret": secret})})
+
+
+def _asked(check: Check, setup: Setup) -> list[Problem]:
+    """What a check found; one that cannot be done is a problem too."""
+    try:
+        return list(check(setup))
+    except (MlopsError, mlflow.MlflowException, SQLAlchemyError, sqlite3.Error, httpx.HTTPError, OSError) as error:
+        return [Problem(f"cannot be checked: {type(error).__name__}: {error}", "Mend what is named above first")]

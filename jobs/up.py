@@ -1,0 +1,300 @@
+"""`make up` and `make down`: MLflow, the service and the scheduler for a real bot, kept running.
+
+`up` puts a supervisor into the background and returns when every part is well; `down` ends all of it. Whether a set-up
+is up is a lock that its supervisor holds: it ends with its holder, also by kill -9. What a dead supervisor left running
+is found by a mark in its environment and ended by the next `up` or `down`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import psutil
+import typer
+from filelock import FileLock, Timeout
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs.parts import MARK, Part, live, parts
+from jobs.servers import end
+from jobs.supervisor import Board, Patience, Standing, supervise
+from mlops import settings as settings_room
+from mlops.errors import MlopsError, SettingsError
+from mlops.io import logs
+from mlops.io.ledger import Ledger
+from mlops.settings import Settings
+from mlops.types import Alert, Priority
+
+app = typer.Typer()
+console = Console()
+READY_LIMIT_S = 300.0  # MLflow, then what needs it
+STOP_LIMIT_S = 120.0  # three parts, one after the other, each asked first and then made to
+LAST_WORDS_S = 10.0  # from letting go of the lock to the end of the process
+PROBED_S = 3.0  # whoever asks whether it is up holds the lock for a moment
+TELL_S = 1.0  # between two looks at what to say in the ledger
+LOOP = 5  # failures in a row from which it is a crash loop
+ABOUT_PARTS = "part_down:"
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is known of a set-up from outside. `running`: its supervisor lives."""
+
+    running: bool
+    pid: int
+    parts: tuple[Standing, ...]
+
+
+def present(state: Path) -> Present:
+    """How the set-up in `state` is doing."""
+    try:
+        content = orjson.loads((state / "run" / "up.json").read_bytes())
+    except FileNotFoundError:
+        return Present(False, 0, ())
+    return Present(_locked(state), content["pid"], tuple(Standing(**part) for part in content["parts"]))
+
+
+def run(settings: Settings) -> None:
+    """Be the supervisor, until SIGTERM or Ctrl-C.
+
+    Raises
+    ------
+    SettingsError
+        It is up already, or a port is taken.
+    """
+    state, stop = settings.state, threading.Event()
+    lock = _lock(state)
+    try:
+        lock.acquire(timeout=PROBED_S)
+    except Timeout as error:
+        raise SettingsError(f"set-up in {state} must be down, got one that is up. Use it, or `make down`.") from error
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: stop.set())
+    try:
+        end(leftovers(state))
+        mine = parts(settings)
+        for part in mine:
+            _free(part)
+        board = Board(state / "run" / "up.json", [part.name for part in mine])
+        teller = Teller(settings.ledger, board)
+        supervise(mine, board, state / "logs", stop, Patience(), teller.run)
+    finally:
+        lock.release()
+
+
+def up(settings: Settings) -> Present:
+    """Start a supervisor in the background and wait until all is well.
+
+    Raises
+    ------
+    SettingsError
+        The supervisor gave up (the message says why), or a part is not well after `READY_LIMIT_S`.
+    """
+    (settings.state / "logs").mkdir(parents=True, exist_ok=True)
+    log = settings.state / "logs" / "up.log"
+    with log.open("wb") as sink:
+        child = subprocess.Popen(  # noqa: S603
+            (sys.executable, "-m", "jobs.up", "--foreground"),
+            env={**os.environ, MARK: str(settings.state), "MLOPS_STATE": str(settings.state)},
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip()
+            raise SettingsError(f"supervisor must stay up, got status {child.returncode}: {said[-2000:]}")
+        now = present(settings.state)
+        if now.running and now.pid == child.pid and all(part.state == "up" for part in now.parts):
+            return now
+        time.sleep(0.2)
+    late = ", ".join(f"{p.name} ({p.state} {p.why})" for p in present(settings.state).parts if p.state != "up")
+    rule = f"every part must be up within {READY_LIMIT_S:.0f} s"
+    raise SettingsError(f"{rule}, got {late}. It keeps trying: read {settings.state / 'logs'}, or `make down`.")
+
+
+def down(state: Path) -> list[str]:
+    """End the set-up in `state`, and whatever an earlier one left; what was ended."""
+    now, ended = present(state), []
+    if now.running:
+        with suppress(ProcessLookupError):
+            os.kill(now.pid, signal.SIGTERM)
+        supervisor = [psutil.Process(now.pid)] if psutil.pid_exists(now.pid) else []
+        if not _released(state, STOP_LIMIT_S):
+            with suppress(ProcessLookupError):
+                os.kill(now.pid, signal.SIGKILL)
+        psutil.wait_procs(supervisor, LAST_WORDS_S)
+        ended = ["supervisor", *(part.name for part in now.parts if part.pid)]
+    left = leftovers(state)
+    told = [f"{_name(process)} (process {process.pid})" for process in left]
+    end(left)
+    return ended + told
+
+
+def leftovers(state: Path) -> list[psutil.Process]:
+    """Processes of the set-up in `state`, except this one and those that it descends from."""
+    me = psutil.Process()
+    mine = {me.pid, *(parent.pid for parent in me.parents())}
+    return [p for p in psutil.process_iter() if p.pid not in mine and _environment(p).get(MARK) == str(state)]
+
+
+class Teller:
+    """Keeps the ledger's alerts saying what stands, also when the ledger was away for a while."""
+
+    def __init__(self, url: str, board: Board) -> None:
+        self._url, self._board = url, board
+        self._told: dict[str, str] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.wait(TELL_S):
+            for standing in self._board.all():
+                alert = about(standing)
+                key = alert.key if alert else ""
+                if self._told.get(standing.name) == key:
+                    continue
+                with suppress(MlopsError, SQLAlchemyError, OSError):  # told at the next look
+                    self._tell(standing.name, alert)
+                    self._told[standing.name] = key
+
+    def _tell(self, name: str, alert: Alert | None) -> None:
+        with Ledger(self._url) as ledger:
+            if alert is not None:
+                ledger.add_alert(alert)
+            for known in ledger.alerts():
+                if known.key.startswith(f"{ABOUT_PARTS}{name}:") and (alert is None or known.key != alert.key):
+                    ledger.resolve_alert(known.key, datetime.now(UTC))
+
+
+def about(standing: Standing) -> Alert | None:
+    """What a person must know of a part; None while it is well. A crash loop stays open until the part is steady."""
+    name, details = standing.name, {"why": standing.why, "failures": standing.failures}
+    if standing.failures >= LOOP:
+        title = f"{name} keeps ending ({standing.failures} times in a row); it is tried again, ever later"
+        key, at = f"{ABOUT_PARTS}{name}:{standing.trouble}:loop", datetime.fromisoformat(standing.trouble)
+        return Alert(key, Priority.CRITICAL, "", title, at, {"failures": standing.failures})
+    if standing.failures == 0 or standing.state != "down":
+        return None
+    title = f"{name} {standing.why}; it is being started again"
+    at = datetime.fromisoformat(standing.since)
+    return Alert(f"{ABOUT_PARTS}{name}:{standing.since}", Priority.HIGH, "", title, at, details)
+
+
+@app.command("up")
+def main(
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay; for systemd and containers.")] = False,
+) -> None:
+    """Start MLflow, the service and the scheduler, and keep them running."""
+    settings = live()
+    if foreground:
+        logs.configure(settings.state / "logs" / "supervisor.jsonl")
+        run(settings)
+        return
+    now = present(settings.state)
+    if now.running:
+        console.print(f"It is up already, supervisor {now.pid}.")
+    else:
+        up(settings)
+    addresses(settings)
+
+
+def addresses(settings: Settings) -> None:
+    """Where everything is."""
+    service = settings.service
+    for what, where in (
+        ("MLflow", f"{settings.tracking_uri}  (press “Model training” on its first page)"),
+        ("service", f"http://{service.host}:{service.port}  (its API: /docs)"),
+        ("state", str(settings.state)),
+        ("logs", str(settings.state / "logs")),
+    ):
+        console.print(f"  {what:<8} {where}", soft_wrap=True, highlight=False)
+
+
+@app.command("down")
+def stop_all() -> None:
+    """End MLflow, the service and the scheduler, and what an earlier supervisor left."""
+    state = settings_room.read().state.absolute()
+    ended = down(state)
+    console.print(f"Ended: {', '.join(ended)}." if ended else f"Nothing runs in {state}.", soft_wrap=True)
+
+
+def _lock(state: Path) -> FileLock:
+    (state / "run").mkdir(parents=True, exist_ok=True)
+    return FileLock(state / "run" / "up.lock")
+
+
+def _locked(state: Path) -> bool:
+    lock = _lock(state)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _released(state: Path, limit_s: float) -> bool:
+    deadline = time.monotonic() + limit_s
+    while _locked(state):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _free(part: Part) -> None:
+    """Refuse to start while somebody else listens on a part's port: its health check would praise the wrong one."""
+    if part.port is None:
+        return
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        if probe.connect_ex(("127.0.0.1", part.port)) != 0:
+            return
+    rule = f"port {part.port} of {part.name} must be free, got another program{_who(part.port)} that listens on it"
+    raise SettingsError(f"{rule}. {part.remedy}.")
+
+
+def _who(port: int) -> str:
+    with suppress(psutil.Error):
+        for found in psutil.net_connections("tcp"):
+            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+                return f" ({_name(psutil.Process(found.pid))}, process {found.pid})"
+    return ""
+
+
+def _environment(process: psutil.Process) -> Mapping[str, str]:
+    with suppress(psutil.Error, OSError):
+        return dict(process.environ())
+    return {}
+
+
+def _name(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return str(process.name())
+    return "a process that has ended"
+
+
+def _command() -> None:
+    try:
+        typer.run(main)
+    except MlopsError as error:
+        console.print(f"[red]{type(error).__name__}[/]: {error}", soft_wrap=True)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    _command()

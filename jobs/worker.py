@@ -1,0 +1,308 @@
+"""The scheduler: plans runs by the clock, claims them by the ledger, and runs each in a process group of its own.
+
+Any number of schedulers may share a ledger. Kill any of them, or a run, at any point: the lease runs out and another
+attempt is made; what the killed one wanted to write is refused, and the MLflow runs that it left open are closed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import psutil
+import structlog
+import typer
+from mlflow import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs import schedule as calendar
+from jobs.house import House, moment, opened
+from jobs.schedule import SCHEDULE, Entry
+from jobs.servers import end_group
+from jobs.supervisor import die_with_parent
+from mlops import settings as settings_room
+from mlops.errors import MlopsError, RegistryError
+from mlops.io import feed, logs, record
+from mlops.io.jobruns import Claim, run_key
+from mlops.io.ledger import Ledger
+from mlops.settings import JobSettings
+from mlops.types import Alert, Priority, Verdict
+
+log = structlog.get_logger()
+TICK_S = 0.5  # between two looks at clock and children
+REPORT_S = 30.0  # between two looks at dead letters and at runs that a kill left open
+LOOK_AGAIN_S = 60.0  # until a parked run is tried again
+NO_CODE = 78  # exit status: the job's code cannot be imported (EX_CONFIG of sysexits.h)
+ERROR_BYTES = 3_000  # of a run's log, its end, kept with the row
+ABOUT_RUNS = ("job_dead:", "job_parked:")
+Launch = Callable[[Claim], tuple[Sequence[str], Path]]
+
+
+@dataclass
+class Run:
+    """A run under way here."""
+
+    claim: Claim
+    process: subprocess.Popen[bytes]
+    log: Path
+    began: float = field(default_factory=time.monotonic)
+    renewed: float = field(default_factory=time.monotonic)
+
+
+class Worker:
+    """One scheduler.
+
+    Parameters
+    ----------
+    models : callable
+        Names of the models that jobs look at.
+    launch : callable
+        Claim -> command of the process that does it, and where its output goes. The process completes the claim itself.
+    clock : callable
+        The time, aware. Leases and slots go by it; limits and heartbeats by the monotonic clock.
+    report : callable, optional
+        Called now and then with the time: tell of dead letters, close what kills left open.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: JobSettings,
+        *,
+        models: Callable[[], Sequence[str]],
+        launch: Launch,
+        schedule: Sequence[Entry] = SCHEDULE,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        report: Callable[[datetime], None] | None = None,
+    ) -> None:
+        self._ledger, self._settings, self._schedule = ledger, settings, schedule
+        self._models, self._launch, self._clock, self._report = models, launch, clock, report
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._runs: list[Run] = []
+        self._reported = float("-inf")
+
+    def work(self, stop: threading.Event) -> None:
+        """Until told to stop; runs under way are then ended and handed back, to be done by whoever is next."""
+        while not stop.is_set():
+            try:
+                self.tick()
+            except (SQLAlchemyError, MlopsError) as error:  # the ledger is away: its rows wait
+                log.warning("scheduler cannot reach the ledger", error=str(error))
+            stop.wait(TICK_S)
+        for run in self._runs:
+            end_group(run.process.pid)
+            run.process.wait()
+            self._ledger.hand_back_job(run.claim, self._clock())
+
+    def tick(self) -> None:
+        """Plan, look after what runs, start what may run."""
+        calendar.plan(self._ledger, self._models(), self._clock(), self._schedule)
+        self._runs = [run for run in self._runs if self._goes_on(run)]
+        s = self._settings
+        while len(self._runs) < s.parallel:
+            claim = self._ledger.claim_job(self._owner, self._clock(), lease_s=s.lease_s, max_attempts=s.max_attempts)
+            if claim is None:
+                break
+            self._runs.append(self._started(claim))
+        if self._report is not None and time.monotonic() - self._reported >= REPORT_S:
+            self._reported = time.monotonic()
+            self._report(self._clock())
+
+    def _started(self, claim: Claim) -> Run:
+        command, path = self._launch(claim)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as sink:
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        log.info("job started", run=claim.key, attempt=claim.attempts, pid=process.pid)
+        return Run(claim, process, path)
+
+    def _goes_on(self, run: Run) -> bool:
+        """Whether the run still lives; one that ended, or must end, is seen to."""
+        status = run.process.poll()
+        if status is not None:
+            end_group(run.process.pid)  # what it started and left behind
+            self._ended(run, status)
+            return False
+        why = self._trespass(run)
+        if not why and time.monotonic() - run.renewed >= self._settings.lease_s / 3:
+            run.renewed = time.monotonic()
+            held = self._ledger.renew_job(run.claim, self._clock(), lease_s=self._settings.lease_s)
+            if not held and not self._ledger.is_done(run.claim):
+                why = "its lease was lost"
+        if not why:
+            return True
+        end_group(run.process.pid)
+        run.process.wait()
+        self._failed(run, f"ended by the scheduler: {why}")
+        return False
+
+    def _trespass(self, run: Run) -> str:
+        """Which limit it broke; empty while it keeps them."""
+        s = self._settings
+        if time.monotonic() - run.began > s.time_limit_s:
+            return f"it ran for more than {s.time_limit_s:.0f} s (jobs.time_limit_s)"
+        used = _memory_mib(run.process.pid)
+        return f"it used {used:.0f} MiB, more than jobs.memory_limit_mib" if used > s.memory_limit_mib else ""
+
+    def _ended(self, run: Run, status: int) -> None:
+        if status == NO_CODE:
+            self._ledger.park_job(run.claim, _tail(run.log), self._clock(), look_again_s=LOOK_AGAIN_S)
+        elif status != 0:
+            by = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            self._failed(run, f"{_tail(run.log)}\n{by}")
+
+    def _failed(self, run: Run, error: str) -> None:
+        s = self._settings
+        state = self._ledger.fail_job(
+            run.claim, error, self._clock(), max_attempts=s.max_attempts, back_off_s=s.back_off_s
+        )
+        log.warning("job failed", run=run.claim.key, attempt=run.claim.attempts, state=state, error=error[-300:])
+
+
+def report(ledger: Ledger, now: datetime) -> None:
+    """Tell a person of each dead letter and each parked run, once; take it back when it is not so any more."""
+    wrong = {f"job_{run.state}:{run.key}": run for run in ledger.job_runs(states=("dead", "parked"))}
+    for key, run in wrong.items():
+        ledger.add_alert(
+            Alert(key, Priority.HIGH, run.job.partition(":")[2], _title(run.state, run.key), now, {"error": run.error})
+        )
+    for alert in ledger.alerts():
+        if alert.key.startswith(ABOUT_RUNS) and alert.key not in wrong:
+            ledger.resolve_alert(alert.key, now)
+
+
+def _title(state: str, key: str) -> str:
+    if state == "dead":
+        return f"job {key} failed at each attempt and is not tried any more"
+    return f"job {key} is parked: its code cannot be imported; it runs by itself when it can"
+
+
+def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool:
+    """Run a claimed job in this process, and complete it; False where the claim was void by then.
+
+    Raises
+    ------
+    ImportError
+        The job's code, or its line in the schedule, is not there.
+    """
+    entry = calendar.entry_of(claim.job, schedule)
+    if entry is None:
+        raise ModuleNotFoundError(f"job {claim.job} must be in the schedule, got no such line")
+    module, _, name = entry.does.partition(":")
+    task, model = getattr(importlib.import_module(module), name), claim.job.partition(":")[2]
+    with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
+        if claim.attempts > 1:
+            record.set_aside(house.client, model, claim.key)
+        bars = feed.load_bars(house.settings.jobs.source).frame if entry.job.startswith("train") else pd.DataFrame()
+        decisions = task(house, model, bars, claim.scheduled_for)
+        wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
+        follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]
+        done = house.ledger.complete_job(claim, datetime.now(UTC), follow_ups=follow_ups)
+        log.info("job done", run=claim.key, held=done)
+        return done
+
+
+def close_killed(house: House) -> int:
+    """Close the MLflow runs of job runs that nobody is running any more; how many were closed."""
+    running = {run_key(run.job, run.scheduled_for) for run in house.ledger.job_runs(states=("running",))}
+    return record.close_left(house.client, running)
+
+
+def _launch(state: Path) -> Launch:
+    def launch(claim: Claim) -> tuple[Sequence[str], Path]:
+        command = [sys.executable, "-m", "jobs.worker", "--job", claim.job, "--at", claim.scheduled_for.isoformat()]
+        command += ["--owner", claim.owner, "--fence", str(claim.fence), "--attempt", str(claim.attempts)]
+        return command, state / "logs" / "jobs" / f"{claim.job.replace(':', '-')}.log"
+
+    return launch
+
+
+def _memory_mib(pid: int) -> float:
+    """Resident memory of a process and all that it started; shared pages count for each."""
+    try:
+        leader = psutil.Process(pid)
+        family = [leader, *leader.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    return sum(_resident(process) for process in family) / 2**20
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _tail(path: Path) -> str:
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - ERROR_BYTES))
+        return file.read().decode("utf-8", errors="replace").strip()
+
+
+def _schedule(house: House) -> None:
+    """Be the scheduler until SIGTERM or Ctrl-C."""
+    stop = threading.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: stop.set())
+
+    def look(now: datetime) -> None:
+        report(house.ledger, now)
+        try:
+            close_killed(house)
+        except (MlflowException, RegistryError) as error:
+            log.warning("left runs not closed", error=str(error))
+
+    ledger, settings = house.ledger, house.settings
+    Worker(ledger, settings.jobs, models=ledger.models, launch=_launch(settings.state), report=look).work(stop)
+
+
+def _run_claim(house: House, claim: Claim) -> None:
+    try:
+        do(house, claim)
+    except ImportError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise SystemExit(NO_CODE) from error
+
+
+def main(
+    job: Annotated[str, typer.Option(help="Run this claimed job and end; else schedule.", hidden=True)] = "",
+    at: Annotated[str, typer.Option(hidden=True)] = "",
+    owner: Annotated[str, typer.Option(hidden=True)] = "",
+    fence: Annotated[int, typer.Option(hidden=True)] = 0,
+    attempt: Annotated[int, typer.Option(hidden=True)] = 0,
+) -> None:
+    """Be the scheduler: plan and run all jobs by the clock, until SIGTERM."""
+    settings = settings_room.read()
+    logs.configure(settings.state / "logs" / ("jobs.jsonl" if job else "scheduler.jsonl"))
+    with opened() as house:
+        if job:
+            _run_claim(house, Claim(job, moment(at), owner, fence, attempt))
+        else:
+            _schedule(house)
+
+
+if __name__ == "__main__":
+    typer.run(main)

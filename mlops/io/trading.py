@@ -1,0 +1,81 @@
+"""The trading state: one switch above all models, thrown by a person or a job, and never without a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import select
+
+from mlops.errors import DataError
+from mlops.io.database import Database
+from mlops.io.outbox import announce
+from mlops.io.schema import trading_states
+
+
+class TradingState(StrEnum):
+    """What the bot may do."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"  # no new positions; existing ones may only shrink
+    HALTED = "halted"  # no orders at all
+
+
+@dataclass(frozen=True, slots=True)
+class TradingChange:
+    """An entry of the log: who set which state, why, when."""
+
+    seq: int
+    state: TradingState
+    actor: str
+    reason: str
+    created_at: datetime
+
+
+class Trading(Database):
+    """The log of the trading state; the last entry holds."""
+
+    def trading_state(self) -> TradingState:
+        """The state now; `active` when none was ever set."""
+        query = select(trading_states.c.state).order_by(trading_states.c.seq.desc()).limit(1)
+        with self._reading() as connection:
+            return TradingState(connection.scalar(query) or TradingState.ACTIVE)
+
+    def set_trading_state(
+        self, state: TradingState | str, actor: str, reason: str, at: datetime, correlation_id: str = ""
+    ) -> bool:
+        """Set the state and announce it to the bot, in one transaction; False where it holds already.
+
+        Raises
+        ------
+        DataError
+            No such state, or nobody or nothing is named as actor or reason.
+        """
+        if state not in list(TradingState):
+            raise DataError(f"trading state must be one of {[*TradingState]}, got {state!r}. Choose one of them.")
+        if not (actor.strip() and reason.strip()):
+            raise DataError(f"trading state must have actor and reason, got {actor!r} and {reason!r}. Name both.")
+        c = trading_states.c
+        with self._writing(lock="trading") as connection:
+            last = connection.execute(select(c.seq, c.state).order_by(c.seq.desc()).limit(1)).one_or_none()
+            before = last.state if last else TradingState.ACTIVE.value
+            if before == state:
+                return False
+            row = {
+                "seq": last.seq + 1 if last else 1,
+                "state": TradingState(state).value,
+                "actor": actor,
+                "reason": reason,
+            }
+            connection.execute(trading_states.insert().values(**row, correlation_id=correlation_id, created_at=at))
+            announce(connection, "trading_state", "", {**row, "from": before, "at": at.isoformat()}, at, correlation_id)
+        return True
+
+    def trading_log(self) -> list[TradingChange]:
+        """Every change, oldest first."""
+        c = trading_states.c
+        query = select(c.seq, c.state, c.actor, c.reason, c.created_at).order_by(c.seq)
+        with self._reading() as connection:
+            rows = connection.execute(query).all()
+        return [TradingChange(seq, TradingState(state), *rest) for seq, state, *rest in rows]

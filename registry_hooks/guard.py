@@ -1,0 +1,53 @@
+"""What a version must pass before a hand in the MLflow UI may make it champion: the same that a job has to pass.
+
+`check` is all of it. `unsound` alone is what no setting lets through: a version that is unknown, altered or cannot be
+loaded would stop the bot.
+"""
+
+from __future__ import annotations
+
+from mlops.errors import RegistryError
+from mlops.types import ModelRef
+from registry_hooks import apply
+from registry_hooks.aliases import Registry
+
+GATE = "jobs."  # actors whose transitions rest on evidence: the jobs (`jobs.compare`); all others are people
+
+
+def check(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
+    """Reasons against `ref` as champion; empty: it passes.
+
+    Its bundle must be known to the ledger, have the digest of the day it was made, and load. Its gates must have
+    passed: a comparison with the present champion that ended in `promote`, or it was champion before and no watch
+    took it back. The first champion of a model has nothing to be compared with.
+    """
+    return unsound(registry, ref) + ungated(registry, ref)
+
+
+def unsound(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
+    """Reasons why no bot could trade with `ref`."""
+    try:
+        apply.prove_loadable(registry, ref)
+    except RegistryError as error:
+        return (str(error),)
+    return ()
+
+
+def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
+    """Reasons why the evidence does not make `ref` the champion."""
+    entries = [entry for entry in registry.ledger.promotions(ref.name) if entry.state == "applied"]
+    if not entries:
+        return ()
+    champion = entries[-1].to_version
+    left = [entry for entry in entries if entry.from_version == ref.version]
+    if left:  # it was champion before
+        watched = left[-1].kind == "rollback" and left[-1].actor.startswith(GATE)
+        return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
+    trials = registry.ledger.experiments(ref.name)
+    mine = [t for t in trials if (t.kind, t.champion, t.challenger) == ("compare", champion, ref.version)]
+    if any(trial.verdict == "promote" for trial in mine):
+        return ()
+    if not mine:
+        return (f"v{ref.version} was never compared with champion v{champion}",)
+    said = mine[-1].verdict or "not finished"
+    return (f"the comparison of v{ref.version} with champion v{champion} says: {said}",)

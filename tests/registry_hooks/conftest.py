@@ -1,0 +1,6 @@
+"""What several tests of this room share lies beside them (`receivers.py`)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
