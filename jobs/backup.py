@@ -1,4 +1,4 @@
-"""`trader-mlops backup` and `restore`: everything that a set-up keeps, taken while it runs, checked before it is put back.
+"""`trader-mlops backup` and `restore`: all that a set-up keeps, copied while it runs, checked before it is put back.
 
 What refers to something is copied before what it refers to, so that nothing in a backup points to what is not in it:
 
@@ -16,12 +16,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import sqlite3
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,27 +30,18 @@ import orjson
 import pyarrow as pa
 import typer
 from rich.console import Console
-from sqlalchemy import URL, create_engine, inspect, make_url, text
+from sqlalchemy import make_url
 
+from jobs.copies import DUMP, LEFT_OUT, call, copy_all, files, libpq, mark
 from jobs.up import present
 from mlops import settings as settings_room
-from mlops.errors import CorruptionError, SettingsError, StorageError
+from mlops.errors import CorruptionError, SettingsError
 from mlops.settings import Settings
 
 app = typer.Typer()
 console = Console()
 FORMAT = 1
 MANIFEST = "manifest.json"
-DUMP = "ledger.pgdump"
-LEFT_OUT = ("bundles", "logs", "run", "ballast")
-NOT_KEPT = ("-wal", "-shm", "-journal", ".part", ".lock", ".turns")  # endings of names
-SQLITE = b"SQLite format 3\x00"  # SQLite, "Database File Format", 1.3
-TRIES = 10  # a transition takes well under a second
-MARKS = {  # what must not change between the snapshots of ledger and MLflow
-    "promotions": "SELECT model, seq, state FROM promotions ORDER BY 1, 2",
-    "bundles": "SELECT model, version FROM bundles ORDER BY 1, 2",
-    "archives": "SELECT path FROM archives ORDER BY 1",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +69,7 @@ def backup(settings: Settings, to: Path, at: datetime) -> dict[str, Any]:
     to.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{to.name}.", dir=to.parent))  # for its owner alone
     try:
-        _copied(settings, stage)
+        copy_all(settings, stage)
         manifest = _manifest(settings, stage, at)
         (stage / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
         _put(stage, to)
@@ -133,20 +122,20 @@ def verified(folder: Path, source: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
-        files = {name: File(**said) for name, said in manifest["files"].items()}
+        named = {name: File(**said) for name, said in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptionError(f"{source} must be a backup with a readable {MANIFEST}, got {error}.") from error
     if manifest["format"] != FORMAT:
         raise SettingsError(f"format of {source} must be {FORMAT}, got {manifest['format']}. Use its own release.")
-    have = {path.relative_to(folder).as_posix() for path in _files(folder)} - {MANIFEST}
-    for name, said in files.items():
+    have = {path.relative_to(folder).as_posix() for path in files(folder)} - {MANIFEST}
+    for name, said in named.items():
         found = _sha256(folder / name) if name in have else "no such file"
         if found != said.sha256:
             rule = f"file {name} of {source} must have sha256 {said.sha256}"
             raise CorruptionError(f"{rule}, got {found}. Nothing was changed; take another backup.")
-    if more := sorted(have - files.keys()):
+    if more := sorted(have - named.keys()):
         raise CorruptionError(f"{source} must hold what its manifest names, got also {', '.join(more)}.")
-    for name, said in files.items():
+    for name, said in named.items():
         (folder / name).chmod(said.mode)
     return manifest
 
@@ -158,7 +147,9 @@ def back_up(
     """Copy everything that the set-up keeps, secrets too, while it runs."""
     manifest = backup(settings_room.read(), to, datetime.now(UTC))
     size = sum(file["size"] for file in manifest["files"].values())
-    console.print(f"{len(manifest['files'])} files, {size / 2**20:.1f} MiB, are in {to}. It holds secrets: keep it safe.")
+    console.print(
+        f"{len(manifest['files'])} files, {size / 2**20:.1f} MiB, are in {to}. It holds secrets: keep it safe."
+    )
 
 
 @app.command("restore")
@@ -174,114 +165,16 @@ def put_back(
     )
 
 
-def _copied(settings: Settings, stage: Path) -> None:
-    state = settings.state.absolute()
-    for _ in range(TRIES):
-        for old in stage.iterdir():
-            shutil.rmtree(old) if old.is_dir() else old.unlink()
-        _copy_tree(state / "spool", stage / "spool")
-        before = _mark(settings)
-        _copy_ledger(settings, stage)
-        _copy_databases(state, stage)
-        if before != _mark(settings):
-            continue
-        _copy_tree(state, stage)
-        if all((stage / "archive" / row[0]).exists() for row in before.get("archives", ())):
-            return
-    raise StorageError(f"registry must rest while it is copied, got a change at each of {TRIES} tries. Try later.")
-
-
-def _mark(settings: Settings) -> dict[str, list[tuple[Any, ...]]]:
-    """What the ledger says of transitions, bundles and archived hours. Read without migrating anything."""
-    place = make_url(settings.ledger)
-    if place.get_backend_name() == "sqlite" and not Path(str(place.database)).exists():
-        return {}
-    engine = create_engine(place)
-    try:
-        with engine.connect() as connection:
-            known = inspect(connection).get_table_names()
-            return {
-                table: [tuple(row) for row in connection.execute(text(query))]
-                for table, query in MARKS.items()
-                if table in known
-            }
-    finally:
-        engine.dispose()
-
-
-def _copy_ledger(settings: Settings, stage: Path) -> None:
-    place = make_url(settings.ledger)
-    if place.get_backend_name() == "postgresql":
-        name, secret = _libpq(place)
-        _call("pg_dump", ["--format=custom", "--no-owner", f"--file={stage / DUMP}", f"--dbname={name}"], secret)
-        (stage / DUMP).chmod(0o600)
-        return
-    file, state = Path(str(place.database)).absolute(), settings.state.absolute()
-    if not file.is_relative_to(state):
-        raise SettingsError(f"ledger must lie in the state folder {state}, got {file}. Copy it by `sqlite3 .backup`.")
-    if file.exists():
-        _copy_database(file, stage / file.relative_to(state))
-
-
-def _copy_databases(state: Path, stage: Path) -> None:
-    for file in _files(state):
-        target = stage / file.relative_to(state)
-        if _kept(file.relative_to(state)) and not target.exists() and _is_database(file):
-            _copy_database(file, target)
-
-
-def _copy_database(file: Path, to: Path) -> None:
-    """SQLite's online backup: one moment of the database, whoever writes to it meanwhile."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(file, timeout=60)) as source, closing(sqlite3.connect(to)) as target:
-        try:
-            source.backup(target)
-            said = target.execute("PRAGMA quick_check").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            said = str(error)
-    if said != "ok":
-        raise CorruptionError(f"{file} must be sound to be backed up, got: {said}. Restore an earlier backup.")
-    to.chmod(0o600)
-
-
-def _copy_tree(folder: Path, to: Path) -> None:
-    """Every file that is kept and not there yet. What vanishes meanwhile was not needed any more."""
-    for file in _files(folder):
-        name = file.relative_to(folder)
-        target = to / name
-        if not _kept(name) or target.exists() or _is_database(file):
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            shutil.copy2(file, target)
-
-
-def _kept(name: Path) -> bool:
-    return name.parts[0] not in LEFT_OUT and not any(part.endswith(NOT_KEPT) for part in name.parts)
-
-
-def _is_database(file: Path) -> bool:
-    with suppress(FileNotFoundError), file.open("rb") as opened:
-        return opened.read(len(SQLITE)) == SQLITE
-    return False
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place) / name
-            if path.is_file() and not path.is_symlink():
-                yield path
-
-
 def _manifest(settings: Settings, stage: Path, at: datetime) -> dict[str, Any]:
-    files = {
-        path.relative_to(stage).as_posix(): asdict(File(_sha256(path), path.stat().st_size, path.stat().st_mode & 0o777))
-        for path in sorted(_files(stage))
+    sums = {
+        path.relative_to(stage).as_posix(): asdict(
+            File(_sha256(path), path.stat().st_size, path.stat().st_mode & 0o777)
+        )
+        for path in sorted(files(stage))
     }
     versions = {name: version(name) for name in ("mlflow", "sqlalchemy", "pandas", "lightgbm")}
     made = {"format": FORMAT, "made_at": at.astimezone(UTC).isoformat(), "state": str(settings.state.absolute())}
-    return {**made, "ledger": make_url(settings.ledger).get_backend_name(), "versions": versions, "files": files}
+    return {**made, "ledger": make_url(settings.ledger).get_backend_name(), "versions": versions, "files": sums}
 
 
 def _sha256(path: Path) -> str:
@@ -308,11 +201,14 @@ def _put(stage: Path, to: Path) -> None:
         return
     part = to.with_name(f".{to.name}.part")
     try:
-        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # it holds secrets
-            with pa.CompressedOutputStream(file, kind) as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
-                tar.add(stage, arcname=".")
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        with (
+            open(part, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,  # it holds secrets
+            pa.CompressedOutputStream(file, kind) as stream,
+            tarfile.open(fileobj=stream, mode="w|") as tar,
+        ):
+            tar.add(stage, arcname=".")
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
         part.rename(to)
     finally:
         part.unlink(missing_ok=True)
@@ -341,7 +237,10 @@ def _unpack(source: Path, to: Path) -> None:
         raise SettingsError(f"backup must be a folder, .tar.zst or .tar.gz, got {source.name}. Is it a backup?")
     name = "the archive"
     try:
-        with pa.CompressedInputStream(pa.OSFile(str(source)), kind) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with (
+            pa.CompressedInputStream(pa.OSFile(str(source)), kind) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as tar,
+        ):
             for member in tar:
                 name = str(PurePosixPath(member.name))
                 tar.extract(member, to, filter="data")  # nothing outside `to`, no links out of it, no devices
@@ -358,24 +257,8 @@ def _load_ledger(settings: Settings, stage: Path, manifest: Mapping[str, Any], *
         raise SettingsError(f"{rule}, got {place.get_backend_name()}. Set it.")
     if manifest["ledger"] != "postgresql":
         return
-    if _mark(settings) and not force:
+    if mark(settings) and not force:
         raise SettingsError("ledger's database must be empty, got one with a ledger. Choose another, or pass --force.")
-    name, secret = _libpq(place)
+    name, secret = libpq(place)
     clean = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
-    _call("pg_restore", [*clean, f"--dbname={name}", str(stage / DUMP)], secret)
-
-
-def _libpq(place: URL) -> tuple[str, dict[str, str]]:
-    """The database as PostgreSQL's own programs name it, and its password, which must not be seen among processes."""
-    bare = URL.create("postgresql", place.username, None, place.host, place.port, place.database, place.query)
-    return bare.render_as_string(), {"PGPASSWORD": place.password} if place.password else {}
-
-
-def _call(program: str, arguments: list[str], secret: Mapping[str, str]) -> None:
-    found = shutil.which(program)
-    if found is None:
-        remedy = "Install PostgreSQL's client programs, or copy that database by your own means and the rest as it is"
-        raise SettingsError(f"{program} must be on PATH for a ledger on PostgreSQL, got none. {remedy}.")
-    done = subprocess.run([found, *arguments], env={**os.environ, **secret}, capture_output=True, text=True)  # noqa: S603
-    if done.returncode:
-        raise StorageError(f"{program} must succeed, got status {done.returncode}: {done.stderr.strip()[-1000:]}")
+    call("pg_restore", [*clean, f"--dbname={name}", str(stage / DUMP)], secret)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import backup, doctor, hooks, runs, up
+from jobs import backup, doctor, hooks, keys, runs, up
 from jobs import promote as promotion
 from jobs.house import House, opened
 from jobs.parts import credentials
@@ -33,6 +33,7 @@ for room in (up.app, doctor.app, backup.app):
     app.add_typer(room)
 app.add_typer(trading, name="trading-state")
 app.add_typer(runs.app, name="job")
+app.add_typer(keys.app, name="key")
 app.add_typer(hooks.app, name="hook")
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]
 Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]

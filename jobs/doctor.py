@@ -20,6 +20,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.checks import Check, Problem, Setup, doors, machine, own_file, server, work
+from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import MlopsError, SettingsError
 from mlops.settings import Settings
@@ -81,13 +82,13 @@ def examine(setup: Setup, checks: Iterable[str] = tuple(CHECKS)) -> list[Found]:
 
 def diagnose() -> list[Found]:
     """Examine the set-up of this process."""
-    for name, value in IMPATIENT.items():
-        os.environ.setdefault(name, value)
     try:
         settings = settings_room.read()
     except SettingsError as error:
         return [Found("settings", Level.ALERT, str(error), "Correct mlops.toml or the variable")]
     setup = Setup(with_own_secrets(settings))
+    for name, value in {**IMPATIENT, **credentials(settings)}.items():
+        os.environ.setdefault(name, value)
     mlflow.set_tracking_uri(settings.tracking_uri)
     try:
         return [Found("settings", Level.OK, "Settings are valid."), *examine(setup)]
@@ -103,7 +104,9 @@ def report(
     found = diagnose()
     if as_json:
         rows = [{**asdict(line), "level": WORDS[line.level]} for line in found]
-        console.print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False)
+        console.print(
+            orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False
+        )
     else:
         for line in found:
             _say(line)

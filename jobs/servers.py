@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -57,7 +58,7 @@ def mlflow_server(folder: Path, port: int, *, auth: bool = False) -> Iterator[st
 
 
 def mlflow_command(folder: Path, port: int, *, auth: bool = False) -> tuple[list[str], dict[str, str]]:
-    """What starts MLflow on SQLite in `folder`, and the variables it wants. One worker, job runner off: 0.5 GB, not 2.2.
+    """What starts MLflow on SQLite in `folder`, and its variables. One worker, job runner off: 0.5 GB, not 2.2.
 
     `auth`: it asks who calls. Everybody with an account may read, only the admin (the platform) writes.
     A webhook needs the REST server and, on loopback, the two settings that allow http and private addresses.
@@ -162,13 +163,22 @@ def end_group(leader: int) -> list[psutil.Process]:
     return end([p for p in psutil.process_iter() if _in_group(p, leader)])
 
 
-def end(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """End processes: asked first, killed if they are still there after `STOP_LIMIT_S`."""
-    _signalled(processes, signal.SIGTERM)
-    _, alive = psutil.wait_procs(processes, STOP_LIMIT_S)
-    _signalled(alive, signal.SIGKILL)
-    psutil.wait_procs(alive, STOP_LIMIT_S)
+def end(processes: list[psutil.Process], limit_s: float | None = None) -> list[psutil.Process]:
+    """End processes: asked first, killed if they are still there after a while (`STOP_LIMIT_S`)."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        _signalled([process for process in processes if alive(process)], sign)
+        deadline = time.monotonic() + (limit_s or STOP_LIMIT_S)
+        while any(map(alive, processes)) and time.monotonic() < deadline:
+            time.sleep(0.05)
     return processes
+
+
+def alive(process: psutil.Process) -> bool:
+    """Whether a process still runs. A zombie does not, though a container without an init keeps it for ever."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signalled(processes: list[psutil.Process], sign: signal.Signals) -> None:
@@ -179,6 +189,6 @@ def _signalled(processes: list[psutil.Process], sign: signal.Signals) -> None:
 
 def _in_group(process: psutil.Process, leader: int) -> bool:
     try:
-        return os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE
-    except (ProcessLookupError, PermissionError, psutil.Error):
+        return os.getpgid(process.pid) == leader and alive(process)
+    except (ProcessLookupError, PermissionError):
         return False

@@ -164,7 +164,7 @@ class Keeper:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a library that is loaded
+                preexec_fn=die_with_parent,
             )
         self._board.put(self.part.name, pid=child.pid)
         return child

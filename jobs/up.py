@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -26,27 +25,21 @@ import psutil
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.parts import MARK, Part, live, parts
 from jobs.servers import end
 from jobs.supervisor import Board, Patience, Standing, supervise
+from jobs.teller import Teller
 from mlops import settings as settings_room
 from mlops.errors import MlopsError, SettingsError
 from mlops.io import logs
-from mlops.io.ledger import Ledger
 from mlops.settings import Settings
-from mlops.types import Alert, Priority
 
 app = typer.Typer()
 console = Console()
 READY_LIMIT_S = 300.0  # MLflow, then what needs it
 STOP_LIMIT_S = 120.0  # three parts, one after the other, each asked first and then made to
-LAST_WORDS_S = 10.0  # from letting go of the lock to the end of the process
 PROBED_S = 3.0  # whoever asks whether it is up holds the lock for a moment
-TELL_S = 1.0  # between two looks at what to say in the ledger
-LOOP = 5  # failures in a row from which it is a crash loop
-ABOUT_PARTS = "part_down:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ def up(settings: Settings) -> Present:
     (settings.state / "logs").mkdir(parents=True, exist_ok=True)
     log = settings.state / "logs" / "up.log"
     with log.open("wb") as sink:
-        child = subprocess.Popen(  # noqa: S603
+        child = subprocess.Popen(
             (sys.executable, "-m", "jobs.up", "--foreground"),
             env={**os.environ, MARK: str(settings.state), "MLOPS_STATE": str(settings.state)},
             stdout=sink,
@@ -132,13 +125,8 @@ def down(state: Path) -> list[str]:
     """End the set-up in `state`, and whatever an earlier one left; what was ended."""
     now, ended = present(state), []
     if now.running:
-        with suppress(ProcessLookupError):
-            os.kill(now.pid, signal.SIGTERM)
-        supervisor = [psutil.Process(now.pid)] if psutil.pid_exists(now.pid) else []
-        if not _released(state, STOP_LIMIT_S):
-            with suppress(ProcessLookupError):
-                os.kill(now.pid, signal.SIGKILL)
-        psutil.wait_procs(supervisor, LAST_WORDS_S)
+        with suppress(psutil.NoSuchProcess):
+            end([psutil.Process(now.pid)], STOP_LIMIT_S)
         ended = ["supervisor", *(part.name for part in now.parts if part.pid)]
     left = leftovers(state)
     told = [f"{_name(process)} (process {process.pid})" for process in left]
@@ -151,47 +139,6 @@ def leftovers(state: Path) -> list[psutil.Process]:
     me = psutil.Process()
     mine = {me.pid, *(parent.pid for parent in me.parents())}
     return [p for p in psutil.process_iter() if p.pid not in mine and _environment(p).get(MARK) == str(state)]
-
-
-class Teller:
-    """Keeps the ledger's alerts saying what stands, also when the ledger was away for a while."""
-
-    def __init__(self, url: str, board: Board) -> None:
-        self._url, self._board = url, board
-        self._told: dict[str, str] = {}
-
-    def run(self, stop: threading.Event) -> None:
-        while not stop.wait(TELL_S):
-            for standing in self._board.all():
-                alert = about(standing)
-                key = alert.key if alert else ""
-                if self._told.get(standing.name) == key:
-                    continue
-                with suppress(MlopsError, SQLAlchemyError, OSError):  # told at the next look
-                    self._tell(standing.name, alert)
-                    self._told[standing.name] = key
-
-    def _tell(self, name: str, alert: Alert | None) -> None:
-        with Ledger(self._url) as ledger:
-            if alert is not None:
-                ledger.add_alert(alert)
-            for known in ledger.alerts():
-                if known.key.startswith(f"{ABOUT_PARTS}{name}:") and (alert is None or known.key != alert.key):
-                    ledger.resolve_alert(known.key, datetime.now(UTC))
-
-
-def about(standing: Standing) -> Alert | None:
-    """What a person must know of a part; None while it is well. A crash loop stays open until the part is steady."""
-    name, details = standing.name, {"why": standing.why, "failures": standing.failures}
-    if standing.failures >= LOOP:
-        title = f"{name} keeps ending ({standing.failures} times in a row); it is tried again, ever later"
-        key, at = f"{ABOUT_PARTS}{name}:{standing.trouble}:loop", datetime.fromisoformat(standing.trouble)
-        return Alert(key, Priority.CRITICAL, "", title, at, {"failures": standing.failures})
-    if standing.failures == 0 or standing.state != "down":
-        return None
-    title = f"{name} {standing.why}; it is being started again"
-    at = datetime.fromisoformat(standing.since)
-    return Alert(f"{ABOUT_PARTS}{name}:{standing.since}", Priority.HIGH, "", title, at, details)
 
 
 @app.command("up")
@@ -247,15 +194,6 @@ def _locked(state: Path) -> bool:
     return False
 
 
-def _released(state: Path, limit_s: float) -> bool:
-    deadline = time.monotonic() + limit_s
-    while _locked(state):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
 def _free(part: Part) -> None:
     """Refuse to start while somebody else listens on a part's port: its health check would praise the wrong one."""
     if part.port is None:
@@ -271,7 +209,7 @@ def _free(part: Part) -> None:
 def _who(port: int) -> str:
     with suppress(psutil.Error):
         for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr.port == port and found.pid:
+            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port and found.pid:
                 return f" ({_name(psutil.Process(found.pid))}, process {found.pid})"
     return ""
 

@@ -49,6 +49,9 @@ class TrainSettings(Section):
 
 class ServiceSettings(Section):
     host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "testserver"), description="Host headers that are answered; `*.example.org` works."
+    )
     port: int = Field(8100, ge=1, le=65535)
     webhook_secret: SecretStr = Field(SecretStr(""), description="Shared with MLflow; without it no hook is accepted.")
     webhook_secret_previous: SecretStr = Field(SecretStr(""), description="Accepted too, while a new one takes over.")

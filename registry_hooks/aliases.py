@@ -6,15 +6,18 @@ so nothing here decides: `apply` writes through the log, `reconcile` mends what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import tenacity
 from mlflow import MlflowClient, MlflowException
+from numpy.typing import NDArray
 
 from mlops.errors import RegistryError
+from mlops.experiment.assignment import assign
 from mlops.io.ledger import Ledger, Promotion
 from mlops.types import ModelRef, Role
 
@@ -41,6 +44,17 @@ class Lineup:
     roles: dict[int, Role]
     salt: str
     split: float
+
+    def deal(self, keys: Sequence[str], able: Container[int] | None = None) -> NDArray[np.int64]:
+        """The version that trades each key: the champion, or the challenger for its share; shape (len(keys),).
+
+        `able`: the versions that can score now; without it all of them.
+        """
+        dealt = np.full(len(keys), self.champion, dtype=np.int64)
+        one = next((v for v, role in self.roles.items() if role is Role.CHALLENGER), None)
+        if one is None or self.split >= 1.0 or (able is not None and one not in able):
+            return dealt
+        return np.where(assign(keys, salt=self.salt, split=self.split), dealt, one)
 
 
 def read(client: MlflowClient, model: str) -> dict[str, int]:

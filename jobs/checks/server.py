@@ -18,8 +18,10 @@ from registry_hooks.webhook import EVENTS
 OLDEST, TOO_NEW = (3, 11), (4,)  # releases before 3.11 have known holes (CVE-2026-4137 among others)
 WEBHOOKS = "/api/2.0/mlflow/webhooks"
 NAME = "trader-mlops"
+EXAMPLE = "example_model"  # what MLflow's test delivery is about
 SEEN_S = 5.0  # until a delivery that was accepted must be in the ledger
 KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+ADMIN = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the admin's"
 WHY_NOT = (  # what MLflow says of a URL that it may not call, and the setting of its server that allows it
     ("scheme", "Start MLflow's server with MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https (`make up` does)"),
     ("non-public", "Start MLflow's server with MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true (`make up` does)"),
@@ -42,12 +44,12 @@ def reachable(setup: Setup) -> Iterator[Problem]:
         return
     if setup.answer is None:
         yield Problem(f"MLflow does not answer at {uri}", "`make up`, or correct MLOPS_TRACKING_URI")
-    elif setup.answer.status_code == 403:
+    elif setup.answer.status_code == 403 and "host" in setup.answer.text.lower():
         host = urlsplit(uri).netloc
         remedy = f"Start MLflow's server with MLFLOW_SERVER_ALLOWED_HOSTS={host} (the name and port that clients use)"
         yield Problem(f"MLflow refuses the name {host} (403: {setup.answer.text.strip()[:100]})", remedy)
     elif setup.answer.status_code == 401:
-        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLOPS_TRACKING_AUTH=true if `make up` runs it"
+        remedy = f"{ADMIN}, or MLOPS_TRACKING_AUTH=true if `make up` runs it"
         yield Problem("MLflow does not know us (401)", remedy)
     elif setup.answer.status_code != 200:
         yield Problem(f"{uri} answers {setup.answer.status_code}", "Is it MLflow's server? Read its log")
@@ -57,8 +59,8 @@ def release(setup: Setup) -> Iterator[Problem]:
     """MLflow's server is of a version that we know."""
     if not setup.answers:
         yield NO_SERVER
-    elif setup.answer is not None:
-        yield from wrong_release(setup.answer.text.strip(), mlflow.__version__)
+        return
+    yield from wrong_release(setup.server.get("/version").text.strip(), mlflow.__version__)
 
 
 def wrong_release(theirs: str, ours: str) -> Iterator[Problem]:
@@ -78,9 +80,11 @@ def hooks(setup: Setup) -> Iterator[Problem]:
     listed = setup.server.get(WEBHOOKS)
     if listed.status_code == 403:
         who = "account is a reader: the platform must be MLflow's admin"
-        yield Problem(f"{who} (403)", "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the admin's")
+        yield Problem(f"{who} (403)", ADMIN)
     elif listed.status_code >= 500:
-        remedy = f"Start the server with its old {KEY}; if it had none: delete the rows of table `webhooks`, set one, restart both"
+        remedy = (
+            f"Start it with its old {KEY}. If it had none: set one, delete the rows of its table `webhooks`, restart"
+        )
         yield Problem(f"MLflow cannot read its webhooks ({listed.status_code}): {KEY} is missing or another", remedy)
     elif listed.status_code != 200:
         yield Problem(f"MLflow answers {listed.status_code} when asked for its webhooks", "Read its log")
@@ -154,9 +158,9 @@ def _arrived(setup: Setup, since: datetime) -> bool:
     ledger, deadline = setup.registry.ledger, time.monotonic() + SEEN_S
     ahead = since + timedelta(days=1)
     while time.monotonic() < deadline:
-        waiting = ledger.unsettled_deliveries("mlflow", before=ahead)
-        settled = ledger.settled_deliveries("example_model", after=0)  # what MLflow's test payload is about
-        if any(one.received_at >= since for one in (*waiting, *settled)):
+        came = [one.received_at for one in ledger.unsettled_deliveries("mlflow", before=ahead)]
+        came += [one.received_at for one in ledger.settled_deliveries(EXAMPLE, after=0)]
+        if any(at >= since for at in came):
             return True
         time.sleep(0.1)
     return False

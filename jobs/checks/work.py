@@ -85,7 +85,13 @@ def clock(setup: Setup) -> Iterator[Problem]:
 
 
 def skewed(
-    who: str, before: datetime, after: datetime, theirs: datetime, tolerance: timedelta, *, coarse: timedelta = timedelta(0)
+    who: str,
+    before: datetime,
+    after: datetime,
+    theirs: datetime,
+    tolerance: timedelta,
+    *,
+    coarse: timedelta = timedelta(0),
 ) -> Iterator[Problem]:
     """Whether `theirs`, told between `before` and `after` by our clock and cut to `coarse`, can be the same time."""
     off = max(theirs - after, before - (theirs + coarse), timedelta(0))
@@ -118,7 +124,9 @@ def _model(setup: Setup, model: str) -> Iterator[Problem]:
         yield Problem(f"{model} has no champion: no bot can trade it", f"trader-mlops promote {model} N", Level.WARN)
         return
     for why in guard.unsound(setup.registry, ModelRef(model, version)):
-        yield Problem(f"{model}: its champion cannot be loaded: {why}", f"trader-mlops rollback {model}, or restore a backup")
+        yield Problem(
+            f"{model}: its champion cannot be loaded: {why}", f"trader-mlops rollback {model}, or restore a backup"
+        )
 
 
 def transitions(setup: Setup) -> Iterator[Problem]:
@@ -142,10 +150,16 @@ def jobs(setup: Setup) -> Iterator[Problem]:
     for row in setup.rows(select(c.job, c.scheduled_for, c.state, c.error, c.not_before)):
         run = f"job {row.job} of {row.scheduled_for:%Y-%m-%d %H:%M}"
         if row.state == "dead":
-            yield Problem(f"{run} failed at every attempt: {row.error[-200:]}", "Mend it, then `trader-mlops job retry`")
+            yield Problem(
+                f"{run} failed at every attempt: {row.error[-200:]}", "Mend it, then `trader-mlops job retry`"
+            )
         elif row.state == "parked":
-            yield Problem(f"{run} cannot be imported: {row.error[-200:]}", "Bring its code back; it then runs by itself")
-        elif row.state in ("due", "failed") and now - max(row.scheduled_for, row.not_before or row.scheduled_for) > LATE:
+            yield Problem(
+                f"{run} cannot be imported: {row.error[-200:]}", "Bring its code back; it then runs by itself"
+            )
+        elif (
+            row.state in ("due", "failed") and now - max(row.scheduled_for, row.not_before or row.scheduled_for) > LATE
+        ):
             yield Problem(f"{run} is overdue", "Is the scheduler up? `make up`, then read logs/scheduler.log")
     yield from _unplanned(setup, now)
 
@@ -167,7 +181,9 @@ def parts(setup: Setup) -> Iterator[Problem]:
         yield Problem(f"supervisor {now.pid} died: nothing restarts what dies now", "make up")
     for part in now.parts if now.running else ():
         if part.state != "up":
-            what = f"{part.name} is {part.state} since {part.since}: {part.why or 'not yet up'} ({part.failures} failures)"
+            what = (
+                f"{part.name} is {part.state} since {part.since}: {part.why or 'not yet up'} ({part.failures} failures)"
+            )
             yield Problem(what, f"It is tried again; read {setup.settings.state / 'logs' / part.name}.log")
 
 

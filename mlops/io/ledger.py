@@ -9,15 +9,18 @@ from mlops.io.dispatches import Dispatches
 from mlops.io.inbox import Delivery, Inbox
 from mlops.io.jobruns import Claim, JobRun, JobRuns
 from mlops.io.journal import BundleRow, Experiment, Promotion
+from mlops.io.keys import ApiKey, Keys
 from mlops.io.outbox import Outbox
+from mlops.io.quotes import Quotes
+from mlops.io.rejections import Rejections
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
 from mlops.io.turns import Turns
 
-__all__ = ["MATURED_COLUMNS", "BundleRow", "Claim", "Delivery", "Experiment", "JobRun", "Ledger", "Promotion"]
+__all__ = ["MATURED_COLUMNS", "ApiKey", "BundleRow", "Claim", "Delivery", "Experiment", "JobRun", "Ledger", "Promotion"]
 
 
-class Ledger(Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns):
+class Ledger(Quotes, Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns, Keys, Rejections):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 
     Parameters

@@ -1,34 +1,104 @@
-"""The platform's HTTP service: it hears MLflow's webhooks and says whether it is well. It computes nothing."""
+"""The platform's HTTP service: the bot API, the hooks, and whether all is well. It computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from fastapi import FastAPI, Response
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mlops.io import logs
 from mlops.settings import Settings
-from mlops.web import hooks
+from mlops.web import api, hooks
+from mlops.web.metrics import CONTENT_TYPE, Meters
 from registry_hooks.aliases import Registry
 
+log = structlog.get_logger()
+CORRELATION = "X-Correlation-Id"
+SANE_ID = re.compile(r"[A-Za-z0-9:._+@/-]{1,128}")
+HEADERS = {  # https://owasp.org/www-project-secure-headers/
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 
-def build(registry: Registry, settings: Settings, clock: Callable[[], datetime]) -> FastAPI:
-    """The application. `clock` says the time; everything else it needs is in its arguments."""
+
+def build(
+    registry: Registry,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    scorers: api.Scorers | None = None,
+) -> FastAPI:
+    """The application. `clock` says the time; everything else it needs is in its arguments.
+
+    Parameters
+    ----------
+    scorers : callable, optional
+        Model -> what scores it for bots without Python, or None for a model that this service does not score.
+    """
     app = FastAPI(title="gpt-trader-mlops", version="1", docs_url="/docs")
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.service.allowed_hosts])
+    meters = Meters(registry.ledger)
 
-    @app.get("/healthz")
+    @app.middleware("http")
+    async def around(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get(CORRELATION, "")
+        correlation = given if SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        began = time.perf_counter()
+        with logs.bind(correlation_id=correlation):
+            response = await go_on(request)
+        route = getattr(request.scope.get("route"), "path", "none")
+        meters.answered(
+            route, request.method if route != "none" else "any", response.status_code, time.perf_counter() - began
+        )
+        for name, value in (HEADERS | {CORRELATION: correlation}).items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
+        """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz")
+    @app.get("/readyz", tags=["health"])
     def readyz(response: Response) -> dict[str, str]:
+        """Whether it can do its work: 503 while the ledger does not answer or its disk is full."""
         try:
-            registry.ledger.alerts()
+            registry.ledger.trading_state()
+            why = registry.ledger.degraded()
         except SQLAlchemyError as error:
+            why = type(error).__name__
+        if why:
             response.status_code = 503
-            return {"ledger": type(error).__name__}
-        return {"ledger": "ok"}
+        return {"ledger": why or "ok"}
+
+    @app.get("/metrics", tags=["health"], response_class=Response)
+    def metrics() -> Response:
+        """Prometheus exposition."""
+        return Response(meters.text(), media_type=CONTENT_TYPE)
 
     app.include_router(hooks.router(registry, settings, clock))
+    app.include_router(api.router(registry, settings, clock, meters, scorers))
+    _describe(app)
     return app
+
+
+def _describe(app: FastAPI) -> None:
+    """OpenAPI with the key's scheme, made once."""
+
+    def openapi() -> dict[str, object]:
+        if app.openapi_schema is None:
+            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

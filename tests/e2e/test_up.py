@@ -16,6 +16,7 @@ import pytest
 
 from jobs import promote, train, up
 from jobs.house import opened
+from jobs.parts import credentials
 from jobs.servers import free_port
 from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings, TrainSettings
@@ -44,9 +45,7 @@ class Place:
     def settings(self):
         training = TrainSettings(trials=1, folds=2, min_bars=100)
         uri = self.environment["MLOPS_TRACKING_URI"]
-        return Settings(
-            state=self.state, tracking_uri=uri, service=ServiceSettings(port=self.service), train=training
-        )
+        return Settings(state=self.state, tracking_uri=uri, service=ServiceSettings(port=self.service), train=training)
 
     def call(self, *arguments, status=0):
         command = [sys.executable, "-m", "jobs.command", *map(str, arguments)]
@@ -138,11 +137,16 @@ def test_a_port_that_is_taken_is_named_with_the_remedy_and_nothing_is_started(pl
     assert [] == up.leftovers(place.state)
 
 
-def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_nothing(place, bars, tmp_path):
-    """Backed up while it runs, with a champion; the folder destroyed; restored elsewhere."""
+def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_nothing(
+    place, bars, tmp_path, monkeypatch
+):
+    """With accounts in MLflow. Backed up while it runs, with a champion; the folder destroyed; restored elsewhere."""
+    place.environment["MLOPS_TRACKING_AUTH"] = "true"
+    for name, value in credentials(place.settings.model_copy(update={"tracking_auth": True})).items():
+        monkeypatch.setenv(name, value)
     place.call("up")
     with opened(place.settings) as house:
-        ref = train.train(house, STRATEGIES["volatility"], bars, as_of=None, start=None)
+        ref = train.train(house, STRATEGIES["volatility"], bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
         promote.promote(house, ref, reason="first", actor="test", at=datetime.now(UTC))
     place.call("trading-state", "set", "reducing", "--reason", "a quiet week", "--actor", "test")
     assert [] == _wrong(place)
@@ -152,6 +156,7 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
     shutil.rmtree(place.state)
 
     new = Place(tmp_path / "elsewhere" / "live", (place.mlflow, place.service))
+    new.environment["MLOPS_TRACKING_AUTH"] = "true"
     new.call("restore", tmp_path / "copy.tar.zst")
     try:
         new.call("up")
@@ -168,7 +173,11 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
 
 def _wrong(place):
     """What the doctor finds; that nobody made an API key yet is no fault of the platform."""
-    return [found for found in orjson.loads(place.call("doctor", "--json")) if found["level"] != "ok" and found["check"] != "api keys"]
+    return [
+        found
+        for found in orjson.loads(place.call("doctor", "--json"))
+        if found["level"] != "ok" and found["check"] != "api keys"
+    ]
 
 
 def _models(said):

@@ -121,7 +121,10 @@ def test_a_file_too_few_or_too_many_is_refused_by_name(settings, tmp_path):
 
 def test_an_archive_that_would_write_outside_is_refused(settings, tmp_path):
     (tmp_path / "evil").write_text("x")
-    with pa.CompressedOutputStream(str(tmp_path / "bad.tar.gz"), "gzip") as stream, tarfile.open(fileobj=stream, mode="w|") as tar:
+    with (
+        pa.CompressedOutputStream(str(tmp_path / "bad.tar.gz"), "gzip") as stream,
+        tarfile.open(fileobj=stream, mode="w|") as tar,
+    ):
         tar.add(tmp_path / "evil", arcname="../../evil")
 
     with pytest.raises(CorruptionError, match="evil"):

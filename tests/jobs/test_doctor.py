@@ -10,9 +10,11 @@ import threading
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import insert
+from typer.testing import CliRunner
 
 from jobs import doctor
 from jobs.checks import Setup, machine, server, work
@@ -95,7 +97,9 @@ def test_a_vital_package_of_another_version_or_missing_is_an_error(have, said):
 
 
 def test_other_packages_of_another_version_are_a_warning_together():
-    (problem,) = machine.wrong_packages({"rich": "1", "typer": "2", "httpx": "3"}, {"rich": "9", "typer": "9", "httpx": "3"})
+    (problem,) = machine.wrong_packages(
+        {"rich": "1", "typer": "2", "httpx": "3"}, {"rich": "9", "typer": "9", "httpx": "3"}
+    )
 
     assert (Level.WARN, True) == (problem.level, "rich 9 (tested: 1), typer 9 (tested: 2)" in problem.what)
 
@@ -164,7 +168,9 @@ def test_a_database_that_is_not_in_wal_mode_is_named(settings):
     with closing(sqlite3.connect(settings.state / "ledger.db")) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
 
-    assert {"mlflow.db", "ledger.db"} == {f.what.split(" is not")[0].rpartition("/")[2] for f in _found(settings, "journals")}
+    assert {"mlflow.db", "ledger.db"} == {
+        f.what.split(" is not")[0].rpartition("/")[2] for f in _found(settings, "journals")
+    }
 
 
 def test_settings_that_cannot_be_read_are_named(monkeypatch):
@@ -227,7 +233,9 @@ def test_a_postgresql_that_is_away_is_named(settings):
 # clocks
 
 
-@pytest.mark.parametrize(("off", "level"), [(0, None), (1, None), (10, Level.WARN), (-10, Level.WARN), (400, Level.ALERT)])
+@pytest.mark.parametrize(
+    ("off", "level"), [(0, None), (1, None), (10, Level.WARN), (-10, Level.WARN), (400, Level.ALERT)]
+)
 def test_a_clock_that_is_off_is_named(off, level):
     theirs = NOW + timedelta(seconds=off)
     found = [p.level for p in work.skewed("x", NOW, NOW, theirs, timedelta(seconds=300))]
@@ -244,7 +252,10 @@ def test_a_postgresql_with_another_time_is_named(settings, url):
 
     assert [] == _found(elsewhere, "ledger", "clock", clock=lambda: datetime.now(UTC))
     slow = _one(elsewhere, "ledger", "clock", clock=lambda: datetime.now(UTC) - timedelta(minutes=10))
-    assert (Level.ALERT, True) == (slow.level, "PostgreSQL is 600 s off" in slow.what or "PostgreSQL is 599" in slow.what)
+    assert (Level.ALERT, True) == (
+        slow.level,
+        "PostgreSQL is 600 s off" in slow.what or "PostgreSQL is 599" in slow.what,
+    )
 
 
 # MLflow, where it is not there at all
@@ -389,7 +400,9 @@ def test_a_hook_with_a_weak_secret_is_named(settings):
     assert "secret of hook bot" in _one(_with(settings, outgoing=outgoing), "ledger", "outgoing hooks").what
 
 
-@pytest.mark.parametrize(("state", "disabled", "said"), [("dead", "", "1 dead letters"), ("delivered", "410 Gone", "not sent to any more")])
+@pytest.mark.parametrize(
+    ("state", "disabled", "said"), [("dead", "", "1 dead letters"), ("delivered", "410 Gone", "not sent to any more")]
+)
 def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disabled, said):
     outgoing = OutgoingSettings(hooks=(_hook("http://localhost:1/"),), allow_hosts=("localhost",))
     with Ledger(settings.ledger) as ledger:
@@ -397,7 +410,9 @@ def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disa
         ledger.add_alert(Alert("a", Priority.LOW, "", "x", NOW))
         lease = Lease(timedelta(seconds=1), timedelta(hours=1))
         claim = ledger.claim_dispatch("bot", ("alert",), "me", NOW, lease)
-        ledger.settle_dispatch(claim, Dispatch("bot", claim.event.seq, state, 1, NOW, 500, "", NOW), probe_at=NOW, disabled=disabled)
+        ledger.settle_dispatch(
+            claim, Dispatch("bot", claim.event.seq, state, 1, NOW, 500, "", NOW), probe_at=NOW, disabled=disabled
+        )
 
     assert said in _one(_with(settings, outgoing=outgoing), "ledger", "outgoing hooks").what
 
@@ -408,7 +423,15 @@ def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disa
 def test_a_transition_that_is_pending_for_long_is_named_and_a_fresh_one_is_not(settings):
     with Ledger(settings.ledger) as ledger:
         ledger.append_promotion(
-            "volatility", expected=None, to=1, kind="promote", actor="me", reason="why", evidence_run="", correlation_id="", at=NOW
+            "volatility",
+            expected=None,
+            to=1,
+            kind="promote",
+            actor="me",
+            reason="why",
+            evidence_run="",
+            correlation_id="",
+            at=NOW,
         )
 
     assert [] == _found(settings, "ledger", "transitions")
@@ -487,6 +510,18 @@ def test_a_set_up_that_was_ended_in_order_is_no_problem(settings):
     assert [] == _found(settings, "parts")
 
 
+def test_the_command_fails_when_anything_is_wrong_and_says_it_to_programs_too(settings, monkeypatch):
+    monkeypatch.setenv("MLOPS_STATE", str(settings.state))
+    monkeypatch.setenv("MLOPS_TRACKING_URI", settings.tracking_uri)
+    said = CliRunner().invoke(doctor.app, ["--json"])
+    plain = CliRunner().invoke(doctor.app)
+
+    assert (1, 1) == (said.exit_code, plain.exit_code)
+    rows = {row["check"]: row for row in orjson.loads(said.stdout)}
+    assert ("fail", "skip", "ok") == tuple(rows[name]["level"] for name in ("mlflow server", "models", "ledger"))
+    assert "fail mlflow server" in plain.stdout
+
+
 def test_every_check_says_in_a_line_what_is_well():
     assert all((check.__doc__ or "").strip().endswith(".") for check in doctor.CHECKS.values())
     assert all(len(check.__doc__.splitlines()) == 1 for check in doctor.CHECKS.values())
@@ -496,5 +531,3 @@ def test_a_check_that_cannot_be_done_is_a_problem_and_not_a_trace(settings, monk
     monkeypatch.setitem(doctor.CHECKS, "breaks", lambda setup: iter([setup.server.get("/")]))
 
     assert "cannot be checked: ConnectError" in _one(settings, "breaks").what
-
-

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from jobs import up
+from jobs import teller
 from jobs.parts import Part
 from jobs.servers import free_port
 from jobs.supervisor import Board, Patience, supervise
@@ -71,9 +71,8 @@ def _eventually(holds, limit_s=40):
 
 
 def _up(board, name, *, restarts=0):
-    return _eventually(
-        lambda: (now := board[name]) if board[name].state == "up" and board[name].restarts >= restarts else None
-    )
+    _eventually(lambda: board[name].state == "up" and board[name].restarts >= restarts)
+    return board[name]
 
 
 def _group(pid):
@@ -174,7 +173,7 @@ def test_the_ledger_has_an_alert_while_a_part_is_down_and_it_is_resolved_when_it
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     with (
         Ledger(url) as ledger,
-        _supervised(tmp_path, part, beside=lambda board: up.Teller(url, board).run) as board,
+        _supervised(tmp_path, part, beside=lambda board: teller.Teller(url, board).run) as board,
     ):
         critical = _eventually(lambda: next((a for a in ledger.alerts() if a.priority.value == "critical"), None))
         flag.touch()
@@ -193,9 +192,9 @@ def test_alerts_that_an_earlier_supervisor_left_are_resolved(tmp_path):
     board.put("idle", state="down", failures=1, why="was ended by SIGKILL")
     with (
         Ledger(url) as ledger,
-        _supervised(tmp_path, _idle("idle"), beside=lambda board: up.Teller(url, board).run),
+        _supervised(tmp_path, _idle("idle"), beside=lambda board: teller.Teller(url, board).run),
     ):
-        ledger.add_alert(up.about(board["idle"]))
+        ledger.add_alert(teller.about(board["idle"]))
         _eventually(lambda: not ledger.alerts())
 
 

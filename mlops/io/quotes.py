@@ -1,0 +1,65 @@
+"""Quotes: best bid and ask of a unit, as they came; idempotent by (unit, event_time)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import BigInteger, Column, ColumnElement, func, select, type_coerce
+
+from mlops.io.columns import put_together
+from mlops.io.reading import Span, known, microseconds, verify, window
+from mlops.io.schema import UtcTime, quotes
+from mlops.io.store import QUOTE_COLUMNS, Rows, quote_rows
+from mlops.io.telemetry import Telemetry
+
+
+class Quotes(Telemetry):
+    """Quotes, and which rows contradict what is stored."""
+
+    def add_quotes(self, frame: pd.DataFrame) -> int:
+        """Keep quotes, in a frame with QUOTE_COLUMNS; the number of rows that were new. A size of 0 was not told."""
+        return self.store(quote_rows(frame))
+
+    def quotes(self, unit: str, *, start: datetime, end: datetime, as_of: datetime) -> pd.DataFrame:
+        """Quotes of a unit with `start <= event_time < end` that were known at `as_of`, by time; QUOTE_COLUMNS."""
+        span = Span(quotes, {"unit": unit}, microseconds(start), microseconds(end))
+        read = [name for name in QUOTE_COLUMNS if name != "unit"]
+        with self._reading() as connection:
+            found = window(connection, span, read, ["event_time"])
+        stored = found.pop("checksum")
+        verify("quotes", {**found, "unit": unit}, stored, ["unit", "event_time"])
+        rows = known(found, as_of)
+        frame = put_together(read, [rows[name] for name in read])
+        frame.insert(0, "unit", np.full(len(frame), unit, dtype=object))
+        return frame
+
+    def latest_quote_times(self) -> dict[str, datetime]:
+        """When each unit was last quoted."""
+        query = select(quotes.c.unit, func.max(quotes.c.event_time)).group_by(quotes.c.unit)
+        with self._reading() as connection:
+            return {row.unit: row[1] for row in connection.execute(query)}
+
+    def contradictions(self, rows: Rows) -> list[int]:
+        """Which of `rows` (positions) differ from the stored row of the same key, told by their checksums."""
+        table, columns = rows.table, rows.columns
+        key = ["fill_id"] if table.name == "fills" else [column.name for column in table.primary_key]
+        sums = [name for name in ("checksum", "features_checksum") if name in columns]
+        query = select(*(table.c[name] for name in sums))
+        differ = []
+        with self._reading() as connection:
+            for i in range(len(rows)):
+                mine = [_raw(table.c[name]) == columns[name][i] for name in key]
+                there = connection.execute(query.where(*mine)).one_or_none()
+                if there is not None and any(
+                    a is not None and a != columns[s][i] for a, s in zip(there, sums, strict=True)
+                ):
+                    differ.append(i)
+        return differ
+
+
+def _raw(column: Column[Any]) -> ColumnElement[Any]:
+    """A column compared with what is stored: instants are in microseconds here."""
+    return type_coerce(column, BigInteger) if isinstance(column.type, UtcTime) else column

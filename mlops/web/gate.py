@@ -1,0 +1,134 @@
+"""Who comes in, and how much: keys and their scopes, sizes, depths, rates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from fastapi import HTTPException, Request
+from pyrate_limiter import Duration, InMemoryBucket, Rate
+from pyrate_limiter.abstracts import RateItem
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from mlops.io.keys import ApiKey
+from mlops.io.ledger import Ledger
+from mlops.settings import ServiceSettings
+
+REMEMBERED_S = 5.0  # how long a key is taken as read: a revoked one is refused after at most so long
+CALLERS = 10_000  # callers whose rate is remembered; past it the oldest are forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A key as it was read, and until when that holds (monotonic seconds)."""
+
+    key: ApiKey | None
+    until: float
+
+
+class Gate:
+    """Lets requests in. One for an application; usable from several threads."""
+
+    def __init__(self, ledger: Ledger, settings: ServiceSettings, clock: Callable[[], datetime]) -> None:
+        self._ledger, self._settings, self._clock = ledger, settings, clock
+        self._seen: dict[bytes, Seen] = {}
+        self._buckets: dict[str, InMemoryBucket] = {}
+
+    async def enter(self, request: Request, scope: str) -> ApiKey:
+        """The caller's key.
+
+        Raises
+        ------
+        HTTPException
+            401 without a valid key, 403 without the scope, 429 too many requests, 503 the ledger does not answer.
+        """
+        token = bearer(request.headers.get("authorization", ""))
+        address = request.client.host if request.client else ""
+        if not token:
+            self._paced(f"address:{address}")
+            raise HTTPException(401, "request must carry an API key. Send `Authorization: Bearer <key>`.", BEARER)
+        key = await self._key(token)
+        if key is None:
+            self._paced(f"address:{address}")
+            raise HTTPException(401, "API key must be valid, got an unknown, expired or revoked one. Add one.", BEARER)
+        self._paced(f"key:{key.id}")
+        if scope not in key.scopes and "admin" not in key.scopes:
+            raise HTTPException(403, f"API key {key.id} must have scope {scope}, got {' '.join(key.scopes)}.")
+        return key
+
+    async def body(self, request: Request) -> bytes:
+        """The body, within the limits; past them it is read no further."""
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise HTTPException(415, "body must not be encoded. Send it plain.")
+        most, got = self._settings.max_body, bytearray()
+        declared = request.headers.get("content-length", "0")
+        if declared.isdigit() and len(declared) < 19 and int(declared) > most:
+            raise HTTPException(413, f"body must be at most {most} bytes, got {declared}. Send less at once.")
+        try:
+            async for chunk in request.stream():
+                got += chunk
+                if len(got) > most:
+                    raise HTTPException(413, f"body must be at most {most} bytes, got more. Send less at once.")
+        except ClientDisconnect as error:
+            raise HTTPException(400, "body must arrive whole, got a part of it. Send it again.") from error
+        if too_deep(got, self._settings.max_depth):
+            raise HTTPException(422, f"JSON must be nested at most {self._settings.max_depth} deep. Flatten it.")
+        return bytes(got)
+
+    async def _key(self, token: str) -> ApiKey | None:
+        mark, now = hashlib.sha256(token.encode(errors="replace")).digest(), time.monotonic()
+        seen = self._seen.get(mark)
+        if seen is None or seen.until < now:
+            try:
+                found = await run_in_threadpool(self._ledger.key, token, self._clock())
+            except SQLAlchemyError as error:
+                raise HTTPException(503, "ledger must answer, got an error. Try again.", LATER) from error
+            if len(self._seen) >= CALLERS:
+                self._seen.clear()
+            seen = self._seen[mark] = Seen(found, now + REMEMBERED_S)
+        return seen.key
+
+    def _paced(self, caller: str) -> None:
+        if caller not in self._buckets and len(self._buckets) >= CALLERS:
+            self._buckets.pop(next(iter(self._buckets)))
+        rate = Rate(self._settings.rate, Duration.MINUTE)
+        bucket = self._buckets.setdefault(caller, InMemoryBucket([rate]))
+        now = int(time.monotonic() * 1000)
+        bucket.leak(now)
+        if not bucket.put(RateItem(caller, now)):
+            wait = max(1, -(-_whole(bucket.waiting(RateItem(caller, now))) // 1000))
+            raise HTTPException(429, f"at most {self._settings.rate} requests a minute.", {"Retry-After": str(wait)})
+
+
+BEARER = {"WWW-Authenticate": "Bearer"}
+LATER = {"Retry-After": "5"}
+
+
+def _whole(waiting: object) -> int:
+    """What an in-memory bucket answers; its interface also allows for an awaitable."""
+    return waiting if isinstance(waiting, int) else 1000
+
+
+def bearer(header: str) -> str:
+    """The token of `Bearer token`; empty where there is none."""
+    scheme, _, rest = header.partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else ""
+
+
+def too_deep(body: bytes | bytearray, limit: int) -> bool:
+    """Whether brackets outside of strings nest deeper than `limit`; said without building anything."""
+    steps = np.frombuffer(STRING.sub(b"", bytes(body)), dtype=np.uint8)
+    depth = np.cumsum(STEP[steps], dtype=np.int32)
+    return bool(len(depth) and depth.max() > limit)
+
+
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+STEP = np.zeros(256, dtype=np.int8)  # what a byte does to the depth
+STEP[list(b"[{")], STEP[list(b"]}")] = 1, -1
