@@ -35,6 +35,7 @@ class PaperBot:
             features=lambda probe: features.last_row(strategy, probe),
             names=strategy.feature_names,
             poll_s=house.settings.service.poll_s,
+            background=False,  # on simulated time: what a job reads at a bar is there when the bar is over
         )
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)

@@ -16,6 +16,7 @@ from mlops import settings as settings_room
 from mlops.errors import SettingsError
 from mlops.settings import Settings
 
+ADMIN = "mlflow-admin"  # the file of the password
 LOOPBACK = ("127.0.0.1", "localhost")
 MARK = "TRADER_MLOPS_UP"  # in the environment of every process of a set-up: its state folder. What has it is ours.
 # Two threads in BLAS or OpenMP on a busy two-core machine made the 95th percentile 150 times worse.
@@ -77,11 +78,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def credentials(settings: Settings) -> dict[str, str]:
-    """How the platform signs in to an MLflow with accounts that it runs itself."""
-    if not settings.tracking_auth or tracking_port(settings) is None:
+    """How the platform signs in to an MLflow with accounts that it runs itself; nothing before its first start."""
+    path = settings.state / "secrets" / ADMIN
+    if not settings.tracking_auth or tracking_port(settings) is None or not path.exists():
         return {}
-    password = own_secret(settings.state, "mlflow-admin")
-    return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": password}
+    return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": path.read_text(encoding="ascii")}
 
 
 def tracking_port(settings: Settings) -> int | None:
@@ -116,5 +117,7 @@ PARTS: tuple[Callable[[Settings, Mapping[str, str]], Part | None], ...] = (_mlfl
 
 def parts(settings: Settings) -> tuple[Part, ...]:
     """The parts of a set-up, in the order in which they start."""
+    if settings.tracking_auth:
+        own_secret(settings.state, ADMIN)
     base = environment(settings)
     return tuple(part for make in PARTS if (part := make(settings, base)) is not None)

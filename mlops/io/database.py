@@ -78,6 +78,11 @@ class Database:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """Where it is, with its password: for another process of ours, never for a log."""
+        return self._engine.url.render_as_string(hide_password=False)
+
     def degraded(self) -> str:
         """What is wrong with the ledger's disk; empty when all is well. Looks at most once a second."""
         return self._disk.degraded()

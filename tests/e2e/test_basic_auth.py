@@ -60,6 +60,7 @@ def bot(guarded):
             features=lambda bars: features.last_row(STRATEGY, bars),
             names=STRATEGY.feature_names,
             poll_s=0.0,
+            background=False,
         )
 
 

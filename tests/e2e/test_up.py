@@ -142,9 +142,9 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
 ):
     """With accounts in MLflow. Backed up while it runs, with a champion; the folder destroyed; restored elsewhere."""
     place.environment["MLOPS_TRACKING_AUTH"] = "true"
+    place.call("up")
     for name, value in credentials(place.settings.model_copy(update={"tracking_auth": True})).items():
         monkeypatch.setenv(name, value)
-    place.call("up")
     with opened(place.settings) as house:
         ref = train.train(house, STRATEGIES["volatility"], bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
         promote.promote(house, ref, reason="first", actor="test", at=datetime.now(UTC))

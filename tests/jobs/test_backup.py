@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 from jobs.backup import backup, restore
 from jobs.servers import own_secret
+from jobs.supervisor import Board
 from mlops.errors import CorruptionError, SettingsError, StorageError
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
@@ -142,6 +144,13 @@ def test_a_folder_with_something_in_it_is_not_overwritten_but_put_aside_when_ask
 
     assert not (settings.state / "mine").exists()
     assert "thesis" == (tmp_path / "live.before-20260105T120000" / "mine").read_text()
+
+
+def test_nothing_is_restored_into_a_set_up_that_is_up(settings, tmp_path):
+    backup(settings, tmp_path / "copy", NOW)
+    Board(settings.state / "run" / "up.json", ["service"])
+    with FileLock(settings.state / "run" / "up.lock"), pytest.raises(SettingsError, match="make down"):
+        restore(settings, tmp_path / "copy", NOW, force=True)
 
 
 def test_a_backup_is_never_overwritten(settings, tmp_path):

@@ -73,6 +73,7 @@ def _bot(registry, names=STRATEGY.feature_names, poll_s=3600.0, featurise=None):
         features=featurise or (lambda bars: features.last_row(STRATEGY, bars)),
         names=names,
         poll_s=poll_s,
+        background=False,
     )
 
 

@@ -1,0 +1,178 @@
+"""Carries what bots spooled into the ledger: a process of its own, so that no bot waits for it, not even for its GIL.
+
+It ends with its bot (also with one that was killed), after it has taken everything. Records that it cannot bring stay
+where they are; rows that the ledger refuses are kept among the rejections.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlops.errors import DataError, StorageError
+from mlops.io.ledger import Ledger
+from mlops.io.spool import Reader
+from mlops.types import Alert, Priority, Role
+
+LOOK_S = 0.2  # between two looks at the spool
+AGAIN_S = 1.0  # after the ledger did not answer
+LAST_TRIES = 5  # of a courier whose bot has ended; the next one goes on
+URL = "SPOOL_LEDGER_URL"  # in the environment and not among the arguments: it may carry a password
+NICE = 5  # the bot comes first
+LENGTH = 4  # bytes that say how long the head of a record is
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What was scored with some versions at one bar. `probability` has shape (versions, units), `values` (units, k)."""
+
+    model: str
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    roles: Mapping[int, Role]
+    times: tuple[datetime, datetime, datetime]  # event_time, known_at, matures_at
+    correlation_id: str
+    probability: NDArray[np.float64]
+    values: NDArray[np.float32]
+
+    def record(self) -> bytes:
+        """As bytes, for the spool."""
+        head = orjson.dumps(
+            {
+                "model": self.model,
+                "names": self.names,
+                "units": self.units,
+                "roles": [[version, role.value] for version, role in self.roles.items()],
+                "times": self.times,
+                "id": self.correlation_id,
+            }
+        )
+        parts = (len(head).to_bytes(LENGTH), head, self.probability.astype("<f8", copy=False).tobytes())
+        return b"".join((*parts, self.values.astype("<f4", copy=False).tobytes()))
+
+    @classmethod
+    def read(cls, record: bytes) -> Scores:
+        """The inverse of `record`."""
+        end = LENGTH + int.from_bytes(record[:LENGTH])
+        head: dict[str, Any] = orjson.loads(record[LENGTH:end])
+        n, m, k = len(head["units"]), len(head["roles"]), len(head["names"])
+        probability = np.frombuffer(record, "<f8", n * m, end).reshape(m, n)
+        values = np.frombuffer(record, "<f4", n * k, end + 8 * n * m).reshape(n, k)
+        event, known, matures = (datetime.fromisoformat(at) for at in head["times"])
+        roles = {int(version): Role(role) for version, role in head["roles"]}
+        names, units = tuple(head["names"]), tuple(head["units"])
+        return cls(head["model"], names, units, roles, (event, known, matures), head["id"], probability, values)
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each version and unit, as the ledger wants it."""
+        n, m = len(self.units), len(self.roles)
+        event, known, matures = self.times
+        times = {"event_time": event, "known_at": known, "matures_at": matures}
+        return pd.DataFrame(
+            {
+                "model": self.model,
+                "version": np.repeat(list(self.roles), n),
+                "unit": list(self.units) * m,
+                **{name: pd.Timestamp(at) for name, at in times.items()},
+                "role": np.repeat([role.value for role in self.roles.values()], n),
+                "probability": self.probability.ravel(),
+            }
+        )
+
+    def matrix(self) -> NDArray[np.float32]:
+        """The features of each row of `frame`."""
+        return np.tile(self.values, (len(self.roles), 1))
+
+
+def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
+    """Put records into the ledger, many at once; where rows are refused, one record at a time."""
+    groups: dict[tuple[tuple[str, ...], str], list[Scores]] = {}
+    for record in records:
+        scores = Scores.read(record)
+        groups.setdefault((scores.names, scores.correlation_id), []).append(scores)
+    for (names, correlation), many in groups.items():
+        try:
+            _add(ledger, many, names, correlation)
+        except DataError:
+            for one in many:
+                _add_or_reject(ledger, one)
+
+
+def _add(ledger: Ledger, many: Sequence[Scores], names: Sequence[str], correlation: str) -> None:
+    frame = pd.concat([one.frame() for one in many], ignore_index=True)
+    ledger.add_predictions(frame, np.concatenate([one.matrix() for one in many]), names, correlation)
+
+
+def _add_or_reject(ledger: Ledger, one: Scores) -> None:
+    try:
+        _add(ledger, [one], one.names, one.correlation_id)
+    except DataError as error:
+        text = one.frame().to_json(orient="records", date_format="iso")
+        ledger.add_rejections("predictions", f"bot:{one.model}", [(text, str(error))], datetime.now(UTC))
+
+
+def carry(folder: Path, url: str, ended: threading.Event) -> None:
+    """Carry until the bot has ended and all is taken, or another courier has the folder."""
+    reader, tries = Reader(folder), 0
+    while reader.locked() is None:  # another bot's courier carries ours too; should it end first, we are there
+        if ended.wait(AGAIN_S):
+            return
+    while tries < LAST_TRIES:
+        over = ended.is_set()
+        try:
+            with Ledger(url) as ledger:
+                while True:
+                    over = ended.is_set()
+                    reader.take(lambda records: bring(ledger, records))
+                    _tell_of_damage(ledger, reader)
+                    if over:
+                        return
+                    ended.wait(LOOK_S)
+        except (SQLAlchemyError, StorageError, OSError):
+            tries += over
+            time.sleep(AGAIN_S)
+
+
+def _tell_of_damage(ledger: Ledger, reader: Reader) -> None:
+    if not reader.bad:
+        return
+    now, title = datetime.now(UTC), f"{reader.bad} damaged records of the spool were put aside in {reader.folder}"
+    ledger.add_alert(Alert(f"spool_damaged:{now:%Y-%m-%dT%H}", Priority.HIGH, "", title, now))
+    reader.bad = 0
+
+
+def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
+    """A courier for `folder`. It ends when its standard input is closed, by us or by our death."""
+    command = [sys.executable, "-m", "registry_hooks.courier", str(folder)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, env={**os.environ, URL: url}, start_new_session=True, **quiet
+    )
+
+
+def _until_closed(ended: threading.Event) -> None:
+    while select.select([sys.stdin], [], [])[0] and os.read(sys.stdin.fileno(), 1):
+        pass
+    ended.set()
+
+
+if __name__ == "__main__":
+    os.nice(NICE)
+    over = threading.Event()
+    threading.Thread(target=_until_closed, args=(over,), daemon=True).start()
+    carry(Path(sys.argv[1]), os.environ[URL], over)

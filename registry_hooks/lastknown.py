@@ -1,0 +1,38 @@
+"""The lineup that a bot heard of last, in a file beside its bundles: what it starts with while the registry is away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from mlops.errors import RegistryError
+from mlops.types import Role
+from registry_hooks.aliases import Lineup
+
+
+def write(cache: Path, model: str, lineup: Lineup) -> None:
+    """Remember it; whole or not at all."""
+    place = _place(cache, model)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    roles = [[version, role.value] for version, role in lineup.roles.items()]
+    said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "split": lineup.split}
+    part = place.with_suffix(".part")
+    part.write_bytes(orjson.dumps(said))
+    part.replace(place)
+
+
+def read(cache: Path, model: str) -> Lineup:
+    """What was heard last; raises RegistryError where nothing ever was."""
+    try:
+        said = orjson.loads(_place(cache, model).read_bytes())
+    except FileNotFoundError as error:
+        raise RegistryError(
+            f"registry must answer at the first start of {model}, got nothing. Start MLflow and the ledger."
+        ) from error
+    roles = {int(version): Role(role) for version, role in said["roles"]}
+    return Lineup(said["champion"], roles, said["salt"], said["split"])
+
+
+def _place(cache: Path, model: str) -> Path:
+    return cache / model / "lineup.json"

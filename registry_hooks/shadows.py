@@ -1,0 +1,137 @@
+"""Shadows score behind the bot's back: one that is slow, crashes or hangs is cut off, and the bot never notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import structlog
+
+from registry_hooks.bundle import Bundle
+from registry_hooks.courier import Scores
+
+log = structlog.get_logger()
+STRIKES = 3  # failures or late scores in a row, then it is cut off
+WAITING = 256  # bars; a shadow that falls further behind misses some, and that counts as being late
+HANGS_S = 5.0  # under way for so long: it will not come back
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One bar, and the shadows that are to score it: `scores` carries no probabilities yet."""
+
+    scores: Scores
+    bundles: Mapping[int, Bundle]
+
+
+@dataclass
+class Strikes:
+    """Who was late or failed how often in a row, and who was cut off for it."""
+
+    budget_s: float
+    report: Callable[[int, str], None]
+    cut: dict[int, str] = field(default_factory=dict)
+    _count: dict[int, int] = field(default_factory=dict)
+
+    def took(self, version: int, seconds: float) -> None:
+        """A score came after `seconds`."""
+        if seconds <= self.budget_s:
+            self._count[version] = 0
+        else:
+            self.strike(version, f"took {seconds * 1e3:.0f} ms, more than bot.shadow_budget_ms")
+
+    def strike(self, version: int, why: str, *, out: bool = False) -> None:
+        """It failed or was late; `out`: cut it off at once."""
+        self._count[version] = self._count.get(version, 0) + 1
+        if version not in self.cut and (out or self._count[version] >= STRIKES):
+            self.cut[version] = why
+            self.report(version, why)
+
+    def forget(self, standing: Mapping[int, Bundle]) -> None:
+        """A version that left the lineup and comes back has another chance."""
+        for version in [v for v in self.cut if v not in standing]:
+            del self.cut[version]
+            self._count.pop(version, None)
+
+
+class Shadows:
+    """Scores with the arms that do not trade, in a thread of its own; `keep` gets what they said."""
+
+    def __init__(self, strikes: Strikes, keep: Callable[[Scores], None]) -> None:
+        self._strikes, self._keep = strikes, keep
+        self._tasks: deque[Task] = deque()
+        self._changed = threading.Condition()
+        self._turn = 0  # which thread is the one; an older one that hung finds itself replaced
+        self._busy: tuple[int, float] | None = None  # version under way, since when
+        self._closed = False
+        self._begin()
+
+    def add(self, task: Task) -> None:
+        """Have a bar scored; never waits."""
+        with self._changed:
+            if len(self._tasks) >= WAITING:
+                self._tasks.popleft()
+                for version in task.bundles:
+                    self._strikes.strike(version, f"fell {WAITING} bars behind")
+            self._tasks.append(task)
+            self._changed.notify()
+
+    def look(self) -> None:
+        """Replace the thread if a shadow holds it."""
+        busy = self._busy
+        if busy is not None and time.monotonic() - busy[1] > HANGS_S:
+            self._strikes.strike(busy[0], f"did not come back within {HANGS_S:.0f} s", out=True)
+            self._begin()
+
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is under way."""
+        with self._changed:
+            return not self._tasks and self._busy is None
+
+    def close(self) -> None:
+        """Score no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _begin(self) -> None:
+        with self._changed:
+            self._turn, self._busy = self._turn + 1, None
+            turn = self._turn
+        threading.Thread(target=self._run, args=(turn,), name=f"shadows-{turn}", daemon=True).start()
+
+    def _run(self, turn: int) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._tasks or self._turn != turn)
+                if self._turn != turn or (self._closed and not self._tasks):
+                    return
+                task = self._tasks.popleft()
+                self._busy = (0, time.monotonic())
+            for version, one in task.bundles.items():
+                if version not in self._strikes.cut and not self._scored(turn, task, version, one):
+                    return
+            with self._changed:
+                if self._turn == turn:
+                    self._busy = None
+
+    def _scored(self, turn: int, task: Task, version: int, one: Bundle) -> bool:
+        """False where this thread was replaced meanwhile."""
+        began = time.monotonic()
+        self._busy = (version, began)
+        try:
+            found = one.score(task.scores.values, task.scores.names)
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the bot goes on
+            found, why = None, f"{type(error).__name__}: {error}"
+        if self._turn != turn:
+            return False
+        if found is None or len(found) != len(task.scores.units) or not np.isfinite(found).all():
+            self._strikes.strike(version, why if found is None else "gave scores that are not finite or too few")
+        else:
+            self._keep(replace(task.scores, roles={version: task.scores.roles[version]}, probability=found[None, :]))
+            self._strikes.took(version, time.monotonic() - began)
+        return True
