@@ -2,43 +2,142 @@
 
 from mlops.stats.bars import by_bar, constant_forecast
 from mlops.stats.blocks import bar_counts, block_p_value, block_shares
+from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval
+from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
 from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
+from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_table, paired_difference
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
 from mlops.stats.divergence import psi, psi_shares, quantile_edges
-from mlops.stats.resample import stationary_indices
+from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
+from mlops.stats.means import dependent_t, paired_t, welch_t
+from mlops.stats.multiplicity import benjamini_hochberg, e_bh, e_from_p, holm
+from mlops.stats.odds import odds_ratio, paired_odds_ratio, risk_difference
+from mlops.stats.overfitting import Overfitting, backtest_overfitting
+from mlops.stats.planning import trades_needed, variance_inflation, years_needed
+from mlops.stats.power import (
+    chi_square_power,
+    chi_square_sample_size,
+    least_rows,
+    mann_whitney_power,
+    mann_whitney_sample_size,
+    mcnemar_power,
+    mcnemar_sample_size,
+    shares_power,
+    shares_sample_size,
+    t_power,
+    t_sample_size,
+)
+from mlops.stats.ranks import ks_test, mann_whitney
+from mlops.stats.resample import circular_indices, stationary_indices
+from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisTest
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
 from mlops.stats.sequential import SequentialResult, look_times, nominal_levels, sequential_test
+from mlops.stats.sharpe import (
+    SharpeMoments,
+    deflated_sharpe,
+    expected_max_sharpe,
+    independent_trials,
+    min_backtest_years,
+    min_track_record,
+    probabilistic_sharpe,
+    sharpe_error,
+    sharpe_moments,
+)
+from mlops.stats.simulation import simulated_power, simulated_sample_size
+from mlops.stats.superiority import ConfidenceSet, Superiority, model_confidence_set, superior_predictive_ability
 from mlops.stats.twosample import ks_distance
 
 __all__ = [
+    "ALPHA",
+    "Alternative",
+    "Bootstrap",
+    "ConfidenceSet",
     "CusumResult",
+    "Estimate",
     "EwcResult",
+    "HypothesisTest",
+    "Overfitting",
+    "PAIRED_TESTS",
+    "POWER",
     "SequentialResult",
+    "SharpeMoments",
+    "Superiority",
+    "UNPAIRED_TESTS",
     "accuracy",
     "auc",
+    "backtest_overfitting",
     "bar_counts",
+    "benjamini_hochberg",
+    "block_length",
     "block_p_value",
     "block_shares",
+    "bootstrap_interval",
     "brier",
     "by_bar",
     "calibrate_cusum",
+    "chi_square",
+    "chi_square_power",
+    "chi_square_sample_size",
+    "chi_square_table",
+    "circular_indices",
+    "cliffs_delta",
+    "cohens_d",
     "constant_forecast",
     "cusum",
     "cusum_path",
+    "deflated_sharpe",
+    "dependent_t",
+    "e_bh",
+    "e_from_p",
     "ewc_dof",
     "ewc_error",
     "ewc_statistic",
     "ewc_test",
+    "expected_max_sharpe",
     "finite_series",
+    "hedges_g",
     "hits",
+    "holm",
+    "independent_trials",
     "ks_distance",
+    "ks_test",
+    "least_rows",
     "log_loss",
     "log_losses",
     "look_times",
+    "mann_whitney",
+    "mann_whitney_power",
+    "mann_whitney_sample_size",
+    "mcnemar",
+    "mcnemar_power",
+    "mcnemar_sample_size",
+    "mcnemar_table",
+    "min_backtest_years",
+    "min_track_record",
+    "model_confidence_set",
     "nominal_levels",
+    "odds_ratio",
+    "paired_difference",
+    "paired_odds_ratio",
+    "paired_t",
+    "probabilistic_sharpe",
     "psi",
     "psi_shares",
     "quantile_edges",
+    "risk_difference",
     "sequential_test",
+    "shares_power",
+    "shares_sample_size",
+    "sharpe_error",
+    "sharpe_moments",
+    "simulated_power",
+    "simulated_sample_size",
     "stationary_indices",
+    "superior_predictive_ability",
+    "t_power",
+    "t_sample_size",
+    "trades_needed",
+    "variance_inflation",
+    "welch_t",
+    "years_needed",
 ]

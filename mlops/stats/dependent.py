@@ -113,3 +113,11 @@ def finite_series(x: ArrayLike, name: str, *, least: int = 0) -> Floats:
         where = int(np.flatnonzero(~np.isfinite(series))[0])
         raise DataError(f"{name} must be finite, got {series[where]} at position {where}. Drop or mend that bar.")
     return series
+
+
+def aligned_pair(x: ArrayLike, y: ArrayLike, *, least: int = 0) -> tuple[Floats, Floats]:
+    """`x` and `y` as finite vectors of one length, or a `DataError` that says what is wrong."""
+    first, second = finite_series(x, "x", least=least), finite_series(y, "y", least=least)
+    if first.size != second.size:
+        raise DataError(f"x and y must have the same length, got {first.size} and {second.size}. Pair them by bar.")
+    return first, second

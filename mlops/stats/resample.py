@@ -37,3 +37,24 @@ def stationary_indices(n: int, *, length: int, paths: int, block: float, rng: np
     starts = rng.integers(n, size=(paths, length))
     opened = np.maximum.accumulate(np.where(fresh, np.arange(length), 0), axis=1)
     return (np.take_along_axis(starts, opened, axis=1) + np.arange(length) - opened) % n
+
+
+def circular_indices(n: int, *, length: int, paths: int, block: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Row numbers of `paths` circular-block-bootstrap series.
+
+    Blocks start anywhere with equal chance, are `block` rows long (the last is cut) and wrap around the end.
+    Parameters and result as `stationary_indices`.
+
+    References
+    ----------
+    Politis and Romano (1992), A circular block-resampling procedure for stationary data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> circular_indices(5, length=4, paths=2, block=2, rng=np.random.default_rng(0)).shape
+    (2, 4)
+    """
+    blocks = -(-length // block)
+    starts = rng.integers(n, size=(paths, blocks, 1))
+    return ((starts + np.arange(block)) % n).reshape(paths, -1)[:, :length]

@@ -1,0 +1,227 @@
+"""Intervals for any statistic of one series, or of several on the same bars, by bootstrapping blocks of bars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Literal
+
+import numpy as np
+from arch.bootstrap import optimal_block_length
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from mlops.errors import DataError
+from mlops.stats.dependent import Floats, ewc_error, finite_series
+from mlops.stats.resample import circular_indices, stationary_indices
+from mlops.stats.results import ALPHA, Estimate, check_share, unknown_estimate
+
+Statistic = Callable[..., Floats]  # arrays of shape (..., n), one a series -> shape (...)
+Scheme = Literal["stationary", "circular"]
+Method = Literal["percentile", "bca", "studentised"]
+
+PATHS = 2000  # Efron and Tibshirani (1993), ch. 14: enough for 95 % percentile and BCa ends
+LEAST_BARS = 20  # under it neither the block length nor the tails mean anything
+CELLS = 4_000_000  # numbers drawn at once, 32 MB a series
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """The `estimate` with its interval, the bootstrap standard `error`, the mean `block` length and `paths` drawn."""
+
+    estimate: Estimate
+    error: float
+    block: float
+    paths: int
+
+
+def mean(x: Floats) -> Floats:
+    """Mean along the last axis."""
+    return np.asarray(x.mean(axis=-1))
+
+
+def sharpe(x: Floats) -> Floats:
+    """Mean over standard deviation (n - 1) along the last axis; per bar. 0 where there is no variation."""
+    spread = x.std(axis=-1, ddof=1)
+    return np.asarray(np.divide(x.mean(axis=-1), spread, out=np.zeros_like(spread), where=spread > 0))
+
+
+def block_length(*series: ArrayLike, scheme: Scheme = "stationary") -> float:
+    """Automatic block length in bars, the longest over the series, at least 1.
+
+    Minimises the error of the bootstrap variance of a **mean**. For statistics of squares (a Sharpe ratio or VaR under
+    volatility clustering) pass the squares as a further series.
+
+    Parameters
+    ----------
+    series : array_like of shape (n,), one or more
+        In order of time. NaN is refused; a constant counts as 1.
+
+    References
+    ----------
+    Politis and White (2004), Econometric Reviews 23; corrected by Patton, Politis and White (2009), 28. Computed by
+    `arch.bootstrap.optimal_block_length`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> 1.0 <= block_length(np.random.default_rng(0).normal(size=500)) < 5
+    True
+    """
+    longest = 1.0
+    for one in series:
+        values = finite_series(one, "series", least=LEAST_BARS)
+        if np.ptp(values) > 1e-13 * np.abs(values).max():
+            longest = max(longest, float(optimal_block_length(values)[scheme].iloc[0]))
+    return longest
+
+
+def bootstrap_interval(
+    series: ArrayLike | Sequence[ArrayLike],
+    statistic: Statistic = mean,
+    *,
+    rng: np.random.Generator,
+    method: Method = "percentile",
+    scheme: Scheme = "stationary",
+    block: float | None = None,
+    error: Statistic | None = None,
+    paths: int = PATHS,
+    alpha: float = ALPHA,
+) -> Bootstrap:
+    """Interval of `statistic` for bars that depend on each other.
+
+    Covers near `1 - alpha` for smooth statistics of a stationary series whose memory is short beside its length;
+    measured rates are in docs/statistics.md. It covers too little where the series is short or its memory long
+    ("percentile" and "bca": 90 % instead of 95 % at 250 bars of AR(0.5)), most of all for extremes and drawdowns, which
+    are not smooth. "studentised" is the most faithful; for a plain mean `dependent_t` is as good without any draws.
+
+    Parameters
+    ----------
+    series : array_like of shape (n,), or a sequence of such
+        In order of time; several are on the same bars and are drawn together. NaN is refused. Under 20 bars, or none
+        that varies: unknown.
+    statistic : callable
+        Arrays of shape (..., n), one a series, to shape (...): it works along the last axis.
+    method : {"percentile", "bca", "studentised"}
+        "bca" corrects bias and skewness (acceleration by leaving out blocks). "studentised" needs `error`.
+    scheme : {"stationary", "circular"}
+        Blocks of random length (Politis and Romano 1994) or of one length.
+    block : float, optional
+        (Mean) block length in bars; by default `block_length` of the series and, of two, of their difference.
+    error : callable, optional
+        Standard error of the statistic, called like it; by default `ewc_error`, for the mean of one series.
+
+    Raises
+    ------
+    DataError
+        The series are not finite vectors of one length, or `error` is missing for "studentised".
+
+    References
+    ----------
+    Politis and Romano (1994), JASA 89; Efron (1987), JASA 82 (BCa); Goetze and Kuensch (1996), Annals of Statistics 24
+    (studentised, for dependent data).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(0.1, 1.0, 500)
+    >>> found = bootstrap_interval(x, sharpe, rng=np.random.default_rng(1)).estimate
+    >>> found.low < 0.1 < found.high
+    True
+    """
+    data = _stack(series)
+    n = data.shape[1]
+    if n < LEAST_BARS or not (np.ptp(data, axis=1) > 0).any():
+        why = f"{n} bars, {LEAST_BARS} needed" if n < LEAST_BARS else "the series does not vary"
+        return Bootstrap(unknown_estimate("bootstrap", n, why), nan, nan, 0)
+    if method == "studentised" and error is None:
+        error = _error_of(statistic)
+    length = block if block is not None else _automatic(data, scheme)
+    value = float(statistic(*data))
+    needed = error if method == "studentised" else None
+    drawn, errors = _draw(data, statistic, needed, scheme, length, paths, rng)
+    share = check_share(alpha, "alpha")
+    if needed is not None:
+        low, high = _studentised(drawn, errors, value, float(needed(*data)), share)
+    elif method == "bca":
+        low, high = _bca(drawn, value, _leave_out(data, statistic, length), share)
+    else:
+        low, high = _quantiles(drawn, share / 2, 1 - share / 2)
+    return Bootstrap(Estimate("bootstrap", value, low, high, n), float(drawn.std(ddof=1)), float(length), paths)
+
+
+def _stack(series: ArrayLike | Sequence[ArrayLike]) -> Floats:
+    table = np.atleast_2d(np.asarray(series, dtype=np.float64))
+    if table.ndim != 2:
+        raise DataError(f"series must be one or several vectors, got {table.ndim} dimensions. Pass one value a bar.")
+    return np.array([finite_series(row, "series") for row in table])
+
+
+def _error_of(statistic: Statistic) -> Statistic:
+    if statistic is not mean:
+        raise DataError(
+            "error must be given for a studentised interval, got None. Pass the statistic's standard error."
+        )
+    return ewc_error
+
+
+def _automatic(data: Floats, scheme: Scheme) -> float:
+    return block_length(*data, *([data[0] - data[1]] if len(data) == 2 else []), scheme=scheme)
+
+
+def _draw(
+    data: Floats,
+    statistic: Statistic,
+    error: Statistic | None,
+    scheme: Scheme,
+    block: float,
+    paths: int,
+    rng: np.random.Generator,
+) -> tuple[Floats, Floats]:
+    """The statistic and its error on each drawn path, shape (paths,); the errors are empty where not asked for."""
+    n = data.shape[1]
+    values, errors = [], []
+    for left in range(paths, 0, -max(1, CELLS // n)):
+        some = min(left, max(1, CELLS // n))
+        drawn = data[:, _indices(n, some, scheme, block, rng)]
+        values.append(statistic(*drawn))
+        if error is not None:
+            errors.append(error(*drawn))
+    return np.concatenate(values), np.concatenate(errors) if errors else np.empty(0)
+
+
+def _indices(n: int, paths: int, scheme: Scheme, block: float, rng: np.random.Generator) -> NDArray[np.intp]:
+    if scheme == "stationary":
+        return stationary_indices(n, length=n, paths=paths, block=block, rng=rng)
+    return circular_indices(n, length=n, paths=paths, block=max(1, round(block)), rng=rng)
+
+
+def _quantiles(drawn: Floats, low: float, high: float) -> tuple[float, float]:
+    ends = np.quantile(drawn, [low, high])
+    return float(ends[0]), float(ends[1])
+
+
+def _studentised(drawn: Floats, errors: Floats, value: float, error: float, alpha: float) -> tuple[float, float]:
+    pivots = np.divide(drawn - value, errors, out=np.zeros_like(drawn), where=errors > 0)
+    low, high = _quantiles(pivots, alpha / 2, 1 - alpha / 2)
+    return value - high * error, value - low * error
+
+
+def _bca(drawn: Floats, value: float, left_out: Floats, alpha: float) -> tuple[float, float]:
+    below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    bias = norm.ppf(np.clip(below, 1 / drawn.size, 1 - 1 / drawn.size))
+    away = left_out.mean() - left_out
+    scale = float((away**2).sum()) ** 1.5
+    acceleration = float((away**3).sum()) / (6 * scale) if scale > 0 else 0.0
+    z = bias + norm.ppf([alpha / 2, 1 - alpha / 2])
+    low, high = norm.cdf(bias + z / (1 - acceleration * z))
+    return _quantiles(drawn, float(low), float(high))
+
+
+def _leave_out(data: Floats, statistic: Statistic, block: float) -> Floats:
+    """The statistic without each block of bars in turn."""
+    n = data.shape[1]
+    starts = range(0, n, min(max(1, round(block)), n // 5))
+    width = starts.step
+    return np.array([float(statistic(*np.delete(data, slice(at, at + width), axis=1))) for at in starts])
