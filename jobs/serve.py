@@ -19,6 +19,7 @@ from mlops.web import app
 from registry_hooks import freqtrade, webhook
 from registry_hooks.outgoing import Sender
 from registry_hooks.reconcile import sweep
+from registry_hooks.scorers import Scorers
 
 log = structlog.get_logger()
 
@@ -30,9 +31,11 @@ def serve(house: House) -> None:
     sender = Sender(house.ledger, house.settings.outgoing, _now)
     for name, work in (("poll", lambda: _poll(house, stop)), ("hooks", lambda: sender.run(stop))):
         threading.Thread(target=work, name=name, daemon=True).start()
-    server = app.build(house.registry, house.settings, _now)
+    scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
+    server = app.build(house.registry, house.settings, _now, scorers)
     uvicorn.run(server, host=service.host, port=service.port, log_level="warning", access_log=False)
     stop.set()
+    scorers.close()
 
 
 @retry(

@@ -7,9 +7,9 @@
             trade(scored.units, scored.probability)
 
 Nothing here waits for the ledger or for MLflow. Scores go to a spool on disk, from which a process of their own carries
-them into the ledger; shadows score in a thread; another thread hears of transitions (the service leaves what a webhook
-told in the ledger's inbox, and every `poll_s` seconds the registry is read anyway), loads the new bundle beside the old
-one, checks its digest, proves feature code and scores on its probe and on the last real bar, and only then lets
+them into the ledger; other arms score in threads; another thread hears of transitions (the service leaves what a
+webhook told in the ledger's inbox, and every `poll_s` seconds the registry is read anyway), loads the new bundle beside
+the old one, checks its digest, proves feature code and scores on its probe and on the last real bar, and only then lets
 `boundary` swap one reference. On any failure the old one stays, and an alert says so.
 
 `background=False` does all of it in the caller's thread, for replays.
@@ -17,57 +17,35 @@ one, checks its digest, proves feature code and scores on its probe and on the l
 
 from __future__ import annotations
 
-import subprocess
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-import mlflow
 import numpy as np
-import pandas as pd
 import structlog
 from numpy.typing import NDArray
-from sqlalchemy.exc import SQLAlchemyError
 
-from mlops.errors import BundleError, MlopsError, RegistryError
+from mlops.errors import BundleError, DataError
 from mlops.io import logs
-from mlops.io.spool import Spool, SpoolFull
 from mlops.settings import BotSettings
-from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, courier, lastknown
+from mlops.types import Alert, Priority, Role
 from registry_hooks.aliases import Lineup, Registry
-from registry_hooks.apply import prove_loadable
+from registry_hooks.arms import AWAY, Arms, Probe, Prover, sound
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
+from registry_hooks.recorder import Recorder
 from registry_hooks.shadows import Shadows, Strikes, Task
 
 log = structlog.get_logger()
 WATCH_S = 0.25  # between two looks at the inbox: one indexed read
-TRADES = (Role.CHAMPION, Role.CHALLENGER)
-MIB = 2**20
-Probe = Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]]
-AWAY = (mlflow.MlflowException, SQLAlchemyError, MlopsError, OSError)
-
-
-@dataclass(frozen=True, slots=True)
-class Arms:
-    """Everything that one bar is scored with: one object, one reference, so that no bar sees half a swap."""
-
-    lineup: Lineup
-    bundles: Mapping[int, Bundle]
-
-    def trading(self) -> list[int]:
-        """Versions whose scores may be traded, champion first."""
-        shared = self.lineup.split < 1.0
-        others = [
-            v for v, role in self.lineup.roles.items() if role is Role.CHALLENGER and shared and v in self.bundles
-        ]
-        return [self.lineup.champion, *others]
+# MLflow's own defaults (7 tries, 120 s each) would keep a start, or the watch, busy for minutes while it is away.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +62,21 @@ class Scored:
 
 
 class Bot:
-    """One model of a bot.
+    """One model of a bot. Usable from several threads; a context manager.
 
     Parameters
     ----------
     model : str
         Name in the registry.
-    features : callable
-        Bars of a probe -> (units, float32 matrix): the bot's own feature code, proven against each new bundle.
-    names : sequence of str
-        The features, in the order of the columns that `score` will be given.
+    features : callable, optional
+        Bars of a probe -> (units, float32 matrix): the bot's own feature code, proven against each new bundle. None
+        where rows come from elsewhere, ready: then only the scores of a new bundle are proven.
+    names : sequence of str, optional
+        The features, in the order of the columns that `score` will be given. None: those of the first champion.
     poll_s : float
         Seconds between two readings of the registry when no hint came.
     settings : BotSettings
-        Bounds of the spool and of shadows.
+        Bounds of the spool and of other arms.
     background : bool
         False: everything happens in the caller's thread, and scores are in the ledger when `score` returns.
 
@@ -112,23 +91,26 @@ class Bot:
         model: str,
         registry: Registry,
         *,
-        features: Probe,
-        names: Sequence[str],
+        features: Probe | None = None,
+        names: Sequence[str] | None = None,
         poll_s: float = 10.0,
         settings: BotSettings | None = None,
         background: bool = True,
     ) -> None:
-        self.model, self.poll_s, self.names = model, poll_s, tuple(names)
-        self._registry, self._features, self._background = registry, features, background
-        self._settings = settings or BotSettings()
-        self._rejected: set[tuple[int, str]] = set()
-        self._untold: deque[Alert] = deque(maxlen=1000)
-        self._last: NDArray[np.float32] | None = None  # the last real bar: the canary of a new bundle
+        self.model, self.poll_s = model, poll_s
+        self._registry, self._background, self._settings = registry, background, settings or BotSettings()
+        self._turn = threading.Lock()  # of what `boundary` and the watch hand each other
         self._ready: Arms | None = None
-        self._refused = 0  # scores that the spool had no room for
+        self._last: NDArray[np.float32] | None = None  # the last real bar: the canary of a new bundle
+        self._untold: deque[Alert] = deque(maxlen=1000)
         self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._cut_off)
+        if background:
+            for name, value in PATIENCE.items():
+                os.environ.setdefault(name, value)
+        self._prover = Prover(model, registry, features, names, self._tell)
         self._polled, self._seen = time.monotonic(), self._newest_hint()
-        self._arms = self._first()
+        self._arms = self._prover.first(datetime.now(UTC))
+        self.names = self._prover.names or self._arms.champion.names
         self._stop = threading.Event()
         if background:
             self._begin()
@@ -159,13 +141,20 @@ class Bot:
         """Between two bars: take up what is ready by now. The new champion's version where it changed."""
         if not self._background:
             return self.refresh(now) if self._due() else None
-        ready, self._ready = self._ready, None
-        return None if ready is None else self._swap(ready)
+        if self._ready is None:
+            return None
+        with self._turn:
+            ready, self._ready = self._ready, None
+            return None if ready is None else self._swap(ready)
 
     def refresh(self, now: datetime) -> int | None:
         """Read the registry, load and prove what is new, swap one reference: all of it here and now."""
-        ready = self._prepared(now)
-        return None if ready is None else self._swap(ready)
+        fresh = self._prover.next(self._arms, self._last, now)
+        if fresh is None:
+            return None
+        with self._turn:
+            self._ready = None
+            return self._swap(fresh)
 
     def score(
         self,
@@ -182,35 +171,54 @@ class Bot:
         Parameters
         ----------
         units : sequence of str, length n
-        values : float32 ndarray of shape (n, k), columns as `names` given to the bot.
+        values : float32 ndarray of shape (n, k), columns as `names`.
+        event_time, known_at, matures_at : aware datetime
+            When the bar closed, when it was known, when the label can be known at the earliest.
         keys : sequence of str, length n, optional
             What sticks to an arm (default: the unit itself). The same key always gets the same arm in one experiment.
 
+        Returns
+        -------
+        Scored
+            A unit that was dealt to a challenger is traded by the champion where the challenger is late or fails.
+
         Raises
         ------
+        DataError
+            The rows do not fit `units` and `names`, an instant is naive or before the bar, or a value is not finite and
+            the champion refuses it.
         BundleError
-            The champion gives no finite score for each unit: there is nothing to trade by. Other arms never raise.
+            The champion gives no probability for each unit: there is nothing to trade by. Other arms never raise.
         """
         arms, times = self._arms, (event_time, known_at, matures_at)
-        asked = arms.trading() if self._background else list(arms.bundles)
-        by_version = self._scores(arms, asked, values, len(units))
-        version = arms.lineup.deal(keys or units, by_version)
-        probability = by_version[arms.lineup.champion]
-        for other in by_version.keys() - {arms.lineup.champion}:
-            probability = np.where(version == other, by_version[other], probability)
-        roles = {v: arms.lineup.roles[v] for v in by_version}
-        stacked = np.stack(list(by_version.values()))
-        said = Scores(self.model, self.names, tuple(units), roles, times, logs.correlation_id(), stacked, values)
+        _check(units, values, self.names, times)
+        champion, roles = arms.lineup.champion, arms.lineup.roles
+        by_version = {champion: self._by_champion(arms.champion, values, len(units))}
+        others = {v: b for v, b in arms.bundles.items() if v != champion and v not in self._strikes.cut}
+        said = Scores(
+            self.model,
+            self.names,
+            tuple(units),
+            {champion: Role.CHAMPION},
+            times,
+            logs.correlation_id(),
+            by_version[champion][None, :],
+            values,
+        )
         self._keep(said)
-        if self._background:
-            self._have_shadowed(arms, by_version, said)
-            self._last = values
-        return Scored(tuple(units), probability, version, by_version, roles)
+        if others:
+            by_version |= self._beside(arms, replace(said, roles=roles, values=values.copy()), others)
+        version = arms.lineup.deal(keys or units, by_version)
+        probability = by_version[champion]
+        for other in by_version.keys() - {champion}:
+            probability = np.where(version == other, by_version[other], probability)
+        self._last = values
+        return Scored(said.units, probability, version, by_version, {v: roles[v] for v in by_version})
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything that was scored is in the ledger; False where it is not by then."""
         deadline = time.monotonic() + timeout
-        while self._background and not (self._shadows.idle() and self._spool.empty()):
+        while self._background and not (all(one.idle() for one in self._threads) and self._recorder.empty()):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
@@ -221,126 +229,101 @@ class Bot:
         if not self._background or self._stop.is_set():
             return
         self._stop.set()
-        self._shadows.close()
-        self._spool.close()
-        if self._courier.stdin is not None:
-            self._courier.stdin.close()
-        try:
-            self._courier.wait(timeout)
-        except subprocess.TimeoutExpired:
-            log.warning("the courier still carries", model=self.model)
+        for one in self._threads:
+            one.close(timeout / 3)
+        self._watcher.join(timeout / 3)
+        self._recorder.close(timeout)
 
     def _begin(self) -> None:
-        folder = self._registry.cache.parent / "spool"
-        self._spool = Spool(folder, self._settings.spool_mib * MIB)
-        self._shadows = Shadows(self._strikes, self._keep)
-        self._courier = courier.start(folder, self._registry.ledger.url)
-        threading.Thread(target=self._watch, name=f"watch-{self.model}", daemon=True).start()
+        self._recorder = Recorder(self._registry, self.model, self._settings.spool_mib)
+        # Two threads: a rival that trades does not wait for a shadow that is slow.
+        self._rivals, self._shadows = Shadows(self._strikes, self._keep), Shadows(self._strikes, self._keep)
+        self._threads = (self._rivals, self._shadows)
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.model}", daemon=True)
+        self._watcher.start()
 
-    def _scores(
-        self, arms: Arms, asked: Sequence[int], values: NDArray[np.float32], n: int
-    ) -> dict[int, NDArray[np.float64]]:
-        """What the champion says, and each other arm that was asked, is not cut off, and can."""
-        found = {arms.lineup.champion: _sound(arms.bundles[arms.lineup.champion].score(values, self.names), n)}
-        for version in asked[:]:
-            if version in found or version in self._strikes.cut:
-                continue
+    def _by_champion(self, one: Bundle, values: NDArray[np.float32], n: int) -> NDArray[np.float64]:
+        try:
+            return sound(one.score(values, self.names), n)
+        except BundleError:
+            raise
+        except Exception as error:
+            if not np.isfinite(values).all():
+                row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
+                rule = (
+                    f"{self.names[column]} of row {row} must be finite, got {values[row, column]}. Leave the row out."
+                )
+                raise DataError(rule) from error
+            rule = f"champion of {self.model} must score every row, got {type(error).__name__}: {error}. Roll it back."
+            raise BundleError(rule) from error
+
+    def _beside(self, arms: Arms, said: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
+        """Have the other arms score; what is there in time of those that may trade (of all, without background)."""
+        if not self._background:
+            return self._here(said, others)
+        trading = {v: others[v] for v in arms.rivals() if v in others}
+        task = Task(said, trading)
+        if trading:
+            self._rivals.add(task)
+        if rest := {v: b for v, b in others.items() if v not in trading}:
+            self._shadows.add(Task(said, rest))
+        if trading and not task.over.wait(self._settings.shadow_budget_ms / 1e3):
+            log.warning("challenger late, the champion trades its units", model=self.model)
+        return dict(task.found)
+
+    def _here(self, said: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
+        """All other arms, in the caller's thread."""
+        found = {}
+        for version, one in others.items():
             began = time.monotonic()
             try:
-                found[version] = _sound(arms.bundles[version].score(values, self.names), n)
-            except Exception as error:  # noqa: BLE001 - a challenger's own code may raise anything; the champion trades on
+                found[version] = sound(one.score(said.values, said.names), len(said.units))
+            except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the champion trades on
                 self._strikes.strike(version, f"{type(error).__name__}: {error}")
-            else:
-                self._strikes.took(version, time.monotonic() - began)
+                continue
+            self._strikes.took(version, time.monotonic() - began)
+            self._keep(replace(said, roles={version: said.roles[version]}, probability=found[version][None, :]))
         return found
-
-    def _have_shadowed(self, arms: Arms, by_version: Mapping[int, NDArray[np.float64]], said: Scores) -> None:
-        others = {v: b for v, b in arms.bundles.items() if v not in by_version and v not in self._strikes.cut}
-        if others:
-            roles = {v: arms.lineup.roles[v] for v in others}
-            blank = np.empty((0, len(said.units)))
-            task = Scores(
-                said.model, said.names, said.units, roles, said.times, said.correlation_id, blank, said.values
-            )
-            self._shadows.add(Task(task, others))
 
     def _keep(self, said: Scores) -> None:
         if not self._background:
             self._registry.ledger.add_predictions(said.frame(), said.matrix(), said.names, said.correlation_id)
-            return
-        try:
-            self._spool.append(said.record())
-        except SpoolFull as error:
-            self._refused += said.probability.size
-            log.error("score not kept", model=self.model, error=str(error))
+        else:
+            self._recorder.keep(said)
 
     def _watch(self) -> None:
-        """Hear of transitions and prepare for them; report what waits to be reported."""
+        """Hear of transitions and prepare for them; report what waits to be reported, at the end once more."""
         while not self._stop.wait(WATCH_S):
-            self._shadows.look()
-            if self._courier.poll() is not None:  # it was killed; what is spooled waits for another one
-                self._courier = courier.start(self._registry.cache.parent / "spool", self._registry.ledger.url)
-            now = datetime.now(UTC)
-            try:
-                self._report(now)
-                if self._due() and (ready := self._prepared(now)) is not None:
-                    self._ready = ready
-            except AWAY as error:
-                log.warning("bot cannot reach the platform and goes on", model=self.model, error=str(error))
+            self._looked(self._look)
+        self._looked(lambda: self._report(last=True))
 
-    def _report(self, now: datetime) -> None:
-        if self._refused:
-            n, self._refused = self._refused, 0
-            title = (
-                f"spool_full: {n} scores of {self.model} were not kept: the spool had no room while the ledger was away"
-            )
-            self._tell(f"spool_full:{self.model}:{now:%Y-%m-%dT%H:%M:%S}", title, Priority.HIGH, now)
-        while self._untold:
-            self._registry.ledger.add_alert(self._untold[0])
-            self._untold.popleft()
-
-    def _newest_hint(self) -> int:
+    def _looked(self, step: Callable[[], None]) -> None:
+        """Do a step of the watch; nothing that goes wrong in it ends the watch."""
         try:
-            return max((d.id for d in self._registry.ledger.settled_deliveries(self.model, after=0)), default=0)
-        except AWAY:
-            return 0
+            step()
+        except AWAY as error:
+            log.warning("bot cannot reach the platform and goes on", model=self.model, error=str(error))
+        except Exception:
+            log.exception("bot's watch failed and goes on", model=self.model)
 
-    def _first(self) -> Arms:
-        """What to start with: the registry's word, or while it is away the last one that was heard here."""
-        try:
-            wanted = aliases.lineup(self._registry, self.model)
-        except (mlflow.MlflowException, SQLAlchemyError) as error:
-            log.warning("registry not read; starting with what was known last", model=self.model, error=str(error))
-            wanted = lastknown.read(self._registry.cache, self.model)
-        arms = self._load(wanted, {})
-        if arms.lineup.champion not in arms.bundles:
-            raise RegistryError(f"champion of {self.model} must be provable, got none. See the alerts for the reason.")
-        lastknown.write(self._registry.cache, self.model, wanted)
-        return arms
-
-    def _prepared(self, now: datetime) -> Arms | None:
-        """The arms that the registry wants, loaded and proven; None where there is nothing new, or it cannot be had."""
-        try:
-            wanted = aliases.lineup(self._registry, self.model)
-        except (mlflow.MlflowException, SQLAlchemyError, RegistryError) as error:
-            log.warning("registry not read; the models at hand stay", model=self.model, error=str(error))
-            return None
-        have = self._ready or self._arms
-        if wanted == have.lineup and wanted.roles.keys() == have.bundles.keys():
-            return None
-        fresh = self._load(wanted, have.bundles, now)
-        if wanted.champion not in fresh.bundles:
-            return None
-        lastknown.write(self._registry.cache, self.model, wanted)
-        return fresh
+    def _look(self) -> None:
+        for one in self._threads:
+            one.look()
+        self._recorder.look()
+        self._report()
+        if self._due():
+            fresh = self._prover.next(self._ready or self._arms, self._last, datetime.now(UTC))
+            if fresh is not None:
+                with self._turn:
+                    self._ready = fresh
 
     def _swap(self, fresh: Arms) -> int | None:
         before, self._arms = self._arms, fresh
         self._strikes.forget(fresh.bundles)
-        if fresh.lineup.champion == before.lineup.champion:
+        to = fresh.lineup.champion
+        if to == before.lineup.champion:
             return None
         with logs.bind(correlation_id=self._cause() or logs.correlation_id()):
-            to = fresh.lineup.champion
             log.info("swapped", model=self.model, from_version=before.lineup.champion, to_version=to)
         return to
 
@@ -353,50 +336,53 @@ class Bot:
             self._polled = time.monotonic()
         return bool(hints) or late
 
+    def _newest_hint(self) -> int:
+        try:
+            return max((d.id for d in self._registry.ledger.settled_deliveries(self.model, after=0)), default=0)
+        except AWAY:
+            return 0
+
     def _cause(self) -> str:
         if self._background:  # the caller must not wait for the ledger
             return ""
         entry = self._registry.ledger.promotions(self.model)[-1:]
         return entry[0].correlation_id if entry else ""
 
-    def _load(self, wanted: Lineup, have: Mapping[int, Bundle], now: datetime | None = None) -> Arms:
-        bundles = {v: have.get(v) or self._proven(v, now) for v in wanted.roles}
-        return Arms(wanted, {v: b for v, b in bundles.items() if b is not None})
+    def _report(self, *, last: bool = False) -> None:
+        """Tell the ledger what it was not told yet; where it does not answer, nothing is forgotten."""
+        self._tell_all()
+        if (lost := self._recorder.told(datetime.now(UTC), last=last)) is not None:
+            self._untold.append(lost)
+            self._tell_all()
 
-    def _proven(self, version: int, now: datetime | None) -> Bundle | None:
-        """Fetch, verify and prove one version; None, with an alert, where it fails."""
-        ref = ModelRef(self.model, version)
-        try:
-            found = prove_loadable(self._registry, ref)
-            found.prove(self._features, self.names)
-            if self._last is not None:
-                _sound(found.score(self._last, self.names), len(self._last))
-        except AWAY as error:
-            self._reject(ref, str(error), now)
-            return None
-        return found
-
-    def _reject(self, ref: ModelRef, why: str, now: datetime | None) -> None:
-        log.error("swap_rejected", model=ref.name, version=ref.version, why=why)
-        if now is not None and (ref.version, why) not in self._rejected:
-            self._rejected.add((ref.version, why))
-            title = f"swap_rejected: {ref} was not taken up, the old model trades on: {why}"
-            self._tell(f"swap_rejected:{ref.name}:{ref.version}", title, Priority.HIGH, now)
+    def _tell_all(self) -> None:
+        while self._untold:
+            self._registry.ledger.add_alert(self._untold[0])
+            self._untold.popleft()
 
     def _cut_off(self, version: int, why: str) -> None:
         log.error("shadow_cut_off", model=self.model, version=version, why=why)
         title = f"shadow_cut_off: {self.model} v{version} is not scored any more: {why}"
         now = datetime.now(UTC)
-        self._tell(f"shadow_cut_off:{self.model}:{version}:{now:%Y-%m-%d}", title, Priority.MEDIUM, now)
+        self._tell(
+            Alert(f"shadow_cut_off:{self.model}:{version}:{now:%Y-%m-%d}", Priority.MEDIUM, self.model, title, now)
+        )
 
-    def _tell(self, key: str, title: str, priority: Priority, now: datetime) -> None:
+    def _tell(self, alert: Alert) -> None:
         """Report when the ledger next answers; at once without background threads."""
-        self._untold.append(Alert(key, priority, self.model, title, now))
+        self._untold.append(alert)
         if not self._background:
             self._registry.ledger.add_alert(self._untold.popleft())
 
 
-def _sound(score: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    if score.shape != (n,) or not np.isfinite(score).all() or ((score < 0) | (score > 1)).any():
-        raise BundleError(f"model must give {n} probabilities within 0 and 1, got {score!r}. Do not trade by it.")
-    return score
+def _check(
+    units: Sequence[str], values: NDArray[np.float32], names: Sequence[str], times: tuple[datetime, ...]
+) -> None:
+    """What would be refused by the ledger later is refused now; raises DataError."""
+    if values.dtype != np.float32 or values.shape != (len(units), len(names)):
+        wanted = f"float32 of shape ({len(units)}, {len(names)})"
+        raise DataError(f"features must be {wanted}, got {values.dtype} {values.shape}. A row a unit, a column a name.")
+    if any(at.tzinfo is None for at in times):
+        raise DataError(f"instants must carry their time zone, got {times}. Use datetime(..., tzinfo=UTC).")
+    if times[1] < times[0]:
+        raise DataError(f"known_at must not lie before event_time, got {times[1]} before {times[0]}. Check the clock.")

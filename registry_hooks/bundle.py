@@ -57,9 +57,13 @@ class Bundle:
         return pd.read_parquet(self.path / "artifacts" / "reference.parquet")
 
     def prove(
-        self, features: Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]], names: Sequence[str]
+        self,
+        features: Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]] | None,
+        names: Sequence[str],
     ) -> None:
         """Hold the caller's feature code and this machine's scores against what training saw on the probe bars.
+
+        `features` None: there is no such code here; the bundle's own features are scored, and only scores are held.
 
         Raises
         ------
@@ -67,12 +71,17 @@ class Bundle:
             Units, features or probabilities differ.
         """
         expected = self.meta["probe"]
+        if missing := [name for name in self.names if name not in names]:
+            raise BundleError(f"features must include all of the bundle's, got none of {missing}. Compute them.")
+        if features is None:
+            _agree(self.score(np.array(expected["features"], dtype=np.float32), self.names), expected["probability"])
+            return
         units, values = features(pd.read_parquet(self.path / "artifacts" / "probe.parquet"))
         if list(units) != expected["units"]:
             raise BundleError(
                 f"probe must give units {expected['units']}, got {list(units)}. Compare the feature code."
             )
-        score = self.score(values, names)  # also refuses missing features
+        score = self.score(values, names)
         mine = values[:, [list(names).index(name) for name in self.names]]
         apart = ~np.isclose(mine, np.array(expected["features"], dtype=np.float32), rtol=FEATURE_TOLERANCE, atol=1e-7)
         if apart.any():
@@ -80,8 +89,7 @@ class Bundle:
             raise BundleError(
                 f"feature {name} must be what training saw on the probe, got another value. Deploy its commit."
             )
-        if not np.allclose(score, expected["probability"], atol=SCORE_TOLERANCE):
-            raise BundleError("probe must score as in training, got other probabilities. Compare library versions.")
+        _agree(score, expected["probability"])
 
 
 def digest(path: Path) -> str:
@@ -156,3 +164,8 @@ def load(path: Path, expected_digest: str) -> Bundle:
 
 def _ours(name: Path) -> bool:
     return name.name not in ADDED_ON_DOWNLOAD
+
+
+def _agree(score: NDArray[np.float64], expected: Sequence[float]) -> None:
+    if not np.allclose(score, expected, atol=SCORE_TOLERANCE):
+        raise BundleError("probe must score as in training, got other probabilities. Compare library versions.")

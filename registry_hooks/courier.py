@@ -34,6 +34,7 @@ AGAIN_S = 1.0  # after the ledger did not answer
 LAST_TRIES = 5  # of a courier whose bot has ended; the next one goes on
 URL = "SPOOL_LEDGER_URL"  # in the environment and not among the arguments: it may carry a password
 NICE = 5  # the bot comes first
+LOG = "courier.log"  # in the spool's folder: what it says when it fails
 LENGTH = 4  # bytes that say how long the head of a record is
 
 
@@ -103,7 +104,11 @@ def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
     """Put records into the ledger, many at once; where rows are refused, one record at a time."""
     groups: dict[tuple[tuple[str, ...], str], list[Scores]] = {}
     for record in records:
-        scores = Scores.read(record)
+        try:
+            scores = Scores.read(record)
+        except (ValueError, KeyError, TypeError) as error:  # of another release
+            _refuse(ledger, "", record.hex(), f"record must be of this release, got {error!r}. Bring it by hand.")
+            continue
         groups.setdefault((scores.names, scores.correlation_id), []).append(scores)
     for (names, correlation), many in groups.items():
         try:
@@ -122,8 +127,15 @@ def _add_or_reject(ledger: Ledger, one: Scores) -> None:
     try:
         _add(ledger, [one], one.names, one.correlation_id)
     except DataError as error:
-        text = one.frame().to_json(orient="records", date_format="iso")
-        ledger.add_rejections("predictions", f"bot:{one.model}", [(text, str(error))], datetime.now(UTC))
+        _refuse(ledger, one.model, one.frame().to_json(orient="records", date_format="iso"), str(error))
+
+
+def _refuse(ledger: Ledger, model: str, text: str, why: str) -> None:
+    """Keep it where a person can see it, and say so."""
+    now = datetime.now(UTC)
+    ledger.add_rejections("predictions", f"bot:{model}", [(text, why)], now)
+    title = f"predictions_refused: scores of {model or 'a bot'} were not taken into the ledger: {why}"
+    ledger.add_alert(Alert(f"predictions_refused:{model}:{now:%Y-%m-%d}", Priority.HIGH, model, title, now))
 
 
 def carry(folder: Path, url: str, ended: threading.Event) -> None:
@@ -159,10 +171,15 @@ def _tell_of_damage(ledger: Ledger, reader: Reader) -> None:
 def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
     """A courier for `folder`. It ends when its standard input is closed, by us or by our death."""
     command = [sys.executable, "-m", "registry_hooks.courier", str(folder)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(  # noqa: S603
-        command, stdin=subprocess.PIPE, env={**os.environ, URL: url}, start_new_session=True, **quiet
-    )
+    with (folder / LOG).open("ab") as sink:
+        return subprocess.Popen(  # noqa: S603
+            command,
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, URL: url},
+            start_new_session=True,
+        )
 
 
 def _until_closed(ended: threading.Event) -> None:

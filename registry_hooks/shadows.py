@@ -1,4 +1,4 @@
-"""Shadows score behind the bot's back: one that is slow, crashes or hangs is cut off, and the bot never notices."""
+"""Arms beside the champion score in threads: a slow, crashing or hanging one is cut off; the champion never waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
+from registry_hooks.arms import sound
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
 
@@ -22,10 +24,12 @@ HANGS_S = 5.0  # under way for so long: it will not come back
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One bar, and the shadows that are to score it: `scores` carries no probabilities yet."""
+    """One bar, and the versions that are to score it: `scores` carries no probabilities yet, `found` will."""
 
     scores: Scores
     bundles: Mapping[int, Bundle]
+    found: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Strikes:
 
 
 class Shadows:
-    """Scores with the arms that do not trade, in a thread of its own; `keep` gets what they said."""
+    """Scores in a thread of its own; `keep` gets what each version said."""
 
     def __init__(self, strikes: Strikes, keep: Callable[[Scores], None]) -> None:
         self._strikes, self._keep = strikes, keep
@@ -68,70 +72,79 @@ class Shadows:
         self._turn = 0  # which thread is the one; an older one that hung finds itself replaced
         self._busy: tuple[int, float] | None = None  # version under way, since when
         self._closed = False
-        self._begin()
+        self._thread = self._begin()
 
     def add(self, task: Task) -> None:
         """Have a bar scored; never waits."""
         with self._changed:
             if len(self._tasks) >= WAITING:
-                self._tasks.popleft()
+                self._tasks.popleft().over.set()
                 for version in task.bundles:
                     self._strikes.strike(version, f"fell {WAITING} bars behind")
             self._tasks.append(task)
             self._changed.notify()
 
     def look(self) -> None:
-        """Replace the thread if a shadow holds it."""
+        """Replace the thread if a version holds it."""
         busy = self._busy
         if busy is not None and time.monotonic() - busy[1] > HANGS_S:
             self._strikes.strike(busy[0], f"did not come back within {HANGS_S:.0f} s", out=True)
-            self._begin()
+            self._thread = self._begin()
 
     def idle(self) -> bool:
         """Whether nothing waits and nothing is under way."""
         with self._changed:
             return not self._tasks and self._busy is None
 
-    def close(self) -> None:
-        """Score no more."""
+    def close(self, timeout: float) -> None:
+        """Score what waits, but no longer than `timeout` seconds; nothing is kept after that."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._thread.join(timeout)
+        with self._changed:
+            self._turn += 1
 
-    def _begin(self) -> None:
+    def _begin(self) -> threading.Thread:
         with self._changed:
             self._turn, self._busy = self._turn + 1, None
             turn = self._turn
-        threading.Thread(target=self._run, args=(turn,), name=f"shadows-{turn}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(turn,), name=f"shadows-{turn}", daemon=True)
+        thread.start()
+        return thread
 
     def _run(self, turn: int) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._tasks or self._turn != turn)
-                if self._turn != turn or (self._closed and not self._tasks):
+                if self._turn != turn or not self._tasks:
                     return
                 task = self._tasks.popleft()
                 self._busy = (0, time.monotonic())
             for version, one in task.bundles.items():
                 if version not in self._strikes.cut and not self._scored(turn, task, version, one):
                     return
+            task.over.set()
             with self._changed:
                 if self._turn == turn:
                     self._busy = None
 
     def _scored(self, turn: int, task: Task, version: int, one: Bundle) -> bool:
         """False where this thread was replaced meanwhile."""
-        began = time.monotonic()
+        began, said = time.monotonic(), task.scores
         self._busy = (version, began)
+        found, why = None, ""
         try:
-            found = one.score(task.scores.values, task.scores.names)
+            found = sound(one.score(said.values, said.names), len(said.units))
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the bot goes on
-            found, why = None, f"{type(error).__name__}: {error}"
-        if self._turn != turn:
-            return False
-        if found is None or len(found) != len(task.scores.units) or not np.isfinite(found).all():
-            self._strikes.strike(version, why if found is None else "gave scores that are not finite or too few")
-        else:
-            self._keep(replace(task.scores, roles={version: task.scores.roles[version]}, probability=found[None, :]))
-            self._strikes.took(version, time.monotonic() - began)
+            why = f"{type(error).__name__}: {error}"
+        with self._changed:  # a thread that was replaced keeps nothing: its version is cut off
+            if self._turn != turn:
+                return False
+            if found is None:
+                self._strikes.strike(version, why)
+                return True
+            task.found[version] = found
+            self._keep(replace(said, roles={version: said.roles[version]}, probability=found[None, :]))
+        self._strikes.took(version, time.monotonic() - began)
         return True

@@ -77,7 +77,7 @@ class Spool:
         with self._turn:
             if self._size:
                 self._roll()
-        return not any(path.suffix in (".open", ".closed") and path.stat().st_size for path in _segments(self._folder))
+        return not any(_size(path) and (path.suffix == ".closed" or _orphan(path)) for path in _segments(self._folder))
 
     def close(self) -> None:
         """Give the segment to the reader."""

@@ -1,0 +1,142 @@
+"""The versions that a bot scores with: what the registry wants, and what of it was proven on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import mlflow
+import numpy as np
+import pandas as pd
+import structlog
+from numpy.typing import NDArray
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlops.errors import BundleError, MlopsError, RegistryError
+from mlops.types import Alert, ModelRef, Priority, Role
+from registry_hooks import aliases, lastknown
+from registry_hooks.aliases import Lineup, Registry
+from registry_hooks.apply import prove_loadable
+from registry_hooks.bundle import Bundle
+
+log = structlog.get_logger()
+AWAY = (mlflow.MlflowException, SQLAlchemyError, MlopsError, OSError)  # the platform, or a part of it, does not answer
+Probe = Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """Everything that one bar is scored with: one object, one reference, so that no bar sees half a swap."""
+
+    lineup: Lineup
+    bundles: Mapping[int, Bundle]
+
+    @property
+    def champion(self) -> Bundle:
+        return self.bundles[self.lineup.champion]
+
+    def rivals(self) -> list[int]:
+        """Versions beside the champion whose scores may be traded."""
+        if self.lineup.split >= 1.0:
+            return []
+        return [v for v, role in self.lineup.roles.items() if role is Role.CHALLENGER and v in self.bundles]
+
+
+class Prover:
+    """Loads what the registry wants beside what is there, and lets nothing pass that is not proven.
+
+    Parameters
+    ----------
+    features : callable, optional
+        The bot's own feature code; None where features come from elsewhere, ready: then only scores are proven.
+    names : sequence of str, optional
+        Columns of what will be scored; None: the features of the champion that is found first.
+    tell : callable
+        Takes the alert of a version that was refused.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        registry: Registry,
+        features: Probe | None,
+        names: Sequence[str] | None,
+        tell: Callable[[Alert], None],
+    ) -> None:
+        self._model, self._registry, self._features, self._tell = model, registry, features, tell
+        self.names = None if names is None else tuple(names)
+        self._refused: dict[int, str] = {}  # version -> why
+        self._told: dict[int, str] = {}  # version -> key of its alert
+
+    def first(self, now: datetime) -> Arms:
+        """What to start with: the registry's word, or while MLflow is away the last one that was heard here.
+
+        Raises
+        ------
+        RegistryError
+            There is no champion, or it cannot be proven.
+        """
+        try:
+            wanted = aliases.lineup(self._registry, self._model)
+        except (mlflow.MlflowException, SQLAlchemyError) as error:
+            log.warning("registry not read; starting with what was known last", model=self._model, error=str(error))
+            wanted = lastknown.read(self._registry.cache, self._model)
+        champion_first = [wanted.champion, *(v for v in wanted.roles if v != wanted.champion)]
+        found = {v: one for v in champion_first if (one := self._proven(v, None, now)) is not None}
+        if wanted.champion not in found:
+            why = self._refused.get(wanted.champion)
+            raise RegistryError(f"champion v{wanted.champion} of {self._model} must be provable, got: {why}")
+        lastknown.write(self._registry.cache, self._model, wanted)
+        return Arms(wanted, found)
+
+    def next(self, have: Arms, canary: NDArray[np.float32] | None, now: datetime) -> Arms | None:
+        """The arms that the registry wants by now, proven; None where nothing is new, or it cannot be had.
+
+        `canary`: a bar of real features that a new version has to score, too.
+        """
+        try:
+            wanted = aliases.lineup(self._registry, self._model)
+        except (mlflow.MlflowException, SQLAlchemyError, RegistryError) as error:
+            log.warning("registry not read; the models at hand stay", model=self._model, error=str(error))
+            return None
+        if wanted == have.lineup and wanted.roles.keys() == have.bundles.keys():
+            return None
+        both = {v: have.bundles.get(v) or self._proven(v, canary, now) for v in wanted.roles}
+        found = {v: one for v, one in both.items() if one is not None}
+        if wanted.champion not in found or (wanted == have.lineup and found.keys() == have.bundles.keys()):
+            return None
+        lastknown.write(self._registry.cache, self._model, wanted)
+        return Arms(wanted, found)
+
+    def _proven(self, version: int, canary: NDArray[np.float32] | None, now: datetime) -> Bundle | None:
+        """Fetch, verify and prove one version; None, with an alert, where it fails."""
+        ref = ModelRef(self._model, version)
+        try:
+            found = prove_loadable(self._registry, ref)
+            self.names = self.names or found.names
+            found.prove(self._features, self.names)
+            if canary is not None:
+                sound(found.score(canary, self.names), len(canary))
+        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the old one trades on
+            self._refuse(ref, f"{type(error).__name__}: {error}", now)
+            return None
+        if version in self._refused:
+            self._registry.ledger.resolve_alert(self._told.pop(version), now)
+            del self._refused[version]
+        return found
+
+    def _refuse(self, ref: ModelRef, why: str, now: datetime) -> None:
+        log.error("swap_rejected", model=ref.name, version=ref.version, why=why)
+        if self._refused.get(ref.version) != why:
+            self._refused[ref.version] = why
+            key = self._told[ref.version] = f"swap_rejected:{ref.name}:{ref.version}:{now:%Y-%m-%d}"
+            title = f"swap_rejected: {ref} was not taken up, the old model trades on: {why}"
+            self._tell(Alert(key, Priority.HIGH, ref.name, title, now))
+
+
+def sound(score: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """The scores, if they are `n` probabilities; raises BundleError."""
+    if score.shape != (n,) or not np.isfinite(score).all() or ((score < 0) | (score > 1)).any():
+        raise BundleError(f"model must give {n} probabilities within 0 and 1, got {score!r}. Do not trade by it.")
+    return score
