@@ -7,7 +7,6 @@ from math import nan
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import t as student
-from scipy.stats import ttest_ind, ttest_rel
 
 from mlops.stats.dependent import MIN_TERMS, Floats, aligned_pair, ewc_dof, ewc_error, finite_series
 from mlops.stats.results import (
@@ -51,7 +50,7 @@ def paired_t(
 
     References
     ----------
-    Student (1908), The probable error of a mean, Biometrika 6. Computed by `scipy.stats.ttest_rel`.
+    Student (1908), The probable error of a mean, Biometrika 6.
 
     Examples
     --------
@@ -62,13 +61,8 @@ def paired_t(
     difference = first - second
     if (verdict := _trivial("paired t", difference, _scale(first, second), least=2)) is not None:
         return verdict
-    found = ttest_rel(first, second, alternative=alternative)
     error = float(difference.std(ddof=1)) / np.sqrt(difference.size)
-    half = float(student.isf(check_share(alpha, "alpha") / 2, difference.size - 1)) * error
-    effect = _around(float(difference.mean()), half, difference.size)
-    statistic = float(found.statistic)
-    needed = rows_needed(difference.size, statistic, alpha=alpha)
-    return HypothesisTest("paired t", statistic, float(found.pvalue), effect, difference.size, needed)
+    return _t_test("paired t", difference.mean(), error, difference.size - 1, difference.size, alpha, alternative)
 
 
 def welch_t(
@@ -97,7 +91,7 @@ def welch_t(
 
     References
     ----------
-    Welch (1947), Biometrika 34. Computed by `scipy.stats.ttest_ind`.
+    Welch (1947), Biometrika 34.
 
     Examples
     --------
@@ -110,12 +104,10 @@ def welch_t(
         return unknown_test("Welch t", EFFECT, n, f"{first.size} and {second.size} rows, 2 needed in each sample")
     if max(np.ptp(first), np.ptp(second)) <= _scale(first, second) * ROUNDING:
         return unknown_test("Welch t", EFFECT, n, "neither sample varies: its variance is not known")
-    found = ttest_ind(first, second, equal_var=False, alternative=alternative)
-    error = float(np.sqrt(first.var(ddof=1) / first.size + second.var(ddof=1) / second.size))
-    half = float(student.isf(check_share(alpha, "alpha") / 2, float(found.df))) * error
-    effect = _around(float(first.mean() - second.mean()), half, n)
-    statistic = float(found.statistic)
-    return HypothesisTest("Welch t", statistic, float(found.pvalue), effect, n, rows_needed(n, statistic, alpha=alpha))
+    one, other = first.var(ddof=1) / first.size, second.var(ddof=1) / second.size
+    # Satterthwaite's degrees of freedom.
+    dof = (one + other) ** 2 / (one**2 / (first.size - 1) + other**2 / (second.size - 1))
+    return _t_test("Welch t", first.mean() - second.mean(), np.sqrt(one + other), dof, n, alpha, alternative)
 
 
 def dependent_t(
@@ -155,17 +147,20 @@ def dependent_t(
     difference = series - other
     if (verdict := _trivial("EWC t", difference, _scale(series, other), least=MIN_TERMS)) is not None:
         return verdict
-    mean, error, dof = float(difference.mean()), float(ewc_error(difference)), ewc_dof(difference.size)
-    statistic = mean / error
-    effect = _around(mean, float(student.isf(check_share(alpha, "alpha") / 2, dof)) * error, difference.size)
-    needed = rows_needed(difference.size, statistic, alpha=alpha)
-    return HypothesisTest("EWC t", statistic, _tail(statistic, dof, alternative), effect, difference.size, needed)
+    n = difference.size
+    return _t_test("EWC t", difference.mean(), float(ewc_error(difference)), ewc_dof(n), n, alpha, alternative)
 
 
-def _tail(statistic: float, dof: int, alternative: Alternative) -> float:
-    if alternative == "two-sided":
-        return float(2 * student.sf(abs(statistic), dof))
-    return float(student.sf(statistic if alternative == "greater" else -statistic, dof))
+def _t_test(
+    name: str, mean: float, error: float, dof: float, n: int, alpha: float, alternative: Alternative
+) -> HypothesisTest:
+    value, statistic = float(mean), float(mean / error)
+    half = float(student.isf(check_share(alpha, "alpha") / 2, dof)) * float(error)
+    p = 2 * student.sf(abs(statistic), dof)
+    if alternative != "two-sided":
+        p = student.sf(statistic if alternative == "greater" else -statistic, dof)
+    effect = Estimate(EFFECT, value, value - half, value + half, n)
+    return HypothesisTest(name, statistic, float(p), effect, n, rows_needed(n, statistic, alpha=alpha))
 
 
 def _scale(first: Floats, second: Floats) -> float:
@@ -183,7 +178,3 @@ def _trivial(name: str, difference: Floats, scale: float, *, least: int) -> Hypo
     if np.ptp(difference) <= scale * ROUNDING:
         return unknown_test(name, EFFECT, n, "all differences are one constant: their variance is not known")
     return None
-
-
-def _around(value: float, half: float, n: int) -> Estimate:
-    return Estimate(EFFECT, value, value - half, value + half, n)
