@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from math import sqrt
 
 from scipy.optimize import brentq
-from scipy.stats import chi2, ncx2, norm
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2, ncx2
 from statsmodels.stats.power import GofChisquarePower, TTestIndPower, TTestPower
 from statsmodels.stats.proportion import power_proportions_2indep
 
@@ -160,8 +162,8 @@ def mcnemar_power(gain: float, n: int, *, discordance: float, alpha: float = ALP
         got = f"gain {gain}, discordance {discordance}"
         raise DataError(f"discordance must lie in [|gain|, 1], got {got}. They differ on at least |gain| of the rows.")
     shift, spread = abs(gain) * sqrt(n), sqrt(max(discordance - gain**2, 1e-12))
-    critical = float(norm.isf(check_share(alpha, "alpha") / 2)) * sqrt(discordance)
-    return float(norm.sf((critical - shift) / spread) + norm.sf((critical + shift) / spread))
+    critical = _critical(alpha) * sqrt(discordance)
+    return float(ndtr((shift - critical) / spread) + ndtr((-shift - critical) / spread))
 
 
 def mcnemar_sample_size(gain: float, *, discordance: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
@@ -198,8 +200,8 @@ def mann_whitney_power(superiority: float, n: int, *, share: float = 0.5, alpha:
     """
     check_share(share, "share")
     shift = abs(superiority - 0.5) * sqrt(12 * share * (1 - share) * n)
-    critical = float(norm.isf(check_share(alpha, "alpha") / 2))
-    return float(norm.sf(critical - shift) + norm.sf(critical + shift))
+    critical = _critical(alpha)
+    return float(ndtr(shift - critical) + ndtr(-shift - critical))
 
 
 def mann_whitney_sample_size(
@@ -243,6 +245,7 @@ def chi_square_sample_size(w: float, *, dof: int, alpha: float = ALPHA, power: f
     return None if w == 0 else least_rows(lambda n: chi_square_power(w, n, dof=dof, alpha=alpha), power=power)
 
 
+@lru_cache(maxsize=256)
 def chi_square_noncentrality(dof: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """Noncentrality at which a chi-squared test of `dof` degrees of freedom has `power`.
 
@@ -256,3 +259,7 @@ def chi_square_noncentrality(dof: int, *, alpha: float = ALPHA, power: float = P
     while ncx2.sf(critical, dof, high) < check_share(power, "power"):
         high *= 2
     return float(brentq(lambda at: float(ncx2.sf(critical, dof, at)) - power, 1e-9, high))
+
+
+def _critical(alpha: float) -> float:
+    return -float(ndtri(check_share(alpha, "alpha") / 2))

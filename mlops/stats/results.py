@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, isnan, nan
 from typing import Literal
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from mlops.errors import DataError
 
@@ -88,5 +88,5 @@ def rows_needed(n: int, z: float, *, alpha: float = ALPHA, power: float = POWER)
     """
     if not z or isnan(z):
         return None
-    rows = n * ((norm.isf(alpha / 2) + norm.ppf(power)) / z) ** 2
+    rows = n * ((ndtri(power) - ndtri(alpha / 2)) / z) ** 2
     return ceil(rows) if rows < MOST_ROWS else None
