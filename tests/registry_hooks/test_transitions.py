@@ -1,6 +1,5 @@
 """A transition, its crash, a hand in the registry, and the bot that follows: on real bundles and a real registry."""
 
-import shutil
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,17 +13,12 @@ from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 from structlog.testing import capture_logs
 
-from jobs import train
-from jobs.house import opened
 from mlops.errors import AliasMoved, BundleError, RegistryError
-from mlops.io import feed
-from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES, features
-from mlops.settings import ServiceSettings, Settings, TrainSettings
+from mlops.settings import ServiceSettings, Settings
 from mlops.types import Decision, ModelRef, Role, Verdict
 from mlops.web import app
 from registry_hooks import aliases, apply, webhook
-from registry_hooks.aliases import Registry
 from registry_hooks.apply import Act
 from registry_hooks.bot import Bot
 from registry_hooks.reconcile import reconcile
@@ -34,32 +28,9 @@ MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
 ACT = Act("test", NOW, split=0.5)
 
 
-@pytest.fixture(scope="module")
-def factory(tmp_path_factory):
-    """Three versions, trained once."""
-    state = tmp_path_factory.mktemp("factory")
-    settings = Settings(
-        state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=TrainSettings(trials=1, folds=2, min_bars=50)
-    )
-    bars = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2008, 1, 1, tzinfo=UTC)).frame
-    bars = bars[bars.symbol.isin(["AAPL", "GE", "XOM"])]
-    with opened(settings) as house:
-        for year in (2006, 2007, 2008):
-            train.train(house, STRATEGY, bars, as_of=datetime(year, 1, 1, tzinfo=UTC), start=None)
-    return state, bars
-
-
 @pytest.fixture
-def registry(factory, tmp_path):
-    """A copy of the set-up, with v1 as champion."""
-    state = tmp_path / "state"
-    shutil.copytree(factory[0], state)
-    uri = f"sqlite:///{state}/mlflow.db"
-    mlflow.set_tracking_uri(uri)
-    with Ledger(f"sqlite:///{state}/ledger.db") as ledger:
-        registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, state / "bundles")
-        apply.promote(registry, ModelRef(MODEL, 1), "first", ACT, expected=None)
-        yield registry
+def registry(live):
+    return live
 
 
 def _decide(verdict, version, against):
@@ -278,7 +249,7 @@ def test_the_old_model_trades_on_when_the_new_one_cannot_be_taken(registry, faul
     if fault == "feature code":
         broken.set()
     else:
-        bot._registry = replace(registry, client=_Away())
+        bot._prover._registry = replace(registry, client=_Away())
 
     assert bot.boundary(NOW) is None
     assert bot.boundary(NOW) is None

@@ -96,7 +96,7 @@ def _post(served, requests):
 
 def _request(headers, body):
     raw = httpx.Headers(headers, encoding="latin-1")  # bytes as they are, whatever they are
-    return httpx.Request("POST", "http://service/hooks/mlflow", headers=raw, content=body)
+    return httpx.Request("POST", "http://testserver/hooks/mlflow", headers=raw, content=body)
 
 
 def _kept(ledger):
@@ -191,7 +191,7 @@ def test_ten_megabytes_are_not_read(served, registry):
     with _listening(served) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         head = "".join(f"{name}: {value}\r\n" for name, value in _headers(big).items())
         connection.sendall(
-            f"POST /hooks/mlflow HTTP/1.1\r\nhost: a\r\ncontent-length: {len(big)}\r\n{head}\r\n".encode()
+            f"POST /hooks/mlflow HTTP/1.1\r\nhost: testserver\r\ncontent-length: {len(big)}\r\n{head}\r\n".encode()
         )
         connection.sendall(big[: 2**18])  # a fortieth of it, and the answer is there
 
@@ -267,7 +267,7 @@ def test_of_ten_thousand_mutations_none_is_accepted_and_none_is_an_error_of_ours
 def _raw(rng):
     """A whole request as bytes, mutated anywhere: request line, framing, headers, body."""
     head = "".join(f"{name}: {value}\r\n" for name, value in _headers().items())
-    request = f"POST /hooks/mlflow HTTP/1.1\r\nhost: a\r\ncontent-length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
+    request = f"POST /hooks/mlflow HTTP/1.1\r\nhost: testserver\r\ncontent-length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
     for _ in range(rng.randrange(1, 4)):
         request = rng.choice(BYTES)(request, rng)
     return request
