@@ -9,6 +9,7 @@ from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_ta
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
 from mlops.stats.divergence import psi, psi_shares, quantile_edges
 from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
+from mlops.stats.influence import sharpe_difference, sharpe_influence, sharpe_ratio
 from mlops.stats.means import dependent_t, paired_t, welch_t
 from mlops.stats.multiplicity import benjamini_hochberg, e_bh, e_from_p, holm
 from mlops.stats.odds import odds_ratio, paired_odds_ratio, risk_difference
@@ -128,8 +129,11 @@ __all__ = [
     "sequential_test",
     "shares_power",
     "shares_sample_size",
+    "sharpe_difference",
     "sharpe_error",
+    "sharpe_influence",
     "sharpe_moments",
+    "sharpe_ratio",
     "simulated_power",
     "simulated_sample_size",
     "stationary_indices",
