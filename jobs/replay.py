@@ -91,9 +91,11 @@ class Replay:
             yield pd.Timestamp(str(at)).to_pydatetime(), bar
 
     def _bar(self, bot: PaperBot, bar: pd.DataFrame, at: datetime) -> None:
-        swapped = bot.on_bar(bar, at)
-        if swapped is not None:
-            self.tell(Event(at, bot.model, "swapped", f"the bot trades v{swapped} from this bar on"))
+        self._swapped(bot.model, bot.on_bar(bar, at), at)
+
+    def _swapped(self, model: str, version: int | None, at: datetime) -> None:
+        if version is not None:
+            self.tell(Event(at, model, "swapped", f"the bot trades v{version} from this bar on"))
 
     def _job(self, job: str, at: datetime, last_bar: datetime) -> None:
         """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
@@ -121,13 +123,13 @@ class Replay:
             entry = self.house.ledger.promotions(model)[-1]
             text = f"v{entry.from_version} -> v{now} by {entry.actor}: {entry.reason}"
             self.tell(Event(at, model, entry.kind, text))
-            self._await_hook(model, seen[model], now)
+            self._await_hook(model, seen[model], now, at)
         return done
 
     def _last_hook(self, model: str) -> int:
         return max((d.id for d in self.house.ledger.settled_deliveries(model, after=0)), default=0)
 
-    def _await_hook(self, model: str, after: int, version: int | None) -> None:
+    def _await_hook(self, model: str, after: int, version: int | None, at: datetime) -> None:
         deadline = time.monotonic() + HOOK_WAIT_S
         while time.monotonic() < deadline:
             if any(d.version == version for d in self.house.ledger.settled_deliveries(model, after=after)):
@@ -135,9 +137,9 @@ class Replay:
                 return
             time.sleep(0.02)
         self.hooks_lost += 1
-        log.warning("webhook lost; the poll repairs it", model=model)
+        log.warning("webhook lost; the bot looks for itself", model=model)
         if model in self.bots:
-            self.bots[model].bot.poll_s = 0.0
+            self._swapped(model, self.bots[model].bot.refresh(at), at)
 
 
 def _id(model: str, at: datetime) -> str:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,11 +33,12 @@ from numpy.typing import NDArray
 from mlops.errors import BundleError, DataError
 from mlops.io import logs
 from mlops.settings import BotSettings
-from mlops.types import Alert, Priority, Role
+from mlops.types import Role
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.arms import AWAY, Arms, Probe, Prover, sound
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
+from registry_hooks.news import News
 from registry_hooks.recorder import Recorder
 from registry_hooks.shadows import Shadows, Strikes, Task
 
@@ -97,18 +97,17 @@ class Bot:
         settings: BotSettings | None = None,
         background: bool = True,
     ) -> None:
-        self.model, self.poll_s = model, poll_s
-        self._registry, self._background, self._settings = registry, background, settings or BotSettings()
+        self.model, self._registry, self._background = model, registry, background
+        self._settings = settings or BotSettings()
         self._turn = threading.Lock()  # of what `boundary` and the watch hand each other
         self._ready: Arms | None = None
         self._last: NDArray[np.float32] | None = None  # the last real bar: the canary of a new bundle
-        self._untold: deque[Alert] = deque(maxlen=1000)
-        self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._cut_off)
         if background:
             for name, value in PATIENCE.items():
                 os.environ.setdefault(name, value)
-        self._prover = Prover(model, registry, features, names, self._tell)
-        self._polled, self._seen = time.monotonic(), self._newest_hint()
+        self._news = News(model, registry, poll_s, at_once=not background)
+        self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._news.cut_off)
+        self._prover = Prover(model, registry, features, names, self._news.tell)
         self._arms = self._prover.first(datetime.now(UTC))
         self.names = self._prover.names or self._arms.champion.names
         self._stop = threading.Event()
@@ -140,7 +139,7 @@ class Bot:
     def boundary(self, now: datetime) -> int | None:
         """Between two bars: take up what is ready by now. The new champion's version where it changed."""
         if not self._background:
-            return self.refresh(now) if self._due() else None
+            return self.refresh(now) if self._news.due() else None
         if self._ready is None:
             return None
         with self._turn:
@@ -295,7 +294,7 @@ class Bot:
         """Hear of transitions and prepare for them; report what waits to be reported, at the end once more."""
         while not self._stop.wait(WATCH_S):
             self._looked(self._look)
-        self._looked(lambda: self._report(last=True))
+        self._looked(lambda: self._tell(last=True))
 
     def _looked(self, step: Callable[[], None]) -> None:
         """Do a step of the watch; nothing that goes wrong in it ends the watch."""
@@ -310,12 +309,18 @@ class Bot:
         for one in self._threads:
             one.look()
         self._recorder.look()
-        self._report()
-        if self._due():
+        self._tell()
+        if self._news.due():
             fresh = self._prover.next(self._ready or self._arms, self._last, datetime.now(UTC))
             if fresh is not None:
                 with self._turn:
                     self._ready = fresh
+
+    def _tell(self, *, last: bool = False) -> None:
+        self._news.tell_all()  # first what waits: a ledger that is away is not given more to wait for
+        if (lost := self._recorder.told(datetime.now(UTC), last=last)) is not None:
+            self._news.tell(lost)
+            self._news.tell_all()
 
     def _swap(self, fresh: Arms) -> int | None:
         before, self._arms = self._arms, fresh
@@ -323,56 +328,10 @@ class Bot:
         to = fresh.lineup.champion
         if to == before.lineup.champion:
             return None
-        with logs.bind(correlation_id=self._cause() or logs.correlation_id()):
+        cause = "" if self._background else self._news.cause()  # the caller must not wait for the ledger
+        with logs.bind(correlation_id=cause or logs.correlation_id()):
             log.info("swapped", model=self.model, from_version=before.lineup.champion, to_version=to)
         return to
-
-    def _due(self) -> bool:
-        hints = self._registry.ledger.settled_deliveries(self.model, after=self._seen)
-        late = time.monotonic() - self._polled >= self.poll_s
-        if hints:
-            self._seen = hints[-1].id
-        if late:
-            self._polled = time.monotonic()
-        return bool(hints) or late
-
-    def _newest_hint(self) -> int:
-        try:
-            return max((d.id for d in self._registry.ledger.settled_deliveries(self.model, after=0)), default=0)
-        except AWAY:
-            return 0
-
-    def _cause(self) -> str:
-        if self._background:  # the caller must not wait for the ledger
-            return ""
-        entry = self._registry.ledger.promotions(self.model)[-1:]
-        return entry[0].correlation_id if entry else ""
-
-    def _report(self, *, last: bool = False) -> None:
-        """Tell the ledger what it was not told yet; where it does not answer, nothing is forgotten."""
-        self._tell_all()
-        if (lost := self._recorder.told(datetime.now(UTC), last=last)) is not None:
-            self._untold.append(lost)
-            self._tell_all()
-
-    def _tell_all(self) -> None:
-        while self._untold:
-            self._registry.ledger.add_alert(self._untold[0])
-            self._untold.popleft()
-
-    def _cut_off(self, version: int, why: str) -> None:
-        log.error("shadow_cut_off", model=self.model, version=version, why=why)
-        title = f"shadow_cut_off: {self.model} v{version} is not scored any more: {why}"
-        now = datetime.now(UTC)
-        self._tell(
-            Alert(f"shadow_cut_off:{self.model}:{version}:{now:%Y-%m-%d}", Priority.MEDIUM, self.model, title, now)
-        )
-
-    def _tell(self, alert: Alert) -> None:
-        """Report when the ledger next answers; at once without background threads."""
-        self._untold.append(alert)
-        if not self._background:
-            self._registry.ledger.add_alert(self._untold.popleft())
 
 
 def _check(

@@ -1,0 +1,74 @@
+"""What a bot hears from the ledger and what it has to tell: neither is lost while the ledger is away."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import UTC, datetime
+
+import structlog
+
+from mlops.types import Alert, Priority
+from registry_hooks.aliases import Registry
+from registry_hooks.arms import AWAY
+
+log = structlog.get_logger()
+MOST = 1000  # alerts that wait; past it the oldest are forgotten (they are in the log)
+
+
+class News:
+    """Hints that the registry changed, one way; alerts, the other.
+
+    Parameters
+    ----------
+    poll_s : float
+        Seconds between two readings of the registry when no hint came.
+    at_once : bool
+        Alerts are told when they are raised, by whoever raises them; else at the next `tell_all`.
+    """
+
+    def __init__(self, model: str, registry: Registry, poll_s: float, *, at_once: bool) -> None:
+        self._model, self._ledger, self._poll_s, self._at_once = model, registry.ledger, poll_s, at_once
+        self._untold: deque[Alert] = deque(maxlen=MOST)
+        self._polled, self._seen = time.monotonic(), self._newest()
+
+    def due(self) -> bool:
+        """Whether it is time to read the registry: a hint came, or the last reading is old."""
+        hints = self._ledger.settled_deliveries(self._model, after=self._seen)
+        late = time.monotonic() - self._polled >= self._poll_s
+        if hints:
+            self._seen = hints[-1].id
+        if late:
+            self._polled = time.monotonic()
+        return bool(hints) or late
+
+    def cause(self) -> str:
+        """The correlation id of the last transition."""
+        entry = self._ledger.promotions(self._model)[-1:]
+        return entry[0].correlation_id if entry else ""
+
+    def tell(self, alert: Alert) -> None:
+        """Have a person told, also if the ledger is away now."""
+        self._untold.append(alert)
+        if self._at_once:
+            self.tell_all()
+
+    def tell_all(self) -> None:
+        """Put what waits into the ledger; where it does not answer, nothing is forgotten."""
+        while self._untold:
+            self._ledger.add_alert(self._untold[0])
+            self._untold.popleft()
+
+    def cut_off(self, version: int, why: str) -> None:
+        """Tell that an arm is not scored any more."""
+        log.error("shadow_cut_off", model=self._model, version=version, why=why)
+        now = datetime.now(UTC)
+        title = f"shadow_cut_off: {self._model} v{version} is not scored any more: {why}"
+        key = f"shadow_cut_off:{self._model}:{version}:{now:%Y-%m-%d}"
+        self.tell(Alert(key, Priority.MEDIUM, self._model, title, now))
+
+    def _newest(self) -> int:
+        try:
+            return max((d.id for d in self._ledger.settled_deliveries(self._model, after=0)), default=0)
+        except AWAY:
+            return 0
