@@ -40,6 +40,10 @@ def test_the_most_different_rows_have_the_largest_effect():
     assert 0.0 == chi_square_table([[10, 10], [10, 10]]).effect.low
 
 
+def test_equal_rows_do_not_prove_that_there_is_no_difference():
+    assert chi_square_table([[10, 10], [10, 10]]).effect.high > 0.3
+
+
 def test_hits_are_their_table():
     x, y = np.array([1, 1, 1, 0, 0, 1]), np.array([1, 0, 0, 1, 0, 0])
     assert mcnemar_table([[1, 3], [1, 1]]) == mcnemar(x, y)
