@@ -268,6 +268,7 @@ class Bot:
             self._shadows.add(Task(said, rest))
         if trading and not task.over.wait(self._settings.shadow_budget_ms / 1e3):
             log.warning("challenger late, the champion trades its units", model=self.model)
+            self._rivals.look()  # the watch may be waiting for the ledger
         return dict(task.found)
 
     def _here(self, said: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
