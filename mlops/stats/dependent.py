@@ -56,14 +56,21 @@ def ewc_statistic(x: Floats, *, cautious: bool = False) -> tuple[Floats, Floats]
 
 def ewc_error(x: Floats, *, cautious: bool = False) -> Floats:
     """Standard error of the mean along the last axis, by `ewc_dof(n)` cosines; arguments as `ewc_statistic`."""
-    n = x.shape[-1]
-    mean = x.mean(axis=-1)
-    # A constant has no cosine part in exact arithmetic; subtracting it first keeps rounding from inventing one.
-    power = dct(x - mean[..., None], type=2, norm="ortho", axis=-1)[..., 1 : ewc_dof(n) + 1] ** 2
+    power = ewc_cosines(x) ** 2
     variance = power.mean(axis=-1)
     if cautious:
-        variance = np.maximum(variance, power[..., : max(LEAST_SLOW, ewc_dof(n) // 2)].mean(axis=-1))
-    return np.asarray(np.sqrt(variance / n))
+        variance = np.maximum(variance, power[..., : max(LEAST_SLOW, power.shape[-1] // 2)].mean(axis=-1))
+    return np.asarray(np.sqrt(variance / x.shape[-1]))
+
+
+def ewc_cosines(x: Floats) -> Floats:
+    """The `ewc_dof(n)` slowest cosine coefficients along the last axis, whose mean square is the long-run variance.
+
+    They are linear in `x`: those of a difference are the difference of those.
+    """
+    # A constant has no cosine part in exact arithmetic; subtracting it first keeps rounding from inventing one.
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return np.asarray(dct(centred, type=2, norm="ortho", axis=-1)[..., 1 : ewc_dof(x.shape[-1]) + 1])
 
 
 def ewc_test(x: ArrayLike) -> EwcResult:

@@ -30,7 +30,7 @@ def paired_t(
 
     Null: the differences have mean 0 (<= 0 for "greater", >= 0 for "less"). Error rate: `alpha`, exact for normal
     differences, close to it for others from some thirty rows on. Assumes that the differences are **independent of each
-    other**: for bars in time, and above all for labels that overlap, it lies (53 % false alarms at 10-bar labels, see
+    other**: for bars in time, and above all for labels that overlap, it lies (51 % false alarms at 10-bar labels, see
     docs/statistics.md); use `dependent_t` there, and `sequential_test` where the data are looked at more than once.
 
     Parameters

@@ -1,21 +1,27 @@
-"""Many models on the same bars: is any better than the benchmark, which are, and which may be the best of all?"""
+"""Many models on the same bars: is any better than the benchmark, which are, and which may be the best of all?
+
+Both tests bootstrap blocks of bars and studentise each draw by its own EWC error. `arch.bootstrap` does not, and errs
+in 9 % where 5 % was stated (`MCS` of eight models, 400 bars of AR(0.3); `SPA` of twenty, 250 bars of AR(0.2)); these in
+4 to 6 %.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import nan
+from math import log, nan, sqrt
 
 import numpy as np
-from arch.bootstrap import MCS, SPA
 from numpy.typing import ArrayLike, NDArray
 
 from mlops.errors import DataError
 from mlops.stats.bootstrap import LEAST_BARS, block_length
-from mlops.stats.dependent import Floats, ewc_error, finite_series
+from mlops.stats.dependent import Floats, ewc_cosines, finite_series
+from mlops.stats.resample import stationary_indices
 from mlops.stats.results import ALPHA, check_share
 
-ROUNDING = 1e-13  # of the largest loss: differences under it are what subtraction leaves over
-PATHS = 2000  # the p-value has a standard error of half a point at 5 %
+PATHS = 1000  # the p-value has a standard error of 0.7 points at 5 %
+ROUNDING = 1e-13  # of the largest loss: errors under it are what subtraction leaves over
+CELLS = 2_000_000  # losses drawn at once, 16 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,8 @@ def model_confidence_set(
     Null, again and again: all models still in have one expected loss; while it is rejected the worst leaves. The set
     holds every truly best model with a chance of at least `1 - alpha`, asymptotically. A wide set says that the data
     are few, not that the models are equal. Assumes stationary loss differences of short memory; they may depend on
-    each other in time and across models.
+    each other in time and across models. Holds `paths * models^2` numbers: for hundreds of models test against one
+    benchmark instead.
 
     Parameters
     ----------
@@ -81,31 +88,31 @@ def model_confidence_set(
 
     References
     ----------
-    Hansen, Lunde and Nason (2011), The model confidence set, Econometrica 79(2). Computed by `arch.bootstrap.MCS`.
+    Hansen, Lunde and Nason (2011), The model confidence set, Econometrica 79(2); studentised in each draw after Goetze
+    and Kuensch (1996), Annals of Statistics 24.
 
     Examples
     --------
     >>> import numpy as np
-    >>> losses = np.random.default_rng(0).normal(size=(300, 3)) + np.array([0.0, 0.0, 1.0])
+    >>> losses = np.random.default_rng(2).normal(size=(300, 3)) + np.array([0.0, 0.0, 1.0])
     >>> model_confidence_set(losses, rng=np.random.default_rng(1), paths=200).included
     (0, 1)
     """
-    table, level = _table(losses, "losses", least=2), check_share(alpha, "alpha")
+    table, level = _table(losses, least=2), check_share(alpha, "alpha")
     n, models = table.shape
-    # Models with one and the same loss throughout are one model; the first stands for all (their ratio is 0 / 0).
-    kinds, kind = np.unique(table, axis=1, return_inverse=True)
-    if n < LEAST_BARS or kinds.shape[1] == 1:
-        note = f"{n} bars, {LEAST_BARS} needed" if n < LEAST_BARS else "all models lose alike"
+    if n < LEAST_BARS:
+        note = f"{n} bars, {LEAST_BARS} needed"
         return ConfidenceSet(tuple(range(models)), (), (nan,) * models, n, nan, note)
-    length = block if block is not None else block_length(*(kinds - kinds.mean(axis=1, keepdims=True)).T)
-    found = MCS(kinds, size=level, reps=paths, block_size=max(1, round(length)), seed=rng)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a loss that is another plus a constant: no variance, out
-        found.compute()
-    by_kind = found.pvalues["Pvalue"].sort_index().to_numpy()
-    p = tuple(float(by_kind[k]) for k in kind.ravel())
-    stay = set(found.included)
-    included = tuple(i for i, k in enumerate(kind.ravel()) if int(k) in stay)
-    return ConfidenceSet(included, tuple(i for i in range(models) if i not in included), p, n, float(length))
+    relative = table - table.mean(axis=1, keepdims=True)
+    length = block if block is not None else block_length(*relative.T)
+    drawn = _draw(relative.T, length, paths, rng)
+    floor = ROUNDING * float(np.abs(table).max())
+    own = _pairs(relative.mean(axis=0), ewc_cosines(relative.T), n, floor)
+    apart = _pairs(drawn.means - relative.mean(axis=0), drawn.cosines, n, floor)
+    p = _eliminate(own, apart)
+    included = tuple(int(i) for i in np.flatnonzero(p > level))
+    excluded = tuple(int(i) for i in np.flatnonzero(p <= level))
+    return ConfidenceSet(included, excluded, tuple(float(one) for one in p), n, float(length))
 
 
 def superior_predictive_ability(
@@ -119,9 +126,10 @@ def superior_predictive_ability(
 ) -> Superiority:
     """Does any of many challengers beat the benchmark? Hansen's SPA, and Romano and Wolf's step-down for which.
 
-    Null: no model has a lower expected loss than the benchmark. Error rate: near `alpha` (5 to 7 % measured with twenty
-    equal challengers) whatever their number and correlation, where picking the best by its own t-test errs in 46 %.
-    Assumes stationary loss differences of short memory, and **every** challenger tried among the columns.
+    Null: no model has a lower expected loss than the benchmark. Error rate: near `alpha` whatever the number and the
+    correlation of the challengers, where picking the best of twenty by its own test errs in 35 to 46 %; measured in
+    docs/statistics.md. Assumes stationary loss differences of short memory, and **every** challenger tried among the
+    columns.
 
     Parameters
     ----------
@@ -130,8 +138,7 @@ def superior_predictive_ability(
     losses : array_like of shape (n, models)
         The challengers' losses on the same bars. NaN is refused. Under 20 bars, or no difference at all: unknown.
     block : float, optional
-        Mean length of the stationary bootstrap's blocks; by default the longest automatic one of the differences. The
-        library's own default, the root of n, rejects too often.
+        Mean length of the stationary bootstrap's blocks; by default the longest automatic one of the differences.
 
     Raises
     ------
@@ -141,7 +148,7 @@ def superior_predictive_ability(
     References
     ----------
     Hansen (2005), A test for superior predictive ability, JBES 23(4); Romano and Wolf (2005), Stepwise multiple testing
-    as formalized data snooping, Econometrica 73(4). Computed by `arch.bootstrap.SPA`.
+    as formalized data snooping, Econometrica 73(4), algorithm 4.2 (studentised).
 
     Examples
     --------
@@ -150,43 +157,98 @@ def superior_predictive_ability(
     >>> superior_predictive_ability(losses[:, 0], losses[:, 1:], rng=np.random.default_rng(1), paths=200).superior
     (2,)
     """
-    champion, table = finite_series(benchmark, "benchmark"), _table(losses, "losses", least=1)
+    champion, table = finite_series(benchmark, "benchmark"), _table(losses, least=1)
     level, n = check_share(alpha, "alpha"), champion.size
     if n != len(table):
         raise DataError(f"losses must have the benchmark's {n} bars, got {len(table)}. Score both on the same bars.")
     gains = champion[:, None] - table
+    floor = ROUNDING * float(np.abs(table).max(initial=0.0))
     means = tuple(float(gain) for gain in gains.mean(axis=0)) if n else (nan,) * table.shape[1]
-    varies = np.flatnonzero(np.ptp(gains, axis=0) > ROUNDING * np.abs(table).max()) if n else np.empty(0, np.intp)
-    if n < LEAST_BARS or not varies.size:
+    if n < LEAST_BARS or (np.ptp(gains, axis=0) <= floor).all():
         note = f"{n} bars, {LEAST_BARS} needed" if n < LEAST_BARS else "no challenger differs from the benchmark"
         return Superiority(nan, nan, nan, means, (), n, nan, note)
-    # The library's statistic is the plain mean: in units of each column's own error it becomes Hansen's.
-    scaled = gains[:, varies] / (ewc_error(gains[:, varies].T) * np.sqrt(n))
-    length = block if block is not None else block_length(*scaled.T)
-    test = SPA(np.zeros(n), -scaled, block_size=max(1, round(length)), reps=paths, seed=rng)
-    test.compute()
-    p = test.pvalues
-    superior = tuple(int(i) for i in varies[_step_down(test, level)])
-    return Superiority(float(p["consistent"]), float(p["lower"]), float(p["upper"]), means, superior, n, float(length))
+    length = block if block is not None else block_length(*gains.T)
+    drawn = _draw(gains.T, length, paths, rng)
+    own = _ratio(gains.mean(axis=0), _error(ewc_cosines(gains.T), n), floor)
+    around = _ratio(drawn.means - gains.mean(axis=0), _error(drawn.cosines, n), floor)
+    # Hansen's three nulls: models worse than the benchmark stay so, are taken as equal unless clearly worse, are equal.
+    clearly = own < -sqrt(2 * log(log(n)))
+    nulls = [around + np.minimum(own, 0.0), around + np.where(clearly, own, 0.0), around]
+    best = max(float(own.max()), 0.0)
+    lower, consistent, upper = (float((null.max(axis=1).clip(min=0.0) >= best).mean()) for null in nulls)
+    superior = tuple(int(i) for i in np.flatnonzero(_step_down(own, nulls[1], level)))
+    return Superiority(consistent, lower, upper, means, superior, n, float(length))
 
 
-def _step_down(test: SPA, level: float) -> NDArray[np.bool_]:
-    """Models proven better: take them out, test the rest again. (arch's StepM fails where it ends with none left.)"""
-    proven = np.zeros(test.k, dtype=np.bool_)
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    means: Floats  # (paths, series)
+    cosines: Floats  # (paths, series, cosines)
+
+
+def _draw(series: Floats, block: float, paths: int, rng: np.random.Generator) -> _Drawn:
+    """Mean and cosines of each series, shape (series, n), on stationary-bootstrap paths."""
+    n, means, cosines = series.shape[1], [], []
+    step = max(1, CELLS // series.size)
+    for at in range(0, paths, step):
+        rows = stationary_indices(n, length=n, paths=min(step, paths - at), block=block, rng=rng)
+        drawn = series[:, rows].swapaxes(0, 1)
+        means.append(drawn.mean(axis=-1))
+        cosines.append(ewc_cosines(drawn))
+    return _Drawn(np.concatenate(means), np.concatenate(cosines))
+
+
+def _error(cosines: Floats, n: int) -> Floats:
+    return np.asarray(np.sqrt((cosines**2).mean(axis=-1) / n))
+
+
+def _ratio(value: Floats, error: Floats, floor: float) -> Floats:
+    """Value in standard errors; without any error 0 where the value is none either, else infinite."""
+    certain = np.where(np.abs(value) > floor, np.copysign(np.inf, value), 0.0)
+    out = np.broadcast_to(certain, error.shape).copy()
+    return np.asarray(np.divide(value, error, out=out, where=error > floor))
+
+
+def _pairs(means: Floats, cosines: Floats, n: int, floor: float) -> Floats:
+    """Statistic of each model against each other, shape (..., models, models): positive where the row loses more."""
+    apart = means[..., :, None] - means[..., None, :]
+    # |c_i - c_j|^2 from the products of all cosines: linear, so no pair needs a transform of its own.
+    products = cosines @ cosines.swapaxes(-1, -2)
+    own = np.diagonal(products, axis1=-2, axis2=-1)
+    squares = own[..., :, None] + own[..., None, :] - 2 * products
+    squares = np.where(squares > 1e-12 * own.max(axis=-1)[..., None, None], squares, 0.0)
+    return _ratio(apart, np.sqrt(squares / (cosines.shape[-1] * n)), floor)
+
+
+def _eliminate(own: Floats, apart: Floats) -> Floats:
+    """MCS p-value of each model: the largest p-value of the tests up to the one after which it left."""
+    p, reached = np.ones(len(own)), 0.0
+    left = list(range(len(own)))
+    while len(left) > 1:
+        table = own[np.ix_(left, left)]
+        most = apart[:, left][:, :, left].max(axis=(1, 2))
+        worst = int(table.max(axis=1).argmax())
+        reached = max(reached, float((most >= table.max()).mean()))
+        p[left.pop(worst)] = reached
+    return p
+
+
+def _step_down(own: Floats, null: Floats, level: float) -> NDArray[np.bool_]:
+    """Models proven better: take them out, test the rest again, until none is added."""
+    proven = np.zeros(own.size, dtype=np.bool_)
     while not proven.all():
-        test.subset(~proven)
-        test.compute()
-        more = test.better_models(level)
-        if not len(more):
+        critical = float(np.quantile(null[:, ~proven].max(axis=1), 1 - level, method="higher"))
+        more = ~proven & (own > max(critical, 0.0))
+        if not more.any():
             break
-        proven[more] = True
+        proven |= more
     return proven
 
 
-def _table(losses: ArrayLike, name: str, *, least: int) -> Floats:
+def _table(losses: ArrayLike, *, least: int) -> Floats:
     table = np.asarray(losses, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] < least:
-        raise DataError(f"{name} must be a table (bars, models >= {least}), got {table.shape}. One column a model.")
+        raise DataError(f"losses must be a table (bars, models >= {least}), got {table.shape}. One column a model.")
     if not np.isfinite(table).all():
-        raise DataError(f"{name} must be finite, got NaN or infinity. Keep the bars that every model scored.")
+        raise DataError("losses must be finite, got NaN or infinity. Keep the bars that every model scored.")
     return table

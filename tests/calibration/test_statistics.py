@@ -208,7 +208,7 @@ def test_of_twenty_equal_challengers_one_is_called_better_as_often_as_stated():
     rng, hits, alone = np.random.default_rng(13), [], []
     for _ in range(200):
         losses = ar(0.2)(rng, 21, 500).T + ar(0.2)(rng, 1, 500).T
-        hits.append(bool(stats.superior_predictive_ability(losses[:, 0], losses[:, 1:], rng=rng, paths=300).superior))
+        hits.append(bool(stats.superior_predictive_ability(losses[:, 0], losses[:, 1:], rng=rng, paths=200).superior))
         alone.append(min(stats.dependent_t(losses[:, 0], row).p_value for row in losses[:, 1:].T) <= 0.05)
     _told("superior predictive ability, 20 equal challengers", np.mean(hits), "5 %")
     _told("the best of 20 by its own EWC t", np.mean(alone), "5 % each")
@@ -222,7 +222,7 @@ def test_the_confidence_set_keeps_the_best_models():
         losses = ar(0.3)(rng, 8, 400).T + np.where(np.arange(8) < 4, 0.0, 0.4)
         kept.append({0, 1, 2, 3} <= set(stats.model_confidence_set(losses, rng=rng, paths=300).included))
     _told("model confidence set keeps all four best of eight", np.mean(kept), "at least 95 %")
-    assert np.mean(kept) >= 0.94 - _three_errors(0.05, 200)
+    assert np.mean(kept) >= 0.95 - _three_errors(0.05, 200)
 
 
 def test_corrections_for_many_tests_keep_their_rates():
