@@ -52,6 +52,7 @@ CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what
     "transitions": work.transitions,
     "jobs": work.jobs,
     "parts": work.parts,
+    "spool": work.spool,
     "alerts": work.critical,
 }
 # A retry in MLflow's client would make an answer of half a minute out of every error.

@@ -17,11 +17,13 @@ from jobs.house import House, run
 from mlops.errors import MlopsError
 from mlops.web import app
 from registry_hooks import freqtrade, webhook
+from registry_hooks.courier import Courier
 from registry_hooks.outgoing import Sender
 from registry_hooks.reconcile import sweep
 from registry_hooks.scorers import Scorers
 
 log = structlog.get_logger()
+CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 
 
 def serve(house: House) -> None:
@@ -29,13 +31,15 @@ def serve(house: House) -> None:
     service, stop = house.settings.service, threading.Event()
     _subscribe(house)
     sender = Sender(house.ledger, house.settings.outgoing, _now)
-    for name, work in (("poll", lambda: _poll(house, stop)), ("hooks", lambda: sender.run(stop))):
+    courier = Courier(house.settings.state / "spool", house.ledger.url)  # for what a killed bot left
+    for name, work in (("poll", lambda: _poll(house, courier, stop)), ("hooks", lambda: sender.run(stop))):
         threading.Thread(target=work, name=name, daemon=True).start()
     scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
     server = app.build(house.registry, house.settings, _now, scorers)
     uvicorn.run(server, host=service.host, port=service.port, log_level="warning", access_log=False)
     stop.set()
     scorers.close()
+    courier.close(CARRY_S)
 
 
 @retry(
@@ -50,7 +54,7 @@ def _subscribe(house: House) -> None:
     webhook.subscribe(house.client, url, service.webhook_secret.get_secret_value())
 
 
-def _poll(house: House, stop: threading.Event) -> None:
+def _poll(house: House, courier: Courier, stop: threading.Event) -> None:
     """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other."""
     s = house.settings
     mode, split = s.on_manual_move, s.experiment.split
@@ -58,12 +62,13 @@ def _poll(house: House, stop: threading.Event) -> None:
         lambda: webhook.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
         lambda: freqtrade.catch_up(house.ledger, _now()),
         lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
+        courier.look,
     )
     while True:
         for step in steps:
             try:
                 step()
-            except (mlflow.MlflowException, MlopsError, SQLAlchemyError) as error:
+            except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
                 log.warning("poll failed", error=str(error))
         if stop.wait(s.service.poll_s):
             return

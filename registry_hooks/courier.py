@@ -1,7 +1,8 @@
 """Carries what bots spooled into the ledger: a process of its own, so that no bot waits for it, not even for its GIL.
 
-It ends with its bot (also with one that was killed), after it has taken everything. Records that it cannot bring stay
-where they are; rows that the ledger refuses are kept among the rejections.
+It ends with the bot that started it (also with one that was killed), after it has taken everything. The service keeps
+one, too, for what a bot left behind. One carries at a time; the others wait for its end. Records that it cannot bring
+stay where they are; rows that the ledger refuses are kept among the rejections.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+import structlog
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -29,8 +31,10 @@ from mlops.io.ledger import Ledger
 from mlops.io.spool import Reader
 from mlops.types import Alert, Priority, Role
 
+log = structlog.get_logger()
 LOOK_S = 0.2  # between two looks at the spool
 AGAIN_S = 1.0  # after the ledger did not answer
+RESTART_S = 5.0  # before another one is started in the place of one that ended
 LAST_TRIES = 5  # of a courier whose bot has ended; the next one goes on
 URL = "SPOOL_LEDGER_URL"  # in the environment and not among the arguments: it may carry a password
 NICE = 5  # the bot comes first
@@ -168,18 +172,47 @@ def _tell_of_damage(ledger: Ledger, reader: Reader) -> None:
     reader.bad = 0
 
 
-def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
-    """A courier for `folder`. It ends when its standard input is closed, by us or by our death."""
-    command = [sys.executable, "-m", "registry_hooks.courier", str(folder)]
-    with (folder / LOG).open("ab") as sink:
-        return subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.PIPE,
-            stdout=sink,
-            stderr=sink,
-            env={**os.environ, URL: url},
-            start_new_session=True,
-        )
+class Courier:
+    """A courier for `folder`, in a process of its own that is replaced when it is killed.
+
+    It ends when its standard input is closed: by `close`, or by our death.
+    """
+
+    def __init__(self, folder: Path, url: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._url = folder, url
+        self._begin()
+
+    def look(self) -> None:
+        """Start another one in the place of one that ended, not more often than every few seconds."""
+        if self._process.poll() is not None and time.monotonic() - self._since > RESTART_S:
+            self._release()
+            self._begin()
+
+    def close(self, timeout: float) -> None:
+        """Let it end when it has taken everything; wait for it no longer than `timeout` seconds."""
+        self._release()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            log.warning("the courier still carries", folder=str(self._folder))
+
+    def _release(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def _begin(self) -> None:
+        command = [sys.executable, "-m", "registry_hooks.courier", str(self._folder)]
+        with (self._folder / LOG).open("ab") as sink:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=sink,
+                stderr=sink,
+                env={**os.environ, URL: self._url},
+                start_new_session=True,
+            )
+        self._since = time.monotonic()
 
 
 def _until_closed(ended: threading.Event) -> None:

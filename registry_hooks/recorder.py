@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from datetime import datetime
 
@@ -10,13 +9,11 @@ import structlog
 
 from mlops.io.spool import Spool, SpoolFull
 from mlops.types import Alert, Priority
-from registry_hooks import courier
 from registry_hooks.aliases import Registry
-from registry_hooks.courier import Scores
+from registry_hooks.courier import Courier, Scores
 
 log = structlog.get_logger()
 TELL_AGAIN_S = 60.0
-COURIER_AGAIN_S = 5.0  # before another courier is started in the place of one that ended
 MIB = 2**20
 
 
@@ -30,10 +27,9 @@ class Recorder:
     """
 
     def __init__(self, registry: Registry, model: str, spool_mib: int) -> None:
-        self._folder, self._url, self._model = registry.cache.parent / "spool", registry.ledger.url, model
-        self._spool, self._refused = Spool(self._folder, spool_mib * MIB), 0
-        self._told_at = float("-inf")
-        self._courier, self._since = courier.start(self._folder, self._url), time.monotonic()
+        folder, self._model = registry.cache.parent / "spool", model
+        self._spool, self._refused, self._told_at = Spool(folder, spool_mib * MIB), 0, float("-inf")
+        self._courier = Courier(folder, registry.ledger.url)
 
     def keep(self, said: Scores) -> None:
         """Take them; where there is no room for them, that is counted and will be told."""
@@ -45,9 +41,7 @@ class Recorder:
 
     def look(self) -> None:
         """Replace a courier that was killed: what is spooled waits for another one."""
-        if self._courier.poll() is not None and time.monotonic() - self._since > COURIER_AGAIN_S:
-            self._release()
-            self._courier, self._since = courier.start(self._folder, self._url), time.monotonic()
+        self._courier.look()
 
     def told(self, now: datetime, *, last: bool = False) -> Alert | None:
         """What a person must hear of scores that were not kept; at most once a minute, and at the `last` time."""
@@ -64,13 +58,4 @@ class Recorder:
     def close(self, timeout: float) -> None:
         """Let the courier end when it has taken everything; wait for it no longer than `timeout` seconds."""
         self._spool.close()
-        self._release()
-        try:
-            self._courier.wait(timeout)
-        except subprocess.TimeoutExpired:
-            log.warning("the courier still carries", model=self._model)
-
-    def _release(self) -> None:
-        """Tell the courier that there will be no more."""
-        if self._courier.stdin is not None:
-            self._courier.stdin.close()
+        self._courier.close(timeout)

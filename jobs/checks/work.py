@@ -15,6 +15,7 @@ from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
 from jobs.up import present
 from mlops.io.database import DRIVERS, revisions
 from mlops.io.schema import alerts, job_runs, promotions
+from mlops.io.spool import left
 from mlops.types import Level, ModelRef, Role
 from registry_hooks import aliases, guard
 
@@ -185,6 +186,21 @@ def parts(setup: Setup) -> Iterator[Problem]:
                 f"{part.name} is {part.state} since {part.since}: {part.why or 'not yet up'} ({part.failures} failures)"
             )
             yield Problem(what, f"It is tried again; read {setup.settings.state / 'logs' / part.name}.log")
+
+
+def spool(setup: Setup) -> Iterator[Problem]:
+    """What bots scored reaches the ledger, whole."""
+    folder = setup.settings.state / "spool"
+    if not folder.is_dir():
+        return
+    late = (setup.clock() - LATE).timestamp()
+    if late_ones := [path.stat() for path in left(folder) if path.stat().st_mtime < late]:
+        mib = sum(stat.st_size for stat in late_ones) / 2**20
+        remedy = f"`make up`: its service brings them. Is it up already? Read {folder / 'courier.log'}"
+        yield Problem(f"{mib:.1f} MiB of scores wait in {folder} since more than {LATE}", remedy)
+    if bad := sorted(path.name for path in folder.glob("*.bad")):
+        remedy = "Scores are missing there: look at the disk, then move these files away"
+        yield Problem(f"damaged records of the spool were put aside in {folder}: {', '.join(bad)}", remedy, Level.WARN)
 
 
 def critical(setup: Setup) -> Iterator[Problem]:

@@ -77,7 +77,7 @@ class Spool:
         with self._turn:
             if self._size:
                 self._roll()
-        return not any(_size(path) and (path.suffix == ".closed" or _orphan(path)) for path in _segments(self._folder))
+        return not any(map(_size, left(self._folder)))
 
     def close(self) -> None:
         """Give the segment to the reader."""
@@ -172,6 +172,11 @@ class Reader:
         self.bad += 1
         with path.with_suffix(".bad").open("ab") as file:
             file.write(rest)
+
+
+def left(folder: Path) -> list[Path]:
+    """Segments that no writer has any more and that were not taken yet, oldest first."""
+    return [path for path in _segments(folder) if path.suffix == ".closed" or _orphan(path)]
 
 
 def _parsed(data: bytes) -> Iterator[tuple[list[bytes], int, bool]]:

@@ -23,6 +23,7 @@ from jobs.supervisor import Board
 from mlops.io import schema
 from mlops.io.dispatches import Dispatch, Lease
 from mlops.io.ledger import Ledger
+from mlops.io.spool import Reader, Spool
 from mlops.settings import HookSettings, OutgoingSettings, ServiceSettings, Settings, StorageSettings
 from mlops.types import Alert, Level, Priority
 from registry_hooks.outgoing import Sender
@@ -531,3 +532,20 @@ def test_a_check_that_cannot_be_done_is_a_problem_and_not_a_trace(settings, monk
     monkeypatch.setitem(doctor.CHECKS, "breaks", lambda setup: iter([setup.server.get("/")]))
 
     assert "cannot be checked: ConnectError" in _one(settings, "breaks").what
+
+
+def test_scores_that_nobody_brings_and_damaged_ones_are_named(settings):
+    folder = settings.state / "spool"
+    spool = Spool(folder, 2**20)
+    spool.append(b"score")
+    assert [] == _found(settings, "spool", clock=lambda: datetime.now(UTC) + timedelta(hours=1))  # its bot lives
+    spool.close()
+    assert [] == _found(settings, "spool", clock=lambda: datetime.now(UTC))  # its courier may be on the way
+
+    found = _one(settings, "spool", clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+    assert (Level.ALERT, True) == (found.level, "of scores wait" in found.what)
+
+    Reader(folder).take(lambda records: None)
+    (folder / "1.bad").write_bytes(b"x")
+    found = _one(settings, "spool")
+    assert (Level.WARN, True) == (found.level, "1.bad" in found.what)

@@ -241,15 +241,15 @@ def test_a_champion_that_cannot_score_the_last_real_bar_is_not_taken_up(live, ad
     assert "the old model trades on" in said[0]
 
 
-def test_an_alert_of_a_refused_version_is_taken_back_when_it_is_taken_up(live, eventually):
-    hidden, place = live.cache / "hidden", live.cache / MODEL / "2"
-    with open_bot(live, poll_s=0.2) as bot:
+def test_an_alert_of_a_refused_version_is_taken_back_when_it_is_taken_up(live, tmp_path, eventually):
+    own = replace(live, cache=tmp_path / "own" / "bundles")
+    place = own.cache / MODEL / "2"
+    place.parent.mkdir(parents=True)
+    place.write_text("in the way of the bundle")
+    with open_bot(own, poll_s=0.2) as bot:
         apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
-        place.rename(hidden)
-        place.write_text("no folder")
         eventually(lambda: alerts(live, f"swap_rejected:{MODEL}:2"))
         place.unlink(missing_ok=True)
-        hidden.rename(place)
         assert 2 == eventually(lambda: bot.boundary(NOW))
         eventually(lambda: not alerts(live, "swap_rejected"))
 
