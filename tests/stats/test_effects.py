@@ -84,3 +84,9 @@ def test_the_bands_of_two_distributions_hold_the_distance_between_them():
     found = ks_test(np.arange(50.0), np.arange(50.0) + 10)
     assert 0.2 == pytest.approx(found.effect.value)
     assert 0 == found.effect.low < found.effect.high < 1
+
+
+def test_one_row_dominates_nobody():
+    found = cliffs_delta([1.0], [2.0, 3.0])
+    assert not found.known
+    assert "2 needed in each sample" in found.note
