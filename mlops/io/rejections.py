@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.io.database import Database
-from mlops.io.journal import added, every
+from mlops.io.journal import every
 from mlops.io.schema import rejections
 
 MAX_BODY, MAX_REASON = 10_000, 500  # characters kept of a row and of why it was refused
@@ -32,8 +33,11 @@ class Rejections(Database):
 
     def add_rejections(self, kind: str, source: str, rows: Sequence[tuple[str, str]], at: datetime) -> int:
         """Keep (row, reason) pairs; how many were new."""
+        plain = [_row(kind, source, *pair, at) for pair in rows]
         with self._writing() as connection:
-            return sum(added(connection, rejections, _row(kind, source, *pair, at)) for pair in rows)
+            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+            insert = dialect.insert(rejections).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+            return connection.execute(insert, plain).rowcount if plain else 0
 
     def rejections(self, kind: str | None = None, limit: int = 100) -> list[Rejection]:
         """The newest, newest first."""

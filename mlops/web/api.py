@@ -2,73 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from asyncio import Semaphore
+from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import structlog
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from mlflow import MlflowException
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from mlops.errors import DataError, MlopsError, RegistryError, StorageError
+from mlops.errors import DataError, RegistryError, StorageError
 from mlops.io.ledger import Ledger
+from mlops.io.rejections import Rejection
 from mlops.io.writer import Writer
 from mlops.settings import Settings
-from mlops.types import Role
-from mlops.web import rows
+from mlops.web import rows, scoring
+from mlops.web.contracts import Bar, Name
 from mlops.web.gate import LATER, Gate
 from mlops.web.metrics import Meters
+from mlops.web.outline import Outline
+from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import GONE, Lineup, Registry, lineup
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
-MAX_KEYS = 1_000
-MAX_MODELS = 1_000
+WORKERS = 16  # requests worked on at once; fewer than the threads, so that health and metrics always find one
+MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
+AGAIN = "The ledger cannot take it now. Send it again later: no row is stored twice."
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
-
-
-class Scored(Protocol):
-    """What a scorer answers; see `registry_hooks.bot.Scored`."""
-
-    @property
-    def units(self) -> tuple[str, ...]: ...
-    @property
-    def probability(self) -> NDArray[np.float64]: ...
-    @property
-    def version(self) -> NDArray[np.int64]: ...
-    @property
-    def roles(self) -> Mapping[int, Role]: ...
-
-
-class Scorer(Protocol):
-    """A model that scores for bots without Python."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    def score(
-        self,
-        units: Sequence[str],
-        values: NDArray[np.float32],
-        *,
-        event_time: datetime,
-        known_at: datetime,
-        matures_at: datetime,
-        keys: Sequence[str] | None = None,
-    ) -> Scored: ...
-
-
-Scorers = Callable[[str], Scorer | None]
+Kinds = Literal["predictions", "outcomes", "fills", "quotes"]
 
 
 class RefusedRow(BaseModel):
@@ -107,33 +77,6 @@ class Assigned(BaseModel):
     arms: list[Arm]
 
 
-class ToScore(rows.Row):
-    unit: rows.Name
-    key: rows.Name | None = None
-    features: rows.Features
-
-
-class Bar(rows.Row):
-    """One bar of features, a row a unit."""
-
-    event_time: rows.Instant
-    known_at: rows.Instant
-    matures_at: rows.Instant
-    rows: Annotated[list[ToScore], Field(min_length=1, max_length=10_000)]
-
-
-class UnitScore(BaseModel):
-    unit: str
-    version: int
-    role: str
-    probability: float
-
-
-class Scores(BaseModel):
-    model: str
-    scores: list[UnitScore]
-
-
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}
     for code, text in {
@@ -144,58 +87,63 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "Neither JSON nor NDJSON, or encoded.",
         422: "Not what the contract says.",
         429: "Too many requests; see Retry-After.",
-        503: "The ledger cannot take it now; nothing was stored. Send it again.",
+        503: AGAIN,
     }.items()
 }
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such model here."}}
+BODIES: tuple[type[BaseModel], ...] = (
+    *(kind.contract for kind in rows.KINDS.values()),
+    Bar,
+)  # read raw, so FastAPI does not describe them
+KEYED: dict[str, Any] = {"security": [{"key": []}]}
 
 
-def _takes(contract: type[BaseModel]) -> dict[str, Any]:
+def _takes(contract: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """How OpenAPI describes a body that is read raw."""
-    schema = contract.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {"schema": {"type": "array", "items": schema}},
-                "application/x-ndjson": {"schema": {"type": "string", "description": "One such object a line."}},
-            },
-        },
-        "security": [{"key": []}],
-    }
+    one: dict[str, Any] = {"$ref": f"#/components/schemas/{contract.__name__}"}
+    listed = {"type": "array", "items": one}
+    content: dict[str, Any] = {"application/json": {"schema": listed if many else one}}
+    if many:
+        lines = {"description": "Each item on a line of its own, without brackets and commas around them."}
+        content[NDJSON[0]] = {"schema": listed | lines}
+    return KEYED | {"requestBody": {"required": True, "content": content}}
 
 
 def router(
     registry: Registry, settings: Settings, clock: Callable[[], datetime], meters: Meters, scorers: Scorers | None
 ) -> APIRouter:
-    """All of /v1."""
-    routes = APIRouter(prefix="/v1", responses=ERRORS)
-    gate, ledger = Gate(registry.ledger, settings.service, clock), registry.ledger
-    writer, lineups = Writer(ledger), Lineups(registry)
+    """All of /v1. A key is asked for before anything else is looked at."""
+    routes, gate = APIRouter(prefix="/v1", responses=ERRORS), Gate(registry.ledger, settings.service, clock)
+    intake, lineups, crowd = Intake(registry.ledger, settings.service.max_rows), Lineups(registry), Semaphore(WORKERS)
+    may_score, may_read = [Depends(gate.asks("score"))], [Depends(gate.asks("admin"))]
 
     async def taken(request: Request, kind: rows.Kind) -> Taken:
         key = await gate.enter(request, f"{kind.name}:write")
-        lines = _lines(request.headers.get("content-type", ""))
-        body = await gate.body(request)
-        most, now = settings.service.max_rows, clock()
-        found = await run_in_threadpool(_take, ledger, writer, kind, body, lines, most, key.label, now)
+        lines, body = _lines(request), await gate.body(request)
+
+        def take() -> Taken:
+            return intake.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
+
+        async with crowd:
+            found = await run_in_threadpool(take)
         meters.took(kind.name, found.stored, found.known, len(found.rejected))
         return found
 
     for kind in rows.KINDS.values():
-        _post(routes, f"/{kind.name}", kind, taken)
+        _post(routes, kind, taken)
 
-    @routes.get("/rejections", tags=["rows"], openapi_extra={"security": [{"key": []}]})
-    async def rejections(request: Request, kind: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> Any:
+    @routes.get("/rejections", tags=["rows"], dependencies=may_read, openapi_extra=KEYED)
+    async def rejections(
+        kind: Kinds | None = None, limit: Annotated[int, Query(ge=1, le=MAX_SHOWN)] = 100
+    ) -> list[Rejection]:
         """Rows that were refused, newest first."""
-        await gate.enter(request, "admin")
-        return await run_in_threadpool(_answered, ledger.rejections, kind or None, limit)
+        return await run_in_threadpool(registry.ledger.rejections, kind, limit)
 
-    @routes.get("/models/{model}/assignment", tags=["models"], openapi_extra={"security": [{"key": []}]})
-    async def assignment(
-        request: Request, model: str, key: Annotated[list[str], Query(min_length=1, max_length=MAX_KEYS)]
-    ) -> Assigned:
+    @routes.get(
+        "/models/{model}/assignment", tags=["models"], responses=UNKNOWN, dependencies=may_score, openapi_extra=KEYED
+    )
+    async def assignment(model: Name, key: Annotated[list[Name], Query(min_length=1, max_length=MAX_KEYS)]) -> Assigned:
         """Which version trades each key. The same key gets the same arm as long as a comparison runs."""
-        await gate.enter(request, "score")
         found, stale = await run_in_threadpool(lineups.of, model)
         versions = found.deal(key).tolist()
         arms = [Arm(key=k, version=v, role=found.roles[v]) for k, v in zip(key, versions, strict=True)]
@@ -204,18 +152,51 @@ def router(
     @routes.post(
         "/models/{model}/score",
         tags=["models"],
-        openapi_extra={
-            "requestBody": {"required": True, "content": {"application/json": {"schema": Bar.model_json_schema()}}},
-            "security": [{"key": []}],
-        },
+        responses=UNKNOWN,
+        dependencies=may_score,
+        openapi_extra=_takes(Bar),
     )
-    async def score(request: Request, model: str) -> Scores:
+    async def score(request: Request, model: Name) -> Scores:
         """Score one bar with the arm that trades each unit; every arm's score is kept in the ledger."""
-        await gate.enter(request, "score")
+        if _lines(request):
+            raise HTTPException(415, f"content type must be application/json, got {NDJSON[0]}.")
         body = await gate.body(request)
-        return await run_in_threadpool(_score, scorers, model, body)
+        async with crowd:
+            return await run_in_threadpool(lambda: scoring.score(scorers, model, gate.outlined(body)))
 
     return routes
+
+
+class Intake:
+    """Takes rows for the ledger: checks, stores, sets aside. Usable from several threads."""
+
+    def __init__(self, ledger: Ledger, max_rows: int) -> None:
+        self._ledger, self._writer, self._max_rows = ledger, Writer(ledger), max_rows
+
+    def take(self, kind: rows.Kind, body: Outline, *, lines: bool, source: str, now: datetime) -> Taken:
+        """What became of the rows of a body, when all of it is committed; raises HTTPException 422 or 503."""
+        try:
+            lots, refused = rows.read(kind, body, lines=lines, max_rows=self._max_rows)
+        except DataError as error:
+            raise HTTPException(422, str(error)) from error
+        waiting: list[Future[int]] = []
+        try:
+            waiting += [self._writer.submit(lot.rows) for lot in lots]
+            stored, known = 0, 0
+            for lot, future in zip(lots, waiting, strict=True):
+                new = future.result(COMMIT_LIMIT_S)
+                other = self._ledger.contradictions(lot.rows) if new < len(lot.rows) else []
+                stored, known = stored + new, known + len(lot.rows) - new - len(other)
+                refused += [rows.Refused(lot.places[i], CONTRADICTS, rows.shown(lot.rows, i)) for i in other]
+            if refused:
+                self._ledger.add_rejections(kind.name, source, [(one.body, one.reason) for one in refused], now)
+        except (StorageError, SQLAlchemyError, Late) as error:
+            for future in waiting:
+                future.cancel()
+            log.error("rows not kept", kind=kind.name, error=str(error))
+            raise HTTPException(503, AGAIN, LATER) from error
+        told = [RefusedRow(row=one.row, reason=one.reason) for one in sorted(refused, key=lambda one: one.row)]
+        return Taken(stored=stored, known=known, rejected=told)
 
 
 class Lineups:
@@ -244,89 +225,27 @@ class Lineups:
         return found, False
 
 
-def _post(routes: APIRouter, path: str, kind: rows.Kind, taken: Callable[..., Any]) -> None:
+def _post(routes: APIRouter, kind: rows.Kind, taken: Callable[..., Any]) -> None:
     async def door(request: Request) -> Taken:
         found: Taken = await taken(request, kind)
         return found
 
     door.__doc__ = f"{kind.contract.__doc__} Send a JSON list, or one object a line as NDJSON; safe to repeat."
-    extra = _takes(kind.contract)
-    routes.add_api_route(path, door, methods=["POST"], tags=["rows"], name=f"take_{kind.name}", openapi_extra=extra)
-
-
-def _take(
-    ledger: Ledger, writer: Writer, kind: rows.Kind, body: bytes, lines: bool, most: int, source: str, now: datetime
-) -> Taken:
-    """Check, store, set aside; returns when all of it is committed."""
-    try:
-        lots, refused = rows.read(kind, body, lines=lines, max_rows=most)
-    except DataError as error:
-        raise HTTPException(422, str(error)) from error
-    try:
-        waiting = [writer.submit(lot.rows) for lot in lots]
-        stored, known = 0, 0
-        for lot, future in zip(lots, waiting, strict=True):
-            new = future.result(COMMIT_LIMIT_S)
-            other = ledger.contradictions(lot.rows) if new < len(lot.rows) else []
-            stored, known = stored + new, known + len(lot.rows) - new - len(other)
-            refused += [rows.Refused(lot.places[i], CONTRADICTS, rows.shown(lot.rows, i)) for i in other]
-        if refused:
-            ledger.add_rejections(kind.name, source, [(one.body, one.reason) for one in refused], now)
-    except (StorageError, SQLAlchemyError, Late) as error:
-        log.error("rows not kept", kind=kind.name, error=str(error))
-        raise HTTPException(503, ERRORS[503]["description"], LATER) from error
-    told = [RefusedRow(row=one.row, reason=one.reason) for one in sorted(refused, key=lambda one: one.row)]
-    return Taken(stored=stored, known=known, rejected=told)
-
-
-def _score(scorers: Scorers | None, model: str, body: bytes) -> Scores:
-    try:
-        bar = Bar.model_validate_json(body)
-    except ValidationError as error:
-        raise HTTPException(422, rows.why(error)) from error
-    try:
-        scorer = scorers(model) if scorers is not None else None
-    except MlopsError as error:
-        raise HTTPException(503, str(error), LATER) from error
-    if scorer is None:
-        raise HTTPException(404, f"model must be one that this service scores, got {model!r}.")
-    values = _matrix(bar, scorer.names)
-    units, keys = [row.unit for row in bar.rows], [row.key or row.unit for row in bar.rows]
-    times = {"event_time": bar.event_time, "known_at": bar.known_at, "matures_at": bar.matures_at}
-    try:
-        found = scorer.score(units, values, **times, keys=keys)
-    except DataError as error:
-        raise HTTPException(422, str(error)) from error
-    except (MlopsError, SQLAlchemyError) as error:
-        raise HTTPException(503, str(error), LATER) from error
-    rated = zip(found.units, found.version.tolist(), found.probability.tolist(), strict=True)
-    return Scores(
-        model=model, scores=[UnitScore(unit=u, version=v, role=found.roles[v], probability=p) for u, v, p in rated]
+    routes.add_api_route(
+        f"/{kind.name}",
+        door,
+        methods=["POST"],
+        tags=["rows"],
+        name=f"take_{kind.name}",
+        openapi_extra=_takes(kind.contract, many=True),
     )
 
 
-def _matrix(bar: Bar, names: Sequence[str]) -> NDArray[np.float32]:
-    wanted = set(names)
-    for i, row in enumerate(bar.rows):
-        if row.features.keys() != wanted:
-            off = sorted(wanted ^ row.features.keys())[:5]
-            raise HTTPException(422, f"features of row {i} must be {list(names)}, got a difference in {off}.")
-    plain = [[math.nan if (v := row.features[n]) is None else v for n in names] for row in bar.rows]
-    with np.errstate(over="ignore"):
-        return np.array(plain, dtype=np.float64).astype(np.float32)
-
-
-def _lines(content_type: str) -> bool:
-    plain = content_type.partition(";")[0].strip().lower()
+def _lines(request: Request) -> bool:
+    """Whether the body has a JSON text a line."""
+    plain = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if plain in NDJSON:
         return True
     if plain in ("application/json", ""):
         return False
     raise HTTPException(415, f"content type must be application/json or {NDJSON[0]}, got {plain[:60]!r}.")
-
-
-def _answered(read: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return read(*arguments)
-    except SQLAlchemyError as error:
-        raise HTTPException(503, "ledger must answer, got an error. Try again.", LATER) from error

@@ -10,14 +10,21 @@ from datetime import datetime
 
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from mlops.errors import StorageError
 from mlops.io import logs
 from mlops.settings import Settings
 from mlops.web import api, hooks
+from mlops.web.gate import LATER
 from mlops.web.metrics import CONTENT_TYPE, Meters
+from mlops.web.scoring import Scorers
 from registry_hooks.aliases import Registry
 
 log = structlog.get_logger()
@@ -35,7 +42,7 @@ def build(
     registry: Registry,
     settings: Settings,
     clock: Callable[[], datetime],
-    scorers: api.Scorers | None = None,
+    scorers: Scorers | None = None,
 ) -> FastAPI:
     """The application. `clock` says the time; everything else it needs is in its arguments.
 
@@ -47,6 +54,9 @@ def build(
     app = FastAPI(title="gpt-trader-mlops", version="1", docs_url="/docs")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.service.allowed_hosts])
     meters = Meters(registry.ledger)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    for kind in (StorageError, SQLAlchemyError):
+        app.add_exception_handler(kind, _away)
 
     @app.middleware("http")
     async def around(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -64,23 +74,23 @@ def build(
         return response
 
     @app.get("/healthz", tags=["health"])
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"])
+    @app.get("/readyz", tags=["health"], responses={503: {"model": dict[str, str], "description": "It cannot."}})
     def readyz(response: Response) -> dict[str, str]:
         """Whether it can do its work: 503 while the ledger does not answer or its disk is full."""
         try:
             registry.ledger.trading_state()
             why = registry.ledger.degraded()
-        except SQLAlchemyError as error:
+        except (StorageError, SQLAlchemyError) as error:
             why = type(error).__name__
         if why:
             response.status_code = 503
         return {"ledger": why or "ok"}
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     def metrics() -> Response:
         """Prometheus exposition."""
         return Response(meters.text(), media_type=CONTENT_TYPE)
@@ -91,13 +101,29 @@ def build(
     return app
 
 
+def _wrong(_: Request, error: Exception) -> Response:
+    """A parameter that breaks its contract, in the words of every other error."""
+    told = error.errors() if isinstance(error, RequestValidationError) else []
+    why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told[:3])
+    return JSONResponse({"detail": why}, 422)
+
+
+def _away(_: Request, error: Exception) -> Response:
+    """What asked the ledger and got no answer."""
+    log.error("ledger away", error=str(error))
+    return JSONResponse({"detail": "ledger must answer, got an error. Try again."}, 503, LATER)
+
+
 def _describe(app: FastAPI) -> None:
-    """OpenAPI with the key's scheme, made once."""
+    """OpenAPI with the key's scheme and the bodies that are read raw, made once."""
 
     def openapi() -> dict[str, object]:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            parts = schema.setdefault("components", {})
+            parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            told: list[tuple[type[BaseModel], JsonSchemaMode]] = [(one, "validation") for one in api.BODIES]
+            parts["schemas"] |= models_json_schema(told, ref_template="#/components/schemas/{model}")[1]["$defs"]
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 from fastapi import HTTPException, Request
 from pyrate_limiter import Duration, InMemoryBucket, Rate
 from pyrate_limiter.abstracts import RateItem
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from mlops.io.keys import ApiKey
 from mlops.io.ledger import Ledger
 from mlops.settings import ServiceSettings
+from mlops.web.outline import Outline, outline
 
 REMEMBERED_S = 5.0  # how long a key is taken as read: a revoked one is refused after at most so long
 CALLERS = 10_000  # callers whose rate is remembered; past it the oldest are forgotten
@@ -47,7 +45,7 @@ class Gate:
         Raises
         ------
         HTTPException
-            401 without a valid key, 403 without the scope, 429 too many requests, 503 the ledger does not answer.
+            401 without a valid key, 403 without the scope, 429 too many requests.
         """
         token = bearer(request.headers.get("authorization", ""))
         address = request.client.host if request.client else ""
@@ -63,13 +61,21 @@ class Gate:
             raise HTTPException(403, f"API key {key.id} must have scope {scope}, got {' '.join(key.scopes)}.")
         return key
 
+    def asks(self, scope: str) -> Callable[[Request], Awaitable[ApiKey]]:
+        """`enter` as a dependency of FastAPI: it comes before the parameters are looked at."""
+
+        async def key(request: Request) -> ApiKey:
+            return await self.enter(request, scope)
+
+        return key
+
     async def body(self, request: Request) -> bytes:
         """The body, within the limits; past them it is read no further."""
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "body must not be encoded. Send it plain.")
         most, got = self._settings.max_body, bytearray()
         declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and len(declared) < 19 and int(declared) > most:
+        if declared.isdecimal() and len(declared) < 19 and int(declared) > most:
             raise HTTPException(413, f"body must be at most {most} bytes, got {declared}. Send less at once.")
         try:
             async for chunk in request.stream():
@@ -78,18 +84,26 @@ class Gate:
                     raise HTTPException(413, f"body must be at most {most} bytes, got more. Send less at once.")
         except ClientDisconnect as error:
             raise HTTPException(400, "body must arrive whole, got a part of it. Send it again.") from error
-        if too_deep(got, self._settings.max_depth):
-            raise HTTPException(422, f"JSON must be nested at most {self._settings.max_depth} deep. Flatten it.")
         return bytes(got)
+
+    def outlined(self, body: bytes, *, lines: bool = False) -> Outline:
+        """The outline of a body (of one JSON text a line, where `lines`); for a worker's thread: it takes a while.
+
+        Raises
+        ------
+        HTTPException
+            422 too deep.
+        """
+        found, most = outline(body, lines=lines), self._settings.max_depth
+        if found.depth > most:
+            raise HTTPException(422, f"JSON must be nested at most {most} deep, got {found.depth}. Flatten it.")
+        return found
 
     async def _key(self, token: str) -> ApiKey | None:
         mark, now = hashlib.sha256(token.encode(errors="replace")).digest(), time.monotonic()
         seen = self._seen.get(mark)
         if seen is None or seen.until < now:
-            try:
-                found = await run_in_threadpool(self._ledger.key, token, self._clock())
-            except SQLAlchemyError as error:
-                raise HTTPException(503, "ledger must answer, got an error. Try again.", LATER) from error
+            found = await run_in_threadpool(self._ledger.key, token, self._clock())
             if len(self._seen) >= CALLERS:
                 self._seen.clear()
             seen = self._seen[mark] = Seen(found, now + REMEMBERED_S)
@@ -120,15 +134,3 @@ def bearer(header: str) -> str:
     """The token of `Bearer token`; empty where there is none."""
     scheme, _, rest = header.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else ""
-
-
-def too_deep(body: bytes | bytearray, limit: int) -> bool:
-    """Whether brackets outside of strings nest deeper than `limit`; said without building anything."""
-    steps = np.frombuffer(STRING.sub(b"", bytes(body)), dtype=np.uint8)
-    depth = np.cumsum(STEP[steps], dtype=np.int32)
-    return bool(len(depth) and depth.max() > limit)
-
-
-STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-STEP = np.zeros(256, dtype=np.int8)  # what a byte does to the depth
-STEP[list(b"[{")], STEP[list(b"]}")] = 1, -1

@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.errors import StorageError
 from mlops.io.ledger import Ledger
 from mlops.types import Priority
 
@@ -57,7 +58,7 @@ class Standing(Collector):
         """Gauges of what stands now."""
         try:
             found = list(self._gauges())
-        except SQLAlchemyError:
+        except (StorageError, SQLAlchemyError):
             yield GaugeMetricFamily("mlops_ledger_up", "1 while the ledger answers.", value=0)
             return
         yield GaugeMetricFamily("mlops_ledger_up", "1 while the ledger answers.", value=1)
