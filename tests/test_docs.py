@@ -1,7 +1,7 @@
 """What the documents name is there, and what is there is in the documents: alerts, commands, settings, links, snippets."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import tomllib
