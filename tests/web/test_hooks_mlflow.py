@@ -267,7 +267,9 @@ def test_of_ten_thousand_mutations_none_is_accepted_and_none_is_an_error_of_ours
 def _raw(rng):
     """A whole request as bytes, mutated anywhere: request line, framing, headers, body."""
     head = "".join(f"{name}: {value}\r\n" for name, value in _headers().items())
-    request = f"POST /hooks/mlflow HTTP/1.1\r\nhost: testserver\r\ncontent-length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
+    request = (
+        f"POST /hooks/mlflow HTTP/1.1\r\nhost: testserver\r\ncontent-length: {len(BODY)}\r\n{head}\r\n".encode() + BODY
+    )
     for _ in range(rng.randrange(1, 4)):
         request = rng.choice(BYTES)(request, rng)
     return request
