@@ -91,9 +91,8 @@ def test_the_bot_in_javascript_brings_its_rows(environment, sqlite_ledger, tmp_p
     done = subprocess.run(["node", tmp_path / "bot.mjs"], env=environment, capture_output=True, text=True, timeout=120)
 
     assert 0 == done.returncode, done.stdout + done.stderr
-    assert "predictions: 2 stored, 0 known\n" in done.stdout
-    assert 2 == held(sqlite_ledger)[0]
-    assert 0 == held(sqlite_ledger)[-1]
+    assert "fills: 2 stored, 0 known\n" == done.stdout
+    assert [0, 0, 2, 0, 0] == held(sqlite_ledger)
 
 
 def test_every_path_and_metric_of_the_service_is_in_the_document(environment):
