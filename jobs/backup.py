@@ -39,7 +39,7 @@ from mlops.errors import CorruptionError, SettingsError
 from mlops.settings import Settings
 
 app = typer.Typer()
-console = Console()
+console = Console(emoji=False)
 FORMAT = 1
 MANIFEST = "manifest.json"
 

@@ -27,7 +27,7 @@ from mlops.settings import Settings
 from mlops.types import Level
 
 app = typer.Typer()
-console = Console()
+console = Console(emoji=False)
 WORDS = {Level.OK: "ok", Level.WARN: "warn", Level.ALERT: "fail", Level.UNKNOWN: "skip"}
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.ALERT: "red", Level.UNKNOWN: "dim"}
 CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what came before

@@ -15,7 +15,7 @@ from mlops.errors import DataError
 from registry_hooks.outgoing import Sender
 
 app = typer.Typer(help="Outgoing hooks: whom the platform tells.", no_args_is_help=True)
-console = Console()
+console = Console(emoji=False)
 
 
 @app.command("list")

@@ -13,7 +13,7 @@ from jobs.house import opened
 from mlops.io.keys import SCOPES
 
 app = typer.Typer(help="API keys: add, list, revoke.", no_args_is_help=True)
-console = Console()
+console = Console(emoji=False)
 
 
 @app.command()

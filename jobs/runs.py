@@ -15,7 +15,7 @@ from mlops.errors import DataError
 from mlops.io.jobruns import STATES
 
 app = typer.Typer(help="Runs of scheduled jobs: list, retry, skip, run now.", no_args_is_help=True)
-console = Console()
+console = Console(emoji=False)
 Job = Annotated[str, typer.Argument(help="As the list names it, such as monitor:volatility.")]
 Slot = Annotated[str, typer.Argument(help="Its scheduled time, as the list shows it.")]
 SHOWN = 40  # runs in a list

@@ -36,7 +36,7 @@ from mlops.io import logs
 from mlops.settings import Settings
 
 app = typer.Typer()
-console = Console()
+console = Console(emoji=False)
 READY_LIMIT_S = 300.0  # MLflow, then what needs it
 STOP_LIMIT_S = 120.0  # three parts, one after the other, each asked first and then made to
 PROBED_S = 3.0  # whoever asks whether it is up holds the lock for a moment

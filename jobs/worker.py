@@ -36,7 +36,7 @@ from jobs.supervisor import die_with_parent
 from mlops import settings as settings_room
 from mlops.errors import MlopsError, RegistryError
 from mlops.io import feed, logs, record
-from mlops.io.jobruns import Claim, run_key
+from mlops.io.jobruns import Claim, JobRun, run_key
 from mlops.io.ledger import Ledger
 from mlops.settings import JobSettings
 from mlops.types import Alert, Priority, Verdict
@@ -181,7 +181,7 @@ class Worker:
 
 def report(ledger: Ledger, now: datetime) -> None:
     """Tell a person of each dead letter and each parked run, once; take it back when it is not so any more."""
-    wrong = {f"job_{run.state}:{run.key}": run for run in ledger.job_runs(states=("dead", "parked"))}
+    wrong = {f"job_{run.state}:{run.key}{_died(run)}": run for run in ledger.job_runs(states=("dead", "parked"))}
     for key, run in wrong.items():
         ledger.add_alert(
             Alert(key, Priority.HIGH, run.job.partition(":")[2], _title(run.state, run.key), now, {"error": run.error})
@@ -189,6 +189,11 @@ def report(ledger: Ledger, now: datetime) -> None:
     for alert in ledger.alerts():
         if alert.key.startswith(ABOUT_RUNS) and alert.key not in wrong:
             ledger.resolve_alert(alert.key, now)
+
+
+def _died(run: JobRun) -> str:
+    """The end of the alert's key: a run that a person had tried again, and that died again, is told again."""
+    return f":{run.ended_at:%Y-%m-%dT%H:%M:%S}" if run.state == "dead" and run.ended_at else ""
 
 
 def _title(state: str, key: str) -> str:

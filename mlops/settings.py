@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
     tracking_uri: str = Field("http://127.0.0.1:5000", description="Of MLflow; on loopback `make up` runs it.")
     tracking_auth: bool = Field(False, description="`make up` runs MLflow with accounts: only the platform writes.")
-    retention_days: int = Field(730, ge=1, description="Predictions, outcomes and fills older than this may be pruned.")
+    retention_days: int = Field(730, ge=1, description="Predictions, outcomes, quotes older than this may be pruned.")
     on_manual_move: Literal["adopt", "undo", "keep"] = Field(
         "adopt",
         description="A champion moved by hand: adopt it if the guard passes, else undo; undo always; or adopt it "

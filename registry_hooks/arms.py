@@ -13,15 +13,15 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops.errors import BundleError, MlopsError, RegistryError
+from mlops.errors import BundleError, RegistryError
 from mlops.types import Alert, ModelRef, Priority, Role
 from registry_hooks import aliases, lastknown
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.apply import prove_loadable
 from registry_hooks.bundle import Bundle
+from registry_hooks.news import News
 
 log = structlog.get_logger()
-AWAY = (mlflow.MlflowException, SQLAlchemyError, MlopsError, OSError)  # the platform, or a part of it, does not answer
 Probe = Callable[[pd.DataFrame], tuple[Sequence[str], NDArray[np.float32]]]
 
 
@@ -52,8 +52,8 @@ class Prover:
         The bot's own feature code; None where features come from elsewhere, ready: then only scores are proven.
     names : sequence of str, optional
         Columns of what will be scored; None: the features of the champion that is found first.
-    tell : callable
-        Takes the alert of a version that was refused.
+    news : News
+        Takes the alert of a version that was refused, and takes it back.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Prover:
         registry: Registry,
         features: Probe | None,
         names: Sequence[str] | None,
-        tell: Callable[[Alert], None],
+        news: News,
     ) -> None:
-        self._model, self._registry, self._features, self._tell = model, registry, features, tell
+        self._model, self._registry, self._features, self._news = model, registry, features, news
         self.names = None if names is None else tuple(names)
         self._refused: dict[int, str] = {}  # version -> why
         self._told: dict[int, str] = {}  # version -> key of its alert
@@ -121,9 +121,8 @@ class Prover:
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the old one trades on
             self._refuse(ref, f"{type(error).__name__}: {error}", now)
             return None
-        if version in self._refused:
-            self._registry.ledger.resolve_alert(self._told.pop(version), now)
-            del self._refused[version]
+        if self._refused.pop(version, None) is not None:
+            self._news.take_back(self._told.pop(version))
         return found
 
     def _refuse(self, ref: ModelRef, why: str, now: datetime) -> None:
@@ -132,7 +131,7 @@ class Prover:
             self._refused[ref.version] = why
             key = self._told[ref.version] = f"swap_rejected:{ref.name}:{ref.version}:{now:%Y-%m-%d}"
             title = f"swap_rejected: {ref} was not taken up, the old model trades on: {why}"
-            self._tell(Alert(key, Priority.HIGH, ref.name, title, now))
+            self._news.tell(Alert(key, Priority.HIGH, ref.name, title, now))
 
 
 def sound(score: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -30,15 +30,15 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from mlops.errors import BundleError, DataError
+from mlops.errors import BundleError, DataError, StorageError
 from mlops.io import logs
 from mlops.settings import BotSettings
 from mlops.types import Role
 from registry_hooks.aliases import Lineup, Registry
-from registry_hooks.arms import AWAY, Arms, Probe, Prover, sound
+from registry_hooks.arms import Arms, Probe, Prover, sound
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
-from registry_hooks.news import News
+from registry_hooks.news import AWAY, News
 from registry_hooks.recorder import Recorder
 from registry_hooks.shadows import Shadows, Strikes, Task
 
@@ -107,7 +107,7 @@ class Bot:
                 os.environ.setdefault(name, value)
         self._news = News(model, registry, poll_s, at_once=not background)
         self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._news.cut_off)
-        self._prover = Prover(model, registry, features, names, self._news.tell)
+        self._prover = Prover(model, registry, features, names, self._news)
         self._arms = self._prover.first(datetime.now(UTC))
         self.names = self._prover.names or self._arms.champion.names
         self._stop = threading.Event()
@@ -188,7 +188,11 @@ class Bot:
             the champion refuses it.
         BundleError
             The champion gives no probability for each unit: there is nothing to trade by. Other arms never raise.
+        StorageError
+            The bot was closed.
         """
+        if self._stop.is_set():
+            raise StorageError(f"bot of {self.model} must be open to score, got a closed one. Open another.")
         arms, times = self._arms, (event_time, known_at, matures_at)
         _check(units, values, self.names, times)
         champion, roles = arms.lineup.champion, arms.lineup.roles

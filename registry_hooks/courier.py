@@ -63,7 +63,7 @@ class Scores:
                 "names": self.names,
                 "units": self.units,
                 "roles": [[version, role.value] for version, role in self.roles.items()],
-                "times": self.times,
+                "times": [at.isoformat(timespec="microseconds") for at in self.times],
                 "id": self.correlation_id,
             }
         )

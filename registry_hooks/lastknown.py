@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
+import structlog
 
 from mlops.errors import RegistryError
 from mlops.types import Role
 from registry_hooks.aliases import Lineup
+
+log = structlog.get_logger()
 
 
 def write(cache: Path, model: str, lineup: Lineup) -> None:
@@ -18,8 +21,11 @@ def write(cache: Path, model: str, lineup: Lineup) -> None:
     roles = [[version, role.value] for version, role in lineup.roles.items()]
     said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "split": lineup.split}
     part = place.with_suffix(".part")
-    part.write_bytes(orjson.dumps(said))
-    part.replace(place)
+    try:
+        part.write_bytes(orjson.dumps(said))
+        part.replace(place)
+    except OSError as error:  # a full disk keeps nobody from a new champion
+        log.warning("lineup not remembered", model=model, error=str(error))
 
 
 def read(cache: Path, model: str) -> Lineup:

@@ -6,13 +6,16 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 
+import mlflow
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.errors import MlopsError
 from mlops.types import Alert, Priority
 from registry_hooks.aliases import Registry
-from registry_hooks.arms import AWAY
 
 log = structlog.get_logger()
+AWAY = (mlflow.MlflowException, SQLAlchemyError, MlopsError, OSError)  # the platform, or a part of it, does not answer
 MOST = 1000  # alerts that wait; past it the oldest are forgotten (they are in the log)
 
 
@@ -29,7 +32,7 @@ class News:
 
     def __init__(self, model: str, registry: Registry, poll_s: float, *, at_once: bool) -> None:
         self._model, self._ledger, self._poll_s, self._at_once = model, registry.ledger, poll_s, at_once
-        self._untold: deque[Alert] = deque(maxlen=MOST)
+        self._untold: deque[Alert | str] = deque(maxlen=MOST)  # alerts, and keys of those that are over
         self._polled, self._seen = time.monotonic(), self._newest()
 
     def due(self) -> bool:
@@ -53,10 +56,20 @@ class News:
         if self._at_once:
             self.tell_all()
 
+    def take_back(self, key: str) -> None:
+        """Have an alert closed: what it told of is over."""
+        self._untold.append(key)
+        if self._at_once:
+            self.tell_all()
+
     def tell_all(self) -> None:
         """Put what waits into the ledger; where it does not answer, nothing is forgotten."""
         while self._untold:
-            self._ledger.add_alert(self._untold[0])
+            first = self._untold[0]
+            if isinstance(first, str):
+                self._ledger.resolve_alert(first, datetime.now(UTC))
+            else:
+                self._ledger.add_alert(first)
             self._untold.popleft()
 
     def cut_off(self, version: int, why: str) -> None:

@@ -459,7 +459,7 @@ def set_up(tmp_path_factory):
     return state
 
 
-@pytest.mark.parametrize("name", ["docs/bot.md", "docs/runbook.md"])
+@pytest.mark.parametrize("name", ["docs/bot.md"])
 def test_snippets_run_one_after_the_other(name, set_up, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLOPS_STATE", str(set_up))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ def configure(path: Path | None = None) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _files.append(path.open("ab", buffering=0))
-    stream: Any = _files[-1] if _files else sys.stderr.buffer
+    stream: Any = _Sink(_files[-1]) if _files else sys.stderr.buffer
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -35,6 +35,21 @@ def configure(path: Path | None = None) -> None:
         logger_factory=structlog.BytesLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+class _Sink:
+    """A file that loses a line rather than stop whoever wrote it: a full disk must not end a trade."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def write(self, line: bytes) -> None:
+        with suppress(OSError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def close() -> None:

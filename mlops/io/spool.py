@@ -84,7 +84,7 @@ class Spool:
         with self._turn:
             if self._file >= 0:
                 self._shut()
-                self._file = -1
+                self._file, self._size = -1, 0
 
     def _open(self) -> None:
         self._count += 1

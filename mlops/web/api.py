@@ -32,7 +32,7 @@ from registry_hooks.aliases import GONE, Lineup, Registry, lineup
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
-WORKERS = 16  # requests worked on at once; fewer than the threads, so that health and metrics always find one
+WORKERS = 16  # requests of a kind worked on at once: of 40 threads, health and metrics always find one
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
@@ -114,7 +114,8 @@ def router(
 ) -> APIRouter:
     """All of /v1. A key is asked for before anything else is looked at."""
     routes, gate = APIRouter(prefix="/v1", responses=ERRORS), Gate(registry.ledger, settings.service, clock)
-    intake, lineups, crowd = Intake(registry.ledger, settings.service.max_rows), Lineups(registry), Semaphore(WORKERS)
+    intake, lineups = Intake(registry.ledger, settings.service.max_rows), Lineups(registry)
+    takers, judges = Semaphore(WORKERS), Semaphore(WORKERS)  # who scores does not wait for who waits for the ledger
     may_score, may_read = [Depends(gate.asks("score"))], [Depends(gate.asks("admin"))]
 
     async def taken(request: Request, kind: rows.Kind) -> Taken:
@@ -124,7 +125,7 @@ def router(
         def take() -> Taken:
             return intake.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
 
-        async with crowd:
+        async with takers:
             found = await run_in_threadpool(take)
         meters.took(kind.name, found.stored, found.known, len(found.rejected))
         return found
@@ -161,7 +162,7 @@ def router(
         if _lines(request):
             raise HTTPException(415, f"content type must be application/json, got {NDJSON[0]}.")
         body = await gate.body(request)
-        async with crowd:
+        async with judges:
             return await run_in_threadpool(lambda: scoring.score(scorers, model, gate.outlined(body)))
 
     return routes

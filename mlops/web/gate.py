@@ -11,15 +11,19 @@ from datetime import datetime
 from fastapi import HTTPException, Request
 from pyrate_limiter import Duration, InMemoryBucket, Rate
 from pyrate_limiter.abstracts import RateItem
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from mlops.errors import StorageError
 from mlops.io.keys import ApiKey
 from mlops.io.ledger import Ledger
 from mlops.settings import ServiceSettings
 from mlops.web.outline import Outline, outline
 
-REMEMBERED_S = 5.0  # how long a key is taken as read: a revoked one is refused after at most so long
+REMEMBERED_S = (
+    5.0  # how long a key is taken as read; while the ledger is away it is: to revoke it, the ledger is needed
+)
 CALLERS = 10_000  # callers whose rate is remembered; past it the oldest are forgotten
 
 
@@ -103,7 +107,12 @@ class Gate:
         mark, now = hashlib.sha256(token.encode(errors="replace")).digest(), time.monotonic()
         seen = self._seen.get(mark)
         if seen is None or seen.until < now:
-            found = await run_in_threadpool(self._ledger.key, token, self._clock())
+            try:
+                found = await run_in_threadpool(self._ledger.key, token, self._clock())
+            except (StorageError, SQLAlchemyError):
+                found = seen.key if seen is not None else None
+                if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
+                    raise
             if len(self._seen) >= CALLERS:
                 self._seen.clear()
             seen = self._seen[mark] = Seen(found, now + REMEMBERED_S)

@@ -98,7 +98,7 @@ def test_a_failing_job_is_tried_again_and_ends_as_a_dead_letter_with_its_last_wo
     assert "no bars today" in run.error
 
     worker.report(here, T0)
-    assert [f"job_dead:{run.key}"] == [alert.key for alert in here.alerts()]
+    assert [f"job_dead:{run.key}:{run.ended_at:%Y-%m-%dT%H:%M:%S}"] == [alert.key for alert in here.alerts()]
     here.retry_job(run.job, run.scheduled_for)
     worker.report(here, T0)
     assert [] == here.alerts()

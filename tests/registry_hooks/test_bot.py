@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import psutil
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from mlflow import MlflowClient
 
-from mlops.errors import DataError, RegistryError
+from mlops.errors import DataError, RegistryError, StorageError
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES, features
 from mlops.settings import BotSettings, Settings
@@ -388,3 +389,29 @@ def test_a_bot_on_a_copy_of_the_state_shares_nothing(live, tmp_path):
         kept = ledger.predictions(MODEL, start=NOW, end=END, as_of=END)[0]
 
     assert 20 * 3 == len(kept)
+
+
+def test_a_closed_bot_says_so_and_a_timestamp_of_pandas_is_an_instant(live):
+    with open_bot(live) as bot:
+        score(bot, pd.Timestamp(NOW))
+    assert bot.flush()
+    with pytest.raises(StorageError, match="must be open"):
+        score(bot)
+    assert [NOW] == sorted(set(rows(live).event_time))
+
+
+def test_a_version_that_was_refused_is_taken_up_also_if_its_alert_cannot_be_closed(live, tmp_path, eventually):
+    own = replace(live, cache=tmp_path / "own" / "bundles")
+    place = own.cache / MODEL / "2"
+    place.parent.mkdir(parents=True)
+    place.write_text("in the way of the bundle")
+    with open_bot(own, poll_s=0.2) as bot:
+        apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
+        eventually(lambda: alerts(live, f"swap_rejected:{MODEL}:2"))
+        with live.ledger._writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE alerts RENAME TO away")
+        place.unlink(missing_ok=True)
+        assert 2 == eventually(lambda: bot.boundary(NOW))
+        with live.ledger._writing() as connection:
+            connection.exec_driver_sql("ALTER TABLE away RENAME TO alerts")
+        eventually(lambda: not alerts(live, "swap_rejected"))

@@ -45,10 +45,10 @@ class Doubler:
         return Scored(tuple(units), values[:, 0].astype(float), np.full(n, 7), {}, {7: Role.CHAMPION})
 
 
-def _opened(registry, **service):
+def _opened(registry, clock=lambda: datetime.now(UTC), **service):
     settings = Settings(service=ServiceSettings(**service))
     scorers = {"m": Doubler()}.get
-    with TestClient(app.build(registry, settings, lambda: datetime.now(UTC), scorers)) as client:
+    with TestClient(app.build(registry, settings, clock, scorers)) as client:
         token = registry.ledger.add_key("test", ["admin"], T0)
         client.headers["Authorization"] = f"Bearer {token}"
         yield client
@@ -87,3 +87,9 @@ def registry(ledger, mlflow_client, tmp_path):
 def client(registry):
     """A client with a key for everything."""
     yield from _opened(registry)
+
+
+@pytest.fixture
+def lone(sqlite_ledger, mlflow_client, tmp_path):
+    """The same for what does not depend on the back end."""
+    yield from _opened(Registry(mlflow_client, sqlite_ledger, tmp_path))

@@ -1,5 +1,6 @@
 """The ledger is away, locked or full: nothing is acknowledged that is not stored, and who sends again loses nothing."""
 
+import json
 import sqlite3
 import threading
 import time
@@ -13,7 +14,7 @@ from sqlalchemy import event, make_url
 from mlops.io import health
 from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
-from mlops.web import api
+from mlops.web import api, gate
 from registry_hooks.aliases import Registry
 
 KINDS = ("predictions", "outcomes", "fills", "quotes")
@@ -92,6 +93,33 @@ def test_health_tells_a_ledger_that_is_away_from_a_service_that_is_not(client, r
         assert reads or refused(client.get("/v1/rejections"))
     assert {"ledger": "ok"} == client.get("/readyz").json()
     assert "mlops_ledger_up 1.0" in client.get("/metrics").text
+
+
+def test_scores_and_assignments_go_on_while_the_ledger_is_away(registry, bot, monkeypatch):
+    monkeypatch.setattr(gate, "REMEMBERED_S", -1.0)  # a key, and who trades, are read anew each time
+    monkeypatch.setattr(api, "FRESH_S", -1.0)
+    why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": bot.T0}
+    registry.ledger.append_promotion("m", expected=None, to=1, kind="promote", **why)
+    at, days = bot.T0.isoformat(), [0]
+    bar = {"event_time": at, "known_at": at, "matures_at": at, "rows": [{"unit": "A", "features": {"a": 0.5, "b": 1}}]}
+    short = {"authorization": f"Bearer {registry.ledger.add_key('short', ['score'], bot.T0, bot.at(1))}"}
+    for client in bot.opened(registry, clock=lambda: bot.at(days[0])):
+
+        def asked(client=client, **kwargs):
+            return client.get("/v1/models/m/assignment?key=A", **kwargs)
+
+        def scored(client=client):
+            return client.post("/v1/models/m/score", content=json.dumps(bar)).json()
+
+        assigned, score = asked().json(), scored()
+        assert 200 == asked(headers=short).status_code
+        with gone(registry.ledger):
+            assert score == scored()
+            assert assigned | {"stale": "postgresql" in registry.ledger.url} == asked().json()
+            assert 200 == asked(headers=short).status_code
+            days[0] = 2
+            assert asked(headers=short).status_code in (401, 503)  # it is over, whether or not that can be read
+            assert asked(headers={"authorization": f"Bearer {'x' * 8}.{'x' * 43}"}).status_code in (401, 503)
 
 
 def test_good_rows_whose_bad_neighbours_cannot_be_kept_are_sent_again(client, registry, bot):

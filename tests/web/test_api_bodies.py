@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from registry_hooks.aliases import Registry
+
 KINDS = ("predictions", "outcomes", "fills", "quotes")
 JSON, LINES = {"content-type": "application/json"}, {"content-type": "application/x-ndjson"}
 NUMBER = {"predictions": "probability", "outcomes": "value", "fills": "quantity", "quotes": "bid"}
@@ -70,12 +72,12 @@ def test_a_bad_row_is_set_aside_and_the_good_ones_beside_it_are_stored(client, r
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_line_that_is_broken_spoils_no_other_line(client, kind, bot):
+def test_a_line_that_is_broken_spoils_no_other_line(lone, kind, bot):
     good = plain(kind, bot)
     for spoil in BROKEN:
         body = b"\r\n".join([good, *[spoil(good)] * 10, b"", other(good)])
 
-        answer = client.post(f"/v1/{kind}", content=body, headers=LINES)
+        answer = lone.post(f"/v1/{kind}", content=body, headers=LINES)
 
         assert 200 == answer.status_code, (body, answer.text)
         found = answer.json()
@@ -83,7 +85,7 @@ def test_a_line_that_is_broken_spoils_no_other_line(client, kind, bot):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_list_that_is_broken_is_the_senders_fault(client, registry, kind, bot):
+def test_a_list_that_is_broken_is_the_senders_fault(lone, sqlite_ledger, kind, bot):
     good = plain(kind, bot)
     bodies = [
         b"",
@@ -102,21 +104,21 @@ def test_a_list_that_is_broken_is_the_senders_fault(client, registry, kind, bot)
     bodies += [b"[" * 100_000, b"[" + b'{"a":' * 20 + b"1" + b"}" * 20 + b"]", b"[" + b"1," * 50_000 + b"1]"]
     bodies += [b'["' + b'\\"' * 100_000, b"[" + good + b'"', gzip.compress(b"[" + good + b"]")]
     for body in bodies:
-        answer = client.post(f"/v1/{kind}", content=body, headers=JSON)
+        answer = lone.post(f"/v1/{kind}", content=body, headers=JSON)
 
         assert 422 == answer.status_code, (body[:50], answer.text[:200])
         assert answer.json()["detail"]
-    assert [] == registry.ledger.rejections(kind)
-    assert {"stored": 1, "known": 0, "rejected": []} == client.post(f"/v1/{kind}", content=b"[" + good + b"]").json()
+    assert [] == sqlite_ledger.rejections(kind)
+    assert {"stored": 1, "known": 0, "rejected": []} == lone.post(f"/v1/{kind}", content=b"[" + good + b"]").json()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_too_large_or_in_no_known_form_is_not_read(client, kind):
+def test_what_is_too_large_or_in_no_known_form_is_not_read(lone, kind):
     ten = b"[" + b" " * 10 * 2**20 + b"]"
 
     def status(body, **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return client.post(f"/v1/{kind}", content=body, headers=headers).status_code
+        return lone.post(f"/v1/{kind}", content=body, headers=headers).status_code
 
     assert 413 == status(ten)
     assert 413 == status(ten[i : i + 2**16] for i in range(0, len(ten), 2**16))  # in chunks, without a length
@@ -126,20 +128,20 @@ def test_what_is_too_large_or_in_no_known_form_is_not_read(client, kind):
     assert 200 == status(b"[]", content_encoding="Identity", content_type="Application/JSON; charset=utf-8")
 
 
-def test_the_limits_are_settings(registry, bot):
-    for client in bot.opened(registry, max_body=1024, max_rows=2, max_depth=2):
+def test_the_limits_are_settings(sqlite_ledger, mlflow_client, tmp_path, bot):
+    for client in bot.opened(Registry(mlflow_client, sqlite_ledger, tmp_path), max_body=1024, max_rows=2, max_depth=2):
         answers = [bot.post(client, "outcomes", rows) for rows in (["x" * 2000], [1, 2, 3], [[[]]], [1, 2])]
 
         assert [413, 422, 422, 200] == [answer.status_code for answer in answers]
 
 
-def test_brackets_in_texts_are_not_nesting(client, bot):
-    assert 1 == bot.post(client, "predictions", [bot.prediction("[" * 50 + '"]' + "{" * 20)]).json()["stored"]
+def test_brackets_in_texts_are_not_nesting(lone, bot):
+    assert 1 == bot.post(lone, "predictions", [bot.prediction("[" * 50 + '"]' + "{" * 20)]).json()["stored"]
 
 
-def test_a_hostile_body_costs_what_its_length_costs(client):
+def test_a_hostile_body_costs_what_its_length_costs(lone):
     for body in (b'["' + b'\\"' * 500_000, b'["' + b'"' * 1_000_000, b"\\" * 1_000_000, b"\n" * 1_000_000):
-        answers = [client.post("/v1/fills", content=body, headers=headers) for headers in (JSON, LINES)]
+        answers = [lone.post("/v1/fills", content=body, headers=headers) for headers in (JSON, LINES)]
 
         assert 422 == answers[0].status_code
         assert answers[1].status_code in (200, 422)
@@ -161,29 +163,29 @@ def test_features_are_stored_in_the_order_of_their_names_whatever_order_a_langua
     assert (("a", "b"), [[1, 2], [1, 2]]) == (names, features.tolist())
 
 
-def test_a_request_has_few_sets_of_features(client, bot):
+def test_a_request_has_few_sets_of_features(lone, bot):
     rows = [bot.prediction(f"U{i}", features={f"f{i}": 1.0}) for i in range(101)]
 
-    assert 422 == bot.post(client, "predictions", rows).status_code
-    assert 100 == bot.post(client, "predictions", rows[:100]).json()["stored"]
+    assert 422 == bot.post(lone, "predictions", rows).status_code
+    assert 100 == bot.post(lone, "predictions", rows[:100]).json()["stored"]
 
 
-def test_one_bad_row_among_many_is_found_out(client, bot):
+def test_one_bad_row_among_many_is_found_out(lone, bot):
     rows = [bot.prediction(f"U{i}", features={"a\0" if i == 700 else "a": 1.0}) for i in range(1000)]
 
-    found = bot.post(client, "predictions", rows).json()
+    found = bot.post(lone, "predictions", rows).json()
 
     assert (999, [700]) == (found["stored"], [one["row"] for one in found["rejected"]])
 
 
-def test_a_bar_is_refused_as_a_whole(client, bot):
+def test_a_bar_is_refused_as_a_whole(lone, bot):
     at = bot.T0.isoformat()
     bar = {"event_time": at, "known_at": at, "matures_at": at, "rows": [{"unit": "A", "features": {"a": 0.5, "b": 1}}]}
     text = json.dumps(bar).encode()
     bad = [b"", b"[]", b"\xff", text[:-1], text.replace(b"0.5", b"NaN"), text.replace(b'"b": 1', b'"b": 1, "b": 2')]
     bad += [text.replace(b'"A"', b'"\\ud800"'), text.replace(b"0.5", b"true"), b"[" * 100_000, b'{"rows":' * 9]
 
-    assert [422] * len(bad) == [client.post("/v1/models/m/score", content=body).status_code for body in bad]
-    assert 415 == client.post("/v1/models/m/score", content=text, headers=LINES).status_code
-    assert 413 == client.post("/v1/models/m/score", content=b" " * 10 * 2**20).status_code
-    assert 200 == client.post("/v1/models/m/score", content=text).status_code
+    assert [422] * len(bad) == [lone.post("/v1/models/m/score", content=body).status_code for body in bad]
+    assert 415 == lone.post("/v1/models/m/score", content=text, headers=LINES).status_code
+    assert 413 == lone.post("/v1/models/m/score", content=b" " * 10 * 2**20).status_code
+    assert 200 == lone.post("/v1/models/m/score", content=text).status_code
