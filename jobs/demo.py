@@ -45,7 +45,7 @@ OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
 FORCED = datetime(2009, 2, 16, 12, tzinfo=UTC)
 OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
-console = Console(width=max(100, min(150, Console(emoji=False).width)))
+console = Console(width=max(100, min(150, Console().width)), emoji=False)
 
 
 @dataclass
