@@ -106,8 +106,8 @@ def test_ndjson_goes_line_by_line(client, bot):
         {"probability": True},
     ],
 )
-def test_a_row_is_refused_for_what_is_wrong_with_it(client, change, bot):
-    answer = bot.post(client, "predictions", [bot.prediction() | change])
+def test_a_row_is_refused_for_what_is_wrong_with_it(lone, change, bot):
+    answer = bot.post(lone, "predictions", [bot.prediction() | change])
 
     assert 200 == answer.status_code
     assert (0, 1) == (answer.json()["stored"], len(answer.json()["rejected"]))
