@@ -18,8 +18,9 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     """Archive, then prune. It is about no model in particular and needs no bars."""
     folder, s = house.settings.state / "archive", house.settings
     copied = house.ledger.archive(folder, before=as_of - timedelta(hours=s.storage.archive_after_hours), at=as_of)
-    gone = house.ledger.prune(folder, before=as_of - timedelta(days=s.retention_days), at=as_of)
-    log.info("tidied", copied=copied, pruned=gone)
+    old = as_of - timedelta(days=s.retention_days)
+    gone = house.ledger.prune(folder, before=old, at=as_of)
+    log.info("tidied", copied=copied, pruned=gone, rejections=house.ledger.drop_rejections(old))
     return []
 
 

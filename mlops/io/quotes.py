@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import BigInteger, Column, ColumnElement, func, select, type_coerce
+from sqlalchemy import BigInteger, Column, ColumnElement, func, select, tuple_, type_coerce
 
 from mlops.io.columns import put_together
 from mlops.io.reading import Span, known, microseconds, verify, window
 from mlops.io.schema import UtcTime, quotes
 from mlops.io.store import QUOTE_COLUMNS, Rows, quote_rows
 from mlops.io.telemetry import Telemetry
+
+ASKED = 500  # keys in one question
 
 
 class Quotes(Telemetry):
@@ -47,17 +49,17 @@ class Quotes(Telemetry):
         table, columns = rows.table, rows.columns
         key = ["fill_id"] if table.name == "fills" else [column.name for column in table.primary_key]
         sums = [name for name in ("checksum", "features_checksum") if name in columns]
-        query = select(*(table.c[name] for name in sums))
-        differ = []
+        where = [_raw(table.c[name]) for name in key]
+        query = select(*where, *(table.c[name] for name in sums))
+        keys = list(zip(*(columns[name] for name in key), strict=True))
+        there: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         with self._reading() as connection:
-            for i in range(len(rows)):
-                mine = [_raw(table.c[name]) == columns[name][i] for name in key]
-                there = connection.execute(query.where(*mine)).one_or_none()
-                if there is not None and any(
-                    a is not None and a != columns[s][i] for a, s in zip(there, sums, strict=True)
-                ):
-                    differ.append(i)
-        return differ
+            for i in range(0, len(keys), ASKED):
+                for row in connection.execute(query.where(tuple_(*where).in_(keys[i : i + ASKED]))):
+                    there[tuple(row[: len(key)])] = tuple(row[len(key) :])
+        said = zip(*(columns[name] for name in sums), strict=True)
+        both = ((there.get(one, ()), mine) for one, mine in zip(keys, said, strict=True))
+        return [i for i, (a, b) in enumerate(both) if any(x is not None and x != y for x, y in zip(a, b, strict=False))]
 
 
 def _raw(column: Column[Any]) -> ColumnElement[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.io.database import Database
@@ -38,6 +38,11 @@ class Rejections(Database):
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             insert = dialect.insert(rejections).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
             return connection.execute(insert, plain).rowcount if plain else 0
+
+    def drop_rejections(self, before: datetime) -> int:
+        """Retention: forget rows that were refused before; how many."""
+        with self._writing() as connection:
+            return connection.execute(delete(rejections).where(rejections.c.received_at < before)).rowcount
 
     def rejections(self, kind: str | None = None, limit: int = 100) -> list[Rejection]:
         """The newest, newest first."""

@@ -12,14 +12,16 @@ import numpy as np
 import orjson
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ARRAY, BigInteger, Connection, Table, bindparam, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import NULLTYPE
 
 from mlops.errors import DataError
 from mlops.io.checksum import checksums, matrix_sums, stored, text_image
 from mlops.io.columns import storable, taken_apart
+from mlops.io.packed import packed
 from mlops.io.reading import STORED_FLOAT
-from mlops.io.schema import UtcTime, fills, metadata, outcomes, predictions, quotes
+from mlops.io.schema import fills, metadata, outcomes, predictions, quotes
 from mlops.io.tally import count_in
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS
 
@@ -174,12 +176,10 @@ def _put_postgresql(connection: Connection, rows: Rows) -> int:
     """One statement a batch: arrays, unnested there, in the order of the key so that two writers cannot deadlock."""
     table, columns = rows.table, rows.columns
     keys = [c.name for c in table.primary_key if c.name in columns] or list(columns)[:1]
-    arrays = {name: bindparam(name, values, type_=ARRAY(_plain(table.c[name]))) for name, values in columns.items()}
+    arrays = {
+        name: bindparam(name, packed(table.c[name].type, values), type_=NULLTYPE) for name, values in columns.items()
+    }
     given = select(*(func.unnest(array).label(name) for name, array in arrays.items())).subquery()
     ordered = select(given).order_by(*(given.c[name] for name in keys))
     statement = postgresql.insert(table).from_select(list(columns), ordered).on_conflict_do_nothing()
     return connection.execute(statement.execution_options(preserve_rowcount=True)).rowcount
-
-
-def _plain(column: Any) -> Any:
-    return BigInteger() if isinstance(column.type, UtcTime) else column.type

@@ -145,10 +145,10 @@ class Telemetry(Database):
         with self._reading() as connection:
             read = [*PREDICTED, "feature_set_id", "features"]
             found = window(connection, span, read, PREDICTION_KEY, by="features_checksum")
-            names, text = _names(connection, set(np.unique(found["feature_set_id"]).tolist()), model)
-        n = len(found["event_time"])
-        features = matrix(found["features"], n, len(names))
-        sums = checksums("predictions", _summed(found, model), n) + feature_sums(features, text)
+            sets = _sets(connection, np.unique(found["feature_set_id"]).tolist(), model)
+        n, names = len(found["event_time"]), next(iter(sets.values()))[0]
+        features, own = _aligned(matrix(found["features"], n, len(names)), found["feature_set_id"], sets, names)
+        sums = checksums("predictions", _summed(found, model), n) + own
         held("predictions", found, sums, found["features_checksum"], PREDICTION_KEY)
         heard = found["known_at"] <= microseconds(as_of)
         frame = put_together(PREDICTED, [found[name] for name in PREDICTED])
@@ -241,8 +241,26 @@ def _summed(found: Arrays, model: str) -> Arrays:
     return {name: values for name, values in found.items() if name not in skip} | {"model": model}
 
 
-def _names(connection: Connection, found: set[int], model: str) -> tuple[tuple[str, ...], str]:
-    """The names of the one feature set, and the text that they are stored as."""
-    if len(found) > 1:
-        raise DataError(f"predictions of {model} must share one feature set, got {len(found)}. Name one version.")
-    return feature_names(connection, found.pop()) if found else ((), names_text(()))
+Sets = dict[int, tuple[tuple[str, ...], str]]  # id -> names, and the text that they are stored as
+
+
+def _sets(connection: Connection, found: list[int], model: str) -> Sets:
+    """The feature sets of a window; they must be one set of names, in whatever order."""
+    sets = {number: feature_names(connection, number) for number in found} or {0: ((), names_text(()))}
+    if len({frozenset(names) for names, _ in sets.values()}) > 1:
+        raise DataError(f"predictions of {model} must share one feature set, got {len(sets)}. Name one version.")
+    return sets
+
+
+def _aligned(
+    features: NDArray[np.float32], numbers: NDArray[np.int64], sets: Sets, names: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.uint64]]:
+    """Features with their columns as `names`, and what they add to each row's checksum as they were stored."""
+    if len(sets) == 1:
+        return features, feature_sums(features, next(iter(sets.values()))[1])
+    ordered, own = np.empty_like(features), np.empty(len(features), dtype=np.uint64)
+    for number, (these, text) in sets.items():
+        mine = numbers == number
+        own[mine] = feature_sums(features[mine], text)
+        ordered[mine] = features[mine][:, [these.index(name) for name in names]]
+    return ordered, own

@@ -68,6 +68,18 @@ def test_versions_with_other_features_are_read_one_at_a_time(ledger, make, featu
         ledger.predictions("volatility", **span(0, 9, 9))
 
 
+def test_the_same_features_in_another_order_are_read_in_one_order(ledger, make, span):
+    one, other = np.array([[1, 2]], dtype=np.float32), np.array([[4, 3]], dtype=np.float32)
+    ledger.add_predictions(make.predictions([(1, "A", 0)]), one, ["a", "b"])
+    ledger.add_predictions(make.predictions([(1, "A", 1)]), other, ["b", "a"])
+
+    frame, values, names = ledger.predictions("volatility", **span(0, 9, 9))
+    assert ("a", "b") == names
+    assert [[1, 2], [3, 4]] == values.tolist()
+    assert 2 == len(frame)
+    assert [] == ledger.verify()
+
+
 def test_nothing_stored_reads_as_nothing(ledger, make, span):
     found, values, names = ledger.predictions("volatility", **span(0, 9, 9))
 
