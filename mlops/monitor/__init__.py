@@ -1,6 +1,6 @@
 """Is the live model still the model we tested? One line in `DETECTORS` adds a detector."""
 
-from mlops.monitor.accuracy import accuracy_change
+from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
 from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
 from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
@@ -12,6 +12,9 @@ __all__ = [
     "METRICS",
     "PSI",
     "accuracy_change",
+    "accuracy_groups",
     "feature_drift",
+    "label_change",
+    "log_loss_change",
     "performance",
 ]

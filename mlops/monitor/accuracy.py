@@ -1,18 +1,48 @@
-"""Has a model become wrong more often than it was?"""
+"""Has a model become wrong more often than it was?
+
+`accuracy_change` and `log_loss_change` chart one value a bar, whatever moves together within it; `accuracy_groups` is
+the control chart that people read; `label_change` charts single labels, with an alarm rate that is exact.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.monitor.panel import Floats, flat, instants
-from mlops.stats import by_bar, cusum, hits
+from mlops.stats import CusumResult, by_bar, cusum, hits, label_alarms, label_chart, label_path, log_losses
 from mlops.types import Finding, Level
 
 DROP = 0.05  # accuracy points to be quick at: 0.60 to 0.55 is what turns a strategy from good to useless
+RISE = 0.02  # nats to be quick at: what a calibrated forecast loses when its accuracy falls from 0.60 to 0.54
 MIN_BARS = 10  # current bars before the chart is read
 MIN_BASELINE_BARS = 100  # as mlops.stats.calibrate_cusum
+GROUP_BARS = 20  # a month: longer than labels overlap, short enough to be seen
+MIN_GROUPS = 8  # baseline groups under which their spread says nothing of a rare one
+BARS_PER_YEAR = 252
+
+Sides = Literal["fall", "both"]
+Score = Callable[[Floats, Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a chart looks for, and how often it may cry wolf."""
+
+    drop: float
+    false_alarms_per_year: float
+    bars_per_year: int
+    sides: Sides
+
+    def look(self, past: Floats, now: Floats, rng: np.random.Generator) -> CusumResult:
+        rate = self.false_alarms_per_year / (2 if self.sides == "both" else 1)
+        return cusum(past, now, drop=self.drop, false_alarms_per_year=rate, bars_per_year=self.bars_per_year, rng=rng)
 
 
 def accuracy_change(
@@ -20,16 +50,18 @@ def accuracy_change(
     current: pd.DataFrame,
     *,
     false_alarms_per_year: float = 1.0,
-    bars_per_year: int = 252,
+    bars_per_year: int = BARS_PER_YEAR,
     rng: np.random.Generator,
     drop: float = DROP,
+    sides: Sides = "fall",
 ) -> Finding:
     """CUSUM chart of accuracy, one value a bar (the mean over units, which are not independent).
 
     Null: `current` is as accurate as `baseline`. Error rate: `false_alarms_per_year`; the threshold is calibrated by
-    a block bootstrap of the baseline (`mlops.stats.cusum`). Assumes that `baseline` are honest predictions
-    (out-of-fold or live) and that `current` holds every matured bar since the chart was started (at the last training
-    or promotion), not a window that moves.
+    a block bootstrap of the baseline (`mlops.stats.cusum`), so labels that overlap are counted for what they are.
+    Assumes that `baseline` are honest predictions (out-of-fold or live) and that `current` holds every matured bar
+    since the chart was started (at the last training or promotion), not a window that moves: a mean over a moving
+    window must never be charted.
 
     Parameters
     ----------
@@ -37,6 +69,9 @@ def accuracy_change(
         Columns `event_time`, `probability`, `label` (0 or 1), rows in any order. NaN is refused.
     rng : Generator
         Of the bootstrap; the same one gives the same threshold.
+    sides : {"fall", "both"}
+        "both" looks for a rise too, each at half of the rate. A rise is told (`params["better_at"]`) and never an
+        alarm.
 
     Returns
     -------
@@ -49,36 +84,163 @@ def accuracy_change(
     DataError
         A column is missing or a value is not finite.
     """
-    (_, past), (times, now) = _rates(baseline, "baseline"), _rates(current, "current")
+    plan = _Plan(drop, false_alarms_per_year, bars_per_year, sides)
+    return _chart("accuracy", hits, baseline, current, plan, rng)
+
+
+def log_loss_change(
+    baseline: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    false_alarms_per_year: float = 1.0,
+    bars_per_year: int = BARS_PER_YEAR,
+    rng: np.random.Generator,
+    rise: float = RISE,
+    sides: Sides = "fall",
+) -> Finding:
+    """CUSUM chart of the log-loss, one value a bar: sees probabilities go bad before answers do.
+
+    Null: the log-loss is that of `baseline`. Error rate, assumptions and parameters as `accuracy_change`; `rise` is in
+    nats. A wilder market raises the loss of every model: a finding here says that skill fell, not whose fault it is.
+    """
+    plan = _Plan(rise, false_alarms_per_year, bars_per_year, sides)
+    return _chart("log_loss", _gain, baseline, current, plan, rng)
+
+
+def accuracy_groups(
+    baseline: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    false_alarms_per_year: float = 1.0,
+    bars_per_year: int = BARS_PER_YEAR,
+    size: int = GROUP_BARS,
+) -> Finding:
+    """Control chart (SPC, Shewhart's p-chart for panels): the accuracy of each `size` bars against a lower limit.
+
+    Null: a group is one more of the baseline's. Error rate: `false_alarms_per_year`, by a t prediction limit from the
+    spread of the baseline's own groups, which has the dependence within a group in it. Assumes groups close to normal
+    and long beside the overlap of labels. Groups do not overlap; bars that do not fill one wait.
+
+    Returns
+    -------
+    Finding
+        `value` is the lowest group's accuracy, `limit` the control limit; ALERT below it, `params["alarm_at"]` says
+        when that group began. UNKNOWN with fewer than 8 baseline groups or no full current one.
+    """
+    (_, past), (times, now) = _rates(baseline, "baseline", hits), _rates(current, "current", hits)
+    before, after = _groups(past, size), _groups(now, size)
     parameters: dict[str, float | str | None] = {
-        "drop": drop,
+        "size": size,
         "false_alarms_per_year": false_alarms_per_year,
+        "baseline_groups": before.size,
+    }
+    if before.size < MIN_GROUPS or not after.size:
+        need = f"{MIN_GROUPS * size} and {size} needed"
+        note = f"{past.size} baseline and {now.size} current bars, {need}"
+        return Finding("accuracy_groups", 0.0, 0.0, Level.UNKNOWN, after.size, parameters, note=note)
+    tail = min(0.5, false_alarms_per_year * size / bars_per_year)
+    width = float(student.isf(tail, before.size - 1) * before.std(ddof=1) * np.sqrt(1 + 1 / before.size))
+    limit = float(before.mean()) - width
+    below = np.flatnonzero(after < limit)
+    at = str(times[int(below[0]) * size]) if below.size else None
+    note = f"lowest accuracy of {size} bars {after.min():.3f}, {limit:.3f} allowed, {before.mean():.3f} before"
+    level = Level.ALERT if below.size else Level.OK
+    parameters |= {"alarm_at": at, "baseline": float(before.mean()), "groups_below": below.size}
+    return Finding("accuracy_groups", float(after.min()), limit, level, after.size, parameters, note=note)
+
+
+def label_change(
+    baseline: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    horizon: int,
+    false_alarms_per_year: float = 1.0,
+    labels_per_year: int = BARS_PER_YEAR,
+    drop: float = DROP,
+) -> Finding:
+    """Bernoulli CUSUM of one stream of labels, by the exact Markov chain (`mlops.stats.label_chart`).
+
+    Null: `current` is right as often as `baseline`. Error rate: `false_alarms_per_year`, averaged over what the
+    baseline's true accuracy may be; `params["rate_low"]`, `["rate_high"]` hold what it really is for this baseline with
+    90 %. A short baseline makes that interval wide and the limit high. Labels of `horizon` bars are thinned to every
+    `horizon`-th in as many charts; the baseline counts as one `horizon`-th of its labels.
+
+    Parameters
+    ----------
+    baseline, current : DataFrame
+        As `accuracy_change`, one row a bar (one unit): units of one bar are not independent.
+    horizon : int
+        Bars that a label spans.
+    """
+    past, now = (_stream(frame, what) for frame, what in ((baseline, "baseline"), (current, "current")))
+    labels = past[1].size / horizon
+    parameters: dict[str, float | str | None] = {"drop": drop, "horizon": horizon, "baseline_labels": labels}
+    if labels < MIN_BASELINE_BARS or now[1].size < MIN_BARS * horizon or past[1].min() == past[1].max():
+        need = f"{MIN_BASELINE_BARS * horizon} of both kinds and {MIN_BARS * horizon} needed"
+        note = f"{past[1].size} baseline and {now[1].size} current labels, {need}"
+        return Finding("label_change", 0.0, 0.0, Level.UNKNOWN, now[1].size, parameters, note=note)
+    chart = label_chart(
+        float(past[1].mean()), labels=labels, drop=drop, false_alarms=false_alarms_per_year / labels_per_year
+    )
+    alarms = label_alarms(chart, now[1], horizon=horizon)
+    highest = max(int(label_path(chart, now[1][phase::horizon]).max()) for phase in range(horizon))
+    at = str(now[0][alarms[0]]) if alarms else None
+    low, high = (rate * labels_per_year for rate in (chart.rate_low, chart.rate_high))
+    parameters |= {"baseline": chart.accuracy, "alarm_at": at, "rate_low": low, "rate_high": high}
+    note = f"right in {now[1].mean():.3f} of {now[1].size}, {chart.accuracy:.3f} before; {low:.2g} to {high:.2g} false"
+    level = Level.ALERT if alarms else Level.OK
+    note = f"{note} alarms a year with this baseline"
+    return Finding("label_change", float(highest), float(chart.limit), level, now[1].size, parameters, note=note)
+
+
+def _chart(
+    name: str, score: Score, baseline: pd.DataFrame, current: pd.DataFrame, plan: _Plan, rng: np.random.Generator
+) -> Finding:
+    (_, past), (times, now) = _rates(baseline, "baseline", score), _rates(current, "current", score)
+    parameters: dict[str, float | str | None] = {
+        "drop": plan.drop,
+        "false_alarms_per_year": plan.false_alarms_per_year,
         "baseline_bars": past.size,
     }
     if past.size < MIN_BASELINE_BARS or now.size < MIN_BARS:
         note = f"{past.size} baseline and {now.size} current bars, {MIN_BASELINE_BARS} and {MIN_BARS} needed"
-        return Finding("accuracy_change", 0.0, 0.0, Level.UNKNOWN, now.size, parameters, note=note)
-    chart = cusum(
-        past,
-        now,
-        drop=drop,
-        false_alarms_per_year=false_alarms_per_year,
-        bars_per_year=bars_per_year,
-        rng=rng,
-    )
+        return Finding(f"{name}_change", 0.0, 0.0, Level.UNKNOWN, now.size, parameters, note=note)
+    sign = -1.0 if score is _gain else 1.0  # the chart looks for a fall of the gain; people read the loss
+    chart = plan.look(past, now, rng)
     at = None if chart.alarm is None else str(times[chart.alarm])
-    parameters |= {"baseline": chart.target, "current": float(now.mean()), "block": chart.block, "alarm_at": at}
-    note = f"accuracy {now.mean():.3f} over {now.size} bars, {chart.target:.3f} before"
+    means = {"baseline": sign * chart.target, "current": sign * float(now.mean())}
+    parameters |= {**means, "block": chart.block, "alarm_at": at}
+    if plan.sides == "both":
+        rise = plan.look(-past, -now, rng)
+        parameters["better_at"] = None if rise.alarm is None else str(times[rise.alarm])
+    words = name.replace("_", "-")
+    note = f"{words} {means['current']:.3f} over {now.size} bars, {means['baseline']:.3f} before"
     level = Level.OK if at is None else Level.ALERT
-    return Finding("accuracy_change", float(chart.path.max()), chart.threshold, level, now.size, parameters, note=note)
+    return Finding(f"{name}_change", float(chart.path.max()), chart.threshold, level, now.size, parameters, note=note)
 
 
-def _rates(frame: pd.DataFrame, what: str) -> tuple[pd.Index, Floats]:
+def _gain(probability: Floats, label: Floats) -> Floats:
+    return -log_losses(probability, label)
+
+
+def _groups(values: Floats, size: int) -> Floats:
+    full = values.size // size
+    return np.asarray(values[: full * size].reshape(full, size).mean(axis=1))
+
+
+def _rates(frame: pd.DataFrame, what: str, score: Score) -> tuple[pd.Index, Floats]:
     frame = flat(frame)
     scored(frame, what)
     probability, label = (frame[c].to_numpy(dtype=np.float64) for c in ("probability", "label"))
     bar, times = instants(frame)
-    return times, by_bar(bar, hits(probability, label))
+    return times, by_bar(bar, score(probability, label))
+
+
+def _stream(frame: pd.DataFrame, what: str) -> tuple[pd.Index, Floats]:
+    times, right = _rates(frame, what, hits)
+    if len(times) < len(frame):
+        raise DataError(f"{what} must have one row a bar, got {len(frame)} rows of {len(times)}. Chart one unit.")
+    return times, right
 
 
 def scored(frame: pd.DataFrame, what: str) -> None:

@@ -5,9 +5,11 @@ from mlops.stats.blocks import bar_counts, block_p_value, block_shares
 from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval
 from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
 from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
+from mlops.stats.charts import GroupChart, LabelChart, group_chart, label_alarms, label_chart, label_path, run_length
 from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_table, paired_difference
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
 from mlops.stats.divergence import psi, psi_shares, quantile_edges
+from mlops.stats.edetector import sr_mixture
 from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
 from mlops.stats.influence import sharpe_difference, sharpe_influence, sharpe_ratio
 from mlops.stats.means import dependent_t, paired_t, welch_t
@@ -56,7 +58,9 @@ __all__ = [
     "CusumResult",
     "Estimate",
     "EwcResult",
+    "GroupChart",
     "HypothesisTest",
+    "LabelChart",
     "Overfitting",
     "PAIRED_TESTS",
     "POWER",
@@ -96,12 +100,16 @@ __all__ = [
     "ewc_test",
     "expected_max_sharpe",
     "finite_series",
+    "group_chart",
     "hedges_g",
     "hits",
     "holm",
     "independent_trials",
     "ks_distance",
     "ks_test",
+    "label_alarms",
+    "label_chart",
+    "label_path",
     "least_rows",
     "log_loss",
     "log_losses",
@@ -126,6 +134,7 @@ __all__ = [
     "psi_shares",
     "quantile_edges",
     "risk_difference",
+    "run_length",
     "sequential_test",
     "shares_power",
     "shares_sample_size",
@@ -136,6 +145,7 @@ __all__ = [
     "sharpe_ratio",
     "simulated_power",
     "simulated_sample_size",
+    "sr_mixture",
     "stationary_indices",
     "superior_predictive_ability",
     "t_power",

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.monitor import accuracy_change
+from mlops.monitor import accuracy_change, accuracy_groups, label_change, log_loss_change
 from mlops.types import Level
 
 
@@ -55,3 +55,62 @@ def test_unmatured_rows_are_refused():
         _look(BASELINE.assign(label=np.nan))
     with pytest.raises(DataError, match="baseline must have the columns"):
         _look(BASELINE, BASELINE.drop(columns="label"))
+
+
+def test_a_model_that_got_better_is_told_so_and_never_an_alarm():
+    better = _scored(120, 0.8, start="2003-01-01", seed=5)
+    finding = accuracy_change(BASELINE, better, sides="both", rng=np.random.default_rng(7))
+    assert (Level.OK, None) == (finding.level, finding.params["alarm_at"])
+    assert "2003" == finding.params["better_at"][:4]
+
+
+def test_both_sides_share_the_budget_of_one():
+    current = _scored(60, 0.66, start="2003-01-01", seed=1)
+    one, both = (
+        accuracy_change(BASELINE, current, sides=sides, rng=np.random.default_rng(7)) for sides in ("fall", "both")
+    )
+    assert both.limit > one.limit
+
+
+def test_the_log_loss_sees_probabilities_that_grew_too_sure():
+    sure = _scored(120, 0.66, start="2003-01-01", seed=6)
+    sure["probability"] = np.where(sure.probability > 0.5, 0.97, 0.03)
+    assert Level.OK is _look(sure).level
+    finding = log_loss_change(BASELINE, sure, rng=np.random.default_rng(7))
+    assert (Level.ALERT, "log_loss_change") == (finding.level, finding.name)
+    assert finding.params["current"] > finding.params["baseline"] > 0
+    assert Level.OK is log_loss_change(BASELINE, _scored(60, 0.66, seed=1), rng=np.random.default_rng(7)).level
+
+
+def test_the_control_chart_names_the_group_that_fell_below():
+    baseline = _scored(800, 0.66)
+    good, bad = _scored(45, 0.66, start="2003-01-01", seed=2), _scored(40, 0.45, start="2003-03-01", seed=3)
+    assert Level.OK is accuracy_groups(baseline, good).level
+    finding = accuracy_groups(baseline, pd.concat([good, bad]))
+    assert (Level.ALERT, 4) == (finding.level, finding.n)
+    assert "2003-02" <= finding.params["alarm_at"][:7] <= "2003-03"
+    assert finding.value < finding.limit
+
+
+@pytest.mark.parametrize(("bars", "current"), [(159, 40), (800, 19), (0, 40), (800, 0)])
+def test_a_control_chart_without_groups_is_unknown(bars, current):
+    finding = accuracy_groups(_scored(bars, 0.66), _scored(current, 0.3))
+    assert Level.UNKNOWN is finding.level
+    assert "160 and 20 needed" in finding.note
+
+
+def test_one_stream_of_labels_is_charted_and_states_what_its_baseline_is_worth():
+    now = pd.concat([_scored(300, 0.6, units=1, seed=8), _scored(600, 0.4, start="2001-06-01", units=1, seed=9)])
+    long, short = (label_change(_scored(n, 0.6, units=1), now, horizon=1) for n in (10_000, 400))
+    assert {Level.ALERT} == {long.level, short.level}
+    assert "2001" == long.params["alarm_at"][:4]
+    assert short.params["rate_high"] > long.params["rate_high"] > 1 > long.params["rate_low"] > short.params["rate_low"]
+    assert short.limit > long.limit
+
+
+def test_labels_that_span_bars_count_for_less():
+    baseline, now = _scored(2000, 0.6, units=1), _scored(500, 0.6, units=1, seed=8)
+    assert 400 == label_change(baseline, now, horizon=5).params["baseline_labels"]
+    assert Level.UNKNOWN is label_change(baseline, now, horizon=21).level
+    with pytest.raises(DataError, match="baseline must have one row a bar"):
+        label_change(BASELINE, now, horizon=1)
