@@ -1,6 +1,7 @@
 """Is the live model still the model we tested? One line in `DETECTORS` adds a detector."""
 
 from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
+from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
 from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
 from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
@@ -13,8 +14,13 @@ __all__ = [
     "PSI",
     "accuracy_change",
     "accuracy_groups",
+    "ageing",
+    "calibration",
+    "confidence",
+    "decay",
     "feature_drift",
     "label_change",
     "log_loss_change",
     "performance",
+    "reliability",
 ]

@@ -46,6 +46,7 @@ from mlops.stats.sharpe import (
     sharpe_error,
     sharpe_moments,
 )
+from mlops.stats.shift import Shift, mean_shift, mean_slope, segment_shift
 from mlops.stats.simulation import simulated_power, simulated_sample_size
 from mlops.stats.superiority import ConfidenceSet, Superiority, model_confidence_set, superior_predictive_ability
 from mlops.stats.twosample import ks_distance
@@ -66,6 +67,7 @@ __all__ = [
     "POWER",
     "SequentialResult",
     "SharpeMoments",
+    "Shift",
     "Superiority",
     "UNPAIRED_TESTS",
     "accuracy",
@@ -121,6 +123,8 @@ __all__ = [
     "mcnemar_power",
     "mcnemar_sample_size",
     "mcnemar_table",
+    "mean_shift",
+    "mean_slope",
     "min_backtest_years",
     "min_track_record",
     "model_confidence_set",
@@ -135,6 +139,7 @@ __all__ = [
     "quantile_edges",
     "risk_difference",
     "run_length",
+    "segment_shift",
     "sequential_test",
     "shares_power",
     "shares_sample_size",
