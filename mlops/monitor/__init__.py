@@ -3,6 +3,7 @@
 from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
 from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
+from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
 
@@ -17,7 +18,12 @@ __all__ = [
     "ageing",
     "calibration",
     "confidence",
+    "confusion",
     "decay",
+    "error_cost",
+    "error_patterns",
+    "error_runs",
+    "error_segments",
     "feature_drift",
     "label_change",
     "log_loss_change",

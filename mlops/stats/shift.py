@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
 from scipy.stats import t as student
 
@@ -80,15 +80,23 @@ def mean_slope(x: ArrayLike, time: ArrayLike) -> Shift:
     return _judged(slope, (0.0, variance / spread), (1, dof), rest.size)
 
 
-def segment_shift(x: ArrayLike, weight: ArrayLike) -> Shift:
-    """Mean of `x` where `weight` is high minus its mean where it is low: the slope of `x` on `weight`, bar by bar.
+def segment_shift(x: ArrayLike, weight: ArrayLike, bar: NDArray[np.intp]) -> Shift:
+    """Mean of `x` in a segment minus its mean in the rest: the slope of `x` on membership, over rows.
 
-    Null: `x` has one mean. The error is the long-run error of the scores, so both series may depend on their past.
-    Parameters as `mean_shift`; `weight` is not constant: the share of a bar's rows that are in a segment, say.
+    Null: `x` has one mean. The error is the long-run error of the scores summed by bar, so rows of one bar may move
+    together and bars may depend on their past.
+
+    Parameters
+    ----------
+    x, weight : array_like of shape (rows,)
+        The quantity, and 1 in the segment, else 0 (or any regressor that is not constant). NaN is refused.
+    bar : ndarray of shape (rows,)
+        Number of each row's bar, 0 .. bars - 1, at least 8 bars.
     """
     slope, apart, rest, spread = _fitted(x, weight)
-    error = float(ewc_error(apart * rest, cautious=True)) * rest.size / spread
-    return _judged(slope, (0.0, error**2), (1, max(1, ewc_dof(rest.size) - 1)), rest.size)
+    scores = np.bincount(bar, weights=apart * rest).astype(np.float64)
+    error = float(ewc_error(scores, cautious=True)) * scores.size / spread
+    return _judged(slope, (0.0, error**2), (1, max(1, ewc_dof(scores.size) - 1)), scores.size)
 
 
 def _fitted(x: ArrayLike, on: ArrayLike) -> tuple[float, Floats, Floats, float]:
@@ -97,7 +105,7 @@ def _fitted(x: ArrayLike, on: ArrayLike) -> tuple[float, Floats, Floats, float]:
     apart = at - at.mean()
     spread = float(apart @ apart)
     if series.size != at.size or spread <= 0:
-        raise DataError(f"regressor must vary over {series.size} bars, got {at.size}. Pass one value a bar.")
+        raise DataError(f"regressor must vary over {series.size} rows, got {at.size}. Pass one value a row.")
     slope = float(apart @ series) / spread
     return slope, apart, series - series.mean() - slope * apart, spread
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from mlops.monitor import calibration, confidence, decay
+from mlops.monitor import calibration, confidence, decay, error_patterns
 from mlops.stats import mean_shift, mean_slope
 from mlops.types import Level
 
@@ -59,8 +59,8 @@ def test_a_mean_that_did_not_move_is_called_at_most_about_as_stated(world):
 
 
 def test_families_cry_wolf_at_most_as_stated_on_a_market_that_moves_together():
-    rng, worlds = np.random.default_rng(1), 150
-    called = {"confidence": 0, "decay": 0, "calibration": 0}
+    rng, worlds = np.random.default_rng(1), 100
+    called = {"confidence": 0, "decay": 0, "calibration": 0, "errors": 0, "errors, 250 bars": 0}
     for _ in range(worlds):
         rows = panel(rng, 1050)
         past, now = rows[:10_000], rows[10_000:]
@@ -68,6 +68,10 @@ def test_families_cry_wolf_at_most_as_stated_on_a_market_that_moves_together():
             "confidence": confidence(past, now),
             "decay": decay(past, now),
             "calibration": calibration(past, now, rng=rng),
+            "errors": error_patterns(past, now, features=("signal", "noise"), horizon=5),
+            "errors, 250 bars": error_patterns(
+                past.iloc[:8000], past.iloc[8000:], features=("signal", "noise"), horizon=5
+            ),
         }.items():
             called[name] += any(f.level in (Level.WARN, Level.ALERT) for f in found)
     print({k: f"{v / worlds:.1%}" for k, v in called.items()}, "of looks (stated 5 %)")

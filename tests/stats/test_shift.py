@@ -36,11 +36,18 @@ def test_the_slope_is_that_of_least_squares():
 def test_a_segment_in_which_the_mean_is_higher_is_found():
     rng = np.random.default_rng(3)
     weight = (rng.random(300) < 0.3).astype(float)
-    found = segment_shift(rng.normal(size=300) + weight, weight)
+    found = segment_shift(rng.normal(size=300) + weight, weight, np.repeat(np.arange(100), 3))
     assert 1.0 == pytest.approx(found.difference, abs=0.3)
     assert found.p_greater < 0.001
     with pytest.raises(DataError, match="regressor must vary"):
-        segment_shift(np.zeros(20), np.ones(20))
+        segment_shift(np.zeros(20), np.ones(20), np.arange(20))
+
+
+def test_rows_that_move_together_count_once_a_bar():
+    rng, bar = np.random.default_rng(4), np.repeat(np.arange(200), 10)
+    weight = np.repeat(rng.random(200) < 0.4, 10).astype(float)
+    together = np.repeat(rng.normal(size=200), 10)
+    assert segment_shift(together, weight, bar).error > 2 * segment_shift(rng.normal(size=2000), weight, bar).error
 
 
 def test_constants_do_not_divide_by_zero():
