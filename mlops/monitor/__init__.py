@@ -4,8 +4,10 @@ from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_chang
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
 from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
+from mlops.monitor.estimate import estimate_error, estimated_accuracy
 from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
+from mlops.monitor.verdict import layers
 
 __all__ = [
     "Column",
@@ -24,8 +26,11 @@ __all__ = [
     "error_patterns",
     "error_runs",
     "error_segments",
+    "estimate_error",
+    "estimated_accuracy",
     "feature_drift",
     "label_change",
+    "layers",
     "log_loss_change",
     "performance",
     "reliability",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from mlops.monitor import calibration, confidence, decay, error_patterns
+from mlops.monitor import calibration, confidence, decay, error_patterns, estimate_error, estimated_accuracy
 from mlops.stats import mean_shift, mean_slope
 from mlops.types import Level
 
@@ -76,3 +76,18 @@ def test_families_cry_wolf_at_most_as_stated_on_a_market_that_moves_together():
             called[name] += any(f.level in (Level.WARN, Level.ALERT) for f in found)
     print({k: f"{v / worlds:.1%}" for k, v in called.items()}, "of looks (stated 5 %)")
     assert max(called.values()) / worlds <= _bound(0.05, worlds)
+
+
+@pytest.mark.parametrize("bars", [50, 100])
+def test_the_estimate_holds_its_interval_and_its_error_is_called_as_stated(bars):
+    rng, worlds, missed, called = np.random.default_rng(2), 200, 0, 0
+    for _ in range(worlds):
+        rows = panel(rng, 1000 + bars)
+        past, now = rows[:10_000], rows[10_000:]
+        found = estimated_accuracy(past, now.drop(columns="label"))
+        right = ((now.probability >= 0.5) == (now.label > 0.5)).mean()
+        missed += not found.params["low"] <= right <= found.params["high"]
+        called += estimate_error(past, now).level in (Level.WARN, Level.ALERT)
+    print(f"estimate over {bars} bars: interval misses {missed / worlds:.1%}, error called {called / worlds:.1%}")
+    assert missed / worlds <= _bound(0.05, worlds)
+    assert called / worlds <= _bound(0.05, worlds)

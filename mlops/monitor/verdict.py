@@ -1,0 +1,94 @@
+"""Three layers of evidence in one word: what the inputs do, what can be said without labels, what the labels said.
+
+The later the layer, the later it comes and the more it proves. Inputs move where skill does not; confidence falls where
+answers stay right; only labels say that a model is wrong. `mlops.policy` decides; this says where to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from mlops.monitor.drift import DETECTORS
+from mlops.types import Finding, Level
+
+
+class Layer(StrEnum):
+    INPUTS = "inputs"
+    LABEL_FREE = "label_free"
+    MATURED = "matured"
+
+
+FREE = ("confidence_entropy", "confidence_mean", "confidence_weak", "estimated_accuracy")
+COUNTS = ("base_rate", "mean_confidence", "n", "pending", "share_confident")  # they describe; they accuse nobody
+WORDS = {
+    Layer.INPUTS: "the inputs have moved",
+    Layer.LABEL_FREE: "the model is less sure",
+    Layer.MATURED: "the model is more often wrong",
+}
+_ORDER = {Level.UNKNOWN: -1, Level.OK: 0, Level.WARN: 1, Level.ALERT: 2}
+NAMED = 3  # findings that a note names
+
+
+def layer_of(finding: Finding) -> Layer | None:
+    """The layer that a finding speaks for; None for those that only describe.
+
+    Examples
+    --------
+    >>> layer_of(Finding("ks", 0.3, 0.1, Level.ALERT, 50, subject="return_1"))
+    <Layer.INPUTS: 'inputs'>
+    """
+    if finding.name in COUNTS or finding.name.startswith("layer_"):
+        return None
+    if finding.name in DETECTORS or "p_adjusted" in finding.params:  # a drift detector's mark
+        return Layer.INPUTS
+    return Layer.LABEL_FREE if finding.name in FREE else Layer.MATURED
+
+
+def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """One finding a layer, and `layer_verdict` that puts them into words.
+
+    Level of a layer: the worst of its findings that are known, UNKNOWN if none is. Level of the verdict: that of the
+    matured layer where it is known; until then WARN at most, for without labels nothing is proven. Error rate: that of
+    what it sums up; it tests nothing itself.
+
+    Returns
+    -------
+    tuple of Finding
+        `layer_inputs`, `layer_label_free`, `layer_matured`, `layer_verdict`; `value` counts what is at WARN or ALERT,
+        `n` what is known, `note` names the worst.
+    """
+    found = tuple(findings)
+    each = {layer: _summed(layer, [f for f in found if layer_of(f) is layer]) for layer in Layer}
+    return (*each.values(), _verdict(each))
+
+
+def _summed(layer: Layer, findings: list[Finding]) -> Finding:
+    known = [f for f in findings if f.level is not Level.UNKNOWN]
+    loud = sorted((f for f in known if _ORDER[f.level] > 0), key=lambda f: -_ORDER[f.level])
+    level = max((f.level for f in known), key=_ORDER.__getitem__, default=Level.UNKNOWN)
+    names = ", ".join(_name(f) for f in loud[:NAMED]) + (f" and {len(loud) - NAMED} more" if len(loud) > NAMED else "")
+    note = f"{len(loud)} of {len(known)}: {names}" if loud else f"all quiet: {len(known)} known of {len(findings)}"
+    return Finding(f"layer_{layer.value}", float(len(loud)), 0.0, level, len(known), note=note)
+
+
+def _verdict(each: dict[Layer, Finding]) -> Finding:
+    matured = each[Layer.MATURED]
+    early = [each[layer] for layer in (Layer.INPUTS, Layer.LABEL_FREE)]
+    loud = [layer for layer, finding in each.items() if _ORDER[finding.level] > 0]
+    worst = max((f.level for f in early), key=_ORDER.__getitem__)
+    unproven = Level.WARN if worst is Level.ALERT else worst
+    level: Level = unproven if matured.level is Level.UNKNOWN else matured.level
+    if not loud:
+        note = "nothing has changed" if level is not Level.UNKNOWN else "too little is known to say"
+    else:
+        note = ", ".join(WORDS[layer] for layer in loud)
+    if loud and matured.level is Level.UNKNOWN:
+        note += "; no label has said yet whether it is worse"
+    elif loud and matured.level is Level.OK:
+        note += "; its answers are as good as before"
+    return Finding("layer_verdict", float(len(loud)), 0.0, level, sum(f.n for f in each.values()), note=note)
+
+
+def _name(finding: Finding) -> str:
+    return f"{finding.name} of {finding.subject}" if finding.subject else finding.name
