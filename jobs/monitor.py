@@ -1,7 +1,8 @@
 """Is the champion still the model that was tested? Once a week.
 
-Load: its last predictions and every matured one since it was promoted. Compute: drift of the features, change of the
-accuracy, performance. Log: a run with the findings. Act: ask for a retrain, or hold.
+Load: its last predictions and every matured one since it was promoted. Compute, in three layers: drift of the features;
+confidence and the accuracy it promises, without labels; charts, decay, calibration, error patterns and skill on matured
+rows. Log: a run with the findings. Act: ask for a retrain, or hold.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ from mlops import policy
 from mlops.io import plots
 from mlops.types import Decision, Finding, Level, Report
 from registry_hooks import aliases
+from registry_hooks.bundle import Bundle
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
+LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
+SHOWN = 0.25  # of the false alarms of the chart that decides: what the two charts beside it may have, each
 
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
@@ -28,36 +33,30 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     champion = aliases.champion(house.registry, model)
     if champion is None:
         return []
-    s = house.settings.monitor
+    size, threshold = house.settings.monitor.window, house.settings.monitor.drift_threshold
     bundle = house.bundle(champion)
     reference, trained = bundle.reference(), _last_training(house, model)
-    since = max(trained, house.ledger.promotions(model)[-1].created_at)  # the chart starts anew at either
-    current, before = _windows(house, model, champion.version, as_of)
-    past = reference[[*bundle.names, "event_time", "unit"]]
+    since = max(trained, house.ledger.promotions(model)[-1].created_at)  # the charts start anew at either
+    rows = _predictions(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
-    findings = (
-        *room.feature_drift(past, current, threshold=s.drift_threshold),
-        room.accuracy_change(
-            reference,
-            matured,
-            false_alarms_per_year=s.false_alarms_per_year,
-            rng=np.random.default_rng(house.settings.train.seed),
-        ),
-        *room.performance(
-            matured.tail(s.window),
-            confidence_threshold=s.confidence_threshold,
-            base_rate=bundle.meta["base_rate"],
-        ),
+    keys = ["event_time", "unit"]
+    now, past = rows.tail(size), reference[[*bundle.names, *keys]]
+    drift = room.feature_drift(past, now.drop(columns="probability"), threshold=threshold)
+    found = (
+        *drift,
+        *_label_free(house, reference, now[[*keys, "probability"]]),
+        *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
     )
-    report = Report(champion, as_of, findings)
+    report = Report(champion, as_of, (*found, *room.layers(found)))
     earlier = None
-    if any(f.subject and f.level is Level.ALERT for f in findings):  # is it sustained? Look at the window before
-        earlier = Report(champion, as_of, room.feature_drift(past, before, threshold=s.drift_threshold))
+    if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
+        before = rows.iloc[-2 * size : -size].drop(columns="probability")
+        earlier = Report(champion, as_of, room.feature_drift(past, before, threshold=threshold))
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
-        cool_down_bars=s.cool_down_bars,
+        cool_down_bars=house.settings.monitor.cool_down_bars,
         previous=earlier,
         comparing=bool(house.ledger.open_experiments(model, "compare")),
     )
@@ -65,17 +64,53 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     return [decision]
 
 
-def _windows(house: House, model: str, version: int, as_of: datetime) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The last predictions of the champion with their features, and as many before them.
+def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:
+    """What can be said before labels come."""
+    weak, alpha = house.settings.monitor.confidence_threshold, _alpha(house)
+    return (
+        *room.confidence(reference, now, threshold=weak, alpha=alpha),
+        room.estimated_accuracy(reference, now, alpha=alpha),
+    )
 
-    Columns: event_time, unit and one a feature.
+
+def _matured(
+    house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[Finding, ...]:
+    """What labels say: charts over all of the model's time, the rest over its last window."""
+    s, alpha, seed = house.settings.monitor, _alpha(house), house.settings.train.seed
+    recent = matured.tail(s.window)
+    known = rows.drop(columns="probability")
+    joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
+    features = tuple(name for name in bundle.names if name in joined.columns)
+    rate, horizon = s.false_alarms_per_year, bundle.meta["horizon_bars"]
+    shown = SHOWN * rate
+    return (
+        room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)),
+        room.log_loss_change(reference, matured, false_alarms_per_year=shown, rng=np.random.default_rng(seed)),
+        room.accuracy_groups(reference, matured, false_alarms_per_year=shown),
+        *room.performance(recent, confidence_threshold=s.confidence_threshold, base_rate=bundle.meta["base_rate"]),
+        *room.decay(reference, recent, alpha=alpha),
+        room.ageing(matured, alpha=alpha),
+        *room.calibration(reference, recent, alpha=alpha, rng=np.random.default_rng(seed)),
+        *room.error_patterns(reference, joined, features=features, horizon=horizon, alpha=alpha),
+        room.estimate_error(reference, recent, alpha=alpha),
+    )
+
+
+def _alpha(house: House) -> float:
+    """Of one weekly look: a family of tests cries wolf as often a year as a chart may, and never above 5 % a look."""
+    return min(MOST_ALPHA, house.settings.monitor.false_alarms_per_year / LOOKS_PER_YEAR)
+
+
+def _predictions(house: House, model: str, version: int, as_of: datetime) -> pd.DataFrame:
+    """The last predictions of the champion with their features, newest last, enough for every look back.
+
+    Columns: event_time, unit, probability and one a feature.
     """
     frame, values, names = house.ledger.predictions(model, start=LONG_AGO, end=as_of, as_of=as_of, version=version)
-    rows = pd.concat(
-        [frame[["event_time", "unit"]].reset_index(drop=True), pd.DataFrame(values, columns=names)], axis=1
-    )
-    size = house.settings.monitor.window
-    return rows.iloc[-size:], rows.iloc[-2 * size : -size]
+    keys = frame[["event_time", "unit", "probability"]].reset_index(drop=True)
+    rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
+    return rows.tail(LOOK_BACK * house.settings.monitor.window)
 
 
 def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding:

@@ -73,7 +73,8 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
 def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:
     now, before = _drifted(report), set() if previous is None else {f.subject for f in _drifted(previous)}
     both = tuple(f for f in now if f.subject in before)
-    features = {f.subject for f in report.findings if f.name != "accuracy_change" and f.subject}
+    detectors = {f.name for f in report.findings if "p_adjusted" in f.params}  # other findings have subjects too
+    features = {f.subject for f in report.findings if f.name in detectors and f.subject}
     return both if both and len({f.subject for f in both}) >= SUSTAINED_SHARE * len(features) else ()
 
 

@@ -48,6 +48,17 @@ def test_drift_of_a_quarter_of_the_features_twice_running_asks_for_a_retrain(now
     assert verdict is decision.verdict
 
 
+def test_segments_and_layers_are_shown_and_change_no_verdict():
+    others = [
+        Finding("error_segment", 0.1, 0.05, Level.ALERT, 50, {"p_holm": 0.001}, f"unit U{i}", "as noted")
+        for i in range(20)
+    ]
+    others += [_finding("layer_verdict", Level.ALERT), _finding("decay_log_loss", Level.ALERT)]
+    assert Verdict.HOLD is policy.on_monitor(_report(*others), previous=_report(*others), **WHEN).verdict
+    sustained = policy.on_monitor(_report(*_drift(2), *others), previous=_report(*_drift(2)), **WHEN)
+    assert Verdict.RETRAIN is sustained.verdict
+
+
 def test_drift_without_a_report_before_is_only_shown():
     assert Verdict.HOLD is policy.on_monitor(_report(*_drift(8)), **WHEN).verdict
 

@@ -23,6 +23,7 @@ from mlops.io import logs
 from mlops.types import Decision, Finding, ModelRef, Report
 
 log = structlog.get_logger()
+PARAMS = 100  # MLflow takes no more in one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,10 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
             run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}",
         ).info.run_id
     )
-    client.log_batch(run, metrics=_metrics(report.findings, at), params=_params(evidence), tags=_tags(evidence))
+    client.log_batch(run, metrics=_metrics(report.findings, at), tags=_tags(evidence))
+    params = _params(evidence)
+    for start in range(0, len(params), PARAMS):
+        client.log_batch(run, params=params[start : start + PARAMS])
     client.log_dict(run, _document(report, decision), f"{evidence.job}.json")
     for name, figure in evidence.figures.items():
         client.log_figure(run, figure, f"{name}.png")

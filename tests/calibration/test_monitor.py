@@ -8,7 +8,16 @@ import pandas as pd
 import pytest
 from scipy.stats import norm
 
-from mlops.monitor import calibration, confidence, decay, error_patterns, estimate_error, estimated_accuracy
+from mlops.monitor import (
+    accuracy_groups,
+    calibration,
+    confidence,
+    decay,
+    error_patterns,
+    estimate_error,
+    estimated_accuracy,
+    log_loss_change,
+)
 from mlops.stats import mean_shift, mean_slope
 from mlops.types import Level
 
@@ -91,3 +100,17 @@ def test_the_estimate_holds_its_interval_and_its_error_is_called_as_stated(bars)
     print(f"estimate over {bars} bars: interval misses {missed / worlds:.1%}, error called {called / worlds:.1%}")
     assert missed / worlds <= _bound(0.05, worlds)
     assert called / worlds <= _bound(0.05, worlds)
+
+
+def test_the_charts_beside_the_deciding_one_alarm_as_often_as_asked():
+    rng, worlds, groups, alarmed = np.random.default_rng(3), 80, [], 0
+    for _ in range(worlds):
+        rows = panel(rng, 1252)
+        past, year = rows[:10_000], rows[10_000:]
+        groups.append(accuracy_groups(past, year).params["groups_below"])
+        alarmed += log_loss_change(past, year, rng=rng).level is Level.ALERT
+    error = np.std(groups) / np.sqrt(worlds)
+    print(f"control chart {np.mean(groups):.2f} +- {error:.2f} alarms a year; log-loss chart {alarmed / worlds:.0%} of")
+    print("years with an alarm (asked 1 a year: 63 % of years)")
+    assert np.mean(groups) <= 1 + 3 * error
+    assert alarmed / worlds <= _bound(0.63, worlds)

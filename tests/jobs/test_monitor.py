@@ -1,0 +1,83 @@
+"""What the monitor job computes, from its frames; the whole job runs in tests/e2e."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from jobs import monitor
+from mlops.io import record
+from mlops.settings import MonitorSettings, Settings
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
+
+UNITS, NAMES = [f"U{i}" for i in range(20)], ("trend", "noise")
+LABEL_FREE = {"confidence_mean", "confidence_entropy", "confidence_weak", "estimated_accuracy"}
+
+
+def _rows(bars, *, start="2004-01-01", seed=0, truth=1.0):
+    rng = np.random.default_rng(seed)
+    n = bars * len(UNITS)
+    logit = rng.normal(0, 0.8, n)
+    return pd.DataFrame(
+        {
+            "event_time": np.repeat(pd.date_range(start, periods=bars, tz="UTC"), len(UNITS)),
+            "unit": np.tile(UNITS, bars),
+            "probability": 1 / (1 + np.exp(-logit)),
+            "label": (rng.random(n) < 1 / (1 + np.exp(-truth * logit))).astype(float),
+            "value": rng.normal(0, 0.01, n),
+            "trend": rng.normal(size=n),
+            "noise": rng.normal(size=n),
+        }
+    )
+
+
+REFERENCE = _rows(1000, start="2000-01-01", seed=1).drop(columns="value")
+HOUSE = SimpleNamespace(settings=Settings())
+BUNDLE = SimpleNamespace(names=NAMES, meta={"horizon_bars": 5, "base_rate": 0.5})
+
+
+def _found(rows):
+    matured, predicted = rows.drop(columns=list(NAMES)), rows.drop(columns=["label", "value"])
+    free = monitor._label_free(HOUSE, REFERENCE, predicted[["event_time", "unit", "probability"]])
+    return {f.name: f for f in (*free, *monitor._matured(HOUSE, BUNDLE, REFERENCE, matured, predicted))}
+
+
+def test_a_healthy_model_is_quiet_in_every_layer():
+    found = _found(_rows(120, seed=13))
+    assert LABEL_FREE | {"accuracy_change", "log_loss_change", "accuracy_groups", "ageing", "error_runs"} <= set(found)
+    assert {"ok"} == {f.level for f in found.values()}
+
+
+def test_a_model_that_turned_over_is_loud_where_labels_speak_and_silent_where_none_do():
+    found = _found(_rows(120, truth=-1.0))
+    loud = {name for name, f in found.items() if f.level is Level.ALERT}
+    assert {"accuracy_change", "log_loss_change", "accuracy_groups", "decay_log_loss", "estimate_error"} <= loud
+    assert not loud & LABEL_FREE
+
+
+def test_the_first_look_before_anything_was_predicted_is_unknown():
+    found = _found(_rows(120)[:0])
+    assert {Level.UNKNOWN} == {f.level for f in found.values()}
+    nothing = monitor._matured(HOUSE, BUNDLE, REFERENCE, _rows(120)[:0], pd.DataFrame({"probability": []}))
+    assert {Level.UNKNOWN} == {f.level for f in nothing}
+
+
+@pytest.mark.parametrize(("a_year", "alpha"), [(1.0, 1 / 52), (0.1, 0.1 / 52), (50.0, 0.05)])
+def test_a_family_of_tests_cries_wolf_as_often_as_a_chart_may(a_year, alpha):
+    house = SimpleNamespace(settings=Settings(monitor=MonitorSettings(false_alarms_per_year=a_year)))
+    assert alpha == pytest.approx(monitor._alpha(house))
+
+
+def test_evidence_of_more_parameters_than_one_batch_takes_is_kept(tmp_path):
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    findings = tuple(Finding(f"f{i}", 1.0, 0.5, Level.OK, 9, {"p": 0.5, "since": i}) for i in range(80))
+    at, champion = datetime(2007, 6, 1, tzinfo=UTC), ModelRef("volatility", 1)
+    evidence = record.Evidence("monitor", Report(champion, at, findings), Decision(Verdict.HOLD, champion))
+
+    run = client.get_run(record.emit(client, evidence))
+
+    assert 160 == len(run.data.params)
+    assert 160 == len(run.data.metrics)
