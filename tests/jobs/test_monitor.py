@@ -74,10 +74,13 @@ def test_a_family_of_tests_cries_wolf_as_often_as_a_chart_may(a_year, alpha):
 def test_evidence_of_more_parameters_than_one_batch_takes_is_kept(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     findings = tuple(Finding(f"f{i}", 1.0, 0.5, Level.OK, 9, {"p": 0.5, "since": i}) for i in range(80))
+    rule = "rule: confidence over 0.6 and trend at most -1.2"
+    findings += (Finding("error_segment", 0.1, 0.05, Level.ALERT, 40, subject=rule),)
     at, champion = datetime(2007, 6, 1, tzinfo=UTC), ModelRef("volatility", 1)
     evidence = record.Evidence("monitor", Report(champion, at, findings), Decision(Verdict.HOLD, champion))
 
     run = client.get_run(record.emit(client, evidence))
 
     assert 160 == len(run.data.params)
-    assert 160 == len(run.data.metrics)
+    assert 162 == len(run.data.metrics)
+    assert 0.1 == run.data.metrics[f"error_segment.{rule}"]
