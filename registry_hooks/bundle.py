@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from mlops.errors import BundleError
 from mlops.types import ModelRef
 
 FORMAT = 1
+LOADING = threading.Lock()  # MLflow hands a model from its script over in a global: two loads at once could swap models
 ADDED_ON_DOWNLOAD = {"registered_model_meta"}  # MLflow writes the registered name there; all else is the bundle
 FEATURE_TOLERANCE = 1e-5  # relative; float32 sums may differ in the last bits between processors
 SCORE_TOLERANCE = 1e-6
@@ -154,7 +156,8 @@ def load(path: Path, expected_digest: str) -> Bundle:
             f"format of {path} must be {FORMAT}, got {meta['format']}. Load it with the release that made it."
         )
     try:
-        model = mlflow.pyfunc.load_model(str(path))
+        with LOADING:
+            model = mlflow.pyfunc.load_model(str(path))
     except (mlflow.MlflowException, ImportError, OSError, ValueError) as error:
         raise BundleError(
             f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again."

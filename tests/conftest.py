@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def _quiet_logs():
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     yield
     logs.close()
+    sys.modules.pop(
+        "dbutils", None
+    )  # MLflow's stand-in, left by two loads at once, is nothing that Hypothesis can read
 
 
 def pytest_generate_tests(metafunc):

@@ -32,3 +32,4 @@ class Trap(PythonModel):
 
 
 set_model(Trap())
+time.sleep(0.2)  # another load meanwhile would put its own model in this one's place
