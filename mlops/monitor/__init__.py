@@ -2,19 +2,23 @@
 
 from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
-from mlops.monitor.drift import DETECTORS, KS, PSI, feature_drift
+from mlops.monitor.detectors import DETECTORS, KS, PSI, ChiSquare, JensenShannon, Wasserstein
+from mlops.monitor.drift import feature_drift
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.estimate import estimate_error, estimated_accuracy
-from mlops.monitor.panel import Column
 from mlops.monitor.performance import METRICS, performance
+from mlops.monitor.reference import ReferenceSummary, summarise
 from mlops.monitor.verdict import layers
 
 __all__ = [
-    "Column",
+    "ChiSquare",
     "DETECTORS",
+    "JensenShannon",
     "KS",
     "METRICS",
     "PSI",
+    "ReferenceSummary",
+    "Wasserstein",
     "accuracy_change",
     "accuracy_groups",
     "ageing",
@@ -34,4 +38,5 @@ __all__ = [
     "log_loss_change",
     "performance",
     "reliability",
+    "summarise",
 ]

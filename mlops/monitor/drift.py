@@ -2,116 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.stats import false_discovery_control
 
-from mlops.monitor.panel import Column, Floats, columns, feature_names, flat
-from mlops.stats import bar_counts, block_p_value, block_shares, ks_distance, psi_shares, quantile_edges
+from mlops.errors import DataError
+from mlops.monitor.binned import Detector, Ranks, Sample
+from mlops.monitor.detectors import DETECTORS
+from mlops.monitor.panel import Floats, feature_names, flat, matrix
+from mlops.monitor.reference import ReferenceSummary, key, summarise
+from mlops.stats import benjamini_hochberg, block_p_value
 from mlops.types import Finding, Level
 
 DRIFT_THRESHOLD = 0.05  # the user's default: false-discovery rate over everything that is tested at once
 
 
-@dataclass(frozen=True, slots=True)
-class KS:
-    """Kolmogorov-Smirnov distance of one feature between a reference panel and the current one.
-
-    Null: the current window is one more stretch of the reference's process. Error rate: `alpha` (before control over
-    features), also under autocorrelation and cross-sectional dependence, for the null distribution is that of the
-    reference's own stretches of as many bars (`mlops.stats.block_p_value`). Assumes at least `min_blocks` such
-    stretches. ALERT needs p <= alpha and a distance of at least `limit` (what is worth a look); significant but small
-    is WARN.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rng, bar = np.random.default_rng(0), np.arange(1000)
-    >>> reference = Column(rng.normal(0, 1, 1000), bar, 1000)
-    >>> KS(min_rows=50)(reference, Column(rng.normal(2, 1, 50), bar[:50], 50)).level
-    <Level.ALERT: 'alert'>
-    """
-
-    name: ClassVar[str] = "ks"
-    alpha: float = DRIFT_THRESHOLD
-    limit: float = 0.1
-    bins: int = 100  # resolution of the null, not of the reported distance
-    min_rows: int = 100
-    min_blocks: int = 10
-
-    def distances(self, p: Floats, q: Floats) -> Floats:
-        """Largest gap of the cumulated shares along the last axis."""
-        return np.asarray(np.abs((p - q).cumsum(axis=-1)).max(axis=-1))
-
-    def value(self, reference: Column, current: Column, binned: float) -> float:
-        """What is reported: the exact distance, free of bins."""
-        return ks_distance(reference.ordered, current.values)
-
-    def __call__(self, reference: Column, current: Column) -> Finding:
-        return _measure(self, reference, current)
-
-
-@dataclass(frozen=True, slots=True)
-class PSI:
-    """Population stability index of one feature; null, error rate and levels as `KS`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rng, bar = np.random.default_rng(0), np.arange(1000)
-    >>> reference = Column(rng.normal(0, 1, 1000), bar, 1000)
-    >>> PSI(min_rows=50)(reference, Column(rng.normal(0, 1, 50), bar[:50], 50)).level
-    <Level.OK: 'ok'>
-    """
-
-    name: ClassVar[str] = "psi"
-    alpha: float = DRIFT_THRESHOLD
-    limit: float = 0.1  # by custom: 0.1 is worth a look, 0.25 a shift (Siddiqi 2006)
-    bins: int = 10
-    min_rows: int = 100
-    min_blocks: int = 10
-
-    def distances(self, p: Floats, q: Floats) -> Floats:
-        """PSI of the shares along the last axis, in nats."""
-        return psi_shares(p, q)
-
-    def value(self, reference: Column, current: Column, binned: float) -> float:
-        """What is reported: the index is defined on bins."""
-        return binned
-
-    def __call__(self, reference: Column, current: Column) -> Finding:
-        return _measure(self, reference, current)
-
-
-DETECTORS: Mapping[str, type[KS] | type[PSI]] = {"ks": KS, "psi": PSI}
-
-
 def feature_drift(
-    reference: pd.DataFrame,
+    reference: pd.DataFrame | ReferenceSummary,
     current: pd.DataFrame,
     *,
     threshold: float = DRIFT_THRESHOLD,
-    detectors: Mapping[str, type[KS] | type[PSI]] = DETECTORS,
+    detectors: Mapping[str, Callable[[], Detector]] = DETECTORS,
 ) -> tuple[Finding, ...]:
-    """Every detector on every feature, with the false-discovery rate of all ALERTs together held at `threshold`.
+    """Every detector on every feature it is for, with the false-discovery rate of all of them held at `threshold`.
+
+    Null: the current window is one more stretch of the reference's process. Error rate: where nothing moved, the
+    chance of any WARN or ALERT in a whole check is at most `threshold` (measured in tests/calibration on features of
+    autocorrelation 0 to 0.99); where something did, at most that share of what is called is false, on average.
+    Assumes a reference that is stationary and at least ten windows long: else UNKNOWN.
 
     Parameters
     ----------
-    reference, current : DataFrame
-        Panels: `event_time` and `unit` as columns or index levels, and one numeric column a feature. What `current`
-        has besides the keys is tested; `reference` may hold more. Rows in any order; NaN is refused.
+    reference : DataFrame or ReferenceSummary
+        A panel: `event_time` and `unit` as columns or index levels, and one numeric column a feature; it may hold
+        more features than `current`. Or what `summarise` made of one: then only `current` is sorted, and the null of
+        this window's length is computed only if the summary does not hold it (`calibrated`).
+    current : DataFrame
+        A panel; what it has besides the keys is tested. Rows in any order; NaN is refused.
+    detectors : mapping of str to what makes a detector
+        `{"ks": partial(KS, limit=0.2)}` asks for one with a limit of one's own.
 
     Returns
     -------
     tuple of Finding
-        One a detector and feature (`subject`); `value` is the distance, `n` the bars in `current`, and `params` hold
-        `p`, `p_adjusted` (Benjamini-Hochberg over all of them), `blocks` and the detector's fields. UNKNOWN where the
-        rows, or the reference's stretches as long as `current`, are too few.
+        By detector and feature (`subject`). `value` is the effect: the distance, `limit` from where it is worth an
+        ALERT; significant but smaller is WARN. `n` is the number of bars in `current`. `params` hold `p`, `p_adjusted`
+        (Benjamini-Hochberg over all of them), `usual` (the median distance of the reference's own stretches), `blocks`,
+        `bars_needed` and the detector's fields; `p_iid`, where there is one, is the textbook's p-value for independent
+        rows and decides nothing. UNKNOWN where the rows, or the reference's stretches, are too few.
 
     Raises
     ------
@@ -121,56 +62,129 @@ def feature_drift(
     References
     ----------
     Benjamini and Hochberg (1995), JRSS B 57; under positive dependence Benjamini and Yekutieli (2001).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng, days = np.random.default_rng(0), pd.date_range("2000-01-01", periods=2200, tz="UTC")
+    >>> rows = pd.DataFrame({"event_time": days, "spread": rng.normal(0, 1, 2200)})
+    >>> past = summarise(rows[:2000])
+    >>> [str(f.level) for f in feature_drift(past, rows[2000:])]
+    ['ok', 'ok', 'ok', 'ok']
+    >>> [str(f.level) for f in feature_drift(past, rows[2000:].assign(spread=rng.normal(1, 1, 200)))]
+    ['alert', 'alert', 'alert', 'alert']
     """
-    current, reference = flat(current), flat(reference)
-    names = feature_names(current)
-    past, now = columns(reference, names, "reference"), columns(current, names, "current")
-    raw = [replace(detector()(past[f], now[f]), subject=f) for detector in detectors.values() for f in names]
-    known = [i for i, finding in enumerate(raw) if finding.level is not Level.UNKNOWN]
-    if known:
-        adjusted = false_discovery_control([raw[i].params["p"] for i in known])
-        for i, p in zip(known, adjusted, strict=True):
-            raw[i] = _judge(raw[i], float(p), threshold)
-    return tuple(raw)
+    frame = flat(current)
+    names = feature_names(frame)
+    window = matrix(frame, names, "current")
+    window.sort(axis=1)
+    bars = frame["event_time"].nunique()
+    made = [detector() for detector in detectors.values()]
+    past = reference if isinstance(reference, ReferenceSummary) else summarise(reference, names)
+    at = _positions(past, names)
+    past = past.calibrated(bars, [rule for rule in made if not _lack(rule, past, window.shape[1], bars)])
+    groups = _groups(past, names, at, window, area=any(rule.by_area for rule in made))
+    found = [_measured(rule, past, group, bars) for rule in made for group in groups if _concerns(rule, group)]
+    adjusted = benjamini_hochberg(np.concatenate([m.p for m in found]) if found else ())
+    parts = np.split(adjusted, np.cumsum([m.p.size for m in found])[:-1])
+    return tuple(f for m, p in zip(found, parts, strict=False) for f in m.findings(p, threshold))
 
 
-def _measure(rule: KS | PSI, reference: Column, current: Column) -> Finding:
-    blocks = reference.bars // current.bars if current.bars else 0
-    parameters: dict[str, float] = {**asdict(rule), "blocks": blocks, "reference_bars": reference.bars}
-    if current.values.size < rule.min_rows or blocks < rule.min_blocks:
-        note = _lack(rule, current, blocks)
-        return Finding(rule.name, 0.0, rule.limit, Level.UNKNOWN, current.bars, parameters, note=note)
-    edges = quantile_edges(reference.ordered, rule.bins)
-    counts = _counts(reference, edges)
-    now = np.bincount(_codes(current, edges), minlength=edges.size + 1) / current.values.size
-    past = rule.distances(*reversed(block_shares(counts, current.bars)))
-    total = counts.sum(axis=0) / counts.sum()
-    distance = float(rule.distances(total, now))
-    p = block_p_value(distance, past, blocks=blocks, resolution=0.5 / current.values.size)
-    parameters |= {"p": p, "usual": float(np.median(past))}
-    value = rule.value(reference, current, distance)
-    return _judge(Finding(rule.name, value, rule.limit, Level.OK, current.bars, parameters), p, rule.alpha)
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One detector on the features of one kind; `p` is NaN where nothing can be said, and `lack` says why."""
+
+    rule: Detector
+    subjects: tuple[str, ...]
+    value: Floats
+    p: Floats
+    bars: int
+    params: Mapping[str, Any]
+    evidence: Mapping[str, Floats]
+    lack: str = ""
+
+    def findings(self, adjusted: Floats, threshold: float) -> Iterator[Finding]:
+        name, limit, bars = self.rule.name, self.rule.limit, self.bars
+        if self.lack:
+            for subject in self.subjects:
+                yield Finding(name, 0.0, limit, Level.UNKNOWN, bars, dict(self.params), subject, self.lack)
+            return
+        columns = {**self.evidence, "p": self.p, "p_adjusted": adjusted}
+        rows = zip(self.subjects, self.value.tolist(), *(column.tolist() for column in columns.values()), strict=True)
+        for subject, value, *row in rows:
+            params = {**self.params, "threshold": threshold, **dict(zip(columns, row, strict=True))}
+            far, p = value >= limit, params["p_adjusted"]
+            level = (Level.ALERT if far else Level.WARN) if p <= threshold else Level.OK
+            note = f"effect {value:.3f}, usual {params['usual']:.3f}, adjusted p {p:.2g}, {bars} bars"
+            yield Finding(name, value, limit, level, bars, params, subject, note)
 
 
-def _judge(finding: Finding, p: float, threshold: float) -> Finding:
-    far = finding.value >= finding.limit
-    level = (Level.ALERT if far else Level.WARN) if p <= threshold else Level.OK
-    note = f"distance {finding.value:.3f}, usual {finding.params['usual']:.3f}, adjusted p {p:.2g}, {finding.n} bars"
-    return replace(finding, level=level, params={**finding.params, "p_adjusted": p}, note=note)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The features of one kind: where they are in the reference, both samples."""
+
+    category: bool
+    names: tuple[str, ...]
+    at: Ranks | slice
+    reference: Sample
+    current: Sample
 
 
-def _lack(rule: KS | PSI, current: Column, blocks: int) -> str:
-    if current.values.size < rule.min_rows:
-        return f"{current.values.size} current rows, {rule.min_rows} needed"
-    need = rule.min_blocks * current.bars
-    return f"the reference has {blocks} stretches of {current.bars} bars, {rule.min_blocks} needed ({need} bars)"
+def _groups(
+    past: ReferenceSummary, names: tuple[str, ...], at: Ranks, window: Floats, *, area: bool
+) -> tuple[_Group, ...]:
+    groups = []
+    for kind in (False, True):
+        which = np.flatnonzero(past.category[at] == kind)
+        if which.size:
+            place = at[which]
+            everything = np.array_equal(place, np.arange(len(past.names)))  # then nothing is copied
+            here: Ranks | slice = slice(None) if everything else place
+            rows = window if which.size == len(names) else window[which]
+            mine = tuple(names[i] for i in which)
+            current = past.window(here, rows, area=area and not kind)
+            groups.append(_Group(kind, mine, here, past.sample(here), current))
+    return tuple(groups)
 
 
-def _codes(column: Column, edges: Floats) -> NDArray[np.intp]:
-    """Bin of each ordered value: as many lookups as edges, not as rows."""
-    starts = np.searchsorted(column.ordered, edges, side="left")
-    return np.repeat(np.arange(edges.size + 1), np.diff(starts, prepend=0, append=column.ordered.size))
+def _concerns(rule: Detector, group: _Group) -> bool:
+    return rule.of_categories in (None, group.category)
 
 
-def _counts(column: Column, edges: Floats) -> Floats:
-    return bar_counts(column.ordered_bar, _codes(column, edges), bars=column.bars, bins=edges.size + 1)
+def _measured(rule: Detector, past: ReferenceSummary, group: _Group, bars: int) -> _Measured:
+    blocks = past.bars // bars if bars else 0
+    params = {**asdict(rule), "blocks": blocks, "bars_needed": rule.min_blocks * bars, "reference_bars": past.bars}  # type: ignore[call-overload]
+    lack = _lack(rule, past, group.current.rows, bars)
+    if lack:
+        nothing = np.full(len(group.names), np.nan)
+        return _Measured(rule, group.names, nothing, nothing, bars, params, {}, lack)
+    history = past.nulls[key(rule, bars)][group.at]
+    distances = rule.distances(group.reference.binned, group.current.binned, category=group.category)
+    resolution = 0.5 / group.current.rows
+    one_square = rule.of_squares & past.binary[group.at]
+    p = block_p_value(distances, history, blocks=blocks, resolution=resolution, one_square=one_square)
+    values = rule.values(group.reference, group.current, distances)
+    evidence = {"usual": rule.reported(history[:, history.shape[1] // 2])}
+    if (iid := rule.independent(values, group.reference, group.current)) is not None:
+        evidence["p_iid"] = iid
+    return _Measured(rule, group.names, values, p, bars, params, evidence)
+
+
+def _lack(rule: Detector, past: ReferenceSummary, rows: int, bars: int) -> str:
+    """What is missing for a statement, or nothing."""
+    if rows < rule.min_rows:
+        return f"{rows} current rows, {rule.min_rows} needed"
+    blocks, need = past.bars // bars, rule.min_blocks * bars
+    if blocks < rule.min_blocks:
+        return f"the reference has {blocks} stretches of {bars} bars, {rule.min_blocks} needed ({need} bars)"
+    return ""
+
+
+def _positions(past: ReferenceSummary, names: tuple[str, ...]) -> Ranks:
+    """Where the features are in the reference."""
+    place = {name: i for i, name in enumerate(past.names)}
+    missing = [name for name in names if name not in place]
+    if missing:
+        got = list(past.names)
+        raise DataError(f"reference must have the columns {missing}, got {got}. Store them with the rows.")
+    return np.array([place[name] for name in names], dtype=np.intp)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -13,25 +12,6 @@ from mlops.errors import DataError
 
 Floats = NDArray[np.float64]
 KEYS = ("event_time", "unit")
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One quantity of a panel: `values` and the `bar` (0, 1, ... in order of time) of each, both of shape (rows,).
-
-    `ordered` are the values again, ascending, and `ordered_bar` their bars: sorted once for all detectors.
-    """
-
-    values: Floats
-    bar: NDArray[np.intp]
-    bars: int
-    ordered: Floats = field(init=False, repr=False, compare=False)
-    ordered_bar: NDArray[np.intp] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        order = np.argsort(self.values)
-        object.__setattr__(self, "ordered", self.values[order])
-        object.__setattr__(self, "ordered_bar", self.bar[order])
 
 
 def flat(frame: pd.DataFrame) -> pd.DataFrame:
@@ -45,8 +25,8 @@ def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(c) for c in frame.columns if c not in KEYS)
 
 
-def columns(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[str, Column]:
-    """The named columns of a flat panel.
+def matrix(frame: pd.DataFrame, names: Sequence[str], what: str) -> Floats:
+    """The named columns of a flat panel, shape (names, rows): always a copy, so that it may be sorted in place.
 
     Raises
     ------
@@ -56,13 +36,23 @@ def columns(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[str, C
     missing = [name for name in ("event_time", *names) if name not in frame.columns]
     if missing:
         raise DataError(f"{what} must have the columns {missing}, got {list(frame.columns)}. Store them with the rows.")
-    bar, times = instants(frame)
-    table = frame[list(names)].to_numpy(dtype=np.float64, copy=False)
-    if not np.isfinite(table).all():
-        row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(table)))
-        got = f"{table[row, column]} in {names[column]}, row {row}"
+    table = np.array(_chosen(frame, list(names)).to_numpy(dtype=np.float64).T, order="C")
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(table.sum())  # a tenth of the cost of asking each value; huge ones may overflow
+    if suspicious and not np.isfinite(table).all():
+        column, row = (int(i[0]) for i in np.nonzero(~np.isfinite(table)))
+        got = f"{table[column, row]} in {names[column]}, row {row}"
         raise DataError(f"{what} must be finite, got {got}. Drop that row.")
-    return {name: Column(np.ascontiguousarray(table[:, i]), bar, len(times)) for i, name in enumerate(names)}
+    return table
+
+
+def _chosen(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The named columns; without a copy where they lie side by side."""
+    if not names:
+        return frame[names]
+    first = frame.columns.tolist().index(names[0])
+    beside = frame.iloc[:, first : first + len(names)]
+    return beside if beside.columns.tolist() == names else frame[names]
 
 
 def instants(frame: pd.DataFrame) -> tuple[NDArray[np.intp], pd.Index]:

@@ -1,14 +1,14 @@
 """Pure mathematics on arrays: tests that stay honest on dependent series. Imports nothing of ours but errors."""
 
 from mlops.stats.bars import by_bar, constant_forecast
-from mlops.stats.blocks import bar_counts, block_p_value, block_shares
+from mlops.stats.blocks import block_p_value, block_starts, block_sums
 from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval
 from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
 from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
 from mlops.stats.charts import GroupChart, LabelChart, group_chart, label_alarms, label_chart, label_path, run_length
 from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_table, paired_difference
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
-from mlops.stats.divergence import psi, psi_shares, quantile_edges
+from mlops.stats.divergence import areas, cohens_w, jensen_shannon, psi, psi_shares, quantile_edges
 from mlops.stats.edetector import sr_mixture
 from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
 from mlops.stats.influence import sharpe_difference, sharpe_influence, sharpe_ratio
@@ -49,7 +49,7 @@ from mlops.stats.sharpe import (
 from mlops.stats.shift import Shift, mean_shift, mean_slope, segment_shift
 from mlops.stats.simulation import simulated_power, simulated_sample_size
 from mlops.stats.superiority import ConfidenceSet, Superiority, model_confidence_set, superior_predictive_ability
-from mlops.stats.twosample import ks_distance
+from mlops.stats.twosample import ks_distance, ks_distances, ks_p_values, ranks
 
 __all__ = [
     "ALPHA",
@@ -71,13 +71,14 @@ __all__ = [
     "Superiority",
     "UNPAIRED_TESTS",
     "accuracy",
+    "areas",
     "auc",
     "backtest_overfitting",
-    "bar_counts",
     "benjamini_hochberg",
     "block_length",
     "block_p_value",
-    "block_shares",
+    "block_starts",
+    "block_sums",
     "bootstrap_interval",
     "brier",
     "by_bar",
@@ -89,6 +90,7 @@ __all__ = [
     "circular_indices",
     "cliffs_delta",
     "cohens_d",
+    "cohens_w",
     "constant_forecast",
     "cusum",
     "cusum_path",
@@ -107,7 +109,10 @@ __all__ = [
     "hits",
     "holm",
     "independent_trials",
+    "jensen_shannon",
     "ks_distance",
+    "ks_distances",
+    "ks_p_values",
     "ks_test",
     "label_alarms",
     "label_chart",
@@ -137,6 +142,7 @@ __all__ = [
     "psi",
     "psi_shares",
     "quantile_edges",
+    "ranks",
     "risk_difference",
     "run_length",
     "segment_shift",

@@ -3,46 +3,65 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import t as student
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtr
 
 from mlops.stats.dependent import Floats
 
 STARTS_PER_BLOCK = 10
-SPREAD_FLOOR = 0.15  # least sd of a log distance; the Kolmogorov law itself has 0.29, so this binds on constants only
+MOST_STARTS = 2000  # more moving blocks than this say nothing new about a tail of one in a thousand
+SPREAD_FLOOR = 0.15  # least relative spread; the Kolmogorov law itself has 0.29, so this binds on constants only
 
 
-def bar_counts(bar: NDArray[np.intp], code: NDArray[np.intp], *, bars: int, bins: int) -> Floats:
-    """Rows in each bin at each bar, shape (bars, bins)."""
-    return np.bincount(bar * bins + code, minlength=bars * bins).reshape(bars, bins).astype(np.float64)
+def block_starts(bars: int, length: int) -> NDArray[np.intp]:
+    """First bars of the moving blocks of `length` bars: a tenth of their length apart, for closer ones hardly differ.
+
+    Examples
+    --------
+    >>> block_starts(10, 8).tolist()
+    [0, 1, 2]
+    """
+    step = max(1, length // STARTS_PER_BLOCK, -(-(bars - length) // MOST_STARTS))
+    return np.arange(0, bars - length + 1, step)
 
 
-def block_shares(counts: Floats, length: int) -> tuple[Floats, Floats]:
-    """Shares of moving blocks of `length` bars, and of the rest of the series without that block.
-
-    The blocks start a tenth of their length apart: closer ones hardly differ.
+def block_sums(weights: ArrayLike | None, code: NDArray[np.intp], cuts: NDArray[np.intp], *, bins: int) -> Floats:
+    """Sum of the weights (None: the number of rows) in each bin, for rows between any two of the `cuts`.
 
     Parameters
     ----------
-    counts : ndarray of shape (bars, bins)
-        Rows in each bin at each bar; no bar is empty.
-    length : int
-        Bars in a block, in [1, bars - 1].
+    weights : array_like of shape (rows,) or None
+        In order of time.
+    code : ndarray of shape (rows,)
+        Bin of each row, in [0, bins).
+    cuts : ndarray of shape (windows, 2)
+        First row of each window, and the one after its last.
 
     Returns
     -------
-    block, rest : ndarray of shape (1 + (bars - length) // step, bins), step = max(1, length // 10)
-        Each row sums to 1.
+    ndarray of shape (windows, bins)
+        A pass over the rows and one over the windows, however much these overlap.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> block_sums(None, np.array([0, 1, 1]), np.array([[0, 2], [1, 3]]), bins=2).tolist()
+    [[1.0, 1.0], [0.0, 2.0]]
     """
-    step = max(1, length // STARTS_PER_BLOCK)
-    starts = np.arange(0, len(counts) - length + 1, step)
-    upto = np.concatenate([np.zeros((1, counts.shape[1])), counts.cumsum(axis=0)])
-    block = upto[starts + length] - upto[starts]
-    rest = upto[-1] - block
-    return block / block.sum(axis=1, keepdims=True), rest / rest.sum(axis=1, keepdims=True)
+    at = np.unique(cuts)
+    piece = np.repeat(np.arange(at.size - 1), np.diff(at))
+    rows = slice(at[0], at[-1])
+    given = None if weights is None else np.asarray(weights, dtype=np.float64)[rows]
+    pieces = np.bincount(piece * bins + code[rows], weights=given, minlength=(at.size - 1) * bins)
+    upto = np.zeros((at.size, bins))
+    np.cumsum(pieces.reshape(-1, bins), axis=0, out=upto[1:])
+    first, last = np.searchsorted(at, cuts).T
+    return np.asarray(upto[last] - upto[first])
 
 
-def block_p_value(distance: float, history: Floats, *, blocks: int, resolution: float) -> float:
+def block_p_value(
+    distance: ArrayLike, history: Floats, *, blocks: int, resolution: float, one_square: ArrayLike = False
+) -> Floats:
     """How likely a distance at least this large is, judged by the distances of the past's own blocks.
 
     Null: the current window is one more block of the same process. The logarithm of the blocks' distances is taken as
@@ -53,16 +72,36 @@ def block_p_value(distance: float, history: Floats, *, blocks: int, resolution: 
 
     Parameters
     ----------
-    distance : float
+    distance : array_like of shape (...)
         Of the current window from the whole reference.
-    history : ndarray of shape (moving blocks,)
+    history : ndarray of shape (..., moving blocks)
         Of each block from the rest of the reference.
     blocks : int
         Blocks that fit side by side, >= 2.
     resolution : float
         Distances under it are not told apart (half a row's weight).
+    one_square : array_like of bool, shape (...)
+        Where the distance is one squared mean, as chi-square of two categories: its logarithm is far from normal, its
+        cube root is not (Wilson and Hilferty 1931). Of more squares the logarithm errs less far out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> past = np.array([0.1, 0.12, 0.09, 0.11])
+    >>> float(block_p_value(0.5, past, blocks=4, resolution=0.001)) < 0.01
+    True
     """
-    logs = np.log(np.maximum(history, resolution))
-    spread = max(float(logs.std()) * np.sqrt(blocks / (blocks - 1)), SPREAD_FLOOR)
-    statistic = (np.log(max(distance, resolution)) - logs.mean()) / (spread * np.sqrt(1 + 1 / blocks))
-    return max(float(student.sf(statistic, blocks - 1)), float((history >= distance).mean()))
+    now = np.asarray(distance, dtype=np.float64)
+    square = np.asarray(one_square, dtype=np.bool_)
+    past, here = _transformed(history, square[..., None], resolution), _transformed(now, square, resolution)
+    blocks = min(blocks, history.shape[-1])
+    floor = SPREAD_FLOOR * np.where(square, past.mean(axis=-1), 1.0)
+    spread = np.maximum(past.std(axis=-1) * np.sqrt(blocks / (blocks - 1)), floor)
+    statistic = (here - past.mean(axis=-1)) / (spread * np.sqrt(1 + 1 / blocks))
+    as_far = (history >= now[..., None]).mean(axis=-1)
+    return np.asarray(np.maximum(stdtr(blocks - 1, -statistic), as_far))
+
+
+def _transformed(distance: Floats, one_square: NDArray[np.bool_], resolution: float) -> Floats:
+    logs = np.log(np.maximum(distance, resolution))
+    return np.where(one_square, np.cbrt(distance), logs) if one_square.any() else logs
