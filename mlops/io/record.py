@@ -23,7 +23,7 @@ from mlops.io import logs
 from mlops.types import Decision, Finding, ModelRef, Report
 
 log = structlog.get_logger()
-PARAMS = 100  # MLflow takes no more in one batch
+PARAMS, METRICS = 100, 1000  # MLflow takes no more in one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,10 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
             run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}",
         ).info.run_id
     )
-    client.log_batch(run, metrics=_metrics(report.findings, at), tags=_tags(evidence))
-    params = _params(evidence)
+    client.log_batch(run, tags=_tags(evidence))
+    metrics, params = _metrics(report.findings, at), _params(evidence)
+    for start in range(0, len(metrics), METRICS):
+        client.log_batch(run, metrics=metrics[start : start + METRICS])
     for start in range(0, len(params), PARAMS):
         client.log_batch(run, params=params[start : start + PARAMS])
     client.log_dict(run, _document(report, decision), f"{evidence.job}.json")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-from mlops.monitor.drift import DETECTORS
+from mlops.monitor.detectors import DETECTORS
 from mlops.types import Finding, Level
 
 
