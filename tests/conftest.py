@@ -19,10 +19,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import psycopg
 import pytest
 import structlog
+from hypothesis import settings
 
 from mlops.io import logs
 from mlops.io.ledger import Ledger
 
+settings.load_profile("ci")  # the same examples everywhere, and no deadline: a busy machine is no finding
 DATABASES = itertools.count()
 SERVANTS = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 

@@ -92,11 +92,12 @@ def _image(values: Values) -> Sums:
         return np.array(text_image(values), dtype=np.uint64)
     column = np.asarray(values)
     if column.dtype.kind == "f":
-        return (column.astype(np.float64, copy=False) + 0.0).view(np.uint64)  # SQLite keeps no sign of a zero
+        with np.errstate(invalid="ignore"):  # a flipped bit may make a signalling NaN
+            return (column.astype(np.float64, copy=False) + 0.0).view(np.uint64)  # SQLite keeps no sign of a zero
     if column.dtype.kind in "iu":
         return column.astype(np.int64, copy=False).view(np.uint64)
-    codes, texts = pd.factorize(column.astype(object, copy=False))
-    return np.array([text_image(text) for text in texts], dtype=np.uint64)[codes]
+    codes, unique = pd.factorize(column.astype(object, copy=False))
+    return np.array([text_image(text) for text in unique], dtype=np.uint64)[codes]
 
 
 @lru_cache

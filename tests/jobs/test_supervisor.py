@@ -15,7 +15,7 @@ import pytest
 
 from jobs import teller
 from jobs.parts import Part
-from jobs.servers import free_port
+from jobs.servers import alive, free_port
 from jobs.supervisor import Board, Patience, supervise
 from mlops.io.ledger import Ledger
 
@@ -76,7 +76,7 @@ def _up(board, name, *, restarts=0):
 
 
 def _group(pid):
-    return [p for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE and _pgid(p.pid) == pid]
+    return [p for p in psutil.process_iter() if alive(p) and _pgid(p.pid) == pid]
 
 
 def _pgid(pid):
