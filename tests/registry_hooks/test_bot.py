@@ -242,14 +242,22 @@ def test_a_champion_that_cannot_score_the_last_real_bar_is_not_taken_up(live, ad
     assert "the old model trades on" in said[0]
 
 
-def test_an_alert_of_a_refused_version_is_taken_back_when_it_is_taken_up(live, tmp_path, eventually):
+@pytest.fixture
+def refused(live, tmp_path, eventually):
+    """A bot that was told of v2 and could not take it up, and the file that is in the way of its copy."""
     own = replace(live, cache=tmp_path / "own" / "bundles")
     place = own.cache / MODEL / "2"
     place.parent.mkdir(parents=True)
     place.write_text("in the way of the bundle")
-    with open_bot(own, poll_s=0.2) as bot:
-        apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
-        eventually(lambda: alerts(live, f"swap_rejected:{MODEL}:2"))
+    bot = open_bot(own, poll_s=0.2)
+    apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
+    eventually(lambda: alerts(live, f"swap_rejected:{MODEL}:2"))
+    return bot, place
+
+
+def test_an_alert_of_a_refused_version_is_taken_back_when_it_is_taken_up(live, refused, eventually):
+    bot, place = refused
+    with bot:
         place.unlink(missing_ok=True)
         assert 2 == eventually(lambda: bot.boundary(NOW))
         eventually(lambda: not alerts(live, "swap_rejected"))
@@ -400,14 +408,9 @@ def test_a_closed_bot_says_so_and_a_timestamp_of_pandas_is_an_instant(live):
     assert [NOW] == sorted(set(rows(live).event_time))
 
 
-def test_a_version_that_was_refused_is_taken_up_also_if_its_alert_cannot_be_closed(live, tmp_path, eventually):
-    own = replace(live, cache=tmp_path / "own" / "bundles")
-    place = own.cache / MODEL / "2"
-    place.parent.mkdir(parents=True)
-    place.write_text("in the way of the bundle")
-    with open_bot(own, poll_s=0.2) as bot:
-        apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
-        eventually(lambda: alerts(live, f"swap_rejected:{MODEL}:2"))
+def test_a_version_that_was_refused_is_taken_up_also_if_its_alert_cannot_be_closed(live, refused, eventually):
+    bot, place = refused
+    with bot:
         with live.ledger._writing() as connection:
             connection.exec_driver_sql("ALTER TABLE alerts RENAME TO away")
         place.unlink(missing_ok=True)
