@@ -1,6 +1,8 @@
 """Pure mathematics on arrays: tests that stay honest on dependent series. Imports nothing of ours but errors."""
 
+from mlops.stats.anytime import ConfidenceSequence, EvidencePath, confidence_sequence, evidence_path, mixture_log_e
 from mlops.stats.bars import by_bar, constant_forecast
+from mlops.stats.betting import anytime_mcnemar, bounded_confidence_sequence, bounded_e_process
 from mlops.stats.blocks import block_p_value, block_starts, block_sums
 from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval
 from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
@@ -11,6 +13,7 @@ from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, 
 from mlops.stats.divergence import areas, cohens_w, jensen_shannon, psi, psi_shares, quantile_edges
 from mlops.stats.edetector import sr_mixture
 from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
+from mlops.stats.family import e_holm, sequential_holm
 from mlops.stats.influence import sharpe_difference, sharpe_influence, sharpe_ratio
 from mlops.stats.means import dependent_t, paired_t, welch_t
 from mlops.stats.multiplicity import benjamini_hochberg, e_bh, e_from_p, holm
@@ -33,6 +36,7 @@ from mlops.stats.power import (
 from mlops.stats.ranks import ks_test, mann_whitney
 from mlops.stats.resample import circular_indices, stationary_indices
 from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisTest
+from mlops.stats.sample_ratio import srm_e_value
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
 from mlops.stats.sequential import SequentialResult, look_times, nominal_levels, sequential_test
 from mlops.stats.sharpe import (
@@ -55,9 +59,11 @@ __all__ = [
     "ALPHA",
     "Alternative",
     "Bootstrap",
+    "ConfidenceSequence",
     "ConfidenceSet",
     "CusumResult",
     "Estimate",
+    "EvidencePath",
     "EwcResult",
     "GroupChart",
     "HypothesisTest",
@@ -71,6 +77,7 @@ __all__ = [
     "Superiority",
     "UNPAIRED_TESTS",
     "accuracy",
+    "anytime_mcnemar",
     "areas",
     "auc",
     "backtest_overfitting",
@@ -80,6 +87,8 @@ __all__ = [
     "block_starts",
     "block_sums",
     "bootstrap_interval",
+    "bounded_confidence_sequence",
+    "bounded_e_process",
     "brier",
     "by_bar",
     "calibrate_cusum",
@@ -91,6 +100,7 @@ __all__ = [
     "cliffs_delta",
     "cohens_d",
     "cohens_w",
+    "confidence_sequence",
     "constant_forecast",
     "cusum",
     "cusum_path",
@@ -98,6 +108,8 @@ __all__ = [
     "dependent_t",
     "e_bh",
     "e_from_p",
+    "e_holm",
+    "evidence_path",
     "ewc_dof",
     "ewc_error",
     "ewc_statistic",
@@ -132,6 +144,7 @@ __all__ = [
     "mean_slope",
     "min_backtest_years",
     "min_track_record",
+    "mixture_log_e",
     "model_confidence_set",
     "nominal_levels",
     "odds_ratio",
@@ -146,6 +159,7 @@ __all__ = [
     "risk_difference",
     "run_length",
     "segment_shift",
+    "sequential_holm",
     "sequential_test",
     "shares_power",
     "shares_sample_size",
@@ -157,6 +171,7 @@ __all__ = [
     "simulated_power",
     "simulated_sample_size",
     "sr_mixture",
+    "srm_e_value",
     "stationary_indices",
     "superior_predictive_ability",
     "t_power",
