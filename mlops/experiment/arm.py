@@ -42,6 +42,10 @@ class Arm:
         """Whether the column is there."""
         return column in self.columns or (column in BOOK and self.book is not None and column in self.book)
 
+    def keys(self) -> pd.MultiIndex:
+        """`event_time` and `unit` of each row."""
+        return pd.MultiIndex.from_arrays([self.times[self.bar], self.unit], names=["event_time", "unit"])
+
     def a_bar(self, rows: Floats) -> pd.Series:
         """Mean over the rows of each bar, by time."""
         return pd.Series(by_bar(self.bar, rows) if rows.size else rows, index=self.times, dtype=np.float64)

@@ -4,7 +4,7 @@ from mlops.stats.anytime import ConfidenceSequence, EvidencePath, confidence_seq
 from mlops.stats.bars import by_bar, constant_forecast
 from mlops.stats.betting import anytime_mcnemar, bounded_confidence_sequence, bounded_e_process
 from mlops.stats.blocks import block_p_value, block_starts, block_sums
-from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval
+from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval, bootstrap_test
 from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
 from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
 from mlops.stats.charts import GroupChart, LabelChart, group_chart, label_alarms, label_chart, label_path, run_length
@@ -89,6 +89,7 @@ __all__ = [
     "bootstrap_interval",
     "bounded_confidence_sequence",
     "bounded_e_process",
+    "bootstrap_test",
     "brier",
     "by_bar",
     "calibrate_cusum",

@@ -16,7 +16,15 @@ from mlops.errors import DataError
 from mlops.stats.dependent import Floats, ewc_error, finite_series
 from mlops.stats.influence import mean, sharpe_ewc_error, sharpe_ratio
 from mlops.stats.resample import circular_indices, stationary_indices
-from mlops.stats.results import ALPHA, Estimate, check_share, unknown_estimate
+from mlops.stats.results import (
+    ALPHA,
+    Estimate,
+    HypothesisTest,
+    check_share,
+    rows_needed,
+    unknown_estimate,
+    unknown_test,
+)
 
 Statistic = Callable[..., Floats]  # arrays of shape (..., n), one a series -> shape (...)
 Scheme = Literal["stationary", "circular"]
@@ -140,6 +148,61 @@ def bootstrap_interval(
     else:
         low, high = _quantiles(drawn, share / 2, 1 - share / 2)
     return Bootstrap(Estimate("bootstrap", value, low, high, n), float(drawn.std(ddof=1)), float(length), paths)
+
+
+def bootstrap_test(
+    series: ArrayLike | Sequence[ArrayLike],
+    statistic: Statistic = mean,
+    *,
+    rng: np.random.Generator,
+    scheme: Scheme = "stationary",
+    block: float | None = None,
+    error: Statistic | None = None,
+    paths: int = PATHS,
+    alpha: float = ALPHA,
+) -> HypothesisTest:
+    """Is `statistic` zero? Two-sided, studentised, for bars that depend on each other.
+
+    Null: the statistic of the process is 0. Error rate: near `alpha` under the assumptions of `bootstrap_interval`,
+    whose studentised interval excludes 0 exactly where this rejects by the equal-tailed rule; the p-value here is the
+    symmetric one (share of draws at least as many errors from their centre). One look.
+
+    Parameters
+    ----------
+    series, statistic, rng, scheme, block, error, paths
+        As `bootstrap_interval`. Under 20 bars, or none that varies: unknown.
+
+    Returns
+    -------
+    HypothesisTest
+        `statistic` in standard errors, `effect` the statistic with its studentised interval.
+
+    References
+    ----------
+    Politis and Romano (1994), JASA 89; Goetze and Kuensch (1996), Annals of Statistics 24.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(0.2, 1.0, 500)
+    >>> bootstrap_test(x, rng=np.random.default_rng(1)).p_value < 0.01
+    True
+    """
+    data = _stack(series)
+    n, share = data.shape[1], check_share(alpha, "alpha")
+    if n < LEAST_BARS or not (np.ptp(data, axis=1) > 0).any():
+        why = f"{n} bars, {LEAST_BARS} needed" if n < LEAST_BARS else "the series does not vary"
+        return unknown_test("bootstrap t", "bootstrap", n, why)
+    needed = error or _error_of(statistic)
+    length = block if block is not None else _automatic(data, scheme)
+    value, own = float(statistic(*data)), float(needed(*data))
+    drawn, errors = _draw(data, statistic, needed, scheme, length, paths, rng)
+    pivots = np.divide(np.abs(drawn - value), errors, out=np.zeros_like(drawn), where=errors > 0)
+    ratio = value / own if own > 0 else 0.0
+    p = (1 + int((pivots >= abs(ratio)).sum())) / (1 + paths)
+    low, high = _studentised(drawn, errors, value, own, share)
+    effect = Estimate("bootstrap", value, low, high, n)
+    return HypothesisTest("bootstrap t", ratio, p, effect, n, rows_needed(n, ratio, alpha=alpha))
 
 
 def _stack(series: ArrayLike | Sequence[ArrayLike]) -> Floats:

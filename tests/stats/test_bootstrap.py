@@ -3,7 +3,7 @@ import pytest
 from arch.bootstrap import CircularBlockBootstrap, StationaryBootstrap
 
 from mlops.errors import DataError
-from mlops.stats import block_length, bootstrap_interval, circular_indices, dependent_t
+from mlops.stats import block_length, bootstrap_interval, bootstrap_test, circular_indices, dependent_t
 from mlops.stats.dependent import ewc_error
 from mlops.stats.influence import mean, sharpe_ratio
 
@@ -113,3 +113,19 @@ def test_circular_blocks_are_runs_of_the_circle():
     assert (steps[:, [0, 1, 3, 4]] == 1).all()
     assert (50, 7) == rows.shape
     assert set(range(10)) == set(rows.ravel())
+
+
+def test_the_test_agrees_with_the_interval_and_with_the_long_run_t():
+    for shift in (0.0, 0.1, 0.2, 0.4):
+        x = X - X.mean() + shift * X.std()
+        found = bootstrap_test(x, rng=_rng(4))
+        drawn = bootstrap_interval(x, rng=_rng(4)).estimate
+
+        assert (drawn.low, drawn.high) == (found.effect.low, found.effect.high)
+        assert dependent_t(x).statistic == pytest.approx(found.statistic)
+        assert dependent_t(x).p_value == pytest.approx(found.p_value, abs=0.08)
+
+
+def test_a_constant_or_a_short_series_is_not_tested():
+    assert "20 needed" in bootstrap_test(np.ones(5), rng=_rng()).note
+    assert not bootstrap_test(np.ones(50), rng=_rng()).known
