@@ -37,7 +37,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
     decisions: list[Decision] = []
     for trial in house.ledger.open_experiments(model):
-        if _stands(house, trial):
+        if _stands(house, trial) and trial.kind != "shadow":
             # The run that launched the job takes the first verdict; each other one has a run of its own.
             decisions.append(judge(replace(house, run_id=None) if decisions else house, trial, as_of))
     return decisions

@@ -82,6 +82,9 @@ def lineup(registry: Registry, model: str) -> Lineup:
     for trial in registry.ledger.open_experiments(model):
         if trial.champion != champion:
             continue  # the champion moved meanwhile; the next comparison closes it
+        if trial.kind == "shadow":
+            roles.setdefault(trial.challenger, Role.SHADOW)
+            continue
         roles[trial.challenger] = Role.PREVIOUS if trial.kind == "watch" else Role.CHALLENGER
         if trial.kind == "compare":
             salt, split = trial.salt, trial.split

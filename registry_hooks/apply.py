@@ -21,14 +21,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.errors import RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Promotion
-from mlops.types import Alert, Decision, ModelRef, Priority, Role, Verdict
-from registry_hooks import aliases, bundle
+from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
+from registry_hooks import aliases, bundle, line
 from registry_hooks.aliases import Registry
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
-WAITS_TAG = "waits"  # on a shadow that will be compared when its turn comes
+COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
 TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
 UI_ACTOR = "mlflow-ui"  # the event names no user, with basic-auth neither
@@ -94,13 +94,16 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
         at=act.at,
     )
     aliases.project_challenger(registry, model, act.at)
+    line.leave(registry.client, model, challenger.version)  # after the log: a crash in between never forgets a version
+    line.project(registry, model, act.at)
     log.info("nominated", model=str(challenger), champion=champion)
 
 
 def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
-    """Nominate `newcomer`, or, while another one is compared, let it wait its turn as a shadow that scores beside.
+    """Nominate `newcomer`, or, while another one is, let it wait its turn as a shadow that scores beside.
 
-    Either way a request for a retrain is answered by it.
+    A shadow that waits is compared with the champion, too, but trades nothing (`line`). Either way a request for a
+    retrain is answered by it.
     """
     model = newcomer.name
     with turn(registry, model):
@@ -108,9 +111,8 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
         if any(trial.challenger == newcomer.version for trial in compared):
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
         elif compared:
-            # First what makes it wait: a crash in between costs a shadow its scores, never its place in the line.
-            for tag, value in ((WAITS_TAG, "true"), (aliases.ROLE_TAG, Role.SHADOW.value)):
-                registry.client.set_model_version_tag(model, str(newcomer.version), tag, value)
+            line.join(registry.client, newcomer)
+            line.project(registry, model, act.at)
             log.info("waits as a shadow", model=str(newcomer))
         else:
             install(registry, newcomer, act)
@@ -121,31 +123,29 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
 def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
     with turn(registry, model):
-        waiting = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
-        if not waiting or registry.ledger.open_experiments(model, "compare"):
+        waits = line.waiting(registry, model)
+        if not waits or registry.ledger.open_experiments(model, "compare"):
+            line.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None
-        # Compared already: a crash left its tags. Champion already: a person was quicker.
-        had = {t.challenger for t in registry.ledger.experiments(model) if t.kind == "compare"}
-        had.add(registry.ledger.champion(model) or 0)
-        versions = sorted(int(version.version) for version in waiting)
-        first = next((ModelRef(model, version) for version in versions if version not in had), None)
-        if first is not None:
-            install(registry, first, act)  # before the tags: a crash in between never forgets a version
-            had.add(first.version)
-        for version in had.intersection(versions):
-            for tag in (aliases.ROLE_TAG, WAITS_TAG):
-                registry.client.delete_model_version_tag(model, str(version), tag)
+        first = ModelRef(model, waits[0])
+        install(registry, first, act)
         return first
 
 
 def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime) -> None:
-    """End the comparison: the challenger loses its alias, and stays in the registry with its evidence."""
-    model = challenger.name
+    """End the comparison of a challenger, or of a shadow that waits: it loses its alias, or its place in the line.
+
+    It stays in the registry with its evidence.
+    """
+    model, version = challenger.name, challenger.version
     with turn(registry, model):
-        registry.client.set_model_version_tag(model, str(challenger.version), "compared", verdict)
-        for trial in registry.ledger.open_experiments(model, "compare"):
-            registry.ledger.close_experiment(trial.id, verdict, at)
+        registry.client.set_model_version_tag(model, str(version), "compared", verdict)
+        line.leave(registry.client, model, version)
+        for trial in registry.ledger.open_experiments(model):
+            if trial.challenger == version and trial.kind in COMPARED:
+                registry.ledger.close_experiment(trial.id, verdict, at)
         aliases.project_challenger(registry, model, at)
+        line.project(registry, model, at)
 
 
 def transition(
@@ -211,15 +211,17 @@ def finish_pending(registry: Registry, model: str, at: datetime) -> bool:
 def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
     """Everything that follows from a log entry. Safe to repeat: `reconcile` calls it again after a crash.
 
-    Comparisons with the champion that went end; a promoted one is watched against the one it replaced; a rollback,
-    or a hand in the registry, tells a person. Then the aliases move, and the entry is applied. Where MLflow lost the
-    target meanwhile, the entry is undone instead: then nothing of it stays.
+    Comparisons with the champion that went end; a promoted one is watched against the one it replaced; a rollback, or a
+    hand in the registry, tells a person; who waits is compared with the new champion. Then the aliases move, and the
+    entry is applied. Where MLflow lost the target meanwhile, the entry is undone instead: then nothing of it stays.
     """
     try:
         if not aliases.exists(registry.client, entry.model, entry.to_version):
             return _undo(registry, entry, at)
         _follow(registry, entry, at)
         aliases.project(registry, entry.model, at)
+        line.leave(registry.client, entry.model, entry.to_version)
+        line.project(registry, entry.model, at)
         registry.ledger.settle_promotion(entry.id, "applied", at)
     except (MlflowException, SQLAlchemyError) as error:
         thing = f"{entry.kind} of {entry.model} to v{entry.to_version}"

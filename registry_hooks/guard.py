@@ -44,7 +44,8 @@ def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
         watched = left[-1].kind == "rollback" and left[-1].actor.startswith(GATE)
         return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
     trials = registry.ledger.experiments(ref.name)
-    mine = [t for t in trials if (t.kind, t.champion, t.challenger) == ("compare", champion, ref.version)]
+    pair = (champion, ref.version)
+    mine = [t for t in trials if t.kind in apply.COMPARED and (t.champion, t.challenger) == pair]
     if any(trial.verdict == "promote" for trial in mine):
         return ()
     if not mine:

@@ -3,6 +3,7 @@
 - A pending entry (the process died in a transition or a nomination) is finished: the log was written, so it happened.
 - `champion` moved by hand, in the MLflow UI say: by the setting `on_manual_move` it is adopted into the log where the
   guard passes and undone else (`adopt`), always undone (`undo`), or adopted although the gates did not pass (`keep`).
+- A version that waits in line without a comparison gets one, and who left the line loses his.
 - An alias deleted by hand is set again. `challenger` moved by hand is a nomination, deleted by hand its end.
 - A version or a whole model deleted or renamed by hand: what can be repaired is, and the bot trades on meanwhile.
 """
@@ -22,7 +23,7 @@ from mlops.io import logs
 from mlops.io.ledger import Experiment
 from mlops.io.turns import TurnTaken
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, apply, guard
+from registry_hooks import aliases, apply, guard, line
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
 
@@ -212,10 +213,11 @@ def _lost(around: Round, version: int) -> str:
         ledger.close_experiment(trial.id, f"v{version} was deleted", around.at)
     if trials:
         aliases.project_challenger(around.registry, around.model, around.at)
+    traded = any(trial.kind != "shadow" for trial in trials)
     if version in stack[-2:-1]:
         around.tell(what, f"{done}: a rollback now goes to the champion before it", per="")
     else:
-        around.tell(what, done, Priority.HIGH if trials else Priority.LOW, per="")
+        around.tell(what, done, Priority.HIGH if traded else Priority.LOW, per="")
     return "repaired" if trials else AGREED
 
 
@@ -272,6 +274,11 @@ def _challenger(around: Round) -> str:
     return "adopted"
 
 
+def _line(around: Round) -> str:
+    """Those who wait against their comparisons."""
+    return "finished" if line.project(around.registry, around.model, around.at) else AGREED
+
+
 def _withdraw(around: Round, trial: Experiment) -> str:
     title = f"alias challenger was deleted {BY_HAND}: the comparison of v{trial.challenger} ends"
     around.tell(f"withdrawn-by-hand:v{trial.challenger}", title, Priority.MEDIUM)
@@ -287,4 +294,4 @@ def _back(around: Round, alias: int | None, wanted: int | None, why: str) -> str
     return "undone"
 
 
-STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger)
+STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger, _line)

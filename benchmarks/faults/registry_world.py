@@ -27,7 +27,7 @@ from mlops.errors import RegistryError
 from mlops.io.ledger import BundleRow, Ledger, Promotion
 from mlops.io.schema import events
 from mlops.types import ModelRef, Role
-from registry_hooks import aliases, apply, bundle
+from registry_hooks import aliases, apply, bundle, line
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import UI_ACTOR, Act
 from registry_hooks.reconcile import reconcile
@@ -146,7 +146,7 @@ def next_in_line(trial: Trial) -> Prepared:
     had = {t.challenger for t in trial.registry.ledger.experiments(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
     for version in fresh[:1]:
-        trial.registry.client.set_model_version_tag(trial.model, str(version), apply.WAITS_TAG, "true")
+        trial.registry.client.set_model_version_tag(trial.model, str(version), line.WAITS_TAG, "true")
     expect = {"either": [trial.champion], "adds": [0], "in_line": fresh[:1]}
     return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
 
@@ -155,6 +155,33 @@ def retire(trial: Trial) -> Prepared:
     target = trial.other()
     apply.nominate(trial.registry, target, trial.act)
     return lambda: apply.retire(trial.registry, target, "hold", AT), {"either": [trial.champion], "adds": [0]}
+
+
+def _in_line(trial: Trial) -> ModelRef | None:
+    """One that waits behind a challenger; None where there are no two versions that were never nominated."""
+    had = {t.challenger for t in trial.registry.ledger.experiments(trial.model) if t.kind == "compare"}
+    fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
+    if not trial.registry.ledger.open_experiments(trial.model, "compare") and len(fresh) > 1:
+        apply.enlist(trial.registry, ModelRef(trial.model, fresh.pop(0)), trial.act)
+    if not fresh or not trial.registry.ledger.open_experiments(trial.model, "compare"):
+        return None
+    apply.enlist(trial.registry, ModelRef(trial.model, fresh[-1]), trial.act)
+    return ModelRef(trial.model, fresh[-1])
+
+
+def retire_shadow(trial: Trial) -> Prepared:
+    target = _in_line(trial)
+    if target is None:
+        return retire(trial)
+    return lambda: apply.retire(trial.registry, target, "hold", AT), {"either": [trial.champion], "adds": [0]}
+
+
+def promote_shadow(trial: Trial) -> Prepared:
+    target, before = _in_line(trial), trial.champion
+    if target is None:
+        return promote(trial)
+    expect = {"kind": "promote", "either": [before, target.version], "adds": [0, 1]}
+    return lambda: apply.promote(trial.registry, target, trial.mark, trial.act, expected=before), expect
 
 
 def adopt(trial: Trial) -> Prepared:
@@ -190,7 +217,10 @@ def nominate_by_hand(trial: Trial) -> Prepared:
 
 ACTIONS = {
     action.__name__: action
-    for action in (promote, rollback, nominate, enlist, next_in_line, retire, adopt, undo, bury, nominate_by_hand)
+    for action in (
+        *(promote, rollback, nominate, enlist, next_in_line, retire, retire_shadow, promote_shadow),
+        *(adopt, undo, bury, nominate_by_hand),
+    )
 }
 
 
@@ -211,7 +241,10 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     now, stack = aliases.read(client, trial.model), aliases.standing(log)
     back = aliases.ways_back(client, trial.model, stack) if stack else []
     standing = [entry for entry in log if entry.state != "undone"]
-    rounds = [t for t in ledger.open_experiments(trial.model) if t.kind == "compare"]
+    rounds = ledger.open_experiments(trial.model, "compare")
+    beside = sorted((t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "shadow"))
+    tagged = {int(v.version): v.tags for v in client.search_model_versions(f"name = '{trial.model}'")}
+    line_up = [v for v, tags in sorted(tagged.items()) if line.WAITS_TAG in tags]
     watches = [(t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "watch")]
     last = standing[-1] if standing else None
     watched = [(last.to_version, last.from_version)] if last and last.kind == "promote" and last.from_version else []
@@ -226,6 +259,11 @@ def _agreement(trial: Trial) -> dict[str, bool]:
         == (rounds[0].challenger if rounds else None),
         "one comparison at a time, with the champion": len(rounds) < 2
         and all(t.champion == ledger.champion(trial.model) for t in rounds),
+        "who waits is compared with the champion, nobody else": beside
+        == [(ledger.champion(trial.model), version) for version in line_up],
+        "the champion and who was nominated wait for nothing": not {ledger.champion(trial.model)}.union(
+            t.challenger for t in ledger.experiments(trial.model) if t.kind == "compare"
+        ).intersection(line_up),
         "every entry is settled once": all(e.state in ("applied", "undone") and e.settled_at for e in log),
         "each entry starts where the one before ended": [e.from_version for e in standing[1:]]
         == [e.to_version for e in standing[:-1]],
@@ -253,7 +291,7 @@ def _expected(trial: Trial, expect: dict[str, Any]) -> dict[str, bool]:
         rules["the nominated one is the challenger"] = challenger == expect["challenger"]
     for version in expect.get("in_line", ()):
         tags = trial.registry.client.get_model_version(trial.model, str(version)).tags
-        rules["who waited still waits or is compared"] = challenger == version or apply.WAITS_TAG in tags
+        rules["who waited still waits or is compared"] = challenger == version or line.WAITS_TAG in tags
     return rules
 
 

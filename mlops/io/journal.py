@@ -21,7 +21,7 @@ from mlops.io.schema import bundles, experiments, promotions
 from mlops.io.tally import CHANGED, count_in, must_be
 
 SETTLED = ("applied", "undone")
-KINDS = ("compare", "watch")
+KINDS = ("compare", "watch", "shadow")
 
 
 class Row(Protocol):
@@ -72,7 +72,10 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """Champion against challenger (`compare`), or a new champion against the one before it (`watch`)."""
+    """Champion against challenger: one that may trade (`compare`), or one that waits its turn (`shadow`).
+
+    A `watch` is a new champion against the one before it.
+    """
 
     id: int
     model: str
@@ -196,7 +199,7 @@ class Journal(Database):
         Raises
         ------
         DataError
-            Another kind than `compare` and `watch`.
+            Another kind than `compare`, `watch` and `shadow`.
         """
         if kind not in KINDS:
             raise DataError(f"kind of an experiment must be one of {KINDS}, got {kind!r}. Choose one of them.")

@@ -18,7 +18,7 @@ from mlops.learn import STRATEGIES, features
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import Decision, ModelRef, Role, Verdict
 from mlops.web import app
-from registry_hooks import aliases, apply, webhook
+from registry_hooks import aliases, apply, line, webhook
 from registry_hooks.apply import Act
 from registry_hooks.bot import Bot
 from registry_hooks.reconcile import reconcile
@@ -138,6 +138,87 @@ def test_challengers_queue_and_the_next_gets_the_free_place(registry):
     apply.retire(registry, ModelRef(MODEL, 2), "hold", NOW)
     assert ModelRef(MODEL, 3) == apply.next_in_line(registry, MODEL, ACT)
     assert {1: Role.CHAMPION, 3: Role.CHALLENGER} == aliases.lineup(registry, MODEL).roles
+
+
+def _beside(registry):
+    return [(t.champion, t.challenger) for t in registry.ledger.open_experiments(MODEL, "shadow")]
+
+
+def _tags(registry, version):
+    tags = registry.client.get_model_version(MODEL, str(version)).tags
+    return {name: tags[name] for name in (aliases.ROLE_TAG, line.WAITS_TAG, "compared") if name in tags}
+
+
+def _ended(registry, version):
+    return [t.verdict for t in registry.ledger.experiments(MODEL) if t.kind == "shadow" and t.challenger == version]
+
+
+def test_who_waits_is_compared_too_until_nominated(registry):
+    apply.enlist(registry, ModelRef(MODEL, 2), ACT)
+    apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+    apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+    assert [(1, 3)] == _beside(registry)
+    assert "agreed" == reconcile(registry, MODEL, NOW)
+
+    apply.retire(registry, ModelRef(MODEL, 2), "hold", NOW)
+    assert [(1, 3)] == _beside(registry)
+    apply.next_in_line(registry, MODEL, ACT)
+
+    assert [] == _beside(registry)
+    assert ["nominated"] == _ended(registry, 3)
+    assert {} == _tags(registry, 3)
+    assert "agreed" == reconcile(registry, MODEL, NOW)
+
+
+def test_who_waits_goes_on_against_the_new_champion(registry):
+    apply.enlist(registry, ModelRef(MODEL, 2), ACT)
+    apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+
+    apply.promote(registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
+
+    assert [(2, 3)] == _beside(registry)
+    assert ["champion changed", None] == _ended(registry, 3)
+    assert {2: Role.CHAMPION, 1: Role.PREVIOUS, 3: Role.SHADOW} == aliases.lineup(registry, MODEL).roles
+
+
+def test_a_shadow_is_promoted_directly_and_waits_for_nothing_then(registry):
+    apply.enlist(registry, ModelRef(MODEL, 2), ACT)
+    apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+
+    apply.apply(_decide(Verdict.PROMOTE, 3, 1), registry, ACT)
+
+    assert [] == _beside(registry)
+    assert ["champion changed"] == _ended(registry, 3)
+    assert {} == _tags(registry, 3)
+    apply.rollback(registry, MODEL, "not so good", ACT)
+    assert {1: Role.CHAMPION} == aliases.lineup(registry, MODEL).roles
+    assert apply.next_in_line(registry, MODEL, ACT) is None
+
+
+def test_a_shadow_is_retired_and_the_challenger_is_not(registry):
+    apply.enlist(registry, ModelRef(MODEL, 2), ACT)
+    apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+
+    apply.retire(registry, ModelRef(MODEL, 3), "hold", NOW)
+
+    assert ["hold"] == _ended(registry, 3)
+    assert {1: Role.CHAMPION, 2: Role.CHALLENGER} == aliases.lineup(registry, MODEL).roles
+    assert {"compared": "hold"} == _tags(registry, 3)
+    assert "agreed" == reconcile(registry, MODEL, NOW)
+
+
+def test_a_hand_at_the_tag_of_the_line_begins_and_ends_a_comparison(registry):
+    registry.client.set_model_version_tag(MODEL, "3", line.WAITS_TAG, "true")
+    assert "finished" == reconcile(registry, MODEL, NOW)
+    assert [(1, 3)] == _beside(registry)
+    assert Role.SHADOW is aliases.lineup(registry, MODEL).roles[3]
+
+    registry.client.delete_model_version_tag(MODEL, "3", line.WAITS_TAG)
+    assert "finished" == reconcile(registry, MODEL, NOW)
+    assert ["left the line"] == _ended(registry, 3)
+    registry.client.set_model_version_tag(MODEL, "1", line.WAITS_TAG, "true")
+    assert "finished" == reconcile(registry, MODEL, NOW)
+    assert {} == _tags(registry, 1)
 
 
 @pytest.mark.parametrize("again", [False, True])

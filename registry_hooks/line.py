@@ -1,0 +1,75 @@
+"""Who waits to be nominated. Each is compared with the champion meanwhile, on every bar that both scored, untraded.
+
+The tag `waits` on a version is its place in the line; the open comparisons of kind `shadow` in the ledger follow the
+tags, the champion and the nominations, as aliases follow the log. So a crash anywhere is mended by `project`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from mlflow import MlflowClient
+
+from mlops.io.ledger import Experiment
+from mlops.types import ModelRef, Role
+from registry_hooks.aliases import ROLE_TAG, Registry
+
+WAITS_TAG = "waits"
+
+
+def join(client: MlflowClient, newcomer: ModelRef) -> None:
+    """Let a version wait. First what makes it wait: a crash in between costs a shadow its scores, never its place."""
+    for tag, value in ((WAITS_TAG, "true"), (ROLE_TAG, Role.SHADOW.value)):
+        client.set_model_version_tag(newcomer.name, str(newcomer.version), tag, value)
+
+
+def leave(client: MlflowClient, model: str, version: int) -> None:
+    """Take a version out of the line, and its role of a shadow from it. Safe to repeat."""
+    have = client.get_model_version(model, str(version)).tags
+    for tag in (ROLE_TAG, WAITS_TAG):
+        if tag in have:
+            client.delete_model_version_tag(model, str(version), tag)
+
+
+def waiting(registry: Registry, model: str) -> list[int]:
+    """Versions that wait, oldest first: tagged, never nominated before, and not the champion."""
+    return _sorted(registry, model)[0]
+
+
+def project(registry: Registry, model: str, at: datetime) -> bool:
+    """Make the comparisons of kind `shadow` say what the line says; whether there was anything to do.
+
+    Safe to repeat; whoever calls it holds the model's turn.
+    """
+    champion = registry.ledger.champion(model)
+    if champion is None:
+        return False
+    line, stale = _sorted(registry, model)
+    running = registry.ledger.open_experiments(model, "shadow")
+    over = [t for t in running if t.champion != champion or t.challenger not in line]
+    have = {t.challenger for t in running if t.champion == champion}
+    for trial in over:
+        registry.ledger.close_experiment(trial.id, _why(registry, trial, champion), at)
+    for version in line:
+        if version not in have:
+            pair = {"champion": champion, "challenger": version}
+            registry.ledger.open_experiment(model, **pair, kind="shadow", salt="", split=1.0, at=at)
+    for version in stale:
+        leave(registry.client, model, version)
+    return bool(over or stale or have.symmetric_difference(line))
+
+
+def _why(registry: Registry, trial: Experiment, champion: int) -> str:
+    if trial.champion != champion:
+        return "champion changed"
+    compared = registry.ledger.open_experiments(trial.model, "compare")
+    return "nominated" if any(t.challenger == trial.challenger for t in compared) else "left the line"
+
+
+def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
+    """Tagged versions: those that wait, and those whose tags a crash left or a person set."""
+    found = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
+    had = {trial.challenger for trial in registry.ledger.experiments(model) if trial.kind == "compare"}
+    had.add(registry.ledger.champion(model) or 0)
+    tagged = sorted(int(version.version) for version in found)
+    return [v for v in tagged if v not in had], [v for v in tagged if v in had]
