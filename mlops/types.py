@@ -19,6 +19,7 @@ BAR_COLUMNS = ("event_time", "known_at", "symbol", "close")  # open, high, low, 
 PREDICTION_COLUMNS = ("model", "version", "unit", "event_time", "known_at", "matures_at", "role", "probability")
 OUTCOME_COLUMNS = ("model", "unit", "event_time", "known_at", "label", "value")
 FILL_COLUMNS = ("fill_id", "model", "version", "book", "unit", "event_time", "quantity", "price", "fee")
+SCORING_COLUMNS = ("model", "event_time", "version", "batch", "failed", "rows", "seconds")
 
 
 class Level(StrEnum):

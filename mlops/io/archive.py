@@ -28,12 +28,23 @@ from mlops.io.copies import KEYS, copied
 from mlops.io.database import Database
 from mlops.io.journal import added
 from mlops.io.reading import microseconds
-from mlops.io.schema import EPOCH, MICROSECOND, archives, fills, metadata, outcomes, predictions, quotes, tallies
+from mlops.io.schema import (
+    EPOCH,
+    MICROSECOND,
+    archives,
+    fills,
+    metadata,
+    outcomes,
+    predictions,
+    quotes,
+    scorings,
+    tallies,
+)
 from mlops.io.tally import HOUR_US, SCOPES
 
 HOUR = timedelta(hours=1)
-ARCHIVED = (predictions, outcomes, quotes, fills)
-PRUNED = (predictions, outcomes, quotes)  # fills stay in the ledger for ever: positions are their sum
+ARCHIVED = (predictions, outcomes, quotes, scorings, fills)
+PRUNED = (predictions, outcomes, quotes, scorings)  # fills stay in the ledger for ever: positions are their sum
 LOT = 100  # files a commit of the manifest
 STRAY_S = 3600.0  # a file without an entry is younger than this while another process is about to enter it
 Hours = dict[int, dict[str, int]]  # rows by hour (microseconds) and first column of the key

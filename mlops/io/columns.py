@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from mlops.errors import DataError
 
 Check = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
-TEXTS = frozenset({"model", "unit", "role", "fill_id", "book"})
+TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch"})
 TIMES = frozenset({"event_time", "known_at", "matures_at"})
-WHOLE = frozenset({"version"})
+WHOLE = frozenset({"version", "rows", "failed"})
 RULES: Mapping[str, tuple[str, Check]] = {
     "probability": ("be within 0 and 1", lambda x: (x >= 0) & (x <= 1)),
     "label": ("be 0 or 1", lambda x: (x == 0) | (x == 1)),
@@ -28,6 +28,7 @@ RULES: Mapping[str, tuple[str, Check]] = {
     "bid": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
     "ask": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
     "bid_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
+    "seconds": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
     "ask_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
 }
 NS_PER_US = 1_000

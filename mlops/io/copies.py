@@ -14,18 +14,20 @@ from mlops.io.columns import TIMES
 from mlops.io.reading import UNSUMMED, Arrays, Span, feature_names, held, matrix, verify, window
 from mlops.io.store import QUOTE_COLUMNS, feature_sums
 from mlops.io.tally import HOUR_US, SCOPES
-from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS
+from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, SCORING_COLUMNS
 
 COPIED: Mapping[str, tuple[str, ...]] = {
     "predictions": PREDICTION_COLUMNS,
     "outcomes": OUTCOME_COLUMNS,
     "quotes": QUOTE_COLUMNS,
+    "scorings": SCORING_COLUMNS,
     "fills": FILL_COLUMNS,
 }
 KEYS: Mapping[str, list[str]] = {  # what makes a row the same row
     "predictions": ["model", "event_time", "version", "unit"],
     "outcomes": ["model", "event_time", "unit"],
     "quotes": ["unit", "event_time"],
+    "scorings": ["model", "event_time", "version", "batch", "failed"],
     "fills": ["fill_id"],
 }
 SCORED = ("feature_set_id", "features", "correlation_id", "features_checksum")

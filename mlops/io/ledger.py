@@ -5,6 +5,7 @@ One door to all of it. SQLite by default, PostgreSQL by URL when more than one p
 
 from mlops.io.archive import Archive
 from mlops.io.audit import Audit
+from mlops.io.dealings import Dealings, Epoch
 from mlops.io.dispatches import Dispatches
 from mlops.io.inbox import Delivery, Inbox
 from mlops.io.jobruns import Claim, JobRun, JobRuns
@@ -13,14 +14,28 @@ from mlops.io.keys import ApiKey, Keys
 from mlops.io.outbox import Outbox
 from mlops.io.quotes import Quotes
 from mlops.io.rejections import Rejections
+from mlops.io.scorings import Scorings
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
 from mlops.io.turns import Turns
 
-__all__ = ["MATURED_COLUMNS", "ApiKey", "BundleRow", "Claim", "Delivery", "Experiment", "JobRun", "Ledger", "Promotion"]
+__all__ = [
+    "MATURED_COLUMNS",
+    "ApiKey",
+    "BundleRow",
+    "Claim",
+    "Delivery",
+    "Epoch",
+    "Experiment",
+    "JobRun",
+    "Ledger",
+    "Promotion",
+]
 
 
-class Ledger(Quotes, Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns, Keys, Rejections):
+class Ledger(
+    Quotes, Scorings, Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns, Keys, Rejections, Dealings
+):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 
     Parameters

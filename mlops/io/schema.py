@@ -155,7 +155,7 @@ experiments = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("model", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # compare, watch
+    Column("kind", Text, nullable=False),  # compare, watch, shadow
     Column("champion", Integer, nullable=False),
     Column("challenger", Integer, nullable=False),
     Column("salt", Text, nullable=False),
@@ -174,6 +174,43 @@ Index(  # one open comparison of a kind and pair, also when two processes open i
     unique=True,
     sqlite_where=experiments.c.ended_at.is_(None),
     postgresql_where=experiments.c.ended_at.is_(None),
+)
+weights = Table(  # append-only: an epoch is what all open arms have from then on
+    "weights",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("salt", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),  # 1, 2, 3, ...; 0 is the experiment's own split
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("weight", Float(53), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+assignments = Table(  # the first one wins: a key is dealt once in an experiment
+    "assignments",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("salt", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),  # of the weights that it was dealt by
+    Column("assigned_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+scorings = Table(
+    "scorings",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("batch", Text, primary_key=True),  # which units: a digest of their names
+    Column("failed", Integer, primary_key=True, autoincrement=False),  # 1: it gave no probabilities
+    Column("rows", Integer, nullable=False),
+    Column("seconds", Float(53), nullable=False),
+    Column("checksum", BigInteger),
+    sqlite_with_rowid=False,
 )
 alerts = Table(
     "alerts",

@@ -21,9 +21,9 @@ from mlops.io.checksum import checksums, matrix_sums, stored, text_image
 from mlops.io.columns import storable, taken_apart
 from mlops.io.packed import packed
 from mlops.io.reading import STORED_FLOAT
-from mlops.io.schema import fills, metadata, outcomes, predictions, quotes
+from mlops.io.schema import fills, metadata, outcomes, predictions, quotes, scorings
 from mlops.io.tally import count_in
-from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS
+from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, SCORING_COLUMNS
 
 QUOTE_COLUMNS = ("unit", "event_time", "known_at", "bid", "ask", "bid_size", "ask_size")
 Columns = dict[str, list[Any]]
@@ -87,6 +87,11 @@ def fill_rows(frame: pd.DataFrame) -> Rows:
 def quote_rows(frame: pd.DataFrame) -> Rows:
     """Best bid and ask of a unit; raises DataError."""
     return _summed(quotes, frame, QUOTE_COLUMNS)
+
+
+def scoring_rows(frame: pd.DataFrame) -> Rows:
+    """How arms were asked; raises DataError."""
+    return _summed(scorings, frame, SCORING_COLUMNS)
 
 
 def feature_sums(features: NDArray[np.float32], names: str) -> NDArray[np.uint64]:

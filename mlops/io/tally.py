@@ -29,6 +29,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {  # whose rows are counted together: wh
     "outcomes": ("model",),
     "fills": ("model", "book"),
     "quotes": ("unit",),
+    "scorings": ("model",),
     "promotions": ("model",),
     "bundles": ("model",),
 }

@@ -14,7 +14,7 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def make():
     """Builders of rows."""
-    return SimpleNamespace(predictions=_predictions, outcomes=_outcomes, fills=_fills, at=_at)
+    return SimpleNamespace(predictions=_predictions, outcomes=_outcomes, fills=_fills, scorings=_scorings, at=_at)
 
 
 def _at(day):
@@ -45,6 +45,14 @@ def _outcomes(keys, *, model="volatility", label=1.0, value=0.01, delay=5 * DAY)
     event = pd.to_datetime([_at(d) for d in day])
     times = {"event_time": event, "known_at": event + delay}
     return pd.DataFrame({"model": model, "unit": list(unit), **times, "label": label, "value": value})
+
+
+def _scorings(keys, *, model="volatility", batch="b", seconds=0.01, failed=0):
+    """One row a (version, day)."""
+    version, day = zip(*keys, strict=True)
+    times = pd.to_datetime([_at(d) for d in day])
+    frame = pd.DataFrame({"model": model, "event_time": times, "version": list(version), "batch": batch})
+    return frame.assign(failed=failed, rows=2, seconds=seconds)
 
 
 def _fills(rows, *, model="volatility", book="paper"):

@@ -29,6 +29,7 @@ def filled(ledger, make, scored):
     ledger.add_predictions(make.predictions([(1, "A", 1)], model="direction"), scored[:1], NAMES)
     ledger.add_outcomes(make.outcomes([("A", d) for d in range(4)]))
     ledger.add_fills(make.fills([("1", "A", 10, 5.0, 0.5)]))
+    ledger.add_scorings(make.scorings([(1, 0), (1, 3)]))
     at = pd.to_datetime([make.at(0), make.at(1)])
     sides = {"bid": 1.0, "ask": 2.0, "bid_size": 0.0, "ask_size": 3.0}
     ledger.store(quote_rows(pd.DataFrame({"unit": "A", "event_time": at, "known_at": at, **sides})))
@@ -43,8 +44,8 @@ def window(make):
 def test_closed_hours_are_copied_once_and_come_back_as_they_were(filled, make, scored, tmp_path):
     now = {"before": make.at(2), "at": make.at(9)}
 
-    assert {"predictions": 4, "outcomes": 2, "quotes": 2, "fills": 1} == filled.archive(tmp_path, **now)
-    assert {"predictions": 0, "outcomes": 0, "quotes": 0, "fills": 0} == filled.archive(tmp_path, **now)
+    assert {"predictions": 4, "outcomes": 2, "quotes": 2, "scorings": 1, "fills": 1} == filled.archive(tmp_path, **now)
+    assert {"predictions": 0, "outcomes": 0, "quotes": 0, "scorings": 0, "fills": 0} == filled.archive(tmp_path, **now)
 
     found = filled.archived(tmp_path, "predictions", start=make.at(0), end=make.at(9))
     assert ["direction", "volatility", "volatility", "volatility"] == list(found["model"])
@@ -54,6 +55,7 @@ def test_closed_hours_are_copied_once_and_come_back_as_they_were(filled, make, s
     assert [] == filled.verify_archive(tmp_path)
     assert 1 == len(filled.archived(tmp_path, "outcomes", start=make.at(1), end=make.at(2)))
     assert [5.0] == list(filled.archived(tmp_path, "fills", start=make.at(0), end=make.at(2))["price"])
+    assert [0.01] == list(filled.archived(tmp_path, "scorings", start=make.at(0), end=make.at(2))["seconds"])
     assert filled.archived(tmp_path, "quotes", start=make.at(3), end=make.at(4)).empty
 
 
@@ -85,12 +87,14 @@ def test_a_row_that_comes_late_joins_its_hour(filled, make, scored, tmp_path):
 def test_retention_takes_only_what_a_verified_file_holds(filled, make, tmp_path, window):
     gone = filled.prune(tmp_path, before=make.at(2), at=make.at(9))
 
-    assert {"predictions": 4, "outcomes": 2, "quotes": 2} == gone
+    assert {"predictions": 4, "outcomes": 2, "quotes": 2, "scorings": 1} == gone
     assert [make.at(2), make.at(3)] == list(filled.predictions("volatility", **window)[0].event_time)
     assert 2 == len(filled.matured("volatility", **window))
     assert 4 == len(filled.archived(tmp_path, "predictions", start=make.at(0), end=make.at(9))[lambda f: f.index < 4])
     assert 1 == len(filled.positions("volatility", "paper"))
-    assert {"predictions": 0, "outcomes": 0, "quotes": 0} == filled.prune(tmp_path, before=make.at(2), at=make.at(9))
+    assert {"predictions": 0, "outcomes": 0, "quotes": 0, "scorings": 0} == filled.prune(
+        tmp_path, before=make.at(2), at=make.at(9)
+    )
 
 
 def test_retention_stops_where_a_file_is_damaged(filled, make, tmp_path, window):

@@ -34,6 +34,7 @@ CHANGES = {
     "bundles": {"digest": "'x'", "run_id": "'x'", "train_end": "train_end + 1", "horizon_bars": "6", "version": "9"},
     "promotions": {"from_version": "8", "to_version": "9", "actor": "'x'", "state": "'undone'", "id": "id + 7"},
     "quotes": {"bid": "1.25", "event_time": "event_time + 1"},
+    "scorings": {"seconds": "9", "failed": "1 - failed", "rows": "9", "batch": "'x'", "version": "9"},
 }
 
 
@@ -53,6 +54,7 @@ def _fill(ledger, make):
     ledger.add_predictions(make.predictions([(1, "A", d) for d in range(3)]), ones, NAMES, "abc")
     ledger.add_outcomes(make.outcomes([("A", d) for d in range(3)]))
     ledger.add_fills(make.fills([("1", "A", 10, 5.0, 0.5), ("2", "A", 3, 5.0, 0.5)]))
+    ledger.add_scorings(make.scorings([(1, 0), (1, 1)]))
     at = pd.to_datetime([make.at(0), make.at(1)])
     sides = {"bid": 1.0, "ask": 2.0, "bid_size": 0.0, "ask_size": 0.0}
     ledger.store(quote_rows(pd.DataFrame({"unit": "A", "event_time": at, "known_at": at, **sides})))
@@ -73,6 +75,8 @@ def _read(ledger, table, span, make):
         if table == "predictions":
             ledger.predictions("volatility", **span)
         ledger.matured("volatility", **span)
+    elif table == "scorings":
+        ledger.scorings("volatility", span["start"], span["end"])
     elif table == "fills":
         ledger.positions("volatility", "paper")
     elif table == "quotes":
@@ -118,7 +122,7 @@ def test_other_feature_names_are_an_error(filled, span):
         filled.predictions("volatility", **span)
 
 
-@pytest.mark.parametrize("table", ["predictions", "outcomes", "fills", "bundles", "promotions"])
+@pytest.mark.parametrize("table", ["predictions", "outcomes", "scorings", "fills", "bundles", "promotions"])
 def test_a_row_that_vanished_is_missed(sqlite_ledger, make, table, span):
     _fill(sqlite_ledger, make)
     assert 1 == _run(sqlite_ledger, f"DELETE FROM {table} WHERE {_newest(table)}")
