@@ -11,17 +11,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import structlog
 import typer
 from matplotlib.figure import Figure
 
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
+from mlops.errors import DataError
 from mlops.io import plots
-from mlops.types import Decision, Finding, Level, Report
+from mlops.types import Decision, Finding, Level, ModelRef, Report
 from registry_hooks import aliases
 from registry_hooks.bundle import Bundle
 
+log = structlog.get_logger()
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
 LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
@@ -40,10 +43,11 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     rows = _predictions(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
-    now, past = rows.tail(size), reference[[*bundle.names, *keys]]
-    drift = room.feature_drift(past, now.drop(columns="probability"), threshold=threshold)
+    now, past = rows.tail(size), _summary(house, bundle, reference)
+    drift = _drift(champion, past, now, threshold)
     found = (
         *drift,
+        room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=threshold),
         *_label_free(house, reference, now[[*keys, "probability"]]),
         *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
@@ -51,8 +55,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     report = Report(champion, as_of, (*found, *room.layers(found)))
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
-        before = rows.iloc[-2 * size : -size].drop(columns="probability")
-        earlier = Report(champion, as_of, room.feature_drift(past, before, threshold=threshold))
+        earlier = Report(champion, as_of, _drift(champion, past, rows.iloc[-2 * size : -size], threshold))
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
@@ -62,6 +65,25 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     )
     house.conclude("monitor", report, decision, figures=_figures(report))
     return [decision]
+
+
+def _summary(house: House, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
+    """What training computed of the reference; computed now for a bundle that has none, or one of another release."""
+    if (stored := bundle.summary()) is not None:
+        try:
+            return room.ReferenceSummary.from_bytes(stored)
+        except DataError as error:
+            log.warning("summary of the reference cannot be read; it is computed anew", error=str(error))
+    return room.kept_summary(reference, bundle.names, window=house.settings.monitor.window)
+
+
+def _drift(
+    champion: ModelRef, past: room.ReferenceSummary, rows: pd.DataFrame, threshold: float
+) -> tuple[Finding, ...]:
+    """Drift of one window; the null of a length that training did not foresee is computed now, and told."""
+    if (bars := rows.event_time.nunique()) not in past.lengths:
+        log.info("drift null computed", model=str(champion), bars=bars, kept=list(past.lengths))
+    return room.feature_drift(past, rows.drop(columns="probability"), threshold=threshold)
 
 
 def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:

@@ -37,6 +37,7 @@ from mlops.errors import DataError
 from mlops.io import feed, logs, record
 from mlops.io.ledger import BundleRow
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
+from mlops.monitor import kept_summary
 from mlops.types import Decision, ModelRef
 from registry_hooks import aliases, apply, bundle
 
@@ -179,6 +180,8 @@ def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -
     reference = study.rows.iloc[tests].assign(probability=calibrator(margin)).drop(columns=["value", "known_at"])
     reference = _newest_bars(reference)
     reference.to_parquet(folder / "reference.parquet", index=False)
+    summary = kept_summary(reference, study.strategy.feature_names, window=house.settings.monitor.window)
+    (folder / "summary.npz").write_bytes(summary.to_bytes())
     probe, expected = _probe(study, booster, calibrator)
     probe.to_parquet(folder / "probe.parquet", index=False)
     meta = _meta(study, params, calibrator, s.seed) | {"probe": expected}

@@ -1,7 +1,7 @@
 """A bundle: one immutable model version, with everything that its predictions depend on.
 
-booster, calibrator, feature names, training window, reference sample and a probe travel together as one MLflow model.
-Its digest is in the ledger from the day that it was made; it is checked before any of its code runs.
+booster, calibrator, feature names, training window, reference sample with its summary, and a probe travel together as
+one MLflow model. Its digest is in the ledger from the day that it was made; it is checked before any of its code runs.
 """
 
 from __future__ import annotations
@@ -57,6 +57,11 @@ class Bundle:
     def reference(self) -> pd.DataFrame:
         """Rows of the training's out-of-fold predictions: event_time, unit, features, label, probability."""
         return pd.read_parquet(self.path / "artifacts" / "reference.parquet")
+
+    def summary(self) -> bytes | None:
+        """The reference as the monitor needs it, computed at training; None in bundles older than that."""
+        stored = self.path / "artifacts" / "summary.npz"
+        return stored.read_bytes() if stored.exists() else None
 
     def prove(
         self,

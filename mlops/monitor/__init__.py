@@ -2,8 +2,9 @@
 
 from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
+from mlops.monitor.cost import threshold_cost
 from mlops.monitor.detectors import DETECTORS, KS, PSI, ChiSquare, JensenShannon, Wasserstein
-from mlops.monitor.drift import feature_drift
+from mlops.monitor.drift import feature_drift, kept_summary
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.estimate import estimate_error, estimated_accuracy
 from mlops.monitor.performance import METRICS, performance
@@ -33,10 +34,12 @@ __all__ = [
     "estimate_error",
     "estimated_accuracy",
     "feature_drift",
+    "kept_summary",
     "label_change",
     "layers",
     "log_loss_change",
     "performance",
     "reliability",
     "summarise",
+    "threshold_cost",
 ]

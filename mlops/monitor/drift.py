@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -88,6 +88,19 @@ def feature_drift(
     adjusted = benjamini_hochberg(np.concatenate([m.p for m in found]) if found else ())
     parts = np.split(adjusted, np.cumsum([m.p.size for m in found])[:-1])
     return tuple(f for m, p in zip(found, parts, strict=False) for f in m.findings(p, threshold))
+
+
+def kept_summary(reference: pd.DataFrame, names: Sequence[str], *, window: int) -> ReferenceSummary:
+    """What is kept with a model version: `reference` summarised, with the null of every detector for `window` rows.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2000-01-01", periods=400, tz="UTC").repeat(5)
+    >>> kept_summary(pd.DataFrame({"event_time": days, "spread": range(2000)}), ["spread"], window=100).lengths
+    (20,)
+    """
+    summary = summarise(reference, names)
+    return summary.calibrated(summary.window_bars(window), [detector() for detector in DETECTORS.values()])
 
 
 @dataclass(frozen=True, slots=True)

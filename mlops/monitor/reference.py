@@ -53,6 +53,15 @@ class ReferenceSummary:
     def bars(self) -> int:
         return self.bar_rows.size - 1
 
+    def window_bars(self, rows: int) -> int:
+        """Bars that a window of so many rows holds, at the reference's rows a bar; 1 at least."""
+        return max(1, -(-rows * self.bars // self.rows)) if self.rows else 1
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Window lengths (bars) of which a null is held."""
+        return tuple(sorted({int(name.rsplit(" ", 1)[1]) for name in self.nulls}))
+
     @property
     def binary(self) -> NDArray[np.bool_]:
         """Which features are categories of two values."""

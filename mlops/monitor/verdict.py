@@ -20,7 +20,14 @@ class Layer(StrEnum):
 
 
 FREE = ("confidence_entropy", "confidence_mean", "confidence_weak", "estimated_accuracy")
-COUNTS = ("base_rate", "mean_confidence", "n", "pending", "share_confident")  # they describe; they accuse nobody
+COUNTS = (
+    "base_rate",
+    "drift_threshold_cost",
+    "mean_confidence",
+    "n",
+    "pending",
+    "share_confident",
+)  # they describe; they accuse nobody
 WORDS = {
     Layer.INPUTS: "the inputs have moved",
     Layer.LABEL_FREE: "the model is less sure",

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import structlog
 from mlflow import MlflowClient
+from structlog.testing import capture_logs
 
 from jobs import monitor
+from mlops import monitor as room
 from mlops.io import record
 from mlops.settings import MonitorSettings, Settings
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
@@ -36,6 +39,7 @@ def _rows(bars, *, start="2004-01-01", seed=0, truth=1.0):
 
 REFERENCE = _rows(1000, start="2000-01-01", seed=1).drop(columns="value")
 HOUSE = SimpleNamespace(settings=Settings())
+CHAMPION = ModelRef("volatility", 1)
 BUNDLE = SimpleNamespace(names=NAMES, meta={"horizon_bars": 5, "base_rate": 0.5})
 
 
@@ -69,6 +73,31 @@ def test_the_first_look_before_anything_was_predicted_is_unknown():
 def test_a_family_of_tests_cries_wolf_as_often_as_a_chart_may(a_year, alpha):
     house = SimpleNamespace(settings=Settings(monitor=MonitorSettings(false_alarms_per_year=a_year)))
     assert alpha == pytest.approx(monitor._alpha(house))
+
+
+class _Stored(SimpleNamespace):
+    def summary(self):
+        return self.stored
+
+
+def test_a_check_reads_what_training_computed_and_an_old_bundle_is_summarised_as_before():
+    keys, now = ["event_time", "unit"], _rows(50, start="2004-01-01")
+    kept = room.summarise(REFERENCE[[*keys, *NAMES]]).calibrated(50, [make() for make in room.DETECTORS.values()])
+    stored = monitor._summary(HOUSE, _Stored(names=NAMES, stored=kept.to_bytes()), REFERENCE[:0])
+    rows = now[[*keys, "probability", *NAMES]]
+    found = monitor._drift(CHAMPION, stored, rows, 0.05)
+    for old in (None, b"of another release"):
+        anew = monitor._summary(HOUSE, _Stored(names=NAMES, stored=old), REFERENCE)
+        assert found == monitor._drift(CHAMPION, anew, rows, 0.05)
+
+
+def test_a_window_that_was_changed_after_training_is_told_in_the_log():
+    kept = room.summarise(REFERENCE[["event_time", *NAMES]]).calibrated(50, [room.KS()])
+    rows = _rows(30, start="2004-01-01")[["event_time", "unit", "probability", *NAMES]]
+    structlog.reset_defaults()
+    with capture_logs() as said:
+        monitor._drift(CHAMPION, kept, rows, 0.05)
+    assert [("drift null computed", 30, [50])] == [(s["event"], s["bars"], s["kept"]) for s in said]
 
 
 def test_evidence_of_more_parameters_than_one_batch_takes_is_kept(tmp_path):

@@ -25,6 +25,7 @@ from jobs import train
 from mlops.errors import DataError, LeakError
 from mlops.io import feed
 from mlops.learn import STRATEGIES, labels
+from mlops.monitor import DETECTORS, ReferenceSummary, summarise
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
 from registry_hooks import bundle
@@ -190,6 +191,22 @@ def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
     hit = ((reference.probability > 0.5) == (reference.label > 0.5)).mean()
     assert hit == pytest.approx(metrics["cv.accuracy"])
     assert len(reference) == metrics["cv.n"]
+
+
+def test_the_summary_of_the_reference_travels_with_it_under_the_same_digest(trained):
+    house, ref, folder = trained
+    place = folder / "bundles" / "volatility" / "1"
+    loaded = house.bundle(ref)
+    kept = ReferenceSummary.from_bytes(loaded.summary())
+    anew = summarise(loaded.reference(), loaded.names).calibrated(100, [make() for make in DETECTORS.values()])
+
+    assert (100,) == kept.lengths  # 1,000 predictions of ten symbols
+    assert anew.to_bytes() == kept.to_bytes()
+    digest = bundle.digest(place)
+    (place / "artifacts" / "summary.npz").write_bytes(summarise(loaded.reference(), loaded.names).to_bytes())
+    assert digest != bundle.digest(place)
+    (place / "artifacts" / "summary.npz").write_bytes(kept.to_bytes())
+    assert digest == bundle.digest(place)
 
 
 def test_a_long_reference_keeps_the_newest_whole_bars(monkeypatch):
