@@ -54,7 +54,7 @@ test: install
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 -n 2 --dist loadfile
 
 quick: install
-	$(BIN)/python -m pytest -m 'not e2e and not calibration' -n 2
+	$(BIN)/python -m pytest -m 'not e2e and not calibration and not slow' -n 2
 
 lint: install
 	$(BIN)/ruff check .

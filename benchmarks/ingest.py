@@ -137,7 +137,7 @@ def serve(url: str, port: int) -> None:
     with Ledger(url) as ledger, tempfile.TemporaryDirectory() as folder:
         registry = Registry(MlflowClient("http://127.0.0.1:9"), ledger, Path(folder))
         built = app.build(registry, Settings(), lambda: datetime.now(UTC))
-        uvicorn.run(built, port=port, log_level="warning", access_log=False)
+        uvicorn.run(built, port=port, loop="asyncio", http="h11", log_level="warning", access_log=False)
 
 
 @contextmanager

@@ -60,10 +60,19 @@ class House:
             self.bundles[key] = apply.prove_loadable(self.registry, key)
         return self.bundles[key]
 
-    def conclude(self, job: str, report: Report, decision: Decision, **evidence: Any) -> Decision:
-        """Log the evidence, then act on the decision with that evidence linked."""
+    def conclude(
+        self,
+        job: str,
+        report: Report,
+        decision: Decision,
+        *,
+        then: Callable[[str], None] = lambda run: None,
+        **evidence: Any,
+    ) -> Decision:
+        """Log the evidence, then act on the decision with that evidence linked; `then` gets the run at the end."""
         run = record.emit(self.client, record.Evidence(job, report, decision, **evidence), self.run_id)
         apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        then(run)
         return decision
 
 

@@ -7,7 +7,9 @@ rows. Log: a run with the findings. Act: ask for a retrain, or hold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
+from jobs import drift_report
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -25,14 +28,17 @@ from registry_hooks import aliases
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
+DESCRIBES = ("event_time", "unit", "probability", "label")  # of a row; all else is a feature
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
 LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
 SHOWN = 0.25  # of the false alarms of the chart that decides: what the two charts beside it may have, each
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """One look at the champion of `model`; nothing where it has none."""
+def at(
+    house: House, model: str, bars: pd.DataFrame, as_of: datetime, page: drift_report.When = drift_report.When.DRIFTED
+) -> list[Decision]:
+    """One look at the champion of `model`; nothing where it has none. `page`: when to have Evidently draw."""
     champion = aliases.champion(house.registry, model)
     if champion is None:
         return []
@@ -63,8 +69,21 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         previous=earlier,
         comparing=bool(house.ledger.open_experiments(model, "compare")),
     )
-    house.conclude("monitor", report, decision, figures=_figures(report))
+    house.conclude(
+        "monitor", report, decision, figures=_figures(report), then=_page(house, page, report, reference, now)
+    )
     return [decision]
+
+
+def _page(
+    house: House, page: drift_report.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
+) -> Callable[[str], None]:
+    """What draws Evidently's page into the run, or what does nothing."""
+    drift = [f for f in report.findings if f.name in room.DETECTORS]
+    if now.empty or not page.asks(drift):
+        return lambda run: None
+    names, seed = [c for c in now.columns if c in reference.columns and c not in DESCRIBES], house.settings.train.seed
+    return lambda run: drift_report.attach(house.client, run, report, reference[names], now[names], seed)
 
 
 def _summary(house: House, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
@@ -159,8 +178,12 @@ def _figures(report: Report) -> dict[str, Figure]:
     return {"feature_drift": plots.feature_drift(names, values, limits, title)}
 
 
-def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+def main(
+    model: str = "volatility",
+    as_of: str = "now",
+    page: Annotated[drift_report.When, typer.Option(help="When to add Evidently's page.")] = drift_report.When.DRIFTED,
+) -> None:
+    run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of), page))
 
 
 if __name__ == "__main__":

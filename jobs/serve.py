@@ -36,7 +36,16 @@ def serve(house: House) -> None:
         threading.Thread(target=work, name=name, daemon=True).start()
     scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
     server = app.build(house.registry, house.settings, _now, scorers)
-    uvicorn.run(server, host=service.host, port=service.port, log_level="warning", access_log=False)
+    # Named, for uvicorn takes the loop and the parser that it finds: limits and refusals are tested with these.
+    uvicorn.run(
+        server,
+        host=service.host,
+        port=service.port,
+        loop="asyncio",
+        http="h11",
+        log_level="warning",
+        access_log=False,
+    )
     stop.set()
     scorers.close()
     courier.close(CARRY_S)

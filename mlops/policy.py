@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
 REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
@@ -21,8 +23,9 @@ def on_monitor(
 
     That is the case in the cool-down after a training, and while a challenger is compared (`comparing`).
 
-    Drift is sustained when at least a quarter of the features are at ALERT in this report and in the `previous` one.
-    Drift once, or of few features, is shown and changes nothing: the inputs may move where the skill does not.
+    Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
+    most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of few
+    features, is shown and changes nothing: the inputs may move where the skill does not.
     """
     changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
     drifted = _sustained(report, previous)
@@ -79,7 +82,10 @@ def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:
 
 
 def _drifted(report: Report) -> tuple[Finding, ...]:
-    return tuple(f for f in report.findings if f.subject and "p_adjusted" in f.params and f.level is Level.ALERT)
+    """ALERTs of the features that most of their detectors see moved; of what a few see, a person may think."""
+    known = [f for f in report.findings if f.subject and "p_adjusted" in f.params and f.level is not Level.UNKNOWN]
+    spoke, called = Counter(f.subject for f in known), Counter(f.subject for f in known if f.level is Level.ALERT)
+    return tuple(f for f in known if f.level is Level.ALERT and 2 * called[f.subject] > spoke[f.subject])
 
 
 def _changed(finding: Finding) -> str:

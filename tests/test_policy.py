@@ -48,6 +48,19 @@ def test_drift_of_a_quarter_of_the_features_twice_running_asks_for_a_retrain(now
     assert verdict is decision.verdict
 
 
+@pytest.mark.parametrize(("loud", "verdict"), [(1, Verdict.HOLD), (2, Verdict.HOLD), (3, Verdict.RETRAIN)])
+def test_a_feature_has_drifted_when_most_of_the_detectors_that_know_of_it_say_so(loud, verdict):
+    rules = ("ks", "psi", "wasserstein", "jensen_shannon")
+    found = [
+        _finding(name, Level.ALERT if i < loud else Level.WARN, f"f{k}")
+        for k in range(4)
+        for i, name in enumerate(rules)
+    ]
+    found.append(Finding("chi_square", 0.0, 0.3, Level.UNKNOWN, 5, {"p_adjusted": 1.0}, "f0"))
+    report = _report(*found)
+    assert verdict is policy.on_monitor(report, previous=report, **WHEN).verdict
+
+
 def test_segments_and_layers_are_shown_and_change_no_verdict():
     others = [
         Finding("error_segment", 0.1, 0.05, Level.ALERT, 50, {"p_holm": 0.001}, f"unit U{i}", "as noted")
