@@ -24,8 +24,8 @@ def on_monitor(
     That is the case in the cool-down after a training, and while a challenger is compared (`comparing`).
 
     Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
-    most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of few
-    features, is shown and changes nothing: the inputs may move where the skill does not.
+    most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
+    few features, is shown and changes nothing: the inputs may move where the skill does not.
     """
     changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
     drifted = _sustained(report, previous)
