@@ -39,6 +39,7 @@ from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisT
 from mlops.stats.sample_ratio import srm_e_value
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
 from mlops.stats.sequential import SequentialResult, look_times, nominal_levels, sequential_test
+from mlops.stats.sequential_plan import SequentialPower, sequential_power, sequential_sample_size
 from mlops.stats.sharpe import (
     SharpeMoments,
     deflated_sharpe,
@@ -71,6 +72,7 @@ __all__ = [
     "Overfitting",
     "PAIRED_TESTS",
     "POWER",
+    "SequentialPower",
     "SequentialResult",
     "SharpeMoments",
     "Shift",
@@ -161,6 +163,8 @@ __all__ = [
     "run_length",
     "segment_shift",
     "sequential_holm",
+    "sequential_power",
+    "sequential_sample_size",
     "sequential_test",
     "shares_power",
     "shares_sample_size",

@@ -72,8 +72,9 @@ def confidence_sequence(
     interval **ever** misses the mean, from bar `min_n` on and looked at every bar, is at most `alpha`, and that the
     e-value ever reaches 1 / alpha at most `alpha`. It is asymptotic, so it was measured: docs/evidence.md has the rates
     on t5, AR, GARCH, 5- and 10-bar overlaps and real daily series. Assumes finite variance and memory that is short
-    beside the rows: begin (`min_n`) no earlier than two label lengths. Costs more rows than `sequential_test`, which
-    knows its horizon; hits of one unit a bar are judged exactly by `anytime_mcnemar`.
+    beside the rows: for labels of more than 10 bars begin (`min_n`) no earlier than three label lengths. Costs more
+    rows than `sequential_test`, which knows its horizon; hits of one unit a bar are judged exactly by
+    `anytime_mcnemar`.
 
     A half-normal mixture (Robbins 1970) over the drift of a Brownian motion, fed by the equal-weighted-cosine t: the
     larger of two long-run variances, and its t translated to the normal quantile of the same p-value.
