@@ -32,7 +32,7 @@ DESCRIBES = ("event_time", "unit", "probability", "label")  # of a row; all else
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
 LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
-SHOWN = 0.25  # of the false alarms of the chart that decides: what the two charts beside it may have, each
+SHOWN = 0.25  # of the deciding chart's false alarms: each of the four charts beside it, that decide nothing
 
 
 def at(
@@ -129,6 +129,8 @@ def _matured(
         room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)),
         room.log_loss_change(reference, matured, false_alarms_per_year=shown, rng=np.random.default_rng(seed)),
         room.accuracy_groups(reference, matured, false_alarms_per_year=shown),
+        room.label_change(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
+        room.label_mixture(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
         *room.performance(recent, confidence_threshold=s.confidence_threshold, base_rate=bundle.meta["base_rate"]),
         *room.decay(reference, recent, alpha=alpha),
         room.ageing(matured, alpha=alpha),

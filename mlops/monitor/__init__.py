@@ -1,12 +1,13 @@
 """Is the live model still the model we tested? One line in `DETECTORS` adds a detector."""
 
-from mlops.monitor.accuracy import accuracy_change, accuracy_groups, label_change, log_loss_change
+from mlops.monitor.accuracy import accuracy_change, accuracy_groups, log_loss_change
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
 from mlops.monitor.cost import threshold_cost
 from mlops.monitor.detectors import DETECTORS, KS, PSI, ChiSquare, JensenShannon, Wasserstein
 from mlops.monitor.drift import feature_drift, kept_summary
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.estimate import estimate_error, estimated_accuracy
+from mlops.monitor.labels import label_change, label_mixture
 from mlops.monitor.performance import METRICS, performance
 from mlops.monitor.reference import ReferenceSummary, summarise
 from mlops.monitor.verdict import layers
@@ -36,6 +37,7 @@ __all__ = [
     "feature_drift",
     "kept_summary",
     "label_change",
+    "label_mixture",
     "layers",
     "log_loss_change",
     "performance",

@@ -1,7 +1,7 @@
 """Has a model become wrong more often than it was?
 
 `accuracy_change` and `log_loss_change` chart one value a bar, whatever moves together within it; `accuracy_groups` is
-the control chart that people read; `label_change` charts single labels, with an alarm rate that is exact.
+the control chart that people read. Single labels: `mlops.monitor.labels`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.monitor.panel import Floats, flat, instants
-from mlops.stats import CusumResult, by_bar, cusum, hits, label_alarms, label_chart, label_path, log_losses
+from mlops.stats import CusumResult, by_bar, cusum, hits, log_losses
 from mlops.types import Finding, Level
 
 DROP = 0.05  # accuracy points to be quick at: 0.60 to 0.55 is what turns a strategy from good to useless
@@ -149,50 +149,6 @@ def accuracy_groups(
     return Finding("accuracy_groups", float(after.min()), limit, level, after.size, parameters, note=note)
 
 
-def label_change(
-    baseline: pd.DataFrame,
-    current: pd.DataFrame,
-    *,
-    horizon: int,
-    false_alarms_per_year: float = 1.0,
-    labels_per_year: int = BARS_PER_YEAR,
-    drop: float = DROP,
-) -> Finding:
-    """Bernoulli CUSUM of one stream of labels, by the exact Markov chain (`mlops.stats.label_chart`).
-
-    Null: `current` is right as often as `baseline`. Error rate: `false_alarms_per_year`, averaged over what the
-    baseline's true accuracy may be; `params["rate_low"]`, `["rate_high"]` hold what it really is for this baseline with
-    90 %. A short baseline makes that interval wide and the limit high. Labels of `horizon` bars are thinned to every
-    `horizon`-th in as many charts; the baseline counts as one `horizon`-th of its labels.
-
-    Parameters
-    ----------
-    baseline, current : DataFrame
-        As `accuracy_change`, one row a bar (one unit): units of one bar are not independent.
-    horizon : int
-        Bars that a label spans.
-    """
-    past, now = (_stream(frame, what) for frame, what in ((baseline, "baseline"), (current, "current")))
-    labels = past[1].size / horizon
-    parameters: dict[str, float | str | None] = {"drop": drop, "horizon": horizon, "baseline_labels": labels}
-    if labels < MIN_BASELINE_BARS or now[1].size < MIN_BARS * horizon or past[1].min() == past[1].max():
-        need = f"{MIN_BASELINE_BARS * horizon} of both kinds and {MIN_BARS * horizon} needed"
-        note = f"{past[1].size} baseline and {now[1].size} current labels, {need}"
-        return Finding("label_change", 0.0, 0.0, Level.UNKNOWN, now[1].size, parameters, note=note)
-    chart = label_chart(
-        float(past[1].mean()), labels=labels, drop=drop, false_alarms=false_alarms_per_year / labels_per_year
-    )
-    alarms = label_alarms(chart, now[1], horizon=horizon)
-    highest = max(int(label_path(chart, now[1][phase::horizon]).max()) for phase in range(horizon))
-    at = str(now[0][alarms[0]]) if alarms else None
-    low, high = (rate * labels_per_year for rate in (chart.rate_low, chart.rate_high))
-    parameters |= {"baseline": chart.accuracy, "alarm_at": at, "rate_low": low, "rate_high": high}
-    note = f"right in {now[1].mean():.3f} of {now[1].size}, {chart.accuracy:.3f} before; {low:.2g} to {high:.2g} false"
-    level = Level.ALERT if alarms else Level.OK
-    note = f"{note} alarms a year with this baseline"
-    return Finding("label_change", float(highest), float(chart.limit), level, now[1].size, parameters, note=note)
-
-
 def _chart(
     name: str, score: Score, baseline: pd.DataFrame, current: pd.DataFrame, plan: _Plan, rng: np.random.Generator
 ) -> Finding:
@@ -234,13 +190,6 @@ def _rates(frame: pd.DataFrame, what: str, score: Score) -> tuple[pd.Index, Floa
     probability, label = (frame[c].to_numpy(dtype=np.float64) for c in ("probability", "label"))
     bar, times = instants(frame)
     return times, by_bar(bar, score(probability, label))
-
-
-def _stream(frame: pd.DataFrame, what: str) -> tuple[pd.Index, Floats]:
-    times, right = _rates(frame, what, hits)
-    if len(times) < len(frame):
-        raise DataError(f"{what} must have one row a bar, got {len(frame)} rows of {len(times)}. Chart one unit.")
-    return times, right
 
 
 def scored(frame: pd.DataFrame, what: str) -> None:

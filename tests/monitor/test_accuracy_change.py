@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.monitor import accuracy_change, accuracy_groups, label_change, log_loss_change
+from mlops.monitor import accuracy_change, accuracy_groups, log_loss_change
 from mlops.types import Level
 
 
@@ -97,20 +97,3 @@ def test_a_control_chart_without_groups_is_unknown(bars, current):
     finding = accuracy_groups(_scored(bars, 0.66), _scored(current, 0.3))
     assert Level.UNKNOWN is finding.level
     assert "160 and 20 needed" in finding.note
-
-
-def test_one_stream_of_labels_is_charted_and_states_what_its_baseline_is_worth():
-    now = pd.concat([_scored(300, 0.6, units=1, seed=8), _scored(600, 0.4, start="2001-06-01", units=1, seed=9)])
-    long, short = (label_change(_scored(n, 0.6, units=1), now, horizon=1) for n in (10_000, 400))
-    assert {Level.ALERT} == {long.level, short.level}
-    assert "2001" == long.params["alarm_at"][:4]
-    assert short.params["rate_high"] > long.params["rate_high"] > 1 > long.params["rate_low"] > short.params["rate_low"]
-    assert short.limit > long.limit
-
-
-def test_labels_that_span_bars_count_for_less():
-    baseline, now = _scored(2000, 0.6, units=1), _scored(500, 0.6, units=1, seed=8)
-    assert 400 == label_change(baseline, now, horizon=5).params["baseline_labels"]
-    assert Level.UNKNOWN is label_change(baseline, now, horizon=21).level
-    with pytest.raises(DataError, match="baseline must have one row a bar"):
-        label_change(BASELINE, now, horizon=1)
