@@ -7,8 +7,8 @@ verdict, its reasons and plots, and a point on each version's live run. Act: pro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -18,84 +18,151 @@ from matplotlib.figure import Figure
 
 from jobs.house import House, moment, run
 from mlops import policy
-from mlops.experiment import Trial, ab, assign, curve_metrics
-from mlops.experiment.curve import equity_curve
+from mlops.experiment import Dealing, Trial, ab, arms_of, measure
+from mlops.experiment.curve import shadow_curve
 from mlops.experiment.shadow import BARS_PER_YEAR
+from mlops.experiment.watch import simulated_budget
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.monitor import accuracy_change
-from mlops.types import Decision, Finding, ModelRef, Report, Role, Verdict
+from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import apply
 
-LEAST_FOR_SHARPE = 60  # bars: an annual figure from a few days is noise that looks like news
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+ROLES = {"compare": Role.CHALLENGER, "shadow": Role.SHADOW, "watch": Role.PREVIOUS}
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at one comparison: what was found, what follows, and what it was found in."""
+
+    trial: Experiment
+    other: ModelRef
+    report: Report
+    decision: Decision
+    matured: pd.DataFrame
+    curves: Mapping[int, pd.DataFrame]
+
+    @property
+    def proof(self) -> Finding:
+        return next(f for f in self.report.findings if f.name == "paired_log_loss")
+
+
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """Judge every open comparison of `model`; whoever waits for a free place gets it."""
+    """Judge every open comparison of `model`; whoever waits for a free place gets it.
+
+    Everything is looked at before anything is done. Of several challengers that passed, the one that gains most is
+    promoted; that ends the comparisons of the others.
+    """
     apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
+    trials = [trial for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
+    arms = sum(trial.kind != "watch" for trial in trials)
+    looks = [look(house, trial, as_of, arms=arms) for trial in trials]
+    looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
     decisions: list[Decision] = []
-    for trial in house.ledger.open_experiments(model):
-        if _stands(house, trial) and trial.kind != "shadow":
-            # The run that launched the job takes the first verdict; each other one has a run of its own.
-            decisions.append(judge(replace(house, run_id=None) if decisions else house, trial, as_of))
+    for one in looks:
+        # The run that launched the job takes the first verdict; each other one has a run of its own.
+        own = replace(house, run_id=None) if decisions else house
+        decisions.append(act(own, one, as_of))
     return decisions
 
 
-def judge(house: House, trial: Experiment, as_of: datetime) -> Decision:
-    """One look at one comparison."""
+def look(house: House, trial: Experiment, as_of: datetime, *, arms: int = 1) -> Look:
+    """What is to be said of one comparison, `arms` challengers being compared at once. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
-    other = ModelRef(trial.model, trial.challenger, Role.PREVIOUS if trial.kind == "watch" else Role.CHALLENGER)
+    other = ModelRef(trial.model, trial.challenger, ROLES[trial.kind])
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
-    both = {v: matured[matured.version == v] for v in (trial.champion, trial.challenger)}
-    curves = {v: _equity(trial.model, rows) for v, rows in both.items()}
-    findings = _findings(house, trial, matured, curves)
+    matured = matured[matured.version.isin((trial.champion, trial.challenger))]
+    curves = {v: _book(trial.model, matured[matured.version == v]) for v in (trial.champion, trial.challenger)}
+    findings = _findings(house, trial, matured, curves, arms, as_of)
     if trial.kind == "watch":
-        findings = (*findings, _collapse(house, champion, both[trial.champion]))
+        findings = (*findings, _collapse(house, champion, matured[matured.version == trial.champion]))
     report = Report(champion, as_of, findings)
-    decision = policy.on_watch(report, other) if trial.kind == "watch" else policy.on_comparison(report, other)
-    _live(house, (champion, other), trial, both, as_of)
-    figures = _figures(trial, matured, curves, decision)
-    tags = {"kind": trial.kind, "against": str(other)}
-    house.conclude("compare", report, decision, figures=figures, tags=tags)
-    _end(house, trial, other, findings, decision, as_of)
+    if trial.kind == "watch":
+        decision = policy.on_watch(report, other)
+    else:
+        decision = policy.on_comparison(report, other, resting=_resting(house, trial.model, as_of))
+    return Look(trial, other, report, decision, matured, curves)
+
+
+def act(house: House, one: Look, as_of: datetime) -> Decision:
+    """Log the evidence of a look and do what follows from it."""
+    trial, decision = one.trial, one.decision
+    if not _stands(house, trial):  # another challenger was promoted a moment ago, in this very look
+        reason = f"Hold: {one.other} was compared with {one.report.model}, which is not the champion any more."
+        decision = Decision(Verdict.HOLD, one.report.model, decision.because, one.report.model, reason)
+    _live(house, one, as_of)
+    tags = {"kind": trial.kind, "against": str(one.other)}
+    house.conclude("compare", one.report, decision, figures=_figures(one), tags=tags)
+    _tell_broken(house, one, as_of)
+    _end(house, one, decision, as_of)
     return decision
 
 
-def plan(house: House, kind: str) -> Trial:
+def plan(house: House, kind: str, *, arms: int = 1) -> Trial:
     """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
     s = house.settings.experiment
-    common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "split": s.split}
+    common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "evidence": s.evidence}
+    common |= {"drawdown_margin": s.drawdown_margin, "drawdown_confidence": s.drawdown_confidence}
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
         return Trial((1 + s.watch_confidence) / 2, 1, s.watch_bars, power=1.0, **common)
-    return Trial(s.confidence, s.min_samples, s.horizon_bars, **common)
+    return Trial(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)
+
+
+def _resting(house: House, model: str, as_of: datetime) -> str:
+    """Why no job should promote now."""
+    s, moves = house.settings.experiment, house.ledger.promotions(model)
+    done = [entry.created_at for entry in moves if entry.state != "undone" and entry.from_version is not None]
+    return policy.resting(done, as_of, cool_down=timedelta(days=s.cool_down_days), most_a_day=s.transitions_per_day)
 
 
 def _stands(house: House, trial: Experiment) -> bool:
     return house.ledger.champion(trial.model) == trial.champion
 
 
-def _equity(model: str, rows: pd.DataFrame) -> pd.Series:
+def _book(model: str, rows: pd.DataFrame) -> pd.DataFrame:
     strategy = STRATEGIES[model]
-    return equity_curve(rows, strategy.position, strategy.cost_bps / 1e4)
+    return shadow_curve(rows, strategy.position, strategy.cost_bps / 1e4)
 
 
 def _findings(
-    house: House, trial: Experiment, matured: pd.DataFrame, curves: Mapping[int, pd.Series]
+    house: House,
+    trial: Experiment,
+    matured: pd.DataFrame,
+    curves: Mapping[int, pd.DataFrame],
+    arms: int,
+    as_of: datetime,
 ) -> tuple[Finding, ...]:
-    units = [str(unit) for unit in matured.unit.unique()]
-    stays = assign(units, salt=trial.salt, split=trial.split).sum() if trial.kind == "compare" else len(units)
     return ab.compare(
         matured,
         champion=trial.champion,
         challenger=trial.challenger,
-        settings=plan(house, trial.kind),
+        settings=_plan(house, trial, arms),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
-        equity_champion=curves[trial.champion].to_numpy(),
-        equity_challenger=curves[trial.challenger].to_numpy(),
-        units_traded=(int(stays), int(len(units) - stays)) if trial.kind == "compare" else None,
+        books={v: book["equity"] / book["equity"].shift(fill_value=1.0) - 1 for v, book in curves.items()},
+        dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,
+        rng=np.random.default_rng(house.settings.train.seed),
     )
+
+
+def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
+    """Keys that were dealt to each version so far, by the weights that held when they were."""
+    epochs = [epoch for epoch in house.ledger.dealt(trial, as_of) if any(epoch.counts.values())]
+    versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
+    counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
+    return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
+
+
+def _plan(house: House, trial: Experiment, arms: int) -> Trial:
+    """The plan of this comparison; of a watch, simulated on the record of its two models where that is asked for."""
+    planned = plan(house, trial.kind, arms=arms)
+    if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
+        return planned
+    before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
+    record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
+    return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
 
 
 def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
@@ -109,48 +176,51 @@ def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
     )
 
 
-def _live(
-    house: House, arms: tuple[ModelRef, ...], trial: Experiment, both: Mapping[int, pd.DataFrame], as_of: datetime
-) -> None:
+def _live(house: House, one: Look, as_of: datetime) -> None:
     """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    for arm in arms:
-        rows = both[arm.version]
-        if rows.empty:
-            continue
-        book = curve_metrics(_equity(trial.model, rows).to_numpy())
-        metrics = {f"live.{k}": v for k, v in ab.arm_metrics(rows, arm.version).items()}
-        metrics |= {"live.max_drawdown": book.max_drawdown, "live.n": float(len(rows))}
-        if rows.event_time.nunique() >= LEAST_FOR_SHARPE:
-            metrics["live.sharpe"] = book.sharpe
-        record.LiveRun(house.client, arm, trial.id, trial.started_at).log(metrics, as_of)
+    table = measure(arms_of(one.matured, one.curves))
+    for arm in (one.report.model, one.other):
+        if (known := table.values.get(arm.version)) is not None:
+            metrics = {f"live.{name}": found.value for name, found in known.items()}
+            metrics["live.n"] = float((one.matured.version == arm.version).sum())
+            record.LiveRun(house.client, arm, one.trial.id, one.trial.started_at).log(metrics, as_of)
 
 
-def _figures(
-    trial: Experiment, matured: pd.DataFrame, curves: Mapping[int, pd.Series], decision: Decision
-) -> dict[str, Figure]:
-    daily = ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
-    if daily.empty or (decision.verdict is Verdict.HOLD and (len(daily) // 5) % PLOT_EVERY):
+def _figures(one: Look) -> dict[str, Figure]:
+    trial, verdict = one.trial, one.decision.verdict
+    daily = ab.pairs(one.matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+    quiet = verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
+    if daily.empty or (quiet and (len(daily) // 5) % PLOT_EVERY):
         return {}
     pair = f"{trial.model}: v{trial.challenger} against champion v{trial.champion}"
-    named = {f"v{version}": curve for version, curve in curves.items()}
+    named = {f"v{version}": curve["equity"] for version, curve in one.curves.items()}
     return {
-        "paired_log_loss": plots.paired_evidence(daily, pair, decision.verdict.value.upper()),
+        "paired_log_loss": plots.paired_evidence(daily, pair, verdict.value.upper()),
         "equity": plots.equity(named, f"{trial.model}: shadow books"),
     }
 
 
-def _end(
-    house: House, trial: Experiment, other: ModelRef, findings: tuple[Finding, ...], decision: Decision, at: datetime
-) -> None:
-    """Close what is decided: proven worse, or the horizon reached without proof."""
-    verdict = next(f for f in findings if f.name == "paired_log_loss")
-    over = bool(verdict.params["finished"]) or (verdict.level == "alert" and trial.kind == "compare")
-    if decision.verdict is not Verdict.HOLD or not over:
+def _tell_broken(house: House, one: Look, as_of: datetime) -> None:
+    """A comparison that is itself broken wakes a person: nothing that it says may decide, and it says so once."""
+    broken = [f for f in one.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
+    if broken:
+        why = "; ".join(f"{f.name}: {f.note}" for f in broken)
+        title = f"{one.trial.model}: the comparison of {one.other} with {one.report.model} is broken: {why}"
+        key = f"comparison_broken:{one.trial.model}:{one.trial.id}"
+        house.ledger.add_alert(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
+
+
+def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:
+    """Close what is decided: proven worse, or the horizon reached without every gate passed."""
+    trial, proof = one.trial, one.proof
+    passed = trial.kind != "watch" and all(f.level is Level.OK for f in decision.because)  # it waits for its turn
+    over = bool(proof.params["finished"]) or (proof.level is Level.ALERT and trial.kind != "watch")
+    if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return
-    if trial.kind == "compare":
-        apply.retire(house.registry, other, "hold", at)
-    else:
+    if trial.kind == "watch":
         house.ledger.close_experiment(trial.id, "passed", at)
+    else:
+        apply.retire(house.registry, one.other, decision.verdict.value, at)
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
 REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
-GATES = (*REQUIRED, "pairing", "drawdown", "srm")  # every one of these that a report has must be OK
+BROKEN = ("pairing", "srm")  # gates about the comparison itself: failed, nothing it says may decide
+GATES = (*REQUIRED, *BROKEN, "drawdown")  # every one of these that a report has must be OK
+PREVIOUS = "previous_champion"  # subject of the findings about the champion before
 SUSTAINED_SHARE = 0.25  # of the features, drifted in two reports running: one feature alone is not a market
 
 
@@ -43,17 +47,73 @@ def on_monitor(
     return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.")
 
 
-def on_comparison(report: Report, challenger: ModelRef) -> Decision:
-    """PROMOTE the challenger when every gate passes, HOLD otherwise. `report.model` is the champion."""
+def on_comparison(report: Report, challenger: ModelRef, *, resting: str = "") -> Decision:
+    """PROMOTE the challenger when every gate passes. `report.model` is the champion.
+
+    INCONCLUSIVE while a gate has not enough evidence, and where the comparison itself is broken (`BROKEN`): then
+    nothing that it says may decide. HOLD when the evidence is against the challenger, and when every gate passed but
+    the champion is `resting` (why no transition is due now; see `resting`).
+    """
     gates = tuple(f for f in report.findings if f.name in GATES)
     missing = [name for name in REQUIRED if name not in {f.name for f in gates}]
     failed = tuple(f for f in gates if f.level is not Level.OK)
+    champion = report.model
     if missing or failed:
+        against = [f for f in failed if f.level is Level.ALERT]
+        broken = any(f.name in BROKEN for f in against)
+        verdict = Verdict.HOLD if against and not broken else Verdict.INCONCLUSIVE
         why = "; ".join([f"{f.name}: {f.note}" for f in failed] + [f"{name} is missing" for name in missing])
-        return Decision(Verdict.HOLD, report.model, failed or gates, report.model, f"Hold {report.model}: {why}.")
+        words = "Hold" if verdict is Verdict.HOLD else "Inconclusive, the comparison is broken: hold" if broken else ""
+        words = words or "Inconclusive, not enough evidence yet: hold"
+        return Decision(verdict, champion, failed or gates, champion, f"{words} {champion}: {why}.")
     proof = next(f for f in gates if f.name == "paired_log_loss")
-    reason = f"Promote {challenger} over {report.model}: {proof.note}; every gate passed."
-    return Decision(Verdict.PROMOTE, challenger, gates, report.model, reason)
+    if resting:
+        reason = f"Hold {champion}: {challenger} passed every gate ({proof.note}), but {resting}."
+        return Decision(Verdict.HOLD, champion, gates, champion, reason)
+    reason = f"Promote {challenger} over {champion}: {proof.note}; every gate passed."
+    return Decision(Verdict.PROMOTE, challenger, gates, champion, reason)
+
+
+def resting(moves: Sequence[datetime], now: datetime, *, cool_down: timedelta, most_a_day: int) -> str:
+    """Why no job should promote now; empty where it may.
+
+    Parameters
+    ----------
+    moves : sequence of datetime
+        When the champion was moved, by whomever, the first installation left out.
+    cool_down : timedelta
+        After any move: what the market does to the new champion is not known yet.
+    most_a_day : int
+        Moves within 24 hours under which a job may promote. Rollbacks and people are held back by neither.
+    """
+    recent = [at for at in moves if now - at < timedelta(days=1)]
+    if len(recent) >= most_a_day:
+        return f"the champion was moved {len(recent)} times in 24 hours and {most_a_day} a day are allowed"
+    if moves and now - max(moves) < cool_down:
+        return f"the last move was on {max(moves):%Y-%m-%d %H:%M}, and {cool_down.days} days are the cool-down"
+    return ""
+
+
+def on_limits(report: Report, previous: ModelRef | None) -> Decision:
+    """ROLLBACK at once when a hard limit broke and there is a champion to go back to. `report.model` is the champion.
+
+    No evidence is weighed and no cool-down waited for: a limit is a line that a person drew. Where the previous
+    champion is over the same line by its own book, going back helps nobody: HOLD, for a person to decide.
+    """
+    champion = report.model
+    broken = tuple(f for f in report.findings if f.level is Level.ALERT and not f.subject)
+    if not broken:
+        return Decision(Verdict.HOLD, champion, against=champion, reason="Every hard limit is kept.")
+    what = "; ".join(f.note for f in broken)
+    if previous is None:
+        reason = f"Hold {champion}, for there is no champion to go back to: {what}. A person must decide."
+        return Decision(Verdict.HOLD, champion, broken, champion, reason)
+    same = {f.name for f in report.findings if f.level is Level.ALERT and f.subject == PREVIOUS}
+    if all(f.name in same for f in broken):
+        reason = f"Hold {champion}, for {previous} is over the same line: {what}. A person must decide."
+        return Decision(Verdict.HOLD, champion, broken, champion, reason)
+    reason = f"Roll back {champion} to {previous} at once: {what}."
+    return Decision(Verdict.ROLLBACK, champion, broken, champion, reason)
 
 
 def on_watch(report: Report, previous: ModelRef) -> Decision:

@@ -36,6 +36,33 @@ class ExperimentSettings(Section):
     min_bars: int = Field(40, ge=10, description="Bars before the first look.")
     watch_confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to roll back an equal champion.")
     watch_bars: int = Field(126, ge=10, description="How long a new champion is watched.")
+    evidence: Literal["planned", "anytime"] = Field(
+        "planned", description="What proves: a test at planned looks, or an e-value at every bar (needs more bars)."
+    )
+    watch_simulated: bool = Field(
+        False, description="Lower the watch's threshold until its false alarms, simulated on the model's record, fit."
+    )
+    margin: float = Field(
+        0.0002, ge=0, description="Nats a bar worth a change; 0.0002 is one point of accuracy on even odds."
+    )
+    drawdown_margin: float = Field(0.05, gt=0, lt=1, description="A challenger's book may fall so much deeper.")
+    drawdown_confidence: float = Field(0.95, gt=0.5, lt=1, description="That it does not.")
+    cool_down_days: float = Field(7, ge=0, description="No job promotes so soon after the champion was moved.")
+    transitions_per_day: int = Field(
+        1, ge=1, description="A job promotes only under it; rollbacks and people are not held back."
+    )
+
+
+class LimitSettings(Section):
+    """Hard limits on a champion that trades: crossed, it is rolled back at once."""
+
+    drawdown: float = Field(0.15, gt=0, le=1, description="Deepest fall of its book since it became champion.")
+    loss: float = Field(0.10, gt=0, le=1, description="Its book under where it began as champion.")
+    error_rate: float = Field(0.02, ge=0, le=1, description="Share of bars that it failed to score.")
+    latency_s: float = Field(1.0, gt=0, description="99th percentile of the time that a bar's scores took.")
+    failures: int = Field(3, ge=1, description="Bars in a row that it failed to score.")
+    window: int = Field(500, ge=50, description="Bars over which error rate and latency are taken.")
+    every_s: float = Field(5.0, gt=0, description="How often the service looks.")
 
 
 class TrainSettings(Section):
@@ -120,6 +147,7 @@ class Settings(BaseSettings):
     )
     monitor: MonitorSettings = MonitorSettings()
     experiment: ExperimentSettings = ExperimentSettings()
+    limits: LimitSettings = LimitSettings()
     train: TrainSettings = TrainSettings()
     service: ServiceSettings = ServiceSettings()
     jobs: JobSettings = JobSettings()

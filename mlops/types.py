@@ -30,7 +30,8 @@ class Level(StrEnum):
 
 
 class Verdict(StrEnum):
-    HOLD = "hold"
+    HOLD = "hold"  # the champion stays: the evidence says so
+    INCONCLUSIVE = "inconclusive"  # the champion stays: there is not enough evidence, or it is broken
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     RETRAIN = "retrain"

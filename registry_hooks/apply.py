@@ -328,4 +328,10 @@ def _rollback(decision: Decision, registry: Registry, act: Act) -> Promotion:
     return rollback(registry, decision.model.name, decision.reason, act, expected=decision.model.version)
 
 
-HOOKS = {Verdict.HOLD: _hold, Verdict.RETRAIN: _retrain, Verdict.PROMOTE: _promote, Verdict.ROLLBACK: _rollback}
+HOOKS = {
+    Verdict.HOLD: _hold,
+    Verdict.INCONCLUSIVE: _hold,
+    Verdict.RETRAIN: _retrain,
+    Verdict.PROMOTE: _promote,
+    Verdict.ROLLBACK: _rollback,
+}

@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -93,24 +93,98 @@ def test_a_challenger_that_passes_every_gate_is_promoted():
 
 @pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "pairing", "drawdown", "srm"])
 @pytest.mark.parametrize("level", [Level.UNKNOWN, Level.WARN, Level.ALERT])
-def test_any_gate_that_is_not_passed_holds(gate, level):
+def test_any_gate_that_is_not_passed_keeps_the_champion_and_is_named(gate, level):
     decision = policy.on_comparison(_gates(**{gate: level}), OTHER)
-    assert (Verdict.HOLD, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
+    assert (CHAMPION, CHAMPION) == (decision.model, decision.against)
+    assert decision.verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
     assert f"{gate} as noted" in decision.reason
     assert [gate] == [f.name for f in decision.because]
 
 
+@pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "drawdown"])
+def test_evidence_against_a_challenger_holds_and_too_little_is_inconclusive(gate):
+    assert Verdict.HOLD is policy.on_comparison(_gates(**{gate: Level.ALERT}), OTHER).verdict
+    little = policy.on_comparison(_gates(**{gate: Level.UNKNOWN}), OTHER)
+    assert (Verdict.INCONCLUSIVE, True) == (little.verdict, "not enough evidence yet" in little.reason)
+
+
+@pytest.mark.parametrize("gate", policy.BROKEN)
+def test_a_broken_comparison_decides_nothing_whatever_else_it_says(gate):
+    for proof in (Level.OK, Level.ALERT):
+        decision = policy.on_comparison(_gates(**{gate: Level.ALERT, "paired_log_loss": proof}), OTHER)
+        assert (Verdict.INCONCLUSIVE, True) == (decision.verdict, "the comparison is broken" in decision.reason)
+
+
 @pytest.mark.parametrize("name", policy.REQUIRED)
-def test_a_required_gate_that_is_missing_holds(name):
+def test_a_required_gate_that_is_missing_is_inconclusive(name):
     rest = [f for f in _gates().findings if f.name != name]
     decision = policy.on_comparison(_report(*rest), OTHER)
-    assert Verdict.HOLD is decision.verdict
+    assert Verdict.INCONCLUSIVE is decision.verdict
     assert f"{name} is missing" in decision.reason
 
 
-def test_an_empty_report_holds():
-    for decision in (policy.on_comparison(_report(), OTHER), policy.on_watch(_report(), OTHER)):
-        assert Verdict.HOLD is decision.verdict
+def test_an_empty_report_moves_nothing():
+    assert Verdict.INCONCLUSIVE is policy.on_comparison(_report(), OTHER).verdict
+    assert Verdict.HOLD is policy.on_watch(_report(), OTHER).verdict
+
+
+def test_a_challenger_that_passed_waits_while_the_champion_rests():
+    decision = policy.on_comparison(_gates(), OTHER, resting="the cool-down lasts")
+    assert (Verdict.HOLD, CHAMPION) == (decision.verdict, decision.model)
+    assert "passed every gate" in decision.reason
+    assert {Level.OK} == {f.level for f in decision.because}
+
+
+@pytest.mark.parametrize(
+    ("hours_ago", "words"),
+    [
+        ([], ""),
+        ([24 * 8], ""),
+        ([24 * 6], "7 days are the cool-down"),
+        ([24 * 7], ""),
+        ([1], "moved 1 times in 24 hours and 1 a day are allowed"),
+        ([24 * 8, 2, 1], "moved 2 times"),
+    ],
+)
+def test_the_champion_rests_after_a_move(hours_ago, words):
+    now = datetime(2007, 6, 1, tzinfo=UTC)
+    found = policy.resting(
+        [now - timedelta(hours=h) for h in hours_ago], now, cool_down=timedelta(days=7), most_a_day=1
+    )
+    assert (words in found, bool(words)) == (True, bool(found))
+
+
+def _limit(name, level, subject=""):
+    return Finding(name, 0.2, 0.1, level, 10, subject=subject, note=f"{name} as noted")
+
+
+def test_a_broken_hard_limit_rolls_back_at_once_if_there_is_somewhere_to_go():
+    broken = _report(_limit("limit_loss", Level.ALERT), _limit("limit_drawdown", Level.OK))
+    decision = policy.on_limits(broken, OTHER)
+    assert (Verdict.ROLLBACK, CHAMPION, "limit_loss as noted" in decision.reason) == (
+        decision.verdict,
+        decision.model,
+        True,
+    )
+    assert ["limit_loss"] == [f.name for f in decision.because]
+    nowhere = policy.on_limits(broken, None)
+    assert (Verdict.HOLD, True) == (nowhere.verdict, "A person must decide" in nowhere.reason)
+
+
+def test_a_limit_that_the_previous_champion_breaks_too_is_a_matter_for_a_person():
+    loss = _limit("limit_loss", Level.ALERT)
+    both = _report(loss, _limit("limit_loss", Level.ALERT, policy.PREVIOUS))
+    assert (Verdict.HOLD, True) == (
+        policy.on_limits(both, OTHER).verdict,
+        "over the same line" in policy.on_limits(both, OTHER).reason,
+    )
+    more = _report(loss, _limit("limit_failures", Level.ALERT), _limit("limit_loss", Level.ALERT, policy.PREVIOUS))
+    assert Verdict.ROLLBACK is policy.on_limits(more, OTHER).verdict
+
+
+@pytest.mark.parametrize("level", [Level.OK, Level.UNKNOWN, Level.WARN])
+def test_limits_that_are_kept_or_unknown_move_nothing(level):
+    assert Verdict.HOLD is policy.on_limits(_report(_limit("limit_loss", level)), OTHER).verdict
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,23 @@
 """Champion against challenger: who trades what, paired evidence, paper books."""
 
-from mlops.experiment.ab import METRICS, Trial, arm_metrics, compare, pairs
+from mlops.experiment.ab import compare, pairs
 from mlops.experiment.arm import Arm, arms_of
 from mlops.experiment.assignment import assign, srm_p_value
-from mlops.experiment.metrics import Metric, MetricTable, measure, needs
+from mlops.experiment.gates import Dealing
+from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure, needs
 from mlops.experiment.shadow import Book, CurveMetrics, Fill, curve_metrics
+from mlops.experiment.trial import Trial
 
 __all__ = [
     "Arm",
     "Book",
     "CurveMetrics",
+    "Dealing",
     "Fill",
     "METRICS",
     "Metric",
     "MetricTable",
     "Trial",
-    "arm_metrics",
     "arms_of",
     "assign",
     "compare",

@@ -70,6 +70,12 @@ class Inbox(Database):
         with self._reading() as connection:
             return [_alert(row) for row in connection.execute(query).mappings()]
 
+    def alert(self, key: str) -> Alert | None:
+        """The alert of a key, resolved or not."""
+        with self._reading() as connection:
+            row = connection.execute(select(alerts).where(alerts.c.key == key)).mappings().one_or_none()
+        return None if row is None else _alert(row)
+
     def resolve_alert(self, key: str, at: datetime) -> None:
         """Close an alert. The first time stays; an unknown key is nothing to close."""
         with self._writing() as connection:

@@ -102,11 +102,11 @@ def test_each_weekly_job_left_a_run_with_its_verdict(replay):
     }
 
     assert 26 == len(runs["monitor"]) == len(house.ledger.job_runs("monitor:volatility"))
-    assert {"hold"} == {run.data.tags["verdict"] for run in runs["compare"]}
+    assert {"hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
     assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
     assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
-    names = [set(run.data.metrics) for run in runs["live"]]
-    assert all(names[0] == other for other in names)
+    always = {f"live.{name}" for name in ("accuracy", "log_loss", "brier", "drawdown", "n")}  # a ratio may be undefined
+    assert all(always <= set(run.data.metrics) for run in runs["live"])
 
 
 def test_both_versions_carry_the_same_metrics_in_the_models_table(replay):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.experiment import METRICS, Trial, arm_metrics, compare, pairs
+from mlops.experiment import Dealing, Trial, compare, pairs
 from mlops.types import Level
 
 SETTINGS = Trial()
@@ -104,23 +104,82 @@ def test_an_arm_that_lost_rows_is_found():
     assert Level.ALERT is _gates(lost)["pairing"].level
 
 
-def test_the_books_guard_the_drawdown():
-    calm, wild = np.linspace(1, 1.2, 50), np.concatenate([[1.0, 0.8], np.linspace(0.8, 1.2, 48)])
-    assert Level.ALERT is _gates(_matured(), equity_champion=calm, equity_challenger=wild)["drawdown"].level
-    assert Level.OK is _gates(_matured(), equity_champion=wild, equity_challenger=calm)["drawdown"].level
+def _books(challenger, champion=None, bars=150):
+    times = pd.date_range("2007-01-01", periods=bars, tz="UTC")
+    market = np.random.default_rng(5).normal(0.0, 0.01, bars) if champion is None else champion
+    return {1: pd.Series(market, times), 2: pd.Series(challenger(market), times)}
 
 
-def test_traffic_that_was_dealt_wrongly_is_found():
-    assert Level.OK is _gates(_matured(), units_traded=(18, 2))["srm"].level
-    assert Level.ALERT is _gates(_matured(), units_traded=(10, 10))["srm"].level
+def test_a_book_that_falls_much_deeper_is_stopped_and_one_that_follows_the_champion_passes():
+    assert Level.ALERT is _gates(_matured(), books=_books(lambda r: np.append(r[:-1], -0.3)))["drawdown"].level
+    assert Level.OK is _gates(_matured(), books=_books(lambda r: 0.9 * r))["drawdown"].level
+    assert Level.OK is _gates(_matured(), books=_books(lambda r: r))["drawdown"].level
 
 
-def test_every_metric_is_told_of_each_arm():
-    matured = _matured()
-    told = arm_metrics(matured, 2)
-    mine = matured[matured.version == 2]
-    assert {n: m(mine.probability.to_numpy(), mine.label.to_numpy()) for n, m in METRICS.items()} == told
-    assert all(np.isnan(list(arm_metrics(matured, 99).values())))
+def test_a_book_of_another_kind_needs_more_bars_to_be_called_no_deeper():
+    own = np.random.default_rng(8).normal(0.001, 0.02, 150)
+    found = _gates(_matured(), books=_books(lambda r: own))["drawdown"]
+    assert (Level.UNKNOWN, 150) == (found.level, found.n)
+    assert found.params["upper"] > found.limit >= found.value
+
+
+def test_waiting_is_priced_by_the_books_and_only_while_there_is_something_to_wait_for():
+    equal = _matured(challenger_edge=0.21, champion_edge=0.2)
+    found = _gates(equal, books=_books(lambda r: r + 0.001 + np.tile([0.002, -0.002], 75)))
+    bars = (found["paired_log_loss"].params["n_needed"] or 252) - 150
+    assert (bars, pytest.approx(bars * 0.001)) == (found["waiting"].params["bars"], found["waiting"].value)
+    assert found["waiting"].params["low"] < found["waiting"].value < found["waiting"].params["high"]
+    decided = _gates(_matured(), books=_books(lambda r: r + 0.001 + np.tile([0.002, -0.002], 75)))
+    assert "nothing to wait for" in decided["waiting"].note
+
+
+def test_several_challengers_share_one_chance_of_being_wrong():
+    one, three = (_gates(_matured(challenger_edge=0.02), Trial(arms=n))["paired_log_loss"] for n in (1, 3))
+    assert (0.05, pytest.approx(0.05 / 3)) == (pytest.approx(Trial().alpha), Trial(arms=3).alpha)
+    assert three.params["nominal"] < one.params["nominal"]
+    with pytest.raises(DataError, match="arms of a trial must be at least 1, got 0"):
+        Trial(arms=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "weights", "level"),
+    [
+        ([(18, 2)], [(0.9, 0.1)], Level.OK),
+        ([(20, 20)], [(0.9, 0.1)], Level.ALERT),
+        ([(90, 10), (50, 50)], [(0.9, 0.1), (0.5, 0.5)], Level.OK),  # the weights were changed, and followed
+        ([(90, 10), (90, 10)], [(0.9, 0.1), (0.5, 0.5)], Level.ALERT),
+        ([], [], Level.OK),
+    ],
+)
+def test_traffic_that_was_dealt_wrongly_is_found(counts, weights, level):
+    dealt = Dealing((1, 2), tuple(counts), tuple(weights))
+    assert level is _gates(_matured(), dealt=dealt)["srm"].level
+
+
+def test_the_note_of_a_mismatch_counts_and_plans():
+    dealt = Dealing((1, 2, 3), ((10, 20, 30),), ((0.8, 0.1, 0.1),))
+    note = _gates(_matured(), dealt=dealt)["srm"].note
+    assert "v1 trades 10 units, 48.0 planned; v2 trades 20 units, 6.0 planned; v3 trades 30 units, 6.0 planned" == note
+
+
+def test_evidence_without_a_plan_proves_the_same_and_a_little_later():
+    planned, anytime = (
+        _gates(_matured(challenger_edge=0.03), Trial(evidence=kind))["paired_log_loss"]
+        for kind in ("planned", "anytime")
+    )
+    assert (Level.OK, Level.OK) == (planned.level, anytime.level)
+    assert 40 <= anytime.params["crossed_at"] <= 150
+    worse = _gates(_matured(challenger_edge=-0.2, champion_edge=0.2), Trial(evidence="anytime"))
+    assert Level.ALERT is worse["paired_log_loss"].level
+    equal = _gates(_matured(challenger_edge=0.2, champion_edge=0.2), Trial(evidence="anytime"))["paired_log_loss"]
+    assert Level.UNKNOWN is equal.level
+
+
+def test_the_interval_of_the_gain_holds_it_and_says_nothing_early():
+    found = _gates(_matured())["gain_interval"]
+    assert (Level.OK, True) == (found.level, found.params["lower"] < found.value < found.params["upper"])
+    early = _gates(_matured(bars=30))["gain_interval"]
+    assert (Level.UNKNOWN, "at least 40 bars needed, 30 so far") == (early.level, early.note)
 
 
 def test_broken_tables_are_refused():

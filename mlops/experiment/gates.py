@@ -1,0 +1,234 @@
+"""What a challenger must pass: each gate is one finding (OK: passed; UNKNOWN: not yet; ALERT: failed)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops.experiment.trial import Trial
+from mlops.stats import (
+    SequentialResult,
+    bootstrap_interval,
+    confidence_sequence,
+    dependent_t,
+    evidence_path,
+    max_drawdown,
+    sequential_test,
+    srm_e_value,
+)
+from mlops.stats.anytime import FIRST
+from mlops.types import Finding, Level
+
+Floats = NDArray[np.float64]
+LEAST_FOR_MONEY = 20  # bars before returns are said anything of
+
+
+def paired_log_loss(difference: Floats, trial: Trial) -> Finding:
+    """The verdict: mean gain of the challenger in log-loss, nats a bar.
+
+    Null: mean gain <= margin, error rate `trial.alpha` over all looks together (`mlops.stats.sequential_test`). OK:
+    proven better; ALERT: proven worse, by the mirrored test without margin. `n_needed` counts bars.
+    """
+    better, worse = _test(difference - trial.margin, trial), _test(-difference, trial)
+    # Both can have crossed only when the truth changed in between; then neither is proven.
+    undecided = better.crossed == worse.crossed
+    level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT
+    told = worse if level is Level.ALERT else better
+    parameters = {**asdict(trial), **_told(told)}
+    gain = float(difference.mean()) if difference.size else 0.0
+    over = f", more than the margin of {trial.margin:g}" if trial.margin and level is Level.OK else ""
+    note = f"{_verdict(level)}: log-loss gain {gain:+.4f} a bar over {told.n} bars{over}, {_plan(told, trial)}"
+    return Finding("paired_log_loss", gain, trial.margin, level, told.n, parameters, note=note)
+
+
+def skill(gains: Floats, trial: Trial) -> Finding:
+    """The challenger against the constant forecast, by the same plan: to be less bad than the champion is no skill."""
+    test = _test(gains, trial)
+    level = Level.OK if test.crossed else Level.UNKNOWN
+    words = "beats" if test.crossed else "is not proven to beat"
+    note = f"the challenger {words} the constant forecast, {_plan(test, trial)}"
+    return Finding("skill", float(gains.mean()) if gains.size else 0.0, 0.0, level, test.n, _told(test), note=note)
+
+
+def samples(rows: int, bars: int, trial: Trial) -> Finding:
+    """Paired predictions against the least number of them."""
+    level = Level.OK if rows >= trial.min_samples else Level.UNKNOWN
+    needed = trial.min_samples
+    note = f"{rows} paired predictions on {bars} bars, {needed} needed"
+    return Finding("samples", float(rows), float(needed), level, bars, {"n_needed": needed}, note=note)
+
+
+def pairing(paired: int, rows: int, trial: Trial) -> Finding:
+    """Share of the fuller arm's `rows` that both arms have."""
+    share = paired / rows if rows else 0.0
+    level = Level.UNKNOWN if not rows else Level.OK if share >= trial.least_paired else Level.ALERT
+    note = f"{paired} of {rows} rows have a partner"
+    return Finding("pairing", share, trial.least_paired, level, paired, note=note)
+
+
+def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> Finding:
+    """Non-inferiority: the challenger's book does not fall deeper than the champion's by more than a margin.
+
+    Null: the deepest fall over as many bars exceeds the champion's by more than `drawdown_margin`. OK where the upper
+    bound of the excess lies under the margin; ALERT where the excess itself lies over it. The bound is a paired
+    stationary bootstrap percentile; a drawdown is not smooth, so that it covers somewhat less than it says
+    (docs/ab.md has what was measured).
+
+    Parameters
+    ----------
+    returns : DataFrame
+        Columns `champion`, `challenger`: simple returns of both books on the same bars.
+    """
+    one, other = (returns[name].to_numpy(dtype=np.float64) for name in ("champion", "challenger"))
+    deepest, its = float(max_drawdown(one)), float(max_drawdown(other))
+    bound = bootstrap_interval(
+        [one, other],
+        lambda x, y: max_drawdown(y) - max_drawdown(x),
+        rng=rng,
+        method="percentile",
+        alpha=2 * (1 - trial.drawdown_confidence),
+    ).estimate
+    level = Level.ALERT if its - deepest > trial.drawdown_margin else Level.UNKNOWN
+    if level is Level.UNKNOWN and (one == other).all() and one.size:  # the same book: nothing to draw
+        level = Level.OK
+    if level is Level.UNKNOWN and bound.known and bound.high <= trial.drawdown_margin:
+        level = Level.OK
+    note = f"the challenger's book fell {its:.1%} from its peak, the champion's {deepest:.1%}"
+    if bound.known:
+        note += (
+            f"; with {trial.drawdown_confidence:.0%} confidence at most {max(bound.high, its - deepest):.1%} deeper,"
+            f" {trial.drawdown_margin:.1%} allowed"
+        )
+    told = {"drawdown_champion": deepest, "drawdown_challenger": its, "upper": bound.high}
+    return Finding("drawdown", its - deepest, trial.drawdown_margin, level, one.size, told, note=note)
+
+
+@dataclass(frozen=True, slots=True)
+class Dealing:
+    """Units that were dealt to each version, and the share of units planned for each; one row an epoch of weights."""
+
+    versions: tuple[int, ...]
+    counts: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[float, ...], ...]
+
+
+def srm(dealt: Dealing, trial: Trial) -> Finding:
+    """Sample-ratio mismatch: units traded by each arm against the plan, valid at every look.
+
+    Null: each unit fell to an arm with its planned chance. ALERT where the e-value reaches `1 / srm_alpha`
+    (`mlops.stats.srm_e_value`); `value` is the anytime-valid p-value.
+    """
+    e = srm_e_value(dealt.counts, dealt.weights) if dealt.counts else 1.0
+    p = min(1.0, 1 / e)
+    level = Level.OK if p > trial.srm_alpha else Level.ALERT
+    total = np.asarray(dealt.counts, dtype=np.int64).reshape(-1, len(dealt.versions)).sum(axis=0)
+    told = [
+        f"v{version} trades {int(n)} units, {want:.1f} planned"
+        for version, n, want in zip(dealt.versions, total, _expected(dealt), strict=True)
+    ]
+    note = "; ".join(told) if dealt.counts else "no unit was dealt yet"
+    return Finding("srm", p, trial.srm_alpha, level, int(total.sum()), {"e_value": e}, note=note)
+
+
+def _expected(dealt: Dealing) -> Floats:
+    counts, weights = (np.asarray(rows, dtype=np.float64) for rows in (dealt.counts, dealt.weights))
+    if not counts.size:
+        return np.zeros(len(dealt.versions))
+    shares = weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray((counts.sum(axis=1, keepdims=True) * shares).sum(axis=0))
+
+
+def gain_interval(difference: Floats, trial: Trial) -> Finding:
+    """The gain, with an interval that holds at every bar at once, however often somebody looks. Shown, not a gate.
+
+    Null of its e-value: mean gain <= margin (`mlops.stats.confidence_sequence`). OK: above the margin; ALERT: below 0.
+    """
+    seen = confidence_sequence(difference, alpha=2 * trial.alpha, margin=trial.margin, min_n=max(FIRST, trial.min_bars))
+    level = Level.OK if seen.lower > trial.margin else Level.ALERT if seen.upper < 0 else Level.UNKNOWN
+    told = {"lower": seen.lower, "upper": seen.upper, "e_value": seen.e_value, "n_needed": seen.n_needed}
+    note = f"at least {max(FIRST, trial.min_bars)} bars needed, {seen.n} so far"
+    if seen.upper < np.inf:
+        needed = "" if seen.n_needed is None else f"; {seen.n_needed} bars would decide at this rate"
+        note = f"gain {seen.lower:+.4f} to {seen.upper:+.4f} a bar at every look ({1 - 2 * trial.alpha:.1%}){needed}"
+    return Finding("gain_interval", seen.estimate, trial.margin, level, seen.n, told, note=note)
+
+
+def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
+    """What it is estimated to cost to wait for the verdict: return forgone by the champion's book until then.
+
+    `value` is a fraction of equity, positive where the challenger's book earns more; its interval is that of the
+    mean difference a bar (EWC t). It decides nothing: it tells a person what patience costs.
+    """
+    needed = proof.params.get("n_needed") or trial.horizon_bars
+    bars = max(0, int(needed) - proof.n)
+    difference = (returns["challenger"] - returns["champion"]).to_numpy(dtype=np.float64)
+    if difference.size < LEAST_FOR_MONEY or np.ptp(difference) == 0:
+        note = f"{difference.size} bars of both books, {LEAST_FOR_MONEY} that differ needed to say what waiting costs"
+        return Finding("waiting", 0.0, 0.0, Level.UNKNOWN, difference.size, {"bars": bars}, note=note)
+    mean = dependent_t(difference).effect
+    value, low, high = (float(bars * x) for x in (mean.value, mean.low, mean.high))
+    note = f"waiting {bars} more bars forgoes an estimated {value:+.2%} of equity (95 %: {low:+.2%} to {high:+.2%})"
+    if proof.level is not Level.UNKNOWN:
+        note = "nothing to wait for: the paired test has decided"
+    told: Mapping[str, float] = {"bars": bars, "low": low, "high": high}
+    return Finding("waiting", value, 0.0, Level.OK, difference.size, told, note=note)
+
+
+def _test(x: Floats, trial: Trial) -> SequentialResult:
+    """The mean of `x` > 0, by the trial's kind of evidence."""
+    if trial.evidence == "anytime":
+        return _anytime(x[: trial.horizon_bars], trial)
+    return sequential_test(
+        x,
+        horizon=trial.horizon_bars,
+        look_every=trial.look_every,
+        alpha=trial.alpha,
+        power=trial.power,
+        min_n=trial.min_bars,
+    )
+
+
+def _anytime(x: Floats, trial: Trial) -> SequentialResult:
+    """The same at every bar, without a plan of looks: proven once the e-value reached 1 / alpha."""
+    first, n, alpha = max(FIRST, trial.min_bars), x.size, trial.alpha
+    if n < first:
+        return SequentialResult(n, 0, float(x.mean()) if n else 0.0, 1.0, 0.0, False, None, None, False)
+    path = evidence_path(x, alpha=alpha, min_n=first)
+    crossed_at = path.first(1 / alpha)
+    at = crossed_at or n
+    ahead = crossed_at or confidence_sequence(x, alpha=2 * alpha, min_n=first).n_needed
+    estimate, p = float(path.estimate[at - 1]), min(1.0, 1 / float(path.e_value[at - 1]))
+    reachable = ahead is not None and estimate > 0 and ahead <= trial.horizon_bars
+    over = n >= trial.horizon_bars
+    return SequentialResult(
+        n, n - first + 1, estimate, p, alpha, crossed_at is not None, crossed_at, ahead if reachable else None, over
+    )
+
+
+def _told(test: SequentialResult) -> dict[str, float | int | bool | None]:
+    return {
+        "p": test.p_greater,
+        "nominal": test.nominal,
+        "looks": test.looks,
+        "crossed_at": test.crossed_at,
+        "n_needed": test.n_needed,
+        "finished": test.finished,
+    }
+
+
+def _verdict(level: Level) -> str:
+    return {Level.OK: "proven better", Level.ALERT: "proven worse"}.get(level, "not enough evidence")
+
+
+def _plan(test: SequentialResult, trial: Trial) -> str:
+    if test.crossed:
+        return f"decided at bar {test.crossed_at} (p {test.p_greater:.2g}, limit {test.nominal:.2g})"
+    if test.finished:
+        return f"finished at {trial.horizon_bars} bars without proof"
+    if test.n_needed is None:
+        return f"more than {trial.horizon_bars} bars needed at this rate"
+    return f"about {test.n_needed} bars needed at this rate"
