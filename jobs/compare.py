@@ -58,8 +58,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     """
     apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
     trials = [trial for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
-    arms = sum(trial.kind != "watch" for trial in trials)
-    looks = [look(house, trial, as_of, arms=arms) for trial in trials]
+    looks = [look(house, trial, as_of) for trial in trials]
     looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
     decisions: list[Decision] = []
     for one in looks:
@@ -69,14 +68,14 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     return decisions
 
 
-def look(house: House, trial: Experiment, as_of: datetime, *, arms: int = 1) -> Look:
-    """What is to be said of one comparison, `arms` challengers being compared at once. Changes nothing."""
+def look(house: House, trial: Experiment, as_of: datetime) -> Look:
+    """What is to be said of one comparison. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, ROLES[trial.kind])
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
     matured = matured[matured.version.isin((trial.champion, trial.challenger))]
     curves = {v: _book(trial.model, matured[matured.version == v]) for v in (trial.champion, trial.challenger)}
-    findings = _findings(house, trial, matured, curves, arms, as_of)
+    findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":
         findings = (*findings, _collapse(house, champion, matured[matured.version == trial.champion]))
     report = Report(champion, as_of, findings)
@@ -132,14 +131,13 @@ def _findings(
     trial: Experiment,
     matured: pd.DataFrame,
     curves: Mapping[int, pd.DataFrame],
-    arms: int,
     as_of: datetime,
 ) -> tuple[Finding, ...]:
     return ab.compare(
         matured,
         champion=trial.champion,
         challenger=trial.challenger,
-        settings=_plan(house, trial, arms),
+        settings=_plan(house, trial),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"] / book["equity"].shift(fill_value=1.0) - 1 for v, book in curves.items()},
         dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,
@@ -155,14 +153,26 @@ def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
     return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
 
 
-def _plan(house: House, trial: Experiment, arms: int) -> Trial:
+def _plan(house: House, trial: Experiment) -> Trial:
     """The plan of this comparison; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = plan(house, trial.kind, arms=arms)
+    planned = plan(house, trial.kind, arms=_arms(house, trial))
     if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
         return planned
     before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
     record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
     return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
+
+
+def _arms(house: House, trial: Experiment) -> int:
+    """Challengers that were compared with this champion while `trial` ran: they share its error, dropped ones too."""
+    others = (t for t in house.ledger.experiments(trial.model) if t.kind in apply.COMPARED)
+    mine = {t.challenger for t in others if t.champion == trial.champion and _overlap(t, trial)}
+    return max(1, len(mine))
+
+
+def _overlap(one: Experiment, other: Experiment) -> bool:
+    """Whether two comparisons ever ran at the same time, `other` being open."""
+    return one.ended_at is None or one.ended_at > other.started_at
 
 
 def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:

@@ -122,24 +122,18 @@ def srm(dealt: Dealing, trial: Trial) -> Finding:
     Null: each unit fell to an arm with its planned chance. ALERT where the e-value reaches `1 / srm_alpha`
     (`mlops.stats.srm_e_value`); `value` is the anytime-valid p-value.
     """
-    e = srm_e_value(dealt.counts, dealt.weights) if dealt.counts else 1.0
+    if not dealt.counts:
+        return Finding("srm", 1.0, trial.srm_alpha, Level.OK, 0, note="no unit was dealt yet")
+    e = srm_e_value(dealt.counts, dealt.weights)
     p = min(1.0, 1 / e)
     level = Level.OK if p > trial.srm_alpha else Level.ALERT
-    total = np.asarray(dealt.counts, dtype=np.int64).reshape(-1, len(dealt.versions)).sum(axis=0)
-    told = [
-        f"v{version} trades {int(n)} units, {want:.1f} planned"
-        for version, n, want in zip(dealt.versions, total, _expected(dealt), strict=True)
-    ]
-    note = "; ".join(told) if dealt.counts else "no unit was dealt yet"
-    return Finding("srm", p, trial.srm_alpha, level, int(total.sum()), {"e_value": e}, note=note)
-
-
-def _expected(dealt: Dealing) -> Floats:
     counts, weights = (np.asarray(rows, dtype=np.float64) for rows in (dealt.counts, dealt.weights))
-    if not counts.size:
-        return np.zeros(len(dealt.versions))
-    shares = weights / weights.sum(axis=1, keepdims=True)
-    return np.asarray((counts.sum(axis=1, keepdims=True) * shares).sum(axis=0))
+    planned = (counts.sum(axis=1, keepdims=True) * weights / weights.sum(axis=1, keepdims=True)).sum(axis=0)
+    told = [
+        f"v{version} trades {n:.0f} units, {want:.1f} planned"
+        for version, n, want in zip(dealt.versions, counts.sum(axis=0), planned, strict=True)
+    ]
+    return Finding("srm", p, trial.srm_alpha, level, int(counts.sum()), {"e_value": e}, note="; ".join(told))
 
 
 def gain_interval(difference: Floats, trial: Trial) -> Finding:
