@@ -27,6 +27,10 @@ def test_the_page_names_no_function_that_is_not_there():
         "rng",
         "percentile",
         "bca",
+        "e_value",
+        "margin",
+        "min_n",
+        "tried",
     }
     elsewhere = {"mlops.stats", "mlops.monitor", "arch", "DataError", "_power", "t_", "shares_", "mcnemar_"}
     elsewhere |= {"mann_whitney_", "tests/golden"}
