@@ -6,6 +6,7 @@ import getpass
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import mlflow
@@ -17,7 +18,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import alerts, backup, doctor, hooks, keys, runs, up
 from jobs import promote as promotion
-from jobs.house import House, opened
+from jobs import report as reporting
+from jobs.house import House, moment, opened
 from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
@@ -65,7 +67,23 @@ def explain(model: str) -> None:
         for trial in house.ledger.experiments(model):
             verdict = trial.verdict or "running"
             pair = f"v{trial.champion} against v{trial.challenger}"
-            console.print(f"{trial.started_at:%Y-%m-%d} {trial.kind} {pair}: {verdict}")
+            console.print(f"{trial.started_at:%Y-%m-%d} {trial.kind} {trial.id}, {pair}: {verdict}")
+
+
+@app.command()
+def report(
+    model: str,
+    experiment: Annotated[int, typer.Option(help="Number of the comparison, as `explain` lists it; 0: latest.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where to write the page.", dir_okay=False)] = Path("report.html"),
+    as_of: Annotated[str, typer.Option(help="What was known then: `now`, or an ISO instant.")] = "now",
+) -> None:
+    """Tell a comparison of MODEL on one page for people, here and in a run of MLflow. Changes nothing."""
+    with opened() as house:
+        written = reporting.at(house, model, moment(as_of), experiment)
+        out.write_text(written.html, encoding="utf-8")
+        told = written.account.answer
+        console.print(f"[bold]{told.label}[/] {escape(told.sentence)}", soft_wrap=True)
+        console.print(f"{out} and {evidence_link(house, model, written.run_id)}", soft_wrap=True)
 
 
 @app.command()

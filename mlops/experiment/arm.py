@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,9 @@ class Arm:
         return pd.Series(np.diff(equity) / equity[:-1], index=index, dtype=np.float64)
 
 
-def arms_of(matured: pd.DataFrame, books: Mapping[int, pd.DataFrame] | None = None) -> dict[int, Arm]:
+def arms_of(
+    matured: pd.DataFrame, books: Mapping[int, pd.DataFrame] | None = None, *, versions: Sequence[int] | None = None
+) -> dict[int, Arm]:
     """The arms of a comparison, by version.
 
     Parameters
@@ -66,6 +68,9 @@ def arms_of(matured: pd.DataFrame, books: Mapping[int, pd.DataFrame] | None = No
         Columns `version`, `unit`, `event_time` and any others, rows in any order; NaN is refused.
     books : mapping of version to DataFrame, optional
         Index `event_time`, ascending, and any of `equity` (> 0), `traded`, `exposure`.
+
+    versions : sequence of int, optional
+        Those wanted, also without rows, in this order; by default all that have rows.
 
     Raises
     ------
@@ -83,7 +88,7 @@ def arms_of(matured: pd.DataFrame, books: Mapping[int, pd.DataFrame] | None = No
     ordered = matured.sort_values(["event_time", "unit"], kind="stable")
     return {
         version: _arm(version, ordered[ordered["version"] == version], read, (books or {}).get(version))
-        for version in sorted({int(one) for one in ordered["version"]})
+        for version in (versions or sorted({int(one) for one in ordered["version"]}))
     }
 
 

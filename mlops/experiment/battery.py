@@ -18,7 +18,7 @@ from math import nan
 import numpy as np
 from scipy.stats import chi2, norm
 
-from mlops.experiment.arm import Arm
+from mlops.experiment.arm import Arm, Floats
 from mlops.experiment.methods import CLUMPS, IN_TIME, METHODS, Method, Pair, pair_of
 from mlops.experiment.metrics import Metric
 from mlops.stats import ALPHA, Estimate, HypothesisTest, ewc_dof, holm
@@ -70,11 +70,7 @@ def battery(
     looks : sequence of int
         Bars at which the data were looked at so far: what a test at `alpha` that is repeated there would cost.
     """
-    if metric.series is None and metric.influence is None:
-        return ()
-    pair = pair_of(metric, champion, challenger)
-    fit = [m for m in METHODS.values() if not (m.of_trials and metric.trials is None) and (pair.single or not m.single)]
-    return tuple(_shown(metric, method, pair, challenger.version, rng, looks, alpha) for method in fit)
+    return _battery(metric, champion, challenger, rng, _maxima(looks, rng), alpha)
 
 
 def batteries(
@@ -88,8 +84,9 @@ def batteries(
 ) -> tuple[Shown, ...]:
     """`battery` of each metric and challenger; p-values of one test and metric are Holm-adjusted over challengers."""
     found: list[Shown] = []
+    maxima = _maxima(looks, rng)
     for metric in metrics:
-        rows = [battery(metric, champion, arm, rng=rng, looks=looks, alpha=alpha) for arm in challengers]
+        rows = [_battery(metric, champion, arm, rng, maxima, alpha) for arm in challengers]
         for together in zip(*rows, strict=True):
             adjusted = holm([shown.test.p_value for shown in together]).tolist()
             found += [replace(shown, p_adjusted=p) for shown, p in zip(together, adjusted, strict=True)]
@@ -113,11 +110,30 @@ def peeking_rate(looks: Sequence[int], *, rng: np.random.Generator, alpha: float
     By simulated Brownian motion. Armitage, McPherson and Rowe (1969), JRSS A 132: 0.05 becomes 0.142 at five equally
     spaced looks.
     """
+    return _beyond(_maxima(looks, rng), alpha)
+
+
+def _maxima(looks: Sequence[int], rng: np.random.Generator) -> Floats:
+    """Largest standardised distance of each drawn Brownian path from 0 at the looks; empty without looks."""
     if not len(looks):
-        return nan
+        return np.empty(0)
     steps = np.diff(np.asarray(looks, dtype=np.float64), prepend=0.0)
     paths = np.cumsum(rng.normal(size=(PEEKS, steps.size)) * np.sqrt(steps), axis=1) / np.sqrt(np.cumsum(steps))
-    return float((np.abs(paths).max(axis=1) > norm.isf(alpha / 2)).mean())
+    return np.asarray(np.abs(paths).max(axis=1))
+
+
+def _beyond(maxima: Floats, alpha: float) -> float:
+    return float((maxima > norm.isf(alpha / 2)).mean()) if maxima.size else nan
+
+
+def _battery(
+    metric: Metric, champion: Arm, challenger: Arm, rng: np.random.Generator, maxima: Floats, alpha: float
+) -> tuple[Shown, ...]:
+    if metric.series is None and metric.influence is None:
+        return ()
+    pair = pair_of(metric, champion, challenger)
+    fit = [m for m in METHODS.values() if not (m.of_trials and metric.trials is None) and (pair.single or not m.single)]
+    return tuple(_shown(metric, method, pair, challenger.version, rng, maxima, alpha) for method in fit)
 
 
 def _shown(
@@ -126,13 +142,11 @@ def _shown(
     pair: Pair,
     challenger: int,
     rng: np.random.Generator,
-    looks: Sequence[int],
+    maxima: Floats,
     alpha: float,
 ) -> Shown:
     test = method.test(pair, rng, alpha)
     rate, holds, here = assumption(method, pair, alpha)
-    # Where the test believes too small an error, each look rejects like a test at `rate`.
-    peeked = peeking_rate(looks, rng=rng, alpha=min(rate, 1 - 1e-9)) if len(looks) and rate > 0 else nan
     return Shown(
         metric=metric.name,
         challenger=challenger,
@@ -146,7 +160,7 @@ def _shown(
         here=here,
         holds=holds,
         rate=rate,
-        rate_peeked=peeked,
+        rate_peeked=_beyond(maxima, rate) if rate > 0 else nan,  # each look rejects like a test at `rate`
     )
 
 

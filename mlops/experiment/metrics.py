@@ -53,10 +53,16 @@ class Metric:
         return 1 if self.better == "higher" else -1
 
     def per_bar(self, arm: Arm) -> pd.Series | None:
-        """One value a bar whose mean is the metric's value: its series, or its value plus its influence."""
+        """One value a bar whose mean is the metric's value: its series, or its value plus its influence.
+
+        None where it has neither; empty where the bars are too few for it.
+        """
         if self.series is not None:
             return self.series(arm)
-        return None if self.influence is None else self.value(arm) + self.influence(arm)
+        if self.influence is None:
+            return None
+        value = self.value(arm) if arm.has("equity") and arm["equity"].size > self.least else nan
+        return pd.Series(dtype=np.float64) if np.isnan(value) else value + self.influence(arm)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,8 @@ class Evidence:
     decision: Decision
     figures: Mapping[str, Figure] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)  # metrics beside those of the findings
+    pages: Mapping[str, str] = field(default_factory=dict)  # name of a text artifact -> what is in it
 
 
 def experiment_id(client: MlflowClient, model: str) -> str:
@@ -66,6 +68,7 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
     )
     client.log_batch(run, tags=_tags(evidence))
     metrics, params = _metrics(report.findings, at), _params(evidence)
+    metrics += [Metric(k, v, at, 0) for k, v in evidence.numbers.items() if math.isfinite(v)]
     for start in range(0, len(metrics), METRICS):
         client.log_batch(run, metrics=metrics[start : start + METRICS])
     for start in range(0, len(params), PARAMS):
@@ -73,6 +76,8 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
     client.log_dict(run, _document(report, decision), f"{evidence.job}.json")
     for name, figure in evidence.figures.items():
         client.log_figure(run, figure, f"{name}.png")
+    for name, text in evidence.pages.items():
+        client.log_text(run, text, name)
     if run_id is None:
         client.set_terminated(run, end_time=at)
     for finding in report.findings:

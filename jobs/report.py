@@ -1,0 +1,197 @@
+"""One comparison told to a person who has never seen the system: a page in an MLflow run, and its numbers as metrics.
+
+Load: what both predicted and what came true, as far as it was known when the comparison ended (or is known now).
+Compute: the account. Log: a run with the page. Act: nothing; a report changes no alias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from importlib.metadata import version as installed
+from math import nan
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from jobs import compare
+from jobs.house import House, moment, run
+from mlops import policy
+from mlops.errors import DataError
+from mlops.experiment.account import TESTED, UNTESTED, Account, account
+from mlops.experiment.answer import NAMES
+from mlops.experiment.battery import Shown
+from mlops.experiment.compared import Compared
+from mlops.experiment.curve import shadow_curve
+from mlops.experiment.metrics import METRICS
+from mlops.experiment.numbers import numbers
+from mlops.experiment.trial import Trial
+from mlops.io import drawings, page, record
+from mlops.io.ledger import Experiment
+from mlops.learn import STRATEGIES
+from mlops.monitor import reliability
+from mlops.stats import Estimate
+from mlops.types import Decision
+
+NAME = "report.html"
+LEAST_FOR_PICTURES = 10  # bars
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The page, the account that it shows, and the run that keeps both."""
+
+    html: str
+    account: Account
+    run_id: str
+
+
+def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Written:
+    """Report on a comparison of `model`: on number `experiment`, or on the latest that began before `as_of`.
+
+    Raises
+    ------
+    DataError
+        There is no such comparison.
+    """
+    trial = _chosen(house, model, as_of, experiment)
+    until = min(as_of, trial.ended_at or as_of)
+    look = compare.look(house, trial, until)
+    matured = house.ledger.matured(model, start=trial.started_at, end=until, as_of=until)  # of the shadows, too
+    # What has ended is judged as it was: moves made since then hold nobody back.
+    decision = look.decision if trial.ended_at is None or until < trial.ended_at else _judged(look)
+    compared = Compared(
+        id=trial.id,
+        model=model,
+        kind=trial.kind,
+        champion=trial.champion,
+        challenger=trial.challenger,
+        started_at=trial.started_at,
+        as_of=until,
+        plan=Trial(**{field.name: look.proof.params[field.name] for field in fields(Trial)}),
+        ended_at=trial.ended_at if until == trial.ended_at else None,
+        verdict=trial.verdict if until == trial.ended_at else None,
+    )
+    told = account(
+        compared,
+        matured,
+        _books(trial, matured),
+        findings=look.report.findings,
+        decision=decision,
+        tried=max(len([b for b in house.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
+        rng=np.random.default_rng(house.settings.train.seed),
+    )
+    html = page.render("experiment.html", _context(house, told, matured))
+    tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
+    evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(told), pages={NAME: html})
+    return Written(html, told, record.emit(house.client, evidence, house.run_id))
+
+
+def _chosen(house: House, model: str, as_of: datetime, experiment: int) -> Experiment:
+    known = [e for e in house.ledger.experiments(model) if e.started_at <= as_of]
+    found = [e for e in known if e.id == experiment] if experiment else known[-1:]
+    if not found:
+        ids = ", ".join(str(e.id) for e in known) or "none"
+        raise DataError(f"experiment of {model} must be one of its comparisons ({ids}), got {experiment}. Name one.")
+    return found[0]
+
+
+def _judged(look: compare.Look) -> Decision:
+    if look.trial.kind == "watch":
+        return policy.on_watch(look.report, look.other)
+    return policy.on_comparison(look.report, look.other)
+
+
+def _books(trial: Experiment, matured: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """The virtual book of every version that predicted, and an empty one of a version that has not yet."""
+    strategy, versions = STRATEGIES[trial.model], {*matured["version"].astype(int), trial.champion, trial.challenger}
+    return {
+        v: shadow_curve(matured[matured["version"] == v], strategy.position, strategy.cost_bps / 1e4)
+        for v in sorted(versions)
+    }
+
+
+def _context(house: House, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
+    """What the template reads beside the account."""
+    compared, bundles = told.compared, {b.version: b for b in house.ledger.bundles(told.compared.model)}
+    known = {v: matured[matured["version"] == v] for v in told.arms}
+    curves = {v: reliability(rows) for v, rows in known.items() if len(rows)}
+    spans = {v: bundles[v] for v in told.arms if v in bundles}
+    return {
+        "a": told,
+        "metrics": METRICS,
+        "untested": UNTESTED,
+        "gates": {*policy.GATES, "accuracy_change"} if compared.watch else policy.GATES,
+        "names": NAMES,
+        "gains": _gains(told),
+        "shown": _by_metric(told),
+        "proof": next((f for f in told.findings if f.name == "paired_log_loss"), None),
+        "calibration": curves,
+        "pictures": _pictures(told, curves),
+        "trained": {v: f"{page.day(b.train_start)} to {page.day(b.train_end)}" for v, b in spans.items()},
+        "registered": {v: page.day(b.registered_at) for v, b in spans.items()},
+        "level": "95 %",
+        "alpha": "5 %",
+        "nan": nan,
+        "made": compared.as_of,
+        "version": installed("gpt-trader-mlops"),
+    }
+
+
+def _by_metric(told: Account) -> dict[str, list[Shown]]:
+    return {name: rows for name in TESTED if (rows := [s for s in told.shown if s.metric == name])}
+
+
+def _gains(told: Account) -> dict[str, Estimate]:
+    """By how much the challenger is better at each metric; without an interval where no test holds."""
+    one, other = (told.table.values[v] for v in (told.compared.champion, told.compared.challenger))
+    plain = {
+        name: Estimate(name, METRICS[name].sign * (other[name].value - one[name].value), nan, nan, other[name].n)
+        for name in one
+    }
+    mine = [s for s in told.shown if s.method == "ewc" and s.challenger == told.compared.challenger]
+    return plain | {s.metric: s.gain for s in mine if s.gain.known}
+
+
+def _pictures(told: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, str]:
+    """SVG of our own making, which stands in the page as it is; empty where there is too little to draw."""
+    if told.bars < LEAST_FOR_PICTURES:
+        return {"evidence": "", "equity": "", "reliability": ""}
+    names = {v: f"v{v}" + (" (champion)" if v == told.compared.champion else "") for v in told.arms}
+    proof = next(f for f in told.findings if f.name == "paired_log_loss")
+    path = {"mean": told.evidence.estimate, "low": told.evidence.lower, "high": told.evidence.upper}
+    boundary = told.boundary
+    looks = {"bars": np.array(boundary.bars, dtype=np.float64), "better": boundary.better, "worse": boundary.worse}
+    bands = told.bands
+    equity, relative = (
+        {names[v]: (band.curve, band.low, band.high) for v, band in table.items()}
+        for table in (bands.equity, bands.relative)
+    )
+    crossed = proof.params.get("crossed_at")
+    return {
+        "evidence": drawings.evidence(told.times, path, looks, crossed, told.compared.plan.margin),
+        "equity": drawings.equity(bands.times, equity, relative) if equity else "",
+        "reliability": drawings.reliability({names[v]: curve for v, curve in curves.items()}) if curves else "",
+    }
+
+
+def main(
+    model: str = "volatility",
+    experiment: Annotated[int, typer.Option(help="Number of the comparison; 0: the latest.")] = 0,
+    out: Annotated[str, typer.Option(help="Also write the page there.")] = "",
+    as_of: str = "now",
+) -> None:
+    def body(house: House) -> None:
+        written = at(house, model, moment(as_of), experiment)
+        if out:
+            Path(out).write_text(written.html, encoding="utf-8")
+
+    run("report", body)
+
+
+if __name__ == "__main__":
+    typer.run(main)

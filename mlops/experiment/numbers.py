@@ -1,0 +1,42 @@
+"""The numbers of an account under names that a tracking server takes: what the report shows, as metrics."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from mlops.experiment.account import Account
+from mlops.stats import Estimate
+
+
+def numbers(account: Account) -> dict[str, float]:
+    """Every finite number of the report.
+
+    `arm.v3.accuracy`, with `.low` and `.high`; `gain.accuracy.v3` likewise (positive where the challenger is better);
+    `p.accuracy.mcnemar.v3` with `p_adjusted` and `rate` (what its 5 % is); `tries.deflated` and its like.
+    """
+    found: dict[str, float] = {"bars": account.bars, "rows": account.rows, "disagreement": account.disagreement.share}
+    for version, values in account.table.values.items():
+        for name, estimate in values.items():
+            found |= _ends(f"arm.v{version}.{name}", estimate)
+    for shown in account.shown:
+        place = f"{shown.metric}.{shown.method}.v{shown.challenger}"
+        found |= {
+            f"p.{place}": shown.test.p_value,
+            f"p_adjusted.{place}": shown.p_adjusted,
+            f"rate.{place}": shown.rate,
+        }
+        if shown.method == "ewc":
+            found |= _ends(f"gain.{shown.metric}.v{shown.challenger}", shown.gain)
+    tries = account.tries
+    found |= {"tries.n": tries.tried, "tries.ratio": tries.ratio, "tries.luck": tries.luck}
+    found |= {"tries.single": tries.single, "tries.deflated": tries.deflated}
+    if tries.overfitting is not None:
+        found["tries.pbo"] = tries.overfitting.pbo
+    if tries.superiority is not None:
+        found["tries.spa"] = tries.superiority.p_value
+    found |= {"peeking": account.peeking, "n_needed": float(account.answer.n_needed or 0)}
+    return {name: float(value) for name, value in found.items() if isfinite(value)}
+
+
+def _ends(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}
