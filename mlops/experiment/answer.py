@@ -113,6 +113,8 @@ def _why(facts: Facts) -> tuple[str, ...]:
     told = []
     (champion, challenger), gain = facts.losses, facts.gain
     who = "the champion before" if facts.compared.watch else "the challenger"
+    if not facts.bars:
+        told.append("No bar has matured on which both predicted.")
     if gain.known:
         better = "better" if gain.value > 0 else "worse"
         told.append(
@@ -130,7 +132,7 @@ def _why(facts: Facts) -> tuple[str, ...]:
     told += [_because(finding) for finding in facts.decision.because if finding.note and _tells(facts, finding)]
     if facts.decision.verdict is Verdict.PROMOTE:
         told.append(f"Every one of the {len(facts.decision.because)} gates passed (see “The gates”).")
-    return tuple(told) or ("No bar has matured on which both predicted.",)
+    return tuple(told)
 
 
 def _tells(facts: Facts, finding: Finding) -> bool:

@@ -158,8 +158,11 @@ def _svg(figure: Figure, title: str, description: str) -> str:
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Ids of groups serve nobody and would be there twice in a page of two pictures; those that are referred to differ.
+    # Ids of groups serve nobody and would be there twice in a page of two pictures; those that are referred to
+    # are this picture's own.
     svg = re.sub(r'(<g|<svg|<text) id="[^"]*"', r"\1", svg)
+    own = title.partition(" ")[0].strip(",").lower()
+    svg = re.sub(r'(\bid="|"#|url\(#)', rf"\1{own}-", svg)
     svg = re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
     )

@@ -89,7 +89,7 @@ def test_no_row_at_all_is_no_error():
     told = _account(_matured(10, (0.1, 0.1))[:0], versions=(1, 2))
 
     assert "UNKNOWN" == told.answer.label
-    assert ("No bar has matured on which both predicted.",) == told.answer.why[:1] or told.answer.why
+    assert "No bar has matured on which both predicted." == told.answer.why[0]
     assert 0 == told.bars
     assert all(not shown.test.known for shown in told.shown)
 
