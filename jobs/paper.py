@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pandas as pd
 
 from jobs.house import House
-from mlops.experiment import Book, Fill
+from mlops.experiment import Book, Fill, Terms
+from mlops.experiment.book import SCALE
 from mlops.learn import Strategy, features, labels
 from registry_hooks.bot import Bot, Scored
 
 BOOK = "paper"  # the traded book's name in the ledger
-CASH = 1_000_000.0
 WARM_UP = 2  # histories that a row of features needs: enough for any symbol that skips bars
 
 
@@ -28,7 +29,8 @@ class PaperBot:
 
     def __init__(self, house: House, strategy: Strategy, bars: pd.DataFrame, start: datetime) -> None:
         self.house, self.strategy, self.model = house, strategy, strategy.name
-        self.stream, self.book = features.Stream(strategy), Book(cash=CASH)
+        self.stream, self.book = features.Stream(strategy), Book.opened(house.settings.books.cash)
+        self.terms = Terms(strategy.cost_bps / 1e4, house.settings.books.slippage_bps / 1e4)
         self.bot = Bot(
             self.model,
             house.registry,
@@ -68,8 +70,10 @@ class PaperBot:
     def _trade(self, scored: Scored, prices: dict[str, float], at: datetime) -> None:
         weights = self.strategy.position(scored.probability) / len(scored.units)
         targets = {unit: float(weight) for unit, weight in zip(scored.units, weights, strict=True)}
-        known = {unit: prices[unit] for unit in scored.units}
-        self.book, fills = self.book.step(known, targets, self.strategy.cost_bps / 1e4)
+        known = {unit: weight for unit, weight in targets.items() if unit in prices}
+        step = self.book.rebalanced(at, prices, known, self.terms)
+        fills = [fill.in_price() for fill in step.fills]
+        self.book = self.book.after(replace(step, fills=fills))
         versions = dict(zip(scored.units, scored.version.tolist(), strict=True))
         if fills:
             self.house.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
@@ -78,11 +82,11 @@ class PaperBot:
         return {
             "fill_id": f"{self.model}:{BOOK}:{fill.unit}:{at.isoformat()}",
             "model": self.model,
-            "version": versions[fill.unit],
+            "version": versions.get(fill.unit, self.bot.champion),
             "book": BOOK,
             "unit": fill.unit,
             "event_time": at,
-            "quantity": fill.quantity,
+            "quantity": fill.quantity / SCALE,
             "price": fill.price,
-            "fee": fill.fee,
+            "fee": fill.fee / SCALE,
         }

@@ -65,6 +65,16 @@ class LimitSettings(Section):
     every_s: float = Field(5.0, gt=0, description="How often the service looks.")
 
 
+class BookSettings(Section):
+    cash: float = Field(1_000_000.0, gt=0, lt=9e10, description="What every book starts with, in its one currency.")
+    slippage_bps: float = Field(0.0, ge=0, description="Of the traded value, which a virtual book pays beside the fee.")
+    funding_bps: float = Field(
+        0.0, description="Of a position's value, which a virtual long pays (a short gets) a bar."
+    )
+    twin_limit_bps: float = Field(100.0, gt=0, description="Of equity: a book that departs further is an alert.")
+    twin_days: int = Field(30, ge=1, description="Over how long a bot's own book is held against its virtual twin.")
+
+
 class TrainSettings(Section):
     trials: int = Field(12, ge=1)
     folds: int = Field(5, ge=2)
@@ -148,6 +158,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     experiment: ExperimentSettings = ExperimentSettings()
     limits: LimitSettings = LimitSettings()
+    books: BookSettings = BookSettings()
     train: TrainSettings = TrainSettings()
     service: ServiceSettings = ServiceSettings()
     jobs: JobSettings = JobSettings()

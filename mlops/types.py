@@ -124,3 +124,20 @@ class Alert:
     title: str
     as_of: datetime
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BookEvent:
+    """One event of a book; amounts are whole 1e-8. `fill` is the id of the ledger's fill that it is, 0 for none."""
+
+    seq: int
+    event_time: datetime  # the bar at which the book took it
+    happened_at: datetime
+    kind: str  # mark, funding, fill
+    unit: str
+    quantity: int = 0
+    price: float = 0.0
+    fee: int = 0
+    slippage: int = 0
+    funding: int = 0
+    fill: int = 0

@@ -3,9 +3,10 @@
 from mlops.experiment.ab import compare, pairs
 from mlops.experiment.arm import Arm, arms_of
 from mlops.experiment.assignment import assign, srm_p_value
+from mlops.experiment.book import Book, Fill, Position, Step, Terms
 from mlops.experiment.gates import Dealing
 from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure, needs
-from mlops.experiment.shadow import Book, CurveMetrics, Fill, curve_metrics
+from mlops.experiment.shadow import CurveMetrics, curve_metrics
 from mlops.experiment.trial import Trial
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "METRICS",
     "Metric",
     "MetricTable",
+    "Position",
+    "Step",
+    "Terms",
     "Trial",
     "arms_of",
     "assign",

@@ -1,9 +1,8 @@
-"""A paper book: what a model would own, and what that is worth."""
+"""What an equity curve is worth: Sharpe ratio, drawdown, turnover."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,85 +11,6 @@ from mlops.errors import DataError
 from mlops.stats import finite_series
 
 BARS_PER_YEAR = 252
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """A paper trade: signed `quantity` of `unit` (positive bought) at `price`, `fee` paid in cash (>= 0)."""
-
-    unit: str
-    quantity: float
-    price: float
-    fee: float
-
-
-@dataclass(frozen=True, slots=True)
-class Book:
-    """Cash and signed quantities, marked at the last price seen of each unit.
-
-    Always: equity = cash + sum of quantity x mark. Equity moves by prices and by fees only.
-
-    Examples
-    --------
-    >>> book, fills = Book(cash=100.0).step({"A": 10.0}, {"A": 0.5}, cost_rate=0.001)
-    >>> book.cash, book.quantities["A"], round(book.equity, 2)
-    (49.95, 5.0, 99.95)
-    """
-
-    cash: float = 1.0
-    quantities: Mapping[str, float] = field(default_factory=dict)
-    marks: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def equity(self) -> float:
-        """Cash plus positions at their last marks, in the currency of `cash`."""
-        return self.cash + sum(quantity * self.marks[unit] for unit, quantity in self.quantities.items())
-
-    def step(
-        self, prices: Mapping[str, float], target_weights: Mapping[str, float], cost_rate: float
-    ) -> tuple[Book, tuple[Fill, ...]]:
-        """Mark at `prices`, then trade at them to the target weights.
-
-        Parameters
-        ----------
-        prices : mapping
-            Price of each unit that trades now, > 0. A unit held but not priced keeps its quantity and its last mark.
-        target_weights : mapping
-            Signed share of equity (before costs) wanted in each unit; a priced unit without a target is closed.
-        cost_rate : float
-            Fraction of the traded value paid as fee, >= 0 (5 basis points: 0.0005).
-
-        Raises
-        ------
-        DataError
-            A price is not positive, a target is not finite or has no price, or the equity is gone.
-        """
-        _refuse(prices, target_weights, cost_rate)
-        marked = Book(self.cash, self.quantities, {**self.marks, **prices})
-        equity = marked.equity
-        if equity <= 0:
-            raise DataError(f"equity must be positive, got {equity}. The book is ruined: start a new one.")
-        cash, quantities, fills = self.cash, dict(self.quantities), []
-        for unit, price in prices.items():
-            change = target_weights.get(unit, 0.0) * equity / price - quantities.get(unit, 0.0)
-            if change == 0.0:
-                continue
-            fee = cost_rate * abs(change) * price
-            cash -= change * price + fee
-            quantities[unit] = quantities.get(unit, 0.0) + change
-            fills.append(Fill(unit, change, price, fee))
-        return Book(cash, quantities, marked.marks), tuple(fills)
-
-
-def _refuse(prices: Mapping[str, float], targets: Mapping[str, float], cost_rate: float) -> None:
-    for unit, price in prices.items():
-        if not (price > 0 and np.isfinite(price)):
-            raise DataError(f"price of {unit} must be positive and finite, got {price}. Leave the unit out.")
-    for unit, weight in targets.items():
-        if unit not in prices or not np.isfinite(weight):
-            raise DataError(f"target of {unit} must be finite and have a price, got {weight}. Leave the unit out.")
-    if not cost_rate >= 0:
-        raise DataError(f"cost_rate must be at least 0, got {cost_rate}. Give a fraction: 0.0005 is 5 basis points.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,17 @@ from sqlalchemy import Table, select, text
 
 from mlops.errors import CorruptionError, StorageError
 from mlops.io.archive import ARCHIVED, filled
+from mlops.io.books import Books
 from mlops.io.copies import copied
 from mlops.io.journal import Journal
-from mlops.io.schema import fills
+from mlops.io.schema import book_states, fills
 from mlops.io.tally import HOUR_US
-from mlops.io.telemetry import Telemetry
 
 LOT = 100_000  # rows that are held at once
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
-class Audit(Telemetry, Journal):
+class Audit(Books, Journal):
     """A check of everything that carries a checksum."""
 
     def verify(self) -> list[str]:
@@ -40,7 +40,18 @@ class Audit(Telemetry, Journal):
                 self.bundles(model)
             except CorruptionError as error:
                 problems.append(str(error))
-        return problems
+        return [*problems, *self._books()]
+
+    def _books(self) -> Iterator[str]:
+        """Books: every event and every state, as many as were written."""
+        with self._reading() as connection:
+            models = [row[0] for row in connection.execute(select(book_states.c.model).distinct())]
+        for key in (key for model in models for key in self.book_ends(model)):
+            try:
+                self.book_events(key)
+                self.book_states(key, start=None)
+            except CorruptionError as error:
+                yield str(error)
 
     def _structure(self) -> Iterator[str]:
         with self._reading() as connection:

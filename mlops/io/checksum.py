@@ -26,6 +26,7 @@ SEED = b"ledger row 1"  # of the constants; another seed makes every stored chec
 BLOCK = 8192  # rows at once: all columns of a block stay in the processor's cache
 FOLD = np.uint64(32)
 CACHED_TEXTS = 65_536
+LONG_TEXT = 256  # characters; longer ones are no names: they do not come again
 Values = Sequence[Any] | NDArray[Any] | str
 Sums = NDArray[np.uint64]
 
@@ -97,7 +98,8 @@ def _image(values: Values) -> Sums:
     if column.dtype.kind in "iu":
         return column.astype(np.int64, copy=False).view(np.uint64)
     codes, unique = pd.factorize(column.astype(object, copy=False))
-    return np.array([text_image(text) for text in unique], dtype=np.uint64)[codes]
+    images = [text_image(text) if len(text) <= LONG_TEXT else text_image.__wrapped__(text) for text in unique]
+    return np.array(images, dtype=np.uint64)[codes]
 
 
 @lru_cache

@@ -5,6 +5,7 @@ One door to all of it. SQLite by default, PostgreSQL by URL when more than one p
 
 from mlops.io.archive import Archive
 from mlops.io.audit import Audit
+from mlops.io.books import BookKey, BookRows
 from mlops.io.dealings import Dealings, Epoch
 from mlops.io.dispatches import Dispatches
 from mlops.io.inbox import Delivery, Inbox
@@ -22,6 +23,8 @@ from mlops.io.turns import Turns
 __all__ = [
     "MATURED_COLUMNS",
     "ApiKey",
+    "BookKey",
+    "BookRows",
     "BundleRow",
     "Claim",
     "Delivery",

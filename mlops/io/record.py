@@ -141,6 +141,21 @@ class LiveRun:
         return str(self.client.create_run(experiment, _ms(as_of), tags=tags, run_name=name).info.run_id)
 
 
+def point(
+    client: MlflowClient, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], as_of: datetime
+) -> str:
+    """Add a point to each metric of the one long run with these tags (`model` among them); the run's id."""
+    experiment, at = experiment_id(client, tags["model"]), _ms(as_of)
+    mine = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+    found = client.search_runs([experiment], mine, max_results=1)
+    run = found[0] if found else client.create_run(experiment, at, tags=dict(tags), run_name=name)
+    rows = [Metric(key, value, at, at // 86_400_000) for key, value in metrics.items() if math.isfinite(value)]
+    client.log_batch(run.info.run_id, metrics=rows)
+    if not found:
+        client.set_terminated(run.info.run_id, end_time=at)
+    return str(run.info.run_id)
+
+
 def model_id(client: MlflowClient, ref: ModelRef) -> str:
     """The id of the logged model behind a registered version; registered versions do not carry it themselves."""
     source = str(client.get_model_version(ref.name, str(ref.version)).source)

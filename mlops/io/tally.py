@@ -32,6 +32,8 @@ SCOPES: Mapping[str, tuple[str, ...]] = {  # whose rows are counted together: wh
     "scorings": ("model",),
     "promotions": ("model",),
     "bundles": ("model",),
+    "book_events": ("model", "book", "version"),
+    "book_states": ("model", "book", "version"),
 }
 COUNT = (
     'INSERT INTO tallies (table_name, scope, hour, "rows") VALUES (?, ?, ?, ?) '

@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import BigInteger, Column, Float, Integer, PrimaryKeyConstraint, Text
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 NEW = ("assignments", "weights", "scorings")
 
 

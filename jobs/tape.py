@@ -1,0 +1,76 @@
+"""What moves books, read from frames: scores by bar and version, fills with their versions, bars."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops.experiment import Fill
+from mlops.experiment.book import exact
+from mlops.experiment.virtual import Bar, Said
+
+By = dict[datetime, dict[int, Said]]
+Was = dict[datetime, dict[int, str]]
+
+
+def filled(rows: pd.DataFrame) -> list[tuple[Fill, int]]:
+    """Fills with the version that each was traded by, in the order of `rows`."""
+    times = [_aware(at) for at in _naive(rows["event_time"])]
+    costs = zip(rows["quantity"], rows["price"], rows["fee"], strict=True)
+    names = zip(times, rows["unit"], rows["id"], rows["version"], strict=True)
+    return [
+        (Fill(unit, exact(quantity), price, exact(fee), 0, at, int(number)), int(version))
+        for (quantity, price, fee), (at, unit, number, version) in zip(costs, names, strict=True)
+    ]
+
+
+def heard(
+    scores: pd.DataFrame,
+) -> tuple[By, Was]:
+    """What was said, and what each version was then, by bar and version. `scores` are sorted by time and version."""
+    times, versions = _naive(scores["event_time"]), scores["version"].to_numpy()
+    units, roles, probability = scores["unit"].to_numpy(), scores["role"].to_numpy(), scores["probability"].to_numpy()
+    known = _naive(scores["known_at"])
+    said: dict[datetime, dict[int, Said]] = defaultdict(dict)
+    was: dict[datetime, dict[int, str]] = defaultdict(dict)
+    for start, end in _runs((times[1:] != times[:-1]) | (versions[1:] != versions[:-1]), len(times)):
+        bar, version = _aware(times[start]), int(versions[start])
+        said[bar][version] = Said(units[start:end].tolist(), probability[start:end], _aware(known[start:end].max()))
+        was[bar][version] = roles[start]
+    return dict(said), dict(was)
+
+
+def tape(bars: pd.DataFrame, since: datetime, as_of: datetime) -> list[Bar]:
+    """Bars from `since` on that were known at `as_of`."""
+    rows = bars.iloc[bars["event_time"].searchsorted(pd.Timestamp(since)) :]
+    rows = rows[(rows["event_time"] <= as_of) & (rows["known_at"] <= as_of)]
+    times, known = _naive(rows["event_time"]), _naive(rows["known_at"])
+    symbols, prices, found = rows["symbol"].tolist(), rows["close"].tolist(), list[Bar]()
+    for start, end in _runs(times[1:] != times[:-1], len(times)):
+        named = dict(zip(symbols[start:end], prices[start:end], strict=True))
+        found.append(Bar(_aware(times[start]), _aware(known[start:end].max()), named))
+    return found
+
+
+def _runs(changes: NDArray[np.bool_], n: int) -> Iterable[tuple[int, int]]:
+    """Where equal neighbours start and end."""
+    if n == 0:
+        return ()
+    starts = [0, *(np.flatnonzero(changes) + 1).tolist()]
+    return zip(starts, [*starts[1:], n], strict=True)
+
+
+def _naive(column: pd.Series) -> NDArray[Any]:
+    utc: NDArray[Any] = column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return utc
+
+
+def _aware(at: np.datetime64) -> datetime:
+    naive: datetime = at.astype(object)
+    return naive.replace(tzinfo=UTC)

@@ -1,0 +1,77 @@
+"""Books as rows and back: every event of a step, and the state of a book at the end of a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from mlops.experiment.book import Book, Fill, Position, Step
+from mlops.types import BookEvent
+
+MARK, FUNDING, FILL = "mark", "funding", "fill"
+
+
+def events(step: Step, after: int) -> list[BookEvent]:
+    """What happened at a bar, numbered from `after` + 1 in the order in which it applies."""
+    at, found = step.at, list[BookEvent]()
+    for unit, price in step.marks.items():
+        found.append(BookEvent(after + len(found) + 1, at, at, MARK, unit, price=price))
+    for unit, amount in step.funding.items():
+        found.append(BookEvent(after + len(found) + 1, at, at, FUNDING, unit, funding=amount))
+    for one in step.fills:
+        costs = {"fee": one.fee, "slippage": one.slippage, "fill": one.number}
+        when, seq = one.at or at, after + len(found) + 1
+        found.append(BookEvent(seq, at, when, FILL, one.unit, one.quantity, one.price, **costs))
+    return found
+
+
+def steps(rows: Iterable[BookEvent]) -> list[Step]:
+    """The steps that these events, in order, were."""
+    return [_step(list(bar)) for _, bar in groupby(rows, attrgetter("event_time"))]
+
+
+def state(book: Book) -> dict[str, Any]:
+    """The columns of a state; `positions` holds quantity, cost and mark of each unit."""
+    net = book.net
+    return {
+        "start": book.start,
+        "cash": book.cash,
+        "equity": book.cash + net,
+        "peak": book.peak,
+        "realised": book.realised,
+        "unrealised": net - sum(position.cost for position in book.positions.values()),
+        "fees": book.fees,
+        "slippage": book.slippage,
+        "funding": book.funding,
+        "traded": book.traded,
+        "gross": book.gross,
+        "net": net,
+        "positions": {u: (p.quantity, p.cost, p.mark) for u, p in book.positions.items()},
+    }
+
+
+def restored(row: Mapping[str, Any]) -> Book:
+    """The book that a state was taken of."""
+    names = ("start", "cash", "peak", "realised", "fees", "slippage", "funding", "traded")
+    held = {unit: Position(int(q), int(cost), float(mark)) for unit, (q, cost, mark) in row["positions"].items()}
+    return Book(**{name: int(row[name]) for name in names}, positions=held)
+
+
+def replayed(book: Book, done: Iterable[Step]) -> Book:
+    """The book after all these steps."""
+    for step in done:
+        book = book.after(step)
+    return book
+
+
+def _step(bar: Sequence[BookEvent]) -> Step:
+    at = bar[0].event_time
+    fills = tuple(
+        Fill(e.unit, e.quantity, e.price, e.fee, e.slippage, None if e.happened_at == at else e.happened_at, e.fill)
+        for e in bar
+        if e.kind == FILL
+    )
+    marks = {e.unit: e.price for e in bar if e.kind == MARK}
+    return Step(at, marks, {e.unit: e.funding for e in bar if e.kind == FUNDING}, fills)

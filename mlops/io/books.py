@@ -1,0 +1,310 @@
+"""Books: every event and the state at each bar, in one commit; a book only ever grows at its end.
+
+Who appends says where the book ended when it was read. Where somebody else has appended meanwhile nothing is stored, so
+that two jobs at once, or a job that is done again, leave one chain. A kill leaves the book at the end of a bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import pandas as pd
+from sqlalchemy import BigInteger, Connection, Table, func, select, tuple_, type_coerce
+
+from mlops.errors import CorruptionError, DataError
+from mlops.io.checksum import checksums, stored
+from mlops.io.columns import put_together
+from mlops.io.reading import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
+from mlops.io.schema import EPOCH, MICROSECOND, book_events, book_states, fills, predictions
+from mlops.io.store import Rows, put
+from mlops.io.tally import GONE, HOUR_US, must_be, newest_is
+from mlops.io.telemetry import PREDICTED, PREDICTION_KEY, Telemetry
+from mlops.types import FILL_COLUMNS, BookEvent
+
+SCALE = 10**8  # amounts are stored in whole 1e-8
+EVENT = tuple(one.name for one in fields(BookEvent))
+SUMS = ("equity", "cash", "realised", "unrealised", "fees", "slippage", "funding", "traded", "gross", "net")
+STATE = ("event_time", "known_at", "seq", "start", "peak", *SUMS, "positions")
+CURVE_COLUMNS = ("event_time", *SUMS[:8], "drawdown", "gross", "net")
+TIMES = ("event_time", "happened_at", "known_at")
+KINDS: Mapping[str, Any] = {"price": np.float64, "kind": object, "unit": object, "positions": object}
+SLACK = 1000  # of ids: PostgreSQL may commit a fill later than one with a larger id
+LAST_US = 2**61
+
+
+class BookKey(NamedTuple):
+    """Which book. `version` is 0 for one that is of no one version, such as a bot's own."""
+
+    model: str
+    book: str
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BookRows:
+    """New rows of one book. `after`: where it ended when it was read (the time of its last state; None: it is new).
+
+    `states` are mappings with STATE; a state's `seq` is that of its last event.
+    """
+
+    key: BookKey
+    after: datetime | None
+    events: Sequence[BookEvent] = field(default_factory=list)
+    states: Sequence[Mapping[str, Any]] = field(default_factory=list)
+
+
+class Books(Telemetry):
+    """Events and states of books, and what of the ledger moves them."""
+
+    def append_books(self, lots: Sequence[BookRows]) -> int:
+        """Append to several books in one commit; how many grew: those that somebody else had appended to did not.
+
+        Raises
+        ------
+        DataError
+            An amount does not fit into the ledger.
+        """
+        with self._writing(durable=False, lock="books") as connection:
+            ends = _ends_of(connection, [lot.key for lot in lots])
+            mine = [lot for lot in lots if lot.states and ends.get(lot.key) == lot.after]
+            put(connection, [rows for rows in (_event_rows(mine), _state_rows(mine)) if len(rows)])
+        return len(mine)
+
+    def book_ends(self, model: str) -> dict[BookKey, datetime]:
+        """The books that a model has, by name and version, and the last bar of each."""
+        with self._reading() as connection:
+            return dict(_keys(connection, model))
+
+    def book_state(self, key: BookKey, *, before: datetime | None = None) -> dict[str, Any] | None:
+        """The last state of a book (before an instant), a mapping with STATE; None where it has none.
+
+        Raises
+        ------
+        CorruptionError
+            It is not what was written.
+        """
+        at = type_coerce(book_states.c.event_time, BigInteger)
+        until = LAST_US if before is None else microseconds(before)
+        query = select(func.max(at)).where(*_of(book_states, key), at < until)
+        with self._reading() as connection:
+            last = connection.scalar(query)
+            if before is None:
+                newest_is(
+                    connection, "book_states", key._asdict(), None if last is None else EPOCH + last * MICROSECOND
+                )
+            if last is None:
+                return None
+            return _states(_read(connection, book_states, key, STATE, last, last + 1))[0]
+
+    def book_growth(self, keys: Sequence[BookKey], *, start: datetime, end: datetime) -> list[tuple[int, int]]:
+        """The equity (1e-8) of each book at its last bars until `start` (of a younger one: its first cash) and `end`.
+
+        For a look: it is not held against checksums. Both are 0 where a book has no bar.
+        """
+        c, found = book_states.c, []
+        with self._reading() as connection:
+            for key in keys:
+                last = select(c.equity, c.start).where(*_of(book_states, key)).order_by(c.event_time.desc()).limit(1)
+                first, newest = (connection.execute(last.where(c.event_time <= at)).first() for at in (start, end))
+                ends = (0, 0) if newest is None else (newest.start if first is None else first.equity, newest.equity)
+                found.append((int(ends[0]), int(ends[1])))
+        return found
+
+    def book_states(self, key: BookKey, *, start: datetime | None, end: datetime | None = None) -> list[dict[str, Any]]:
+        """The states with `start <= event_time < end`, mappings with STATE."""
+        with self._reading() as connection:
+            return _states(_rows(connection, book_states, key, STATE, *_ends(start, end)))
+
+    def book_events(
+        self, key: BookKey, *, start: datetime | None = None, end: datetime | None = None
+    ) -> list[BookEvent]:
+        """The events of the bars with `start <= event_time < end`, in order.
+
+        Raises
+        ------
+        CorruptionError
+            An event is missing, or not what was written.
+        """
+        with self._reading() as connection:
+            found = _rows(connection, book_events, key, EVENT, *_ends(start, end))
+        if (np.diff(found["seq"]) != 1).any():
+            where = {"table": "book_events", "scope": key}
+            raise CorruptionError(GONE.format(**where, expected="numbered without a gap", found="one"))
+        columns = [_instants(found[name]) if name in TIMES else found[name].tolist() for name in EVENT]
+        return [BookEvent(*row) for row in zip(*columns, strict=True)]
+
+    def book_curve(
+        self, model: str, book: str, version: int = 0, *, start: datetime | None = None, as_of: datetime
+    ) -> pd.DataFrame:
+        """What a book was worth at each bar from `start` on, as it was known at `as_of`.
+
+        Returns
+        -------
+        DataFrame with CURVE_COLUMNS
+            Money of the book's currency. `realised`, `fees`, `slippage`, `funding` and `traded` add up since the book
+            began (also before `start`); `drawdown` is the share under its highest equity until then; `gross` and `net`
+            are the values of its positions.
+
+        Raises
+        ------
+        CorruptionError
+            What was read is not what was written.
+        """
+        key, until = BookKey(model, book, version), microseconds(as_of)
+        with self._reading() as connection:
+            found = _rows(connection, book_states, key, STATE, _ends(start, None)[0], until + 1)
+        seen = found["known_at"] <= until
+        rows = {name: found[name][seen] / (1 if name in TIMES else SCALE) for name in (*SUMS, "peak")}
+        peak = np.where(rows["peak"] > 0, rows["peak"], 1.0)
+        rows["drawdown"] = np.where(rows["peak"] > 0, 1.0 - rows["equity"] / peak, 0.0)
+        rows["event_time"] = found["event_time"][seen]
+        return put_together(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
+
+    def scores(self, model: str, *, start: datetime | None, as_of: datetime) -> pd.DataFrame:
+        """Predictions from `start` on known at `as_of`, without features: PREDICTED, by time, version, unit."""
+        first, last = _ends(start, None)[0], microseconds(as_of) + 1
+        span = Span(predictions, {"model": model}, min(first, last), last)
+        with self._reading() as connection:
+            found = window(connection, span, PREDICTED, PREDICTION_KEY)
+        sums = found.pop("checksum")
+        verify("predictions", {**found, "model": model}, sums, PREDICTION_KEY)
+        return put_together(PREDICTED, [known(found, as_of)[name] for name in PREDICTED])
+
+    def traded_books(self, model: str) -> list[str]:
+        """The books that a model has fills of."""
+        with self._reading() as connection:
+            return list(_traded(connection, model))
+
+    def unbooked_fills(self, model: str, book: str, *, as_of: datetime) -> pd.DataFrame:
+        """Fills until `as_of` that a bot's own book has not taken yet: `id` and FILL_COLUMNS, by time and id."""
+        c, e = fills.c, book_events.c
+        mine = (*_of(book_events, BookKey(model, book)), e.fill > 0)
+        read = ["id", *FILL_COLUMNS, "checksum"]
+        with self._reading() as connection:
+            last = int(connection.scalar(select(func.coalesce(func.max(e.fill), 0)).where(*mine)) or 0)
+            slack = SLACK * (connection.dialect.name != "sqlite")
+            there = [row[0] for row in connection.execute(select(e.fill).where(*mine, e.fill > last - slack))]
+            query = select(*(c[name] for name in read)).where(c.model == model, c.book == book, c.id > last - slack)
+            kinds = [np.int64 if name == "id" else kind(name) for name in read]
+            found = dict(zip(read, arrays(connection, query.order_by(c.id), kinds), strict=True))
+        number, sums = found.pop("id"), found.pop("checksum")
+        verify("fills", found, sums, ["fill_id"])
+        frame = put_together(FILL_COLUMNS, [found[name] for name in FILL_COLUMNS]).assign(id=number)
+        new = ~np.isin(number, there) & (found["event_time"] <= microseconds(as_of))
+        fresh: pd.DataFrame = frame[new].sort_values(["event_time", "id"], ignore_index=True)
+        return fresh
+
+    def traded_versions(self, model: str, book: str) -> dict[str, int]:
+        """The version that last traded each unit, of the fills that the bot's own book has taken."""
+        c, e = fills.c, book_events.c
+        taken = select(func.max(e.fill)).where(*_of(book_events, BookKey(model, book)), e.fill > 0).scalar_subquery()
+        last = select(func.max(c.id)).where(c.model == model, c.book == book, c.id <= taken).group_by(c.unit)
+        with self._reading() as connection:
+            return {
+                row.unit: row.version for row in connection.execute(select(c.unit, c.version).where(c.id.in_(last)))
+            }
+
+
+def _of(table: Table, key: BookKey) -> tuple[Any, ...]:
+    return tuple(table.c[name] == value for name, value in key._asdict().items())
+
+
+def _ends(start: datetime | None, end: datetime | None) -> tuple[int, int]:
+    return FIRST_US if start is None else microseconds(start), LAST_US if end is None else microseconds(end)
+
+
+def _ends_of(connection: Connection, keys: Sequence[BookKey]) -> dict[BookKey, datetime]:
+    """The last bar of each of these books that has one."""
+    c = book_states.c
+    columns = (c.model, c.book, c.version)
+    query = select(*columns, func.max(c.event_time)).where(tuple_(*columns).in_(keys)).group_by(*columns)
+    return {BookKey(*row[:3]): row[3] for row in connection.execute(query)}
+
+
+def _keys(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetime]]:
+    """One look into the index a book."""
+    c, other, key = book_states.c, book_states.alias(), BookKey(model, "", -1)
+    same = (other.c.model == c.model, other.c.book == c.book, other.c.version == c.version)
+    end = select(func.max(other.c.event_time)).where(*same).scalar_subquery()
+    while True:
+        later = tuple_(c.book, c.version) > tuple_(key.book, key.version)
+        query = select(c.book, c.version, end).where(c.model == model, later).order_by(c.book, c.version).limit(1)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            return
+        key = BookKey(model, row[0], row[1])
+        yield key, row[2]
+
+
+def _traded(connection: Connection, model: str) -> Iterator[str]:
+    """One look into the index a book."""
+    c, book = fills.c, ""
+    while (found := connection.scalar(select(func.min(c.book)).where(c.model == model, c.book > book))) is not None:
+        book = found
+        yield book
+
+
+def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:
+    """Columns of the rows with `start <= event_time < end` (microseconds), verified and counted."""
+    floor, ceiling = start - start % HOUR_US, end + -end % HOUR_US
+    found = _read(connection, table, key, names, floor, ceiling)
+    must_be(connection, table.name, key._asdict(), len(found["event_time"]), hours=(floor, ceiling))
+    keep = (found["event_time"] >= start) & (found["event_time"] < end)
+    return {name: values[keep] for name, values in found.items()}
+
+
+def _read(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:
+    """The same, not counted."""
+    at, c, read = type_coerce(table.c.event_time, BigInteger), table.c, [*names, "checksum"]
+    query = select(*(c[name] for name in read)).where(*_of(table, key), at >= start, at < end)
+    kinds = [KINDS.get(name, np.int64) for name in read]
+    order = c.seq if table is book_events else c.event_time
+    found: Arrays = dict(zip(read, arrays(connection, query.order_by(order), kinds), strict=True))
+    sums = found.pop("checksum")
+    scope: Arrays = {"model": key.model, "book": key.book, "version": np.full(len(sums), key.version)}
+    verify(table.name, {**found, **scope}, sums, ["event_time"])
+    return found
+
+
+def _states(found: Arrays) -> list[dict[str, Any]]:
+    columns: Arrays = {name: _instants(v) if name in TIMES else v.tolist() for name, v in found.items()}
+    columns["positions"] = [orjson.loads(text) for text in columns["positions"]]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _instants(values: Any) -> list[datetime]:
+    return [EPOCH + value * MICROSECOND for value in values.tolist()]
+
+
+def _event_rows(lots: Sequence[BookRows]) -> Rows:
+    rows = [(*lot.key, *_EVENT_OF(event)) for lot in lots for event in lot.events]
+    return _summed(book_events, (*BookKey._fields, *EVENT), rows)
+
+
+def _state_rows(lots: Sequence[BookRows]) -> Rows:
+    rows = [(*lot.key, *(state[name] for name in STATE)) for lot in lots for state in lot.states]
+    return _summed(book_states, (*BookKey._fields, *STATE), rows)
+
+
+def _summed(table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Rows:
+    """Rows as they are stored, with their checksums."""
+    columns: dict[str, list[Any]] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    for name in TIMES:
+        if name in columns:
+            columns[name] = [microseconds(at) for at in columns[name]]
+    if "positions" in columns:
+        columns["positions"] = [orjson.dumps(held).decode() for held in columns["positions"]]
+    for name, values in columns.items():
+        if name not in (*KINDS, "model", "book") and rows and np.asarray(values).dtype != np.int64:
+            raise DataError(f"{name} of a book must be under {2**63 // SCALE}, got more. Count in a larger unit.")
+    sums = checksums(table.name, columns, len(rows))
+    return Rows(table, columns | {"checksum": stored(sums)})
+
+
+_EVENT_OF = attrgetter(*EVENT)

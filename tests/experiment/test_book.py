@@ -1,0 +1,242 @@
+"""Books: nothing is lost, not a 1e-8, whatever happens and wherever it is interrupted."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops.errors import DataError
+from mlops.experiment import Book, Fill, Step, Terms
+from mlops.experiment.book import SCALE, exact, times
+from mlops.experiment.entries import events, replayed, restored, state, steps
+from mlops.experiment.virtual import Bar, Said, follow, take
+
+T0 = datetime(2026, 1, 2, 21, tzinfo=UTC)
+DAY = timedelta(days=1)
+UNITS = ("A", "B", "C")
+PRICES = st.fixed_dictionaries({u: st.floats(0.01, 5_000) for u in UNITS})
+FILLS = st.lists(
+    st.builds(
+        Fill,
+        st.sampled_from(UNITS),
+        st.integers(-(10**12), 10**12).filter(bool),
+        st.floats(0.01, 5_000),
+        st.integers(-(10**6), 10**9),
+        st.integers(0, 10**9),
+    ),
+    max_size=6,
+)
+FUNDING = st.dictionaries(st.sampled_from(UNITS), st.integers(-(10**9), 10**9))
+STEPS = st.lists(st.tuples(PRICES, FUNDING, FILLS), max_size=8).map(
+    lambda rows: [Step(T0 + i * DAY, *row) for i, row in enumerate(rows)]
+)
+
+
+@settings(max_examples=150)
+@given(STEPS)
+def test_every_1e_8_is_accounted_for_after_every_step(happened):
+    book = Book.opened(1_000_000.0)
+    for step in happened:
+        before, book = book, book.after(step)
+        assert book.equity == book.cash + sum(times(p.quantity, p.mark) for p in book.positions.values())
+        costs = book.fees + book.slippage + book.funding
+        assert book.equity == book.start + book.realised + book.unrealised - costs
+        moved = sum(times(p.quantity, step.marks[u]) - p.value for u, p in before.positions.items())
+        traded = sum(times(sum(f.quantity for f in step.fills if f.unit == u), step.marks[u]) for u in UNITS)
+        paid = sum(f.value + f.fee + f.slippage for f in step.fills) + sum(step.funding.values())
+        assert abs(before.equity + moved + traded - paid - book.equity) <= 2 * len(UNITS)  # sums of rounded products
+        assert book.peak >= book.equity
+        assert 0 not in {p.quantity for p in book.positions.values()}
+
+
+@settings(max_examples=100)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_the_order_of_fills_within_a_bar_moves_nothing_but_what_is_called_realised(happened, random):
+    one = other = Book.opened(1_000_000.0)
+    for step in happened:
+        mixed = random.sample(step.fills, len(step.fills))
+        one, other = one.after(step), other.after(replace(step, fills=mixed))
+        for name in ("cash", "equity", "fees", "slippage", "funding", "traded", "gross", "net", "peak"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert one.realised + one.unrealised == other.realised + other.unrealised
+        assert {u: p.quantity for u, p in one.positions.items()} == {u: p.quantity for u, p in other.positions.items()}
+
+
+@settings(max_examples=100)
+@given(STEPS)
+def test_fills_of_different_units_may_come_in_any_order(happened):
+    one = other = Book.opened(1_000_000.0)
+    for step in happened:
+        by_unit = sorted(step.fills, key=lambda fill: fill.unit)  # stable: those of a unit keep their order
+        one, other = one.after(step), other.after(replace(step, fills=by_unit))
+        assert state(one) == state(other)
+
+
+@settings(max_examples=100)
+@given(STEPS, st.data())
+def test_events_and_states_are_the_book_and_any_interruption_leaves_the_same_one(happened, data):
+    whole = replayed(Book.opened(1_000_000.0), happened)
+    cut = data.draw(st.integers(0, len(happened)))
+    first = restored(state(replayed(Book.opened(1_000_000.0), happened[:cut])))
+    rows, told = [], []
+    for step in happened[cut:]:
+        told = events(step, len(rows))
+        rows += told
+
+    assert [e.seq for e in rows] == list(range(1, len(rows) + 1))
+    assert state(replayed(first, steps(rows))) == state(whole)
+
+
+def test_closing_a_position_leaves_no_average_price_and_realises_what_it_made():
+    book = Book.opened(1_000.0).after(Step(T0, {"A": 10.0}, fills=[Fill("A", 3 * SCALE, 10.0)]))
+    assert 10.0 == book.average_price("A")
+    book = book.after(Step(T0 + DAY, {"A": 12.0}, fills=[Fill("A", 1 * SCALE, 12.0)]))
+    assert 10.5 == book.average_price("A")
+    book = book.after(Step(T0 + 2 * DAY, {"A": 11.0}, fills=[Fill("A", -4 * SCALE, 11.0)]))
+
+    assert (None, 2 * SCALE, 0, 1_002 * SCALE) == (book.average_price("A"), book.realised, book.unrealised, book.cash)
+
+
+def test_a_flip_through_zero_realises_only_what_was_closed():
+    book = Book.opened(1_000.0).after(Step(T0, {"A": 10.0}, fills=[Fill("A", 3 * SCALE, 10.0)]))
+    book = book.after(Step(T0 + DAY, {"A": 12.0}, fills=[Fill("A", -5 * SCALE, 12.0)]))
+
+    assert (6 * SCALE, 12.0, -2 * SCALE) == (book.realised, book.average_price("A"), book.positions["A"].quantity)
+    assert 1_006 * SCALE == book.equity
+    book = book.after(Step(T0 + 2 * DAY, {"A": 15.0}))
+    assert (6 * SCALE, -6 * SCALE) == (book.realised, book.unrealised)
+    assert ((2 * 15) * SCALE, (-2 * 15) * SCALE, 0.6e-2) == (
+        book.gross,
+        book.net,
+        pytest.approx(book.drawdown, abs=1e-4),
+    )
+
+
+def test_ten_times_ten_cents_are_a_dollar_and_what_thirds_lose_is_realised():
+    book = Book.opened(1.0)
+    for i in range(10):
+        book = book.after(Step(T0 + i * DAY, {}, fills=[Fill("A", SCALE, 0.1)]))
+    assert (0, SCALE) == (book.cash, book.equity)
+    for i, part in enumerate((333_333_333, 333_333_333, 333_333_334)):  # each is paid to the nearest 1e-8
+        book = book.after(Step(T0 + (10 + i) * DAY, {}, fills=[Fill("A", -part, 0.1)]))
+    assert ({}, SCALE - 1, -1) == (book.positions, book.cash, book.realised)
+
+
+def test_a_rebalance_reaches_the_weights_and_costs_what_the_terms_say():
+    terms = Terms(fee=0.001, slippage=0.0005, funding=0.01)
+    book = Book.opened(100.0)
+    book = book.after(book.rebalanced(T0, {"A": 10.0, "B": 5.0}, {"A": 0.5, "B": -0.2}, terms))
+    assert {"A": 5 * SCALE, "B": -4 * SCALE} == {u: p.quantity for u, p in book.positions.items()}
+    assert (exact(0.07), exact(0.035), 0) == (book.fees, book.slippage, book.funding)
+    step = book.rebalanced(T0 + DAY, {"A": 12.0, "B": 5.0}, {"A": 0.0}, terms)
+
+    assert {"A": exact(0.6), "B": exact(-0.2)} == step.funding  # a long pays, a short gets
+    assert [("A", -5 * SCALE)] == [(f.unit, f.quantity) for f in step.fills]  # B has no weight: it is left as it is
+
+
+def test_slippage_can_lie_in_the_price_instead_and_costs_the_same():
+    fill = Fill("A", -4 * SCALE, 10.0, fee=7, slippage=exact(0.02))
+    assert 10.0 - 0.005 == pytest.approx(fill.in_price().price)
+    ends = [Book.opened(100.0).after(Step(T0, {"A": 10.0}, fills=[f])).equity for f in (fill, fill.in_price())]
+    assert abs(ends[0] - ends[1]) <= 1
+
+
+def test_a_unit_without_a_price_keeps_its_quantity_and_its_mark():
+    book = Book.opened(100.0).after(Book.opened(100.0).rebalanced(T0, {"A": 10.0}, {"A": 1.0}, Terms()))
+    step = book.rebalanced(T0 + DAY, {"B": 1.0}, {}, Terms())
+    assert (Step(T0 + DAY, fills=()), 100 * SCALE) == (step, book.after(step).equity)
+
+
+def test_a_ruined_book_closes_what_it_holds_and_never_trades_again():
+    book = Book.opened(10.0)
+    book = book.after(book.rebalanced(T0, {"A": 1.0}, {"A": -1.0}, Terms()))
+    step = book.rebalanced(T0 + DAY, {"A": 3.0, "B": 1.0}, {"A": -1.0, "B": 0.5}, Terms())
+    ruined = book.after(step)
+
+    assert (-10 * SCALE, {}, 2.0) == (ruined.equity, ruined.positions, ruined.drawdown)
+    assert () == ruined.rebalanced(T0 + 2 * DAY, {"A": 3.0}, {"A": 1.0}, Terms()).fills
+
+
+@pytest.mark.parametrize(
+    ("prices", "weights", "rule"),
+    [
+        ({"A": 0.0}, {}, "price of A must be positive"),
+        ({"A": float("nan")}, {}, "price of A must be positive"),
+        ({"A": 1.0}, {"B": 0.1}, "target of B must be finite and have a price"),
+        ({"A": 1.0}, {"A": float("inf")}, "target of A must be finite"),
+        ({"A": 1e-9}, {"A": 1.0}, "amount must be finite and under"),
+    ],
+)
+def test_what_cannot_be_traded_is_refused(prices, weights, rule):
+    with pytest.raises(DataError, match=rule):
+        Book.opened(1e6).rebalanced(T0, prices, weights, Terms())
+
+
+def test_terms_are_fractions():
+    for wrong in ({"fee": -1.0}, {"slippage": float("nan")}, {"funding": float("inf")}):
+        with pytest.raises(DataError, match=f"{next(iter(wrong))} must be"):
+            Terms(**wrong)
+
+
+def test_a_number_is_taken_to_the_nearest_1e_8_half_to_even():
+    assert (1, 0, -2, 110_000_000) == (exact(1e-8), exact(4e-9), exact(-1.6e-8), exact(1.1))
+    assert (2, 2, -2) == (times(5, 0.5), times(3, 0.5), times(-5, 0.5))
+
+
+# --- along the bars -------------------------------------------------------------------------------------------------
+
+
+def world(n=12, seed=0):
+    rng = np.random.default_rng(seed)
+    walk = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (n, len(UNITS))), axis=0))
+    bars = [Bar(T0 + i * DAY, T0 + i * DAY, dict(zip(UNITS, row.tolist(), strict=True))) for i, row in enumerate(walk)]
+    said = {bar.at: Said(UNITS, rng.random(len(UNITS)), bar.at + timedelta(minutes=1)) for bar in bars}
+    return bars, said
+
+
+@pytest.mark.parametrize("cut", range(0, 13, 3))
+def test_a_virtual_book_that_is_taken_up_again_is_the_one_that_was_never_left(cut):
+    bars, said = world()
+    terms = Terms(0.0005, 0.0001, 0.0002)
+    whole = list(follow(Book.opened(1e6), bars, said, np.sign, terms))
+    first = list(follow(Book.opened(1e6), bars[:cut], said, np.sign, terms))
+    kept = restored(state(first[-1].book)) if first else Book.opened(1e6)
+
+    assert whole == first + list(follow(kept, bars[cut:], said, np.sign, terms))
+    assert bars[-1].at + timedelta(minutes=1) == whole[-1].known_at
+
+
+def test_a_bar_without_scores_only_marks_and_a_unit_without_a_price_is_left():
+    bars, said = world(3)
+    del said[bars[1].at]
+    bars[2] = replace(bars[2], prices={u: p for u, p in bars[2].prices.items() if u != "A"})
+    grown = list(follow(Book.opened(1e6), bars, said, lambda p: p, Terms()))
+
+    assert [3, 0, 2] == [len(one.step.fills) for one in grown]
+    assert [set(), set(UNITS), set()] == [set(one.step.marks) for one in grown]  # what trades tells its own price
+    assert grown[0].book.positions["A"].quantity == grown[2].book.positions["A"].quantity
+
+
+def test_the_book_that_takes_the_fills_of_another_is_its_equal():
+    """What a bot traded, in the floats in which it is stored, makes the book that the bot had."""
+    bars, said = world(40, seed=3)
+    own = list(follow(Book.opened(1e6), bars, said, lambda p: 2 * p - 1, Terms(0.0005)))
+    fills = [
+        Fill(f.unit, exact(f.quantity / SCALE), f.price, exact(f.fee / SCALE), 0, one.step.at, 1)
+        for one in own
+        for f in one.step.fills
+    ]
+    taken = list(take(Book.opened(1e6), bars, fills))
+
+    assert [one.book for one in own] == [one.book for one in taken]
+
+
+def test_a_late_fill_is_taken_at_the_next_bar_and_one_after_the_last_bar_waits():
+    bars, _ = world(3)
+    fills = [Fill("A", SCALE, 50.0, at=T0 + timedelta(hours=1)), Fill("A", SCALE, 50.0, at=T0 + 5 * DAY)]
+    grown = list(take(Book.opened(1e6), bars, fills))
+
+    assert [0, 1, 0] == [len(one.step.fills) for one in grown]
