@@ -46,7 +46,7 @@ def _judged(house: House, key: BookKey, twin: BookKey, until: datetime, as_of: d
     if not (far or asked or (as_of.weekday() == FRIDAY and as_of.day <= WEEK)):
         return []
     findings, rows = _compared(house, key, twin, since, until)
-    tags = {"job": "live", "model": key.model, "book": key.book}
+    tags = {"job": "twin", "model": key.model, "book": key.book}
     record.point(house.client, f"{key.book} and its twin", tags, {f.name: f.value for f in findings}, as_of)
     if not (far or asked):
         return []

@@ -8,9 +8,11 @@ import orjson
 import pytest
 from rich.console import Console
 
-from jobs import command, promote, train
+from jobs import books, command, promote, train
 from jobs.replay import Replay
+from mlops.experiment.entries import restored, state
 from mlops.io import logs
+from mlops.io.ledger import BookKey
 from mlops.learn import STRATEGIES
 from mlops.types import ModelRef
 from registry_hooks import aliases
@@ -55,6 +57,17 @@ def test_predictions_outcomes_and_fills_are_stored(replay, bars):
     assert (days - STRATEGY.horizon) * 6 == len(matured)
     assert STRATEGY.horizon * 6 == ledger.pending("volatility", as_of=END, version=1)
     assert not ledger.positions("volatility", "paper").empty
+
+
+def test_the_books_in_the_ledger_are_the_bots_own_and_its_twin_departs_from_it_nowhere(replay, bars):
+    house, bot = replay[0].house, replay[0].bots["volatility"]
+    brought = house.ledger.book_ends("volatility")
+    books.advance(house, STRATEGY, bars, END)
+
+    assert {("paper", 0), ("twin:paper", 0), ("virtual", 1), ("virtual", 2)} <= {(k.book, k.version) for k in brought}
+    for name in ("paper", "twin:paper"):
+        found = house.ledger.book_state(BookKey("volatility", name))
+        assert state(bot.book) == state(restored(found)), name
 
 
 def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(replay):

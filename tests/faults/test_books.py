@@ -18,7 +18,7 @@ from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings
 
-ROOT, KILLS, DAYS = Path(__file__).parents[2], 3, 24
+ROOT, KILLS, DAYS = Path(__file__).parents[2], 2, 24
 T0, DAY, UNITS = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1), [f"U{i}" for i in range(8)]
 JOB = """
 import sys

@@ -230,7 +230,7 @@ def test_a_book_like_its_twin_is_quiet_and_once_a_month_a_point(tracked):
         assert [] == twins.look(tracked, "direction", T0 + day * DAY + timedelta(minutes=30))
 
     assert [] == tracked.ledger.alerts() == runs(tracked, "books")
-    (live,) = runs(tracked, "live")  # 6 March
+    (live,) = runs(tracked, "twin")  # 6 March
     assert {"twin_departure", "twin_slippage", "twin_missed"} <= set(live.data.metrics)
     assert 0.0 == live.data.metrics["twin_departure"]
 
