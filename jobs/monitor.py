@@ -17,13 +17,12 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import drift_report
+from jobs import drift_report, pictures
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
 from mlops.errors import DataError
-from mlops.io import plots
-from mlops.types import Decision, Finding, Level, ModelRef, Report
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 from registry_hooks import aliases
 from registry_hooks.bundle import Bundle
 
@@ -32,6 +31,7 @@ DESCRIBES = ("event_time", "unit", "probability", "label")  # of a row; all else
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
 LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
+PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
 SHOWN = 0.25  # of the deciding chart's false alarms: each of the four charts beside it, that decide nothing
 
 
@@ -69,10 +69,26 @@ def at(
         previous=earlier,
         comparing=bool(house.ledger.open_experiments(model, "compare")),
     )
-    house.conclude(
-        "monitor", report, decision, figures=_figures(report), then=_page(house, page, report, reference, now)
-    )
+    drawn = _drawn(house, page, report, decision, reference, matured)
+    house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, reference, now))
     return [decision]
+
+
+def _drawn(
+    house: House,
+    page: drift_report.When,
+    report: Report,
+    decision: Decision,
+    reference: pd.DataFrame,
+    matured: pd.DataFrame,
+) -> dict[str, Figure]:
+    """Pictures of what moved; in a replay, where weeks pass in seconds, of every fourth week and of each verdict."""
+    skipped = page is drift_report.When.NEVER and decision.verdict is Verdict.HOLD
+    if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
+        return {}
+    s = house.settings.monitor
+    seen = pictures.Seen(reference, matured, s.window, s.confidence_threshold)
+    return pictures.figures(report, seen, everything=page is drift_report.When.ALWAYS)
 
 
 def _page(
@@ -168,16 +184,6 @@ def _last_training(house: House, model: str) -> datetime:
 
 def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:
     return int(house.ledger.matured(model, start=since, end=as_of, as_of=as_of).event_time.nunique())
-
-
-def _figures(report: Report) -> dict[str, Figure]:
-    """Plots only when something moved: they cost more than all the rest of a quiet look."""
-    drift = [f for f in report.findings if f.name == "ks" and f.level is not Level.UNKNOWN]
-    if not any(f.level is Level.ALERT for f in drift):
-        return {}
-    names, values, limits = zip(*((f.subject, f.value, f.limit) for f in drift), strict=True)
-    title = f"{report.model}: feature drift, {report.as_of:%Y-%m-%d}"
-    return {"feature_drift": plots.feature_drift(names, values, limits, title)}
 
 
 def main(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mlops.types import Finding, Level
 
 mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
 # Okabe-Ito, safe for colour-blind readers: champion blue, challenger vermilion, the rest after them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
+
+NAN = float("nan")
 
 
 def paired_evidence(daily: pd.Series, title: str, verdict: str) -> Figure:
@@ -45,27 +52,103 @@ def equity(curves: Mapping[str, pd.Series], title: str) -> Figure:
     return figure
 
 
-def feature_drift(names: Sequence[str], distances: Sequence[float], limits: Sequence[float], title: str) -> Figure:
-    """Distance of each feature from its reference beside the distance that no drift would reach."""
-    figure = Figure(figsize=(7.5, 0.9 + 0.28 * len(names)), layout="constrained")
+def drift(findings: Sequence[Finding], title: str) -> Figure:
+    """Every detector on every feature: its effect, in how many times what is worth an alert; the worst features first.
+
+    Coloured: significant, by the effect over its limit; bold: an ALERT. Grey on white is what chance may have done.
+    """
+    known = [f for f in findings if f.level is not Level.UNKNOWN]
+    cells = {(f.subject, f.name): f for f in known}
+    worst = {s: max(f.value / f.limit for f in known if f.subject == s) for s, _ in cells}
+    features = sorted(worst, key=lambda s: -worst[s])
+    detectors = list(dict.fromkeys(f.name for f in known))
+    figure = Figure(figsize=(2.6 + 1.15 * len(detectors), 1.1 + 0.27 * len(features)), layout="constrained")
     axes = figure.subplots()
-    rows = range(len(names))
-    hot = [COLOURS[1] if d > limit else COLOURS[0] for d, limit in zip(distances, limits, strict=True)]
-    axes.barh(rows, distances, color=hot, height=0.6)
-    axes.plot(limits, rows, "k|", ms=9, mew=2, label="limit")
-    axes.set_yticks(rows, names)
+    found = [[cells.get((feature, name)) for name in detectors] for feature in features]
+    shade = [[min(f.value / f.limit, 2.0) if f and f.level is not Level.OK else NAN for f in row] for row in found]
+    field = axes.imshow(shade, cmap="Oranges", vmin=0, vmax=2, aspect="auto")
+    for i, row in enumerate(found):
+        for j, f in enumerate(row):
+            if f is not None:
+                ink = "0.55" if f.level is Level.OK else "white" if f.value / f.limit > 1.4 else "black"
+                weight = "bold" if f.level is Level.ALERT else "normal"
+                axes.text(j, i, f"{f.value:.2f}", ha="center", va="center", color=ink, weight=weight)
+    axes.set_xticks(range(len(detectors)), [name.replace("_", "\n") for name in detectors])
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(features)), features)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    figure.colorbar(
+        field,
+        ax=axes,
+        label="effect over its limit (coloured: significant)",
+        ticks=[0, 1, 2],
+        format=_times,
+        shrink=0.8,
+    )
+    return figure
+
+
+def calibration(
+    curves: Mapping[str, pd.DataFrame], said: Mapping[str, ArrayLike], threshold: float, title: str
+) -> Figure:
+    """Reliability curves above, how often each probability is said below.
+
+    Parameters
+    ----------
+    curves : mapping of str to DataFrame
+        The reference, then the current window, as `mlops.monitor.reliability` gives them.
+    said : mapping of str to array_like
+        The probabilities behind each.
+    threshold : float
+        Of confidence; what lies between it and its opposite is shaded.
+    """
+    figure = Figure(figsize=(5.2, 5.4), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.6, 1])
+    top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
+    for (name, curve), colour in zip(curves.items(), ("0.45", COLOURS[1]), strict=False):
+        top.plot(curve["probability"], curve["label"], "o-", color=colour, ms=4, lw=1.3, label=name)
+        bottom.hist(np.asarray(said[name]), bins=25, range=(0, 1), density=True, histtype="step", color=colour, lw=1.3)
+    for axes in (top, bottom):
+        axes.axvspan(1 - threshold, threshold, color="0.9", zorder=0)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+    top.set(ylabel="share that came true", xlim=(0, 1), ylim=(0, 1))
+    bottom.set(xlabel=f"probability (shaded: confidence under {threshold:g})", ylabel="density", ylim=(0, None))
+    top.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def age(loss: pd.Series, reference: float, curve: Sequence[float], title: str) -> Figure:
+    """Log-loss over a model's life, a point a bar, with the mean of each quarter and what its validation had."""
+    figure = Figure(figsize=(7.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(loss.index, loss.to_numpy(), ".", color=COLOURS[0], ms=3, alpha=0.45, label="a bar")
+    parts = [round(i * (len(loss) - 1) / len(curve)) for i in range(len(curve) + 1)]
+    for (a, b), mean in zip(pairwise(parts), curve, strict=True):
+        axes.hlines(mean, loss.index[a], loss.index[b], color=COLOURS[1], lw=2, label="a quarter" if a == 0 else "")
+    axes.axhline(reference, color="0.3", ls="--", lw=1, label="validation")
+    axes.set(title=title, ylabel="log-loss (lower is better)")
+    axes.set_ylim(top=min(float(loss.max()), 3 * max(reference, *curve)) * 1.05)
+    axes.legend(frameon=False, loc="upper left", ncols=3)
+    return figure
+
+
+def error_segments(findings: Sequence[Finding], title: str) -> Figure:
+    """Where errors concentrate: points of error over what was announced, of each segment that held on later bars."""
+    figure = Figure(figsize=(7.5, 1.2 + 0.34 * len(findings)), layout="constrained")
+    axes = figure.subplots()
+    rows = range(len(findings))
+    hot = [COLOURS[1] if f.level is Level.ALERT else COLOURS[0] for f in findings]
+    axes.barh(rows, [100 * f.value for f in findings], color=hot, height=0.6)
+    axes.axvline(100 * findings[0].limit, color="0.3", ls="--", lw=1, label="worth a look")
+    axes.set_yticks(rows, [f"{f.subject} ({f.n} rows)" for f in findings])
     axes.invert_yaxis()
-    axes.set(title=title, xlabel="Kolmogorov-Smirnov distance")
+    axes.set(xlabel="errors over the announced, points")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     axes.legend(frameon=False, loc="lower right")
     return figure
 
 
-def control_chart(path: pd.Series, threshold: float, title: str) -> Figure:
-    """The CUSUM of lost accuracy and the line at which it alarms."""
-    figure = Figure(figsize=(7.5, 3.0), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(path.index, path.to_numpy(), color=COLOURS[0], lw=1.4)
-    axes.axhline(threshold, color=COLOURS[1], ls="--", lw=1.2, label="alarm")
-    axes.set(title=title, ylabel="CUSUM of lost accuracy")
-    axes.legend(frameon=False, loc="upper left")
-    return figure
+def _times(value: float, _: int) -> str:
+    return f"{value:g} ×"
