@@ -84,6 +84,7 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
         decision=decision,
         tried=max(len([b for b in house.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
         rng=np.random.default_rng(house.settings.train.seed),
+        scorings=_scorings(house, trial, until),
     )
     html = page.render("experiment.html", _context(house, told, matured))
     tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
@@ -113,6 +114,13 @@ def _books(trial: Experiment, matured: pd.DataFrame) -> dict[int, pd.DataFrame]:
         v: shadow_curve(matured[matured["version"] == v], strategy.position, strategy.cost_bps / 1e4)
         for v in sorted(versions)
     }
+
+
+def _scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]:
+    """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
+    asked = house.ledger.scorings(trial.model, trial.started_at, until)
+    done = asked[asked["failed"] == 0]
+    return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
 
 def _context(house: House, told: Account, matured: pd.DataFrame) -> dict[str, Any]:

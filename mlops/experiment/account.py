@@ -106,6 +106,7 @@ def account(
     decision: Decision,
     tried: int,
     rng: np.random.Generator,
+    scorings: Mapping[int, Floats] | None = None,
 ) -> Account:
     """The account of a comparison that has ended or still runs; with too few bars its answer is UNKNOWN.
 
@@ -120,6 +121,8 @@ def account(
         The gates, as `compare` found them; `decision` is what the policy made of them. Neither is computed anew here.
     tried : int
         Challengers of this model ever registered.
+    scorings : mapping of version to array, optional
+        As `arms_of`; without one of every version there is no latency.
 
     Raises
     ------
@@ -132,7 +135,7 @@ def account(
     rows = _common(matured, versions)
     times = pd.DatetimeIndex(rows["event_time"].unique()).sort_values()
     kept = {version: books[version].loc[books[version].index.intersection(times)] for version in versions}
-    arms = arms_of(rows, kept, versions=versions)
+    arms = arms_of(rows, kept, scorings=scorings, versions=versions)
     champion, *challengers = (arms[version] for version in versions)
     plan, looks = compared.plan, _looks(compared.plan, len(times))
     table, gain = measure(arms), _gain(champion, challengers[0])

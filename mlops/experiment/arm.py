@@ -14,7 +14,8 @@ from mlops.stats import by_bar
 
 Floats = NDArray[np.float64]
 KEYS = ("version", "unit", "event_time")
-ROW = ("probability", "label", "scoring_s")  # one value a row; scoring_s: seconds that the scoring took
+ROW = ("probability", "label")  # one value a row
+SCORING = "scoring_s"  # seconds, one value a scoring
 BOOK = ("equity", "traded", "exposure")  # one value a bar
 
 
@@ -22,8 +23,9 @@ BOOK = ("equity", "traded", "exposure")  # one value a bar
 class Arm:
     """What one version said and earned, by column.
 
-    `columns` have a value a row, in the order of `event_time` and `unit`; `bar` numbers the bar of each row and `times`
-    are theirs. `book` has a row a bar of its own and any of the columns `BOOK`; None where there is no book.
+    `columns` have a value a row, in the order of `event_time` and `unit` (`scoring_s`: a value a scoring); `bar`
+    numbers the bar of each row and `times` are theirs. `book` has a row a bar of its own and any of the columns
+    `BOOK`; None where there is no book.
     """
 
     version: int
@@ -58,7 +60,11 @@ class Arm:
 
 
 def arms_of(
-    matured: pd.DataFrame, books: Mapping[int, pd.DataFrame] | None = None, *, versions: Sequence[int] | None = None
+    matured: pd.DataFrame,
+    books: Mapping[int, pd.DataFrame] | None = None,
+    *,
+    scorings: Mapping[int, Floats] | None = None,
+    versions: Sequence[int] | None = None,
 ) -> dict[int, Arm]:
     """The arms of a comparison, by version.
 
@@ -68,7 +74,8 @@ def arms_of(
         Columns `version`, `unit`, `event_time` and any others, rows in any order; NaN is refused.
     books : mapping of version to DataFrame, optional
         Index `event_time`, ascending, and any of `equity` (> 0), `traded`, `exposure`.
-
+    scorings : mapping of version to array, optional
+        Seconds that each scoring took, of those that succeeded; in no order.
     versions : sequence of int, optional
         Those wanted, also without rows, in this order; by default all that have rows.
 
@@ -85,16 +92,21 @@ def arms_of(
         if "equity" in book.columns and (book["equity"] <= 0).any():
             raise DataError(f"equity of v{version} must be positive, got {book['equity'].min()}. The book is ruined.")
     _refuse(matured[read], "matured")
+    for version, seconds in (scorings or {}).items():
+        _refuse(pd.DataFrame({SCORING: seconds}), f"scorings of v{version}")
     ordered = matured.sort_values(["event_time", "unit"], kind="stable")
-    return {
-        version: _arm(version, ordered[ordered["version"] == version], read, (books or {}).get(version))
-        for version in (versions or sorted({int(one) for one in ordered["version"]}))
-    }
+    arms = {}
+    for version in versions or sorted({int(one) for one in ordered["version"]}):
+        rows = ordered[ordered["version"] == version]
+        columns = {name: rows[name].to_numpy(dtype=np.float64) for name in read}
+        if scorings is not None and version in scorings:
+            columns[SCORING] = np.asarray(scorings[version], dtype=np.float64)
+        arms[version] = _arm(version, rows, columns, (books or {}).get(version))
+    return arms
 
 
-def _arm(version: int, rows: pd.DataFrame, read: list[str], book: pd.DataFrame | None) -> Arm:
+def _arm(version: int, rows: pd.DataFrame, columns: Mapping[str, Floats], book: pd.DataFrame | None) -> Arm:
     bar, times = pd.factorize(rows["event_time"])
-    columns = {name: rows[name].to_numpy(dtype=np.float64) for name in read}
     return Arm(version, pd.Index(times, name="event_time"), bar, rows["unit"].to_numpy(dtype=object), columns, book)
 
 

@@ -24,13 +24,12 @@ def _arm(seed=0):
             "event_time": days.repeat(UNITS),
             "label": label,
             "probability": np.clip(0.4 + 0.3 * (label - 0.4) + rng.normal(0, 0.1, label.size), 0.01, 0.99),
-            "scoring_s": rng.gamma(2, 0.001, label.size),
         }
     )
     equity = np.cumprod(1 + rng.normal(0.0005, 0.01, BARS))
     traded, exposure = rng.random(BARS) * equity / 10, rng.random(BARS)
     book = pd.DataFrame({"equity": equity, "traded": traded, "exposure": exposure}, index=days)
-    return arms_of(rows, {1: book})[1]
+    return arms_of(rows, {1: book}, scorings={1: rng.gamma(2, 0.001, BARS)})[1]
 
 
 @every

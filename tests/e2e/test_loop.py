@@ -137,6 +137,7 @@ def test_both_versions_carry_the_same_metrics_in_the_models_table(replay):
     [
         ("monitor", {"model": "volatility", "as_of": "2007-11-30T22:00:00+00:00"}),
         ("compare", {"model": "volatility", "as_of": "2007-11-30T22:00:00+00:00"}),
+        ("report", {"model": "volatility", "out": "{csv}.html", "as_of": "2007-11-30T22:00+00:00"}),
         (
             "train",
             {
@@ -196,6 +197,21 @@ def test_the_command_line_says_what_stands_and_why(replay, say):
     assert "volatility" in standing
     assert "fills look wrong" in history
     assert "on call" in history
+
+
+def test_the_command_line_tells_a_comparison_on_one_page(replay, say, tmp_path):
+    status, said = say("report", "volatility", "--out", str(tmp_path / "page.html"), "--as-of", END.isoformat())
+    told = (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    assert 0 == status
+    assert "report" in {run.data.tags["job"] for run in _runs(replay[0].house)}
+    assert any(label in said for label in ("HOLD", "INCONCLUSIVE", "UNKNOWN", "PROMOTE", "ROLLBACK"))
+    assert "<h1>" in told
+
+
+def _runs(house):
+    experiment = house.client.get_experiment_by_name("volatility").experiment_id
+    return house.client.search_runs([experiment], "tags.job = 'report'")
 
 
 def test_the_command_line_promotes_rolls_back_and_refuses_in_one_line(replay, say):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.experiment.arm import BOOK, ROW, arms_of
+from mlops.experiment.arm import BOOK, ROW, SCORING, arms_of
 from mlops.experiment.curve import equity_curve, shadow_curve
 from mlops.experiment.metrics import METRICS, measure, needs
 from mlops.experiment.shadow import curve_metrics
@@ -11,7 +11,7 @@ from mlops.experiment.shadow import curve_metrics
 DAYS = pd.date_range("2007-01-01", periods=4, tz="UTC")
 
 
-def _rows(version, probability, label=(1, 0, 1, 1, 0, 0, 1, 0), seconds=0.002):
+def _rows(version, probability, label=(1, 0, 1, 1, 0, 0, 1, 0)):
     return pd.DataFrame(
         {
             "version": version,
@@ -19,7 +19,6 @@ def _rows(version, probability, label=(1, 0, 1, 1, 0, 0, 1, 0), seconds=0.002):
             "event_time": DAYS.repeat(2),
             "probability": probability,
             "label": np.array(label, dtype=float),
-            "scoring_s": seconds,
         }
     )
 
@@ -45,7 +44,15 @@ def test_scores_are_those_by_hand():
     assert (6 * 0.01 + 2 * 0.64) / 8 == pytest.approx(_value("brier", arm))
     # Positives at .9 .9 .2 .9, negatives at .1 .1 .8 .1: 15 of 16 pairs in order.
     assert 15 / 16 == pytest.approx(_value("auc", arm))
-    assert 2.0 == pytest.approx(_value("latency", arm))
+
+
+def test_latency_is_what_one_in_a_hundred_scorings_exceeds():
+    seconds = np.r_[np.full(99, 0.002), 0.5]
+    arm = arms_of(_rows(1, SURE), scorings={1: seconds})[1]
+
+    assert 1e3 * np.quantile(seconds, 0.99) == pytest.approx(_value("latency", arm))
+    with pytest.raises(DataError, match="scorings of v1 must be finite"):
+        arms_of(_rows(1, SURE), scorings={1: np.array([np.nan])})
 
 
 def test_a_bar_counts_once_however_many_units_it_has():
@@ -79,7 +86,7 @@ def test_the_return_of_a_trade_does_not_depend_on_how_much_was_bet():
 
 
 def test_columns_that_are_missing_make_a_metric_absent_and_say_of_whom():
-    both = pd.concat([_rows(1, SURE), _rows(2, SURE)]).drop(columns="scoring_s")
+    both = pd.concat([_rows(1, SURE), _rows(2, SURE)])
     table = measure(arms_of(both, {1: _book([1, 1.1, 1.2, 1.1])}))
 
     assert {"latency": "v1 has no scoring_s", "sharpe": "v2 has no equity"}.items() <= table.absent.items()
@@ -109,7 +116,7 @@ def test_an_interval_holds_for_bars_that_depend_on_each_other():
 
 
 def test_every_column_that_is_read_is_needed_by_some_metric():
-    assert {*ROW, *BOOK} == needs()
+    assert {*ROW, *BOOK, SCORING} == needs()
 
 
 def test_rows_in_any_order_give_the_same_arm():

@@ -65,6 +65,8 @@ def _predict(ledger):
         frame = pd.DataFrame({**keys, **made}).iloc[since * len(UNITS) :]
         ledger.add_predictions(frame, np.zeros((len(frame), 1), dtype=np.float32), ("f",))
     ledger.add_outcomes(outcomes)
+    asked = {"model": "volatility", "event_time": days[:: len(UNITS)], "batch": "b", "failed": 0, "rows": len(UNITS)}
+    ledger.add_scorings(pd.concat([pd.DataFrame({**asked, "version": v, "seconds": v / 1000}) for v in (1, 2)]))
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,7 @@ def test_the_page_says_what_the_account_says(written):
         assert page.measure(estimate.value, METRICS[name].unit) in html, name
     for shown in told.shown:
         assert shown.here in html
+    assert "2.0" == page.measure(mine["latency"].value, "milliseconds")
     assert "v3 (90 of these predictions): in no table here" in html
 
 
