@@ -6,8 +6,9 @@ so nothing here decides: `apply` writes through the log, `reconcile` mends what 
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from mlflow import MlflowClient, MlflowException
 from numpy.typing import NDArray
 
 from mlops.errors import RegistryError
-from mlops.experiment.assignment import assign
+from mlops.experiment.assignment import deal
 from mlops.io.ledger import Ledger, Promotion
 from mlops.types import ModelRef, Role
 
 ROLE_TAG = "role"
+COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
+ROLES = {"compare": Role.CHALLENGER, "watch": Role.PREVIOUS, "shadow": Role.SHADOW}
 GONE = "RESOURCE_DOES_NOT_EXIST"
 # Two set an alias for the first time: one of them fails on the key, with such an error code of MLflow; it asks again.
 RACED = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
@@ -38,23 +41,26 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Lineup:
-    """Who scores and who trades. `split` is the champion's share of units; 1.0 while nothing is compared."""
+    """Who scores and who trades.
+
+    `weights` are the shares of keys of those that trade beside the champion, by the `epoch` of the comparison `salt`;
+    empty while nobody does.
+    """
 
     champion: int
     roles: dict[int, Role]
-    salt: str
-    split: float
+    salt: str = ""
+    weights: Mapping[int, float] = field(default_factory=dict)
+    epoch: int = 0
 
-    def deal(self, keys: Sequence[str], able: Container[int] | None = None) -> NDArray[np.int64]:
-        """The version that trades each key: the champion, or the challenger for its share; shape (len(keys),).
+    @property
+    def split(self) -> float:
+        """The champion's share of keys."""
+        return 1 - math.fsum(self.weights.values())
 
-        `able`: the versions that can score now; without it all of them.
-        """
-        dealt = np.full(len(keys), self.champion, dtype=np.int64)
-        one = next((v for v, role in self.roles.items() if role is Role.CHALLENGER), None)
-        if one is None or self.split >= 1.0 or (able is not None and one not in able):
-            return dealt
-        return np.where(assign(keys, salt=self.salt, split=self.split), dealt, one)
+    def deal(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """The version that a key falls to that was not dealt before (`dealing`); shape (len(keys),)."""
+        return deal(keys, salt=self.salt, weights=self.weights, champion=self.champion)
 
 
 def read(client: MlflowClient, model: str) -> dict[str, int]:
@@ -78,18 +84,24 @@ def lineup(registry: Registry, model: str) -> Lineup:
     if champion is None:
         raise RegistryError(f"model {model} must have a champion, got none in log and aliases. Promote a version.")
     roles = dict.fromkeys(_tagged_shadows(registry.client, model), Role.SHADOW)
-    salt, split = "", 1.0
-    for trial in registry.ledger.open_experiments(model):
-        if trial.champion != champion:
-            continue  # the champion moved meanwhile; the next comparison closes it
-        if trial.kind == "shadow":
-            roles.setdefault(trial.challenger, Role.SHADOW)
-            continue
-        roles[trial.challenger] = Role.PREVIOUS if trial.kind == "watch" else Role.CHALLENGER
-        if trial.kind == "compare":
-            salt, split = trial.salt, trial.split
+    trials = [trial for trial in registry.ledger.open_experiments(model) if trial.champion == champion]
+    for trial in trials:  # those of another champion are closed by whoever moved it
+        if trial.kind != "shadow" or trial.challenger not in roles:
+            roles[trial.challenger] = ROLES[trial.kind]
     roles[champion] = Role.CHAMPION
-    return Lineup(champion, roles, salt, split)
+    dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
+    if dealing is None:
+        return Lineup(champion, roles)
+    last = registry.ledger.epochs(dealing)[-1]
+    weights = {v: w for v, w in last.weights.items() if w > 0 and v != champion and v in roles}
+    return Lineup(champion, roles, dealing.salt, weights, last.number)
+
+
+def compared(ledger: Ledger, model: str) -> set[int]:
+    """Versions that are compared with the champion: the challenger, and those that wait."""
+    champion = ledger.champion(model)
+    trials = [trial for trial in ledger.open_experiments(model) if trial.champion == champion]
+    return {trial.challenger for trial in trials if trial.kind in COMPARED}
 
 
 def standing(promotions: Sequence[Promotion]) -> list[int]:

@@ -28,7 +28,7 @@ from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
-COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
+COMPARED = aliases.COMPARED
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
 TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
 UI_ACTOR = "mlflow-ui"  # the event names no user, with basic-auth neither

@@ -13,12 +13,14 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops.errors import BundleError, RegistryError
-from mlops.types import Alert, ModelRef, Priority, Role
+from mlops.errors import RegistryError
+from mlops.types import Alert, ModelRef, Priority
 from registry_hooks import aliases, lastknown
 from registry_hooks.aliases import Lineup, Registry
+from registry_hooks.answer import sound
 from registry_hooks.apply import prove_loadable
 from registry_hooks.bundle import Bundle
+from registry_hooks.dealing import Dealer
 from registry_hooks.news import News
 
 log = structlog.get_logger()
@@ -38,9 +40,7 @@ class Arms:
 
     def rivals(self) -> list[int]:
         """Versions beside the champion whose scores may be traded."""
-        if self.lineup.split >= 1.0:
-            return []
-        return [v for v, role in self.lineup.roles.items() if role is Role.CHALLENGER and v in self.bundles]
+        return [version for version in self.lineup.weights if version in self.bundles]
 
 
 class Prover:
@@ -54,6 +54,8 @@ class Prover:
         Columns of what will be scored; None: the features of the champion that is found first.
     news : News
         Takes the alert of a version that was refused, and takes it back.
+    dealer : Dealer
+        Settles what it dealt by the weights at hand before others are taken up, and learns what others dealt.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class Prover:
         features: Probe | None,
         names: Sequence[str] | None,
         news: News,
+        dealer: Dealer,
     ) -> None:
         self._model, self._registry, self._features, self._news = model, registry, features, news
+        self._dealer = dealer
         self.names = None if names is None else tuple(names)
         self._refused: dict[int, str] = {}  # version -> why
         self._told: dict[int, str] = {}  # version -> key of its alert
@@ -88,6 +92,7 @@ class Prover:
             why = self._refused.get(wanted.champion)
             raise RegistryError(f"champion v{wanted.champion} of {self._model} must be provable, got: {why}")
         lastknown.write(self._registry.cache, self._model, wanted)
+        self._dealer.learn(wanted)
         return Arms(wanted, found)
 
     def next(self, have: Arms, canary: NDArray[np.float32] | None, now: datetime) -> Arms | None:
@@ -96,7 +101,10 @@ class Prover:
         `canary`: a bar of real features that a new version has to score, too.
         """
         try:
+            self._dealer.settle()
             wanted = aliases.lineup(self._registry, self._model)
+            if (wanted.salt, wanted.epoch) != (have.lineup.salt, have.lineup.epoch):
+                self._dealer.learn(wanted)
         except (mlflow.MlflowException, SQLAlchemyError, RegistryError) as error:
             log.warning("registry not read; the models at hand stay", model=self._model, error=str(error))
             return None
@@ -132,10 +140,3 @@ class Prover:
             key = self._told[ref.version] = f"swap_rejected:{ref.name}:{ref.version}:{now:%Y-%m-%d}"
             title = f"swap_rejected: {ref} was not taken up, the old model trades on: {why}"
             self._news.tell(Alert(key, Priority.HIGH, ref.name, title, now))
-
-
-def sound(score: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """The scores, if they are `n` probabilities; raises BundleError."""
-    if score.shape != (n,) or not np.isfinite(score).all() or ((score < 0) | (score > 1)).any():
-        raise BundleError(f"model must give {n} probabilities within 0 and 1, got {score!r}. Do not trade by it.")
-    return score

@@ -35,14 +35,17 @@ from mlops.io import logs
 from mlops.settings import BotSettings
 from mlops.types import Role
 from registry_hooks.aliases import Lineup, Registry
-from registry_hooks.arms import Arms, Probe, Prover, sound
+from registry_hooks.answer import ask
+from registry_hooks.arms import Arms, Probe, Prover
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
+from registry_hooks.dealing import Dealer
 from registry_hooks.news import AWAY, News
 from registry_hooks.recorder import Recorder
-from registry_hooks.shadows import Shadows, Strikes, Task
+from registry_hooks.shadows import Desk, Shadows, Strikes, Task
 
 log = structlog.get_logger()
+UNSCORED = np.empty((0, 0))  # of a bar that no version was asked for yet
 WATCH_S = 0.25  # between two looks at the inbox: one indexed read
 # MLflow's own defaults (7 tries, 120 s each) would keep a start, or the watch, busy for minutes while it is away.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -107,7 +110,9 @@ class Bot:
                 os.environ.setdefault(name, value)
         self._news = News(model, registry, poll_s, at_once=not background)
         self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._news.cut_off)
-        self._prover = Prover(model, registry, features, names, self._news)
+        self._desk = Desk(self._strikes, self._keep)
+        self._dealer = Dealer(model, registry.ledger)
+        self._prover = Prover(model, registry, features, names, self._news, self._dealer)
         self._arms = self._prover.first(datetime.now(UTC))
         self.names = self._prover.names or self._arms.champion.names
         self._stop = threading.Event()
@@ -196,32 +201,23 @@ class Bot:
         arms, times = self._arms, (event_time, known_at, matures_at)
         _check(units, values, self.names, times)
         champion, roles = arms.lineup.champion, arms.lineup.roles
-        by_version = {champion: self._by_champion(arms.champion, values, len(units))}
         others = {v: b for v, b in arms.bundles.items() if v != champion and v not in self._strikes.cut}
-        said = Scores(
-            self.model,
-            self.names,
-            tuple(units),
-            {champion: Role.CHAMPION},
-            times,
-            logs.correlation_id(),
-            by_version[champion][None, :],
-            values,
-        )
-        self._keep(said)
+        bar = Scores(self.model, self.names, tuple(units), roles, times, logs.correlation_id(), UNSCORED, values)
+        by_version = {champion: self._by_champion(arms.champion, champion, bar)}
         if others:
-            by_version |= self._beside(arms, replace(said, roles=roles, values=values.copy()), others)
-        version = arms.lineup.deal(keys or units, by_version)
+            by_version |= self._beside(arms, replace(bar, values=values.copy()), others)
+        deal = self._dealer.deal if self._background else self._dealer.deal_now
+        version = deal(arms.lineup, keys or units, known_at, by_version)
         probability = by_version[champion]
         for other in by_version.keys() - {champion}:
             probability = np.where(version == other, by_version[other], probability)
         self._last = values
-        return Scored(said.units, probability, version, by_version, {v: roles[v] for v in by_version})
+        return Scored(bar.units, probability, version, by_version, {v: roles[v] for v in by_version})
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything that was scored is in the ledger; False where it is not by then."""
         deadline = time.monotonic() + timeout
-        while self._background and not (all(one.idle() for one in self._threads) and self._recorder.empty()):
+        while self._background and not self._carried():
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
@@ -237,61 +233,63 @@ class Bot:
         self._watcher.join(timeout / 3)
         self._recorder.close(timeout)
 
+    def _carried(self) -> bool:
+        """Whether all that was scored and dealt is in the ledger."""
+        return all(one.idle() for one in self._threads) and self._recorder.empty() and not self._dealer.pending
+
     def _begin(self) -> None:
         self._recorder = Recorder(self._registry, self.model, self._settings.spool_mib)
         # Two threads: a rival that trades does not wait for a shadow that is slow.
-        self._rivals, self._shadows = Shadows(self._strikes, self._keep), Shadows(self._strikes, self._keep)
+        self._rivals, self._shadows = Shadows(self._desk), Shadows(self._desk)
         self._threads = (self._rivals, self._shadows)
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.model}", daemon=True)
         self._watcher.start()
 
-    def _by_champion(self, one: Bundle, values: NDArray[np.float32], n: int) -> NDArray[np.float64]:
-        try:
-            return sound(one.score(values, self.names), n)
-        except BundleError:
-            raise
-        except Exception as error:
-            if not np.isfinite(values).all():
-                row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(values)))
-                rule = (
-                    f"{self.names[column]} of row {row} must be finite, got {values[row, column]}. Leave the row out."
-                )
-                raise DataError(rule) from error
-            rule = f"champion of {self.model} must score every row, got {type(error).__name__}: {error}. Roll it back."
-            raise BundleError(rule) from error
+    def _by_champion(self, one: Bundle, version: int, bar: Scores) -> NDArray[np.float64]:
+        answer = ask(one, bar.values, bar.names)
+        error = answer.error
+        if error is not None and not isinstance(error, BundleError) and not np.isfinite(bar.values).all():
+            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(bar.values)))
+            rule = (
+                f"{self.names[column]} of row {row} must be finite, got {bar.values[row, column]}. Leave the row out."
+            )
+            raise DataError(rule) from error  # no failure of the model
+        self._keep(bar.of(version, answer.probability, answer.seconds))
+        if answer.probability is not None:
+            return answer.probability
+        if isinstance(error, BundleError):
+            raise error
+        rule = f"champion of {self.model} must score every row, got {type(error).__name__}: {error}. Roll it back."
+        raise BundleError(rule) from error
 
-    def _beside(self, arms: Arms, said: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
+    def _beside(self, arms: Arms, bar: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
         """Have the other arms score; what is there in time of those that may trade (of all, without background)."""
         if not self._background:
-            return self._here(said, others)
+            return self._here(bar, others)
         trading = {v: others[v] for v in arms.rivals() if v in others}
-        task = Task(said, trading)
+        task = Task(bar, trading)
         if trading:
             self._rivals.add(task)
         if rest := {v: b for v, b in others.items() if v not in trading}:
-            self._shadows.add(Task(said, rest))
+            self._shadows.add(Task(bar, rest))
         if trading and not task.over.wait(self._settings.shadow_budget_ms / 1e3):
             log.warning("challenger late, the champion trades its units", model=self.model)
             self._rivals.look()  # the watch may be waiting for the ledger
         return dict(task.found)
 
-    def _here(self, said: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
+    def _here(self, bar: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
         """All other arms, in the caller's thread."""
         found = {}
         for version, one in others.items():
-            began = time.monotonic()
-            try:
-                found[version] = sound(one.score(said.values, said.names), len(said.units))
-            except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the champion trades on
-                self._strikes.strike(version, f"{type(error).__name__}: {error}")
-                continue
-            self._strikes.took(version, time.monotonic() - began)
-            self._keep(replace(said, roles={version: said.roles[version]}, probability=found[version][None, :]))
+            answer = ask(one, bar.values, bar.names)
+            self._desk.take(bar, version, answer)
+            if answer.probability is not None:
+                found[version] = answer.probability
         return found
 
     def _keep(self, said: Scores) -> None:
         if not self._background:
-            self._registry.ledger.add_predictions(said.frame(), said.matrix(), said.names, said.correlation_id)
+            self._registry.ledger.store_together(said.rows())
         else:
             self._recorder.keep(said)
 
@@ -300,6 +298,7 @@ class Bot:
         while not self._stop.wait(WATCH_S):
             self._looked(self._look)
         self._looked(lambda: self._tell(last=True))
+        self._looked(self._dealer.settle)
 
     def _looked(self, step: Callable[[], None]) -> None:
         """Do a step of the watch; nothing that goes wrong in it ends the watch."""
@@ -315,6 +314,7 @@ class Bot:
             one.look()
         self._recorder.look()
         self._tell()
+        self._dealer.settle()
         if self._news.due():
             fresh = self._prover.next(self._ready or self._arms, self._last, datetime.now(UTC))
             if fresh is not None:

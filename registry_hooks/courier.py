@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.errors import DataError, StorageError
 from mlops.io.ledger import Ledger
 from mlops.io.spool import Reader
-from mlops.types import Alert, Priority, Role
+from mlops.io.store import Rows, prediction_rows, scoring_rows
+from mlops.types import SCORING_COLUMNS, Alert, Priority, Role
 
 log = structlog.get_logger()
 LOOK_S = 0.2  # between two looks at the spool
@@ -54,6 +56,13 @@ class Scores:
     correlation_id: str
     probability: NDArray[np.float64]
     values: NDArray[np.float32]
+    scorings: tuple[tuple[int, float, bool], ...] = ()  # version, seconds, whether it failed
+
+    def of(self, version: int, probability: NDArray[np.float64] | None, seconds: float) -> Scores:
+        """What one version said of this bar, and after how long; None: it failed."""
+        roles = {} if probability is None else {version: self.roles[version]}
+        said = np.empty((0, len(self.units))) if probability is None else probability[None, :]
+        return replace(self, roles=roles, probability=said, scorings=((version, seconds, probability is None),))
 
     def record(self) -> bytes:
         """As bytes, for the spool."""
@@ -65,6 +74,7 @@ class Scores:
                 "roles": [[version, role.value] for version, role in self.roles.items()],
                 "times": [at.isoformat(timespec="microseconds") for at in self.times],
                 "id": self.correlation_id,
+                "scorings": self.scorings,
             }
         )
         parts = (len(head).to_bytes(LENGTH), head, self.probability.astype("<f8", copy=False).tobytes())
@@ -81,7 +91,9 @@ class Scores:
         event, known, matures = (datetime.fromisoformat(at) for at in head["times"])
         roles = {int(version): Role(role) for version, role in head["roles"]}
         names, units = tuple(head["names"]), tuple(head["units"])
-        return cls(head["model"], names, units, roles, (event, known, matures), head["id"], probability, values)
+        scorings = tuple((int(v), float(s), bool(f)) for v, s, f in head.get("scorings", ()))  # 0.2 wrote none
+        times = (event, known, matures)
+        return cls(head["model"], names, units, roles, times, head["id"], probability, values, scorings)
 
     def frame(self) -> pd.DataFrame:
         """A row for each version and unit, as the ledger wants it."""
@@ -91,7 +103,7 @@ class Scores:
         return pd.DataFrame(
             {
                 "model": self.model,
-                "version": np.repeat(list(self.roles), n),
+                "version": np.repeat(np.array(list(self.roles), dtype=np.int64), n),
                 "unit": list(self.units) * m,
                 **{name: pd.Timestamp(at) for name, at in times.items()},
                 "role": np.repeat([role.value for role in self.roles.values()], n),
@@ -102,6 +114,22 @@ class Scores:
     def matrix(self) -> NDArray[np.float32]:
         """The features of each row of `frame`."""
         return np.tile(self.values, (len(self.roles), 1))
+
+    def asked(self) -> pd.DataFrame:
+        """How the versions were asked, as the ledger wants it; the batch is a digest of the units."""
+        batch = blake2b("\0".join(self.units).encode("utf-8", "replace"), digest_size=8).hexdigest()
+        rows = [
+            (self.model, pd.Timestamp(self.times[0]), version, batch, int(failed), len(self.units), seconds)
+            for version, seconds, failed in self.scorings
+        ]
+        return pd.DataFrame(rows, columns=list(SCORING_COLUMNS))
+
+    def rows(self) -> list[Rows]:
+        """All of it, ready to be stored together."""
+        found = [scoring_rows(self.asked())] if self.scorings else []
+        if self.roles:
+            found.append(prediction_rows(self.frame(), self.matrix(), self.names, self.correlation_id))
+        return found
 
 
 def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
@@ -114,6 +142,7 @@ def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
             _refuse(ledger, "", record.hex(), f"record must be of this release, got {error!r}. Bring it by hand.")
             continue
         groups.setdefault((scores.names, scores.correlation_id), []).append(scores)
+    _add_scorings(ledger, [one for many in groups.values() for one in many])
     for (names, correlation), many in groups.items():
         try:
             _add(ledger, many, names, correlation)
@@ -122,7 +151,16 @@ def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
                 _add_or_reject(ledger, one)
 
 
+def _add_scorings(ledger: Ledger, many: Sequence[Scores]) -> None:
+    asked = [one.asked() for one in many if one.scorings]
+    if asked:
+        ledger.add_scorings(pd.concat(asked, ignore_index=True))
+
+
 def _add(ledger: Ledger, many: Sequence[Scores], names: Sequence[str], correlation: str) -> None:
+    many = [one for one in many if one.roles]
+    if not many:
+        return
     frame = pd.concat([one.frame() for one in many], ignore_index=True)
     ledger.add_predictions(frame, np.concatenate([one.matrix() for one in many]), names, correlation)
 

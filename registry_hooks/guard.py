@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mlops.errors import RegistryError
 from mlops.types import ModelRef
-from registry_hooks import apply
+from registry_hooks import aliases, apply
 from registry_hooks.aliases import Registry
 
 GATE = "jobs."  # actors whose transitions rest on evidence: the jobs (`jobs.compare`); all others are people
@@ -45,7 +45,7 @@ def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
         return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
     trials = registry.ledger.experiments(ref.name)
     pair = (champion, ref.version)
-    mine = [t for t in trials if t.kind in apply.COMPARED and (t.champion, t.challenger) == pair]
+    mine = [t for t in trials if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
     if any(trial.verdict == "promote" for trial in mine):
         return ()
     if not mine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -19,7 +20,8 @@ def write(cache: Path, model: str, lineup: Lineup) -> None:
     place = _place(cache, model)
     place.parent.mkdir(parents=True, exist_ok=True)
     roles = [[version, role.value] for version, role in lineup.roles.items()]
-    said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "split": lineup.split}
+    weights = [[version, weight] for version, weight in lineup.weights.items()]
+    said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "weights": weights, "epoch": lineup.epoch}
     part = place.with_suffix(".part")
     try:
         part.write_bytes(orjson.dumps(said))
@@ -37,7 +39,13 @@ def read(cache: Path, model: str) -> Lineup:
             f"registry must answer at the first start of {model}, got nothing. Start MLflow and the ledger."
         ) from error
     roles = {int(version): Role(role) for version, role in said["roles"]}
-    return Lineup(said["champion"], roles, said["salt"], said["split"])
+    weights = dict(said["weights"]) if "weights" in said else _of_split(roles, said["split"])
+    return Lineup(said["champion"], roles, said["salt"], weights, said.get("epoch", 0))
+
+
+def _of_split(roles: Mapping[int, Role], split: float) -> dict[int, float]:
+    """As an older release wrote it: one challenger has what the champion leaves."""
+    return {version: 1 - split for version, role in roles.items() if role is Role.CHALLENGER and split < 1}
 
 
 def _place(cache: Path, model: str) -> Path:

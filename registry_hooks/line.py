@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from mlops.io.ledger import Experiment
 from mlops.types import ModelRef, Role
-from registry_hooks.aliases import ROLE_TAG, Registry
+from registry_hooks.aliases import ROLE_TAG, Registry, compared
 
 WAITS_TAG = "waits"
 
@@ -56,7 +56,20 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
             registry.ledger.open_experiment(model, **pair, kind="shadow", salt="", split=1.0, at=at)
     for version in stale:
         leave(registry.client, model, version)
-    return bool(over or stale or have.symmetric_difference(line))
+    gone = _take_weights(registry, model, at)
+    return bool(over or stale or gone or have.symmetric_difference(line))
+
+
+def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, float]:
+    """What is dealt from now on is not dealt to versions that are not compared any more; these versions."""
+    gone: dict[int, float] = {}
+    stay = compared(registry.ledger, model) | {registry.ledger.champion(model)}
+    for trial in registry.ledger.open_experiments(model, "compare"):
+        weights = registry.ledger.epochs(trial)[-1].weights
+        gone = {version: 0.0 for version, weight in weights.items() if weight > 0 and version not in stay}
+        if gone:
+            registry.ledger.add_weights(trial, gone, actor="registry", reason="not compared any more", at=at)
+    return gone
 
 
 def _why(registry: Registry, trial: Experiment, champion: int) -> str:

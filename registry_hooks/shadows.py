@@ -6,13 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from registry_hooks.arms import sound
+from registry_hooks.answer import Answer, ask
 from registry_hooks.bundle import Bundle
 from registry_hooks.courier import Scores
 
@@ -41,12 +41,14 @@ class Strikes:
     cut: dict[int, str] = field(default_factory=dict)
     _count: dict[int, int] = field(default_factory=dict)
 
-    def took(self, version: int, seconds: float) -> None:
-        """A score came after `seconds`."""
-        if seconds <= self.budget_s:
-            self._count[version] = 0
+    def judge(self, version: int, answer: Answer) -> None:
+        """Whether it failed, or came late."""
+        if answer.error is not None:
+            self.strike(version, f"{type(answer.error).__name__}: {answer.error}")
+        elif answer.seconds > self.budget_s:
+            self.strike(version, f"took {answer.seconds * 1e3:.0f} ms, more than bot.shadow_budget_ms")
         else:
-            self.strike(version, f"took {seconds * 1e3:.0f} ms, more than bot.shadow_budget_ms")
+            self._count[version] = 0
 
     def strike(self, version: int, why: str, *, out: bool = False) -> None:
         """It failed or was late; `out`: cut it off at once."""
@@ -62,15 +64,27 @@ class Strikes:
             self._count.pop(version, None)
 
 
-class Shadows:
-    """Scores in a thread of its own; `keep` gets what each version said."""
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where an arm's answer goes, in whichever thread it was asked: it is kept, and judged."""
 
-    def __init__(self, strikes: Strikes, keep: Callable[[Scores], None]) -> None:
-        self._strikes, self._keep = strikes, keep
+    strikes: Strikes
+    keep: Callable[[Scores], None]
+
+    def take(self, bar: Scores, version: int, answer: Answer) -> None:
+        self.keep(bar.of(version, answer.probability, answer.seconds))
+        self.strikes.judge(version, answer)
+
+
+class Shadows:
+    """Scores in a thread of its own; `desk` gets what each version said."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._strikes = desk, desk.strikes
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()
         self._turn = 0  # which thread is the one; an older one that hung finds itself replaced
-        self._busy: tuple[int, float] | None = None  # version under way, since when
+        self._busy: tuple[Scores, int, float] | None = None  # bar and version under way, since when
         self._closed = False
         self._thread = self._begin()
 
@@ -87,8 +101,10 @@ class Shadows:
     def look(self) -> None:
         """Replace the thread if a version holds it."""
         busy = self._busy
-        if busy is not None and time.monotonic() - busy[1] > HANGS_S:
-            self._strikes.strike(busy[0], f"did not come back within {HANGS_S:.0f} s", out=True)
+        if busy is not None and (took := time.monotonic() - busy[2]) > HANGS_S:
+            bar, version, _ = busy
+            self._desk.keep(bar.of(version, None, took))
+            self._strikes.strike(version, f"did not come back within {HANGS_S:.0f} s", out=True)
             self._thread = self._begin()
 
     def idle(self) -> bool:
@@ -120,7 +136,7 @@ class Shadows:
                 if self._turn != turn or not self._tasks:
                     return
                 task = self._tasks.popleft()
-                self._busy = (0, time.monotonic())
+                self._busy = (task.scores, 0, time.monotonic())
             for version, one in task.bundles.items():
                 if version not in self._strikes.cut and not self._scored(turn, task, version, one):
                     return
@@ -131,20 +147,13 @@ class Shadows:
 
     def _scored(self, turn: int, task: Task, version: int, one: Bundle) -> bool:
         """False where this thread was replaced meanwhile."""
-        began, said = time.monotonic(), task.scores
-        self._busy = (version, began)
-        found, why = None, ""
-        try:
-            found = sound(one.score(said.values, said.names), len(said.units))
-        except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the bot goes on
-            why = f"{type(error).__name__}: {error}"
+        bar = task.scores
+        self._busy = (bar, version, time.monotonic())
+        answer = ask(one, bar.values, bar.names)
         with self._changed:  # a thread that was replaced keeps nothing: its version is cut off
             if self._turn != turn:
                 return False
-            if found is None:
-                self._strikes.strike(version, why)
-                return True
-            task.found[version] = found
-            self._keep(replace(said, roles={version: said.roles[version]}, probability=found[None, :]))
-        self._strikes.took(version, time.monotonic() - began)
+            if answer.probability is not None:
+                task.found[version] = answer.probability
+            self._desk.take(bar, version, answer)
         return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -39,10 +41,54 @@ def assign(units: Sequence[str], *, salt: str, split: float) -> NDArray[np.bool_
     """
     if not 0 <= split <= 1:
         raise DataError(f"split must be in [0, 1], got {split}. Give the champion's share.")
-    unique, back = np.unique(np.asarray(units, dtype=np.str_), return_inverse=True)
-    key = salt.encode()
-    points = [int.from_bytes(blake2b(key + b"\0" + str(unit).encode(), digest_size=8).digest()) for unit in unique]
+    points, back = _points(units, salt)
     return np.asarray([point < split * 2**64 for point in points], dtype=np.bool_)[back]
+
+
+def deal(keys: Sequence[str], *, salt: str, weights: Mapping[int, float], champion: int) -> NDArray[np.int64]:
+    """The version that trades each key: a challenger for its share, the champion for the rest.
+
+    With one challenger it is `assign` at the split 1 - weight. Other weights move some keys to other arms: remember
+    what was dealt where a key must stay.
+
+    Parameters
+    ----------
+    keys : sequence of str, shape (n,)
+        Repeats are hashed once.
+    salt : str
+        Of the experiment.
+    weights : mapping of version to share
+        Of the challengers; their sum is at most 1.
+
+    Returns
+    -------
+    int64 ndarray of shape (n,)
+
+    Raises
+    ------
+    DataError
+        The weights are no shares.
+
+    Examples
+    --------
+    >>> deal(["AAPL", "MSFT", "XOM", "GE"], salt="volatility-1", weights={7: 0.3, 8: 0.2}, champion=3)
+    array([8, 3, 7, 3])
+    """
+    challengers = sorted(version for version in weights if version != champion and weights[version] > 0)
+    shares = [weights[version] for version in challengers]
+    if not all(0 <= weight <= 1 for weight in weights.values()) or math.fsum(shares) > 1:
+        raise DataError(f"weights must be shares with a sum of 1 at most, got {dict(weights)}. Give such as 0.05.")
+    edges = [(1 - math.fsum(shares[i:])) * 2**64 for i in range(len(shares))]
+    points, back = _points(keys, salt)
+    arms = np.array([champion, *challengers], dtype=np.int64)
+    return arms[np.array([bisect_right(edges, point) for point in points], dtype=np.int64)][back]
+
+
+def _points(keys: Sequence[str], salt: str) -> tuple[list[int], NDArray[np.intp]]:
+    """Where each different key falls between 0 and 2^64, and which of them each key is."""
+    unique, back = np.unique(np.asarray(keys, dtype=np.str_), return_inverse=True)
+    head = salt.encode() + b"\0"
+    return [int.from_bytes(blake2b(head + str(key).encode(), digest_size=8).digest()) for key in unique], back
 
 
 def srm_p_value(n_champion: int, n_challenger: int, split: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import Semaphore
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
 from datetime import datetime
@@ -29,6 +29,7 @@ from mlops.web.metrics import Meters
 from mlops.web.outline import Outline
 from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import GONE, Lineup, Registry, lineup
+from registry_hooks.dealing import Dealer
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
@@ -145,8 +146,7 @@ def router(
     )
     async def assignment(model: Name, key: Annotated[list[Name], Query(min_length=1, max_length=MAX_KEYS)]) -> Assigned:
         """Which version trades each key. The same key gets the same arm as long as a comparison runs."""
-        found, stale = await run_in_threadpool(lineups.of, model)
-        versions = found.deal(key).tolist()
+        found, stale, versions = await run_in_threadpool(lineups.deal, model, key, clock())
         arms = [Arm(key=k, version=v, role=found.roles[v]) for k, v in zip(key, versions, strict=True)]
         return Assigned(model=model, champion=found.champion, stale=stale, arms=arms)
 
@@ -206,6 +206,17 @@ class Lineups:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._known: dict[str, tuple[Lineup, float]] = {}
+        self._dealers: dict[str, Dealer] = {}
+
+    def deal(self, model: str, keys: Sequence[str], at: datetime) -> tuple[Lineup, bool, list[int]]:
+        """The lineup, whether it is stale, and the version that trades each key; raises as `of` does."""
+        found, stale = self.of(model)
+        dealer = self._dealers.setdefault(model, Dealer(model, self._registry.ledger))
+        try:
+            return found, stale, dealer.deal_now(found, keys, at).tolist()
+        except SQLAlchemyError as error:  # what was dealt is told later
+            log.warning("dealt without the ledger", model=model, error=str(error))
+            return found, True, dealer.deal(found, keys, at).tolist()
 
     def of(self, model: str) -> tuple[Lineup, bool]:
         """The lineup of a model, and whether it is stale; raises HTTPException 404 or 503."""
@@ -214,6 +225,9 @@ class Lineups:
             return known[0], False
         try:
             found = lineup(self._registry, model)
+            dealer = self._dealers.get(model) or Dealer(model, self._registry.ledger)
+            if known is None or (known[0].salt, known[0].epoch) != (found.salt, found.epoch):
+                dealer.learn(found)
         except (RegistryError, MlflowException, SQLAlchemyError) as error:
             if isinstance(error, RegistryError) or getattr(error, "error_code", "") == GONE:
                 raise HTTPException(404, f"model must have a champion, got none of {model!r}.") from error
@@ -222,7 +236,8 @@ class Lineups:
             return known[0], True
         if len(self._known) >= MAX_MODELS:
             self._known.clear()
-        self._known[model] = (found, time.monotonic())
+            self._dealers.clear()
+        self._dealers[model], self._known[model] = dealer, (found, time.monotonic())
         return found, False
 
 

@@ -4,6 +4,7 @@ from scipy.stats import binomtest
 
 from mlops.errors import DataError
 from mlops.experiment import assign, srm_p_value
+from mlops.experiment.assignment import deal
 
 UNITS = [f"unit-{i}" for i in range(20_000)]
 
@@ -45,3 +46,23 @@ def test_the_mismatch_test_is_the_exact_binomial_one():
 def test_fair_deals_are_rarely_called_unfair():
     counts = [int(assign(UNITS[:500], salt=str(i), split=0.9).sum()) for i in range(200)]
     assert np.mean([srm_p_value(n, 500 - n, 0.9) < 0.05 for n in counts]) <= 0.09
+
+
+@pytest.mark.parametrize("split", [0.0, 0.1, 1 / 3, 0.5, 0.7, 0.9, 0.99, 1.0])
+def test_a_deal_of_two_arms_is_the_assignment(split):
+    alone = np.where(assign(UNITS, salt="s", split=split), 3, 7)
+    assert (alone == deal(UNITS, salt="s", weights={7: 1 - split}, champion=3)).all()
+
+
+def test_each_arm_gets_its_share_and_the_champion_the_rest():
+    dealt = deal([*UNITS, UNITS[0]], salt="s", weights={8: 0.05, 9: 0.0, 7: 0.2}, champion=3)
+    shares = {version: float((dealt == version).mean()) for version in (3, 7, 8, 9)}
+    assert {3: 0.75, 7: 0.2, 8: 0.05, 9: 0.0} == pytest.approx(shares, abs=0.01)
+    assert dealt[0] == dealt[-1]
+    assert 0 == len(deal([], salt="s", weights={7: 0.5}, champion=3))
+
+
+@pytest.mark.parametrize("weights", [{7: -0.1}, {7: 1.5}, {7: float("nan")}, {7: 0.6, 8: 0.6}])
+def test_weights_that_are_no_shares_are_refused(weights):
+    with pytest.raises(DataError, match="weights must be shares"):
+        deal(UNITS[:2], salt="s", weights=weights, champion=3)

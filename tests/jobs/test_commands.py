@@ -1,4 +1,4 @@
-"""What a person does from the command line about alerts, and about bits that rot."""
+"""What a person does from the command line about alerts, weights, and bits that rot."""
 
 import sqlite3
 from contextlib import closing
@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.command import app
-from mlops.errors import DataError
+from mlops.errors import DataError, RegistryError
+from mlops.io.dealings import Deal
 from mlops.io.ledger import BundleRow, Ledger
 from mlops.types import Alert, Priority
 
@@ -62,3 +63,53 @@ def test_verify_names_what_is_damaged(place):
     status, said = say("verify")
     assert 1 == status
     assert "bundles" in said
+
+
+@pytest.fixture
+def dealing(place):
+    """v1 is champion of m, v2 nominated, v3 waits."""
+    why = {"kind": "promote", "actor": "a", "reason": "", "evidence_run": "", "correlation_id": "", "at": NOW}
+    with Ledger(f"sqlite:///{place}") as ledger:
+        ledger.append_promotion("m", expected=None, to=1, **why)
+        ledger.open_experiment("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
+        ledger.open_experiment("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
+        ledger.add_assignments("m", "s", [Deal("AAPL", 1, 0, NOW), Deal("GE", 2, 0, NOW)])
+    return place
+
+
+def test_weights_are_shown_with_what_was_dealt_by_them_and_changed_with_a_reason(dealing):
+    status, said = say("weights", "m")
+    assert 0 == status
+    assert [["v1", "0.9", "1"], ["v2", "0.1", "1"]] == [
+        [cell.strip() for cell in line.split("│")[2:5]] for line in said.splitlines() if "│ v" in line
+    ]
+
+    status, said = say("weights", "m", "v3=0.05", "2=0.15", "--reason", "slowly", "--actor", "risk")
+
+    assert 0 == status
+    assert all(word in said for word in ("slowly", "risk", "0.15", "0.05", "0.8"))
+    with Ledger(f"sqlite:///{dealing}") as ledger:
+        (trial,) = ledger.open_experiments("m", "compare")
+        assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.epochs(trial)[-1].weights
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "rule"),
+    [
+        (("3=0.05",), DataError, "reason of other weights must be given"),
+        (("3:0.05", "--reason", "x"), DataError, "must be written as version=share, got '3:0.05'. Write 7=0.05"),
+        (("3=", "--reason", "x"), DataError, "must be written as version=share"),
+        (("3=0.9", "--reason", "x"), DataError, "must sum to less than 1"),
+        (("9=0.1", "--reason", "x"), RegistryError, r"compared \(v2, v3\), got v9"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused_and_change_nothing(dealing, words, error, rule):
+    with pytest.raises(error, match=rule):
+        say("weights", "m", *words)
+    with Ledger(f"sqlite:///{dealing}") as ledger:
+        assert 1 == len(ledger.epochs(ledger.open_experiments("m", "compare")[0]))
+
+
+def test_where_nobody_is_nominated_there_are_no_weights(place):
+    with pytest.raises(RegistryError, match="must have a nominated challenger"):
+        say("weights", "m")

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from mlops.io.dealings import Deal
+
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
 AT = T0.isoformat()
 KINDS = ("predictions", "outcomes", "fills", "quotes")
@@ -199,6 +201,30 @@ def test_assignment_is_the_bots_own_and_outlives_an_mlflow_that_is_away(client, 
     later = client.get(f"/v1/models/{model}/assignment", params={"key": keys}).json()
     assert later["stale"]
     assert first["arms"] == later["arms"]
+
+
+def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(client, registry):
+    model = uuid.uuid4().hex
+    registry.client.create_registered_model(model)
+    registry.ledger.append_promotion(
+        model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
+    )
+    trial = registry.ledger.open_experiment(
+        model, champion=1, challenger=2, kind="compare", salt=model, split=0.5, at=T0
+    )
+
+    def ask(*keys):
+        arms = client.get(f"/v1/models/{model}/assignment", params={"key": list(keys)}).json()["arms"]
+        return {arm["key"]: arm["version"] for arm in arms}
+
+    first = ask(*(f"k{i}" for i in range(20)))
+    registry.ledger.add_assignments(model, model, [Deal("taken", 2, 0, T0), Deal("also", 1, 0, T0)])
+
+    assert {1, 2} == set(first.values())
+    assert first == ask(*first)
+    assert {"taken": 2, "also": 1} == ask("taken", "also")
+    assert first | {"taken": 2, "also": 1} == registry.ledger.assignments(model, model)
+    assert 22 == sum(registry.ledger.dealt(trial)[0].counts.values())
 
 
 def test_metrics_count_what_happened_and_health_says_how_it_stands(client, registry, bot):
