@@ -148,10 +148,11 @@ def _twin(table: Table, name: str) -> Iterator[Growth]:
     """What a bot's book had been if every trade that its versions asked for had been filled at the bar's price."""
     rows, key = table.fills[name], table.key(twins.of(name))
     end, seq, book = table.end(key)
-    if (end is None and not rows) or not table.said:
+    if (end is None and not rows and table.key(name) not in table.ends) or not table.said:
         return
     first = table.bar_of(_time(rows[0])) if rows else None
-    bars = table.bars(end, first.at if first is not None else LAST, max(table.said))
+    # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
+    bars = table.bars(end, first.at if first is not None else min(table.said), max(table.said))
     said = _asked(table, name, bars, _versions(table, rows))
     yield Growth(key, end, seq, [*follow(book, bars, said, table.strategy.position, table.terms)])
 

@@ -35,10 +35,13 @@ def look(house: House, model: str, as_of: datetime) -> list[Decision]:
     ends = house.ledger.book_ends(model) if books else {}
     pairs = [(BookKey(model, book), BookKey(model, of(book))) for book in books]
     both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if all(key in ends for key in pair)]
-    return [decision for pair in both for decision in _judged(house, *pair, as_of)]
+    runs = [house.run_id, *[None] * len(both)]  # the run that launched the job takes the first; others have their own
+    return [one for pair, run in zip(both, runs, strict=False) for one in _judged(house, *pair, as_of, run)]
 
 
-def _judged(house: House, key: BookKey, twin: BookKey, until: datetime, as_of: datetime) -> list[Decision]:
+def _judged(
+    house: House, key: BookKey, twin: BookKey, until: datetime, as_of: datetime, run_id: str | None
+) -> list[Decision]:
     """Log what is due; alert where the book departs too far."""
     since, asked = until - timedelta(days=house.settings.books.twin_days), bool(house.run_id)
     alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
@@ -50,7 +53,7 @@ def _judged(house: House, key: BookKey, twin: BookKey, until: datetime, as_of: d
     record.point(house.client, f"{key.book} and its twin", tags, {f.name: f.value for f in findings}, as_of)
     if not (far or asked):
         return []
-    return [_told(house, key, findings, rows, as_of, far=far)]
+    return [_told(house, key, findings, rows, as_of, run_id, far=far)]
 
 
 def _far(house: House, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
@@ -80,14 +83,21 @@ def _book(house: House, key: BookKey, before: datetime) -> Book:
 
 
 def _told(
-    house: House, key: BookKey, findings: tuple[Finding, ...], rows: pd.DataFrame, as_of: datetime, *, far: bool
+    house: House,
+    key: BookKey,
+    findings: tuple[Finding, ...],
+    rows: pd.DataFrame,
+    as_of: datetime,
+    run_id: str | None,
+    *,
+    far: bool,
 ) -> Decision:
     """A run with the findings and every trade, and where it is too far an alert."""
     champion = ModelRef(key.model, house.ledger.champion(key.model) or 0, Role.CHAMPION)
     reason = f"book {key.book} against its virtual twin: {findings[0].note}"
     decision = Decision(Verdict.HOLD, champion, findings, reason=reason)
     evidence = record.Evidence("books", Report(champion, as_of, findings), decision, tags={"book": key.book})
-    run = record.emit(house.client, evidence, house.run_id)
+    run = record.emit(house.client, evidence, run_id)
     house.client.log_text(run, rows.to_csv(index=False), "twin.csv")
     if far:
         details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}

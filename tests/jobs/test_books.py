@@ -198,6 +198,19 @@ def test_bars_that_no_version_scored_are_marked_and_a_late_fill_is_not_lost(hous
     assert ledger.unbooked_fills("direction", "paper", as_of=T0 + 5 * DAY).empty
 
 
+def test_a_twin_begins_with_the_first_scores_where_they_come_after_the_fills(house):
+    bars, ledger, twin = market(), house.ledger, BookKey("direction", "twin:paper")
+    fill = {"fill_id": "1", "model": "direction", "version": 1, "book": "paper", "unit": "A", "event_time": T0}
+    ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 50.0, "fee": 0.0}]))
+    books.advance(house, STRATEGY, bars, T0 + timedelta(minutes=30))
+    assert [BookKey("direction", "paper")] == list(ledger.book_ends("direction"))
+    for day in (0, 1):
+        score(ledger, day, {1: "champion"})
+    books.advance(house, STRATEGY, bars, T0 + DAY + timedelta(minutes=30))
+
+    assert [T0, T0 + DAY] == [s["event_time"] for s in ledger.book_states(twin, start=None)]
+
+
 def test_costs_are_those_of_the_strategy_and_the_settings(sqlite_ledger):
     house = home(sqlite_ledger, slippage_bps=2.0, funding_bps=1.0, cash=5e5)
     life(house, market(), 5)
@@ -254,6 +267,26 @@ def test_a_book_that_pays_too_much_is_an_alert_with_its_evidence_once_a_week(tra
     assert "departure" in decision.because[0].name
     ends = [tracked.ledger.book_curve("direction", b, as_of=at).equity.iloc[-1] for b in ("paper", "twin:paper")]
     assert departure == pytest.approx((ends[0] - ends[1]) / 1e6 * 1e4)
+
+
+def test_two_bots_of_a_model_each_have_their_own_run(tracked):
+    bars = market()
+    life(tracked, bars, BARS)
+    fills = {
+        "fill_id": ["x"],
+        "model": "direction",
+        "version": 1,
+        "book": "spot",
+        "unit": "B",
+        "event_time": T0 + 5 * DAY,
+    }
+    tracked.ledger.add_fills(pd.DataFrame(fills | {"quantity": 1.0, "price": 50.0, "fee": 0.0}))
+    at = T0 + 29 * DAY + timedelta(minutes=30)
+    books.advance(tracked, STRATEGY, bars, at)
+    tracked.run_id = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id
+
+    assert 2 == len(twins.look(tracked, "direction", at))
+    assert {"paper", "spot"} == {run.data.tags["book"] for run in runs(tracked, "books")}
 
 
 def test_trades_that_never_reached_the_bot_are_missed(tracked):
