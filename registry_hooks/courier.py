@@ -91,7 +91,7 @@ class Scores:
         event, known, matures = (datetime.fromisoformat(at) for at in head["times"])
         roles = {int(version): Role(role) for version, role in head["roles"]}
         names, units = tuple(head["names"]), tuple(head["units"])
-        scorings = tuple((int(v), float(s), bool(f)) for v, s, f in head.get("scorings", ()))  # 0.2 wrote none
+        scorings = tuple((int(v), float(s), bool(f)) for v, s, f in head.get("scorings", ()))  # 0.1 wrote none
         times = (event, known, matures)
         return cls(head["model"], names, units, roles, times, head["id"], probability, values, scorings)
 
