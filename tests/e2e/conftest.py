@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # what several tests of this room share lies beside them
+from place import Place
+
 from jobs import demo
 from jobs.servers import free_port
 from mlops.io import feed
@@ -48,3 +51,10 @@ def environment(platform):
         "MLOPS_SERVICE__WEBHOOK_SECRET": service.webhook_secret.get_secret_value(),
         **{f"MLOPS_TRAIN__{name.upper()}": str(value) for name, value in SMALL.items()},
     }
+
+
+@pytest.fixture
+def place(tmp_path):
+    found = Place(tmp_path / "live")
+    yield found
+    found.call("down")

@@ -1,0 +1,63 @@
+"""A real bot's set-up: backed up while it runs, lost, restored."""
+
+import shutil
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from place import Place
+
+from jobs import promote, train
+from jobs.house import opened
+from jobs.parts import credentials
+from mlops.learn import STRATEGIES
+from mlops.types import ModelRef
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_nothing(
+    place, bars, tmp_path, monkeypatch
+):
+    """With accounts in MLflow. Backed up while it runs, with a champion; the folder destroyed; restored elsewhere."""
+    place.environment["MLOPS_TRACKING_AUTH"] = "true"
+    place.call("up")
+    for name, value in credentials(place.settings.model_copy(update={"tracking_auth": True})).items():
+        monkeypatch.setenv(name, value)
+    with opened(place.settings) as house:
+        ref = train.train(house, STRATEGIES["volatility"], bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
+        promote.promote(house, ref, reason="first", actor="test", at=datetime.now(UTC))
+    place.call("trading-state", "set", "reducing", "--reason", "a quiet week", "--actor", "test")
+    assert [] == _wrong(place)
+    status = _models(place.call("status"))
+    place.call("backup", tmp_path / "copy.tar.zst")
+    place.call("down")
+    shutil.rmtree(place.state)
+
+    new = Place(tmp_path / "elsewhere" / "live", (place.mlflow, place.service))
+    new.environment["MLOPS_TRACKING_AUTH"] = "true"
+    new.call("restore", tmp_path / "copy.tar.zst")
+    try:
+        new.call("up")
+
+        assert status == _models(new.call("status"))
+        assert "Trading: reducing" in new.call("status")
+        with opened(new.settings) as house:
+            bundle = house.bundle(ModelRef("volatility", house.ledger.champion("volatility")))
+            assert bundle.digest == house.ledger.bundle("volatility", 1).digest
+        assert [] == _wrong(new)
+    finally:
+        new.call("down")
+
+
+def _wrong(place):
+    """What the doctor finds; that nobody made an API key yet is no fault of the platform."""
+    return [
+        found
+        for found in orjson.loads(place.call("doctor", "--json"))
+        if found["level"] != "ok" and found["check"] != "api keys"
+    ]
+
+
+def _models(said):
+    return [line for line in said.splitlines() if "volatility" in line]
