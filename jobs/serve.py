@@ -1,4 +1,4 @@
-"""The platform's service: the bot API, the hooks in and out, and the poll that repairs what a webhook lost."""
+"""The platform's service: the bot API, the hooks in and out, the hard limits, and the poll that repairs what got lost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import mlflow
+import pandas as pd
 import structlog
 import typer
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from jobs import limits
 from jobs.house import House, run
 from mlops.errors import MlopsError
 from mlops.web import app
@@ -32,7 +34,12 @@ def serve(house: House) -> None:
     _subscribe(house)
     sender = Sender(house.ledger, house.settings.outgoing, _now)
     courier = Courier(house.settings.state / "spool", house.ledger.url)  # for what a killed bot left
-    for name, work in (("poll", lambda: _poll(house, courier, stop)), ("hooks", lambda: sender.run(stop))):
+    loops = {
+        "poll": lambda: _poll(house, courier, stop),
+        "hooks": lambda: sender.run(stop),
+        "limits": lambda: _limits(house, stop),
+    }
+    for name, work in loops.items():
         threading.Thread(target=work, name=name, daemon=True).start()
     scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
     server = app.build(house.registry, house.settings, _now, scorers)
@@ -81,6 +88,16 @@ def _poll(house: House, courier: Courier, stop: threading.Event) -> None:
                 log.warning("poll failed", error=str(error))
         if stop.wait(s.service.poll_s):
             return
+
+
+def _limits(house: House, stop: threading.Event) -> None:
+    """Hold every champion against its hard limits, every few seconds. A look that fails stops no other."""
+    while not stop.wait(house.settings.limits.every_s):
+        try:
+            for model in house.ledger.models():
+                limits.at(house, model, pd.DataFrame(), _now())
+        except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
+            log.warning("hard limits not looked at", error=str(error))
 
 
 def _now() -> datetime:

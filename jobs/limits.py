@@ -1,0 +1,87 @@
+"""Is the champion still within the lines that a person drew? Every few seconds, in the service.
+
+Load: its books since it became champion, and how its last scorings went. Compute: hard limits, no statistics. Log: a
+run, when one broke. Act: roll back at once, and wake a person.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from jobs.books import VIRTUAL
+from jobs.house import House, moment, run
+from mlops import policy
+from mlops.experiment.limits import Limits, book_limits, scoring_limits
+from mlops.io.ledger import Promotion
+from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
+from registry_hooks import aliases, apply
+
+
+
+def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+    """One look at the champion of `model`; nothing is logged while every limit is kept.
+
+    A person is told before anything is tried. A rollback that did not come off is tried again at each look.
+    """
+    entry = _last(house, model)
+    if entry is None:
+        return []
+    champion, previous = ModelRef(model, entry.to_version, Role.CHAMPION), _previous(house, model)
+    report = Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of))
+    decision = policy.on_limits(report, previous)
+    if not decision.because:
+        return []
+    moves = decision.verdict is Verdict.ROLLBACK
+    title = f"{model}: a hard limit broke, {'rolled back' if moves else 'IT STILL TRADES'}: {decision.reason}"
+    if house.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of)):
+        house.conclude("limits", report, decision)
+    elif moves:
+        apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
+    return [decision] if moves else []
+
+
+def _last(house: House, model: str) -> Promotion | None:
+    """The move that made the champion; None where there is none."""
+    standing = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
+    return standing[-1] if standing else None
+
+
+def _previous(house: House, model: str) -> ModelRef | None:
+    """Where a rollback would go, by the log."""
+    stack = aliases.standing(house.ledger.promotions(model))
+    return ModelRef(model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None
+
+
+def _findings(
+    house: House, champion: ModelRef, previous: ModelRef | None, since: datetime, as_of: datetime
+) -> tuple[Finding, ...]:
+    limits, window = _limits(house), house.settings.limits.window
+    found = book_limits(_returns(house, champion, since, as_of), limits)
+    scorings = house.ledger.scorings(champion.name, since, as_of)
+    found = (*found, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
+    if previous is None or not any(f.level is Level.ALERT for f in found):
+        return found
+    return (*found, *book_limits(_returns(house, previous, since, as_of), limits, subject=policy.PREVIOUS))
+
+
+def _limits(house: House) -> Limits:
+    s = house.settings.limits
+    return Limits(s.drawdown, s.loss, s.error_rate, s.latency_s, s.failures)
+
+
+def _returns(house: House, ref: ModelRef, since: datetime, as_of: datetime) -> pd.Series:
+    """Of the version's virtual book over the bars since it became champion."""
+    curve = house.ledger.book_curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
+    return curve.set_index("event_time")["equity"].pct_change().dropna()
+
+
+def main(model: Annotated[str, typer.Option(help="Registered model.")] = "volatility", as_of: str = "now") -> None:
+    run("limits", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
