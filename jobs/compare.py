@@ -16,15 +16,14 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
+from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
 from mlops.experiment import Dealing, Trial, ab, arms_of, measure
-from mlops.experiment.curve import shadow_curve
 from mlops.experiment.shadow import BARS_PER_YEAR
 from mlops.experiment.watch import simulated_budget
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
-from mlops.learn import STRATEGIES
 from mlops.monitor import accuracy_change
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import apply
@@ -74,7 +73,7 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     other = ModelRef(trial.model, trial.challenger, ROLES[trial.kind])
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
     matured = matured[matured.version.isin((trial.champion, trial.challenger))]
-    curves = {v: _book(trial.model, matured[matured.version == v]) for v in (trial.champion, trial.challenger)}
+    curves = {v: _book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":
         findings = (*findings, _collapse(house, champion, matured[matured.version == trial.champion]))
@@ -121,9 +120,17 @@ def _stands(house: House, trial: Experiment) -> bool:
     return house.ledger.champion(trial.model) == trial.champion
 
 
-def _book(model: str, rows: pd.DataFrame) -> pd.DataFrame:
-    strategy = STRATEGIES[model]
-    return shadow_curve(rows, strategy.position, strategy.cost_bps / 1e4)
+def _book(house: House, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
+    """The virtual book of a version since the comparison began, its equity 1 at the first bar of it."""
+    curve = house.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
+    first = curve["equity"].iloc[0] if len(curve) else 1.0
+    columns = {
+        "equity": curve["equity"] / first,
+        "traded": curve["traded"].diff().fillna(0.0) / first,
+        "exposure": curve["gross"] / curve["equity"],
+        "fees": curve["fees"].diff().fillna(0.0) / first,
+    }
+    return pd.DataFrame(columns)
 
 
 def _findings(
@@ -139,7 +146,7 @@ def _findings(
         challenger=trial.challenger,
         settings=_plan(house, trial),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
-        books={v: book["equity"] / book["equity"].shift(fill_value=1.0) - 1 for v, book in curves.items()},
+        books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
         dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,
         rng=np.random.default_rng(house.settings.train.seed),
     )

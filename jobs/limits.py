@@ -21,7 +21,6 @@ from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Rep
 from registry_hooks import aliases, apply
 
 
-
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at the champion of `model`; nothing is logged while every limit is kept.
 

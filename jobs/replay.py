@@ -16,7 +16,7 @@ import pandas as pd
 import structlog
 import typer
 
-from jobs import books, compare, monitor, train
+from jobs import books, compare, limits, monitor, train
 from jobs.drift_report import When
 from jobs.house import House, moment, run
 from jobs.paper import PaperBot
@@ -26,10 +26,12 @@ from mlops.learn import STRATEGIES
 from mlops.types import Decision, Verdict
 
 log = structlog.get_logger()
+WEEKLY = ("books", "limits")  # daily jobs that a replay does once a week, before the looks that read them
 FRIDAY = 4  # books are brought up to date before the looks that read them: how often does not change them
 HOOK_WAIT_S = 10.0  # MLflow gives up on a delivery after about 6 s; then the poll has to repair it
 JOBS: dict[str, Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]] = {
     "books": books.at,
+    "limits": limits.at,
     "monitor": partial(monitor.at, page=When.NEVER),  # years pass in minutes; ask for the page of a week that matters
     "compare": compare.at,
     "train": train.fresh,
@@ -77,7 +79,7 @@ class Replay:
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
             for fires, job in due(before, at):
-                if job in JOBS and (job != "books" or fires.weekday() == FRIDAY):
+                if job in JOBS and (job not in WEEKLY or fires.weekday() == FRIDAY):
                     self._job(job, fires, before)
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)

@@ -36,6 +36,8 @@ class Entry:
 SCHEDULE = (
     # Every trading day after New York's close, before the looks that read them: all books up to the bar that closed.
     Entry("books", CronTrigger(day_of_week="mon-fri", hour=21, minute=30, timezone=UTC), "jobs.books:at"),
+    # The service looks every few seconds; this is for when the service is down.
+    Entry("limits", CronTrigger(day_of_week="mon-fri", hour=21, minute=45, timezone=UTC), "jobs.limits:at"),
     # Friday night, New York's close is in: one look a week at every model.
     Entry("monitor", CronTrigger(day_of_week="fri", hour=22, minute=0, timezone=UTC), "jobs.monitor:at"),
     Entry("compare", CronTrigger(day_of_week="fri", hour=22, minute=30, timezone=UTC), "jobs.compare:at"),

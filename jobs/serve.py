@@ -1,4 +1,4 @@
-"""The platform's service: the bot API, the hooks in and out, the hard limits, and the poll that repairs what got lost."""
+"""The platform's service: bot API, hooks in and out, hard limits, and the poll that repairs what got lost."""
 
 from __future__ import annotations
 
