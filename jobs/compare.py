@@ -73,7 +73,7 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     other = ModelRef(trial.model, trial.challenger, ROLES[trial.kind])
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
     matured = matured[matured.version.isin((trial.champion, trial.challenger))]
-    curves = {v: _book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
+    curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":
         findings = (*findings, _collapse(house, champion, matured[matured.version == trial.champion]))
@@ -120,7 +120,7 @@ def _stands(house: House, trial: Experiment) -> bool:
     return house.ledger.champion(trial.model) == trial.champion
 
 
-def _book(house: House, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
+def book(house: House, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
     """The virtual book of a version since the comparison began, its equity 1 at the first bar of it."""
     curve = house.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
     first = curve["equity"].iloc[0] if len(curve) else 1.0

@@ -26,13 +26,11 @@ from mlops.experiment.account import TESTED, UNTESTED, Account, account
 from mlops.experiment.answer import NAMES
 from mlops.experiment.battery import Shown
 from mlops.experiment.compared import Compared
-from mlops.experiment.curve import shadow_curve
 from mlops.experiment.metrics import METRICS
 from mlops.experiment.numbers import numbers
 from mlops.experiment.trial import Trial
 from mlops.io import drawings, page, record
 from mlops.io.ledger import Experiment
-from mlops.learn import STRATEGIES
 from mlops.monitor import reliability
 from mlops.stats import Estimate
 from mlops.types import Decision
@@ -79,7 +77,7 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
     told = account(
         compared,
         matured,
-        _books(trial, matured),
+        _books(house, trial, matured, until),
         findings=look.report.findings,
         decision=decision,
         tried=max(len([b for b in house.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
@@ -107,13 +105,10 @@ def _judged(look: compare.Look) -> Decision:
     return policy.on_comparison(look.report, look.other)
 
 
-def _books(trial: Experiment, matured: pd.DataFrame) -> dict[int, pd.DataFrame]:
+def _books(house: House, trial: Experiment, matured: pd.DataFrame, until: datetime) -> dict[int, pd.DataFrame]:
     """The virtual book of every version that predicted, and an empty one of a version that has not yet."""
-    strategy, versions = STRATEGIES[trial.model], {*matured["version"].astype(int), trial.champion, trial.challenger}
-    return {
-        v: shadow_curve(matured[matured["version"] == v], strategy.position, strategy.cost_bps / 1e4)
-        for v in sorted(versions)
-    }
+    versions = {*matured["version"].astype(int), trial.champion, trial.challenger}
+    return {v: compare.book(house, trial.model, v, trial.started_at, until) for v in sorted(versions)}
 
 
 def _scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]:

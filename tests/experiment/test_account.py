@@ -10,7 +10,6 @@ from mlops.experiment.account import account
 from mlops.experiment.arm import arms_of
 from mlops.experiment.bands import equity_bands
 from mlops.experiment.compared import Compared
-from mlops.experiment.curve import shadow_curve
 from mlops.experiment.disagreement import disagreement
 from mlops.experiment.metrics import METRICS
 from mlops.experiment.numbers import numbers
@@ -37,9 +36,22 @@ def _matured(bars, edges, *, seed=0, late=()):
     return pd.concat(arms, ignore_index=True)
 
 
+def _book(scored, cost=5e-4):
+    """The book that holds twice the edge of each unit, shared among the units, from one bar to the next."""
+    if scored.empty:
+        return pd.DataFrame({name: pd.Series(dtype=np.float64) for name in ("equity", "traded", "exposure", "fees")})
+    table = scored.assign(weight=2 * scored["probability"] - 1)
+    wide = table.pivot(index="event_time", columns="unit", values=["weight", "value"]).fillna(0.0)
+    held, earned = wide["weight"].to_numpy() / wide["weight"].shape[1], wide["value"].to_numpy()
+    traded = np.abs(np.diff(held, axis=0, prepend=np.zeros((1, held.shape[1])))).sum(axis=1)
+    equity = np.cumprod(1 + (held * earned).sum(axis=1) - cost * traded)
+    columns = {"equity": equity, "traded": traded, "exposure": np.abs(held).sum(axis=1), "fees": cost * traded}
+    return pd.DataFrame(columns, index=wide.index)
+
+
 def _books(matured, versions=None):
     every = versions or sorted(set(matured["version"]))
-    return {v: shadow_curve(matured[matured["version"] == v], lambda p: 2 * p - 1, 5e-4) for v in every}
+    return {v: _book(matured[matured["version"] == v]) for v in every}
 
 
 def _account(matured, *, kind="compare", plan=None, ended=None, tried=4, versions=None):

@@ -4,7 +4,6 @@ import pytest
 
 from mlops.errors import DataError
 from mlops.experiment.arm import BOOK, ROW, SCORING, arms_of
-from mlops.experiment.curve import equity_curve, shadow_curve
 from mlops.experiment.metrics import METRICS, measure, needs
 from mlops.experiment.shadow import curve_metrics
 
@@ -137,25 +136,3 @@ def test_broken_tables_are_refused():
         arms_of(_rows(1, SURE), {1: _book([1, np.nan, 1, 1])})
     with pytest.raises(DataError, match="equity of v1 must be positive"):
         arms_of(_rows(1, SURE), {1: _book([1, -0.1, 1, 1])})
-
-
-def test_the_shadow_curve_is_the_book_by_hand():
-    """Half of the money in each of two units; A is left on the second bar."""
-    scored = pd.DataFrame(
-        {
-            "event_time": DAYS[:2].repeat(2),
-            "unit": ["A", "B"] * 2,
-            "probability": [1, 1, 0, 1],
-            "value": [0.1, 0, 0.5, 0.2],
-        }
-    )
-    book = shadow_curve(scored, lambda p: p, 0.01)
-    first = 1 + 0.05 - 0.01
-    second = first * (1 + 0.1 - 0.005)
-
-    assert [first, second] == pytest.approx(book["equity"].tolist())
-    assert [1.0, 0.5 * first] == pytest.approx(book["traded"].tolist())
-    assert [1.0, 0.5] == pytest.approx(book["exposure"].tolist())
-    assert (0.01 * book["traded"]).tolist() == pytest.approx(book["fees"].tolist())
-    pd.testing.assert_series_equal(book["equity"], equity_curve(scored, lambda p: p, 0.01))
-    assert shadow_curve(scored[:0], lambda p: p, 0.01).empty

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
-from jobs import report, train
+from jobs import books, report, train
 from jobs.house import opened
 from mlops.errors import DataError
 from mlops.experiment.metrics import METRICS
@@ -42,7 +42,16 @@ def house(tmp_path_factory):
             apply.promote(open_house.registry, first, "first", act, expected=None)
             apply.nominate(open_house.registry, second, act)
             _predict(open_house.ledger)
+            books.at(open_house, "volatility", _market(), NOW)
             yield open_house
+
+
+def _market():
+    """Closes on the days of the predictions."""
+    days = pd.date_range(AT + timedelta(days=1), periods=BARS, tz="UTC")
+    walk = 50 * np.exp(np.random.default_rng(1).normal(0, 0.01, (BARS, len(UNITS))).cumsum(axis=0))
+    at = days.repeat(len(UNITS))
+    return pd.DataFrame({"event_time": at, "known_at": at, "symbol": list(UNITS) * BARS, "close": walk.ravel()})
 
 
 def _predict(ledger):
