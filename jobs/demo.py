@@ -39,10 +39,12 @@ from mlops.learn import STRATEGIES
 from mlops.monitor import performance
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 from mlops.types import ModelRef
+from registry_hooks.apply import COMPARED
 
 START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 4, 15, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
 FORCED = datetime(2009, 2, 16, 12, tzinfo=UTC)
+LEAST_BARS = 100  # of a comparison that the summary counts
 OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
 console = Console(width=max(100, min(150, Console().width)), emoji=False)
@@ -109,14 +111,16 @@ def checks(replay: Replay) -> dict[str, bool]:
     log = {model: ledger.promotions(model) for model in replay.models}
     volatility, direction = log["volatility"], log["direction"]
     gated = [e for e in volatility if e.kind == "promote" and e.actor == "jobs.compare"]
-    held = [t for t in ledger.experiments("volatility") if t.kind == "compare" and t.verdict == "hold"]
+    champions = {entry.to_version for entry in volatility}
+    worse = [t for t in ledger.experiments("volatility") if t.kind in COMPARED and _worse(replay.house, t)]
     swapped = {b.model: b.bot.champion for b in replay.bots.values()}
     return {
         "predictions and matured outcomes are stored": all(
             len(ledger.matured(m, start=START, end=END, as_of=END)) > 1000 for m in replay.models
         ),
         "a better volatility challenger was promoted on evidence": bool(gated),
-        "a newer volatility challenger was held": bool(held),
+        "newer volatility challengers that were worse were not promoted": bool(worse)
+        and not {t.challenger for t in worse} & champions,
         "the forced model was rolled back by its watch": any(
             e.kind == "rollback" and e.actor == "jobs.compare" for e in volatility
         ),
@@ -135,10 +139,10 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
             link = evidence_link(replay.house, model, entry.evidence_run)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
         for trial in replay.house.ledger.experiments(model):
-            if trial.kind == "compare" and trial.verdict != "champion changed":
+            if trial.kind == "compare" and trial.challenger != replay.house.ledger.champion(model):
                 pair, verdict = f"v{trial.challenger} against v{trial.champion}", trial.verdict or "still compared"
                 table.add_row(
-                    model, f"{trial.started_at:%Y-%m-%d}", f"hold {pair}", f"{_cost(replay.house, trial)} ({verdict})"
+                    model, f"{trial.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.house, trial)} ({verdict})"
                 )
     console.print(table)
     for model in replay.models:
@@ -158,17 +162,26 @@ def _skill(house: House, model: str) -> str:
     return f"{champion}, " + next(finding.note for finding in found if finding.name == "skill")
 
 
-def _cost(house: House, trial: Experiment) -> str:
-    """What taking the newer model would have cost, in log-loss a bar."""
+def _gains(house: House, trial: Experiment) -> pd.Series:
+    """What the challenger gained on the champion, in log-loss a bar."""
     until = trial.ended_at or END
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=until, as_of=until)
-    gain = ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
-    if gain.empty:
+    return ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+
+
+def _worse(house: House, trial: Experiment) -> bool:
+    """Whether newest-wins would have lost by it, over enough bars to say so."""
+    gains = _gains(house, trial)
+    return len(gains) >= LEAST_BARS and bool(gains.mean() < 0)
+
+
+def _cost(house: House, trial: Experiment) -> str:
+    """What taking the newer model would have cost, in log-loss a bar."""
+    gains = _gains(house, trial)
+    if gains.empty:
         return "no matured bar yet"
-    word = "gained" if gain.mean() > 0 else "lost"
-    return (
-        f"newest-wins would have {word} {abs(gain.mean()):.4f} log-loss a bar over {len(gain)} bars; not proven better"
-    )
+    word = "gained" if gains.mean() > 0 else "lost"
+    return f"newest-wins would have {word} {abs(gains.mean()):.4f} log-loss a bar over {len(gains)} bars"
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
 
 
 def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
-    """Nominate `newcomer`, or, while another one is, let it wait its turn as a shadow that scores beside.
+    """Nominate `newcomer`, or, while another one is or waits, let it wait its turn as a shadow that scores beside.
 
     A shadow that waits is compared with the champion, too, but trades nothing (`line`). Either way a request for a
     retrain is answered by it.
@@ -110,7 +110,7 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
         compared = registry.ledger.open_experiments(model, "compare")
         if any(trial.challenger == newcomer.version for trial in compared):
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
-        elif compared:
+        elif compared or set(line.waiting(registry, model)) - {newcomer.version}:
             line.join(registry.client, newcomer)
             line.project(registry, model, act.at)
             log.info("waits as a shadow", model=str(newcomer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -31,9 +31,10 @@ def paired_log_loss(difference: Floats, trial: Trial) -> Finding:
     """The verdict: mean gain of the challenger in log-loss, nats a bar.
 
     Null: mean gain <= margin, error rate `trial.alpha` over all looks together (`mlops.stats.sequential_test`). OK:
-    proven better; ALERT: proven worse, by the mirrored test without margin. `n_needed` counts bars.
+    proven better; ALERT: proven worse, by the mirrored test without margin, each challenger at an error of its own: to
+    set an equal one aside costs no money. `n_needed` counts bars.
     """
-    better, worse = _test(difference - trial.margin, trial), _test(-difference, trial)
+    better, worse = _test(difference - trial.margin, trial), _test(-difference, replace(trial, arms=1))
     # Both can have crossed only when the truth changed in between; then neither is proven.
     undecided = better.crossed == worse.crossed
     level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT

@@ -26,11 +26,10 @@ from sqlalchemy import BigInteger, Connection, Table, and_, delete, func, select
 from mlops.errors import CorruptionError
 from mlops.io.copies import KEYS, copied
 from mlops.io.database import Database
+from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.journal import added
 from mlops.io.reading import microseconds
 from mlops.io.schema import (
-    EPOCH,
-    MICROSECOND,
     archives,
     fills,
     metadata,

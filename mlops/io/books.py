@@ -20,8 +20,9 @@ from sqlalchemy import BigInteger, Connection, Table, func, select, tuple_, type
 from mlops.errors import CorruptionError, DataError
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
+from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.reading import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
-from mlops.io.schema import EPOCH, MICROSECOND, book_events, book_states, fills, predictions
+from mlops.io.schema import book_events, book_states, fills, predictions
 from mlops.io.store import Rows, put
 from mlops.io.tally import GONE, HOUR_US, must_be, newest_is
 from mlops.io.telemetry import PREDICTED, PREDICTION_KEY, Telemetry

@@ -20,7 +20,7 @@ import orjson
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops.io.schema import EPOCH, MICROSECOND
+from mlops.io.instants import EPOCH, MICROSECOND
 
 SEED = b"ledger row 1"  # of the constants; another seed makes every stored checksum wrong
 BLOCK = 8192  # rows at once: all columns of a block stay in the processor's cache

@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Float, Integer, LargeBinary
 from sqlalchemy.types import TypeEngine
 
 from mlops.errors import DataError
-from mlops.io.schema import UtcTime
+from mlops.io.instants import UtcTime
 
 HEAD, LENGTH = struct.Struct(">iiiii"), struct.Struct(">i")
 NUMBERS = {"int8": ">i8", "int4": ">i4", "float8": ">f8"}

@@ -10,8 +10,9 @@ import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, func, select, tuple_, type_coerce
 
 from mlops.io.columns import put_together
+from mlops.io.instants import UtcTime
 from mlops.io.reading import Span, known, microseconds, verify, window
-from mlops.io.schema import UtcTime, quotes
+from mlops.io.schema import quotes
 from mlops.io.store import QUOTE_COLUMNS, Rows, quote_rows
 from mlops.io.telemetry import Telemetry
 

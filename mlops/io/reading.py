@@ -22,7 +22,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and
 from mlops.errors import CorruptionError
 from mlops.io.checksum import Values, checksums
 from mlops.io.columns import dtype
-from mlops.io.schema import UtcTime, feature_sets
+from mlops.io.instants import UtcTime
+from mlops.io.schema import feature_sets
 from mlops.io.tally import CHANGED, HOUR_US, WHOLE, must_be
 
 CHUNK = 500  # rows taken from the driver at once: they become arrays while in the processor's cache (20,000: 1.5 x)

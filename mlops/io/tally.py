@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from mlops.errors import CorruptionError
-from mlops.io.schema import EPOCH, MICROSECOND, tallies
+from mlops.io.instants import EPOCH, MICROSECOND
+from mlops.io.schema import tallies
 
 LAST_CHARACTER = chr(0x10FFFF)
 ONE = np.ones(1, dtype=bool)

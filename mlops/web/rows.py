@@ -13,8 +13,8 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from mlops.errors import DataError
+from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.rejections import MAX_REASON
-from mlops.io.schema import EPOCH, MICROSECOND
 from mlops.io.store import Rows, fill_rows, outcome_rows, prediction_rows, quote_rows
 from mlops.web.contracts import Fill, Outcome, Prediction, Quote, Row
 from mlops.web.outline import Outline, outline

@@ -8,8 +8,8 @@ from sqlalchemy import BigInteger, Float, Integer, LargeBinary, Text, bindparam,
 from sqlalchemy.types import NULLTYPE
 
 from mlops.errors import DataError
+from mlops.io.instants import UtcTime
 from mlops.io.packed import packed
-from mlops.io.schema import UtcTime
 
 COLUMNS = [
     (BigInteger(), [0, -1, 2**63 - 1, -(2**63)]),
