@@ -32,6 +32,7 @@ NAMES = [f"f{i}" for i in range(FEATURES)]
 SIZES = {"10k": (10_000, 1_000), "1m": (1_000_000, 10_000)}
 CHECKS_A_YEAR = 52
 PEERS = Path(__file__).with_name("drift_peers.py")
+OTHERS = ("alibi", "evidently", "frouros", "nannyml")
 PEER_SECONDS = 900
 
 
@@ -128,7 +129,7 @@ def main() -> None:
     sizes = {size: measured(size) for size in SIZES}
     rates = {phi: false_alarms(phi) for phi in (0.0, 0.5, 0.9, 0.99)}
     peers: dict[str, Any] = {"scipy_loop": {size: found["scipy"] for size, found in sizes.items()}}
-    for name in ("evidently", "nannyml"):
+    for name in OTHERS:
         peers[name] = peer(name, pythons[name]) if name in pythons else "not run"
 
     print(f"{FEATURES} features; CPU seconds; Python {sys.version.split()[0]}\n")
@@ -144,7 +145,7 @@ def main() -> None:
         "p_diff": "largest |p - scipy's p|",
     }.items():
         print(f"{name:34s}{sizes['10k'][key]:18.3g}{sizes['1m'][key]:20.3g}")
-    for name in ("evidently", "nannyml"):
+    for name in OTHERS:
         print(f"{name:34s}{peers[name]}")
     print(f"\ncalled at 5 % where nothing moved (1,000 rows against 10,000), and a year of {CHECKS_A_YEAR} checks")
     for phi, rate in rates.items():

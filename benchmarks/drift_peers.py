@@ -34,6 +34,25 @@ def nannyml(past: pd.DataFrame, now: pd.DataFrame) -> Callable[[], Any]:
     return lambda: check.calculate(now)
 
 
+def alibi(past: pd.DataFrame, now: pd.DataFrame) -> Callable[[], Any]:
+    from alibi_detect.cd import KSDrift
+
+    check, window = KSDrift(past.to_numpy(), p_val=0.05), now.to_numpy()
+    return lambda: check.predict(window)
+
+
+def frouros(past: pd.DataFrame, now: pd.DataFrame) -> Callable[[], Any]:
+    from frouros.detectors.data_drift import KSTest
+
+    checks = [KSTest() for _ in NAMES]
+    for check, name in zip(checks, NAMES, strict=True):
+        check.fit(X=past[name].to_numpy())
+    return lambda: [check.compare(X=now[name].to_numpy()) for check, name in zip(checks, NAMES, strict=True)]
+
+
+PEERS = {"alibi": alibi, "evidently": evidently, "frouros": frouros, "nannyml": nannyml}
+
+
 def main() -> None:
     name, rows, window = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("ignore")
@@ -41,7 +60,7 @@ def main() -> None:
     moved = np.where(np.arange(FEATURES) < SHIFTED, SHIFT, 0.0)
     past = pd.DataFrame(rng.standard_normal((rows, FEATURES)), columns=NAMES)
     now = pd.DataFrame(rng.standard_normal((window, FEATURES)) + moved, columns=NAMES)
-    work = {"evidently": evidently, "nannyml": nannyml}[name](past, now)
+    work = PEERS[name](past, now)
     spent = []
     for _ in range(1 if rows > 100_000 else 3):
         began = time.process_time()

@@ -30,6 +30,7 @@ from registry_hooks import apply
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 ROLES = {"compare": Role.CHALLENGER, "shadow": Role.SHADOW, "watch": Role.PREVIOUS}
+RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
 
@@ -124,13 +125,21 @@ def book(house: House, model: str, version: int, since: datetime, as_of: datetim
     """The virtual book of a version since the comparison began, its equity 1 at the first bar of it."""
     curve = house.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
     first = curve["equity"].iloc[0] if len(curve) else 1.0
+    equity = (curve["equity"] / first).clip(lower=RUINED)
     columns = {
-        "equity": curve["equity"] / first,
+        "equity": equity,
         "traded": curve["traded"].diff().fillna(0.0) / first,
-        "exposure": curve["gross"] / curve["equity"],
+        "exposure": curve["gross"] / first / equity,
         "fees": curve["fees"].diff().fillna(0.0) / first,
     }
     return pd.DataFrame(columns)
+
+
+def scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]:
+    """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
+    asked = house.ledger.scorings(trial.model, trial.started_at, until)
+    done = asked[asked["failed"] == 0]
+    return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
 
 def _findings(
@@ -195,7 +204,8 @@ def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
 
 def _live(house: House, one: Look, as_of: datetime) -> None:
     """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    table = measure(arms_of(one.matured, one.curves))
+    asked = scorings(house, one.trial, as_of)
+    table = measure(arms_of(one.matured, one.curves, scorings=asked))
     for arm in (one.report.model, one.other):
         if (known := table.values.get(arm.version)) is not None:
             metrics = {f"live.{name}": found.value for name, found in known.items()}

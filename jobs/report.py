@@ -82,7 +82,7 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
         decision=decision,
         tried=max(len([b for b in house.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
         rng=np.random.default_rng(house.settings.train.seed),
-        scorings=_scorings(house, trial, until),
+        scorings=compare.scorings(house, trial, until),
     )
     html = page.render("experiment.html", _context(house, told, matured))
     tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
@@ -109,13 +109,6 @@ def _books(house: House, trial: Experiment, matured: pd.DataFrame, until: dateti
     """The virtual book of every version that predicted, and an empty one of a version that has not yet."""
     versions = {*matured["version"].astype(int), trial.champion, trial.challenger}
     return {v: compare.book(house, trial.model, v, trial.started_at, until) for v in sorted(versions)}
-
-
-def _scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]:
-    """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
-    asked = house.ledger.scorings(trial.model, trial.started_at, until)
-    done = asked[asked["failed"] == 0]
-    return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
 
 def _context(house: House, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
