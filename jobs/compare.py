@@ -92,9 +92,11 @@ def act(house: House, one: Look, as_of: datetime) -> Decision:
     if not _stands(house, trial):  # another challenger was promoted a moment ago, in this very look
         reason = f"Hold: {one.other} was compared with {one.report.model}, which is not the champion any more."
         decision = Decision(Verdict.HOLD, one.report.model, decision.because, one.report.model, reason)
-    _live(house, one, as_of)
+    figures = _figures(one)
+    if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
+        _live(house, one, as_of)
     tags = {"kind": trial.kind, "against": str(one.other)}
-    house.conclude("compare", one.report, decision, figures=_figures(one), tags=tags)
+    house.conclude("compare", one.report, decision, figures=figures, tags=tags)
     _tell_broken(house, one, as_of)
     _end(house, one, decision, as_of)
     return decision

@@ -121,8 +121,9 @@ def checks(replay: Replay) -> dict[str, bool]:
         "a better volatility challenger was promoted on evidence": bool(gated),
         "newer volatility challengers that were worse were not promoted": bool(worse)
         and not {t.challenger for t in worse} & champions,
-        "the forced model was rolled back by its watch": any(
-            e.kind == "rollback" and e.actor == "jobs.compare" for e in volatility
+        "the forced model was rolled back by its watch or a hard limit": any(
+            e.kind == "rollback" and e.actor in ("jobs.compare", "jobs.limits") and e.created_at > FORCED
+            for e in volatility
         ),
         "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
         "the bot trades what the registry says": swapped == {m: ledger.champion(m) for m in replay.models},

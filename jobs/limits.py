@@ -15,7 +15,7 @@ import typer
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
-from mlops.experiment.limits import Limits, book_limits, scoring_limits
+from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import aliases, apply
@@ -59,12 +59,14 @@ def _findings(
     house: House, champion: ModelRef, previous: ModelRef | None, since: datetime, as_of: datetime
 ) -> tuple[Finding, ...]:
     limits, window = _limits(house), house.settings.limits.window
-    found = book_limits(_returns(house, champion, since, as_of), limits)
+    returns = _returns(house, champion, since, as_of)
+    found = book_limits(returns, limits)
     scorings = house.ledger.scorings(champion.name, since, as_of)
     found = (*found, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
     if previous is None or not any(f.level is Level.ALERT for f in found):
         return found
-    return (*found, *book_limits(_returns(house, previous, since, as_of), limits, subject=policy.PREVIOUS))
+    before = _returns(house, previous, since, as_of)
+    return (*found, *previous_limits(returns, before, subject=policy.PREVIOUS))
 
 
 def _limits(house: House) -> Limits:

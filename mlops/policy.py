@@ -98,7 +98,8 @@ def on_limits(report: Report, previous: ModelRef | None) -> Decision:
     """ROLLBACK at once when a hard limit broke and there is a champion to go back to. `report.model` is the champion.
 
     No evidence is weighed and no cool-down waited for: a limit is a line that a person drew. Where the previous
-    champion is over the same line by its own book, going back helps nobody: HOLD, for a person to decide.
+    champion's own book did little better on the same bars (its finding of the same name is at ALERT, too), going back
+    helps nobody: HOLD, for a person to decide.
     """
     champion = report.model
     broken = tuple(f for f in report.findings if f.level is Level.ALERT and not f.subject)
@@ -110,7 +111,7 @@ def on_limits(report: Report, previous: ModelRef | None) -> Decision:
         return Decision(Verdict.HOLD, champion, broken, champion, reason)
     same = {f.name for f in report.findings if f.level is Level.ALERT and f.subject == PREVIOUS}
     if all(f.name in same for f in broken):
-        reason = f"Hold {champion}, for {previous} is over the same line: {what}. A person must decide."
+        reason = f"Hold {champion}, for {previous} did little better on the same bars: {what}. A person must decide."
         return Decision(Verdict.HOLD, champion, broken, champion, reason)
     reason = f"Roll back {champion} to {previous} at once: {what}."
     return Decision(Verdict.ROLLBACK, champion, broken, champion, reason)

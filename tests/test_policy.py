@@ -176,7 +176,7 @@ def test_a_limit_that_the_previous_champion_breaks_too_is_a_matter_for_a_person(
     both = _report(loss, _limit("limit_loss", Level.ALERT, policy.PREVIOUS))
     assert (Verdict.HOLD, True) == (
         policy.on_limits(both, OTHER).verdict,
-        "over the same line" in policy.on_limits(both, OTHER).reason,
+        "did little better on the same bars" in policy.on_limits(both, OTHER).reason,
     )
     more = _report(loss, _limit("limit_failures", Level.ALERT), _limit("limit_loss", Level.ALERT, policy.PREVIOUS))
     assert Verdict.ROLLBACK is policy.on_limits(more, OTHER).verdict

@@ -13,6 +13,8 @@ import pandas as pd
 from mlops.stats import max_drawdown
 from mlops.types import Finding, Level
 
+HELPS = 0.5  # of the champion's fall: a champion before that fell further on the same bars is no way out
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -31,22 +33,43 @@ class Limits:
     least_scorings: int = 50
 
 
-def book_limits(returns: pd.Series, limits: Limits, *, subject: str = "") -> tuple[Finding, ...]:
+def book_limits(returns: pd.Series, limits: Limits) -> tuple[Finding, ...]:
     """Drawdown and loss of a book since its model became champion.
 
     Parameters
     ----------
     returns : Series
         Simple returns, one a bar, index `event_time`, none before it became champion.
-    subject : str
-        Whose book it is, where not the champion's.
     """
     path, n = returns.to_numpy(dtype=np.float64), len(returns)
     fell, lost = float(max_drawdown(path)), 1 - float(np.prod(1 + path))
-    since = f"in {n} bars as champion" if not subject else f"in the same {n} bars"
+    since = f"in {n} bars as champion"
     return (
-        _judged("limit_drawdown", fell, limits.drawdown, n, f"its book fell {fell:.1%} from its peak {since}", subject),
-        _judged("limit_loss", lost, limits.loss, n, f"its book stands {-lost:+.1%} {since}", subject),
+        _judged("limit_drawdown", fell, limits.drawdown, n, f"its book fell {fell:.1%} from its peak {since}"),
+        _judged("limit_loss", lost, limits.loss, n, f"its book stands {-lost:+.1%} {since}"),
+    )
+
+
+def previous_limits(champion: pd.Series, previous: pd.Series, *, subject: str) -> tuple[Finding, ...]:
+    """Would the champion before have done better? Its falls against those of the champion, on the bars that both have.
+
+    ALERT where it fell more than `HELPS` of what the champion did: the market did it, and going back helps nobody.
+    Nothing is said of a fall that the champion did not have on these bars.
+
+    Parameters
+    ----------
+    champion, previous : Series
+        Simple returns of both books, index `event_time`.
+    """
+    both = pd.concat([champion, previous], axis=1, join="inner").to_numpy(dtype=np.float64)
+    fell = {
+        "limit_drawdown": [float(max_drawdown(path)) for path in both.T],
+        "limit_loss": [1 - float(np.prod(1 + path)) for path in both.T],
+    }
+    return tuple(
+        _judged(name, its, HELPS * mine, len(both), f"it fell {its:.1%} in the same {len(both)} bars", subject)
+        for name, (mine, its) in fell.items()
+        if mine > 0
     )
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import mlflow
@@ -39,8 +40,12 @@ class Evidence:
     pages: Mapping[str, str] = field(default_factory=dict)  # name of a text artifact -> what is in it
 
 
+@lru_cache(maxsize=256)
 def experiment_id(client: MlflowClient, model: str) -> str:
-    """The MLflow experiment that holds all runs of `model`; made at first use, safe when two make it at once."""
+    """The MLflow experiment that holds all runs of `model`; made at first use, safe when two make it at once.
+
+    It never changes, so it is asked for once a client; the same goes for `model_id`.
+    """
     found = client.get_experiment_by_name(model)
     if found is not None:
         return str(found.experiment_id)
@@ -156,6 +161,7 @@ def point(
     return str(run.info.run_id)
 
 
+@lru_cache(maxsize=256)
 def model_id(client: MlflowClient, ref: ModelRef) -> str:
     """The id of the logged model behind a registered version; registered versions do not carry it themselves."""
     source = str(client.get_model_version(ref.name, str(ref.version)).source)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.experiment.limits import Limits, book_limits, scoring_limits
+from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.types import Level
 
 LIMITS = Limits(drawdown=0.15, loss=0.10, error_rate=0.02, latency_s=1.0, failures=3, least_scorings=50)
@@ -58,3 +58,14 @@ def test_rates_and_latency_wait_for_enough_bars_and_a_failed_bar_has_no_latency(
     assert Level.OK is _levels(scoring_limits(_scorings(failed=[1, 20]), LIMITS))["limit_error_rate"]
     assert Level.ALERT is _levels(scoring_limits(_scorings(slow=2), LIMITS))["limit_latency"]
     assert Level.OK is _levels(scoring_limits(_scorings(slow=2, failed=[0, 1]), LIMITS))["limit_latency"]
+
+
+def test_the_champion_before_is_held_against_half_of_the_fall_on_the_bars_that_both_have():
+    champion = _returns(0.1, -0.2, -0.1)
+    found = previous_limits(champion, _returns(0.0, -0.11), subject="before")
+    assert [("limit_drawdown", Level.ALERT), ("limit_loss", Level.ALERT)] == [(f.name, f.level) for f in found]
+    assert [pytest.approx(0.1), pytest.approx(0.06)] == [f.limit for f in found]
+    better = previous_limits(champion, _returns(0.0, -0.05), subject="before")
+    assert {Level.OK} == set(_levels(better).values())
+    assert () == previous_limits(_returns(0.1, 0.1), _returns(-0.5, -0.5), subject="before")
+    assert () == previous_limits(champion, _returns(), subject="before")

@@ -104,7 +104,24 @@ def test_a_market_that_hurts_both_books_moves_nothing_and_a_person_is_told_once(
     assert 2 == house.ledger.champion("volatility")
     (alert,) = _alerts(house)
     assert "IT STILL TRADES" in alert.title
-    assert "over the same line" in alert.title
+    assert "did little better on the same bars" in alert.title
+
+
+@pytest.mark.parametrize(
+    ("before", "champion"),
+    [
+        ([94.0, 94.0, 94.0], 2),  # fell by more than half of the 11 %
+        ([95.0, 95.0, 95.0], 1),
+        ([97.0], 2),  # scored no more after the second bar: on those that both have it fell as far
+        ([98.0], 1),
+        ([], 1),  # nothing is known of it
+    ],
+)
+def test_a_rollback_needs_a_champion_before_that_fell_by_half_as_much_on_the_same_bars(house, before, champion):
+    _book(house, 2, 100.0, 96.0, 96.0, 89.0)
+    _book(house, 1, 100.0, *before)
+    _look(house)
+    assert champion == house.ledger.champion("volatility")
 
 
 def test_without_a_champion_before_a_person_must_decide(house):
