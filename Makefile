@@ -51,7 +51,7 @@ demo: install
 	$(BIN)/python -m jobs.demo --state $(or $(STATE),.state/demo) $(if $(EXIT),--exit)
 
 test: install
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 -n 2 --dist loadfile
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=25 -n 2 --dist loadfile
 
 quick: install
 	$(BIN)/python -m pytest -m 'not e2e and not calibration and not slow' -n 2

@@ -26,10 +26,9 @@ from mlops.io import plots, record
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
-from registry_hooks import apply
+from registry_hooks import aliases, apply
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-ROLES = {"compare": Role.CHALLENGER, "shadow": Role.SHADOW, "watch": Role.PREVIOUS}
 RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
@@ -71,7 +70,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
 def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     """What is to be said of one comparison. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
-    other = ModelRef(trial.model, trial.challenger, ROLES[trial.kind])
+    other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
     matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
     matured = matured[matured.version.isin((trial.champion, trial.challenger))]
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}

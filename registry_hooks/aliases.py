@@ -72,8 +72,8 @@ def lineup(registry: Registry, model: str) -> Lineup:
     """The arms that the bot runs.
 
     The champion is the log's: an alias that a person moved counts once it is adopted, and one that a person deleted
-    stops nobody. Where there is no log yet, it is the alias. The previous champion scores on (as a shadow) only while
-    the new one is watched.
+    stops nobody. Where there is no log yet, it is the alias. The previous champion scores on, as a shadow: whether a
+    rollback would help must be known when it is needed.
 
     Raises
     ------
@@ -88,6 +88,9 @@ def lineup(registry: Registry, model: str) -> Lineup:
     for trial in trials:  # those of another champion are closed by whoever moved it
         if trial.kind != "shadow" or trial.challenger not in roles:
             roles[trial.challenger] = ROLES[trial.kind]
+    stack = standing(registry.ledger.promotions(model))
+    for way_back in ways_back(registry.client, model, stack)[:1] if champion in stack[-1:] else []:
+        roles.setdefault(way_back, Role.PREVIOUS)
     roles[champion] = Role.CHAMPION
     dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
     if dealing is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -220,12 +220,17 @@ def _planned(plan: Trial) -> tuple[int, ...]:
 
 def _boundary(gain: Floats, plan: Trial, looks: Sequence[int]) -> Boundary:
     mean = np.array([float(gain[:n].mean()) for n in looks])
+    better, worse = (_far(gain, one, looks) for one in (plan, replace(plan, arms=1)))  # as `gates.paired_log_loss`
+    return Boundary(tuple(looks), mean, plan.margin + better, -worse)
+
+
+def _far(gain: Floats, plan: Trial, looks: Sequence[int]) -> Floats:
+    """How far from zero the mean must be at each look."""
     if plan.evidence == "anytime":
         # One side of an interval at twice the error reaches zero when the e-value reaches 1 / alpha.
         path = evidence_path(gain, alpha=2 * plan.alpha, min_n=max(FIRST, plan.min_bars), at=looks)
-        far = path.upper - path.estimate
-    else:
-        levels = nominal_levels(_planned(plan), plan.horizon_bars, DESIGN_SHARE * plan.alpha, plan.power)
-        errors = np.array([float(ewc_error(gain[:n], cautious=True)) for n in looks])
-        far = np.array([float(student.isf(p, ewc_dof(n))) for n, p in zip(looks, levels, strict=False)]) * errors
-    return Boundary(tuple(looks), mean, plan.margin + far, -far)
+        return np.asarray(path.upper - path.estimate)
+    levels = nominal_levels(_planned(plan), plan.horizon_bars, DESIGN_SHARE * plan.alpha, plan.power)
+    errors = np.array([float(ewc_error(gain[:n], cautious=True)) for n in looks])
+    t = np.array([float(student.isf(p, ewc_dof(n))) for n, p in zip(looks, levels, strict=False)])
+    return np.asarray(t * errors)

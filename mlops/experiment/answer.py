@@ -166,7 +166,8 @@ def _sure(facts: Facts) -> tuple[str, ...]:
     rule = (
         f"The rule was fixed before the first bar: a look every {every} from bar {plan.min_bars} to bar "
         f"{plan.horizon_bars}. Over all these looks together it calls a challenger that is no better one in at most "
-        f"{100 * plan.alpha:.3g} % of comparisons{shared}, and worse in at most as many."
+        f"{100 * plan.alpha:.3g} % of comparisons{shared}, and one that is "
+        f"no worse wrongly aside in at most {whole}."
     )
     if proof is None or proof.params.get("crossed_at") is None or proof.level is Level.UNKNOWN:
         return (rule,)
