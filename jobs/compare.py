@@ -20,7 +20,7 @@ from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
 from mlops.experiment import Dealing, Trial, ab, arms_of, measure
-from mlops.experiment.shadow import BARS_PER_YEAR
+from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.experiment.watch import simulated_budget
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
@@ -182,7 +182,7 @@ def _plan(house: House, trial: Experiment) -> Trial:
 
 def _arms(house: House, trial: Experiment) -> int:
     """Challengers that were compared with this champion while `trial` ran: they share its error, dropped ones too."""
-    others = (t for t in house.ledger.experiments(trial.model) if t.kind in apply.COMPARED)
+    others = (t for t in house.ledger.experiments(trial.model) if t.kind in aliases.COMPARED)
     mine = {t.challenger for t in others if t.champion == trial.champion and _overlap(t, trial)}
     return max(1, len(mine))
 

@@ -39,7 +39,7 @@ from mlops.learn import STRATEGIES
 from mlops.monitor import performance
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 from mlops.types import ModelRef
-from registry_hooks.apply import COMPARED
+from registry_hooks.aliases import COMPARED
 
 START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 4, 15, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))

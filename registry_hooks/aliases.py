@@ -7,7 +7,7 @@ so nothing here decides: `apply` writes through the log, `reconcile` mends what 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -89,8 +89,8 @@ def lineup(registry: Registry, model: str) -> Lineup:
         if trial.kind != "shadow" or trial.challenger not in roles:
             roles[trial.challenger] = ROLES[trial.kind]
     stack = standing(registry.ledger.promotions(model))
-    for way_back in ways_back(registry.client, model, stack)[:1] if champion in stack[-1:] else []:
-        roles.setdefault(way_back, Role.PREVIOUS)
+    if champion in stack[-1:] and (back := way_back(registry.client, model, stack)) is not None:
+        roles.setdefault(back, Role.PREVIOUS)
     roles[champion] = Role.CHAMPION
     dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
     if dealing is None:
@@ -135,17 +135,22 @@ def exists(client: MlflowClient, model: str, version: int) -> bool:
     return True
 
 
-def ways_back(client: MlflowClient, model: str, stack: Sequence[int]) -> list[int]:
-    """Where a rollback may go, best first: earlier standing champions that MLflow still has."""
-    return [v for v in dict.fromkeys(reversed(stack[:-1])) if v != stack[-1] and exists(client, model, v)]
+def ways_back(client: MlflowClient, model: str, stack: Sequence[int]) -> Iterator[int]:
+    """Where a rollback may go, best first: earlier standing champions that MLflow still has, asked for one by one."""
+    return (v for v in dict.fromkeys(reversed(stack[:-1])) if v != stack[-1] and exists(client, model, v))
+
+
+def way_back(client: MlflowClient, model: str, stack: Sequence[int]) -> int | None:
+    """Where a rollback goes; None: nowhere."""
+    return next(ways_back(client, model, stack), None)
 
 
 def project(registry: Registry, model: str, at: datetime) -> None:
     """Make the aliases say what the log says. Safe to repeat; whoever calls it holds the model's turn."""
     stack = standing(registry.ledger.promotions(model))
-    now, back = read(registry.client, model), ways_back(registry.client, model, stack) if stack else []
+    now, back = read(registry.client, model), way_back(registry.client, model, stack)
     # Champion last: whoever sees it move finds the way back already in place.
-    point(registry.client, model, Role.PREVIOUS, now.get(Role.PREVIOUS), back[0] if back else None)
+    point(registry.client, model, Role.PREVIOUS, now.get(Role.PREVIOUS), back)
     point(registry.client, model, Role.CHAMPION, now.get(Role.CHAMPION), stack[-1] if stack else None)
     project_challenger(registry, model, at)
 

@@ -28,7 +28,6 @@ from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
-COMPARED = aliases.COMPARED
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
 TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
 UI_ACTOR = "mlflow-ui"  # the event names no user, with basic-auth neither
@@ -142,7 +141,7 @@ def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime)
         registry.client.set_model_version_tag(model, str(version), "compared", verdict)
         line.leave(registry.client, model, version)
         for trial in registry.ledger.open_experiments(model):
-            if trial.challenger == version and trial.kind in COMPARED:
+            if trial.challenger == version and trial.kind in aliases.COMPARED:
                 registry.ledger.close_experiment(trial.id, verdict, at)
         aliases.project_challenger(registry, model, at)
         line.project(registry, model, at)
@@ -303,11 +302,11 @@ def rollback(registry: Registry, model: str, reason: str, act: Act, *, expected:
     """
     with _answering(f"rollback of {model}"):
         stack = aliases.standing(registry.ledger.promotions(model))
-        back = aliases.ways_back(registry.client, model, stack) if stack else []
-    if not back:
+        back = aliases.way_back(registry.client, model, stack)
+    if back is None:
         raise RegistryError(f"model {model} must have a previous champion to go back to, got {stack}. Promote one.")
     leave = stack[-1] if expected is None else expected
-    return transition(registry, model, expected=leave, to=back[0], kind="rollback", reason=reason, act=act)
+    return transition(registry, model, expected=leave, to=back, kind="rollback", reason=reason, act=act)
 
 
 def _hold(decision: Decision, registry: Registry, act: Act) -> None:

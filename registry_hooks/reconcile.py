@@ -239,8 +239,7 @@ def _bury(around: Round, version: int, what: str, done: str) -> str:
 def _previous(around: Round) -> str:
     """`previous_champion` is the log's alone: it is where a rollback goes."""
     stack = around.stack()
-    back = aliases.ways_back(around.registry.client, around.model, stack) if stack else []
-    now, wanted = around.alias(Role.PREVIOUS), back[0] if back else None
+    now, wanted = around.alias(Role.PREVIOUS), aliases.way_back(around.registry.client, around.model, stack)
     if not stack or now == wanted:
         return AGREED
     around.point(Role.PREVIOUS, now, wanted)

@@ -123,10 +123,10 @@ def rollback(trial: Trial) -> Prepared:
     if len(aliases.standing(trial.log)) < 2:
         apply.promote(trial.registry, trial.other(), "prepared", trial.act, expected=trial.champion)
     stack, before = aliases.standing(trial.log), trial.champion
-    back = aliases.ways_back(trial.registry.client, trial.model, stack)
-    if not back:
+    back = aliases.way_back(trial.registry.client, trial.model, stack)
+    if back is None:
         return promote(trial)
-    expect = {"kind": "rollback", "either": [before, back[0]], "adds": [0, 1]}
+    expect = {"kind": "rollback", "either": [before, back], "adds": [0, 1]}
     return lambda: apply.rollback(trial.registry, trial.model, trial.mark, trial.act), expect
 
 
@@ -200,11 +200,11 @@ def undo(trial: Trial) -> Prepared:
 def bury(trial: Trial) -> Prepared:
     """The champion's version is deleted by hand."""
     stack = aliases.standing(trial.log)
-    back = aliases.ways_back(trial.registry.client, trial.model, stack)
-    if not back or len(trial.alive()) < 4:
+    back = aliases.way_back(trial.registry.client, trial.model, stack)
+    if back is None or len(trial.alive()) < 4:
         return rollback(trial)
     trial.registry.client.delete_model_version(trial.model, str(stack[-1]))
-    expect = {"mode": "adopt", "either": [back[0]], "adds": [1], "actor": "reconcile", "kind": "rollback"}
+    expect = {"mode": "adopt", "either": [back], "adds": [1], "actor": "reconcile", "kind": "rollback"}
     return lambda: reconcile(trial.registry, trial.model, AT), expect
 
 
@@ -239,7 +239,7 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     """What holds after every action: log, aliases, comparisons, alerts and events tell one story."""
     ledger, client, log = trial.registry.ledger, trial.registry.client, trial.log
     now, stack = aliases.read(client, trial.model), aliases.standing(log)
-    back = aliases.ways_back(client, trial.model, stack) if stack else []
+    back = aliases.way_back(client, trial.model, stack)
     standing = [entry for entry in log if entry.state != "undone"]
     rounds = ledger.open_experiments(trial.model, "compare")
     beside = sorted((t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "shadow"))
@@ -254,7 +254,7 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     }
     return {
         "the alias champion is the log's": now.get(Role.CHAMPION) == ledger.champion(trial.model),
-        "previous_champion is where a rollback goes": now.get(Role.PREVIOUS) == (back[0] if back else None),
+        "previous_champion is where a rollback goes": now.get(Role.PREVIOUS) == back,
         "challenger is the one that is compared": now.get(Role.CHALLENGER)
         == (rounds[0].challenger if rounds else None),
         "one comparison at a time, with the champion": len(rounds) < 2
