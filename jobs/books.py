@@ -22,7 +22,7 @@ from jobs import tape, twins
 from jobs.house import House, moment, run
 from mlops.experiment import Book, Fill, Terms
 from mlops.experiment.entries import events, restored, state
-from mlops.experiment.virtual import Bar, Grown, Said, Traded, follow, take
+from mlops.experiment.shadow import Bar, Grown, Said, Traded, follow, take
 from mlops.io import feed
 from mlops.io.ledger import BookKey, BookRows
 from mlops.learn import STRATEGIES, Strategy
@@ -109,7 +109,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     ends = ledger.book_ends(model)
     newest = max(ends.values(), default=None)
     said, roles = tape.heard(ledger.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
-    names = [book for book in ledger.traded_books(model) if not book.startswith(twins.TWIN)]
+    names = twins.traded(house, model)
     fills = {book: tape.filled(ledger.unbooked_fills(model, book, as_of=as_of)) for book in names}
     versions = {version for row in said.values() for version in row}
     mine = [

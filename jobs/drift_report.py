@@ -19,14 +19,14 @@ import pandas as pd
 import structlog
 from mlflow import MlflowClient
 
+from mlops.monitor import JensenShannon, Wasserstein
+from mlops.monitor.binned import CATEGORIES
 from mlops.types import Finding, Level, Report
 
 log = structlog.get_logger()
 NAME = "drift_report.html"
-CATEGORIES = 20  # distinct values up to which a column is one, as mlops.monitor.binned says
 ROWS = 5_000  # of the reference: ten times as many cost a minute and draw the same curves
 LIMIT_S = 300.0  # 15 s on a quiet machine
-MOVED, MOVED_CATEGORY = 0.25, 0.1  # Wasserstein and Jensen-Shannon distance: the limits of mlops.monitor.detectors
 QUIET = {"DO_NOT_TRACK": "true", "ITERATIVE_DO_NOT_TRACK": "true"}  # it would report its use to its makers
 
 
@@ -88,9 +88,9 @@ def draw(folder: Path) -> None:
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=categories)
     preset = DataDriftPreset(
         num_method="wasserstein",
-        num_threshold=MOVED,
+        num_threshold=Wasserstein().limit,
         cat_method="jensenshannon",
-        cat_threshold=MOVED_CATEGORY,
+        cat_threshold=JensenShannon().limit,
     )
     sides = [Dataset.from_pandas(frame, data_definition=definition) for frame in (current, reference)]
     Report([preset]).run(*sides).save_html(str(folder / NAME))

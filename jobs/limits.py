@@ -16,7 +16,6 @@ from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
-from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import aliases, apply
 
@@ -26,33 +25,23 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
 
     A person is told before anything is tried. A rollback that did not come off is tried again at each look.
     """
-    entry = _last(house, model)
-    if entry is None:
+    entries = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
+    if not entries:
         return []
-    champion, previous = ModelRef(model, entry.to_version, Role.CHAMPION), _previous(house, model)
+    entry, stack = entries[-1], aliases.standing(entries)
+    champion = ModelRef(model, entry.to_version, Role.CHAMPION)
+    previous = ModelRef(model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None  # by the log: MLflow may be away
     report = Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of))
     decision = policy.on_limits(report, previous)
     if not decision.because:
         return []
     moves = decision.verdict is Verdict.ROLLBACK
-    title = f"{model}: a hard limit broke, {'rolled back' if moves else 'IT STILL TRADES'}: {decision.reason}"
+    title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
     if house.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of)):
         house.conclude("limits", report, decision)
     elif moves:
         apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
     return [decision] if moves else []
-
-
-def _last(house: House, model: str) -> Promotion | None:
-    """The move that made the champion; None where there is none."""
-    standing = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
-    return standing[-1] if standing else None
-
-
-def _previous(house: House, model: str) -> ModelRef | None:
-    """Where a rollback would go, by the log."""
-    stack = aliases.standing(house.ledger.promotions(model))
-    return ModelRef(model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None
 
 
 def _findings(

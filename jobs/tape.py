@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mlops.experiment import Fill
 from mlops.experiment.book import exact
-from mlops.experiment.virtual import Bar, Said
+from mlops.experiment.shadow import Bar, Said
 
 By = dict[datetime, dict[int, Said]]
 Was = dict[datetime, dict[int, str]]

@@ -29,9 +29,14 @@ def of(book: str) -> str:
     return f"{TWIN}{book}"
 
 
+def traded(house: House, model: str) -> list[str]:
+    """The books that bots traded for `model`; a twin is none."""
+    return [book for book in house.ledger.traded_books(model) if not book.startswith(TWIN)]
+
+
 def look(house: House, model: str, as_of: datetime) -> list[Decision]:
     """Hold every book that a bot traded for `model` against its twin; HOLD with the reason where one departs."""
-    books = [book for book in house.ledger.traded_books(model) if not book.startswith(TWIN)]
+    books = traded(house, model)
     ends = house.ledger.book_ends(model) if books else {}
     pairs = [(BookKey(model, book), BookKey(model, of(book))) for book in books]
     both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if all(key in ends for key in pair)]
@@ -45,7 +50,7 @@ def _judged(
     """Log what is due; alert where the book departs too far."""
     since, asked = until - timedelta(days=house.settings.books.twin_days), bool(house.run_id)
     alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-    far = _far(house, key, twin, since, until) and alert not in {a.key for a in house.ledger.alerts(open_only=False)}
+    far = _far(house, key, twin, since, until) and house.ledger.alert(alert) is None
     if not (far or asked or (as_of.weekday() == FRIDAY and as_of.day <= WEEK)):
         return []
     findings, rows = _compared(house, key, twin, since, until)

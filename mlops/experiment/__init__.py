@@ -2,17 +2,15 @@
 
 from mlops.experiment.ab import compare, pairs
 from mlops.experiment.arm import Arm, arms_of
-from mlops.experiment.assignment import assign, srm_p_value
+from mlops.experiment.assignment import deal
 from mlops.experiment.book import Book, Fill, Position, Step, Terms
 from mlops.experiment.gates import Dealing
 from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure, needs
-from mlops.experiment.shadow import CurveMetrics, curve_metrics
 from mlops.experiment.trial import Trial
 
 __all__ = [
     "Arm",
     "Book",
-    "CurveMetrics",
     "Dealing",
     "Fill",
     "METRICS",
@@ -23,11 +21,9 @@ __all__ = [
     "Terms",
     "Trial",
     "arms_of",
-    "assign",
     "compare",
-    "curve_metrics",
+    "deal",
     "measure",
     "needs",
     "pairs",
-    "srm_p_value",
 ]

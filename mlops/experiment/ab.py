@@ -9,8 +9,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.errors import DataError
-from mlops.experiment import gates
-from mlops.experiment.gates import Dealing
+from mlops.experiment.gates import (
+    Dealing,
+    drawdown,
+    gain_interval,
+    paired_log_loss,
+    pairing,
+    samples,
+    skill,
+    srm,
+    waiting,
+)
 from mlops.experiment.trial import Trial
 from mlops.stats import by_bar, constant_forecast, hits, log_losses
 from mlops.types import Finding
@@ -93,21 +102,21 @@ def compare(
     both = _both(matured, champion, challenger)
     paired = pairs(matured, champion=champion, challenger=challenger)
     rows = [int((matured["version"] == version).sum()) for version in (champion, challenger)]
-    proof = gates.paired_log_loss(paired["difference"].to_numpy(), settings)
+    proof = paired_log_loss(paired["difference"].to_numpy(), settings)
     findings = [
         proof,
-        gates.skill(_gains(both, base_rate), settings),
-        gates.samples(len(both), len(paired), settings),
-        gates.pairing(len(both), max(rows), settings),
-        gates.gain_interval(paired["difference"].to_numpy(), settings),
+        skill(_gains(both, base_rate), settings),
+        samples(len(both), len(paired), settings),
+        pairing(len(both), max(rows), settings),
+        gain_interval(paired["difference"].to_numpy(), settings),
     ]
     if books is not None:
         table = {"champion": books[champion], "challenger": books[challenger]}
         returns = pd.concat(table, axis=1, join="inner")
-        findings.append(gates.drawdown(returns, settings, rng or np.random.default_rng(0)))
-        findings.append(gates.waiting(returns, proof, settings))
+        findings.append(drawdown(returns, settings, rng or np.random.default_rng(0)))
+        findings.append(waiting(returns, proof, settings))
     if dealt is not None:
-        findings.append(gates.srm(dealt, settings))
+        findings.append(srm(dealt, settings))
     return tuple(findings)
 
 

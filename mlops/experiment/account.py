@@ -30,7 +30,6 @@ from mlops.stats import (
     look_times,
     nominal_levels,
 )
-from mlops.stats.anytime import FIRST
 from mlops.stats.sequential import DESIGN_SHARE
 from mlops.types import Decision, Finding
 
@@ -165,7 +164,7 @@ def account(
         times=times,
         gain=gain,
         profit=facts.profit,
-        evidence=evidence_path(gain, alpha=2 * plan.alpha, margin=plan.margin, min_n=max(FIRST, plan.min_bars)),
+        evidence=evidence_path(gain, alpha=2 * plan.alpha, margin=plan.margin, min_n=plan.first),
         boundary=_boundary(gain, plan, looks),
         bands=equity_bands(champion, {arm.version: arm for arm in challengers}, rng=rng),
         disagreement=disagreement(champion, challengers[0]),
@@ -214,7 +213,7 @@ def _looks(plan: Trial, bars: int) -> tuple[int, ...]:
 
 def _planned(plan: Trial) -> tuple[int, ...]:
     if plan.evidence == "anytime":
-        return tuple(range(max(FIRST, plan.min_bars), plan.horizon_bars + 1))
+        return tuple(range(plan.first, plan.horizon_bars + 1))
     return look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
 
 
@@ -228,7 +227,7 @@ def _far(gain: Floats, plan: Trial, looks: Sequence[int]) -> Floats:
     """How far from zero the mean must be at each look."""
     if plan.evidence == "anytime":
         # One side of an interval at twice the error reaches zero when the e-value reaches 1 / alpha.
-        path = evidence_path(gain, alpha=2 * plan.alpha, min_n=max(FIRST, plan.min_bars), at=looks)
+        path = evidence_path(gain, alpha=2 * plan.alpha, min_n=plan.first, at=looks)
         return np.asarray(path.upper - path.estimate)
     levels = nominal_levels(_planned(plan), plan.horizon_bars, DESIGN_SHARE * plan.alpha, plan.power)
     errors = np.array([float(ewc_error(gain[:n], cautious=True)) for n in looks])

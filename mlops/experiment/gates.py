@@ -20,7 +20,6 @@ from mlops.stats import (
     sequential_test,
     srm_e_value,
 )
-from mlops.stats.anytime import FIRST
 from mlops.types import Finding, Level
 
 Floats = NDArray[np.float64]
@@ -76,8 +75,8 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
 
     Null: the deepest fall over as many bars exceeds the champion's by more than `drawdown_margin`. OK where the upper
     bound of the excess lies under the margin; ALERT where the excess itself lies over it. The bound is a paired
-    stationary bootstrap percentile; a drawdown is not smooth, so that it covers somewhat less than it says
-    (docs/ab.md has what was measured).
+    stationary bootstrap percentile; a drawdown is not smooth, so that its rate is not exact: docs/ab.md
+    has what was measured.
 
     Parameters
     ----------
@@ -93,10 +92,11 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
         method="percentile",
         alpha=2 * (1 - trial.drawdown_confidence),
     ).estimate
-    level = Level.ALERT if its - deepest > trial.drawdown_margin else Level.UNKNOWN
-    if level is Level.UNKNOWN and (one == other).all() and one.size:  # the same book: nothing to draw
-        level = Level.OK
-    if level is Level.UNKNOWN and bound.known and bound.high <= trial.drawdown_margin:
+    same = one.size > 0 and bool((one == other).all())  # the same book: nothing to draw
+    level = Level.UNKNOWN
+    if its - deepest > trial.drawdown_margin:
+        level = Level.ALERT
+    elif same or (bound.known and bound.high <= trial.drawdown_margin):
         level = Level.OK
     note = f"the challenger's book fell {its:.1%} from its peak, the champion's {deepest:.1%}"
     if bound.known:
@@ -142,10 +142,10 @@ def gain_interval(difference: Floats, trial: Trial) -> Finding:
 
     Null of its e-value: mean gain <= margin (`mlops.stats.confidence_sequence`). OK: above the margin; ALERT: below 0.
     """
-    seen = confidence_sequence(difference, alpha=2 * trial.alpha, margin=trial.margin, min_n=max(FIRST, trial.min_bars))
+    seen = confidence_sequence(difference, alpha=2 * trial.alpha, margin=trial.margin, min_n=trial.first)
     level = Level.OK if seen.lower > trial.margin else Level.ALERT if seen.upper < 0 else Level.UNKNOWN
     told = {"lower": seen.lower, "upper": seen.upper, "e_value": seen.e_value, "n_needed": seen.n_needed}
-    note = f"at least {max(FIRST, trial.min_bars)} bars needed, {seen.n} so far"
+    note = f"at least {trial.first} bars needed, {seen.n} so far"
     if seen.upper < np.inf:
         needed = "" if seen.n_needed is None else f"; {seen.n_needed} bars would decide at this rate"
         note = f"gain {seen.lower:+.4f} to {seen.upper:+.4f} a bar at every look ({1 - 2 * trial.alpha:.1%}){needed}"
@@ -189,7 +189,7 @@ def _test(x: Floats, trial: Trial) -> SequentialResult:
 
 def _anytime(x: Floats, trial: Trial) -> SequentialResult:
     """The same at every bar, without a plan of looks: proven once the e-value reached 1 / alpha."""
-    first, n, alpha = max(FIRST, trial.min_bars), x.size, trial.alpha
+    first, n, alpha = trial.first, x.size, trial.alpha
     if n < first:
         return SequentialResult(n, 0, float(x.mean()) if n else 0.0, 1.0, 0.0, False, None, None, False)
     path = evidence_path(x, alpha=alpha, min_n=first)

@@ -15,11 +15,21 @@ import numpy as np
 import pandas as pd
 
 from mlops.experiment.arm import BOOK, Arm, Floats
-from mlops.experiment.shadow import BARS_PER_YEAR
-from mlops.stats import ALPHA, Estimate, auc, dependent_t, hits, log_losses, sharpe_influence, sharpe_ratio
+from mlops.stats import (
+    ALPHA,
+    Estimate,
+    auc,
+    dependent_t,
+    hits,
+    log_losses,
+    max_drawdown,
+    sharpe_influence,
+    sharpe_ratio,
+)
 
 Better = Literal["higher", "lower"]
 BASIS_POINTS = 1e4
+BARS_PER_YEAR = 252
 ROOT_YEAR = sqrt(BARS_PER_YEAR)
 SLOW = 0.99  # a bot waits for the slow answers, not for the mean
 LEAST_FOR_RATIO = 20  # bars: under it a ratio of mean to spread is noise that looks like news
@@ -111,8 +121,7 @@ def _sharpe_influence(arm: Arm) -> pd.Series:
 
 
 def _drawdown(arm: Arm) -> float:
-    equity = arm["equity"]
-    return float((1 - equity / np.maximum.accumulate(equity)).max()) if equity.size else nan
+    return float(max_drawdown(arm.returns().to_numpy())) if arm["equity"].size else nan
 
 
 def _turnover(arm: Arm) -> pd.Series:

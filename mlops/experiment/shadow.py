@@ -1,59 +1,115 @@
-"""What an equity curve is worth: Sharpe ratio, drawdown, turnover."""
+"""Books along the bars: an arm's virtual one follows its predictions, a bot's own takes what was filled."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
-from mlops.errors import DataError
-from mlops.stats import finite_series
+from mlops.experiment.book import Book, Fill, Step, Terms
 
-BARS_PER_YEAR = 252
+_TIME = attrgetter("at")
+Position = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class CurveMetrics:
-    """Annual `sharpe` (no risk-free rate), `max_drawdown` (positive share of the peak), annual `turnover`."""
+class Bar:
+    """Prices of one instant (those that traded), and when all of them were known."""
 
-    sharpe: float
-    max_drawdown: float
-    turnover: float
+    at: datetime
+    known_at: datetime
+    prices: Mapping[str, float]
 
 
-def curve_metrics(
-    equity: ArrayLike, traded: ArrayLike | None = None, *, bars_per_year: int = BARS_PER_YEAR
-) -> CurveMetrics:
-    """Sharpe ratio, deepest drawdown and turnover of an equity curve.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a version said at one bar: probabilities of shape (n,) for n units, and when that was known."""
+
+    units: Sequence[str]
+    probability: NDArray[np.float64]
+    known_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """A book after one more bar; `known_at` is when all that made it was known."""
+
+    step: Step
+    book: Book
+    known_at: datetime
+
+
+def follow(
+    book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said], position: Position, terms: Terms
+) -> Iterator[Grown]:
+    """A virtual book: at each bar's price it goes to `position(probability) / n` of its equity in each of n units.
+
+    A unit that the version did not score, or that has no price, is left as it is; at a bar at which the version said
+    nothing the book is only marked.
+    """
+    for bar in bars:
+        one, weights, known = said.get(bar.at), dict[str, float](), bar.known_at
+        if one is not None:
+            shares = (position(one.probability) / len(one.units)).tolist()
+            weights = {u: w for u, w in zip(one.units, shares, strict=True) if u in bar.prices}
+            known = max(known, one.known_at)
+        step = book.rebalanced(bar.at, bar.prices, weights, terms)
+        book = book.after(step)
+        yield Grown(step, book, known)
+
+
+def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill]) -> Iterator[Grown]:
+    """A bot's own book: at each bar it takes the fills that happened until then, also those that came late.
 
     Parameters
     ----------
-    equity : array_like of shape (n,)
-        One value a bar, > 0. NaN is refused.
-    traded : array_like of shape (n,), optional
-        Value traded at each bar (sum of |quantity| x price); without it the turnover is 0.
-
-    Returns
-    -------
-    CurveMetrics
-        `sharpe` is 0 with fewer than two returns or without any variation.
-
-    Raises
-    ------
-    DataError
-        A curve is not finite, not positive, or the two differ in length.
+    fills : sequence
+        Each with its `at`; those after the last bar wait for the next one.
     """
-    curve = finite_series(equity, "equity")
-    if (curve <= 0).any():
-        raise DataError(f"equity must be positive, got {curve.min()}. The book is ruined: start a new one.")
-    volume = np.zeros(curve.size) if traded is None else finite_series(traded, "traded")
-    if volume.size != curve.size:
-        raise DataError(f"traded must have as many bars as equity, got {volume.size}. Align the two.")
-    returns = np.diff(curve) / curve[:-1]
-    spread = float(returns.std(ddof=1)) if returns.size > 1 else 0.0
-    sharpe = float(returns.mean()) / spread * np.sqrt(bars_per_year) if spread > 0 else 0.0
-    peak = np.maximum.accumulate(curve)
-    drawdown = float((1 - curve / peak).max()) if curve.size else 0.0
-    turnover = float((volume / curve).mean()) * bars_per_year if curve.size else 0.0
-    return CurveMetrics(float(sharpe), drawdown, turnover)
+    waiting, taken = sorted(fills, key=_TIME), 0
+    for bar in bars:
+        until = _first_after(waiting, bar.at, taken)
+        step = book.taking(bar.at, bar.prices, waiting[taken:until])
+        book, taken = book.after(step), until
+        yield Grown(step, book, bar.known_at)
+
+
+@dataclass
+class Traded:
+    """Which version a bot traded each unit by, told by its fills.
+
+    A fill tells it for the bar that it belongs to, and for later ones while that version still may trade; where no fill
+    tells, it is the champion.
+    """
+
+    last: dict[str, int] = field(default_factory=dict)
+
+    def said(self, row: Mapping[int, Said], filled: Mapping[str, int], may_trade: set[int], champion: int) -> Said:
+        """What was asked of the bot at one bar, in the champion's units.
+
+        Parameters
+        ----------
+        row : mapping
+            What each version said; the champion's is there.
+        filled : mapping
+            Units that have fills of this bar, and the version that they were traded by.
+        """
+        self.last.update(filled)
+        told = {v: dict(zip(one.units, one.probability.tolist(), strict=True)) for v, one in row.items()}
+        mine = row[champion]
+        versions = [filled.get(u) or (v if (v := self.last.get(u)) in may_trade else champion) for u in mine.units]
+        own = told[champion]
+        found = [
+            told.get(v or champion, own).get(unit, own[unit]) for unit, v in zip(mine.units, versions, strict=True)
+        ]
+        return Said(mine.units, np.array(found), max(one.known_at for one in row.values()))
+
+
+def _first_after(fills: Sequence[Fill], at: datetime, start: int) -> int:
+    while start < len(fills) and _TIME(fills[start]) <= at:
+        start += 1
+    return start

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlops.errors import DataError
+from mlops.stats.anytime import FIRST
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class Trial:
     def __post_init__(self) -> None:
         if self.arms < 1:
             raise DataError(f"arms of a trial must be at least 1, got {self.arms}. Count the challengers compared.")
+
+    @property
+    def first(self) -> int:
+        """Bars before the first look of evidence that is looked at after every bar."""
+        return max(FIRST, self.min_bars)
 
     @property
     def alpha(self) -> float:

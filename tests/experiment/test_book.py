@@ -12,7 +12,7 @@ from mlops.errors import DataError
 from mlops.experiment import Book, Fill, Step, Terms
 from mlops.experiment.book import SCALE, exact, times
 from mlops.experiment.entries import events, replayed, restored, state, steps
-from mlops.experiment.virtual import Bar, Said, follow, take
+from mlops.experiment.shadow import Bar, Said, follow, take
 
 T0 = datetime(2026, 1, 2, 21, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -5,7 +5,6 @@ import pytest
 from mlops.errors import DataError
 from mlops.experiment.arm import BOOK, ROW, SCORING, arms_of
 from mlops.experiment.metrics import METRICS, measure, needs
-from mlops.experiment.shadow import curve_metrics
 
 DAYS = pd.date_range("2007-01-01", periods=4, tz="UTC")
 
@@ -71,7 +70,6 @@ def test_what_a_book_made_is_that_by_hand():
     assert returns.mean() / returns.std(ddof=1) * np.sqrt(252) == pytest.approx(_value("sharpe", arm))
     assert 0.1 == pytest.approx(_value("drawdown", arm))
     assert 0.05 * 252 == pytest.approx(_value("turnover", arm))
-    assert curve_metrics(arm["equity"]).sharpe == pytest.approx(_value("sharpe", arm))
 
 
 def test_the_return_of_a_trade_does_not_depend_on_how_much_was_bet():

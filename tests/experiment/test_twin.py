@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mlops.experiment import Book, Fill, Step, Terms
 from mlops.experiment.book import SCALE
 from mlops.experiment.entries import replayed
+from mlops.experiment.shadow import Bar, Said, Traded, follow, take
 from mlops.experiment.twin import History, twin_differences, twin_findings
-from mlops.experiment.virtual import Bar, Said, Traded, follow, take
 from mlops.types import Level
 
 T0, DAY = datetime(2026, 1, 2, 21, tzinfo=UTC), timedelta(days=1)
