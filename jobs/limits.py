@@ -29,6 +29,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     if not entries:
         return []
     entry, stack = entries[-1], aliases.standing(entries)
+    _take_back(house, model, entry.seq, as_of)
     champion = ModelRef(model, entry.to_version, Role.CHAMPION)
     previous = ModelRef(model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None  # by the log: MLflow may be away
     report = Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of))
@@ -37,11 +38,20 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         return []
     moves = decision.verdict is Verdict.ROLLBACK
     title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
-    if house.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of)):
+    details = {"verdict": decision.verdict.value}
+    if house.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
         house.conclude("limits", report, decision)
     elif moves:
         apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
     return [decision] if moves else []
+
+
+def _take_back(house: House, model: str, seq: int, as_of: datetime) -> None:
+    """Close what says of an earlier champion that it still trades."""
+    for alert in house.ledger.alerts():
+        about, _, number = alert.key.rpartition(":")
+        if about == f"limit:{model}" and int(number) != seq and alert.details.get("verdict") == Verdict.HOLD:
+            house.ledger.resolve_alert(alert.key, as_of)
 
 
 def _findings(

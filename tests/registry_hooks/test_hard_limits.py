@@ -124,6 +124,18 @@ def test_a_rollback_needs_a_champion_before_that_fell_by_half_as_much_on_the_sam
     assert champion == house.ledger.champion("volatility")
 
 
+def test_what_says_that_a_champion_still_trades_is_closed_when_it_does_not_any_more(house):
+    for version in (1, 2):
+        _book(house, version, 100.0, 105.0, 80.0)
+    _look(house)
+    assert ["limit:volatility:2"] == [alert.key for alert in _alerts(house)]
+
+    apply.promote(house.registry, ModelRef("volatility", 3), "a person", Act("test", NOW), expected=2)
+    _look(house, NOW + DAY)
+
+    assert [] == _alerts(house)
+
+
 def test_without_a_champion_before_a_person_must_decide(house):
     apply.rollback(house.registry, "volatility", "gone", Act("test", PROMOTED + DAY))
     _book(house, 1, 100.0, 100.0, 100.0, 60.0)
