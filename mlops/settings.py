@@ -65,6 +65,43 @@ class LimitSettings(Section):
     every_s: float = Field(5.0, gt=0, description="How often the service looks.")
 
 
+class RiskLimit(Section):
+    """A line that a person drew on one measure of risk."""
+
+    measure: Literal["var", "es", "stress", "drawdown", "daily_loss", "gross", "net", "leverage", "concentration"]
+    warning: float = Field(gt=0, description="Shown amber from here on.")
+    soft: float = Field(gt=0, description="An alert from here on.")
+    hard: float = Field(gt=0, description="Trading is reduced from here on.")
+    owner: str = Field("desk", min_length=1, description="Who answers for it.")
+    scope: str = Field("all", description="`all`, or a strategy's name.")
+
+
+class RiskSettings(Section):
+    """What may be lost, how that is measured, and what may be lost at most. Fractions of equity."""
+
+    every_s: float = Field(1.0, gt=0, description="How often the risk of all books is taken anew.")
+    stale_s: float = Field(3.0, gt=0, description="A page that heard nothing for so long says so.")
+    price_stale_s: float = Field(60.0, gt=0, description="A price older than this is shown as old.")
+    clock: Literal["now", "ledger"] = Field("now", description="`ledger`: as of the newest row, to look at a replay.")
+    confidence: float = Field(0.99, gt=0.5, lt=1, description="Of the VaR and ES that limits are drawn on.")
+    horizon_bars: int = Field(1, ge=1, description="Bars over which a loss is told.")
+    history_bars: int = Field(2000, ge=250, description="Bars from which losses are estimated.")
+    paths: int = Field(10_000, ge=100, description="Of a Monte Carlo simulation.")
+    window_days: int = Field(60, ge=20, description="Of the rolling correlations.")
+    breakdown: float = Field(0.5, gt=0, lt=2, description="Change of a pair's correlation that counts as one.")
+    alarms_per_year: float = Field(1.0, gt=0, description="Of the correlation monitor, while nothing changes.")
+    volatility_target: float = Field(0.15, gt=0, lt=2, description="Annual volatility that sizing aims at.")
+    max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
+    interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")
+    limits: tuple[RiskLimit, ...] = (
+        RiskLimit(measure="var", warning=0.02, soft=0.03, hard=0.05),
+        RiskLimit(measure="es", warning=0.03, soft=0.045, hard=0.07),
+        RiskLimit(measure="drawdown", warning=0.08, soft=0.12, hard=0.20),
+        RiskLimit(measure="daily_loss", warning=0.02, soft=0.03, hard=0.05),
+        RiskLimit(measure="gross", warning=1.5, soft=2.0, hard=3.0),
+    )
+
+
 class BookSettings(Section):
     cash: float = Field(1_000_000.0, gt=0, lt=9e10, description="What every book starts with, in its one currency.")
     slippage_bps: float = Field(0.0, ge=0, description="Of the traded value, which a virtual book pays beside the fee.")
@@ -158,6 +195,7 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     experiment: ExperimentSettings = ExperimentSettings()
     limits: LimitSettings = LimitSettings()
+    risk: RiskSettings = RiskSettings()
     books: BookSettings = BookSettings()
     train: TrainSettings = TrainSettings()
     service: ServiceSettings = ServiceSettings()

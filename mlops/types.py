@@ -20,6 +20,10 @@ PREDICTION_COLUMNS = ("model", "version", "unit", "event_time", "known_at", "mat
 OUTCOME_COLUMNS = ("model", "unit", "event_time", "known_at", "label", "value")
 FILL_COLUMNS = ("fill_id", "model", "version", "book", "unit", "event_time", "quantity", "price", "fee")
 SCORING_COLUMNS = ("model", "event_time", "version", "batch", "failed", "rows", "seconds")
+INSTRUMENT_COLUMNS = (
+    "unit", "kind", "currency", "sector", "multiplier", "underlying", "strike", "expiry", "american", "daily_volume",
+)  # fmt: skip
+POSITION_COLUMNS = ("strategy", "book", "quantity", "cost", "price", "priced_at", *INSTRUMENT_COLUMNS)
 
 
 class Level(StrEnum):
@@ -51,6 +55,15 @@ class Role(StrEnum):
     CHALLENGER = "challenger"
     PREVIOUS = "previous_champion"
     SHADOW = "shadow"  # a tag on the version, not an alias
+
+
+class Kind(StrEnum):
+    """What a unit is. `multiplier` says how many of what is quoted one unit stands for (100 for a US equity option)."""
+
+    SPOT = "spot"  # a share, a coin: worth quantity x price x multiplier
+    FUTURE = "future"
+    CALL = "call"
+    PUT = "put"
 
 
 @dataclass(frozen=True, slots=True)

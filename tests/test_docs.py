@@ -357,7 +357,7 @@ def shown(value):
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(getattr(one, "measure", None) or one for one in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
