@@ -1,0 +1,380 @@
+"""What the feed says: one risk state, and the envelopes that carry it.
+
+The state is a tree of objects keyed by an id, so that what changed since the last second is an RFC 7386 merge patch.
+Lists stand only for short rows that change as a whole. A field that is not known is `None`, never 0, and `missing` says
+why. In JSON it is then left out: absent and null are the same, because in a merge patch null means "take it away".
+
+Losses (`var`, `es`, `loss`, `drawdown`) are positive and fractions of equity; what is money ends in `_money` or is an
+amount by its nature (`equity`, `value`, `pnl`, `price`). Weights and exposures are signed fractions of equity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter
+
+from mlops.types import Kind, Level, Priority
+
+Number = float | None
+Zone = Literal["green", "amber", "red"]  # Basel's traffic light of 250 days: 0-4, 5-9, 10 exceedances or more
+Trading = Literal["active", "reducing", "halted"]
+LimitState = Literal["ok", "warning", "soft", "hard", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class TradingNow:
+    """What the bot may do, who said so, why and since when."""
+
+    state: Trading
+    reason: str = ""
+    actor: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A VaR or an ES. `value` is a fraction of equity, `utilisation` its share of the hard limit."""
+
+    value: Number = None
+    money: Number = None
+    confidence: float = 0.99
+    horizon_bars: int = 1
+    model: str = ""
+    limit: Number = None
+    utilisation: Number = None
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A measure, the hard limit it is held against, and the share of it that is used."""
+
+    value: Number = None
+    limit: Number = None
+    utilisation: Number = None
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Drawdown:
+    """How far equity, open trades counted, lies under its highest so far, and the deepest such fall."""
+
+    now: Number = None
+    worst: Number = None
+    start: datetime | None = None
+    trough: datetime | None = None
+    limit: Number = None
+    utilisation: Number = None
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Whether today's risk is usual: the percentile of today's VaR in its own last `n` bars, and one sentence."""
+
+    sentence: str = ""
+    percentile: Number = None
+    n: int = 0
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """The strip on top. `pnl_today` is a fraction of the equity that the day began with."""
+
+    equity: Number = None
+    pnl_today: Number = None
+    pnl_today_money: Number = None
+    var: Loss = Loss()
+    es: Loss = Loss()
+    gross: Use = Use()
+    net: Use = Use()
+    leverage: Use = Use()
+    drawdown: Drawdown = Drawdown()
+    normal: Normal = Normal()
+    trading: TradingNow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PValues:
+    """Of the tests that the VaR model is right: small ones speak against it."""
+
+    kupiec: Number = None
+    christoffersen: Number = None
+    dq: Number = None
+    z2: Number = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another model on the same days: mean quantile loss (x 100) and FZ score; lower is better."""
+
+    ql: Number = None
+    fz: Number = None
+    exceedances: int | None = None
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """How the VaR that is shown did, out of sample, on `n` days. `level` alert: it failed, and is shown red."""
+
+    model: str = ""
+    n: int = 0
+    exceedances: int | None = None
+    expected: Number = None
+    exceedances_250: int | None = None
+    zone: Zone | None = None
+    level: Level = Level.UNKNOWN
+    p: PValues = PValues()
+    ql: Number = None
+    fz: Number = None
+    alternatives: Mapping[str, Alternative] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionNow:
+    """One position. `component_*`: its part of the book's VaR or ES; the parts add up to the whole.
+
+    `price` is the last good one, of `priced_at`; `stale`: that was too long ago.
+    """
+
+    unit: str
+    strategy: str
+    book: str
+    kind: Kind
+    quantity: float
+    price: Number = None
+    priced_at: datetime | None = None
+    stale: bool = False
+    value: Number = None
+    weight: Number = None
+    pnl: Number = None
+    component_var: Number = None
+    component_es: Number = None
+    share_of_var: Number = None
+    days_to_exit: Number = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """Signed sums of weights: `short` <= 0 <= `long`."""
+
+    long: Number = None
+    short: Number = None
+    net: Number = None
+    gross: Number = None
+    component_var: Number = None
+
+
+@dataclass(frozen=True, slots=True)
+class GreeksOf:
+    """Options on one underlying that expire together; money per the move that the name says."""
+
+    underlying: str
+    expiry: datetime | None
+    delta_units: Number = None
+    gamma_units_per_point: Number = None
+    vega_per_vol_point: Number = None
+    theta_per_day: Number = None
+    rho_per_rate_point: Number = None
+    vanna_per_vol_point: Number = None
+    volga_per_vol_point: Number = None
+    charm_per_day: Number = None
+
+
+@dataclass(frozen=True, slots=True)
+class StressOf:
+    """What the present book would lose in a scenario. `proxied`: share of the book moved by a stand-in."""
+
+    name: str
+    loss: Number = None
+    loss_money: Number = None
+    worst_unit: str = ""
+    proxied: Number = None
+    source: str = ""
+    dates: str = ""
+    level: Level = Level.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """Pairwise correlations of the heaviest units, and their change against `window_days` ago. Rows follow `units`."""
+
+    units: tuple[str, ...] = ()
+    matrix: tuple[tuple[Number, ...], ...] = ()
+    change: tuple[tuple[Number, ...], ...] = ()
+    window_days: int = 60
+    state: str = ""
+    level: Level = Level.UNKNOWN
+    mean: Number = None
+    effective_bets: Number = None
+    diversification_ratio: Number = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitNow:
+    """A measure against its three levels. `utilisation` is the share of the hard one."""
+
+    measure: str
+    scope: str
+    value: Number
+    warning: float
+    soft: float
+    hard: float
+    utilisation: Number = None
+    state: LimitState = "unknown"
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertNow:
+    """An alert that is open. `position` is the key of the row in `positions` that it leads to, or empty."""
+
+    priority: Priority
+    title: str
+    as_of: datetime
+    model: str = ""
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Series by the instant (ISO 8601, sorts as text): `equity` [equity, drawdown], `var` [VaR, loss, exceeded]."""
+
+    equity: Mapping[str, tuple[Number, Number]] = field(default_factory=dict)
+    var: Mapping[str, tuple[Number, Number, bool]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNow:
+    """A model that trades: its champion, who challenges it, what was decided last, and its book."""
+
+    champion: int | None = None
+    champion_since: datetime | None = None
+    challenger: int | None = None
+    verdict: str = ""
+    verdict_at: datetime | None = None
+    because: str = ""
+    equity: Number = None
+    pnl_today: Number = None
+    drawdown: Number = None
+    trades_since: int | None = None
+    level: Level = Level.UNKNOWN
+    curve: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RiskState:
+    """Everything that the pages show at one instant. Topics that nothing is known of stay empty; `missing` says why."""
+
+    as_of: datetime
+    clock: Literal["live", "replay"]
+    currency: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+    kpi: Kpi = Kpi()
+    backtest: Backtest = Backtest()
+    positions: Mapping[str, PositionNow] = field(default_factory=dict)
+    exposure: Mapping[Literal["strategy", "sector", "currency", "underlying"], Mapping[str, Exposure]] = field(
+        default_factory=dict
+    )
+    greeks: Mapping[str, GreeksOf] = field(default_factory=dict)
+    stress: Mapping[str, StressOf] = field(default_factory=dict)
+    correlation: Correlation = Correlation()
+    limits: Mapping[str, LimitNow] = field(default_factory=dict)
+    alerts: Mapping[str, AlertNow] = field(default_factory=dict)
+    history: History = History()
+    models: Mapping[str, ModelNow] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole state. It is the first message, and the next one where deltas were lost."""
+
+    type: Literal["snapshot"]
+    seq: int
+    at: datetime
+    state: RiskState
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What changed from `prev` to `seq`, as a merge patch (RFC 7386). Apply it only to the state of `prev`."""
+
+    type: Literal["delta"]
+    seq: int
+    prev: int
+    at: datetime
+    patch: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The service lives, and `seq` is still the last state."""
+
+    type: Literal["heartbeat"]
+    seq: int
+    at: datetime
+
+
+Message = Snapshot | Delta | Heartbeat
+Tree = dict[str, Any]
+
+
+def schema() -> Tree:
+    """JSON schema of every message."""
+    return TypeAdapter(Message).json_schema(mode="serialization")
+
+
+def tree(state: RiskState) -> Tree:
+    """The state as JSON has it: instants as text, and no member that is unknown.
+
+    NaN and infinity are unknown too.
+    """
+    found = orjson.loads(orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z))
+    return _known(found)
+
+
+def _known(node: Tree) -> Tree:
+    return {key: _known(value) if type(value) is dict else value for key, value in node.items() if value is not None}
+
+
+def patch(old: Tree, new: Tree) -> Tree:
+    """The merge patch (RFC 7386) that makes `new` of `old`; empty where they are equal.
+
+    >>> patch({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}, "d": 3})
+    {'a': {'c': None}, 'd': 3}
+    """
+    found: Tree = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        was = old.get(key)
+        if was == value:
+            continue
+        found[key] = patch(was, value) if type(was) is dict and type(value) is dict else value
+    return found
+
+
+def merged(old: Tree, change: Tree) -> Tree:
+    """`old` with a merge patch applied; neither is altered.
+
+    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": None}, "d": 3})
+    {'a': {'b': 1}, 'd': 3}
+    """
+    found = dict(old)
+    for key, value in change.items():
+        if value is None:
+            found.pop(key, None)
+        elif type(value) is dict:
+            was = found.get(key)
+            found[key] = merged(was if type(was) is dict else {}, value)
+        else:
+            found[key] = value
+    return found
