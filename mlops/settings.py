@@ -83,6 +83,7 @@ class RiskSettings(Section):
     stale_s: float = Field(3.0, gt=0, description="A page that heard nothing for so long says so.")
     price_stale_s: float = Field(60.0, gt=0, description="A price older than this is shown as old.")
     clock: Literal["now", "ledger"] = Field("now", description="`ledger`: as of the newest row, to look at a replay.")
+    currency: str = Field("USD", min_length=1, description="Of all books: what equity and losses are told in.")
     confidence: float = Field(0.99, gt=0.5, lt=1, description="Of the VaR and ES that limits are drawn on.")
     horizon_bars: int = Field(1, ge=1, description="Bars over which a loss is told.")
     history_bars: int = Field(2000, ge=250, description="Bars from which losses are estimated.")

@@ -15,6 +15,7 @@ from mlops.io.keys import ApiKey, Keys
 from mlops.io.outbox import Outbox
 from mlops.io.quotes import Quotes
 from mlops.io.rejections import Rejections
+from mlops.io.risk import Forecast, Instrument, RiskRows, RiskState
 from mlops.io.scorings import Scorings
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
@@ -30,14 +31,30 @@ __all__ = [
     "Delivery",
     "Epoch",
     "Experiment",
+    "Forecast",
+    "Instrument",
     "JobRun",
     "Ledger",
     "Promotion",
+    "RiskState",
 ]
 
 
 class Ledger(
-    Quotes, Scorings, Audit, Archive, Inbox, JobRuns, Outbox, Dispatches, Trading, Turns, Keys, Rejections, Dealings
+    Quotes,
+    Scorings,
+    Audit,
+    Archive,
+    Inbox,
+    JobRuns,
+    Outbox,
+    Dispatches,
+    Trading,
+    Turns,
+    Keys,
+    Rejections,
+    Dealings,
+    RiskRows,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

@@ -1,0 +1,148 @@
+"""What is held now, in every book that a bot trades, at the newest prices that were known.
+
+A model whose bot tells of no fills is looked at through the virtual book of its champion; its name says so. A unit is
+worth its newest quote's middle, or else the last price that its book saw; how old that is stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from jobs import tape, twins
+from jobs.books import VIRTUAL
+from jobs.house import House
+from mlops.experiment import Book
+from mlops.experiment.book import SCALE, Step
+from mlops.experiment.entries import restored
+from mlops.io.ledger import BookKey
+from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
+
+DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "multiplier": 1.0, "underlying": "", "american": False}
+
+
+class Price(NamedTuple):
+    """A last good price, and when it was good."""
+
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A book after its last bar and all fills since, and when each of its units was priced last."""
+
+    key: BookKey
+    book: Book
+    priced: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Positions at an instant.
+
+    `frame` has POSITION_COLUMNS, a row a book and unit. `cash` is by book; `prices` also has the underlyings of
+    options. `equity` is in the one currency of the books.
+    """
+
+    as_of: datetime
+    frame: pd.DataFrame
+    books: Mapping[BookKey, Book]
+    cash: Mapping[BookKey, float]
+    prices: Mapping[str, Price]
+
+    @property
+    def value(self) -> pd.Series[float]:
+        """Of each position, signed."""
+        return self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
+
+    @property
+    def equity(self) -> float:
+        return sum(self.cash.values()) + float(self.value.sum())
+
+
+def positions(house: House, as_of: datetime) -> Held:
+    """All positions known at `as_of`, at the prices known then."""
+    kept = [one for model in _models(house) for one in _kept(house, model, as_of)]
+    return priced(house, kept, house.ledger.instruments(), as_of)
+
+
+def priced(house: House, kept: list[Kept], instruments: pd.DataFrame, as_of: datetime) -> Held:
+    """Books at the newest prices."""
+    known = instruments.set_index("unit")
+    held = sorted({unit for one in kept for unit in one.book.positions})
+    under = {u for u in known["underlying"].reindex(held).dropna() if u}
+    prices = _prices(house, kept, sorted({*held, *under}), as_of)
+    rows = [row for one in kept for row in _rows(one, prices)]
+    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "price", "priced_at"])
+    frame["priced_at"] = pd.to_datetime(frame["priced_at"], utc=True)
+    about = known.reindex(frame["unit"]).reset_index(drop=True)
+    for name in INSTRUMENT_COLUMNS[1:]:
+        column = about[name]
+        default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
+        frame[name] = column if default is None else column.where(column.notna(), default)
+    cash = {one.key: one.book.cash / SCALE for one in kept}
+    frame = frame.astype({"multiplier": float, "american": bool})
+    return Held(as_of, frame[list(POSITION_COLUMNS)], {one.key: one.book for one in kept}, cash, prices)
+
+
+def _models(house: House) -> list[str]:
+    return sorted({*house.ledger.models(), *house.ledger.traded_models()})
+
+
+def _kept(house: House, model: str, as_of: datetime) -> Iterator[Kept]:
+    """Each book of a model, once its new fills are in it; the champion's virtual one where no bot tells of any."""
+    names = twins.traded(house, model)
+    for name in names:
+        yield _own(house, BookKey(model, name), as_of)
+    champion = None if names else house.ledger.champion(model)
+    if champion is not None:
+        key = BookKey(model, VIRTUAL, champion)
+        row = house.ledger.book_state(key, before=_just_after(as_of))
+        if row is not None:
+            yield Kept(key, restored(row), dict.fromkeys(row["positions"], row["event_time"]))
+
+
+def _own(house: House, key: BookKey, as_of: datetime) -> Kept:
+    row = house.ledger.book_state(key, before=_just_after(as_of))
+    book = Book.opened(house.settings.books.cash) if row is None else restored(row)
+    times = {} if row is None else dict.fromkeys(book.positions, row["event_time"])
+    fills = [fill for fill, _ in tape.filled(house.ledger.unbooked_fills(key.model, key.book, as_of=as_of))]
+    times |= {fill.unit: fill.at for fill in fills if fill.at is not None}
+    return Kept(key, book.after(Step(as_of, fills=tuple(fills))) if fills else book, times)
+
+
+def _prices(house: House, kept: list[Kept], units: list[str], as_of: datetime) -> dict[str, Price]:
+    """The newest of quotes and of what books saw."""
+    found: dict[str, Price] = {}
+    for one in kept:
+        for unit, position in one.book.positions.items():
+            at = one.priced[unit]
+            if unit not in found or found[unit].at < at:
+                found[unit] = Price(position.mark, at)
+    quotes = house.ledger.latest_quotes(units, as_of=as_of)
+    middle = (quotes["bid"] + quotes["ask"]) / 2
+    for unit, price, at in zip(quotes["unit"], middle, quotes["event_time"], strict=True):
+        if unit not in found or found[unit].at <= at:
+            found[unit] = Price(float(price), at.to_pydatetime())
+    return found
+
+
+def _rows(one: Kept, prices: Mapping[str, Price]) -> Iterator[tuple[object, ...]]:
+    for unit, position in one.book.positions.items():
+        price, at = prices[unit]
+        cost = position.cost / SCALE
+        yield one.key.model, _name(one.key), unit, position.quantity / SCALE, cost, price, at
+
+
+def _name(key: BookKey) -> str:
+    """`virtual v3` for a version's virtual book."""
+    return f"{key.book} v{key.version}" if key.version else key.book
+
+
+def _just_after(as_of: datetime) -> datetime:
+    return as_of + pd.Timedelta(microseconds=1).to_pytimedelta()

@@ -1,0 +1,222 @@
+"""What risk is told and what it said: instruments, states that jobs computed for the page, forecasts as they were."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import BigInteger, String, column, delete, func, select, type_coerce, values
+
+from mlops.errors import CorruptionError, DataError
+from mlops.io.database import Database
+from mlops.io.journal import added
+from mlops.io.reading import microseconds
+from mlops.io.risk_tables import instruments, risk_forecasts, risk_states
+from mlops.io.schema import fills, quotes
+from mlops.types import INSTRUMENT_COLUMNS, Kind
+
+DOCUMENT = "document"  # the array that holds the JSON
+KEPT = 30  # states of a kind and scope: the page reads the newest, a person may look back
+ASKED = 5000  # units in one question
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What a unit is. `daily_volume` (units on a usual day) is None where nobody said."""
+
+    unit: str
+    kind: Kind = Kind.SPOT
+    currency: str = "USD"
+    sector: str = ""
+    multiplier: float = 1.0
+    underlying: str = ""
+    strike: float | None = None
+    expiry: datetime | None = None
+    american: bool = False
+    daily_volume: float | None = None
+
+    def __post_init__(self) -> None:
+        option = self.kind in (Kind.CALL, Kind.PUT)
+        rules = (
+            (bool(self.unit.strip()), "have a unit", self.unit, "Name it as fills do."),
+            (self.kind in list(Kind), f"be one of {', '.join(Kind)}", self.kind, "Choose one of them."),
+            (_positive(self.multiplier), "have a positive multiplier", self.multiplier, "1 is usual."),
+            (not option or bool(self.underlying), "name its underlying", self.underlying, "An option has one."),
+            (not option or _positive(self.strike), "have a positive strike", self.strike, "An option has one."),
+            (not option or self.expiry is not None, "have an expiry", self.expiry, "An option has one."),
+            (self.expiry is None or self.expiry.tzinfo is not None, "expire at an instant", self.expiry, "Add +00:00."),
+            (
+                self.daily_volume is None or _positive(self.daily_volume),
+                "have a volume > 0",
+                self.daily_volume,
+                "Leave it out.",
+            ),
+        )
+        for holds, rule, got, remedy in rules:
+            if not holds:
+                raise DataError(f"instrument {self.unit} must {rule}, got {got!r}. {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class RiskState:
+    """What a job computed: a JSON document and arrays."""
+
+    as_of: datetime
+    body: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A VaR and an ES (loss > 0, fractions of `equity`) of the `horizon` bars after `event_time`."""
+
+    scope: str
+    event_time: datetime
+    confidence: float
+    horizon: int
+    model: str
+    var: float
+    es: float
+    equity: float
+    made_at: datetime
+
+
+FORECAST = tuple(one.name for one in fields(Forecast))
+
+
+class RiskRows(Database):
+    """Instruments, states and forecasts."""
+
+    def put_instruments(self, told: Sequence[Instrument], at: datetime) -> int:
+        """Keep what units are; what is said again replaces what was said. How many there are of `told`."""
+        rows = [dict(zip(INSTRUMENT_COLUMNS, astuple(one), strict=True)) | {"told_at": at} for one in told]
+        with self._writing() as connection:
+            connection.execute(delete(instruments).where(instruments.c.unit.in_([one.unit for one in told])))
+            for row in rows:
+                connection.execute(instruments.insert().values(row))
+        return len(rows)
+
+    def instruments(self) -> pd.DataFrame:
+        """All that is known of units: INSTRUMENT_COLUMNS, by unit."""
+        c = instruments.c
+        with self._reading() as connection:
+            rows = connection.execute(select(*(c[name] for name in INSTRUMENT_COLUMNS)).order_by(c.unit)).all()
+        frame = pd.DataFrame(rows, columns=list(INSTRUMENT_COLUMNS))
+        frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True)
+        return frame.astype({"strike": float, "daily_volume": float, "multiplier": float, "american": bool})
+
+    def put_risk_state(
+        self, kind: str, scope: str, as_of: datetime, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> bool:
+        """Keep what a job computed for the page; False where that instant has one. The last KEPT of a kind stay."""
+        packed = io.BytesIO()
+        document = np.frombuffer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
+        np.savez_compressed(packed, allow_pickle=False, **{DOCUMENT: document, **arrays})
+        data = packed.getvalue()
+        row = {"kind": kind, "scope": scope, "as_of": as_of, "body": data, "digest": hashlib.sha256(data).hexdigest()}
+        c = risk_states.c
+        mine = (c.kind == kind, c.scope == scope)
+        last = select(c.as_of).where(*mine).order_by(c.as_of.desc()).offset(KEPT - 1).limit(1)
+        with self._writing() as connection:
+            new = added(connection, risk_states, row)
+            oldest = connection.scalar(last)
+            if oldest is not None:
+                connection.execute(delete(risk_states).where(*mine, c.as_of < oldest))
+        return new
+
+    def risk_state(self, kind: str, scope: str, *, as_of: datetime) -> RiskState | None:
+        """The newest state of a kind until `as_of`; None where there is none.
+
+        Raises
+        ------
+        CorruptionError
+            It is not what was written.
+        """
+        c = risk_states.c
+        query = select(c.as_of, c.body, c.digest).where(c.kind == kind, c.scope == scope, c.as_of <= as_of)
+        with self._reading() as connection:
+            row = connection.execute(query.order_by(c.as_of.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        if hashlib.sha256(row.body).hexdigest() != row.digest:
+            raise CorruptionError(f"risk state {kind} of {scope} at {row.as_of} must be as written, got other bytes.")
+        with np.load(io.BytesIO(row.body), allow_pickle=False) as packed:
+            arrays = {name: packed[name] for name in packed.files if name != DOCUMENT}
+            return RiskState(row.as_of, orjson.loads(packed[DOCUMENT].tobytes()), arrays)
+
+    def risk_state_at(self, kind: str, scope: str, *, as_of: datetime) -> datetime | None:
+        """Of when the newest state is: a cheap question, whether there is a newer one."""
+        c = risk_states.c
+        with self._reading() as connection:
+            at: datetime | None = connection.scalar(
+                select(func.max(c.as_of)).where(c.kind == kind, c.scope == scope, c.as_of <= as_of)
+            )
+        return at
+
+    def add_forecasts(self, told: Sequence[Forecast]) -> int:
+        """Append forecasts; how many were new: what was said of a bar stands."""
+        for one in told:
+            if not (one.es >= one.var and math.isfinite(one.es) and math.isfinite(one.var)):
+                raise DataError(f"forecast of {one.scope} must have ES >= VaR, got {one.es} and {one.var}. Fit anew.")
+        with self._writing() as connection:
+            return sum(
+                added(connection, risk_forecasts, dict(zip(FORECAST, astuple(one), strict=True))) for one in told
+            )
+
+    def forecasts(self, scope: str, *, confidence: float, horizon: int, as_of: datetime) -> pd.DataFrame:
+        """What was said until `as_of`, by time: the fields of `Forecast`."""
+        c = risk_forecasts.c
+        mine = (c.scope == scope, c.confidence == confidence, c.horizon == horizon, c.event_time <= as_of)
+        with self._reading() as connection:
+            rows = connection.execute(select(*(c[name] for name in FORECAST)).where(*mine).order_by(c.event_time)).all()
+        frame = pd.DataFrame(rows, columns=list(FORECAST))
+        for name in ("event_time", "made_at"):
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+        return frame
+
+    def traded_models(self) -> list[str]:
+        """The models that fills were told of; one look into the index a model."""
+        c, found, model = fills.c, list[str](), ""
+        with self._reading() as connection:
+            while (model := connection.scalar(select(func.min(c.model)).where(c.model > model))) is not None:
+                found.append(model)
+        return found
+
+    def latest_quotes(self, units: Sequence[str], *, as_of: datetime) -> pd.DataFrame:
+        """The newest quote of each unit that was known at `as_of`: unit, event_time, bid, ask; one seek a unit.
+
+        For a look: it is not held against checksums.
+        """
+        c, newest = quotes.c, quotes.alias()
+        until, found = microseconds(as_of), list[Any]()
+        at = type_coerce(newest.c.event_time, BigInteger)
+        for i in range(0, len(units), ASKED):
+            asked = values(column("unit", String), name="asked").data([(one,) for one in units[i : i + ASKED]]).cte()
+            last = (
+                select(newest.c.event_time)
+                .where(newest.c.unit == asked.c.unit, at <= until, type_coerce(newest.c.known_at, BigInteger) <= until)
+                .order_by(newest.c.event_time.desc())
+                .limit(1)
+                .scalar_subquery()
+            )
+            query = select(c.unit, c.event_time, c.bid, c.ask).join(
+                asked, (c.unit == asked.c.unit) & (c.event_time == last)
+            )
+            with self._reading() as connection:
+                found += connection.execute(query).all()
+        frame = pd.DataFrame(found, columns=["unit", "event_time", "bid", "ask"])
+        frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True)
+        return frame.astype({"bid": float, "ask": float})
+
+
+def _positive(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value > 0

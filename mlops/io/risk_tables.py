@@ -1,0 +1,48 @@
+"""Tables of the risk room, beside those of `schema`."""
+
+from __future__ import annotations
+
+from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, Table, Text
+
+from mlops.io.instants import UtcTime
+from mlops.io.schema import metadata
+
+instruments = Table(  # what a unit is, where it is more than a share in the book's currency
+    "instruments",
+    metadata,
+    Column("unit", Text, primary_key=True),
+    Column("kind", Text, nullable=False),  # spot, future, call, put
+    Column("currency", Text, nullable=False),
+    Column("sector", Text, nullable=False),
+    Column("multiplier", Float(53), nullable=False),
+    Column("underlying", Text, nullable=False),
+    Column("strike", Float(53)),
+    Column("expiry", UtcTime),
+    Column("american", Boolean, nullable=False),
+    Column("daily_volume", Float(53)),  # units that trade on a usual day; NULL: unknown
+    Column("told_at", UtcTime, nullable=False),
+)
+risk_states = Table(  # what a job computed for the page that shows it every second
+    "risk_states",
+    metadata,
+    Column("kind", Text, primary_key=True),  # var, stress, correlation
+    Column("scope", Text, primary_key=True),  # all, or a strategy
+    Column("as_of", UtcTime, primary_key=True),
+    Column("body", LargeBinary, nullable=False),  # npz: one JSON document and the arrays that it speaks of
+    Column("digest", Text, nullable=False),  # sha256 of `body`
+)
+risk_forecasts = Table(  # append-only: what was said of the coming bars before they came
+    "risk_forecasts",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),  # the last bar that it knows
+    Column("confidence", Float(53), primary_key=True),
+    Column("horizon", Integer, primary_key=True, autoincrement=False),
+    Column("model", Text, nullable=False),
+    Column("var", Float(53), nullable=False),  # loss > 0, fraction of equity
+    Column("es", Float(53), nullable=False),
+    Column("equity", Float(53), nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index(None, risk_states.c.kind, risk_states.c.as_of)
