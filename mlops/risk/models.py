@@ -1,0 +1,125 @@
+"""VaR and ES models: volatility filters, a law of what they leave over, and averages. One line in `MODELS` adds one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mlops.errors import DataError
+from mlops.risk.filters import Ewma, Filter, Flat, Garch, Recursion, range_squares
+from mlops.risk.laws import Aged, Empirical, Gaussian, Law, Pareto, Student
+from mlops.risk.measures import Floats, finite
+
+HISTORY = 2000  # bars that a filter is fitted to: eight years of days hold a crisis, and are not another market yet
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The geometric mean of the filters' volatilities, and a law of what is left of a bar without it."""
+
+    filters: tuple[Filter, ...]
+    law: Law
+    history: int = HISTORY
+
+    @property
+    def least(self) -> int:
+        """Bars under which it cannot be fitted."""
+        return max(self.law.least, *(one.least for one in self.filters))
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it needs open, high, low and close."""
+        return any(one.ranged for one in self.filters)
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The mean of the VaRs and of the ESs of models, by their names in `MODELS`."""
+
+    members: tuple[str, ...]
+
+    @property
+    def least(self) -> int:
+        """Bars under which it cannot be fitted."""
+        return max(MODELS[name].least for name in self.members)
+
+    @property
+    def ranged(self) -> bool:
+        """Whether it needs open, high, low and close."""
+        return any(MODELS[name].ranged for name in self.members)
+
+
+GJR = Garch(asymmetric=True)
+GJR_SKEWED = Garch(asymmetric=True, residuals="skewt")
+MODELS: dict[str, Model] = {
+    "historical": Model((Flat(),), Empirical(500)),
+    "normal": Model((Flat(),), Gaussian(estimated=True)),
+    "ewma_normal": Model((Ewma(),), Gaussian()),
+    "age_weighted": Model((Flat(),), Aged()),
+    "garch_t": Model((Garch(residuals="t"),), Student()),
+    "gjr_skewt": Model((GJR_SKEWED,), Student()),
+    "fhs_ewma": Model((Ewma(),), Empirical(1500)),
+    "fhs_garch": Model((Garch(),), Empirical()),
+    "fhs_gjr": Model((GJR,), Empirical()),
+    "fhs_gjr_skewt": Model((GJR_SKEWED,), Empirical()),
+    "evt_garch": Model((Garch(),), Pareto()),
+    "evt_gjr": Model((GJR,), Pareto()),
+    "evt_gjr_skewt": Model((GJR_SKEWED,), Pareto()),
+    "range_ewma": Model((Ewma(0.8, ranged=True),), Empirical()),
+    "range_gjr": Model((Garch(asymmetric=True, zero_mean=True), Ewma(0.8, ranged=True)), Empirical()),
+    "range_gjr_evt": Model((Garch(asymmetric=True, zero_mean=True), Ewma(0.8, ranged=True)), Pareto()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A series seen through a model's filters, in units of `unit`: `sigma` holds one value more, for the next bar."""
+
+    residuals: Floats
+    sigma: Floats
+    variances: tuple[float, ...]  # of the next bar, a filter each
+    mean: float
+    unit: float
+    shape: tuple[float, ...]
+
+
+def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bool) -> tuple[Floats, Floats | None]:
+    """Returns, and the squares that ranges stand for where `ranged`; a `DataError` where the model cannot take them."""
+    r = finite(returns, "returns", least=least)
+    if (r <= -1).any():
+        raise DataError(f"returns must be above -1, got {r.min():g}. Give fractions of equity: 0.01 is 1 %.")
+    if not ranged:
+        return r, None
+    if ohlc is None:
+        raise DataError("ohlc must be given to a model of ranges, got none. Pass the bars or choose another model.")
+    squares = range_squares(np.asarray(ohlc, dtype=np.float64))
+    if squares.size != r.size:
+        raise DataError(f"ohlc must have the bars of the {r.size} returns, got {squares.size}. Match them.")
+    return r, squares
+
+
+def filtered(
+    model: Model,
+    recursions: tuple[Recursion, ...],
+    returns: Floats,
+    squares: Floats | None,
+    unit: float,
+) -> Filtered:
+    """The series through the filters with these parameters, `unit` being the spread they are relative to."""
+    r = returns / unit
+    ranges = None if squares is None else squares / unit**2
+    variances = [
+        recursion.variances(r, ranges if one.ranged else None)
+        for one, recursion in zip(model.filters, recursions, strict=True)
+    ]
+    sigma = np.exp(np.log(variances).mean(axis=0) / 2)
+    mean = sum(one.mean for one in recursions) / len(recursions)
+    following = tuple(float(one[-1]) for one in variances)
+    return Filtered((r - mean) / sigma[:-1], sigma, following, mean, unit, recursions[0].shape)
+
+
+def unit_of(returns: Floats) -> float:
+    """Spread that parameters are relative to: the standard deviation, 1 for a constant."""
+    return float(returns.std()) or 1.0
