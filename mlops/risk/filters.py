@@ -56,7 +56,7 @@ class Recursion:
         --------
         >>> import numpy as np
         >>> Recursion(0.1, 0.1, 0.8).variances(np.array([1.0, -2.0])).round(3).tolist()
-        [2.356, 2.084, 2.168]
+        [2.308, 2.047, 2.137]
         """
         e = returns - self.mean
         square = e * e if squares is None else squares
