@@ -64,6 +64,11 @@ class Held:
     def equity(self) -> float:
         return sum(self.cash.values()) + float(self.value.sum())
 
+    def equities(self) -> dict[BookKey, float]:
+        """The equity of each book."""
+        worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum()
+        return {key: cash + float(worth.get((key.model, book_name(key)), 0.0)) for key, cash in self.cash.items()}
+
 
 def positions(house: House, as_of: datetime) -> Held:
     """All positions known at `as_of`, at the prices known then."""
@@ -136,10 +141,10 @@ def _rows(one: Kept, prices: Mapping[str, Price]) -> Iterator[tuple[object, ...]
     for unit, position in one.book.positions.items():
         price, at = prices[unit]
         cost = position.cost / SCALE
-        yield one.key.model, _name(one.key), unit, position.quantity / SCALE, cost, price, at
+        yield one.key.model, book_name(one.key), unit, position.quantity / SCALE, cost, price, at
 
 
-def _name(key: BookKey) -> str:
+def book_name(key: BookKey) -> str:
     """`virtual v3` for a version's virtual book."""
     return f"{key.book} v{key.version}" if key.version else key.book
 

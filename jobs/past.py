@@ -1,0 +1,129 @@
+"""What the live page shows of what was: equity with its drawdown, models, alerts. Read anew every few seconds.
+
+Every book counts from its first cash: a book that began later was flat before, and its opening is no profit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from jobs.house import House
+from jobs.positions import Held
+from mlops.io.ledger import BookKey, Experiment, Promotion
+from mlops.types import Level
+from mlops.web.messages import AlertNow, ModelNow, TradingNow
+
+POINTS = 500  # of a series on the page
+CURVE_POINTS = 120  # of a model's small one
+LOOK_BACK = timedelta(days=3 * 365)
+COMPARED = ("compare", "watch")
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Equity of all books together at each bar, and of each one."""
+
+    equity: pd.Series[float]
+    curves: Mapping[BookKey, pd.Series[float]]
+
+    def day_began(self, as_of: datetime) -> float | None:
+        """Equity at the last bar before the day (UTC) of `as_of`; None where there is none."""
+        return began(self.equity, as_of)
+
+
+def past(house: House, held: Held) -> Past:
+    """The last years of every book that is held now."""
+    start = held.as_of - LOOK_BACK
+    read = {key: house.ledger.book_curve(*key, start=start, as_of=held.as_of) for key in held.books}
+    curves = {key: frame.set_index("event_time")["equity"] for key, frame in read.items()}
+    opened = dict.fromkeys(curves, house.settings.books.cash)
+    return Past(_summed(curves, opened), curves)
+
+
+def began(curve: pd.Series[float], as_of: datetime) -> float | None:
+    """The last value before the day (UTC) of `as_of`."""
+    before = curve[curve.index < pd.Timestamp(as_of).normalize()]
+    return float(before.iloc[-1]) if len(before) else None
+
+
+def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey, float]) -> pd.Series[float]:
+    known = {key: curve for key, curve in curves.items() if len(curve)}
+    if not known:
+        return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC"))
+    wide = pd.concat(known, axis=1).sort_index().ffill()
+    flat = sum(opened[key] for key in curves if key not in known)
+    return wide.fillna(pd.Series({key: opened[key] for key in known})).sum(axis=1) + flat
+
+
+def alerts(house: House, rows: Iterable[str], as_of: datetime) -> dict[str, AlertNow]:
+    """Open alerts. One whose details name a unit leads to its row, the largest first in `rows`."""
+    found, rows = {}, list(rows)
+    for alert in house.ledger.alerts():
+        if alert.as_of <= as_of:
+            unit = str(alert.details.get("unit", ""))
+            row = next((row for row in rows if unit and row.rpartition("/")[2] == unit), "")
+            found[alert.key] = AlertNow(alert.priority, alert.title, alert.as_of, alert.model, row)
+    return found
+
+
+def trading(house: House) -> TradingNow:
+    """The switch above all models."""
+    log = house.ledger.trading_log()
+    if not log:
+        return TradingNow("active", "It was never set.")
+    last = log[-1]
+    return TradingNow(last.state.value, last.reason, last.actor, last.created_at)
+
+
+def models(house: House, held: Held, seen: Past) -> dict[str, ModelNow]:
+    """Every model that has a champion or a book, with its book: the one it is held by now."""
+    of = {key.model: key for key in held.books}
+    return {name: _model(house, name, of.get(name), held, seen) for name in sorted({*house.ledger.models(), *of})}
+
+
+def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
+    log = [entry for entry in house.ledger.promotions(name) if entry.state != "undone"]
+    trials = [trial for trial in house.ledger.experiments(name) if trial.started_at <= held.as_of]
+    verdict, at, because = _verdict(log, trials)
+    running = [trial.challenger for trial in trials if trial.ended_at is None and trial.kind == "compare"]
+    champion = log[-1] if log else None
+    now = ModelNow(
+        champion=champion.to_version if champion else None,
+        champion_since=champion.created_at if champion else None,
+        challenger=running[-1] if running else None,
+        verdict=verdict,
+        verdict_at=at,
+        because=because,
+        level=Level.OK if champion else Level.UNKNOWN,
+    )
+    if key is None:
+        return now
+    curve, equity = seen.curves[key], held.equities()[key]
+    start, peak = began(curve, held.as_of), max(float(curve.max()), equity) if len(curve) else equity
+    thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))] if len(curve) else curve
+    return replace(
+        now,
+        equity=equity,
+        pnl_today=None if not start else equity / start - 1,
+        drawdown=1 - equity / peak if peak > 0 else None,
+        curve={at.isoformat(): value for at, value in zip(pd.DatetimeIndex(thin.index), thin.tolist(), strict=True)},
+    )
+
+
+def _verdict(log: list[Promotion], trials: list[Experiment]) -> tuple[str, datetime | None, str]:
+    """What was decided last, when and why: the newest of the promotion log and of the comparisons that ended."""
+    ended = [trial for trial in trials if trial.ended_at is not None and trial.kind in COMPARED]
+    told = [(entry.created_at, entry.kind, entry.reason) for entry in log[-1:]]
+    for trial in ended[-1:]:
+        if trial.ended_at is not None:
+            pair = f"v{trial.challenger} against v{trial.champion}"
+            told.append((trial.ended_at, trial.verdict or "", f"{trial.kind}: {pair}"))
+    if not told:
+        return "", None, ""
+    at, verdict, because = max(told, key=lambda one: one[0])
+    return verdict, at, because
