@@ -100,7 +100,7 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 
 
-def moment(text: str) -> datetime:
+def moment(text: str, name: str = "as_of") -> datetime:
     """`now`, or an ISO instant with its offset.
 
     Raises
@@ -114,10 +114,10 @@ def moment(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise DataError(
-            f"as_of must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00."
+            f"{name} must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00."
         ) from error
     if at.tzinfo is None:
-        raise DataError(f"as_of must carry its offset, got {text!r}. Append +00:00 for UTC.")
+        raise DataError(f"{name} must carry its offset, got {text!r}. Append +00:00 for UTC.")
     return at.astimezone(UTC)
 
 
