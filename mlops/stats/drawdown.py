@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mlops.stats.dependent import Floats
+
+
+def underwater(curve: NDArray[np.floating[Any]], floor: float = -np.inf) -> Floats:
+    """How far a curve stands under its running peak, as a positive share of the peak, along the last axis.
+
+    Parameters
+    ----------
+    curve : ndarray of shape (..., n)
+        In order of time; NaN propagates. The peak must be positive: start with a positive value, or give a `floor`.
+    floor : float
+        What the peak is at the least: where the curve stood before its first value.
+    """
+    peak = np.maximum(np.maximum.accumulate(curve, axis=-1), floor)
+    return np.asarray(1 - curve / peak)
 
 
 def max_drawdown(returns: Floats) -> Floats:
@@ -26,6 +43,4 @@ def max_drawdown(returns: Floats) -> Floats:
     >>> round(float(max_drawdown(np.array([0.10, -0.20, 0.05, -0.10]))), 4)
     0.244
     """
-    curve = np.cumprod(1 + returns, axis=-1)
-    peak = np.maximum(np.maximum.accumulate(curve, axis=-1), 1.0)
-    return np.asarray((1 - curve / peak).max(axis=-1, initial=0.0))
+    return np.asarray(underwater(np.cumprod(1 + returns, axis=-1), 1.0).max(axis=-1, initial=0.0))
