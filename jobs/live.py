@@ -23,7 +23,7 @@ from jobs.positions import Held, positions
 from jobs.weighing import Night, Weighed
 from mlops.errors import DataError
 from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
-from mlops.risk.exposure import Exposure, exposure
+from mlops.risk.exposure import Exposure, Groups, exposure
 from mlops.risk.limits import Line, Measured, judge
 from mlops.risk.snapshot import Snapshot, snapshot
 from mlops.types import Finding, Level
@@ -90,11 +90,12 @@ class Live:
         """All that can be told at `as_of`."""
         held = positions(self._house, as_of)
         self._refresh(held)
-        rates = self._rates(held)
-        book = Weighed.of(held, self._slow.night, rates, self._house.settings.risk.currency)
+        base, groups = self._house.settings.risk.currency, Groups.of(held.frame)
+        rates = dict.fromkeys(held.frame["currency"], 1.0)  # books have one currency, and all prices are in it
+        book = Weighed.of(held, self._slow.night)
         missing, old = dict(book.missing), self._prices.notes(held)
         missing |= {f"price:{unit}": why for unit, why in old.items()}
-        exposed = exposure(held.frame, held.equity, as_of=as_of, base=self._house.settings.risk.currency, rates=rates)
+        exposed = exposure(held.frame, held.equity, as_of=as_of, base=base, rates=rates, groups=groups)
         shot = self._shot(book, missing)
         curve = self._curve(held)
         measured = [*self._measured(book, exposed, shot, held, curve)]
@@ -103,12 +104,12 @@ class Live:
         state = RiskState(
             as_of=as_of,
             clock="live" if self._house.settings.risk.clock == "now" else "replay",
-            currency=self._house.settings.risk.currency,
+            currency=base,
             missing=missing,
             kpi=self._kpi(book, exposed, shot, held, lines, curve),
             backtest=self._backtest(),
             positions=self._positions(book, shot, old),
-            exposure=view.exposure(exposed, self._parts(book, shot)),
+            exposure=view.exposure(exposed, self._parts(book, shot, groups)),
             limits=view.limits(findings),
             history=self._history(held),
             models=self._slow.models,
@@ -133,16 +134,6 @@ class Live:
         slow.alerts = seen.alerts(self._house, self._rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
         self._read_at = time.monotonic()
-
-    def _rates(self, held: Held) -> dict[str, float]:
-        """Units of the base currency for one of another: the newest quote of a unit such as EURUSD."""
-        base = self._house.settings.risk.currency
-        pairs = {f"{c}{base}": c for c in held.frame["currency"].unique() if c != base}
-        if not pairs:
-            return {}
-        quotes = self._house.ledger.latest_quotes(list(pairs), as_of=held.as_of)
-        middle = (quotes["bid"] + quotes["ask"]) / 2
-        return {pairs[unit]: float(price) for unit, price in zip(quotes["unit"], middle, strict=True)}
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
@@ -246,13 +237,15 @@ class Live:
         stale = [unit in old for unit in book.frame["unit"]]
         return view.positions(book.frame, columns, {**old}, stale=stale)
 
-    def _parts(self, book: Weighed, shot: Snapshot | None) -> dict[str, dict[str, float]]:
-        """Component VaR by each dimension."""
+    def _parts(self, book: Weighed, shot: Snapshot | None, groups: Groups) -> dict[str, dict[str, float]]:
+        """Component VaR by each dimension; what is in no VaR counts for nothing."""
         if shot is None:
             return {}
-        each = book.spread(shot.component_var)
-        names = {"strategy": "strategy", "sector": "sector", "currency": "currency", "underlying": "unit"}
-        return {shown: book.sums(book.frame[column].tolist(), each) for shown, column in names.items()}
+        each, found = np.nan_to_num(book.spread(shot.component_var)), {}
+        for dimension, names in groups.names.items():
+            sums = np.bincount(groups.codes[dimension], each, minlength=len(names))
+            found[dimension] = dict(zip(names, sums.tolist(), strict=True))
+        return found
 
     def _rows(self, held: Held) -> list[str]:
         """Keys of the positions, the largest first."""

@@ -117,7 +117,7 @@ def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[A
         rows = zip(found.names[dimension], side.long / over, -side.short / over, strict=True)
         shown[name] = {
             group: Exposure(
-                known(up), known(down), known(up + down), known(up - down), known(parts.get(name, {}).get(group))
+                known(up), known(down), known(up + down), known(up - down), known(parts.get(dimension, {}).get(group))
             )
             for group, up, down in rows
         }

@@ -46,7 +46,7 @@ class Night:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """Positions of one scope. `value` (P,) in the base currency, NaN where it is not known; `equity` is the scope's.
+    """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
     `column` (P,) is each position's place in the night's table, -1 where it has none. `missing`: what -> why.
     """
@@ -59,15 +59,12 @@ class Weighed:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, held: Held, night: Night | None, rates: Mapping[str, float], base: str) -> Self:
-        """All positions of all books; `rates`: units of `base` for one of a currency."""
+    def of(cls, held: Held, night: Night | None) -> Self:
+        """All positions of all books."""
         frame, missing = held.frame, dict[str, str]()
-        rate = np.array([1.0 if c == base else rates.get(c, math.nan) for c in frame["currency"]])
-        value = held.value.to_numpy(dtype=np.float64) * rate
+        value = held.value.to_numpy(dtype=np.float64)
         units = night.units if night is not None else {}
         column = np.array([units.get(unit, -1) for unit in frame["unit"]], dtype=np.intp)
-        for currency in sorted({c for c, r in zip(frame["currency"], rate, strict=True) if not math.isfinite(r)}):
-            missing[f"rate:{currency}"] = f"No rate of {currency} in {base}: what is quoted in it is in no sum."
         if night is None:
             missing["var"] = "No VaR yet: the nightly risk job has not run on these books. `mlflow run . -e risk`."
         else:
@@ -113,8 +110,3 @@ class Weighed:
             mine = (self.frame["strategy"] == name).to_numpy()
             found[name] = Weighed(self.frame[mine], self.value[mine], equity, self.column[mine], self.width)
         return found
-
-    def sums(self, names: Sequence[str], values: Floats) -> dict[str, float]:
-        """Of values by position, over what bears the same name; what is not known counts for nothing."""
-        added = pd.Series(np.nan_to_num(values)).groupby(np.asarray(names, dtype=object)).sum()
-        return {str(name): float(value) for name, value in added.items()}

@@ -1,0 +1,181 @@
+"""The risk of all books at an instant: what is known adds up, and what is not is said."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs import live as rooms
+from jobs.live import Live
+from mlops.io.ledger import Instrument
+from mlops.risk.fitted import fit
+from mlops.settings import RiskLimit, RiskSettings, Settings
+from mlops.types import Level
+from mlops.web.messages import tree
+
+T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
+UNITS = ("A", "B", "C")
+LINES = (
+    RiskLimit(measure="var", warning=0.001, soft=0.5, hard=0.9, owner="ann"),
+    RiskLimit(measure="gross", warning=0.3, soft=0.5, hard=1.0),
+    RiskLimit(measure="var", warning=0.5, soft=0.8, hard=0.9, scope="direction"),
+)
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(limits=LINES)), run_id=None)
+
+
+def fill(house, unit, quantity, price, at=T0, *, model="direction"):
+    row = {"fill_id": f"{model}{unit}{at}", "model": model, "version": 1, "book": "live", "unit": unit}
+    numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
+    house.ledger.add_fills(pd.DataFrame([row | numbers]))
+
+
+def quote(house, unit, price, at):
+    row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
+    house.ledger.add_quotes(pd.DataFrame([row]))
+
+
+def night(house, at=T0 - timedelta(hours=12), units=UNITS):
+    """What the nightly job leaves, of a made-up market."""
+    rng = np.random.default_rng(0)
+    market = rng.standard_t(4, 1000) * 0.008
+    returns = (market[:, None] + rng.normal(0, 0.01, (1000, len(units)))).astype(np.float32)
+    body = {
+        "units": units,
+        "fitted": fit("fhs_ewma", returns.mean(axis=1)).as_dict(),
+        "growth": {"var": 1.0, "es": 1.0},
+        "lacking": {"D": "D has 3 bars of its own, 60 are needed: VaR, stress and correlation are without it."},
+        "backtest": {"model": "fhs_ewma", "n": 500, "level": "ok"},
+    }
+    times = np.arange(500) * 86_400_000_000
+    arrays = {"returns": returns, "times": times, "var": np.full(500, 0.02), "loss": np.full(500, 0.01)}
+    house.ledger.put_risk_state("var", "all", at, body, arrays)
+
+
+def test_before_anything_was_traded_nothing_is_known_and_nothing_fails(house):
+    state = Live(house).look(T0).state
+
+    assert "var" in state.missing
+    assert state.kpi.var.value is None
+    assert Level.UNKNOWN == state.kpi.var.level
+    assert {} == state.positions
+    assert "unknown" == state.limits["var:all"].state
+
+
+def test_what_positions_have_in_the_var_adds_up_along_every_dimension(house):
+    house.ledger.put_instruments([Instrument("A", sector="tech"), Instrument("B", sector="oil")], T0)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "B", 500, 200.0)
+    fill(house, "A", -400, 100.0, model="volatility")
+    fill(house, "C", -300, 100.0)
+
+    state = Live(house).look(T0 + timedelta(seconds=5)).state
+
+    var = state.kpi.var.value
+    assert 0 < var < 0.05
+    assert var * 2e6 == pytest.approx(state.kpi.var.money)
+    assert var == pytest.approx(sum(p.component_var for p in state.positions.values()))
+    assert 1.0 == pytest.approx(sum(p.share_of_var for p in state.positions.values()))
+    for dimension in ("strategy", "sector", "currency", "underlying"):
+        assert var == pytest.approx(sum(e.component_var for e in state.exposure[dimension].values()))
+    assert state.kpi.es.value > var
+    assert 0.13 == pytest.approx(state.kpi.gross.value, abs=1e-9) or state.kpi.gross.value > 0.13
+    assert {"tech", "oil", "(not stated)"} == set(state.exposure["sector"])
+    assert "ok" == state.limits["var:direction"].state
+    assert ("warning", "ann") == (state.limits["var:all"].state, state.limits["var:all"].owner)
+
+
+def test_a_price_that_moves_moves_equity_profit_and_weight(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    live = Live(house)
+    before = live.look(T0 + timedelta(seconds=1)).state
+    quote(house, "A", 90.0, T0 + timedelta(seconds=2))
+
+    after = live.look(T0 + timedelta(seconds=3)).state
+
+    row = after.positions["direction/live/A"]
+    assert 1e6 == before.kpi.equity
+    assert 990_000 == after.kpi.equity
+    assert (-10_000.0, 90_000 / 990_000) == (row.pnl, pytest.approx(row.weight))
+    assert -0.01 == pytest.approx(after.kpi.pnl_today)
+    assert -10_000 == pytest.approx(after.kpi.pnl_today_money)
+    assert 0.01 == pytest.approx(after.kpi.drawdown.now)
+
+
+def test_a_unit_without_a_past_is_held_but_in_no_var_and_the_limit_is_not_called_kept(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "D", 10, 100.0)
+
+    state = Live(house).look(T0).state
+
+    assert state.positions["direction/live/D"].component_var is None
+    assert "3 bars" in state.missing["history:D"]
+    assert "unknown" == state.limits["var:all"].state
+    assert state.kpi.var.value > 0
+
+
+def test_an_old_price_is_shown_as_old_and_one_that_never_moves_too(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "B", 1000, 10.0)
+    live = Live(house)
+    for minute in range(20):
+        quote(house, "B", 10.0, T0 + timedelta(minutes=minute))
+        state = live.look(T0 + timedelta(minutes=minute, seconds=1)).state
+
+    assert state.positions["direction/live/A"].stale
+    assert "19 min old" in state.missing["price:A"]
+    assert "unmoved for 19 min" in state.missing["price:B"]
+
+
+def test_what_is_lost_entirely_has_no_share_of_equity(house):
+    night(house)
+    fill(house, "A", 100_000, 100.0)
+    quote(house, "A", 50.0, T0 + timedelta(seconds=1))
+
+    state = Live(house).look(T0 + timedelta(seconds=2)).state
+
+    assert -4e6 == state.kpi.equity
+    assert state.kpi.var.value is None
+    assert "Equity is -4,000,000" in state.missing["var"]
+    assert state.positions["direction/live/A"].weight is None
+
+
+def test_exposure_is_told_by_the_currency_that_a_unit_belongs_to(house):
+    house.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "B", -1000, 50.0)
+
+    state = Live(house).look(T0).state
+
+    assert {"EUR": 0.1, "USD": -0.05} == {name: row.net for name, row in state.exposure["currency"].items()}
+
+
+def test_the_state_can_be_told_as_json_and_is_the_same_at_the_same_instant(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+
+    first, second = (tree(Live(house).look(T0).state) for _ in range(2))
+
+    assert first == second
+    assert first["positions"]["direction/live/A"]["quantity"] == 1000.0
+
+
+def test_what_changes_slowly_is_read_now_and_then(house, monkeypatch):
+    live = Live(house)
+    live.look(T0)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+
+    assert live.look(T0 + timedelta(seconds=1)).state.kpi.var.value is None
+    monkeypatch.setattr(rooms, "SLOW_S", 0.0)
+    assert live.look(T0 + timedelta(seconds=2)).state.kpi.var.value > 0
