@@ -25,8 +25,7 @@ from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, record
 from mlops.io.ledger import Promotion
-from mlops.io.trading import TradingState
-from mlops.types import ModelRef
+from mlops.types import ModelRef, TradingState
 from registry_hooks import aliases
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -118,11 +117,14 @@ def show_trading() -> None:
 
 @trading.command("set")
 def set_trading(state: TradingState, reason: Reason, actor: Actor = "") -> None:
-    """`active`, `reducing` (no new positions, existing ones may only shrink) or `halted` (no orders at all)."""
+    """`active`; `reducing`: no new positions, open ones may only shrink; `halted`: no orders at all, not even to close.
+
+    None of them closes a position: what is open stays open until you or the bot send an order.
+    """
     with opened() as house:
         who, now = actor or getpass.getuser(), datetime.now(UTC)
         changed = house.ledger.set_trading_state(state, who, reason, now)
-        console.print(f"Trading is {state.value} {'now' if changed else 'already'}.")
+        console.print(f"Trading is {state.value} {'now' if changed else 'already'}: {state.meaning}.")
 
 
 @app.command()

@@ -9,8 +9,9 @@ import pandas as pd
 
 from jobs.house import House
 from mlops.experiment import Book, Fill, Terms
-from mlops.experiment.book import SCALE
+from mlops.experiment.book import SCALE, Step
 from mlops.learn import Strategy, features, labels
+from mlops.types import TradingState
 from registry_hooks.bot import Bot, Scored
 
 BOOK = "paper"  # the traded book's name in the ledger
@@ -71,12 +72,20 @@ class PaperBot:
         weights = self.strategy.position(scored.probability) / len(scored.units)
         targets = {unit: float(weight) for unit, weight in zip(scored.units, weights, strict=True)}
         known = {unit: weight for unit, weight in targets.items() if unit in prices}
-        step = self.book.rebalanced(at, prices, known, self.terms)
+        step = self._allowed(self.book.rebalanced(at, prices, known, self.terms), prices)
         fills = [fill.in_price() for fill in step.fills]
         self.book = self.book.after(replace(step, fills=fills))
         versions = dict(zip(scored.units, scored.version.tolist(), strict=True))
         if fills:
             self.house.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
+
+    def _allowed(self, step: Step, prices: dict[str, float]) -> Step:
+        """What the trading state lets through: REDUCING, open positions may only shrink; HALTED, no orders at all."""
+        state = self.bot.trading
+        if state is TradingState.ACTIVE:
+            return step
+        fills = self.book.shrinking(step.fills) if state is TradingState.REDUCING else ()
+        return replace(self.book.taking(step.at, prices, fills), funding=step.funding)
 
     def _row(self, fill: Fill, versions: dict[str, int], at: datetime) -> dict[str, object]:
         return {

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
+from mlops.types import Decision, Finding, Level, ModelRef, Report, TradingState, Verdict
 
 REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
 BROKEN = ("pairing", "srm")  # gates about the comparison itself: failed, nothing it says may decide
 GATES = (*REQUIRED, *BROKEN, "drawdown")  # every one of these that a report has must be OK
 PREVIOUS = "previous_champion"  # subject of the findings about the champion before
+LOSSES = ("drawdown", "daily_loss")  # measures of what is lost already: no shrinking cures them
+CONFIRM = timedelta(seconds=10)  # a loss that is there for so long is no bad quote
+PATIENCE = timedelta(days=4)  # a bot of daily bars that was told on a Friday has had its next bar by then
+WORSE = 0.25  # of the hard line: a breach that grew by so much since it was first seen is not being cured
 SUSTAINED_SHARE = 0.25  # of the features, drifted in two reports running: one feature alone is not a market
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A hard line that is crossed: as `found` now, crossed `since`, and the value `first` seen then."""
+
+    found: Finding
+    since: datetime
+    first: float
 
 
 def on_monitor(
@@ -117,6 +131,26 @@ def on_limits(report: Report, previous: ModelRef | None) -> Decision:
     return Decision(Verdict.ROLLBACK, champion, broken, champion, reason)
 
 
+def on_risk(
+    state: TradingState, breaches: Sequence[Breach], now: datetime, *, patience: timedelta = PATIENCE
+) -> tuple[TradingState, str]:
+    """The trading state that hard breaches of risk ask for, and why; never a looser one than `state`.
+
+    REDUCING at the first look that finds a hard line crossed. HALTED only at a later look, where that did not help: the
+    same breach is `patience` old, or grew by `WORSE` of its line since it was first seen; or it is one of `LOSSES`,
+    which shrinking does not undo, and still there after `CONFIRM`. So a single bad price halts nothing. What a person
+    has seen and lifted is not among `breaches`, and what is not known any more tightens nothing.
+    """
+    if not breaches or state is TradingState.HALTED:
+        return state, ""
+    hopeless = [(b, why) for b in breaches if (why := _hopeless(b, now, patience))]
+    if hopeless:
+        return TradingState.HALTED, "; ".join(f"{b.found.note}, {why}" for b, why in hopeless)
+    if state is TradingState.REDUCING:
+        return state, ""
+    return TradingState.REDUCING, "; ".join(b.found.note for b in breaches)
+
+
 def on_watch(report: Report, previous: ModelRef) -> Decision:
     """ROLLBACK when the previous champion is proven better than the present one (`report.model`), or when the
     present one's accuracy collapsed below its own tested one and the previous champion did better on the same bars.
@@ -132,6 +166,18 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
         return Decision(Verdict.ROLLBACK, report.model, (*chart, *proof), report.model, reason)
     why = proof[0].note if proof else "there is no comparison with the previous champion"
     return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.")
+
+
+def _hopeless(breach: Breach, now: datetime, patience: timedelta) -> str:
+    """Why shrinking does not cure it; empty where it may."""
+    found, age = breach.found, now - breach.since
+    if found.name in LOSSES and age >= CONFIRM:
+        return "and what is lost is not won back by shrinking"
+    if age > timedelta(0) and found.value >= breach.first + WORSE * found.limit:
+        return f"and worse than when it was first seen ({breach.first / found.limit:.0%} of the line)"
+    if age >= patience:
+        return f"since {breach.since:%Y-%m-%d %H:%M}"
+    return ""
 
 
 def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:

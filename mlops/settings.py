@@ -94,6 +94,11 @@ class RiskSettings(Section):
     volatility_target: float = Field(0.15, gt=0, lt=2, description="Annual volatility that sizing aims at.")
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")
+    patience_s: float = Field(
+        345_600.0,
+        gt=0,
+        description="A hard breach that lasts so long halts trading: two bars and a weekend.",
+    )
     limits: tuple[RiskLimit, ...] = (
         RiskLimit(measure="var", warning=0.02, soft=0.03, hard=0.05),
         RiskLimit(measure="es", warning=0.03, soft=0.045, hard=0.07),

@@ -66,6 +66,23 @@ class Kind(StrEnum):
     PUT = "put"
 
 
+class TradingState(StrEnum):
+    """What a bot may do. None of these closes a position: that is an order, which a person or the bot sends."""
+
+    ACTIVE = "active"
+    REDUCING = "reducing"
+    HALTED = "halted"
+
+    @property
+    def meaning(self) -> str:
+        """In the words that are used wherever a person reads of it."""
+        return {
+            "active": "orders as the models ask for",
+            "reducing": "no new positions; open ones may only shrink",
+            "halted": "no orders at all, not even to close; what is open stays open",
+        }[self.value]
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """One version in the registry, and the alias it was found under."""

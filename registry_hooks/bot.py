@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from mlops.errors import BundleError, DataError, StorageError
 from mlops.io import logs
 from mlops.settings import BotSettings
-from mlops.types import Role
+from mlops.types import Role, TradingState
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.answer import ask
 from registry_hooks.arms import Arms, Probe, Prover
@@ -102,6 +102,7 @@ class Bot:
     ) -> None:
         self.model, self._registry, self._background = model, registry, background
         self._settings = settings or BotSettings()
+        self._trading = registry.ledger.trading_state()
         self._turn = threading.Lock()  # of what `boundary` and the watch hand each other
         self._ready: Arms | None = None
         self._last: NDArray[np.float32] | None = None  # the last real bar: the canary of a new bundle
@@ -133,6 +134,13 @@ class Bot:
         return self._arms.lineup.champion
 
     @property
+    def trading(self) -> TradingState:
+        """What the bot may do, as it heard last; asks nobody. REDUCING: no new positions, open ones may only shrink.
+        HALTED: no orders at all, not even to close.
+        """
+        return self._trading
+
+    @property
     def lineup(self) -> Lineup:
         return self._arms.lineup
 
@@ -144,6 +152,7 @@ class Bot:
     def boundary(self, now: datetime) -> int | None:
         """Between two bars: take up what is ready by now. The new champion's version where it changed."""
         if not self._background:
+            self._trading = self._registry.ledger.trading_state()
             return self.refresh(now) if self._news.due() else None
         if self._ready is None:
             return None
@@ -310,6 +319,7 @@ class Bot:
             log.exception("bot's watch failed and goes on", model=self.model)
 
     def _look(self) -> None:
+        self._trading = self._registry.ledger.trading_state()
         for one in self._threads:
             one.look()
         self._recorder.look()

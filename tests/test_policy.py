@@ -3,7 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlops import policy
-from mlops.types import Finding, Level, ModelRef, Report, Verdict
+from mlops.policy import CONFIRM
+from mlops.types import Finding, Level, ModelRef, Report, TradingState, Verdict
 
 CHAMPION, OTHER = ModelRef("volatility", 1, "champion"), ModelRef("volatility", 2, "challenger")
 WHEN = {"since_last_train_bars": 100, "cool_down_bars": 60}
@@ -220,3 +221,50 @@ def test_a_collapse_rolls_back_only_to_a_champion_that_did_better(gain, chart, v
     decision = policy.on_watch(_report(paired, _finding("accuracy_change", chart)), ModelRef("direction", 1))
 
     assert verdict is decision.verdict
+
+
+# --- trading states ---------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
+
+
+def _breach(name="var", value=0.06, first=0.06, age=timedelta(0), limit=0.05):
+    return policy.Breach(Finding(name, value, limit, Level.ALERT, 9, note=f"{name} {value}"), NOW - age, first)
+
+
+@pytest.mark.parametrize("state", TradingState)
+@pytest.mark.parametrize("breach", [None, _breach(), _breach(age=timedelta(days=9)), _breach("drawdown", age=CONFIRM)])
+def test_a_breach_never_loosens_the_trading_state(state, breach):
+    after, why = policy.on_risk(state, [breach] if breach else [], NOW)
+
+    assert [*TradingState].index(after) >= [*TradingState].index(state)
+    assert bool(why) is (after is not state)
+
+
+@pytest.mark.parametrize(
+    ("breach", "state"),
+    [
+        (_breach(), "reducing"),
+        (_breach(value=9.0, first=0.06), "reducing"),  # at the very first look there is nothing to compare with
+        (_breach(value=0.0724, age=CONFIRM), "reducing"),
+        (_breach(value=0.0725, age=CONFIRM), "halted"),
+        (_breach(age=policy.PATIENCE - CONFIRM), "reducing"),
+        (_breach(age=policy.PATIENCE), "halted"),
+        (_breach("drawdown"), "reducing"),
+        (_breach("drawdown", age=CONFIRM), "halted"),
+        (_breach("daily_loss", age=CONFIRM), "halted"),
+        (_breach("gross", age=CONFIRM), "reducing"),
+    ],
+)
+@pytest.mark.parametrize("now", ["active", "reducing"])
+def test_a_hard_breach_reduces_and_one_that_reducing_does_not_cure_halts(now, breach, state):
+    after, why = policy.on_risk(TradingState(now), [breach], NOW)
+
+    assert state == after
+    assert why.startswith(f"{breach.found.name} {breach.found.value}") or now == state
+
+
+def test_of_several_breaches_those_that_halt_are_named():
+    state, why = policy.on_risk(TradingState.ACTIVE, [_breach("var"), _breach("drawdown", age=CONFIRM)], NOW)
+
+    assert (TradingState.HALTED, "drawdown 0.06, and what is lost is not won back by shrinking") == (state, why)

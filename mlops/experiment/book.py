@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mlops.errors import DataError
@@ -229,6 +229,20 @@ class Book:
                 value = abs(times(change, price))
                 fills.append(Fill(unit, change, price, times(value, terms.fee), times(value, terms.slippage)))
         return Step(at, self._marks(prices, fills), funding, tuple(fills))
+
+    def shrinking(self, fills: Sequence[Fill]) -> tuple[Fill, ...]:
+        """Of these fills, what only makes open positions smaller: none opens one, adds to one or goes through zero."""
+        held = {unit: position.quantity for unit, position in self.positions.items()}
+        allowed = []
+        for fill in fills:
+            before = held.get(fill.unit, 0)
+            most = min(abs(before), abs(fill.quantity)) if before * fill.quantity < 0 else 0
+            if most:
+                fee, slippage = (_nearest(amount * most, abs(fill.quantity)) for amount in (fill.fee, fill.slippage))
+                quantity = most if fill.quantity > 0 else -most
+                allowed.append(replace(fill, quantity=quantity, fee=fee, slippage=slippage))
+                held[fill.unit] = before + quantity
+        return tuple(allowed)
 
     def taking(self, at: datetime, prices: Mapping[str, float], fills: Sequence[Fill]) -> Step:
         """Mark at `prices` and take what was really filled since the bar before."""

@@ -1,10 +1,13 @@
-"""The trading state: one switch above all models, thrown by a person or a job, and never without a reason."""
+"""The trading state: one switch above all models, thrown by a person or a job, and never without a reason.
+
+ACTIVE: orders as the models ask for. REDUCING: no new positions; open ones may only shrink. HALTED: no orders at all,
+not even to close; what is open stays open. A job only tightens it; to lift it is a person's decision.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import select
 
@@ -12,14 +15,7 @@ from mlops.errors import DataError
 from mlops.io.database import Database
 from mlops.io.outbox import announce
 from mlops.io.schema import trading_states
-
-
-class TradingState(StrEnum):
-    """What the bot may do."""
-
-    ACTIVE = "active"
-    REDUCING = "reducing"  # no new positions; existing ones may only shrink
-    HALTED = "halted"  # no orders at all
+from mlops.types import TradingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +39,19 @@ class Trading(Database):
             return TradingState(connection.scalar(query) or TradingState.ACTIVE)
 
     def set_trading_state(
-        self, state: TradingState | str, actor: str, reason: str, at: datetime, correlation_id: str = ""
+        self,
+        state: TradingState | str,
+        actor: str,
+        reason: str,
+        at: datetime,
+        correlation_id: str = "",
+        *,
+        after: int | None = None,
     ) -> bool:
         """Set the state and announce it to the bot, in one transaction; False where it holds already.
+
+        `after`: the number of the change that was the last one when this was decided (0: none was). Where another came
+        in between, nothing is set, and False returned: look again.
 
         Raises
         ------
@@ -59,11 +65,11 @@ class Trading(Database):
         c = trading_states.c
         with self._writing(lock="trading") as connection:
             last = connection.execute(select(c.seq, c.state).order_by(c.seq.desc()).limit(1)).one_or_none()
-            before = last.state if last else TradingState.ACTIVE.value
-            if before == state:
+            before, seq = (last.state, last.seq) if last else (TradingState.ACTIVE.value, 0)
+            if before == state or after not in (None, seq):
                 return False
             row = {
-                "seq": last.seq + 1 if last else 1,
+                "seq": seq + 1,
                 "state": TradingState(state).value,
                 "actor": actor,
                 "reason": reason,

@@ -240,3 +240,28 @@ def test_a_late_fill_is_taken_at_the_next_bar_and_one_after_the_last_bar_waits()
     grown = list(take(Book.opened(1e6), bars, fills))
 
     assert [0, 1, 0] == [len(one.step.fills) for one in grown]
+
+
+@given(STEPS, FILLS)
+def test_what_may_only_shrink_opens_nothing_adds_to_nothing_and_goes_through_no_zero(happened, wanted):
+    book = Book.opened(1e6)
+    for step in happened:
+        book = book.after(step)
+
+    after = book.after(Step(T0 + 99 * DAY, {}, {}, book.shrinking(wanted)))
+
+    for unit in UNITS:
+        was, is_ = (b.positions[unit].quantity if unit in b.positions else 0 for b in (book, after))
+        assert min(0, was) <= is_ <= max(0, was)
+
+
+def test_a_fill_that_goes_through_zero_shrinks_to_zero_and_costs_its_share():
+    book = Book.opened(1e6).after(Step(T0, {}, {}, [Fill("A", 10 * SCALE, 100.0), Fill("B", -4 * SCALE, 50.0)]))
+    sell, cover, add, new = (
+        Fill("A", -40 * SCALE, 100.0, 80, 8),
+        Fill("B", SCALE, 50.0, 5),
+        Fill("B", -9, 50.0),
+        Fill("C", 9, 1.0),
+    )
+
+    assert (Fill("A", -10 * SCALE, 100.0, 20, 2), cover) == book.shrinking([sell, cover, add, new])

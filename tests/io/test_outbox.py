@@ -11,8 +11,7 @@ from mlops.io.dispatches import Dispatch, Lease
 from mlops.io.ledger import Ledger
 from mlops.io.outbox import announce
 from mlops.io.schema import alerts
-from mlops.io.trading import TradingState
-from mlops.types import Alert, Priority
+from mlops.types import Alert, Priority, TradingState
 
 SECOND = timedelta(seconds=1)
 LEASE = Lease(15 * SECOND, 3600 * SECOND)
@@ -122,6 +121,15 @@ def test_the_trading_state_is_active_until_someone_says_otherwise_and_says_why(l
     assert [(1, "reducing"), (2, "halted"), (3, "active")] == [(c.seq, c.state) for c in ledger.trading_log()]
     told = [(e.kind, e.body["from"], e.body["state"]) for e in ledger.events(0)]
     assert [("active", "reducing"), ("reducing", "halted"), ("halted", "active")] == [pair[1:] for pair in told]
+
+
+def test_a_trading_state_that_was_decided_on_an_older_one_is_not_set(ledger, make):
+    assert ledger.set_trading_state("reducing", "job", "var", make.at(0), after=0)
+    assert not ledger.set_trading_state("halted", "job", "var", make.at(1), after=0)
+    assert TradingState.REDUCING == ledger.trading_state()
+    assert ledger.set_trading_state("halted", "job", "var", make.at(1), after=1)
+    assert not ledger.set_trading_state("active", "job", "var", make.at(2), after=1)
+    assert TradingState.HALTED == ledger.trading_state()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""What hard lines on risk do: tell people, and tighten what the bot may do. Called by whoever measured.
+
+Act: alerts, each once a breach, closed when the measure is back under its warning line; the trading state, which only
+tightens here. A person lifts it, with a reason; what stood then is accepted until it grows by `policy.WORSE` of its
+line, or was back under its warning line once. All that is remembered is in the ledger's alerts and its log of the
+state, so restarts and a second process change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import structlog
+
+from jobs.house import House
+from mlops import policy
+from mlops.io.trading import TradingChange
+from mlops.policy import Breach
+from mlops.risk.limits import Line, State
+from mlops.settings import RiskLimit
+from mlops.types import Alert, Finding, Level, Priority, TradingState
+
+log = structlog.get_logger()
+ACTOR = "jobs.risk_limits"
+STRICTNESS = [*TradingState]  # from loose to tight
+OURS = ("risk_limit:", "risk_accepted:", "trading_state:")  # keys of the alerts that this file raises
+
+
+def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
+    """The lines of the settings (`risk.limits`), as the risk room takes them."""
+    return tuple(Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in limits)
+
+
+def act(house: House, findings: Sequence[Finding], as_of: datetime) -> TradingState:
+    """Tell of what crossed its lines and tighten the trading state where that asks for it; the state that holds then.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        As `mlops.risk.limits.judge` gives them. A line that is not among them is left as it stands.
+    """
+    desk = _Desk(house, as_of)
+    for found in findings:
+        desk.settle(found)
+    breaches = [breach for found in findings if (breach := desk.breach(found)) is not None]
+    patience = timedelta(seconds=house.settings.risk.patience_s)
+    state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
+    if why:
+        reason = f"{state.value.upper()}: {state.meaning}. Because {why}"
+        if house.ledger.set_trading_state(state, ACTOR, reason, as_of, after=desk.seq):
+            log.warning("trading state tightened", state=state.value, why=why)
+        desk.read()
+    desk.tell()
+    return desk.state
+
+
+class _Desk:
+    """One look: the open alerts about risk, by key, and the log of the trading state."""
+
+    def __init__(self, house: House, as_of: datetime) -> None:
+        self._house, self._as_of = house, as_of
+        self.read()
+
+    def read(self) -> None:
+        self._changes = self._house.ledger.trading_log()
+        self._open = {alert.key: alert for alert in self._house.ledger.alerts() if alert.key.startswith(OURS)}
+
+    @property
+    def state(self) -> TradingState:
+        return self._changes[-1].state if self._changes else TradingState.ACTIVE
+
+    @property
+    def seq(self) -> int:
+        return self._changes[-1].seq if self._changes else 0
+
+    def settle(self, found: Finding) -> None:
+        """Close what is over, begin what is new. What is not known is neither; at a warning, what began goes on."""
+        if found.level is Level.OK:
+            self._close(found)
+        elif found.level is Level.ALERT:
+            state = State(found.params["state"])
+            if self._alert(found, State.HARD) is None and self._alert(found, state) is None:
+                self._begin(found, state)
+
+    def breach(self, found: Finding) -> Breach | None:
+        """The hard breach that this is; None where it is none, or one that a person accepted."""
+        alert, lifted = self._alert(found, State.HARD), self._lifted()
+        if found.params["state"] is not State.HARD or alert is None:
+            return None
+        seen = any(key.startswith(f"risk_accepted:{found.name}:{found.subject}:") for key in self._open)
+        if lifted is None or (lifted.created_at < alert.as_of and not seen):
+            return Breach(found, alert.as_of, float(alert.details["value"]))
+        if found.value < self._accepted(found, lifted) + policy.WORSE * found.limit:
+            return None
+        self._close(found)
+        self._begin(found, State.HARD)
+        return Breach(found, self._as_of, found.value)
+
+    def tell(self) -> None:
+        """Of a state that this job set, while it holds."""
+        last = self._changes[-1] if self._changes else None
+        mine = last is not None and last.actor == ACTOR and last.state is not TradingState.ACTIVE
+        for key in [
+            key for key in self._open if key.startswith("trading_state:") and key != f"trading_state:{self.seq}"
+        ]:
+            self._resolve(key)
+        if last is not None and mine and f"trading_state:{last.seq}" not in self._open:
+            self._add(Alert(f"trading_state:{last.seq}", Priority.CRITICAL, "", last.reason, last.created_at))
+
+    def _lifted(self) -> TradingChange | None:
+        """When a person last made the state looser."""
+        states = [TradingState.ACTIVE, *(change.state for change in self._changes)]
+        looser = [STRICTNESS.index(to) < STRICTNESS.index(was) for was, to in pairwise(states)]
+        return next((change for change, it in zip(reversed(self._changes), reversed(looser), strict=True) if it), None)
+
+    def _accepted(self, found: Finding, lifted: TradingChange) -> float:
+        """The value at the first look after a person lifted the state; none, where the person closed what tells so."""
+        key = f"risk_accepted:{found.name}:{found.subject}:{lifted.seq}"
+        if key not in self._open and self._house.ledger.alert(key) is not None:
+            return -math.inf
+        most = f"{found.value / found.limit + policy.WORSE:.0%}"
+        title = f"{lifted.actor} lifted trading to {lifted.state.value} while {found.note}; accepted up to {most} of it"
+        details = {"value": found.value, "reason": lifted.reason}
+        known = self._open.get(key) or self._add(Alert(key, Priority.MEDIUM, "", title, self._as_of, details))
+        return float(known.details["value"])
+
+    def _alert(self, found: Finding, state: State) -> Alert | None:
+        return next((alert for key, alert in self._open.items() if key.startswith(_about(found, state))), None)
+
+    def _begin(self, found: Finding, state: State) -> None:
+        """An alert of its own for each time that a line is crossed: they are numbered.
+
+        Two processes that begin the same count the same, for both count before they look at what is open: one alert.
+        """
+        about = _about(found, state)
+        number = 1 + sum(alert.key.startswith(about) for alert in self._house.ledger.alerts(open_only=False))
+        self.read()
+        if self._alert(found, state) is not None:
+            return
+        told = {name: found.params[name] for name in ("utilisation", "warning", "soft", "owner")}
+        self._add(
+            Alert(
+                f"risk_limit:{found.name}:{found.subject}:{state.value}:{number}",
+                Priority.CRITICAL if state is State.HARD else Priority.HIGH,
+                "",
+                f"{found.note}; {found.params['owner']} answers for it",
+                self._as_of,
+                {"value": found.value, "hard": found.limit, **told},
+            )
+        )
+
+    def _add(self, alert: Alert) -> Alert:
+        """Keep it, or find what was kept under its key before."""
+        kept = self._house.ledger.alert(alert.key)
+        if kept is None:
+            kept = alert if self._house.ledger.add_alert(alert) else self._house.ledger.alert(alert.key) or alert
+        self._open[alert.key] = kept
+        return kept
+
+    def _close(self, found: Finding) -> None:
+        starts = tuple(f"{what}:{found.name}:{found.subject}:" for what in ("risk_limit", "risk_accepted"))
+        for key in [key for key in self._open if key.startswith(starts)]:
+            self._resolve(key)
+
+    def _resolve(self, key: str) -> None:
+        self._house.ledger.resolve_alert(key, self._as_of)
+        self._open.pop(key)
+
+
+def _about(found: Finding, state: State) -> str:
+    return f"risk_limit:{found.name}:{found.subject}:{state.value}:"
