@@ -88,7 +88,7 @@ def checked_returns(returns: ArrayLike) -> Floats:
     if not np.isfinite(table).all():
         row, column = np.argwhere(~np.isfinite(table))[0]
         raise DataError(
-            f"returns must be finite, got {table[row, column]} in row {row}, column {column}. Drop the bar, or the unit."
+            f"returns must be finite, got {table[row, column]} in row {row}, column {column}. Drop bar or unit."
         )
     if (table < -1).any():
         raise DataError(f"returns must be at least -1, got {table.min():g}. Pass simple returns as fractions.")
@@ -132,8 +132,8 @@ def fit_joint(
 
     References
     ----------
-    Francq, Horvath and Zakoian (2011), Journal of Financial Econometrics 9 (variance targeting); McNeil and Frey (2000),
-    Journal of Empirical Finance 7; Hosking and Wallis (1987), Technometrics 29 (Pareto law by weighted moments);
+    Francq, Horvath and Zakoian (2011), Journal of Financial Econometrics 9 (variance targeting); McNeil and Frey
+    (2000), Journal of Empirical Finance 7; Hosking and Wallis (1987), Technometrics 29 (Pareto law);
     Demarta and McNeil (2005), International Statistical Review 73 (t copula); Ledoit and Wolf (2004), Journal of
     Portfolio Management 30 (the target).
 
@@ -158,7 +158,8 @@ def fit_joint(
         inner, found = _copula(live, copula, dof)
         correlation[np.ix_(moving, moving)] = inner
     tables = np.zeros((units, CELLS + 1))
-    tables[moving] = [_marginal(column, found.value) for column in live.T]
+    for unit, column in zip(np.flatnonzero(moving), live.T, strict=True):
+        tables[unit] = _marginal(column, found.value)
     return JointLaw(np.sqrt(h), omega, alpha, beta, correlation, found, tables, bars, copula, volatility)
 
 
@@ -169,7 +170,7 @@ def from_coordinates(grid: ArrayLike) -> Floats:
         return np.asarray(2 * c / (1 - np.abs(c)))
 
 
-def copula_cdf(t: ArrayLike, dof: float) -> Floats:
+def copula_cdf(t: Floats, dof: float) -> Floats:
     """Distribution function of the copula's coordinate: Student's, or the normal one for infinite `dof`."""
     return np.asarray(ndtr(t) if np.isinf(dof) else stdtr(dof, t))
 
@@ -267,13 +268,18 @@ def _copula(filtered: Floats, copula: Copula, dof: float | None) -> tuple[Floats
     if dof is not None:
         return fitted(dof)[1], Estimate("dof", dof, np.nan, np.nan, bars, "given")
     low, high = np.log(DOF)
-    found = minimize_scalar(lambda s: -fitted(float(np.exp(s)))[0], bounds=(low, high), method="bounded", options={"xatol": 0.02})
+    found = minimize_scalar(
+        lambda s: -fitted(float(np.exp(s)))[0], bounds=(low, high), method="bounded", options={"xatol": 0.02}
+    )
     top, nu = -float(found.fun), float(np.exp(found.x))
 
     def beyond(s: float) -> float:
         return fitted(float(np.exp(s)))[0] - top + CHI2_95 / 2
 
-    ends = [float(np.exp(brentq(beyond, found.x, end, xtol=0.02))) if beyond(end) < 0 else float(np.exp(end)) for end in (low, high)]
+    ends = [
+        float(np.exp(brentq(beyond, found.x, end, xtol=0.02))) if beyond(end) < 0 else float(np.exp(end))
+        for end in (low, high)
+    ]
     return fitted(nu)[1], Estimate("dof", nu, ends[0], ends[1], bars, "interval as if filtered bars were independent")
 
 

@@ -92,7 +92,8 @@ def simulate(
     paths : int
         Rounded up to whole blocks of 512.
     n_jobs : int
-        joblib workers; the numbers do not depend on it.
+        joblib workers: threads, for the inner loop holds no lock; a joblib back end (`parallel_config`) puts them on
+        processes or a cluster. The numbers do not depend on it.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def simulate(
     kept = -(-SHOWN // (2 * HALF))
     walker = Walker.of(law, vector)
     work = (delayed(walker.block)(seed, i, horizon, i < kept) for i in range(blocks))
-    found = list(Parallel(n_jobs=n_jobs)(work)) if n_jobs != 1 else [run[0](*run[1]) for run in work]
+    found = list(Parallel(n_jobs=n_jobs, prefer="threads")(work)) if n_jobs != 1 else [run[0](*run[1]) for run in work]
     ends, falls, courses = (np.concatenate([part[i] for part in found]) for i in range(3))
     return Simulation(ends, falls, courses[:SHOWN], horizon, law)
 
@@ -185,7 +186,7 @@ class Walker:
 
 
 def mixing_table(dof: float) -> Floats:
-    """sqrt(dof / chi2) over the compressed standard normal whose upper tail is the lower one of chi2, shape (1, cells)."""
+    """sqrt(dof / chi2) over the compressed standard normal, rising with it; shape (1, cells)."""
     normal = np.clip(from_coordinates(np.linspace(-1, 1, CELLS + 1)), -7.0, 7.0)
     return np.asarray(np.sqrt(dof / chdtri(dof, ndtr(normal))))[None]
 
@@ -200,7 +201,9 @@ def _draws(seed: int, number: int, units: int, horizon: int) -> Iterator[tuple[S
     import torch  # 1.6 s and 200 MB that only who simulates shall pay; its normals cost half of numpy's
 
     stream = torch.Generator()
-    stream.manual_seed(int(np.random.SeedSequence([SEEDED, seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    stream.manual_seed(
+        int(np.random.SeedSequence([SEEDED, seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    )
     chunk = max(1, NORMALS // (2 * HALF * units))
     for first in range(0, horizon, chunk):
         bars = min(chunk, horizon - first)

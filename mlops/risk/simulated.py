@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from mlops.errors import DataError
-from mlops.risk.joint import Floats
+from mlops.risk.measures import Floats, rank
 from mlops.stats.results import Estimate, check_share
 
-ROUNDING = 1e-9  # 1 - 0.99 is a little over 0.01; a tail of ten rows must not become one of eleven
 WIDTH = 1.96  # of the 95 % intervals
 LEAST_STEP = 2  # losses on either side of the quantile, for its density
 
@@ -46,25 +46,28 @@ def weighted_tail(
     """
     loss = np.asarray(losses, dtype=np.float64)
     if groups < 2 or loss.size % groups or not np.isfinite(loss).all():
-        raise DataError(f"losses must be finite and fall into groups alike, got {loss.size} in {groups}. Simulate anew.")
+        raise DataError(
+            f"losses must be finite and fall into groups alike, got {loss.size} in {groups}. Simulate anew."
+        )
     alpha = 1 - check_share(confidence, "confidence")
     mass = np.full(loss.size, 1 / loss.size) if weights is None else np.asarray(weights, dtype=np.float64) / loss.size
     order = np.argsort(-loss)
     ranked, upto = loss[order], np.cumsum(mass[order])
-    place = min(int(np.searchsorted(upto, alpha * (1 - ROUNDING))), loss.size - 1)
+    place = rank(alpha, loss.size) if weights is None else min(int(np.searchsorted(upto, alpha)), loss.size - 1)
     var = float(ranked[place])
     beyond = np.maximum(loss - var, 0) * mass
     es = var + float(beyond.sum()) / alpha
     var_error = _error((loss >= var) * mass, groups) / _density(ranked, upto, place, alpha)
     es_error = _error(beyond, groups) / alpha
+    width = float(stdtrit(groups - 1, 0.975))
     return (
-        Estimate(name, var, var - WIDTH * var_error, var + WIDTH * var_error, loss.size),
-        Estimate("es", es, es - WIDTH * es_error, es + WIDTH * es_error, loss.size),
+        Estimate(name, var, var - width * var_error, var + width * var_error, loss.size),
+        Estimate("es", es, es - width * es_error, es + width * es_error, loss.size),
     )
 
 
 def standard_error(estimate: Estimate) -> float:
-    """Out of its interval."""
+    """Out of its interval: half of it over 1.96, so a little cautious where few groups made it a Student's."""
     return (estimate.high - estimate.low) / (2 * WIDTH)
 
 

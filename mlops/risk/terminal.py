@@ -24,7 +24,7 @@ from mlops.stats.results import Estimate, unknown_estimate
 
 Method = Literal["importance", "sobol", "plain"]
 POINTS = 10_240
-SCRAMBLES = 10  # independent ones of the Sobol sequence: their spread is the error
+SCRAMBLES = 20  # independent ones of the Sobol sequence: their spread is the error
 SOBOL_DIMENSIONS = 512  # coordinates beyond are pseudo-random; they carry next to nothing
 PILOT = 2048  # points that find where the VaR is about
 BOUNDED = 2.0**-31  # half a step of a Sobol point: 0 has no normal quantile
@@ -54,7 +54,7 @@ def tail_loss(
     method : {"importance", "sobol", "plain"}
         "importance" is on Sobol points, too. "plain" is pseudo-random, to compare with.
     points : int
-        Rounded to ten scrambles of a power of two.
+        Rounded to twenty scrambles of a power of two.
 
     References
     ----------
@@ -102,11 +102,11 @@ def turned_root(law: JointLaw, weights: Floats) -> tuple[Floats, float]:
     plain = np.linalg.cholesky(law.correlation)
     steepness = float(np.linalg.norm(plain.T @ force))
     if steepness == 0:
-        return plain, 0.0
-    first = plain @ (plain.T @ force / steepness)
+        return np.asarray(plain, dtype=np.float64), 0.0
+    first = np.asarray(plain @ (plain.T @ force / steepness), dtype=np.float64)
     left, size = np.linalg.svd(law.correlation - np.outer(first, first), hermitian=True)[:2]
     rest = left * np.sqrt(np.maximum(size, 0))
-    return np.column_stack([first, rest[:, : law.units - 1]]), steepness
+    return np.asarray(np.column_stack([first, rest[:, : law.units - 1]]), dtype=np.float64), steepness
 
 
 def _points(

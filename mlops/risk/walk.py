@@ -16,7 +16,15 @@ Singles = NDArray[np.float32]
 
 @njit(fastmath=True, nogil=True)
 def _unit(
-    sign: np.float32, normal: Singles, scale: Singles, h: Singles, price: Singles, value: Singles, table: Any, law: Any, room: Any
+    sign: np.float32,
+    normal: Singles,
+    scale: Singles,
+    h: Singles,
+    price: Singles,
+    value: Singles,
+    table: Any,
+    law: Any,
+    room: Any,
 ) -> None:  # pragma: no cover - compiled
     """One bar of one unit on all paths. In three passes, so that all but the look-up runs on vector registers."""
     cell, rest, x = room
