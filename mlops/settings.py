@@ -143,6 +143,18 @@ class ServiceSettings(Section):
     rate: int = Field(6000, ge=1, description="Requests a minute of one API key (or of one address without a key).")
 
 
+class FeedSettings(Section):
+    """The live feed and its pages."""
+
+    max_clients: int = Field(500, ge=1, description="Open feeds at once; one more is refused.")
+    resume: int = Field(120, ge=1, description="Changes kept for who comes back after a gap.")
+    dead_s: float = Field(20.0, gt=0, description="A client that takes nothing for so long is dropped.")
+    session_hours: float = Field(12.0, gt=0, description="Then a person logs in again.")
+    origins: tuple[str, ...] = Field(
+        (), description="Origins of pages elsewhere that may open the feed, `https://wall.example`; ours always may."
+    )
+
+
 class JobSettings(Section):
     source: str = Field("sp500", description="Where the bars of scheduled jobs come from: a data set or a file.")
     parallel: int = Field(1, ge=1, description="Runs at the same time, in one scheduler.")
@@ -205,6 +217,7 @@ class Settings(BaseSettings):
     books: BookSettings = BookSettings()
     train: TrainSettings = TrainSettings()
     service: ServiceSettings = ServiceSettings()
+    feed: FeedSettings = FeedSettings()
     jobs: JobSettings = JobSettings()
     bot: BotSettings = BotSettings()
     outgoing: OutgoingSettings = OutgoingSettings()

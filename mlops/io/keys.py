@@ -20,7 +20,7 @@ from mlops.errors import DataError
 from mlops.io.database import Database
 from mlops.io.schema import api_keys
 
-SCOPES = ("predictions:write", "outcomes:write", "fills:write", "quotes:write", "score", "hooks", "admin")
+SCOPES = ("predictions:write", "outcomes:write", "fills:write", "quotes:write", "score", "risk:read", "hooks", "admin")
 SECRET_BYTES, ID_BYTES = 32, 6
 SHAPE = re.compile(r"[A-Za-z0-9_-]{8}\.[A-Za-z0-9_-]{43}")  # id.secret, both URL-safe base64
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -69,9 +69,13 @@ class Keys(Database):
             row = connection.execute(select(api_keys).where(api_keys.c.id == name)).mappings().one_or_none()
         if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
             return None
-        found = _key(row)
-        expired = found.expires_at is not None and found.expires_at <= at
-        return None if expired or found.revoked_at is not None else found
+        return _valid(_key(row), at)
+
+    def key_of(self, key_id: str, at: datetime) -> ApiKey | None:
+        """The key of an id, for who has shown it whole before; None where it is unknown, revoked or expired."""
+        with self._reading() as connection:
+            row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one_or_none()
+        return None if row is None else _valid(_key(row), at)
 
     def api_keys(self) -> list[ApiKey]:
         """All keys that were ever made, oldest first."""
@@ -98,6 +102,11 @@ class Keys(Database):
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _valid(key: ApiKey, at: datetime) -> ApiKey | None:
+    expired = key.expires_at is not None and key.expires_at <= at
+    return None if expired or key.revoked_at is not None else key
 
 
 def _key(row: RowMapping) -> ApiKey:

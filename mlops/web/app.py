@@ -21,9 +21,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from mlops.errors import StorageError
 from mlops.io import logs
 from mlops.settings import Settings
-from mlops.web import api, hooks
-from mlops.web.gate import LATER
+from mlops.web import api, feed, hooks, login, shell
+from mlops.web.feed import Hub
+from mlops.web.gate import LATER, Gate
+from mlops.web.login import Door
 from mlops.web.metrics import CONTENT_TYPE, Meters
+from mlops.web.pages import PAGES
 from mlops.web.scoring import Scorers
 from registry_hooks.aliases import Registry
 
@@ -43,6 +46,7 @@ def build(
     settings: Settings,
     clock: Callable[[], datetime],
     scorers: Scorers | None = None,
+    hub: Hub | None = None,
 ) -> FastAPI:
     """The application. `clock` says the time; everything else it needs is in its arguments.
 
@@ -50,6 +54,8 @@ def build(
     ----------
     scorers : callable, optional
         Model -> what scores it for bots without Python, or None for a model that this service does not score.
+    hub : Hub, optional
+        Where the risk state is published: with it come the feed and the pages.
     """
     app = FastAPI(title="gpt-trader-mlops", version="1", docs_url="/docs")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.service.allowed_hosts])
@@ -97,8 +103,18 @@ def build(
 
     app.include_router(hooks.router(registry, settings, clock))
     app.include_router(api.router(registry, settings, clock, meters, scorers))
+    if hub is not None:
+        _show(app, hub, Door(Gate(registry.ledger, settings.service, clock), settings, clock), settings)
     _describe(app)
     return app
+
+
+def _show(app: FastAPI, hub: Hub, door: Door, settings: Settings) -> None:
+    """The live feed and the pages that are drawn from it."""
+    app.include_router(feed.router(hub, door))
+    app.include_router(login.router(door))
+    app.include_router(shell.router(PAGES, door.visitor, settings.risk))
+    shell.mount(app)
 
 
 def _wrong(_: Request, error: Exception) -> Response:

@@ -40,7 +40,7 @@ class Gate:
 
     def __init__(self, ledger: Ledger, settings: ServiceSettings, clock: Callable[[], datetime]) -> None:
         self._ledger, self._settings, self._clock = ledger, settings, clock
-        self._seen: dict[bytes, Seen] = {}
+        self._seen: dict[tuple[str, bytes], Seen] = {}
         self._buckets: dict[str, InMemoryBucket] = {}
 
     async def enter(self, request: Request, scope: str) -> ApiKey:
@@ -51,19 +51,27 @@ class Gate:
         HTTPException
             401 without a valid key, 403 without the scope, 429 too many requests.
         """
-        token = bearer(request.headers.get("authorization", ""))
         address = request.client.host if request.client else ""
+        return await self.admit(bearer(request.headers.get("authorization", "")), address, scope)
+
+    async def admit(self, token: str, address: str, scope: str) -> ApiKey:
+        """The key that a caller at an address shows; raises as `enter`."""
         if not token:
-            self._paced(f"address:{address}")
+            self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "request must carry an API key. Send `Authorization: Bearer <key>`.", BEARER)
-        key = await self._key(token)
+        key = await self._key(token, self._ledger.key)
         if key is None:
-            self._paced(f"address:{address}")
+            self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "API key must be valid, got an unknown, expired or revoked one. Add one.", BEARER)
-        self._paced(f"key:{key.id}")
+        self.paced(f"key:{key.id}", self._settings.rate)
         if scope not in key.scopes and "admin" not in key.scopes:
             raise HTTPException(403, f"API key {key.id} must have scope {scope}, got {' '.join(key.scopes)}.")
         return key
+
+    async def holds(self, key_id: str, scope: str) -> bool:
+        """Whether a key that was shown before is still good for a scope."""
+        key = await self._key(key_id, self._ledger.key_of)
+        return key is not None and (scope in key.scopes or "admin" in key.scopes)
 
     def asks(self, scope: str) -> Callable[[Request], Awaitable[ApiKey]]:
         """`enter` as a dependency of FastAPI: it comes before the parameters are looked at."""
@@ -103,12 +111,14 @@ class Gate:
             raise HTTPException(422, f"JSON must be nested at most {most} deep, got {found.depth}. Flatten it.")
         return found
 
-    async def _key(self, token: str) -> ApiKey | None:
-        mark, now = hashlib.sha256(token.encode(errors="replace")).digest(), time.monotonic()
+    async def _key(self, token: str, read: Callable[[str, datetime], ApiKey | None]) -> ApiKey | None:
+        # What proves itself by its secret and what a session vouches for are remembered apart: an id opens nothing.
+        mark = (read.__name__, hashlib.sha256(token.encode(errors="replace")).digest())
+        now = time.monotonic()
         seen = self._seen.get(mark)
         if seen is None or seen.until < now:
             try:
-                found = await run_in_threadpool(self._ledger.key, token, self._clock())
+                found = await run_in_threadpool(read, token, self._clock())
             except (StorageError, SQLAlchemyError):
                 found = seen.key if seen is not None else None
                 if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
@@ -118,16 +128,16 @@ class Gate:
             seen = self._seen[mark] = Seen(found, now + REMEMBERED_S)
         return seen.key
 
-    def _paced(self, caller: str) -> None:
+    def paced(self, caller: str, rate: int) -> None:
+        """Count a request of a caller; raises HTTPException 429 where it is one too many in a minute."""
         if caller not in self._buckets and len(self._buckets) >= CALLERS:
             self._buckets.pop(next(iter(self._buckets)))
-        rate = Rate(self._settings.rate, Duration.MINUTE)
-        bucket = self._buckets.setdefault(caller, InMemoryBucket([rate]))
+        bucket = self._buckets.setdefault(caller, InMemoryBucket([Rate(rate, Duration.MINUTE)]))
         now = int(time.monotonic() * 1000)
         bucket.leak(now)
         if not bucket.put(RateItem(caller, now)):
             wait = max(1, -(-_whole(bucket.waiting(RateItem(caller, now))) // 1000))
-            raise HTTPException(429, f"at most {self._settings.rate} requests a minute.", {"Retry-After": str(wait)})
+            raise HTTPException(429, f"at most {rate} requests a minute.", {"Retry-After": str(wait)})
 
 
 BEARER = {"WWW-Authenticate": "Bearer"}

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-import orjson
 from pydantic import TypeAdapter
 
 from mlops.types import Kind, Level, Priority
@@ -274,7 +273,11 @@ class ModelNow:
 
 @dataclass(frozen=True, slots=True)
 class RiskState:
-    """Everything that the pages show at one instant. Topics that nothing is known of stay empty; `missing` says why."""
+    """Everything that the pages show at one instant.
+
+    Topics that nothing is known of stay empty. `missing` says why: one sentence, with how old the last good
+    value is, by the name of a part (`var`, `greeks`, `kpi.normal`) or by a kind and whose (`price:AAPL`).
+    """
 
     as_of: datetime
     clock: Literal["live", "replay"]
@@ -326,55 +329,8 @@ class Heartbeat:
 
 
 Message = Snapshot | Delta | Heartbeat
-Tree = dict[str, Any]
 
 
-def schema() -> Tree:
+def schema() -> dict[str, Any]:
     """JSON schema of every message."""
     return TypeAdapter(Message).json_schema(mode="serialization")
-
-
-def tree(state: RiskState) -> Tree:
-    """The state as JSON has it: instants as text, and no member that is unknown.
-
-    NaN and infinity are unknown too.
-    """
-    found = orjson.loads(orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z))
-    return _known(found)
-
-
-def _known(node: Tree) -> Tree:
-    return {key: _known(value) if type(value) is dict else value for key, value in node.items() if value is not None}
-
-
-def patch(old: Tree, new: Tree) -> Tree:
-    """The merge patch (RFC 7386) that makes `new` of `old`; empty where they are equal.
-
-    >>> patch({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}, "d": 3})
-    {'a': {'c': None}, 'd': 3}
-    """
-    found: Tree = {key: None for key in old if key not in new}
-    for key, value in new.items():
-        was = old.get(key)
-        if was == value:
-            continue
-        found[key] = patch(was, value) if type(was) is dict and type(value) is dict else value
-    return found
-
-
-def merged(old: Tree, change: Tree) -> Tree:
-    """`old` with a merge patch applied; neither is altered.
-
-    >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": None}, "d": 3})
-    {'a': {'b': 1}, 'd': 3}
-    """
-    found = dict(old)
-    for key, value in change.items():
-        if value is None:
-            found.pop(key, None)
-        elif type(value) is dict:
-            was = found.get(key)
-            found[key] = merged(was if type(was) is dict else {}, value)
-        else:
-            found[key] = value
-    return found

@@ -1,7 +1,9 @@
 """A bot at the door: rows of each kind, and a client with a key."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,7 @@ from mlops.web import app
 from registry_hooks.aliases import Registry
 from registry_hooks.bot import Scored
 
+sys.path.insert(0, str(Path(__file__).parent))  # what several tests share lies beside them: `serving.py`
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
 AT = T0.isoformat()
 

@@ -1,0 +1,274 @@
+// A card: where it stands, what it is drawn from, and how.
+import { LEVELS, LIMITS, NONE, PRIORITIES, at, make, mark, missing, put, shown } from "./format.js";
+import { table, reveal } from "./table.js";
+import { panels } from "./panels.js";
+import { heat } from "./heat.js";
+import { models } from "./models.js";
+
+const ALSO = { answer: ["positions", "missing", "kpi"], rail: ["positions"], table: ["as_of", "exposure"] };
+const DRAWN = { answer, tiles, verdict, rail, limits, table, panels, heat, models };
+
+export function mounted(element) {
+  const spec = JSON.parse(element.dataset.spec);
+  const body = element.querySelector(".body");
+  const tools = element.querySelector(".tools");
+  let drawn = null;
+  let was = null;
+  const topics = [spec.topic.split(".")[0], ...(ALSO[spec.kind] || [])];
+  return {
+    topics,
+    show(state) {
+      const data = at(state, spec.topic);
+      const why = nothing(spec, data) ? missing(state, spec.topic) || spec.empty : "";
+      if (why) {
+        if (was !== why) body.replaceChildren(make("p", { class: "empty" }, why));
+        drawn = null;
+        if (tools) tools.hidden = true;
+      } else {
+        if (drawn === null) {
+          body.replaceChildren();
+          tools?.replaceChildren();
+          if (tools) tools.hidden = false;
+          drawn = DRAWN[spec.kind](body, spec, tools, element);
+        }
+        drawn(state, data);
+      }
+      was = why;
+    },
+  };
+}
+
+function nothing(spec, data) {
+  if (spec.kind === "answer" || spec.kind === "tiles") return false;
+  if (spec.kind === "verdict") return !data || !data.n;
+  if (spec.kind === "heat") return !data?.units?.length;
+  if (spec.options.choose) return !spec.options.choose.some((name) => Object.keys(data?.[name] || {}).length);
+  return !data || Object.keys(data).length === 0;
+}
+
+// --- what can we lose today, where, and is that normal? ---------------------------------------------------------
+function answer(body) {
+  const rows = ["What can we lose today?", "Where?", "Is that normal?"].map((question) => {
+    const reply = make("dd");
+    body.append(make("div", { class: "question" }, make("dt", {}, question), reply));
+    return reply;
+  });
+  const list = make("dl", {}, ...body.childNodes);
+  const summary = make("summary");
+  const sentences = make("ul");
+  const unknown = make("details", { class: "missing" }, summary, sentences);
+  body.append(list, unknown);
+  return (state) => {
+    const loss = state.kpi?.var || {};
+    const es = state.kpi?.es || {};
+    const bars = loss.horizon_bars === 1 ? "one bar" : `${loss.horizon_bars} bars`;
+    const odds = Math.round(1 / (1 - (loss.confidence ?? 0.99)));
+    says(rows[0], loss.value === undefined
+      ? [missing(state, "kpi.var") || "Not known."]
+      : [make("strong", {}, loss.money === undefined ? shown(loss.value, "percent") : shown(loss.money, "money")),
+         loss.money === undefined ? " of equity" : ` (${shown(loss.value, "percent")} of equity)`,
+         ` in ${bars}; more on one in ${odds}`,
+         es.value === undefined ? "." : `, then ${shown(es.value, "percent")} on average.`]);
+    says(rows[1], where(state));
+    const normal = state.kpi?.normal || {};
+    says(rows[2], normal.sentence ? [mark(normal.level), " ", normal.sentence] : [missing(state, "kpi.normal") || "Not known: too little history."]);
+    const found = Object.values(state.missing || {});
+    unknown.hidden = found.length === 0;
+    put(summary, `? ${found.length} ${found.length === 1 ? "thing is" : "things are"} not known`);
+    if (sentences.dataset.of !== found.join("\n")) {
+      sentences.dataset.of = found.join("\n");
+      sentences.replaceChildren(...found.map((sentence) => make("li", {}, sentence)));
+    }
+  };
+}
+
+function where(state) {
+  const rows = Object.entries(state.positions || {}).filter(([, row]) => row.share_of_var !== undefined);
+  if (rows.length === 0) return [missing(state, "positions") || (Object.keys(state.positions || {}).length ? "Not known." : "Nowhere: no open positions.")];
+  rows.sort((a, b) => b[1].share_of_var - a[1].share_of_var);
+  const top = rows.slice(0, 3).flatMap(([key, row], i) => [i ? ", " : "", link(key, row.unit), ` ${shown(row.share_of_var, "meter")}`]);
+  const [name, most] = Object.entries(state.exposure?.sector || {}).sort(([, a], [, b]) => (b.component_var ?? -1) - (a.component_var ?? -1))[0] || [];
+  const group = most?.component_var === undefined ? [] : ["Mostly in ", make("strong", {}, name), ` (VaR ${shown(most.component_var, "percent")}). `];
+  return [...group, `Largest of ${Object.keys(state.positions).length} positions: `, ...top, " of VaR."];
+}
+
+// To the row of a position, here or on the page that has it.
+function link(key, text) {
+  const here = document.getElementById("positions") !== null;
+  const go = (event) => {
+    event.preventDefault();
+    reveal(key);
+  };
+  return make("a", { href: `/risk#row:${encodeURIComponent(key)}`, onclick: here ? go : undefined }, text);
+}
+
+function says(node, parts) {
+  const text = parts.map((part) => part.textContent ?? part).join("");
+  if (node.textContent !== text) node.replaceChildren(...parts);
+}
+
+// --- the strip ------------------------------------------------------------------------------------------------------
+const STATES = {
+  active: ["✓", "ACTIVE", "ok", "Orders of all kinds."],
+  reducing: ["▲", "REDUCING", "warn", "No new positions; open ones may only shrink."],
+  halted: ["✕", "HALTED", "alert", "No orders at all."],
+};
+
+function tiles(body, spec) {
+  const list = make("div", { class: "strip" });
+  body.append(list);
+  const draw = spec.parts.map((tile) => (tile.of === "kpi.trading" ? trading(list, tile) : figure(list, tile)));
+  return (state) => draw.forEach((one) => one(state));
+}
+
+function figure(list, tile) {
+  const value = make("p", { class: "value" });
+  const notes = make("p", { class: "also" });
+  const gauge = tile.meter ? meter() : null;
+  const label = make("h2", { title: tile.help }, tile.label);
+  const box = make("div", { class: "tile" }, label, value, gauge?.node, notes);
+  list.append(box);
+  return (state) => {
+    const found = at(state, tile.of);
+    const use = tile.meter ? at(state, tile.meter) || {} : {};
+    const signed = tile.format.startsWith("gain") && found ? (found > 0 ? "▲ " : "▼ ") : "";
+    put(value, signed + shown(found, tile.format));
+    if (signed) value.className = `value ${found > 0 ? "up" : "down"}`;
+    const confidence = use.confidence === undefined ? "" : ` ${+(100 * use.confidence).toFixed(2)} %, ${use.horizon_bars} bar${use.horizon_bars === 1 ? "" : "s"}`;
+    put(label, tile.label + confidence);
+    const also = tile.also
+      .map(([path, format, word]) => [at(state, path), format, word])
+      .filter(([v]) => v !== undefined && v !== "")
+      .map(([v, format, word]) => `${word} ${shown(v, format)}`.trim());
+    put(notes, found === undefined ? missing(state, tile.of) || "Not known." : also.join(" · "));
+    gauge?.show(use);
+    box.dataset.level = use.level || "";
+  };
+}
+
+function meter() {
+  const fill = make("span", { class: "fill" });
+  const track = make("div", { class: "track", role: "img" }, fill);
+  const text = make("span", { class: "of" });
+  const node = make("div", { class: "gauge" }, track, text);
+  return {
+    node,
+    show(use) {
+      const known = use.utilisation !== undefined;
+      node.hidden = use.limit === undefined && !known;
+      fill.style.width = `${Math.min(100, 100 * Math.max(0, use.utilisation ?? 0))}%`;
+      track.dataset.level = use.level || "unknown";
+      const [sign, word] = LEVELS[use.level] || LEVELS.unknown;
+      const limit = use.limit === undefined ? "" : ` of limit ${shown(use.limit, use.limit > 1 ? "times" : "percent")}`;
+      put(text, `${sign} ${known ? shown(use.utilisation, "meter") : NONE}${limit}`);
+      track.setAttribute("aria-label", `${word}: ${text.textContent}`);
+    },
+  };
+}
+
+function trading(list, tile) {
+  const value = make("p", { class: "value" });
+  const means = make("p", { class: "means" });
+  const why = make("p", { class: "also" });
+  const box = make("div", { class: "tile trading" }, make("h2", {}, tile.label), value, means, why);
+  list.append(box);
+  return (state) => {
+    const now = state.kpi?.trading || {};
+    const [sign, word, level, meaning] = STATES[now.state] || ["?", "NOT KNOWN", "unknown", ""];
+    put(value, `${sign} ${word}`);
+    put(means, meaning || missing(state, "kpi.trading"));
+    const who = [now.actor && `by ${now.actor}`, now.since && `since ${shown(now.since, "day")}`].filter(Boolean).join(", ");
+    put(why, [now.reason, who].filter(Boolean).join(" · "));
+    box.dataset.level = level;
+  };
+}
+
+// --- the backtest ---------------------------------------------------------------------------------------------------
+const TESTS = [
+  ["kupiec", "Kupiec", "as many as expected"],
+  ["christoffersen", "Christoffersen", "not in clusters"],
+  ["dq", "DQ", "not foreseeable"],
+  ["z2", "Z2", "ES is large enough"],
+];
+const WORDS = { ok: "Yes", warn: "In doubt", alert: "No: it failed its backtest", unknown: "Too few days to say" };
+const ZONES = { green: ["✓", "ok"], amber: ["▲", "warn"], red: ["✕", "alert"] };
+
+function verdict(body, spec, tools, element) {
+  const head = make("p", { class: "ruling" });
+  const line = make("p", { class: "soft" });
+  const tests = make("tbody");
+  const others = make("tbody");
+  const tables = make("div", { class: "two" },
+    make("table", {}, make("caption", {}, "Exceedances are …"),
+      make("thead", {}, make("tr", {}, th("Test"), th("Claim"), th("p", "n"))), tests),
+    make("table", {}, make("caption", {}, "Against alternatives; lower is better"),
+      make("thead", {}, make("tr", {}, th("Model"), th("QL", "n"), th("FZ", "n"), th("Exceeded", "n"), th("Test"))), others));
+  body.append(head, line, tables);
+  return (state, now) => {
+    element.dataset.level = now.level;
+    const [sign] = LEVELS[now.level] || LEVELS.unknown;
+    put(head, `${sign} ${WORDS[now.level] || WORDS.unknown}`);
+    head.className = `ruling ${now.level}`;
+    const zone = now.zone ? `${now.exceedances_250} of the last 250 days exceeded it: ${ZONES[now.zone][0]} Basel zone ${now.zone}. ` : "";
+    const all = now.exceedances === undefined ? "" : `${now.exceedances} of ${now.n.toLocaleString("en-US")} days in all${now.expected === undefined ? "" : `, ${now.expected.toFixed(0)} expected`}. `;
+    put(line, `${now.model}: ${zone}${all}${now.note || ""}`);
+    tests.replaceChildren(...TESTS.map(([key, name, meaning]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "soft" }, meaning), make("td", { class: "n" }, shown(now.p?.[key], "p")))));
+    const rows = [[now.model, now, true], ...Object.entries(now.alternatives || {}).map(([name, row]) => [name, row, false])];
+    others.replaceChildren(...rows.map(([name, row, own]) => make("tr", { class: own ? "own" : undefined },
+      make("th", { scope: "row" }, own ? `${name} (shown)` : name), td(row.ql, "score"), td(row.fz, "score"), td(row.exceedances, "number"), make("td", {}, mark(row.level)))));
+  };
+}
+
+const th = (text, cls) => make("th", { scope: "col", class: cls }, text);
+const td = (value, format) => make("td", { class: "n" }, shown(value, format));
+
+// --- alerts ---------------------------------------------------------------------------------------------------------
+const ORDER = ["critical", "high", "medium", "low"];
+
+function rail(body, spec, tools) {
+  const list = make("ul", { class: "alerts" });
+  body.append(list);
+  return (state, data) => {
+    const rows = Object.entries(data).sort(([, a], [, b]) => ORDER.indexOf(a.priority) - ORDER.indexOf(b.priority) || (a.as_of < b.as_of ? 1 : -1));
+    const signature = JSON.stringify(rows) + rows.map(([, row]) => row.position in (state.positions || {}));
+    if (list.dataset.of === signature) return;
+    list.dataset.of = signature;
+    put(tools, `${rows.length} open`);
+    list.replaceChildren(...rows.map(([key, row]) => {
+      const [, , level] = PRIORITIES[row.priority] || PRIORITIES.low;
+      const leads = row.position && row.position in (state.positions || {});
+      const meta = [row.model, shown(row.as_of, "day")].filter(Boolean).join(" · ");
+      return make("li", { "data-level": level, "data-key": key }, mark(row.priority, PRIORITIES),
+        leads ? link(row.position, row.title) : make("span", { class: "title" }, row.title),
+        make("span", { class: "soft" }, leads ? `${meta} · to the position ↓` : meta));
+    }));
+  };
+}
+
+// --- limits ---------------------------------------------------------------------------------------------------------
+const WORD = { var: "VaR", es: "ES", daily_loss: "Daily loss" };
+
+function limits(body) {
+  const list = make("ul", { class: "limits" });
+  body.append(list);
+  return (state, data) => {
+    const rows = Object.entries(data).sort(([, a], [, b]) => (b.utilisation ?? 9) - (a.utilisation ?? 9));
+    list.replaceChildren(...rows.map(([key, row]) => {
+      const [, , level] = LIMITS[row.state] || LIMITS.unknown;
+      const format = row.hard > 1 ? "times" : "percent";
+      const fill = make("span", { class: "fill" });
+      const ticks = [row.warning, row.soft].map((at) => {
+        const tick = make("span", { class: "tick" });
+        tick.style.left = `${(100 * at) / row.hard}%`;
+        return tick;
+      });
+      fill.style.width = `${Math.min(100, 100 * Math.max(0, row.utilisation ?? 0))}%`;
+      const name = (WORD[row.measure] || row.measure.replace("_", " ").replace(/^./, (c) => c.toUpperCase())) + (row.scope === "all" ? "" : ` · ${row.scope}`);
+      const words = row.value === undefined ? missing(state, `limits.${key}`) || "not known" : `${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`;
+      return make("li", { "data-key": key, title: `Warning ${shown(row.warning, format)}, soft ${shown(row.soft, format)}, hard ${shown(row.hard, format)}` },
+        make("p", { class: "row" }, make("strong", {}, name), mark(row.state, LIMITS)),
+        make("span", { class: "track", "data-level": level, "aria-hidden": "true" }, fill, ...ticks),
+        make("p", { class: "row soft" }, make("span", {}, words), make("span", {}, `owner ${row.owner}`)));
+    }));
+  };
+}
