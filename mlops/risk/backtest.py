@@ -117,6 +117,7 @@ def judge_losses(
     """
     r, share = finite(realised, "realised", least=0), 1.0 - check_confidence(confidence)
     _check(losses, r.size)
+    r, losses, against = _at_risk(r, losses, against)
     hits = r < -losses.var
     needed = ceil(LEAST_EXPECTED / share - 1e-9)
     recent = int(hits[-BASEL_BARS:].sum())
@@ -131,8 +132,7 @@ def judge_losses(
     adjusted = dict(zip(FAMILY, holm(list(p_values.values())).tolist(), strict=True))
     zone = basel_zone(hits[-BASEL_BARS:].sum(), min(r.size, BASEL_BARS), share)
     level, note = _verdict(r.size, needed, zone, adjusted, alpha)
-    scored = bool(r.size) and bool((losses.es > 0).all())
-    gain, gain_p = _gain(r, losses, against, confidence) if scored else (nan, nan)
+    gain, gain_p = _gain(r, losses, against, confidence)
     return Backtest(
         model=model,
         confidence=confidence,
@@ -147,7 +147,7 @@ def judge_losses(
         conditional_coverage=conditional_coverage(hits, share).p_value if r.size >= needed else nan,
         z2=z2,
         quantile_loss=float(quantile_losses(r, losses.var, confidence).mean()) if r.size else nan,
-        fz=float(fz_losses(r, losses, confidence).mean()) if scored else nan,
+        fz=float(fz_losses(r, losses, confidence).mean()) if r.size else nan,
         gain=gain,
         gain_p=gain_p,
         level=level,
@@ -230,8 +230,14 @@ def _verdict(n: int, needed: int, zone: str, adjusted: dict[str, float], alpha: 
     return Level.OK, "passes all tests"
 
 
+def _at_risk(r: Floats, losses: Losses, against: Losses | None) -> tuple[Floats, Losses, Losses | None]:
+    rows = losses.es > 0
+    other = None if against is None else Losses(against.var[rows], against.es[rows])
+    return r[rows], Losses(losses.var[rows], losses.es[rows]), other
+
+
 def _gain(r: Floats, losses: Losses, against: Losses | None, confidence: float) -> tuple[float, float]:
-    if against is None or not (against.es > 0).all():
+    if against is None or not r.size or not (against.es > 0).all():
         return nan, nan
     test = dependent_t(fz_losses(r, against, confidence), fz_losses(r, losses, confidence))
     return test.effect.value, test.p_value

@@ -91,9 +91,9 @@ def conditional_coverage(hits: Hits, share: float) -> Check:
     Christoffersen (1998), International Economic Review 39.
     """
     n, k = hits.size, int(hits.sum())
-    seen = _unconditional(np.array(k), n, share) + (independence(hits).statistic if k else 0.0)
+    seen = float(_unconditional(np.array(k), n, share)) + independence(hits).statistic
     low, high = int(binom.ppf(TIE, n, share)), int(binom.isf(TIE, n, share)) + 1
-    chance: float = 0.0
+    chance = 0.0
     for count in range(low, min(high, n) + 1):
         head = float(_unconditional(np.array(count), n, share))
         runs = np.arange(1, min(count, n - count + 1) + 1)
@@ -102,7 +102,7 @@ def conditional_coverage(hits: Hits, share: float) -> Check:
             continue
         far = _chance(_runs_chance(runs, count, n), head + _runs_ratio(runs, count, n) >= seen - TIE)
         chance += float(binom.pmf(count, n, share)) * far
-    return Check(float(seen), min(1.0, chance))
+    return Check(seen, min(1.0, chance))
 
 
 def dynamic_quantile(hits: Hits, var: Floats, share: float, *, rng: np.random.Generator, paths: int = PATHS) -> Check:

@@ -31,9 +31,9 @@ Residuals = Literal["normal", "t", "skewt"]
 
 @dataclass(frozen=True, slots=True)
 class Recursion:
-    """Variance of the next bar: `omega + (alpha + gamma [loss]) e^2 + beta variance`, e = return - mean.
+    """Volatility of the next bar: `sigma^p = omega + (alpha + gamma [loss]) |e|^p + beta sigma^p`, e = return - mean.
 
-    In units of the window's standard deviation. `shape`: parameters of the residuals' law, as fitted.
+    In units of the window's standard deviation; p is the `power`. `shape`: of the residuals' law, as fitted.
     """
 
     omega: float
@@ -41,6 +41,7 @@ class Recursion:
     beta: float
     gamma: float = 0.0
     mean: float = 0.0
+    power: float = 2.0
     shape: tuple[float, ...] = ()
 
     def variances(self, returns: Floats, squares: Floats | None = None) -> Floats:
@@ -59,16 +60,23 @@ class Recursion:
         [2.308, 2.047, 2.137]
         """
         e = returns - self.mean
-        square = e * e if squares is None else squares
-        first = self.omega + (self.alpha + self.gamma / 2 + self.beta) * _backcast(square)
-        news = self.omega + (self.alpha + self.gamma * (e < 0)) * square
+        news = self._power(e * e if squares is None else squares)
+        first = self.omega + (self.alpha + self.gamma / 2 + self.beta) * _backcast(news)
+        news = self.omega + (self.alpha + self.gamma * (e < 0)) * news
         later, _ = lfilter([1.0], [1.0, -self.beta], news, zi=[self.beta * first])
-        return np.maximum(np.concatenate(([first], later)), FLOOR)
+        return self._variance(np.concatenate(([first], later)))
 
     def step(self, variance: Floats, returns: Floats) -> Floats:
         """Variance after one bar more, of many paths at once; a range to come is not known, its close stands for it."""
         e = returns - self.mean
-        return np.maximum(self.omega + (self.alpha + self.gamma * (e < 0)) * e * e + self.beta * variance, FLOOR)
+        news = (self.alpha + self.gamma * (e < 0)) * self._power(e * e)
+        return self._variance(self.omega + news + self.beta * self._power(variance))
+
+    def _power(self, squares: Floats) -> Floats:
+        return squares if self.power == 2.0 else np.asarray(squares ** (self.power / 2))
+
+    def _variance(self, powers: Floats) -> Floats:
+        return np.maximum(powers if self.power == 2.0 else powers ** (2 / self.power), FLOOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +106,14 @@ class Ewma:
 
 @dataclass(frozen=True, slots=True)
 class Garch:
-    """GARCH(1,1), or GJR(1,1) where `asymmetric`: losses then raise volatility more than gains. Fitted by `arch`."""
+    """GARCH(1,1), fitted by `arch`; where `asymmetric` losses raise volatility more than gains do.
+
+    With power 2 the asymmetric one is GJR; with power 1 it is TGARCH, whose news counts by its size and not by its
+    square, so that one wild bar moves it less.
+    """
 
     asymmetric: bool = False
+    power: float = 2.0
     residuals: Residuals = "normal"
     zero_mean: bool = False
     least: int = LEAST_FIT
@@ -113,7 +126,8 @@ class Garch:
 
         References
         ----------
-        Bollerslev (1986), J. Econometrics 31; Glosten, Jagannathan and Runkle (1993), J. Finance 48.
+        Bollerslev (1986), J. Econometrics 31; Glosten, Jagannathan and Runkle (1993), J. Finance 48; Zakoian (1994),
+        J. Economic Dynamics and Control 18.
         """
         if not np.ptp(returns):
             return self._instead(start, "all returns are one constant")
@@ -132,7 +146,9 @@ class Garch:
 
         mean: Literal["Zero", "Constant"] = "Zero" if self.zero_mean else "Constant"
         leverage = int(self.asymmetric)
-        return arch_model(returns, mean=mean, vol="GARCH", p=1, o=leverage, q=1, dist=self.residuals, rescale=False)
+        return arch_model(
+            returns, mean=mean, p=1, o=leverage, q=1, power=self.power, dist=self.residuals, rescale=False
+        )
 
     def _instead(self, start: Recursion | None, why: str) -> tuple[Recursion, str]:
         if start is not None:
@@ -149,7 +165,7 @@ class Garch:
         mean = 0.0 if self.zero_mean else rest.pop(0)
         omega, alpha = rest.pop(0), rest.pop(0)
         gamma = rest.pop(0) if self.asymmetric else 0.0
-        return Recursion(omega, alpha, rest.pop(0), gamma, mean, tuple(rest))
+        return Recursion(omega, alpha, rest.pop(0), gamma, mean, self.power, tuple(rest))
 
 
 Filter = Flat | Ewma | Garch

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlops.errors import DataError
-from mlops.risk.filters import Recursion
+from mlops.risk.filters import Filter, Recursion
 from mlops.risk.measures import CONFIDENCES, Floats, Loss, Losses, check_confidence, sample_losses
-from mlops.risk.models import MODELS, Average, Filtered, Model, filtered, series, unit_of
+from mlops.risk.models import MODELS, Average, Filtered, Model, Seen, filtered, series, unit_of
 
 PATHS = 10_000  # standard error of a 99 % VaR about 2.5 %
-MODEL = "average"
+AVERAGE = "average"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,21 @@ class Scenarios:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """Parameters of a model, or of the members of an average, by name: a recursion a filter.
+class Member:
+    """Parameters of one model: a recursion a filter, and those of its law."""
 
-    `n` bars were used; `notes` say where a likelihood's maximum was not found and what stands in its place.
+    recursions: tuple[Recursion, ...]
+    law: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Parameters of a model, or of the members of an average, by name. `n` bars were used;
+    `notes` say where a likelihood's maximum was not found and what stands in its place.
     """
 
     model: str
-    members: Mapping[str, tuple[Recursion, ...]]
+    members: Mapping[str, Member]
     n: int
     notes: tuple[str, ...] = ()
 
@@ -84,7 +91,8 @@ class Fitted:
         """
         for one in confidences:
             check_confidence(one)
-        found = [_losses(MODELS[name], view, confidences) for name, view in self._views(returns, ohlc).items()]
+        views = self._views(returns, ohlc)
+        found = [_losses(MODELS[name], self.members[name].law, view, confidences) for name, view in views.items()]
         return Losses(np.mean([f.var for f in found], axis=0), np.mean([f.es for f in found], axis=0))
 
     def scenarios(self, returns: ArrayLike, *, ohlc: ArrayLike | None = None) -> Scenarios:
@@ -95,12 +103,13 @@ class Fitted:
         """
         views = self._views(returns, ohlc)
         used = max(min(MODELS[name].law.window, view.residuals.size) for name, view in views.items())
-        scale, chances = np.zeros(used), np.zeros(used)
+        scale, counted, chances = np.zeros((3, used))
         for name, view in views.items():
-            mine = min(MODELS[name].law.window, view.residuals.size)
-            scale += view.sigma[-1] / view.sigma[-used - 1 : -1] / len(views)
-            chances[-mine:] += MODELS[name].law.chances(mine) / len(views)
-        return Scenarios(scale, chances)
+            rows, window = min(used, view.residuals.size), min(MODELS[name].law.window, view.residuals.size)
+            scale[-rows:] += view.sigma[-1] / view.sigma[-rows - 1 : -1]
+            counted[-rows:] += 1.0
+            chances[-window:] += MODELS[name].law.chances(window) / len(views)
+        return Scenarios(scale / counted, chances)
 
     def over(
         self,
@@ -129,7 +138,7 @@ class Fitted:
         if horizon == 1:
             return Loss(float(head.var[0]), float(head.es[0]))
         ratios = [
-            _ratio(self.members[name], MODELS[name].law.window, view, horizon, confidence, paths, rng)
+            _ratio(self.members[name].recursions, MODELS[name].law.window, view, horizon, confidence, paths, rng)
             for name, view in self._views(returns, ohlc).items()
         ]
         var, es = np.mean(ratios, axis=0)
@@ -137,32 +146,26 @@ class Fitted:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and names, for JSON."""
-        members = {name: [asdict(one) for one in recursions] for name, recursions in self.members.items()}
+        members = {name: asdict(one) for name, one in self.members.items()}
         return {"model": self.model, "members": members, "n": self.n, "notes": list(self.notes)}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Fitted:
         """What `as_dict` gave."""
-        members = {
-            name: tuple(Recursion(**{**one, "shape": tuple(one["shape"])}) for one in recursions)
-            for name, recursions in kept["members"].items()
-        }
+        members = {name: _member(one) for name, one in kept["members"].items()}
         if missing := sorted(members.keys() - MODELS.keys()):
             raise DataError(f"members must be known models, got {missing}. Fit the model again.")
         return cls(kept["model"], members, int(kept["n"]), tuple(kept["notes"]))
 
     def _views(self, returns: ArrayLike, ohlc: ArrayLike | None) -> dict[str, Filtered]:
         r, squares = series(returns, ohlc, least=self.least, ranged=self.ranged)
-        seen: dict[tuple[Any, ...], Filtered] = {}  # members may share their filters
-        views = {}
-        for name, recursions in self.members.items():
+        views: dict[str, Filtered] = {}
+        seen: Seen = {}
+        for name, member in self.members.items():
             model = MODELS[name]
-            key = (recursions, model.filters, model.history)
-            if key not in seen:
-                rows = slice(-min(model.history, r.size), None)
-                ranges = None if squares is None else squares[rows]
-                seen[key] = filtered(model, recursions, r[rows], ranges, unit_of(r[rows]))
-            views[name] = seen[key]
+            rows = slice(-min(model.history, r.size), None)
+            ranges = None if squares is None else squares[rows]
+            views[name] = filtered(model, member.recursions, r[rows], ranges, unit_of(r[rows]), seen)
         return views
 
 
@@ -195,26 +198,33 @@ def fit(model: str | Sequence[str], returns: ArrayLike, *, ohlc: ArrayLike | Non
     if not names or (missing := sorted(set(names) - MODELS.keys())):
         raise DataError(f"model must be of {sorted(MODELS)}, got {missing if names else 'none'}. Choose one of these.")
     whole = Average(names)
-    r, _ = series(returns, ohlc, least=whole.least, ranged=whole.ranged)
-    members, notes, seen = {}, [], {}
+    r, squares = series(returns, ohlc, least=whole.least, ranged=whole.ranged)
+    members, notes = {}, []
+    fits: dict[tuple[Filter, int], tuple[Recursion, str]] = {}
     for name in names:
-        found = []
-        for one in MODELS[name].filters:
-            rows = r[-MODELS[name].history :]
-            key = (one, rows.size)
-            if key not in seen:
-                seen[key] = one.fit(rows / unit_of(rows))
-            recursion, note = seen[key]
-            found.append(recursion)
-            notes += [f"{name}: {note}"] * bool(note)
-        members[name] = tuple(found)
-    return Fitted(names[0] if len(names) == 1 else MODEL, members, int(r.size), tuple(notes))
+        chosen = MODELS[name]
+        rows = slice(-min(chosen.history, r.size), None)
+        unit = unit_of(r[rows])
+        for one in chosen.filters:
+            if (one, chosen.history) not in fits:
+                fits[one, chosen.history] = one.fit(r[rows] / unit)
+        found = [fits[one, chosen.history] for one in chosen.filters]
+        recursions = tuple(recursion for recursion, _ in found)
+        view = filtered(chosen, recursions, r[rows], None if squares is None else squares[rows], unit)
+        law = chosen.law.fit(view.residuals[-chosen.law.window :], recursions[0].shape)
+        members[name] = Member(recursions, law)
+        notes += [f"{name}: {note}" for _, note in found if note]
+    return Fitted(names[0] if len(names) == 1 else AVERAGE, members, int(r.size), tuple(notes))
 
 
-def _losses(model: Model, view: Filtered, confidences: Sequence[float]) -> Losses:
-    found = model.law.losses(view.residuals[None, -model.law.window :], confidences, view.shape)
-    scale = view.unit * view.sigma[-1]
-    mean = view.unit * view.mean
+def _member(kept: Mapping[str, Any]) -> Member:
+    recursions = tuple(Recursion(**{**one, "shape": tuple(one["shape"])}) for one in kept["recursions"])
+    return Member(recursions, tuple(kept["law"]))
+
+
+def _losses(model: Model, law: tuple[float, ...], view: Filtered, confidences: Sequence[float]) -> Losses:
+    found = model.law.losses(view.residuals[None, -model.law.window :], confidences, law)
+    scale, mean = view.unit * view.sigma[-1], view.unit * view.mean
     return Losses(scale * found.var[0] - mean, scale * found.es[0] - mean)
 
 

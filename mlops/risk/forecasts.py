@@ -122,8 +122,8 @@ class _Block:
     def losses(self, model: Model, confidences: Sequence[float]) -> Losses:
         residuals, scale, mean, shape = self._view(model)
         bars = self.end - self.start
-        window = min(model.law.window, residuals.size - bars + 1)
-        found = model.law.losses(sliding_window_view(residuals, window)[-bars:], confidences, shape)
+        windows = sliding_window_view(residuals, min(model.law.window, residuals.size - bars + 1))[-bars:]
+        found = model.law.losses(windows, confidences, model.law.fit(windows[0], shape))
         return Losses(scale[:, None] * found.var - mean, scale[:, None] * found.es - mean)
 
     def notes(self, model: Model) -> list[str]:
@@ -139,7 +139,7 @@ class _Block:
             ranges = None if self.squares is None else self.squares[rows]
             view = filtered(model, recursions, self.returns[rows], ranges, unit)
             scale = unit * view.sigma[self.start - self.end :]
-            self._views[key] = view.residuals, scale, unit * view.mean, view.shape
+            self._views[key] = view.residuals, scale, unit * view.mean, recursions[0].shape
         return self._views[key]
 
     def _fit(self, one: Filter, history: int, unit: float) -> Recursion:

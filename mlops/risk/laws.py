@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from mlops.risk.measures import Floats, Losses, sample_losses, tail_weights
-from mlops.risk.tail import TAIL, exceedances, pareto
+from mlops.risk.tail import TAIL, ParetoFit, exceedances, pareto
 
 WINDOW = 2000  # residuals: 20 beyond the 99 % VaR; of filtered ones a long memory is no harm
 LEAST = 100  # residuals: one beyond the 99 % VaR
@@ -24,9 +25,13 @@ class Empirical:
     window: int = WINDOW
     least: int = LEAST
 
-    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...] = ()) -> Losses:
+    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
         return sample_losses(residuals, confidences)
+
+    def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Parameters for `losses`; `shape` is what the filter fitted."""
+        return ()
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -41,7 +46,7 @@ class Aged:
     window: int = 500
     least: int = LEAST
 
-    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...] = ()) -> Losses:
+    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
         found = Losses(*np.empty((2, len(residuals), len(confidences))))
         chances = self.chances(residuals.shape[1])
@@ -50,6 +55,10 @@ class Aged:
                 rows, part = tail_weights(row, confidence, weights=chances)
                 found.var[i, j], found.es[i, j] = -row[rows[-1]], -(part @ row[rows])
         return found
+
+    def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Parameters for `losses`; `shape` is what the filter fitted."""
+        return ()
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -65,7 +74,7 @@ class Gaussian:
     window: int = 500
     least: int = 30
 
-    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...] = ()) -> Losses:
+    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
         share = 1.0 - np.asarray(confidences)
         var, es = -norm.ppf(share), norm.pdf(norm.ppf(share)) / share
@@ -73,6 +82,10 @@ class Gaussian:
         if self.estimated:
             mean, spread = residuals.mean(axis=1, keepdims=True), residuals.std(axis=1, ddof=1, keepdims=True)
         return Losses(spread * var - mean, spread * es - mean)
+
+    def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Parameters for `losses`; `shape` is what the filter fitted."""
+        return ()
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -86,11 +99,14 @@ class Student:
     window: int = WINDOW
     least: int = LEAST
 
-    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...] = ()) -> Losses:
+    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
-        share = 1.0 - np.asarray(confidences)
-        var, es = _student(share, *shape) if len(shape) == 1 else _skewed(share, shape)
+        var, es = _student_losses(tuple(confidences), shape)
         return Losses(np.tile(var, (len(residuals), 1)), np.tile(es, (len(residuals), 1)))
+
+    def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Parameters for `losses`; `shape` is what the filter fitted."""
+        return shape
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -101,24 +117,31 @@ class Student:
 class Pareto:
     """A generalised Pareto tail on the residuals (peaks over threshold; McNeil and Frey 2000).
 
-    Inside of the threshold, where there is no tail to fit, the residuals themselves.
+    Shape and relative scale are fitted; the threshold and the mean excess are those of the residuals given, whose tail
+    it thus follows from bar to bar. Inside of the threshold, and where there is no tail to fit, the residuals speak.
     """
 
     window: int = WINDOW
     tail: float = TAIL
     least: int = LEAST_TAIL
 
-    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...] = ()) -> Losses:
+    def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
         found = sample_losses(residuals, confidences)
         share = 1.0 - np.asarray(confidences)
         for i, row in enumerate(residuals):
             threshold, beyond, weight = exceedances(-row, self.tail)
-            deep = share < weight
-            fit = pareto(beyond)
-            if fit is not None:
+            if shape and beyond.size:
+                deep = share < weight
+                fit = ParetoFit(shape[0], shape[1] * float(beyond.mean()), beyond.size)
                 found.var[i, deep], found.es[i, deep] = fit.losses(threshold, share[deep] / weight)
         return found
+
+    def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
+        """Shape, and scale over the mean excess: neither has a unit. Empty where there is no tail to fit."""
+        _, beyond, _ = exceedances(-residuals, self.tail)
+        found = pareto(beyond)
+        return () if found is None else (found.xi, found.scale / float(beyond.mean()))
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -126,6 +149,12 @@ class Pareto:
 
 
 Law = Empirical | Aged | Gaussian | Student | Pareto
+
+
+@lru_cache(maxsize=64)  # asked each second of the same parameters
+def _student_losses(confidences: tuple[float, ...], shape: tuple[float, ...]) -> tuple[Floats, Floats]:
+    share = 1.0 - np.asarray(confidences)
+    return _student(share, *shape) if len(shape) == 1 else _skewed(share, shape)
 
 
 def _student(share: Floats, nu: float) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlops.errors import DataError
-from mlops.risk.filters import Ewma, Filter, Flat, Garch, Recursion, range_squares
+from mlops.risk.filters import RANGE_DECAY, Ewma, Filter, Flat, Garch, Recursion, range_squares
 from mlops.risk.laws import Aged, Empirical, Gaussian, Law, Pareto, Student
 from mlops.risk.measures import Floats, finite
 
@@ -53,6 +53,9 @@ class Average:
 
 GJR = Garch(asymmetric=True)
 GJR_SKEWED = Garch(asymmetric=True, residuals="skewt")
+TGARCH_SKEWED = Garch(asymmetric=True, power=1.0, residuals="skewt")
+RANGE = Ewma(RANGE_DECAY, ranged=True)
+LONG = 4000
 MODELS: dict[str, Model] = {
     "historical": Model((Flat(),), Empirical(500)),
     "normal": Model((Flat(),), Gaussian(estimated=True)),
@@ -67,9 +70,14 @@ MODELS: dict[str, Model] = {
     "evt_garch": Model((Garch(),), Pareto()),
     "evt_gjr": Model((GJR,), Pareto()),
     "evt_gjr_skewt": Model((GJR_SKEWED,), Pareto()),
-    "range_ewma": Model((Ewma(0.8, ranged=True),), Empirical()),
-    "range_gjr": Model((Garch(asymmetric=True, zero_mean=True), Ewma(0.8, ranged=True)), Empirical()),
-    "range_gjr_evt": Model((Garch(asymmetric=True, zero_mean=True), Ewma(0.8, ranged=True)), Pareto()),
+    "evt_gjr_long": Model((GJR_SKEWED,), Pareto(LONG), LONG),
+    "evt_tgarch": Model((TGARCH_SKEWED,), Pareto()),
+    "evt_gjr_tgarch": Model((GJR_SKEWED, TGARCH_SKEWED), Pareto()),
+    "evt_gjr_tgarch_ewma": Model((GJR_SKEWED, TGARCH_SKEWED, Ewma()), Pareto()),
+    "range_ewma": Model((RANGE,), Empirical()),
+    "range_gjr": Model((Garch(asymmetric=True, zero_mean=True), RANGE), Empirical()),
+    "range_gjr_evt": Model((GJR_SKEWED, RANGE), Pareto()),
+    "range_gjr_tgarch_evt": Model((GJR_SKEWED, TGARCH_SKEWED, RANGE, RANGE), Pareto()),
 }
 
 
@@ -82,7 +90,6 @@ class Filtered:
     variances: tuple[float, ...]  # of the next bar, a filter each
     mean: float
     unit: float
-    shape: tuple[float, ...]
 
 
 def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bool) -> tuple[Floats, Floats | None]:
@@ -100,24 +107,33 @@ def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bo
     return r, squares
 
 
+Seen = dict[tuple[Recursion, int, bool], Floats]
+
+
 def filtered(
     model: Model,
     recursions: tuple[Recursion, ...],
     returns: Floats,
     squares: Floats | None,
     unit: float,
+    seen: Seen | None = None,
 ) -> Filtered:
-    """The series through the filters with these parameters, `unit` being the spread they are relative to."""
-    r = returns / unit
-    ranges = None if squares is None else squares / unit**2
-    variances = [
-        recursion.variances(r, ranges if one.ranged else None)
-        for one, recursion in zip(model.filters, recursions, strict=True)
-    ]
-    sigma = np.exp(np.log(variances).mean(axis=0) / 2)
+    """The series through the filters with these parameters, `unit` being the spread they are relative to.
+
+    `seen` keeps variances of the last bars of one series, for models that share a filter.
+    """
+    r, kept = returns / unit, {} if seen is None else seen
+    variances = []
+    for one, recursion in zip(model.filters, recursions, strict=True):
+        key = (recursion, r.size, one.ranged)
+        if key not in kept:
+            ranges = squares / unit**2 if one.ranged and squares is not None else None
+            kept[key] = recursion.variances(r, ranges)
+        variances.append(kept[key])
+    sigma = np.sqrt(variances[0]) if len(variances) == 1 else np.exp(np.log(variances).mean(axis=0) / 2)
     mean = sum(one.mean for one in recursions) / len(recursions)
     following = tuple(float(one[-1]) for one in variances)
-    return Filtered((r - mean) / sigma[:-1], sigma, following, mean, unit, recursions[0].shape)
+    return Filtered((r - mean) / sigma[:-1], sigma, following, mean, unit)
 
 
 def unit_of(returns: Floats) -> float:

@@ -14,7 +14,8 @@ from mlops.stats import Estimate, block_length, stationary_indices
 TAIL = 0.10  # share of the losses that the law is fitted to (McNeil and Frey 2000, section 2.2)
 LEAST_BEYOND = 20  # exceedances under which the shape is not known to one figure
 LOW, HIGH = -0.5, 0.95  # shapes: below the maximum is no estimate (Smith 1985), at 1 the mean is infinite
-GRID, ROUNDS = 24, 3  # points a round of the search; each narrows it elevenfold
+GRID, ROUNDS = 10, 3  # points a round of the search; each narrows it fourfold, a parabola does the rest
+NEAR = 1e-7
 PATHS = 500
 STABLE = (0.05, 0.075, 0.10, 0.125, 0.15)  # thresholds at which the answer is looked at again
 CELLS = 4_000_000  # losses drawn at once
@@ -80,14 +81,27 @@ def pareto(excesses: Floats) -> ParetoFit | None:
     low, high = log(-least * 1e-3), log(1e3)
     for _ in range(ROUNDS):
         at = np.linspace(low, high, GRID)
-        tau = least + np.exp(at)
-        tau[tau == 0] = 1e-12
-        xi = np.log1p(np.outer(tau, x)).mean(axis=1)
-        score = np.log(xi / tau) + xi
-        score[(xi < LOW) | (xi > HIGH)] = np.inf
-        best = int(score.argmin())
-        low, high = at[max(best - 1, 0)], at[min(best + 1, GRID - 1)]
-    return ParetoFit(float(xi[best]), float(xi[best] / tau[best]) * unit, x.size)
+        score = _profile(least + np.exp(at), x)[0]
+        best = min(max(int(score.argmin()), 1), GRID - 2)
+        low, high = at[best - 1], at[best + 1]
+    here = at[best] + (at[1] - at[0]) * _vertex(*score[best - 1 : best + 2])
+    tau = least + np.exp(np.array([here, at[score.argmin()]]))
+    score, xi = _profile(tau, x)
+    last = int(score.argmin())
+    return ParetoFit(float(xi[last]), float(xi[last] / tau[last]) * unit, x.size)
+
+
+def _profile(tau: Floats, x: Floats) -> tuple[Floats, Floats]:
+    """Minus the mean log-likelihood (but for a constant) and the shape, for each tau."""
+    tau = np.where(np.abs(tau) < NEAR, NEAR, tau)  # at 0 it is the exponential law, 0 / 0
+    xi = np.log(1.0 + np.outer(tau, x)).mean(axis=1)  # log1p is ten times slower and 1e-16 is far off here
+    return np.where((xi < LOW) | (xi > HIGH), np.inf, np.log(xi / tau) + xi), xi
+
+
+def _vertex(before: float, here: float, after: float) -> float:
+    """Where a parabola through three points is lowest, in steps from the middle; 0 where it has no such place."""
+    bend = before - 2.0 * here + after
+    return float(0.5 * (before - after) / bend) if 0 < bend < np.inf else 0.0
 
 
 def exceedances(losses: Floats, tail: float = TAIL) -> tuple[float, Floats, float]:

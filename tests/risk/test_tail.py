@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from scipy.stats import genpareto, t
+
+from mlops.errors import DataError
+from mlops.risk.tail import exceedances, extreme_loss, hill, pareto
+
+
+@pytest.mark.parametrize("n", [50, 200, 1000])
+@pytest.mark.parametrize("xi", [-0.2, 0.0, 0.25, 0.6])
+def test_the_fit_is_scipys(n, xi):
+    x = genpareto.rvs(xi, scale=0.01, size=n, random_state=5)
+    theirs, _, scale = genpareto.fit(x, floc=0)
+    ours = pareto(x)
+    assert theirs == pytest.approx(ours.xi, abs=1e-3)
+    assert scale == pytest.approx(ours.scale, rel=2e-3)
+    best = genpareto.logpdf(x, theirs, 0, scale).sum()
+    assert best == pytest.approx(genpareto.logpdf(x, ours.xi, 0, ours.scale).sum(), abs=1e-3)
+
+
+def test_var_and_es_of_a_fit_are_the_laws():
+    fit = pareto(genpareto.rvs(0.3, scale=0.02, size=2000, random_state=1))
+    var, es = fit.losses(0.05, np.array([0.1]))
+    law = genpareto(fit.xi, 0.05, fit.scale)
+    assert law.ppf(0.9) == pytest.approx(var[0])
+    assert law.expect(lb=var[0], conditional=True) == pytest.approx(es[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("x", [[], [0.1], [0.2, 0.2, 0.2]])
+def test_what_has_no_shape_has_no_fit(x):
+    assert pareto(np.array(x)) is None
+
+
+def test_ties_at_the_threshold_are_not_beyond_it():
+    _, beyond, share = exceedances(np.array([0.0] * 90 + [1.0] * 5 + [2.0] * 5), 0.08)
+    assert [1.0] * 5 == beyond.tolist()
+    assert 0.05 == share
+
+
+def test_hill_finds_the_index_of_a_pareto_law():
+    x = np.random.default_rng(0).pareto(3.0, 100_000) + 1
+    assert 1 / 3 == pytest.approx(hill(x, 0.05), abs=0.01)
+    assert np.isnan(hill(-x))
+
+
+def test_a_rare_loss_is_found_with_an_interval_around_it():
+    r = t(4).rvs(5000, random_state=2) * 0.01
+    found = extreme_loss(r, 0.999, rng=np.random.default_rng(0))
+    assert found.var.low < -t(4).ppf(0.001) * 0.01 < found.var.high
+    assert found.var.low < found.var.value < found.var.high
+    assert found.es.value > found.var.value
+    assert found.xi.low < 0.25 < found.xi.high
+    assert [0.05, 0.075, 0.1, 0.125, 0.15] == [share for share, _, _ in found.stability]
+    again = extreme_loss(r, 0.999, rng=np.random.default_rng(0))
+    assert found == again
+
+
+@pytest.mark.parametrize("pnl", [[0.01], np.zeros(500), np.random.default_rng(0).normal(size=150), np.full(1000, -0.1)])
+def test_a_short_or_flat_tail_is_unknown_and_says_what_is_needed(pnl):
+    found = extreme_loss(pnl, rng=np.random.default_rng(0))
+    assert not found.var.known
+    assert "20 needed" in found.var.note
+
+
+def test_what_is_not_finite_is_refused():
+    with pytest.raises(DataError, match="pnl must be finite"):
+        extreme_loss([np.nan] * 300, rng=np.random.default_rng(0))
+
+
+def test_a_confidence_inside_of_the_tail_has_no_law():
+    assert not extreme_loss(np.random.default_rng(0).normal(size=1000), 0.85, rng=np.random.default_rng(0)).var.known
