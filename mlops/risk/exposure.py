@@ -185,14 +185,14 @@ def exposure(
     """
     kind, quantity = positions["kind"].to_numpy(), positions["quantity"].to_numpy(dtype=np.float64)
     each, why = _worth(positions, kind, equivalents or {})
-    rate, unrated = _rates(positions["currency"].to_numpy(), base, rates or {})
+    rate, unrated = currency_rates(positions["currency"].to_numpy(), base, rates or {})
     why = np.where(why == "", unrated, why)
     why = np.where((why == "") & ~np.isfinite(quantity), "the quantity is not known", why)
-    left_out = why != ""
+    lost = why != ""
     with np.errstate(invalid="ignore"):
-        value = np.where(left_out, 0.0, quantity * each * rate)
+        value = np.where(lost, 0.0, quantity * each * rate)
     found = exposed(value, groups or Groups.of(positions), equity)
-    return replace(found, missing=_missing(positions[left_out], why[left_out], as_of)) if left_out.any() else found
+    return replace(found, missing=left_out(positions[lost], why[lost], as_of)) if lost.any() else found
 
 
 def _worth(
@@ -212,7 +212,10 @@ def _worth(
     return each, why
 
 
-def _rates(currency: NDArray[np.object_], base: str, rates: Mapping[str, float]) -> tuple[Floats, NDArray[np.object_]]:
+def currency_rates(
+    currency: NDArray[np.object_], base: str, rates: Mapping[str, float]
+) -> tuple[Floats, NDArray[np.object_]]:
+    """Units of `base` for one unit of each currency, and why that is not known (else an empty text)."""
     code, names = pd.factorize(currency, use_na_sentinel=False)
     known = [1.0 if name == base else rates.get(name, np.nan) if isinstance(name, str) else np.nan for name in names]
     rate = np.array(known, dtype=np.float64)
@@ -227,7 +230,8 @@ def _rates(currency: NDArray[np.object_], base: str, rates: Mapping[str, float])
     return rate[code], np.array(told, dtype=object)[code]
 
 
-def _missing(rows: pd.DataFrame, why: NDArray[np.object_], as_of: datetime) -> tuple[Missing, ...]:
+def left_out(rows: pd.DataFrame, why: NDArray[np.object_], as_of: datetime) -> tuple[Missing, ...]:
+    """These rows of a frame with `POSITION_COLUMNS`, with a reason a row."""
     age = (pd.Timestamp(as_of) - pd.to_datetime(rows["priced_at"], utc=True)).dt.total_seconds()
     names = zip(rows["strategy"], rows["book"], rows["unit"], rows["quantity"], strict=True)
     told = zip(names, why, age, strict=True)
