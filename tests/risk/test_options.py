@@ -1,6 +1,6 @@
 """Option positions: American prices, implied volatility, Greeks in money, and what is left out."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,24 +13,16 @@ from mlops.risk.greeks import NAMES, greeks
 from mlops.risk.implied import ABOVE, BELOW, MUTE, implied_volatility
 from mlops.risk.options import MONEY, Contracts, position_greeks
 from mlops.types import POSITION_COLUMNS
+from tests.risk.test_exposure import NOW
+from tests.risk.test_exposure import ROW as STOCK
 
-NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
-ROW = {
-    "strategy": "a",
-    "book": "paper",
-    "quantity": 1.0,
-    "cost": 0.0,
+ROW = STOCK | {
     "price": np.nan,
-    "priced_at": pd.Timestamp("2026-01-05T14:59", tz="UTC"),
-    "unit": "X",
     "kind": "call",
-    "currency": "USD",
-    "sector": "tech",
     "multiplier": 100.0,
     "underlying": "AAPL",
     "strike": 100.0,
     "expiry": pd.Timestamp(NOW + timedelta(days=90)),
-    "american": False,
     "daily_volume": 1e3,
 }
 
