@@ -115,7 +115,7 @@ class Contracts:
         dividends: Mapping[str, float] | None = None,
         prices: Floats | None = None,
     ) -> OptionGreeks:
-        """As `position_greeks`; `prices` of shape (n,) are the options' own: they imply what volatility is not given."""
+        """As `position_greeks`; `prices` (n,) are the options' own: they imply what volatility is not given."""
         given, n = volatilities or {}, len(self.why)
         market = _Market.of(self, spots, as_of, rate, dividends or {})
         volatility = np.array([given.get(unit, np.nan) for unit in self.held["unit"].tolist()], dtype=np.float64)
