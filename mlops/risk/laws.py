@@ -127,12 +127,15 @@ class Pareto:
 
     def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
-        found = sample_losses(residuals, confidences)
+        found = Losses(*np.empty((2, len(residuals), len(confidences))))
         share = 1.0 - np.asarray(confidences)
         for i, row in enumerate(residuals):
             threshold, beyond, weight = exceedances(-row, self.tail)
-            if shape and beyond.size:
-                deep = share < weight
+            deep = (share < weight) & bool(shape)
+            if not deep.all():
+                plain = sample_losses(row[None, :], confidences)
+                found.var[i], found.es[i] = plain.var[0], plain.es[0]
+            if deep.any():
                 fit = ParetoFit(shape[0], shape[1] * float(beyond.mean()), beyond.size)
                 found.var[i, deep], found.es[i, deep] = fit.losses(threshold, share[deep] / weight)
         return found

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.stats import genpareto, t
+from scipy.stats import chi2, genpareto, t
 
 from mlops.errors import DataError
 from mlops.risk.tail import exceedances, extreme_loss, hill, pareto
@@ -45,27 +45,48 @@ def test_hill_finds_the_index_of_a_pareto_law():
 
 def test_a_rare_loss_is_found_with_an_interval_around_it():
     r = t(4).rvs(5000, random_state=2) * 0.01
-    found = extreme_loss(r, 0.999, rng=np.random.default_rng(0))
+    found = extreme_loss(r, 0.999)
     assert found.var.low < -t(4).ppf(0.001) * 0.01 < found.var.high
     assert found.var.low < found.var.value < found.var.high
+    assert found.es.low < found.es.value < found.es.high
     assert found.es.value > found.var.value
     assert found.xi.low < 0.25 < found.xi.high
     assert [0.05, 0.075, 0.1, 0.125, 0.15] == [share for share, _, _ in found.stability]
-    again = extreme_loss(r, 0.999, rng=np.random.default_rng(0))
-    assert found == again
+    assert "" == found.var.note
+
+
+def test_an_interval_ends_where_the_likelihood_ratio_says():
+    r = t(4).rvs(2000, random_state=3) * 0.01
+    found = extreme_loss(r, 0.999, alpha=0.1)
+    threshold, beyond, weight = exceedances(-r)
+
+    def profile(var):
+        xis = np.linspace(-0.3, 0.9, 2401) + 1e-9
+        scale = (var - threshold) * xis / ((0.001 / weight) ** -xis - 1)
+        return max(genpareto.logpdf(beyond, xi, 0, s).sum() for xi, s in zip(xis, scale, strict=True))
+
+    best = profile(found.var.value)
+    for end in (found.var.low, found.var.high):
+        assert chi2.ppf(0.9, 1) == pytest.approx(2 * (best - profile(end)), abs=0.1)
+
+
+def test_wild_days_that_come_together_are_told():
+    rng = np.random.default_rng(0)
+    r = rng.standard_t(5, 2000) * np.repeat([0.5, 2.0], 1000)
+    assert "come together" in extreme_loss(r).var.note
 
 
 @pytest.mark.parametrize("pnl", [[0.01], np.zeros(500), np.random.default_rng(0).normal(size=150), np.full(1000, -0.1)])
 def test_a_short_or_flat_tail_is_unknown_and_says_what_is_needed(pnl):
-    found = extreme_loss(pnl, rng=np.random.default_rng(0))
+    found = extreme_loss(pnl)
     assert not found.var.known
     assert "20 needed" in found.var.note
 
 
 def test_what_is_not_finite_is_refused():
     with pytest.raises(DataError, match="pnl must be finite"):
-        extreme_loss([np.nan] * 300, rng=np.random.default_rng(0))
+        extreme_loss([np.nan] * 300)
 
 
 def test_a_confidence_inside_of_the_tail_has_no_law():
-    assert not extreme_loss(np.random.default_rng(0).normal(size=1000), 0.85, rng=np.random.default_rng(0)).var.known
+    assert not extreme_loss(np.random.default_rng(0).normal(size=1000), 0.85).var.known
