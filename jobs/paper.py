@@ -6,15 +6,20 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pandas as pd
+import structlog
 
 from jobs.house import House
 from mlops.experiment import Book, Fill, Terms
 from mlops.experiment.book import SCALE, Step
 from mlops.learn import Strategy, features, labels
+from mlops.risk.sizer import Sizer
+from mlops.risk.sizing import SizingLimits
+from mlops.settings import RiskSettings
 from mlops.types import TradingState
 from registry_hooks.bot import Bot, Scored
 
 BOOK = "paper"  # the traded book's name in the ledger
+log = structlog.get_logger()
 WARM_UP = 2  # histories that a row of features needs: enough for any symbol that skips bars
 
 
@@ -40,6 +45,7 @@ class PaperBot:
             poll_s=house.settings.service.poll_s,
             background=False,  # on simulated time: what a job reads at a bar is there when the bar is over
         )
+        self.sizer = sizer(house.settings.risk)
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)
@@ -51,13 +57,16 @@ class PaperBot:
         matured = self._outcomes.get(pd.Timestamp(at))
         if matured is not None:
             self.house.ledger.add_outcomes(matured)
+        prices = dict(zip(bar["symbol"], bar["close"], strict=True))
+        if self.sizer:
+            self.sizer.update(prices)
         units, values = self.stream.update(bar)
         if units:
             # The earliest instant at which the label can be known; the outcome carries the true one.
             matures = at + timedelta(days=self.strategy.horizon)
             keys = [f"{unit}:{at:%Y-%m}" for unit in units]  # a unit keeps its arm for a month
             scored = self.bot.score(units, values, event_time=at, known_at=at, matures_at=matures, keys=keys)
-            self._trade(scored, dict(zip(bar["symbol"], bar["close"], strict=True)), at)
+            self._trade(scored, prices, at)
         return swapped
 
     def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
@@ -67,10 +76,18 @@ class PaperBot:
         past = bars[bars["event_time"].isin(times)]
         for _, bar in past.groupby("event_time", sort=True):
             self.stream.update(bar)
+            if self.sizer:
+                self.sizer.update(dict(zip(bar["symbol"], bar["close"], strict=True)))
 
     def _trade(self, scored: Scored, prices: dict[str, float], at: datetime) -> None:
         weights = self.strategy.position(scored.probability) / len(scored.units)
         targets = {unit: float(weight) for unit, weight in zip(scored.units, weights, strict=True)}
+        if self.sizer:
+            sized = self.sizer.size(targets)
+            targets = dict(zip(targets, sized.weights.tolist(), strict=True))
+            log.debug(
+                "sized", model=self.model, state=self.sizer.state.value, why=dict(zip(targets, sized.why, strict=True))
+            )
         known = {unit: weight for unit, weight in targets.items() if unit in prices}
         step = self._allowed(self.book.rebalanced(at, prices, known, self.terms), prices)
         fills = [fill.in_price() for fill in step.fills]
@@ -99,3 +116,11 @@ class PaperBot:
             "price": fill.price,
             "fee": fill.fee / SCALE,
         }
+
+
+def sizer(risk: RiskSettings) -> Sizer | None:
+    """What sizes a bot's targets; None where the setting `risk.sizing` is off."""
+    if risk.sizing == "off":
+        return None
+    limits = SizingLimits(volatility_target=risk.volatility_target, max_weight=risk.max_weight)
+    return Sizer(limits, window=risk.window_days, alarms_per_year=risk.alarms_per_year)

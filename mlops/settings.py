@@ -91,6 +91,7 @@ class RiskSettings(Section):
     window_days: int = Field(60, ge=20, description="Of the rolling correlations.")
     breakdown: float = Field(0.5, gt=0, lt=2, description="Change of a pair's correlation that counts as one.")
     alarms_per_year: float = Field(1.0, gt=0, description="Of the correlation monitor, while nothing changes.")
+    sizing: Literal["off", "on"] = Field("off", description="Whether the paper bot's targets are sized.")
     volatility_target: float = Field(0.15, gt=0, lt=2, description="Annual volatility that sizing aims at.")
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")

@@ -53,24 +53,35 @@ class Correlation:
     def eigenvalues(self) -> Floats:
         """All of them, shape (k,), descending."""
         every = np.full(len(self.kept), self.shrinkage)
-        values = self.axes[0][::-1]
+        values = self._lifted(self._smaller[0][::-1])
         every[: len(values)] = values
         return every
 
-    @cached_property
+    @property
     def axes(self) -> tuple[Floats, Floats]:
         """Eigenvalues (m,), ascending, and eigenvectors (k, m) of all directions in which the units moved.
 
-        With more units than days from the days' side; what is left out has the eigenvalue `shrinkage`.
+        With more units than days what is left out has the eigenvalue `shrinkage`.
         """
-        days, k = self.scores.shape
-        if days >= k:
-            values, vectors = np.linalg.eigh(self.matrix)
-            return np.maximum(values, 0.0), vectors
-        values, vectors = np.linalg.eigh(self.scores @ self.scores.T)
+        values, vectors = self._smaller
+        if self._tall:
+            return values, vectors
         good = values > SINGULAR * values[-1]
-        vectors = self.scores.T @ (vectors[:, good] / np.sqrt(values[good]))
-        return (1 - self.shrinkage) * values[good] + self.shrinkage, vectors
+        return self._lifted(values[good]), self.scores.T @ (vectors[:, good] / np.sqrt(values[good]))
+
+    @cached_property
+    def _smaller(self) -> tuple[Floats, Floats]:
+        """Eigenvalues, ascending, and vectors of the matrix, or with more units than days of the days' side."""
+        values, vectors = np.linalg.eigh(self.matrix if self._tall else self.scores @ self.scores.T)
+        return np.maximum(values, 0.0), vectors
+
+    def _lifted(self, values: Floats) -> Floats:
+        return values if self._tall else (1 - self.shrinkage) * values + self.shrinkage
+
+    @property
+    def _tall(self) -> bool:
+        days, units = self.scores.shape
+        return bool(days >= units)
 
 
 def correlation(returns: Floats, kind: Kind = "pearson", *, decay: float = DECAY) -> Correlation:
