@@ -36,9 +36,9 @@ def free_port():
 class Service:
     """A running service; `stop` and `start` again on the same port."""
 
-    def __init__(self, ledger, client, folder, *, clock=now, stale_s=3.0, **feed):
+    def __init__(self, ledger, folder, *, clock=now, stale_s=3.0, **feed):
         self.ledger, self.port, self.clock = ledger, free_port(), clock
-        self._registry = Registry(client, ledger, folder)
+        self._registry = Registry(None, ledger, folder)  # neither feed nor pages ask MLflow
         self._settings = Settings(
             service=ServiceSettings(webhook_secret="s" * 32),
             feed=FeedSettings(**feed),

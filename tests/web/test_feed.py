@@ -20,8 +20,8 @@ from mlops.web.patches import merged, tree
 
 
 @pytest.fixture
-def service(sqlite_ledger, mlflow_client, tmp_path):
-    with serving(sqlite_ledger, mlflow_client, tmp_path) as running:
+def service(sqlite_ledger, tmp_path):
+    with serving(sqlite_ledger, tmp_path) as running:
         yield running
 
 
@@ -146,8 +146,8 @@ def test_a_slow_client_is_given_the_state_and_not_the_past():
     assert 999.0 == texts[0]["state"]["kpi"]["equity"]
 
 
-def test_a_client_that_reads_nothing_makes_no_queue_and_is_dropped(sqlite_ledger, mlflow_client, tmp_path):
-    with serving(sqlite_ledger, mlflow_client, tmp_path, dead_s=0.5) as service:
+def test_a_client_that_reads_nothing_makes_no_queue_and_is_dropped(sqlite_ledger, tmp_path):
+    with serving(sqlite_ledger, tmp_path, dead_s=0.5) as service:
         service.hub.publish(state())
         with _deaf(service), service.feed() as hear:
             until(lambda: len(service.hub._listeners) == 2)
@@ -242,8 +242,8 @@ def test_a_key_that_is_revoked_hears_no_more(service, monkeypatch):
         assert 4401 == closed(socket)[0]
 
 
-def test_a_page_from_elsewhere_may_not_listen_unless_a_setting_says_so(sqlite_ledger, mlflow_client, tmp_path):
-    with serving(sqlite_ledger, mlflow_client, tmp_path, origins=("https://wall.example",)) as service:
+def test_a_page_from_elsewhere_may_not_listen_unless_a_setting_says_so(sqlite_ledger, tmp_path):
+    with serving(sqlite_ledger, tmp_path, origins=("https://wall.example",)) as service:
         service.hub.publish(state())
         key = {"Authorization": f"Bearer {service.key}"}
 
@@ -253,8 +253,8 @@ def test_a_page_from_elsewhere_may_not_listen_unless_a_setting_says_so(sqlite_le
                 assert "snapshot" == json.loads(socket.recv(5))["type"]
 
 
-def test_one_client_too_many_is_told_so(sqlite_ledger, mlflow_client, tmp_path):
-    with serving(sqlite_ledger, mlflow_client, tmp_path, max_clients=1) as service:
+def test_one_client_too_many_is_told_so(sqlite_ledger, tmp_path):
+    with serving(sqlite_ledger, tmp_path, max_clients=1) as service:
         service.hub.publish(state())
         with service.feed() as hear:
             hear()

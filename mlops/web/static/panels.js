@@ -48,7 +48,7 @@ export function panels(body, spec) {
     if (step === undefined) return;
     event.preventDefault();
     read.setAttribute("aria-live", "polite");
-    point(place < 0 ? times.length - 1 : place + step);
+    point((place < 0 ? times.length - 1 : place) + step);
   });
   const draw = () => charts.forEach((c) => c.draw(times, data));
   let width = 0;
