@@ -70,7 +70,14 @@ def states(moved: int) -> Iterator[RiskState]:
 
 def serve(kind: str, size: str, port: int, folder: Path) -> None:
     """The server process: ours, or the peer."""
-    run = {"host": "127.0.0.1", "port": port, "log_level": "error", "ws_per_message_deflate": False}
+    run = {
+        "host": "127.0.0.1",
+        "port": port,
+        "log_level": "error",
+        "ws_per_message_deflate": False,
+        "loop": "asyncio",
+        "http": "h11",
+    }
     if kind == "peer":
         uvicorn.run(_peer(MOVED[size]), **run)
         return

@@ -12,9 +12,12 @@ from math import exp, log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.stats import norm
 
 from mlops.io import feed
+from mlops.risk import measures
+from mlops.risk.backtest import judge_losses
+from mlops.risk.measures import Losses
 from mlops.types import Kind, Level, Priority
 from mlops.web.messages import (
     AlertNow,
@@ -70,6 +73,8 @@ class World:
         quiet = 1 / self.returns[-250:].std(axis=0)
         fallen = -(self.close[-1] / self.close[-6] - 1)
         fallen -= fallen.mean()
+        self._said: dict[str, Losses] = {}
+        self._backtest = Backtest()
         self.books = {
             "momentum": 0.55 * momentum / 20,
             "quiet": 0.60 * quiet / quiet.sum(),
@@ -79,12 +84,16 @@ class World:
     def state(self, at: datetime | None = None, moved: float = 0.0) -> RiskState:
         """The state, as of `at` (the last bar without it) with all prices `moved` by a fraction since then."""
         now = at or datetime.fromisoformat(self.times[-1])
-        weights = sum(self.books.values()) * (1 + moved)
+        weights: Floats = np.sum([*self.books.values()], axis=0)
         scenarios = self.returns[-BARS:]
         pnl = scenarios @ weights
         sigma = _ewma(pnl)
         residuals = pnl / sigma[:-1]
-        past, plain = _past(pnl, residuals, sigma)
+        if not self._said:  # what was is the same at each look
+            self._said = _past(pnl, residuals, sigma)
+            self._backtest = _backtest(pnl[-len(self._said["FHS-EWMA"].var) :], self._said)
+        said = self._said
+        past = said["FHS-EWMA"].var
         cut = -np.quantile(residuals, 1 - LEVEL)
         var, tail = float(cut * sigma[-1]), residuals <= -cut
         es = float(-residuals[tail].mean() * sigma[-1])
@@ -107,7 +116,7 @@ class World:
                 "as of the last close."
             },
             kpi=_kpi(money, float(pnl[-1]) + moved, var, es, weights, under, percentile, self.times),
-            backtest=_backtest(tested, past, plain),
+            backtest=self._backtest,
             positions=self._positions(now, money, moved, var, es, parts_of),
             exposure=self._exposure(var, parts_of),
             greeks=self._greeks(),
@@ -274,32 +283,26 @@ def _level(share: float) -> Level:
     return Level.ALERT if share >= 1 else Level.WARN if share >= 0.4 else Level.OK
 
 
-def _past(pnl: Floats, residuals: Floats, sigma: Floats) -> tuple[Floats, Floats]:
-    """VaR as it was said before each of the last bars: filtered, and the plain one of the last 500."""
+def _past(pnl: Floats, residuals: Floats, sigma: Floats) -> dict[str, Losses]:
+    """VaR and ES as they were said before each of the last bars: filtered, and the plain ones of the last 500."""
     days = range(len(pnl) // 2, len(pnl))
-    filtered = [-np.quantile(residuals[:i], 1 - LEVEL) * sigma[i] for i in days]
-    return np.array(filtered), np.array([-np.quantile(pnl[i - 500 : i], 1 - LEVEL) for i in days])
+    samples = {
+        "FHS-EWMA": [residuals[:i] * sigma[i] for i in days],
+        "HS 500": [pnl[i - 500 : i] for i in days],
+    }  # fmt: skip
+    said = {name: [measures.var_es(sample, LEVEL) for sample in of] for name, of in samples.items()}
+    return {name: Losses(np.array([x.var for x in of]), np.array([x.es for x in of])) for name, of in said.items()}
 
 
-def _backtest(losses: Floats, past: Floats, plain: Floats) -> Backtest:
-    n, recent = len(losses), int((losses > past)[-SHOWN:].sum())
-    found = {name: _scored(losses, var) for name, var in (("FHS-EWMA", past), ("HS 500", plain))}
-    (k, p, ql), other = found["FHS-EWMA"], found["HS 500"]
-    level = {
-        name: Level.ALERT if p < 0.01 else Level.WARN if p < 0.05 else Level.OK for name, (_, p, _) in found.items()
-    }
+def _backtest(returns: Floats, past: dict[str, Losses]) -> Backtest:
+    found = {name: judge_losses(returns, losses, LEVEL, model=name) for name, losses in past.items()}
+    own, other = found["FHS-EWMA"], found["HS 500"]
+    p = own.p_values
     return Backtest(
-        "FHS-EWMA", n, k, n * (1 - LEVEL), recent, "green" if recent < 5 else "amber" if recent < 10 else "red",
-        level["FHS-EWMA"], PValues(p), ql, None, {"HS 500": Alternative(other[2], None, other[0], level["HS 500"])},
+        own.model, own.n, own.exceedances, own.expected, own.recent, own.zone, own.level,  # type: ignore[arg-type]
+        PValues(p["kupiec"], p["independence"], p["dynamic_quantile"], p["shortfall"]), 100 * own.quantile_loss, own.fz,
+        {other.model: Alternative(100 * other.quantile_loss, other.fz, other.exceedances, other.level)}, own.note,
     )  # fmt: skip
-
-
-def _scored(losses: Floats, var: Floats) -> tuple[int, float, float]:
-    """Exceedances, Kupiec's p-value, and mean quantile loss x 100."""
-    n, q, hits = len(losses), 1 - LEVEL, losses > var
-    k = int(hits.sum())
-    ratio = 2 * ((k * log(k / n / q) if k else 0) + (n - k) * log((1 - k / n) / (1 - q)))
-    return k, float(chi2.sf(ratio, 1)), float(((hits - q) * (losses - var)).mean() * 100)
 
 
 def _judged(state: RiskState) -> RiskState:

@@ -52,6 +52,10 @@ def serve(house: House) -> None:
         http="h11",
         log_level="warning",
         access_log=False,
+        ws_per_message_deflate=False,  # of the feed: it would be packed anew for each client
+        ws_max_size=4096,  # a client says its key and nothing else
+        ws_ping_interval=10,
+        ws_ping_timeout=10,
     )
     stop.set()
     scorers.close()

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from mlops.types import Kind, Level, Priority
 
 Number = float | None
-Zone = Literal["green", "amber", "red"]  # Basel's traffic light of 250 days: 0-4, 5-9, 10 exceedances or more
+Zone = Literal["green", "yellow", "red"]  # Basel's traffic light of 250 days: 0-4, 5-9, 10 exceedances or more
 Trading = Literal["active", "reducing", "halted"]
 LimitState = Literal["ok", "warning", "soft", "hard", "unknown"]
 

@@ -52,7 +52,7 @@ class Service:
         built = app.build(self._registry, self._settings, self.clock, hub=self.hub)
         config = uvicorn.Config(
             built, host="127.0.0.1", port=self.port, log_level="error", ws_per_message_deflate=False, lifespan="off",
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=2, loop="asyncio", http="h11",
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

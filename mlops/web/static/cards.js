@@ -191,7 +191,7 @@ const TESTS = [
   ["z2", "Z2", "ES is large enough"],
 ];
 const WORDS = { ok: "Yes", warn: "In doubt", alert: "No: it failed its backtest", unknown: "Too few days to say" };
-const ZONES = { green: ["✓", "ok"], amber: ["▲", "warn"], red: ["✕", "alert"] };
+const ZONES = { green: ["✓", "ok"], yellow: ["▲", "warn"], red: ["✕", "alert"] };
 
 function verdict(body, spec, tools, element) {
   const head = make("p", { class: "ruling" });
