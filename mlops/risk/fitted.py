@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike
 from mlops.errors import DataError
 from mlops.risk.filters import Filter, Recursion
 from mlops.risk.measures import CONFIDENCES, Floats, Loss, Losses, check_confidence, sample_losses
-from mlops.risk.models import MODELS, Average, Filtered, Model, Seen, filtered, series, unit_of
+from mlops.risk.models import MODELS, Filtered, Model, Seen, filtered, needs, series, unit_of
 
 PATHS = 10_000  # standard error of a 99 % VaR about 2.5 %
 AVERAGE = "average"
@@ -56,12 +57,12 @@ class Fitted:
     @property
     def least(self) -> int:
         """Bars that `now` needs at the least."""
-        return Average(tuple(self.members)).least
+        return needs(self.members)[0]
 
     @property
     def ranged(self) -> bool:
         """Whether it needs open, high, low and close."""
-        return Average(tuple(self.members)).ranged
+        return needs(self.members)[1]
 
     def now(
         self, returns: ArrayLike, confidences: Sequence[float] = CONFIDENCES, *, ohlc: ArrayLike | None = None
@@ -126,7 +127,7 @@ class Fitted:
         Each path draws residuals of the past and feeds the filters with what it drew, so volatility clusters and
         reverts as fitted. What is taken from the paths is the ratio of their loss over `horizon` bars to that over one;
         it multiplies the headline of `now`, whose tail may be finer. (The square root of time would be wrong wherever
-        volatility is not at its mean.)
+        volatility is not at its mean.) NaN where not even the tail of one bar loses.
 
         References
         ----------
@@ -197,8 +198,8 @@ def fit(model: str | Sequence[str], returns: ArrayLike, *, ohlc: ArrayLike | Non
     names = (model,) if isinstance(model, str) else tuple(model)
     if not names or (missing := sorted(set(names) - MODELS.keys())):
         raise DataError(f"model must be of {sorted(MODELS)}, got {missing if names else 'none'}. Choose one of these.")
-    whole = Average(names)
-    r, squares = series(returns, ohlc, least=whole.least, ranged=whole.ranged)
+    least, ranged = needs(names)
+    r, squares = series(returns, ohlc, least=least, ranged=ranged)
     members, notes = {}, []
     fits: dict[tuple[Filter, int], tuple[Recursion, str]] = {}
     for name in names:
@@ -248,4 +249,9 @@ def _ratio(
         variances = [one.step(variance, r) for one, variance in zip(recursions, variances, strict=True)]
         losses.append(growth - 1)
     first, last = (sample_losses(one[None, :], (confidence,)) for one in (losses[0], losses[-1]))
-    return float(last.var.item() / first.var.item()), float(last.es.item() / first.es.item())
+    return _growth(first.var.item(), last.var.item()), _growth(first.es.item(), last.es.item())
+
+
+def _growth(first: float, last: float) -> float:
+    """Of a loss; 1 of a book that stands still, NaN of one that only gains, where no factor says anything."""
+    return last / first if first > 0 else 1.0 if first == last else nan

@@ -1,7 +1,8 @@
-"""VaR and ES models: volatility filters, a law of what they leave over, and averages. One line in `MODELS` adds one."""
+"""VaR and ES models: volatility filters and a law of what they leave over. One line in `MODELS` adds one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,23 +35,6 @@ class Model:
         return any(one.ranged for one in self.filters)
 
 
-@dataclass(frozen=True, slots=True)
-class Average:
-    """The mean of the VaRs and of the ESs of models, by their names in `MODELS`."""
-
-    members: tuple[str, ...]
-
-    @property
-    def least(self) -> int:
-        """Bars under which it cannot be fitted."""
-        return max(MODELS[name].least for name in self.members)
-
-    @property
-    def ranged(self) -> bool:
-        """Whether it needs open, high, low and close."""
-        return any(MODELS[name].ranged for name in self.members)
-
-
 GJR = Garch(asymmetric=True)
 GJR_SKEWED = Garch(asymmetric=True, residuals="skewt")
 TGARCH_SKEWED = Garch(asymmetric=True, power=1.0, residuals="skewt")
@@ -67,8 +51,6 @@ MODELS: dict[str, Model] = {
     "fhs_garch": Model((Garch(),), Empirical()),
     "fhs_gjr": Model((GJR,), Empirical()),
     "fhs_gjr_skewt": Model((GJR_SKEWED,), Empirical()),
-    "evt_garch": Model((Garch(),), Pareto()),
-    "evt_gjr": Model((GJR,), Pareto()),
     "evt_gjr_skewt": Model((GJR_SKEWED,), Pareto()),
     "evt_gjr_long": Model((GJR_SKEWED,), Pareto(LONG), LONG),
     "evt_tgarch": Model((TGARCH_SKEWED,), Pareto()),
@@ -90,6 +72,12 @@ class Filtered:
     variances: tuple[float, ...]  # of the next bar, a filter each
     mean: float
     unit: float
+
+
+def needs(names: Iterable[str]) -> tuple[int, bool]:
+    """Bars under which these models, or one of them, cannot be fitted; and whether any needs ranges."""
+    models = [MODELS[name] for name in names]
+    return max(model.least for model in models), any(model.ranged for model in models)
 
 
 def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bool) -> tuple[Floats, Floats | None]:

@@ -199,6 +199,14 @@ def test_a_horizon_is_whole_bars(past):
         fit("historical", past).over(past, 0, rng=np.random.default_rng(0))
 
 
+def test_a_book_that_stands_still_loses_nothing_over_any_horizon():
+    r = np.zeros(300)
+    found = fit("historical", r).over(r, 10, rng=np.random.default_rng(0))
+    assert 0.0 == found.var == found.es
+    gains = np.linspace(0.001, 0.002, 300)
+    assert np.isnan(fit("historical", gains).over(gains, 10, rng=np.random.default_rng(0)).var)
+
+
 @pytest.mark.parametrize("name", CLOSE_ONLY)
 def test_ten_days_of_history_are_refused_with_what_is_needed(name):
     with pytest.raises(DataError, match=f"series of {MODELS[name].least} or more, got shape \\(10,\\)"):
