@@ -51,6 +51,7 @@ MODELS: dict[str, Model] = {
     "fhs_garch": Model((Garch(),), Empirical()),
     "fhs_gjr": Model((GJR,), Empirical()),
     "fhs_gjr_skewt": Model((GJR_SKEWED,), Empirical()),
+    "evt_gjr": Model((GJR,), Pareto()),
     "evt_gjr_skewt": Model((GJR_SKEWED,), Pareto()),
     "evt_gjr_long": Model((GJR_SKEWED,), Pareto(LONG), LONG),
     "evt_tgarch": Model((TGARCH_SKEWED,), Pareto()),
