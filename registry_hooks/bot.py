@@ -152,7 +152,7 @@ class Bot:
     def boundary(self, now: datetime) -> int | None:
         """Between two bars: take up what is ready by now. The new champion's version where it changed."""
         if not self._background:
-            self._trading = self._registry.ledger.trading_state()
+            self._hear()
             return self.refresh(now) if self._news.due() else None
         if self._ready is None:
             return None
@@ -306,6 +306,7 @@ class Bot:
         """Hear of transitions and prepare for them; report what waits to be reported, at the end once more."""
         while not self._stop.wait(WATCH_S):
             self._looked(self._look)
+            self._looked(self._hear)
         self._looked(lambda: self._tell(last=True))
         self._looked(self._dealer.settle)
 
@@ -318,8 +319,10 @@ class Bot:
         except Exception:
             log.exception("bot's watch failed and goes on", model=self.model)
 
-    def _look(self) -> None:
+    def _hear(self) -> None:
         self._trading = self._registry.ledger.trading_state()
+
+    def _look(self) -> None:
         for one in self._threads:
             one.look()
         self._recorder.look()

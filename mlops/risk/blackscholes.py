@@ -8,6 +8,8 @@ polynomial), and n(d2) follows from n(d1) because spot x n(d1) = strike x n(d2) 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -20,8 +22,17 @@ MIDDLE, DEGREE = 4.0, 24  # x = MIDDLE goes to the middle of [-1, 1); the fit's 
 ROOT_HALF, ROOT_HALF_PI, DENSITY_0 = math.sqrt(0.5), math.sqrt(math.pi / 2), 1 / math.sqrt(2 * math.pi)
 LEAST_SPREAD = 1e-14  # of the log price at expiry; under it no price moves by more than its last digit
 DAYS, POINT = 365.0, 0.01  # of a year (Actual/365 Fixed); one percentage point
-# No "nnan", "ninf": what is not finite must stay so.
-compiled = numba.njit(fastmath={"contract", "nsz", "arcp"}, error_model="numpy", cache=True)
+FLAGS = {"contract", "nsz", "arcp"}  # no "nnan", "ninf": what is not finite must stay so
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """Compiled at its first call (two seconds), and kept on disk where there is a place that may be written to."""
+    try:
+        kept = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True, cache=True)
+    except RuntimeError:  # numba's "no locator available": a read-only installation without a home
+        kept = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True)
+    return cast("Function", kept)
 
 
 def _scaled(t: Floats) -> Floats:

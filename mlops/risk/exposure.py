@@ -203,7 +203,8 @@ def _worth(
     option = np.isin(kind, OPTIONS)
     each, why = price * multiplier, np.full(len(positions), "", dtype=object)
     # A future may trade at zero or below (oil in April 2020); a share or a coin may not.
-    why[~np.isfinite(each)] = "no price was ever seen"
+    why[~np.isfinite(price)] = "no price was ever seen"
+    why[np.isfinite(price) & ~np.isfinite(each)] = "its multiplier is not known"
     why[(kind == Kind.SPOT.value) & (price <= 0)] = "the price is not positive"
     if option.any():
         units = positions["unit"].to_numpy()[option]

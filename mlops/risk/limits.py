@@ -11,8 +11,7 @@ from mlops.errors import DataError
 from mlops.types import Finding, Level
 
 ALL = "all"  # the scope of every book together; any other is a strategy's name
-PLAIN = frozenset({"leverage", "concentration"})  # told as numbers; all other measures are fractions, told in per cent
-PLAIN_ABOVE = 2.0  # and so are fractions with a hard line from here on: 3.0 reads better than 300.0 %
+PLAIN_FROM = 2.0  # a fraction with a hard line from here on is told as a number: 3.00 reads better than 300.0 %
 
 
 class State(StrEnum):
@@ -137,8 +136,7 @@ def _state(line: Line, one: Measured | None) -> State:
 
 def _note(line: Line, state: State, value: float, why: str) -> str:
     def told(number: float) -> str:
-        plain = line.measure in PLAIN or line.hard >= PLAIN_ABOVE
-        return f"{number:.2f}" if plain else f"{100 * number:.1f} %"
+        return f"{number:.2f}" if line.hard >= PLAIN_FROM else f"{100 * number:.1f} %"
 
     name = line.measure if line.scope == ALL else f"{line.measure} of {line.scope}"
     if state is State.UNKNOWN:

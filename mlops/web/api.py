@@ -22,6 +22,7 @@ from mlops.io.ledger import Ledger
 from mlops.io.rejections import Rejection
 from mlops.io.writer import Writer
 from mlops.settings import Settings
+from mlops.types import TradingState
 from mlops.web import rows, scoring
 from mlops.web.contracts import Bar, Name
 from mlops.web.gate import LATER, Gate
@@ -76,6 +77,15 @@ class Assigned(BaseModel):
     champion: int
     stale: bool
     arms: list[Arm]
+
+
+class MayTrade(BaseModel):
+    """What bots may do now, in words too; `seq` counts the changes, 0: there was none."""
+
+    state: TradingState
+    meaning: str
+    seq: int
+    reason: str
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -140,6 +150,14 @@ def router(
     ) -> list[Rejection]:
         """Rows that were refused, newest first."""
         return await run_in_threadpool(registry.ledger.rejections, kind, limit)
+
+    @routes.get("/trading-state", tags=["trading"], dependencies=may_score, openapi_extra=KEYED)
+    async def trading_state() -> MayTrade:
+        """What bots may do: no state closes a position."""
+        log = await run_in_threadpool(registry.ledger.trading_log)
+        state = log[-1].state if log else TradingState.ACTIVE
+        last = {"seq": log[-1].seq, "reason": log[-1].reason} if log else {"seq": 0, "reason": ""}
+        return MayTrade(state=state, meaning=state.meaning, **last)
 
     @routes.get(
         "/models/{model}/assignment", tags=["models"], responses=UNKNOWN, dependencies=may_score, openapi_extra=KEYED

@@ -104,6 +104,7 @@ def test_what_has_no_price_is_in_no_sum_and_its_age_is_told():
         {"unit": "E", "price": np.inf},
         {"unit": "F", "kind": "call", "underlying": "A"},
         {"unit": "G", "quantity": np.nan},
+        {"unit": "H", "multiplier": np.nan},
     )
 
     one = found(book, 100.0)
@@ -116,6 +117,7 @@ def test_what_has_no_price_is_in_no_sum_and_its_age_is_told():
         "E": ("no price was ever seen", 60.0),
         "F": ("the option's delta is not known", 60.0),
         "G": ("the quantity is not known", 60.0),
+        "H": ("its multiplier is not known", 60.0),
     } == {m.unit: (m.why, m.age_s) for m in one.missing}
 
 

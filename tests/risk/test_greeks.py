@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops.errors import DataError
+from mlops.risk.blackscholes import compiled
 from mlops.risk.greeks import NAMES, greeks, values
 
 QUANTLIB = ("price", "delta", "gamma", "vega_per_point", "theta_per_day", "rho_per_point")
@@ -178,3 +179,10 @@ def test_arguments_broadcast_and_the_inner_function_gives_the_same():
 def test_what_is_no_option_is_refused(given_, said):
     with pytest.raises(DataError, match=said):
         greeks(**{"spot": 100.0, "strike": 100.0, "years": 1.0, "volatility": 0.2} | given_)
+
+
+def test_where_nothing_may_be_written_it_compiles_all_the_same():
+    scope = {}
+    exec("def twice(x):\n    return 2 * x", scope)  # a function without a file: numba has no place to keep it
+
+    assert 6 == compiled(scope["twice"])(3)

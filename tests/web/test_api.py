@@ -143,9 +143,21 @@ def test_without_a_key_nothing_is_stored_and_a_scope_opens_its_own_door_only(cli
         "/v1/rejections?limit=x",
         "/v1/models/m/assignment?key=A",
         "/v1/models/m/assignment",
+        "/v1/trading-state",
     ):
         assert 401 == client.get(path, headers={"authorization": ""}).status_code
         assert 403 == client.get(path, headers={"authorization": f"Bearer {narrow}"}).status_code
+
+
+def test_what_bots_may_do_is_told_in_words_too(client, registry):
+    first = client.get("/v1/trading-state").json()
+    registry.ledger.set_trading_state("reducing", "ada", "storm", T0)
+
+    assert {"state": "active", "meaning": "orders as the models ask for", "seq": 0, "reason": ""} == first
+    words = "no new positions; open ones may only shrink"
+    assert {"state": "reducing", "meaning": words, "seq": 1, "reason": "storm"} == client.get(
+        "/v1/trading-state"
+    ).json()
 
 
 def test_who_asks_too_often_is_told_when_to_come_again(registry, bot):
