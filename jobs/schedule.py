@@ -41,6 +41,10 @@ SCHEDULE = (
     # Friday night, New York's close is in: one look a week at every model.
     Entry("monitor", CronTrigger(day_of_week="fri", hour=22, minute=0, timezone=UTC), "jobs.monitor:at"),
     Entry("compare", CronTrigger(day_of_week="fri", hour=22, minute=30, timezone=UTC), "jobs.compare:at"),
+    # All books in crises that were and may come; one run, whatever the number of models.
+    Entry(
+        "stress", CronTrigger(day_of_week="fri", hour=23, minute=0, timezone=UTC), "jobs.stress:at", each_model=False
+    ),
     # Challengers by the calendar: one from all that is known, one from the most recent years only. Which is better is
     # not for a calendar to say: the gate compares one after the other with the champion.
     Entry("train", CronTrigger(month="7", day="1st sat", hour=6, timezone=UTC), "jobs.train:fresh"),

@@ -69,7 +69,7 @@ def evidence(
         axes.set_ylabel("gain in log-loss, nats a bar\n(above 0: challenger better)")
         axes.legend(frameon=False, ncols=3, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.1))
         last = f"{path['mean'][-1]:+.4f}" if len(at) else "unknown"
-        return _svg(figure, "Evidence over time", f"Running mean gain of the challenger; it ends at {last} nats a bar.")
+        return svg(figure, "Evidence over time", f"Running mean gain of the challenger; it ends at {last} nats a bar.")
 
 
 def equity(times: pd.Index, books: Mapping[str, Band], relative: Mapping[str, Band]) -> str:
@@ -92,7 +92,7 @@ def equity(times: pd.Index, books: Mapping[str, Band], relative: Mapping[str, Ba
         for axes in (top, middle):
             axes.legend(frameon=False, loc="upper left", fontsize=9)
         ends = ", ".join(f"{name} ends at {curve[-1]:.3f}" for name, (curve, _, _) in books.items())
-        return _svg(figure, "Equity, relative equity and drawdown", f"Equity of the books: {ends}.")
+        return svg(figure, "Equity, relative equity and drawdown", f"Equity of the books: {ends}.")
 
 
 def reliability(curves: Mapping[str, pd.DataFrame]) -> str:
@@ -113,7 +113,7 @@ def reliability(curves: Mapping[str, pd.DataFrame]) -> str:
         low, high = _span(curves)
         axes.set(xlim=(low, high), ylim=(low, high), xlabel="probability given", ylabel="share that came true")
         axes.legend(frameon=False, loc="upper left")
-        return _svg(figure, "Calibration", f"Reliability curves of {' and '.join(curves)}.")
+        return svg(figure, "Calibration", f"Reliability curves of {' and '.join(curves)}.")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -150,21 +150,22 @@ def _frame(axes: Axes, mean: Floats, looks: Mapping[str, Floats]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")))
 
 
-def _svg(figure: Figure, title: str, description: str) -> str:
+def svg(figure: Figure, title: str, description: str) -> str:
+    """A figure as text that may stand in a page; its ids begin with the first word of `title`."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
     out = StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     # Ids of groups serve nobody and would be there twice in a page of two pictures; those that are referred to
     # are this picture's own.
-    svg = re.sub(r'(<g|<svg|<text) id="[^"]*"', r"\1", svg)
+    text = re.sub(r'(<g|<svg|<text) id="[^"]*"', r"\1", text)
     own = title.partition(" ")[0].strip(",").lower()
-    svg = re.sub(r'(\bid="|"#|url\(#)', rf"\1{own}-", svg)
-    svg = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1
+    text = re.sub(r'(\bid="|"#|url\(#)', rf"\1{own}-", text)
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
     )
     label = escape(f"{title}. {description}", quote=True)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -13,6 +13,7 @@ from mlops.errors import DataError
 from mlops.risk.joint import CELLS, Floats, JointLaw, checked_returns, checked_weights, from_coordinates, standardised
 
 DRAWS = 10_000
+LEAST_VINE_UNITS = 3  # of two a vine is one pair, and skfolio asks for three
 LEAST_VINE_BARS = 500  # 190 pairs of 20 units, a bivariate copula each: fewer bars cannot tell the families apart
 
 
@@ -134,7 +135,7 @@ def vine_stress(
     Parameters
     ----------
     returns : array_like of shape (T, N)
-        Simple returns; NaN is refused. Under 500 bars: unknown.
+        Simple returns; NaN is refused. Under 500 bars or three units: unknown.
 
     References
     ----------
@@ -144,8 +145,9 @@ def vine_stress(
     bars, units = table.shape
     vector = checked_weights(weights, units)
     fixed = _checked(given, units)
-    if bars < LEAST_VINE_BARS:
-        gap, note = np.full(units, np.nan), f"{bars} bars, {LEAST_VINE_BARS} needed"
+    if bars < LEAST_VINE_BARS or units < LEAST_VINE_UNITS:
+        few = (bars, LEAST_VINE_BARS, "bars") if bars < LEAST_VINE_BARS else (units, LEAST_VINE_UNITS, "units")
+        gap, note = np.full(units, np.nan), f"{few[0]} {few[2]}, {few[1]} needed"
         return Conditional(gap, gap, gap, np.empty(0), np.nan, "vine copula", note)
     if not (table.std(axis=0) > 0).all():
         still = np.flatnonzero(table.std(axis=0) == 0).tolist()

@@ -93,17 +93,17 @@ def tail_dependence(
     """
     table = checked_returns(returns)
     bars, units = table.shape
-    rho = np.asarray(correlation, dtype=np.float64)
-    if rho.shape != (units, units) or (np.abs(rho) > 1 + 1e-12).any() or not dof > 0:
-        raise DataError(
-            f"correlation must be ({units}, {units}) with a positive dof, got {rho.shape}, {dof}. Fit them."
-        )
     share = check_share(level, "level")
     k = int(share * bars)
     if k < LEAST_TAIL:
         gap = np.full((units, units), np.nan)
         note = f"{bars} bars, {int(np.ceil(LEAST_TAIL / share))} needed"
         return TailDependence(gap, gap, gap, gap, gap, gap, share, bars, note)
+    rho = np.asarray(correlation, dtype=np.float64)
+    if rho.shape != (units, units) or (np.abs(rho) > 1 + 1e-12).any() or not dof > 0:
+        raise DataError(
+            f"correlation must be ({units}, {units}) with a positive dof, got {rho.shape}, {dof}. Fit them."
+        )
     place = rankdata(-table if upper else table, axis=0, method="ordinal")
     inside = (place <= k).astype(np.float32)
     inside[:, table.std(axis=0) == 0] = np.nan

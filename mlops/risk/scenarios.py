@@ -43,9 +43,9 @@ EPISODES = (
         "One day.",
     ),
     Episode("Russia and LTCM 1998", "1998-07-17", "1998-08-31", 957.28 / 1186.75 - 1),
-    Episode("Dot-com bust 2000-02", "2000-03-24", "2002-10-09", 776.76 / 1527.46 - 1, note="Thirty months."),
+    Episode("Dot-com bust 2000 to 2002", "2000-03-24", "2002-10-09", 776.76 / 1527.46 - 1, note="Thirty months."),
     Episode("Lehman weeks 2008", "2008-09-12", "2008-10-10", 899.22 / 1251.70 - 1),
-    Episode("Financial crisis 2007-09", "2007-10-09", "2009-03-09", 676.53 / 1565.15 - 1, note="Peak to trough."),
+    Episode("Financial crisis 2007 to 2009", "2007-10-09", "2009-03-09", 676.53 / 1565.15 - 1, note="Peak to trough."),
     Episode(
         "Flash crash 2010",
         "2010-05-05",

@@ -15,6 +15,7 @@ from mlops.risk.measures import Floats
 from mlops.risk.scenarios import Scenarios
 
 HORIZONS = (1, 5, 20, 60)  # bars
+ROUNDING = 1e-12  # of equity: what floating point makes of a window in which nothing moved
 TABLE_COLUMNS = (
     "scenario", "strategy", "book", "money", "loss", "worst_unit", "worst_money", "proxied", "missing",
 )  # fmt: skip
@@ -90,7 +91,7 @@ def stress_table(
     -------
     DataFrame with TABLE_COLUMNS
         A row a scenario and book, and one a scenario for all books together (strategy "all") where there are several.
-        `money` is the loss in the currency of the books, `loss` as a fraction of equity (NaN where that is not
+        `money` is the loss in the currency of the books (NaN where all of a book is missing), `loss` as a fraction of equity (NaN where that is not
         positive), losses positive. `worst_unit` loses most, `worst_money` that much. `proxied` is the share of gross
         value whose return is a stand-in, `missing` the share of positions (by gross value where they have a price,
         by count where they have none) that is not in the number.
@@ -133,7 +134,7 @@ def _frame(
     scenarios: Scenarios, keys: list[tuple[str, str]], value: Floats, gross: Floats, missing: Floats, equity: Floats
 ) -> pd.DataFrame:
     scenarios_n, books = len(scenarios.names), len(keys)
-    money = -(scenarios.returns @ value.T)
+    money = np.where(missing < 1, -(scenarios.returns @ value.T), np.nan)
     size = gross.sum(axis=1)
     share = np.divide(scenarios.proxied @ gross.T, size, out=np.zeros((scenarios_n, books)), where=size > 0)
     units = np.array([*scenarios.units, ""], dtype=object)
@@ -183,7 +184,7 @@ def _distinct(profit: Floats, horizon: int, top: int) -> list[WorstWindow]:
     left, found = profit.copy(), list[WorstWindow]()
     for _ in range(top):
         at = int(left.argmin())
-        if not left[at] < 0:
+        if not left[at] < -ROUNDING:
             break
         found.append(WorstWindow(horizon, at, at + horizon - 1, -float(left[at])))
         left[max(0, at - horizon + 1) : at + horizon] = np.inf

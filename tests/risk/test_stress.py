@@ -159,7 +159,9 @@ def test_no_books_give_no_rows_and_no_units_only_what_is_missing():
     nothing = Scenarios(("crash",), (), np.zeros((1, 0)), np.zeros((1, 0), dtype=bool))
 
     assert stress_table(held(), SCENARIOS, {}).empty
-    assert [1.0] == stress_table(held(("s", "b", "A", 1.0, 1.0, 1.0)), nothing, {("s", "b"): 9.0})["missing"].tolist()
+    found = stress_table(held(("s", "b", "A", 1.0, 1.0, 1.0)), nothing, {("s", "b"): 9.0})
+    assert [1.0] == found["missing"].tolist()
+    assert np.isnan(found["money"]).all()  # not known, which is not nothing
 
 
 def test_a_book_whose_equity_is_not_told_is_refused():

@@ -1,0 +1,297 @@
+"""The stress job, from fills in a real ledger to a run in a real MLflow and a page in a real browser."""
+
+import re
+import shutil
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from io import StringIO
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import sync_playwright
+
+from jobs import schedule, stress
+from jobs.house import opened
+from jobs.positions import positions
+from mlops.io import feed, page
+from mlops.io.ledger import Instrument
+from mlops.risk.scenarios import EPISODES
+from mlops.risk.stress import stress_table
+from mlops.settings import RiskLimit, RiskSettings, Settings
+from mlops.types import Kind, Level
+
+AT = datetime(2022, 12, 28, 23, tzinfo=UTC)
+HELD = {"AAPL": 800, "BAC": 4000, "XOM": 900, "KO": -1500, "<b>&": 10, "OPT": 20}  # a name of a unit is not ours
+
+
+@pytest.fixture(scope="module")
+def bars():
+    frame = feed.load_bars("sp500").frame
+    return frame[frame.event_time <= AT]
+
+
+def set_up(folder, **risk):
+    state = folder / "live"
+    return Settings(state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", risk=RiskSettings(paths=1024, **risk))
+
+
+def trade(ledger, bars, model, holdings, share=1.0):
+    last = bars[bars.event_time == bars.event_time.max()].set_index("symbol")["close"]
+    rows = [
+        {"fill_id": f"{model}{unit}", "model": model, "version": 1, "book": "live", "unit": unit, "fee": 0.0}
+        | {"event_time": AT - timedelta(hours=1), "quantity": share * n, "price": float(last.get(unit, 25.0))}
+        for unit, n in holdings.items()
+    ]
+    ledger.add_fills(pd.DataFrame(rows))
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, bars):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("artifacts"))
+        with opened(set_up(tmp_path_factory.mktemp("stress"))) as open_house:
+            option = Instrument("OPT", Kind.CALL, underlying="AAPL", strike=150.0, expiry=AT + timedelta(days=60))
+            open_house.ledger.put_instruments([option], AT - timedelta(days=1))
+            trade(open_house.ledger, bars, "direction", HELD)
+            trade(open_house.ledger, bars, "volatility", {"JPM": 1200, "AAPL": 300})
+            yield open_house
+
+
+@pytest.fixture(scope="module")
+def written(house, bars):
+    return stress.write(house, bars, AT)
+
+
+class _Outline(HTMLParser):
+    VOID = ("meta", "br", "path", "use", "rect")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.ids, self.addresses, self.tables = [], [], [], 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [v for k, v in attrs if k in ("href", "src", "xlink:href")]
+        self.tables += tag == "table"
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert tag == self.open.pop()
+
+
+def test_the_page_is_one_file_of_its_own_and_well_formed(written):
+    outline = _Outline(written.html)
+
+    assert [] == outline.open
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert all(address.startswith("#") for address in outline.addresses)
+    assert {address[1:] for address in outline.addresses} <= set(outline.ids)
+    assert not re.search(r"<script|@import|url\((?!#)", written.html)
+    assert outline.tables == written.html.count("<caption>") > 6
+
+
+def test_a_loss_in_the_table_is_value_times_return_by_hand(house, bars, written):
+    held, table = positions(house, AT), written.stressed.table
+    closes = bars.pivot(index="event_time", columns="symbol", values="close")
+    day = closes.index.strftime("%Y-%m-%d")
+    move = closes[day == "2020-03-23"].iloc[0] / closes[day == "2020-02-19"].iloc[0] - 1
+    mine = held.frame[(held.frame.strategy == "direction") & held.frame.unit.isin(closes.columns)]
+
+    row = table[(table.scenario == "Covid crash 2020") & (table.strategy == "direction")].iloc[0]
+
+    expected = -sum(q * p * move[u] for u, q, p in zip(mine.unit, mine.quantity, mine.price, strict=True))
+    assert expected == pytest.approx(row.money)
+    assert 0.0 == row.proxied
+    assert row.missing > 0
+
+
+def test_units_that_no_scenario_speaks_of_are_named(written):
+    said = " ".join(written.stressed.missing)
+
+    assert "OPT is an option" in said
+    assert "<b>& has 0 bars of its own" in said
+    assert "&lt;b&gt;&amp; has 0 bars" in written.html
+    assert "<b>& " not in written.html
+    assert Level.UNKNOWN == stress._findings(SimpleNamespace(settings=Settings()), written.stressed)[0].level
+
+
+def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(house, written):
+    run = house.client.get_run(written.run_id)
+    artifacts = {a.path for a in house.client.list_artifacts(written.run_id)}
+    text = mlflow_text(house, written.run_id, "scenarios.csv")
+
+    assert {"stress.html", "scenarios.csv", "stress.json", "losses.png", "fan.png", "grid.png"} <= artifacts
+    assert written.stressed.table["money"].to_numpy() == pytest.approx(pd.read_csv(StringIO(text))["money"].to_numpy())
+    assert written.stressed.worst["loss"] == run.data.metrics["stress"]
+    assert written.stressed.account.tails["all"][1].value == run.data.metrics["es.all"]
+    assert {"scenario.covid_crash_2020", "dof", "expected_drawdown", "worst_window.20"} <= run.data.metrics.keys()
+    assert "stress" == run.data.tags["job"]
+
+
+def mlflow_text(house, run_id, name):
+    import mlflow
+
+    mlflow.set_tracking_uri(house.settings.tracking_uri)
+    return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+
+
+def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(house, written):
+    state = house.ledger.risk_state("stress", "all", as_of=AT)
+    held, told = positions(house, AT), stress.scenarios_of(state)
+    equities = {(key.model, key.book): equity for key, equity in held.equities().items()}
+
+    again = stress_table(held.frame, told, equities)
+
+    assert len(EPISODES) < len(told.names)
+    pd.testing.assert_frame_equal(written.stressed.table, again)
+    assert list(told.names) == [row["name"] for row in state.body["about"]]
+
+
+def test_nothing_later_is_seen(house, bars):
+    early = datetime(2010, 1, 4, 22, tzinfo=UTC)
+    found = stress.compute(house, bars, early)
+
+    assert found.held.frame.empty
+    assert found.account is None
+    assert "None of the named scenarios would cost the books anything." == stress.stress_page.headline(found)
+
+
+def test_an_account_for_each_strategy_and_for_all(written):
+    account = written.stressed.account
+
+    assert ["all", "direction", "volatility"] == sorted(account.tails)
+    assert account.units == ("AAPL", "BAC", "JPM", "KO", "XOM")
+    assert account.weights[account.units.index("KO")] < 0
+
+
+@pytest.fixture
+def plain(sqlite_ledger):
+    """A house without MLflow, for what only computes."""
+
+    def of(**risk):
+        return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(paths=1024, **risk)))
+
+    return of
+
+
+def shown(found):
+    return page.render("stress.html", stress.stress_page.context(found, "USD"))
+
+
+def test_a_line_that_a_person_drew_is_held(plain, bars):
+    house = plain(limits=(RiskLimit(measure="stress", warning=0.001, soft=0.002, hard=0.003),))
+    trade(house.ledger, bars, "direction", {"AAPL": 800})
+    found = stress.compute(house, bars, AT)
+
+    judged = stress._findings(house, found)
+
+    assert [("stress", Level.ALERT)] == [(f.name, f.level) for f in judged]
+    assert "1 units, 3 needed" in shown(found)  # of the vine
+
+
+def test_ten_days_of_history_give_a_page_that_says_what_is_needed(plain, bars):
+    house = plain()
+    trade(house.ledger, bars, "direction", {"AAPL": 800})
+
+    few = stress.compute(house, bars[bars.event_time > AT - timedelta(days=14)], AT)
+    some = stress.compute(house, bars[bars.event_time > AT - timedelta(days=150)], AT)
+
+    assert few.account is None
+    assert few.worst is None
+    assert "AAPL has 8 bars of its own, 60 are needed" in shown(few)
+    assert "103 bars, 250 needed" in shown(some)
+    assert (some.total["proxied"] > 0).any()
+    assert [] == _Outline(shown(few)).open == _Outline(shown(some)).open
+
+
+def test_books_without_anything_give_a_page_too(plain, bars):
+    found = stress.compute(plain(), bars, AT)
+
+    assert "What all books would lose is not known." in shown(found)
+    assert [] == _Outline(shown(found)).open
+
+
+def test_a_book_without_equity_has_losses_in_money_only(plain, bars):
+    house = plain()
+    trade(house.ledger, bars, "direction", {"AAPL": -400_000})
+    later = bars.assign(close=bars["close"])
+    house.ledger.add_quotes(
+        pd.DataFrame(
+            [
+                {
+                    "unit": "AAPL",
+                    "event_time": AT,
+                    "known_at": AT,
+                    "bid": 400.0,
+                    "ask": 400.0,
+                    "bid_size": 0.0,
+                    "ask_size": 0.0,
+                }
+            ]
+        )
+    )
+
+    found = stress.compute(house, later, AT)
+
+    assert found.held.equity < 0
+    assert found.account is None
+    assert np.isnan(found.table["loss"]).all()
+    assert np.isfinite(found.table["money"]).all()
+    assert [] == _Outline(shown(found)).open
+
+
+def test_it_is_in_the_schedule_once_for_all_models():
+    entry = schedule.entry_of("stress")
+
+    assert ["stress"] == entry.names(["a", "b"])
+
+
+# --- a reader's view ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("chromium was not found; install it to see the page as a reader does")
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_reader_without_network_sees_the_answer_and_never_scrolls_the_page_sideways(
+    browser, written, tmp_path, width
+):
+    (tmp_path / "stress.html").write_text(written.html, encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False, offline=True, viewport={"width": width, "height": 900})
+    sheet, complaints = context.new_page(), []
+    sheet.on("console", lambda message: complaints.append(message.text))
+    sheet.on("request", lambda request: complaints.append(request.url) if "stress.html" not in request.url else None)
+    sheet.goto((tmp_path / "stress.html").as_uri())
+
+    assert stress.stress_page.headline(written.stressed) == sheet.get_by_role("heading", level=1).inner_text()
+    assert page.percent(written.stressed.worst["loss"], 1) in sheet.get_by_role("heading", level=1).inner_text()
+    assert 3 == sheet.get_by_role("img").count()
+    for place in ("section", "header", "footer", "nav a"):
+        for one in sheet.locator(place).all():
+            box = one.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+    assert [] == complaints
+    context.close()
+
+
+def test_the_loss_of_the_worst_window_is_that_of_its_row(written):
+    account, total = written.stressed.account, written.stressed.total.set_index("scenario")
+    worst = max(w.loss for w in account.windows if w.horizon == 20)
+
+    assert worst == pytest.approx(total.loc["Worst 20 bars of this book", "loss"])
+    assert np.isfinite(total["loss"]).all()
