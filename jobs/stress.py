@@ -7,6 +7,7 @@ Act: nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,17 +21,18 @@ from jobs import stress_page
 from jobs.house import House, moment, run
 from jobs.market import Market, market
 from jobs.positions import Held, book_name, positions
+from jobs.stress_options import optioned
 from mlops.io import feed, page, record
 from mlops.io.ledger import RiskState
 from mlops.risk.account import ALL, StressAccount, stress_account
+from mlops.risk.exposure import OPTIONS
 from mlops.risk.limits import Line, Measured, judge
 from mlops.risk.scenarios import EPISODES, Scenarios, episode_scenarios
 from mlops.risk.stress import WorstWindow, stress_table, window_returns
-from mlops.types import Decision, Finding, Kind, Level, ModelRef, Report, Verdict
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
 MODEL = ModelRef("risk", 0)  # the MLflow experiment of what is about all models at once
 KIND = "stress"  # of the state in the ledger
-OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Stressed:
     table: pd.DataFrame
     account: StressAccount | None
     missing: tuple[str, ...]
+    options: int  # that are priced anew
 
     @property
     def total(self) -> pd.DataFrame:
@@ -102,17 +105,19 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     """Everything, from what was known at `as_of`."""
     held, risk = positions(house, as_of), house.settings.risk
     option = held.frame["kind"].isin(OPTIONS)
-    units = sorted(held.frame.loc[~option, "unit"].unique())
+    units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
     history = market(bars, units, as_of, len(bars))
-    scenarios, left = episode_scenarios(_closes(bars, units, as_of))
+    named, left = episode_scenarios(_closes(bars, units, as_of))
+    told = optioned(house, held, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
-    without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
-    without |= {unit: f"{unit} is an option: it is in no scenario here." for unit in held.frame["unit"][option]}
+    without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]} | dict(
+        told.missing
+    )
     account = None
     if history.units and held.equity > 0:
         account = stress_account(
             history.returns,
-            _books(held, history.units),
+            _books(held, history.units, told.worth),
             history.units,
             rng=np.random.default_rng(house.settings.train.seed),
             recent=risk.history_bars,
@@ -121,10 +126,10 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
             paths=risk.paths,
             n_jobs=house.settings.train.n_jobs,
         )
-        scenarios = _with_windows(scenarios, history, account)
+        told = optioned(house, held, _with_windows(named, history, account))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
-    table = stress_table(held.frame, scenarios, equities)
-    return Stressed(as_of, held, history, scenarios, table, account, tuple(without.values()))
+    table = stress_table(held.frame, told.scenarios, equities)
+    return Stressed(as_of, held, history, told.scenarios, table, account, tuple(without.values()), len(told.worth))
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
@@ -132,15 +137,23 @@ def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFra
     return seen.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
 
 
-def _books(held: Held, units: tuple[str, ...]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Weights of all books together, and of each strategy over its own equity where that is positive."""
-    value = held.value.where(np.isfinite(held.value), 0.0)
+def _books(
+    held: Held, units: tuple[str, ...], worth: Mapping[str, float]
+) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Weights of all books together, and of each strategy over its own equity where that is positive.
+
+    An option counts as the holding of its underlying that moves like it now (its delta).
+    """
+    option = held.frame["kind"].isin(OPTIONS)
+    unit = held.frame["underlying"].where(option, held.frame["unit"])
+    like = held.frame["quantity"] * held.frame["unit"].map(worth)
+    value = like.where(option, held.value).fillna(0.0)
     equity = {key.model: 0.0 for key in held.cash}
     for key, amount in held.equities().items():
         equity[key.model] += amount
 
     def weights(mine: pd.Series[bool], over: float) -> np.ndarray[Any, np.dtype[np.float64]]:
-        each = value[mine].groupby(held.frame["unit"][mine]).sum()
+        each = value[mine].groupby(unit[mine]).sum()
         return np.asarray(each.reindex(list(units), fill_value=0.0).to_numpy(dtype=np.float64) / over)
 
     found = {ALL: weights(held.frame["strategy"].notna(), held.equity)}

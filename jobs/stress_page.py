@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 NAMED = {one.name: one for one in EPISODES}
 SHOWN = 8  # units in a table of some
+NO_OPTIONS = "No option is in these numbers."
+PRICED = (
+    "{} options are priced anew in every scenario, at the volatility that their prices imply today and with today's "
+    "time to expiry. A crash raises volatility: options that were sold then lose more than is shown. In the "
+    "simulations they count as the holding of the underlying that moves like them now."
+)
 BOOKS = 6  # columns of the table of scenarios: more do not fit; scenarios.csv has all
 
 
@@ -69,7 +75,7 @@ def context(found: Stressed, currency: str) -> dict[str, Any]:
         "worst": None if worst is None else worst.to_dict(),
         "pictures": pictures,
         "month": MONTH,
-        "options": "Options are in none of these numbers: they are listed above where any are held.",
+        "options": NO_OPTIONS if not found.options else PRICED.format(found.options),
         "version": installed("gpt-trader-mlops"),
     }
     return base | (_of_account(a) if a else {})

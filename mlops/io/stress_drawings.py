@@ -76,7 +76,9 @@ def fan(courses: Floats, drawdown: Floats) -> Figure:
         left.axhline(1, color="0.3", lw=0.9)
         left.set(xlabel="bars from now", ylabel="equity (1 today)", xlim=(0, len(bars) - 1))
         left.legend(frameon=False, loc="upper left", fontsize=9)
-        right.hist(drawdown, bins=40, range=(0, float(np.quantile(drawdown, FARTHEST)) or 1.0), color=COLOURS[1], alpha=0.75)
+        right.hist(
+            drawdown, bins=40, range=(0, float(np.quantile(drawdown, FARTHEST)) or 1.0), color=COLOURS[1], alpha=0.75
+        )
         right.axvline(float(drawdown.mean()), color="0.2", lw=1.3, ls="--", label="mean")
         right.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         right.set(xlabel="deepest fall within the horizon", ylabel="paths")

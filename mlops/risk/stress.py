@@ -91,10 +91,10 @@ def stress_table(
     -------
     DataFrame with TABLE_COLUMNS
         A row a scenario and book, and one a scenario for all books together (strategy "all") where there are several.
-        `money` is the loss in the currency of the books (NaN where all of a book is missing), `loss` as a fraction of equity (NaN where that is not
-        positive), losses positive. `worst_unit` loses most, `worst_money` that much. `proxied` is the share of gross
-        value whose return is a stand-in, `missing` the share of positions (by gross value where they have a price,
-        by count where they have none) that is not in the number.
+        `money` is the loss in the currency of the books, NaN where all of a book is missing; `loss` the same as a
+        fraction of equity, NaN where that is not positive. Losses are positive. `worst_unit` loses most, `worst_money`
+        that much. `proxied` is the share of gross value whose return is a stand-in, `missing` the share of positions
+        that is not in the number (by gross value where they have a price, by count where they have none).
 
     Examples
     --------

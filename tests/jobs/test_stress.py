@@ -23,7 +23,15 @@ from mlops.settings import RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
 
 AT = datetime(2022, 12, 28, 23, tzinfo=UTC)
-HELD = {"AAPL": 800, "BAC": 4000, "XOM": 900, "KO": -1500, "<b>&": 10, "OPT": 20}  # a name of a unit is not ours
+HELD = {
+    "AAPL": 800,
+    "BAC": 4000,
+    "XOM": 900,
+    "KO": -1500,
+    "<b>&": 10,
+    "OPT": 20,
+    "OLD": 5,
+}  # a name of a unit is not ours
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +60,11 @@ def house(tmp_path_factory, bars):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("artifacts"))
         with opened(set_up(tmp_path_factory.mktemp("stress"))) as open_house:
-            option = Instrument("OPT", Kind.CALL, underlying="AAPL", strike=150.0, expiry=AT + timedelta(days=60))
-            open_house.ledger.put_instruments([option], AT - timedelta(days=1))
+            told = [
+                Instrument("OPT", Kind.PUT, underlying="AAPL", strike=150.0, expiry=AT + timedelta(days=60)),
+                Instrument("OLD", Kind.CALL, underlying="AAPL", strike=150.0, expiry=AT - timedelta(days=1)),
+            ]
+            open_house.ledger.put_instruments(told, AT - timedelta(days=1))
             trade(open_house.ledger, bars, "direction", HELD)
             trade(open_house.ledger, bars, "volatility", {"JPM": 1200, "AAPL": 300})
             yield open_house
@@ -106,7 +117,9 @@ def test_a_loss_in_the_table_is_value_times_return_by_hand(house, bars, written)
     row = table[(table.scenario == "Covid crash 2020") & (table.strategy == "direction")].iloc[0]
 
     expected = -sum(q * p * move[u] for u, q, p in zip(mine.unit, mine.quantity, mine.price, strict=True))
-    assert expected == pytest.approx(row.money)
+    s = written.stressed.scenarios
+    option = 20 * 25.0 * s.returns[s.names.index("Covid crash 2020"), s.units.index("OPT")]
+    assert expected - option == pytest.approx(row.money)
     assert 0.0 == row.proxied
     assert row.missing > 0
 
@@ -114,11 +127,36 @@ def test_a_loss_in_the_table_is_value_times_return_by_hand(house, bars, written)
 def test_units_that_no_scenario_speaks_of_are_named(written):
     said = " ".join(written.stressed.missing)
 
-    assert "OPT is an option" in said
+    assert "OLD is in no scenario: " in said
     assert "<b>& has 0 bars of its own" in said
     assert "&lt;b&gt;&amp; has 0 bars" in written.html
     assert "<b>& " not in written.html
     assert Level.UNKNOWN == stress._findings(SimpleNamespace(settings=Settings()), written.stressed)[0].level
+
+
+def test_an_option_is_priced_anew_under_the_move_of_its_underlying(house, written):
+    """A put at 150 on a share that falls to a tenth is worth what it pays, about."""
+    s, held = written.stressed.scenarios, positions(house, AT)
+    price = held.frame.drop_duplicates("unit").set_index("unit")["price"]
+    put, share = s.units.index("OPT"), s.units.index("AAPL")
+    moved = price["AAPL"] * (1 + s.returns[:, share])
+    worth = price["OPT"] * (1 + s.returns[:, put])
+    deep = moved < 75
+
+    assert deep.any()
+    assert (150 - moved)[deep] == pytest.approx(worth[deep], rel=0.02)
+    assert (np.argsort(moved) == np.argsort(-worth)).all()
+    assert s.proxied[:, share].tolist() == s.proxied[:, put].tolist()
+    assert 1 == written.stressed.options
+    assert "1 options are priced anew" in written.html
+
+
+def test_in_the_simulation_an_option_is_the_holding_that_moves_like_it(house, written):
+    account, held = written.stressed.account, positions(house, AT)
+    rows = held.frame[held.frame.unit == "AAPL"]
+
+    outright = float((rows.quantity * rows.price).sum()) / held.equity
+    assert account.weights[account.units.index("AAPL")] < outright  # by the delta of the put, which is negative
 
 
 def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(house, written):
@@ -205,7 +243,7 @@ def test_ten_days_of_history_give_a_page_that_says_what_is_needed(plain, bars):
     assert few.account is None
     assert few.worst is None
     assert "AAPL has 8 bars of its own, 60 are needed" in shown(few)
-    assert "103 bars, 250 needed" in shown(some)
+    assert "104 bars, 250 needed" in shown(some)
     assert (some.total["proxied"] > 0).any()
     assert [] == _Outline(shown(few)).open == _Outline(shown(some)).open
 
@@ -293,5 +331,5 @@ def test_the_loss_of_the_worst_window_is_that_of_its_row(written):
     account, total = written.stressed.account, written.stressed.total.set_index("scenario")
     worst = max(w.loss for w in account.windows if w.horizon == 20)
 
-    assert worst == pytest.approx(total.loc["Worst 20 bars of this book", "loss"])
+    assert worst == pytest.approx(total.loc["Worst 20 bars of this book", "loss"], rel=0.01)  # an option bends
     assert np.isfinite(total["loss"]).all()
