@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import version as installed
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from jobs.stressed import Stressed
 from mlops.io import drawings, page, stress_drawings
 from mlops.risk.account import ALL, MONTH, StressAccount
 from mlops.risk.scenarios import EPISODES
 from mlops.risk.stress import WorstWindow
-
-if TYPE_CHECKING:
-    from jobs.stress import Stressed
 
 NAMED = {one.name: one for one in EPISODES}
 SHOWN = 8  # units in a table of some

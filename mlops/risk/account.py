@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from mlops.errors import DataError
 from mlops.risk.conditional import Conditional, conditional_stress, vine_stress
 from mlops.risk.dependence import TailDependence, tail_dependence
-from mlops.risk.joint import Floats, JointLaw, checked_returns, checked_weights, fit_joint
+from mlops.risk.joint import JointLaw, checked_returns, checked_weights, fit_joint
+from mlops.risk.measures import Floats
 from mlops.risk.montecarlo import PATHS, Simulation, simulate
 from mlops.risk.reverse import ReverseStress, reverse_stress
 from mlops.risk.sensitivity import shock_table, shocked_var

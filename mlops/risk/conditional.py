@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mlops.errors import DataError
-from mlops.risk.joint import CELLS, Floats, JointLaw, checked_returns, checked_weights, from_coordinates, standardised
+from mlops.risk.joint import JointLaw, checked_returns, checked_weights, standardised
+from mlops.risk.marginal import CELLS, from_coordinates
+from mlops.risk.measures import Floats
 
 DRAWS = 10_000
 LEAST_VINE_UNITS = 3  # of two a vine is one pair, and skfolio asks for three

@@ -10,7 +10,8 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from scipy.stats import rankdata
 
 from mlops.errors import DataError
-from mlops.risk.joint import Floats, checked_returns
+from mlops.risk.joint import checked_returns
+from mlops.risk.measures import Floats
 from mlops.stats.resample import stationary_indices
 from mlops.stats.results import ALPHA, check_share
 

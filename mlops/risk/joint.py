@@ -12,30 +12,21 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
 from scipy.signal import lfilter
-from scipy.special import gammaln, ndtr, stdtr, stdtrit
-from scipy.stats import rankdata
+from scipy.special import stdtrit
 
 from mlops.errors import DataError
+from mlops.risk.marginal import CELLS, FARTHEST, from_coordinates, marginal
+from mlops.risk.measures import Floats
+from mlops.risk.tcopula import GAUSSIAN, Copula, fit_copula
 from mlops.stats.results import Estimate, unknown_estimate
 
-Floats = NDArray[np.float64]
-Copula = Literal["t", "gaussian"]
 Volatility = Literal["garch", "ewma", "constant"]
 
 LEAST_BARS = 250  # a year of days; at 5 % a side that is a dozen bars in each tail
 DECAY = 0.94  # RiskMetrics (1996), daily
-TAIL = 0.05  # share of the filtered returns on either side that the Pareto law takes over
-LEAST_TAIL = 12  # exceedances under which no Pareto law is fitted
-SHAPE = (-0.5, 0.45)  # of the Pareto law; the variance is infinite from 0.5 on, and PWM holds below it
-FARTHEST = 1e-7  # probability beyond which a marginal is cut off: once in forty thousand years of days
-CELLS = 2048  # of the tables of the marginals
-DOF = (1.5, 100.0)  # of the copula; beyond the higher one it is Gaussian for every purpose
-GAUSSIAN = float("inf")
 ALPHAS = np.array([0.01, 0.02, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3])
 PERSISTENCE = np.array([0.5, 0.7, 0.8, 0.88, 0.93, 0.96, 0.975, 0.985, 0.992, 0.996])
-CHI2_95 = 3.841  # of one degree of freedom, for the interval by profile likelihood
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,24 +146,12 @@ def fit_joint(
     live = filtered[:, moving]
     correlation, found = np.eye(units), Estimate("dof", GAUSSIAN, GAUSSIAN, GAUSSIAN, bars)
     if moving.any():
-        inner, found = _copula(live, copula, dof)
+        inner, found = fit_copula(live, copula, dof)
         correlation[np.ix_(moving, moving)] = inner
     tables = np.zeros((units, CELLS + 1))
     for unit, column in zip(np.flatnonzero(moving), live.T, strict=True):
-        tables[unit] = _marginal(column, found.value)
+        tables[unit] = marginal(column, found.value)
     return JointLaw(np.sqrt(h), omega, alpha, beta, correlation, found, tables, bars, copula, volatility)
-
-
-def from_coordinates(grid: ArrayLike) -> Floats:
-    """t = 2c / (1 - |c|): the copula's coordinate at places of a table; infinite at its ends."""
-    c = np.asarray(grid, dtype=np.float64)
-    with np.errstate(divide="ignore"):
-        return np.asarray(2 * c / (1 - np.abs(c)))
-
-
-def copula_cdf(t: Floats, dof: float) -> Floats:
-    """Distribution function of the copula's coordinate: Student's, or the normal one for infinite `dof`."""
-    return np.asarray(ndtr(t) if np.isinf(dof) else stdtr(dof, t))
 
 
 def standardised(law: JointLaw, coordinates: Floats) -> Floats:
@@ -246,126 +225,6 @@ def _garch(squares: Floats) -> tuple[Floats, Floats]:
                 if a < p:
                     look(float(a), float(p), np.array([i]))
     return alpha, beta
-
-
-def _copula(filtered: Floats, copula: Copula, dof: float | None) -> tuple[Floats, Estimate]:
-    """Correlation and degrees of freedom, by pseudo-maximum likelihood on ranks."""
-    bars, units = filtered.shape
-    # Average ranks are halves of whole numbers, so that a table of 2T quantiles serves every unit.
-    place = np.rint(2 * rankdata(filtered, axis=0)).astype(np.intp)
-    shares = np.arange(2 * bars + 1) / (2 * (bars + 1))
-    with np.errstate(divide="ignore"):
-        normal = stdtrit(np.inf, shares)[place]
-    start = _shrunk(normal.T @ normal / bars, bars)
-    if copula == "gaussian" or units == 1:
-        return start, Estimate("dof", GAUSSIAN, GAUSSIAN, GAUSSIAN, bars)
-
-    def fitted(nu: float) -> tuple[float, Floats]:
-        x = stdtrit(nu, shares)[place]
-        scatter = _scatter(x, nu, start)
-        return _likelihood(x, nu, scatter), scatter
-
-    if dof is not None:
-        return fitted(dof)[1], Estimate("dof", dof, np.nan, np.nan, bars, "given")
-    low, high = np.log(DOF)
-    found = minimize_scalar(
-        lambda s: -fitted(float(np.exp(s)))[0], bounds=(low, high), method="bounded", options={"xatol": 0.02}
-    )
-    top, nu = -float(found.fun), float(np.exp(found.x))
-
-    def beyond(s: float) -> float:
-        return fitted(float(np.exp(s)))[0] - top + CHI2_95 / 2
-
-    ends = [
-        float(np.exp(brentq(beyond, found.x, end, xtol=0.02))) if beyond(end) < 0 else float(np.exp(end))
-        for end in (low, high)
-    ]
-    return fitted(nu)[1], Estimate("dof", nu, ends[0], ends[1], bars, "interval as if filtered bars were independent")
-
-
-def _shrunk(scatter: Floats, bars: int) -> Floats:
-    """A correlation matrix out of a scatter, drawn towards the mean correlation by N / (N + T)."""
-    scale = np.sqrt(np.diag(scatter))
-    plain = scatter / np.outer(scale, scale)
-    units = scale.size
-    if units == 1:
-        return np.ones((1, 1))
-    mean = np.clip((plain.sum() - units) / (units * (units - 1)), 0.0, 0.99)
-    share = units / (units + bars)
-    mixed = (1 - share) * plain + share * mean
-    np.fill_diagonal(mixed, 1.0)
-    return np.asarray((mixed + mixed.T) / 2)
-
-
-def _scatter(x: Floats, nu: float, start: Floats, rounds: int = 6) -> Floats:
-    """Scatter of a multivariate t of known degrees of freedom, by expectation and maximisation."""
-    bars, units = x.shape
-    scatter = start
-    for _ in range(rounds):
-        weight = (nu + units) / (nu + _distances(x, scatter)[0])
-        scatter = _shrunk((x * weight[:, None]).T @ x / bars, bars)
-    return scatter
-
-
-def _distances(x: Floats, scatter: Floats) -> tuple[Floats, float]:
-    """Squared Mahalanobis distance of each row, and the logarithm of the determinant."""
-    root = np.linalg.cholesky(scatter)
-    return (np.linalg.solve(root, x.T) ** 2).sum(axis=0), 2 * float(np.log(np.diag(root)).sum())
-
-
-def _likelihood(x: Floats, nu: float, correlation: Floats) -> float:
-    """Logarithm of the density of the t copula at `x`, its coordinates (Demarta and McNeil 2005, eq. 7)."""
-    bars, units = x.shape
-    distance, determinant = _distances(x, correlation)
-    constant = gammaln((nu + units) / 2) + (units - 1) * gammaln(nu / 2) - units * gammaln((nu + 1) / 2)
-    joint = (nu + units) / 2 * np.log1p(distance / nu).sum()
-    alone = (nu + 1) / 2 * np.log1p(x**2 / nu).sum()
-    return float(bars * (constant - determinant / 2) - joint + alone)
-
-
-def _marginal(filtered: Floats, dof: float) -> Floats:
-    """The table of one unit."""
-    middle = (np.arange(1, 4097) - 0.5) / 4096
-    quantile = _quantiles(filtered)
-    plain = quantile(middle)
-    mean, scale = float(plain.mean()), float(plain.std())
-    share = copula_cdf(from_coordinates(np.linspace(-1, 1, CELLS + 1)), dof)
-    return np.asarray((quantile(np.clip(share, FARTHEST, 1 - FARTHEST)) - mean) / scale)
-
-
-def _quantiles(sample: Floats):  # type: ignore[no-untyped-def]
-    """Quantile function of a sample, with a Pareto law beyond TAIL on either side."""
-    x = np.sort(sample)
-    n = x.size
-    places = (np.arange(1, n + 1) - 0.5) / n
-    k = max(LEAST_TAIL, int(TAIL * n))
-    low, high = x[k], x[n - 1 - k]
-    left, right = _pareto(low - x[:k][::-1]), _pareto(x[n - k :] - high)
-    at_low, at_high = (k + 0.5) / n, 1 - (k + 0.5) / n
-
-    def quantile(share: Floats) -> Floats:
-        found = np.interp(share, places, x)
-        below, above = share < at_low, share > at_high
-        found[below] = low - _excess(share[below] / at_low, *left)
-        found[above] = high + _excess((1 - share[above]) / at_low, *right)
-        return found
-
-    return quantile
-
-
-def _pareto(excess: Floats) -> tuple[float, float]:
-    """Shape and scale by probability-weighted moments; `excess` ascends."""
-    k = excess.size
-    weight = 1 - (np.arange(1, k + 1) - 0.35) / k
-    mean, moment = float(excess.mean()), float((weight * excess).mean())
-    if mean <= 2 * moment or mean == 0:
-        return 0.0, mean
-    shape = float(np.clip(2 - mean / (mean - 2 * moment), *SHAPE))
-    return shape, mean * (1 - shape)
-
-
-def _excess(share: Floats, shape: float, scale: float) -> Floats:
-    return -scale * np.log(share) if abs(shape) < 1e-9 else scale / shape * (share**-shape - 1)
 
 
 def elliptical(covariance: ArrayLike, dof: float = GAUSSIAN) -> JointLaw:

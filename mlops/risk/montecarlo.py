@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, ndtr
 
 from mlops.errors import DataError
-from mlops.risk.joint import CELLS, Floats, JointLaw, checked_weights, from_coordinates
+from mlops.risk.joint import JointLaw, checked_weights
+from mlops.risk.marginal import CELLS, from_coordinates
+from mlops.risk.measures import Floats
 from mlops.risk.simulated import weighted_tail
 from mlops.risk.walk import Singles, look_up, walk
 from mlops.stats.results import Estimate, unknown_estimate

@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 from scipy.special import ndtr, stdtr
 
 from mlops.errors import DataError
-from mlops.risk.joint import Floats, checked_weights
+from mlops.risk.joint import checked_weights
+from mlops.risk.measures import Floats
 
 STARTS = 8  # directions from which the search sets out: a book of options may lose on several sides
 EXACT = 1e-6  # of equity, by which the loss may miss its goal

@@ -112,11 +112,10 @@ class Scenarios:
             proxied=np.hstack([self.proxied, proxied]),
         )
 
-    def with_rows(self, names: Sequence[str], returns: Floats) -> Scenarios:
-        """More scenarios, nothing in them proxied."""
-        table = np.vstack([self.returns, np.atleast_2d(returns)])
-        old = np.zeros((len(names), len(self.units)), dtype=np.bool_)
-        return replace(self, names=(*self.names, *names), returns=table, proxied=np.vstack([self.proxied, old]))
+    def with_rows(self, names: Sequence[str], returns: Floats, proxied: NDArray[np.bool_]) -> Scenarios:
+        """More scenarios, a row each."""
+        table = np.vstack([self.returns, returns])
+        return replace(self, names=(*self.names, *names), returns=table, proxied=np.vstack([self.proxied, proxied]))
 
 
 def betas(returns: ArrayLike, market: ArrayLike | None = None) -> Floats:

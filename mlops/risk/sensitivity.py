@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
 
 from mlops.errors import DataError
-from mlops.risk.joint import Floats, checked_weights
+from mlops.risk.joint import checked_weights
+from mlops.risk.measures import Floats
 from mlops.stats.results import check_share
 
 Axis = Literal["price", "volatility", "rate", "correlation"]

@@ -17,7 +17,8 @@ from scipy.special import ndtri, stdtrit
 from scipy.stats import qmc
 
 from mlops.errors import DataError
-from mlops.risk.joint import Floats, JointLaw, checked_weights, standardised
+from mlops.risk.joint import JointLaw, checked_weights, standardised
+from mlops.risk.measures import Floats
 from mlops.risk.montecarlo import Walker
 from mlops.risk.simulated import weighted_tail
 from mlops.stats.results import Estimate, unknown_estimate

@@ -248,6 +248,19 @@ def test_ten_days_of_history_give_a_page_that_says_what_is_needed(plain, bars):
     assert [] == _Outline(shown(few)).open == _Outline(shown(some)).open
 
 
+def test_a_window_before_a_units_first_bar_says_that_something_stood_in(plain, bars):
+    late = bars[(bars.symbol != "BAC") | (bars.event_time > datetime(2021, 1, 1, tzinfo=UTC))]
+    late = late[late.event_time > datetime(2019, 1, 1, tzinfo=UTC)]
+    house = plain()
+    trade(house.ledger, late, "direction", {"AAPL": 800, "BAC": 2000, "KO": 900})
+
+    found = stress.compute(house, late, AT)
+
+    worst = found.total.set_index("scenario")["proxied"]
+    assert 0 < worst["Worst 20 bars of this book"] < 1
+    assert 0.0 == worst["Rates shock 2022"]
+
+
 def test_books_without_anything_give_a_page_too(plain, bars):
     found = stress.compute(plain(), bars, AT)
 

@@ -170,9 +170,9 @@ def test_a_book_whose_equity_is_not_told_is_refused():
 
 
 def test_more_rows_and_columns_join_the_scenarios():
-    more = SCENARIOS.with_rows(["mine"], np.array([-0.1, -0.2, -0.3]))
+    more = SCENARIOS.with_rows(["mine"], np.array([[-0.1, -0.2, -0.3]]), np.array([[False, True, False]]))
     wide = more.with_units(["OPT"], np.array([[-0.9], [2.0], [0.0]]), np.zeros((3, 1), dtype=bool))
 
     assert (("crash", "rally", "mine"), ("A", "B", "C", "OPT")) == (wide.names, wide.units)
     assert [-0.1, -0.2, -0.3, 0.0] == wide.returns[2].tolist()
-    assert not wide.proxied[2].any()
+    assert [False, True, False, False] == wide.proxied[2].tolist()

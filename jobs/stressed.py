@@ -1,0 +1,123 @@
+"""Everything that a stress look finds, from what was known at an instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from jobs.house import House
+from jobs.market import Market, market
+from jobs.positions import Held, book_name, positions
+from jobs.stress_options import optioned
+from mlops.risk.account import ALL, StressAccount, stress_account
+from mlops.risk.exposure import OPTIONS
+from mlops.risk.measures import Floats
+from mlops.risk.scenarios import EPISODES, Scenarios, episode_scenarios
+from mlops.risk.stress import WorstWindow, stress_table, window_returns
+
+
+@dataclass(frozen=True, slots=True)
+class Stressed:
+    """What one look found. `account` is None where nothing is held that has bars; `windows` are those of `account`."""
+
+    as_of: datetime
+    held: Held
+    history: Market
+    scenarios: Scenarios
+    table: pd.DataFrame
+    account: StressAccount | None
+    missing: tuple[str, ...]
+    options: int  # that are priced anew
+
+    @property
+    def total(self) -> pd.DataFrame:
+        """The rows of all books together."""
+        rows = self.table[self.table["strategy"] == ALL]
+        return rows if len(rows) else self.table
+
+    @property
+    def worst(self) -> pd.Series | None:
+        """The row of all books in the named scenario that costs most; None where no loss is known."""
+        named = self.total[self.total["scenario"].isin([one.name for one in EPISODES]) & self.total["loss"].notna()]
+        return None if named.empty else named.sort_values("loss").iloc[-1]
+
+
+def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
+    """Everything, from what was known at `as_of`."""
+    held, risk = positions(house, as_of), house.settings.risk
+    option = held.frame["kind"].isin(OPTIONS)
+    units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
+    history = market(bars, units, as_of, len(bars))
+    closes = _closes(bars, units, as_of)
+    named, left = episode_scenarios(closes)
+    told = optioned(house, held, named)
+    without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
+    without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
+    without |= told.missing
+    account = None
+    if history.units and held.equity > 0:
+        account = stress_account(
+            history.returns,
+            _books(held, history.units, told.worth),
+            history.units,
+            rng=np.random.default_rng(house.settings.train.seed),
+            recent=risk.history_bars,
+            confidence=risk.confidence,
+            horizon=risk.horizon_bars,
+            paths=risk.paths,
+            n_jobs=house.settings.train.n_jobs,
+        )
+        told = optioned(house, held, _with_windows(named, history, account, closes))
+    equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
+    table = stress_table(held.frame, told.scenarios, equities)
+    return Stressed(as_of, held, history, told.scenarios, table, account, tuple(without.values()), len(told.worth))
+
+
+def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
+    seen = bars[(bars["event_time"] <= as_of) & (bars["known_at"] <= as_of) & bars["symbol"].isin(units)]
+    return seen.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
+
+
+def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> dict[str, Floats]:
+    """Weights of all books together, and of each strategy over its own equity where that is positive.
+
+    An option counts as the holding of its underlying that moves like it now (its delta).
+    """
+    option = held.frame["kind"].isin(OPTIONS)
+    unit = held.frame["underlying"].where(option, held.frame["unit"])
+    like = held.frame["quantity"] * held.frame["unit"].map(worth)
+    value = like.where(option, held.value).fillna(0.0)
+    equity = {key.model: 0.0 for key in held.cash}
+    for key, amount in held.equities().items():
+        equity[key.model] += amount
+
+    def weights(mine: pd.Series[bool], over: float) -> Floats:
+        each = value[mine].groupby(unit[mine]).sum()
+        return np.asarray(each.reindex(list(units), fill_value=0.0).to_numpy(dtype=np.float64) / over)
+
+    found = {ALL: weights(held.frame["strategy"].notna(), held.equity)}
+    if len(equity) > 1:
+        strategy = held.frame["strategy"]
+        found |= {name: weights(strategy == name, over) for name, over in equity.items() if over > 0}
+    return found
+
+
+def _with_windows(scenarios: Scenarios, history: Market, account: StressAccount, closes: pd.DataFrame) -> Scenarios:
+    """The named ones, and the worst window of each length as one more each."""
+    worst: dict[int, WorstWindow] = {}
+    for window in account.windows:
+        worst.setdefault(window.horizon, window)
+    if not worst:
+        return scenarios
+    place = [history.units.index(unit) for unit in scenarios.units if unit in history.units]
+    if len(place) < len(scenarios.units):
+        return scenarios
+    names = [f"Worst {h} bar{'s' if h > 1 else ''} of this book" for h in worst]
+    rows = np.array([window_returns(history.returns, one)[place] for one in worst.values()])
+    began = pd.DatetimeIndex([closes[unit].first_valid_index() for unit in scenarios.units])
+    proxied = np.array([began >= history.times[one.first] for one in worst.values()])
+    return scenarios.with_rows(names, rows, proxied)
