@@ -188,9 +188,11 @@ def exposure(
     rate, unrated = currency_rates(positions["currency"].to_numpy(), base, rates or {})
     why = np.where(why == "", unrated, why)
     why = np.where((why == "") & ~np.isfinite(quantity), "the quantity is not known", why)
+    with np.errstate(invalid="ignore", over="ignore"):
+        value = quantity * each * rate
+    why = np.where((why == "") & ~np.isfinite(value), "its value is too large to be one", why)
     lost = why != ""
-    with np.errstate(invalid="ignore"):
-        value = np.where(lost, 0.0, quantity * each * rate)
+    value = np.where(lost, 0.0, value)
     found = exposed(value, groups or Groups.of(positions), equity)
     return replace(found, missing=left_out(positions[lost], why[lost], as_of)) if lost.any() else found
 

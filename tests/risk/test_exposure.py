@@ -105,6 +105,7 @@ def test_what_has_no_price_is_in_no_sum_and_its_age_is_told():
         {"unit": "F", "kind": "call", "underlying": "A"},
         {"unit": "G", "quantity": np.nan},
         {"unit": "H", "multiplier": np.nan},
+        {"unit": "I", "price": 1e308, "quantity": 1e10},
     )
 
     one = found(book, 100.0)
@@ -118,6 +119,7 @@ def test_what_has_no_price_is_in_no_sum_and_its_age_is_told():
         "F": ("the option's delta is not known", 60.0),
         "G": ("the quantity is not known", 60.0),
         "H": ("its multiplier is not known", 60.0),
+        "I": ("its value is too large to be one", 60.0),
     } == {m.unit: (m.why, m.age_s) for m in one.missing}
 
 

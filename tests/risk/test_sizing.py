@@ -121,7 +121,9 @@ def test_signs_stay_nothing_grows_unasked_and_every_cap_holds(seed, scale_up):
     assert scale_up or (np.abs(sized.weights) <= np.abs(wanted) + 1e-15).all()
     volatility = book_volatility(sized.weights, known, lines)
     assert np.isnan(volatility) or volatility <= 0.15 + 1e-9
-    assert all((w == pytest.approx(x)) == (why == "") for w, x, why in zip(wanted, sized.weights, sized.why, strict=True))
+    assert all(
+        (w == pytest.approx(x)) == (why == "") for w, x, why in zip(wanted, sized.weights, sized.why, strict=True)
+    )
     assert size(wanted, known, lines).weights.tolist() == sized.weights.tolist()
 
 
