@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from mlops.risk.deltagamma import full_pnl
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.options import position_greeks
 from mlops.risk.scenarios import Scenarios
+from mlops.risk.sensitivity import shock_table
 
 EARLY = "{} may pay to be exercised early: no scenario prices it here."
 
@@ -53,6 +54,28 @@ def optioned(house: House, held: Held, scenarios: Scenarios) -> Optioned:
     under = [scenarios.units.index(name) for name in priced["underlying"]]
     wide = scenarios.with_units(tuple(priced["unit"]), pnl / now, scenarios.proxied[:, under])
     return Optioned(wide, worth, missing)
+
+
+def shocked(house: House, held: Held) -> pd.DataFrame | None:
+    """Profit of all books over equity by shock of all prices (rows) and of all volatilities (columns).
+
+    None where nothing bends: without options it is the price shock times the net exposure. Options whose early exercise
+    may pay, or of which something is not known, are left out.
+    """
+    option, equity = held.frame["kind"].isin(OPTIONS), held.equity
+    rows = held.frame[option & (held.frame["quantity"] != 0)]
+    spots = {unit: price.value for unit, price in held.prices.items()}
+    book = position_greeks(rows, spots, as_of=held.as_of, rate=house.settings.risk.interest_rate)
+    if not len(book.held) or book.american.all() or not equity > 0:
+        return None
+    outright, names = float(held.value[~option].sum()), sorted(set(book.held["underlying"]))
+
+    def profit(shocks: Mapping[str, float]) -> float:
+        moved = replace(book, volatility=book.volatility * (1 + shocks["volatility"]))
+        options = full_pnl(np.full((1, len(names)), shocks["price"]), names, moved)[0, ~book.american]
+        return (outright * shocks["price"] + float(options.sum())) / equity
+
+    return shock_table(profit, "price", "volatility")
 
 
 def _value(priced: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -72,6 +72,7 @@ def context(found: Stressed, currency: str) -> dict[str, Any]:
         "windows": windows,
         "worst": None if worst is None else worst.to_dict(),
         "pictures": pictures,
+        "shocks": found.shocks,
         "month": MONTH,
         "options": NO_OPTIONS if not found.options else PRICED.format(found.options),
         "version": installed("gpt-trader-mlops"),

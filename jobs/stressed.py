@@ -12,7 +12,7 @@ import pandas as pd
 from jobs.house import House
 from jobs.market import Market, market
 from jobs.positions import Held, book_name, positions
-from jobs.stress_options import optioned
+from jobs.stress_options import optioned, shocked
 from mlops.risk.account import ALL, StressAccount, stress_account
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.measures import Floats
@@ -32,6 +32,7 @@ class Stressed:
     account: StressAccount | None
     missing: tuple[str, ...]
     options: int  # that are priced anew
+    shocks: pd.DataFrame | None  # `stress_options.shocked`
 
     @property
     def total(self) -> pd.DataFrame:
@@ -74,7 +75,8 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
         told = optioned(house, held, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
     table = stress_table(held.frame, told.scenarios, equities)
-    return Stressed(as_of, held, history, told.scenarios, table, account, tuple(without.values()), len(told.worth))
+    lost, shocks = tuple(without.values()), shocked(house, held)
+    return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks)
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:

@@ -151,6 +151,20 @@ def test_an_option_is_priced_anew_under_the_move_of_its_underlying(house, writte
     assert "1 options are priced anew" in written.html
 
 
+def test_shocks_of_price_and_volatility_revalue_the_options(house, written):
+    """Far down, a put at 150 is worth what it pays whatever the volatility; up volatility it is worth more."""
+    shocks, held = written.stressed.shocks, positions(house, AT)
+    linear = held.frame[~held.frame.kind.isin([Kind.PUT.value, Kind.CALL.value])]
+    outright = float((linear.quantity * linear.price).sum())
+    spot = float(linear.price[linear.unit == "AAPL"].iloc[0])
+    put = 20 * ((150 - 0.7 * spot) - 25.0)
+
+    assert (-0.3 * outright + put) / held.equity == pytest.approx(shocks.loc[-0.3, 0.0], abs=1e-5)
+    assert 0.0 == pytest.approx(shocks.loc[0.0, 0.0], abs=1e-9)
+    assert (shocks.loc[0.0].diff().dropna() > 0).all()
+    assert "If all prices and volatilities move" in written.html
+
+
 def test_in_the_simulation_an_option_is_the_holding_that_moves_like_it(house, written):
     account, held = written.stressed.account, positions(house, AT)
     rows = held.frame[held.frame.unit == "AAPL"]
