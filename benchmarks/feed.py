@@ -205,7 +205,7 @@ def browser(seconds: float) -> dict[str, float]:
             "window.late = []; document.addEventListener('shown', ({ detail: d }) => requestAnimationFrame(() =>"
             " setTimeout(() => late.push(performance.timeOrigin + performance.now() - Date.parse(d.at)))))"
         )
-        page.wait_for_timeout(2000)
+        page.wait_for_timeout(5000)  # until the first drawings are over
         page.evaluate("window.late = []")
         page.wait_for_timeout(1000 * seconds)
         late = np.array(page.evaluate("window.late"))

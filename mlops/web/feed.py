@@ -11,6 +11,7 @@ import time
 from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Lock
@@ -82,8 +83,9 @@ class Hub:
             self._heartbeat = _text(type="heartbeat", seq=self._seq, at=at)
             self._tree, self._published = new, self._published + 1
             loop, seq = self._loop, self._seq
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._ring)
+        if loop is not None:
+            with suppress(RuntimeError):  # the service ends: its event loop is closed
+                loop.call_soon_threadsafe(self._ring)
         return seq
 
     def join(self, *, since: int = 0, whole: bool = False) -> Listener | None:

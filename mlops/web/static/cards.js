@@ -199,7 +199,7 @@ function verdict(body, spec, tools, element) {
   const tests = make("tbody");
   const others = make("tbody");
   const tables = make("div", { class: "two" },
-    make("table", {}, make("caption", {}, "Exceedances are …"),
+    make("table", {}, make("caption", {}, "What is claimed; a small p speaks against it"),
       make("thead", {}, make("tr", {}, th("Test"), th("Claim"), th("p", "n"))), tests),
     make("table", {}, make("caption", {}, "Against alternatives; lower is better"),
       make("thead", {}, make("tr", {}, th("Model"), th("QL", "n"), th("FZ", "n"), th("Exceeded", "n"), th("Test"))), others));
@@ -211,7 +211,8 @@ function verdict(body, spec, tools, element) {
     head.className = `ruling ${now.level}`;
     const zone = now.zone ? `${now.exceedances_250} of the last 250 days exceeded it: ${ZONES[now.zone][0]} Basel zone ${now.zone}. ` : "";
     const all = now.exceedances === undefined ? "" : `${now.exceedances} of ${now.n.toLocaleString("en-US")} days in all${now.expected === undefined ? "" : `, ${now.expected.toFixed(0)} expected`}. `;
-    put(line, `${now.model}: ${zone}${all}${now.note || ""}`);
+    const note = now.note ? `${now.note[0].toUpperCase()}${now.note.slice(1)}.` : "";
+    put(line, `${now.model}: ${zone}${all}${note}`);
     tests.replaceChildren(...TESTS.map(([key, name, meaning]) => make("tr", {}, make("th", { scope: "row" }, name), make("td", { class: "soft" }, meaning), make("td", { class: "n" }, shown(now.p?.[key], "p")))));
     const rows = [[now.model, now, true], ...Object.entries(now.alternatives || {}).map(([name, row]) => [name, row, false])];
     others.replaceChildren(...rows.map(([name, row, own]) => make("tr", { class: own ? "own" : undefined },

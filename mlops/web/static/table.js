@@ -94,12 +94,20 @@ export function table(body, spec, tools) {
       let row = rows.get(key);
       if (!row) {
         const cells = columns.map((column, i) => cell(column, i));
+        for (const one of cells) one.was = NaN; // nothing is shown yet
         row = { node: make("tr", { "data-key": key }, ...cells.map((c) => c.node)), cells };
         rows.set(key, row);
         moved = true;
       }
       row.data = data;
-      row.cells.forEach((one, i) => one.show(field(key, data, columns[i].of), data, state));
+      row.cells.forEach((one, i) => {
+        const value = field(key, data, columns[i].of);
+        const old = columns[i].old ? data[columns[i].old] : undefined;
+        if (value === one.was && old === one.old && columns[i].format !== "age") return;
+        one.was = value;
+        one.old = old;
+        one.show(value, data, state);
+      });
     }
     // Rows do not run away from under a pointer or the keyboard.
     if (moved || !frame.matches(":hover, :focus-within")) arrange();
