@@ -151,6 +151,7 @@ def _others(calibration: Calibration, units: int) -> bool:
 def _from_volatility(past: Floats, now: Floats) -> float:
     """Rise of the mean correlation in a one-factor market whose variance went from that of `past` to that of `now`."""
     before, scale = deviations(past)
+    scale = np.where(scale > 0, scale, 1.0)
     before, after = before / scale, deviations(now)[0] / scale
     market = before.mean(axis=1)
     variance, later = float(np.var(market)), float(np.var(after.mean(axis=1)))

@@ -219,7 +219,7 @@ def _scores(values: Floats, weights: Floats | None) -> tuple[Floats, NDArray[np.
 def _centres(values: Floats, missing: NDArray[np.bool_] | None, weights: Floats | None) -> tuple[Floats, Floats]:
     """Mean of each column over the days that it has (missing ones are 0 in `values`), and their total weight."""
     weight = np.ones(len(values)) if weights is None else weights
-    total = np.full(values.shape[1], weight.sum()) - (0.0 if missing is None else weight @ missing)
+    total = np.maximum(weight.sum() - (np.zeros(values.shape[1]) if missing is None else weight @ missing), 0.0)
     return (weight @ values) / np.where(total > 0, total, 1.0), total
 
 

@@ -89,6 +89,13 @@ def test_ten_days_are_too_few_and_no_row_at_all_is_no_error():
         assert np.isnan(found.mean)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_unit_without_a_single_bar_is_left_out(kind):
+    r = np.where(np.arange(3) == 1, np.nan, _market(np.random.default_rng(10), days=127, units=3))
+    found = correlation(r, kind)
+    assert dict(found.left_out) == {1: "it has 0 of 127 days, 115 needed"}
+
+
 def test_infinity_and_a_wrong_shape_are_refused():
     with pytest.raises(DataError, match="finite"):
         correlation(np.array([[0.1, np.inf]]))
