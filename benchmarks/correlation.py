@@ -35,6 +35,7 @@ from mlops.risk.comovement import comovement
 from mlops.risk.correlation import correlation
 from mlops.risk.rolling import RollingCorrelation
 from mlops.risk.sizer import Sizer
+from mlops.risk.sizing import SizingLimits
 from mlops.risk.threshold import calibrate, shifts
 from mlops.settings import RiskSettings, Settings
 from mlops.stats import max_drawdown
@@ -153,9 +154,11 @@ def held_out(stocks: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield "factors", load_factors_dataset().pct_change().iloc[1:]
 
 
-def sized_book(prices: pd.DataFrame, weights: Floats, start: str) -> tuple[Floats, Floats]:
+def sized_book(
+    prices: pd.DataFrame, weights: Floats, start: str, limits: SizingLimits | None = None
+) -> tuple[Floats, Floats]:
     """Daily returns of a book held at `weights` of equity, without and with sizing, after costs."""
-    sizer, wanted = Sizer(), dict(zip(prices.columns, weights.tolist(), strict=True))
+    sizer, wanted = Sizer(limits), dict(zip(prices.columns, weights.tolist(), strict=True))
     held = []
     for day, row in prices.iterrows():
         sizer.update(row.to_dict())
@@ -201,7 +204,10 @@ def sizing(books: int) -> dict[str, Any]:
         start = f"{a}-01-01"
         history = prices.loc[str(int(a) - 3) : b]
         even = np.full(prices.shape[1], 1 / prices.shape[1])
-        found[f"{span} equal weight"] = compared(*sized_book(history, even, start))
+        plain, sized = sized_book(history, even, start)
+        found[f"{span} equal weight"] = compared(plain, sized)
+        unstressed = sized_book(history, even, start, SizingLimits(stress=0.0))[1]
+        found[f"{span} equal weight, what stress adds"] = compared(unstressed, sized)
         found[f"{span} long/short"] = compared(*sized_book(history, even * np.resize([1.5, -0.5], len(even)), start))
         pairs = []
         for _ in range(books):
