@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from jobs import past as seen
 from jobs import view
 from jobs.house import House
-from jobs.positions import Held, positions
+from jobs.positions import Held, Holdings
 from jobs.weighing import Night, Weighed
 from mlops.errors import DataError
 from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
@@ -83,12 +83,12 @@ class Live:
     def __init__(self, house: House) -> None:
         r = house.settings.risk
         self._house, self._slow, self._read_at = house, Slow(), -math.inf
-        self._prices = Prices(r.price_stale_s)
+        self._prices, self._holdings = Prices(r.price_stale_s), Holdings(house)
         self._lines = tuple(Line(x.measure, x.warning, x.soft, x.hard, x.owner, x.scope) for x in r.limits)
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`."""
-        held = positions(self._house, as_of)
+        held = self._holdings.at(as_of)
         self._refresh(held)
         base, groups = self._house.settings.risk.currency, Groups.of(held.frame)
         rates = dict.fromkeys(held.frame["currency"], 1.0)  # books have one currency, and all prices are in it

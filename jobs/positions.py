@@ -6,11 +6,12 @@ worth its newest quote's middle, or else the last price that its book saw; how o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from jobs import tape, twins
@@ -72,27 +73,67 @@ class Held:
 
 def positions(house: House, as_of: datetime) -> Held:
     """All positions known at `as_of`, at the prices known then."""
-    kept = [one for model in _models(house) for one in _kept(house, model, as_of)]
-    return priced(house, kept, house.ledger.instruments(), as_of)
+    return Holdings(house).at(as_of)
 
 
-def priced(house: House, kept: list[Kept], instruments: pd.DataFrame, as_of: datetime) -> Held:
-    """Books at the newest prices."""
-    known = instruments.set_index("unit")
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Positions without prices, as they were read: what does not change until somebody trades."""
+
+    kept: tuple[Kept, ...]
+    frame: pd.DataFrame
+    units: tuple[str, ...]
+    marks: Mapping[str, Price]
+    last_fill: int
+    read_at: datetime
+
+
+class Holdings:
+    """What is held, from instant to instant: only prices are read anew while nobody trades.
+
+    Books and instruments are read again when a fill has come, and every `fresh` of the clock that is passed in.
+    """
+
+    def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
+        self._house, self._fresh = house, fresh
+        self._booked: Booked | None = None
+
+    def at(self, as_of: datetime) -> Held:
+        """Positions known at `as_of`, which comes in order."""
+        last, booked = self._house.ledger.last_fill(), self._booked
+        if booked is None or booked.last_fill != last or not timedelta(0) <= as_of - booked.read_at < self._fresh:
+            booked = self._booked = _booked(self._house, last, as_of)
+        return _priced(self._house, booked, as_of)
+
+
+def _booked(house: House, last_fill: int, as_of: datetime) -> Booked:
+    kept = tuple(one for model in _models(house) for one in _kept(house, model, as_of))
+    known = house.ledger.instruments().set_index("unit")
     held = sorted({unit for one in kept for unit in one.book.positions})
-    under = {u for u in known["underlying"].reindex(held).dropna() if u}
-    prices = _prices(house, kept, sorted({*held, *under}), as_of)
-    rows = [row for one in kept for row in _rows(one, prices)]
-    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "price", "priced_at"])
-    frame["priced_at"] = pd.to_datetime(frame["priced_at"], utc=True)
+    under = {unit for unit in known["underlying"].reindex(held).dropna() if unit}
+    rows = [row for one in kept for row in _rows(one)]
+    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost"])
     about = known.reindex(frame["unit"]).reset_index(drop=True)
     for name in INSTRUMENT_COLUMNS[1:]:
-        column = about[name]
         default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
-        frame[name] = column if default is None else column.where(column.notna(), default)
-    cash = {one.key: one.book.cash / SCALE for one in kept}
-    frame = frame.astype({"multiplier": float, "american": bool})
-    return Held(as_of, frame[list(POSITION_COLUMNS)], {one.key: one.book for one in kept}, cash, prices)
+        frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
+    frame = frame.astype({"multiplier": float, "american": bool, "quantity": float, "cost": float})
+    return Booked(kept, frame, tuple(sorted({*held, *under})), _marks(kept), last_fill, as_of)
+
+
+def _priced(house: House, booked: Booked, as_of: datetime) -> Held:
+    """Positions at the newest of quotes and of what books saw."""
+    prices = dict(booked.marks)
+    quotes = house.ledger.latest_quotes(booked.units, as_of=as_of)
+    middle = (quotes["bid"] + quotes["ask"]) / 2
+    for unit, price, at in zip(quotes["unit"], middle, quotes["event_time"], strict=True):
+        if unit not in prices or prices[unit].at <= at:
+            prices[unit] = Price(float(price), at.to_pydatetime())
+    each = [prices[unit] for unit in booked.frame["unit"]]
+    price = np.array([one.value for one in each], dtype=np.float64)
+    frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
+    cash = {one.key: one.book.cash / SCALE for one in booked.kept}
+    return Held(as_of, frame[list(POSITION_COLUMNS)], {one.key: one.book for one in booked.kept}, cash, prices)
 
 
 def _models(house: House) -> list[str]:
@@ -121,27 +162,20 @@ def _own(house: House, key: BookKey, as_of: datetime) -> Kept:
     return Kept(key, book.after(Step(as_of, fills=tuple(fills))) if fills else book, times)
 
 
-def _prices(house: House, kept: list[Kept], units: list[str], as_of: datetime) -> dict[str, Price]:
-    """The newest of quotes and of what books saw."""
+def _marks(kept: Iterable[Kept]) -> dict[str, Price]:
+    """The newest price that a book saw of each unit."""
     found: dict[str, Price] = {}
     for one in kept:
         for unit, position in one.book.positions.items():
             at = one.priced[unit]
             if unit not in found or found[unit].at < at:
                 found[unit] = Price(position.mark, at)
-    quotes = house.ledger.latest_quotes(units, as_of=as_of)
-    middle = (quotes["bid"] + quotes["ask"]) / 2
-    for unit, price, at in zip(quotes["unit"], middle, quotes["event_time"], strict=True):
-        if unit not in found or found[unit].at <= at:
-            found[unit] = Price(float(price), at.to_pydatetime())
     return found
 
 
-def _rows(one: Kept, prices: Mapping[str, Price]) -> Iterator[tuple[object, ...]]:
+def _rows(one: Kept) -> Iterator[tuple[object, ...]]:
     for unit, position in one.book.positions.items():
-        price, at = prices[unit]
-        cost = position.cost / SCALE
-        yield one.key.model, book_name(one.key), unit, position.quantity / SCALE, cost, price, at
+        yield one.key.model, book_name(one.key), unit, position.quantity / SCALE, position.cost / SCALE
 
 
 def book_name(key: BookKey) -> str:

@@ -62,7 +62,7 @@ class Weighed:
     def of(cls, held: Held, night: Night | None) -> Self:
         """All positions of all books."""
         frame, missing = held.frame, dict[str, str]()
-        value = held.value.to_numpy(dtype=np.float64)
+        value = np.asarray(held.value, dtype=np.float64)
         units = night.units if night is not None else {}
         column = np.array([units.get(unit, -1) for unit in frame["unit"]], dtype=np.intp)
         if night is None:

@@ -191,6 +191,11 @@ class RiskRows(Database):
                 found.append(model)
         return found
 
+    def last_fill(self) -> int:
+        """Number of the newest fill: while it stays nobody has traded."""
+        with self._reading() as connection:
+            return int(connection.scalar(select(func.max(fills.c.id))) or 0)
+
     def latest_quotes(self, units: Sequence[str], *, as_of: datetime) -> pd.DataFrame:
         """The newest quote of each unit that was known at `as_of`: unit, event_time, bid, ask; one seek a unit.
 
