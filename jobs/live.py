@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,18 +20,25 @@ from numpy.typing import NDArray
 from jobs import past as seen
 from jobs import view
 from jobs.house import House
+from jobs.optioned import Volatilities
 from jobs.positions import Held, Holdings
-from jobs.weighing import Night, Weighed
+from jobs.risk_limits import lines
+from jobs.view import Now, Slow
+from jobs.weighing import Night, Weighed, lacking
 from mlops.errors import DataError
+from mlops.risk.breakdown import State
+from mlops.risk.comovement import comovement
 from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
-from mlops.risk.exposure import Exposure, Groups, exposure
-from mlops.risk.limits import Line, Measured, judge
+from mlops.risk.exposure import Groups, exposure
+from mlops.risk.limits import Measured, judge
 from mlops.risk.snapshot import Snapshot, snapshot
-from mlops.types import Finding, Level
-from mlops.web.messages import AlertNow, Backtest, History, Kpi, ModelNow, PositionNow, RiskState, TradingNow
+from mlops.risk.threshold import Calibration
+from mlops.types import Finding
+from mlops.web.messages import Correlation, RiskState
 
 SLOW_S = 10.0  # how often that is read which a job or a person changes
 ALL = "all"
+SHOWN = 40  # units of the correlation matrix: more cannot be read
 STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are not a market
 
 
@@ -40,19 +48,6 @@ class Look:
 
     state: RiskState
     findings: tuple[Finding, ...]
-
-
-@dataclass
-class Slow:
-    """What is read every few seconds."""
-
-    night: Night | None = None
-    past: seen.Past = field(default_factory=lambda: seen.Past(pd.Series(dtype=np.float64), {}))
-    curve: Drawdown = field(default_factory=Drawdown)
-    last_bar: object = None
-    models: Mapping[str, ModelNow] = field(default_factory=dict)
-    alerts: Mapping[str, AlertNow] = field(default_factory=dict)
-    trading: TradingNow | None = None
 
 
 @dataclass
@@ -71,9 +66,10 @@ class Prices:
                 value, since = self.since[unit] = (price.value, price.at)
             age = (held.as_of - price.at).total_seconds()
             if age > self.stale_s:
-                found[unit] = f"The last good price of {unit}, {price.value:g}, is {_age(age)} old."
+                found[unit] = f"The last good price of {unit}, {price.value:g}, is {view.age(age)} old."
             elif price.at - since > STUCK:
-                found[unit] = f"{unit} is quoted at {value:g}, unmoved for {_age((price.at - since).total_seconds())}."
+                still = view.age((price.at - since).total_seconds())
+                found[unit] = f"{unit} is quoted at {value:g}, unmoved for {still}."
         return found
 
 
@@ -81,41 +77,33 @@ class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
     def __init__(self, house: House) -> None:
-        r = house.settings.risk
         self._house, self._slow, self._read_at = house, Slow(), -math.inf
-        self._prices, self._holdings = Prices(r.price_stale_s), Holdings(house)
-        self._lines = tuple(Line(x.measure, x.warning, x.soft, x.hard, x.owner, x.scope) for x in r.limits)
+        self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
+        self._volatilities, self._lines = Volatilities({}), lines(house.settings.risk.limits)
 
     def look(self, as_of: datetime) -> Look:
-        """All that can be told at `as_of`."""
-        held = self._holdings.at(as_of)
+        """All that can be told at `as_of`, which comes in order."""
+        held, r = self._holdings.at(as_of), self._house.settings.risk
         self._refresh(held)
-        base, groups = self._house.settings.risk.currency, Groups.of(held.frame)
-        rates = dict.fromkeys(held.frame["currency"], 1.0)  # books have one currency, and all prices are in it
-        book = Weighed.of(held, self._slow.night)
-        missing, old = dict(book.missing), self._prices.notes(held)
-        missing |= {f"price:{unit}": why for unit, why in old.items()}
-        exposed = exposure(held.frame, held.equity, as_of=as_of, base=base, rates=rates, groups=groups)
-        shot = self._shot(book, missing)
-        curve = self._curve(held)
-        measured = [*self._measured(book, exposed, shot, held, curve)]
-        findings = judge(self._lines, measured)
-        lines = view.Lines(findings)
-        state = RiskState(
+        night, old = self._slow.night, self._prices.notes(held)
+        greeks = self._volatilities.greeks(held, r.interest_rate)
+        book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
+        missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
+        missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
+        groups = Groups.of(held.frame)
+        exposed = exposure(
+            held.frame,
+            held.equity,
             as_of=as_of,
-            clock="live" if self._house.settings.risk.clock == "now" else "replay",
-            currency=base,
-            missing=missing,
-            kpi=self._kpi(book, exposed, shot, held, lines, curve),
-            backtest=self._backtest(),
-            positions=self._positions(book, shot, old),
-            exposure=view.exposure(exposed, self._parts(book, shot, groups)),
-            limits=view.limits(findings),
-            history=self._history(held),
-            models=self._slow.models,
-            alerts=self._slow.alerts,
+            base=r.currency,
+            rates=dict.fromkeys(held.frame["currency"], 1.0),  # books have one currency, and all prices are in it
+            equivalents=greeks.equivalents,
+            groups=groups,
         )
-        return Look(state, findings)
+        shot = self._shot(book, missing)
+        now = Now(held, book, groups, exposed, greeks, shot, self._curve(held), self._daily(held), old, missing)
+        findings = judge(self._lines, self._measured(now))
+        return Look(view.state(now, self._slow, findings, r), findings)
 
     def _refresh(self, held: Held) -> None:
         """Read what changes slowly, every SLOW_S seconds of the wall clock."""
@@ -130,10 +118,28 @@ class Live:
         equity = slow.past.equity
         if len(equity) and equity.index[-1] != slow.last_bar:
             slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), _naive(equity)), equity.index[-1]
+        slow.correlation = self._correlation(held)
         slow.models = seen.models(self._house, held, slow.past)
-        slow.alerts = seen.alerts(self._house, self._rows(held), held.as_of)
+        slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
         self._read_at = time.monotonic()
+
+    def _correlation(self, held: Held) -> Correlation:
+        """Of the heaviest units, by last night's returns and calibration; the book's numbers are of the weights now."""
+        night = self._slow.night
+        if night is None or not held.equity > 0:
+            return Correlation(note="No returns yet: the nightly risk job has not run on these books.")
+        value = held.value.groupby(held.frame["unit"]).sum().reindex(list(night.units)).fillna(0.0)
+        weights = np.asarray(value, dtype=np.float64) / held.equity
+        state = self._house.ledger.risk_state("correlation", ALL, as_of=held.as_of)
+        calibration = None if state is None else _calibration(state.body["calibration"])
+        last = State.UNKNOWN if state is None else State(state.body["last"])
+        heavy = np.sort(np.argsort(-np.abs(weights), kind="stable")[:SHOWN])
+        names, r = [list(night.units)[i] for i in heavy], self._house.settings.risk
+        returns = night.returns[-2 * r.window_days :, heavy].astype(np.float64)
+        found = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
+        cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
+        return view.correlation(found, names, cover)
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
@@ -143,8 +149,10 @@ class Live:
         if not book.equity > 0:
             missing["var"] = f"Equity is {book.equity:,.0f}: a loss cannot be told as a share of it."
             return None
+        options = None if book.optioned is None else book.optioned.options
+        table, held, fitted = night.returns, book.weights, night.fitted
         try:
-            return snapshot(night.returns, book.weights, night.fitted, confidence=confidence, growth=night.growth)
+            return snapshot(table, held, fitted, confidence=confidence, growth=night.growth, options=options)
         except DataError as error:
             missing["var"] = str(error)
             return None
@@ -156,119 +164,38 @@ class Live:
             slow.curve = slow.curve.after(held.equity, held.as_of)
         return slow.curve
 
-    def _measured(
-        self, book: Weighed, exposed: Exposure, shot: Snapshot | None, held: Held, curve: Drawdown
-    ) -> Iterator[Measured]:
-        """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
-        yield from exposed.measures()
-        yield curve.measured()
-        yield self._daily(held)
-        yield from _losses(ALL, shot, book, self._slow.night)
-        scopes = {line.scope for line in self._lines} - {ALL}
-        if scopes:
-            equities = pd.Series({key.model: 0.0 for key in held.books}).to_dict()
-            for key, equity in held.equities().items():
-                equities[key.model] += equity
-            for name, part in book.strategies({n: e for n, e in equities.items() if n in scopes}).items():
-                yield from _losses(name, self._shot(part, {}), part, self._slow.night)
-
     def _daily(self, held: Held) -> Measured:
         equity = self._slow.past.equity
         values, times = np.asarray(equity, dtype=np.float64), _naive(equity)
         now = np.datetime64(held.as_of.replace(tzinfo=None), "us")
-        if not len(times) or times[-1] < now:
+        if math.isfinite(held.equity) and (not len(times) or times[-1] < now):
             values, times = np.append(values, held.equity), np.concatenate([times, np.array([now])])
         opening = self._house.settings.books.cash * len(held.books)
         return daily_loss(values, times, last_close(held.as_of), opening or math.nan)
 
-    def _kpi(
-        self, book: Weighed, exposed: Exposure, shot: Snapshot | None, held: Held, lines: view.Lines, curve: Drawdown
-    ) -> Kpi:
-        r, night, daily = self._house.settings.risk, self._slow.night, self._daily(held)
-        about = {
-            "confidence": r.confidence,
-            "horizon_bars": r.horizon_bars,
-            "model": night.fitted.model if night else "",
-        }
-        var, es = (shot.loss.var, shot.loss.es) if shot else (math.nan, math.nan)
-        worst = self._largest(book, shot)
-        level = lines.level("var", var)
-        opened = held.equity / (1 - daily.value) if daily.value < 1 else math.nan
-        return Kpi(
-            equity=view.known(held.equity),
-            pnl_today=view.known(-daily.value),
-            pnl_today_money=view.known(held.equity - opened),
-            var=lines.loss("var", var, held.equity, **about),
-            es=lines.loss("es", es, held.equity, **about),
-            gross=lines.use("gross", exposed.gross),
-            net=lines.use("net", exposed.net),
-            leverage=lines.use("leverage", exposed.leverage),
-            drawdown=lines.drawdown(curve.current, curve.worst, curve.peak_at, curve.trough_at),
-            normal=view.normal(var, list(night.var) if night else [], level, worst),
-            trading=self._slow.trading,
-        )
+    def _measured(self, now: Now) -> Iterator[Measured]:
+        """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
+        yield from now.exposed.measures()
+        yield now.curve.measured()
+        yield now.daily
+        yield from _losses(ALL, now.shot, now.book, self._slow.night)
+        equities: dict[str, float] = {}
+        for key, equity in now.held.equities().items():
+            equities[key.model] = equities.get(key.model, 0.0) + equity
+        for scope in sorted({line.scope for line in self._lines} & equities.keys()):
+            part = now.book.only(scope, equities[scope], self._slow.night, now.greeks)
+            yield from _losses(scope, self._shot(part, {}), part, self._slow.night)
 
-    def _largest(self, book: Weighed, shot: Snapshot | None) -> tuple[str, float] | None:
-        """The unit that has most of the VaR, and its share."""
-        if (
-            shot is None
-            or self._slow.night is None
-            or not shot.loss.var > 0
-            or not np.isfinite(shot.component_var).all()
-        ):
-            return None
-        i = int(np.argmax(shot.component_var))
-        return list(self._slow.night.units)[i], float(shot.component_var[i] / shot.loss.var)
 
-    def _backtest(self) -> Backtest:
-        return Backtest(**self._slow.night.body["backtest"]) if self._slow.night else Backtest(level=Level.UNKNOWN)
-
-    def _positions(self, book: Weighed, shot: Snapshot | None, old: Mapping[str, str]) -> dict[str, PositionNow]:
-        nothing = np.full(len(book.value), math.nan)
-        var, es = (book.spread(shot.component_var), book.spread(shot.component_es)) if shot else (nothing, nothing)
-        columns = {
-            "value": book.value,
-            "weight": book.shares,
-            "pnl": book.value - book.frame["cost"].to_numpy(dtype=np.float64),
-            "component_var": var,
-            "component_es": es,
-            "share_of_var": var / shot.loss.var if shot and shot.loss.var > 0 else nothing,
-        }
-        stale = [unit in old for unit in book.frame["unit"]]
-        return view.positions(book.frame, columns, {**old}, stale=stale)
-
-    def _parts(self, book: Weighed, shot: Snapshot | None, groups: Groups) -> dict[str, dict[str, float]]:
-        """Component VaR by each dimension; what is in no VaR counts for nothing."""
-        if shot is None:
-            return {}
-        each, found = np.nan_to_num(book.spread(shot.component_var)), {}
-        for dimension, names in groups.names.items():
-            sums = np.bincount(groups.codes[dimension], each, minlength=len(names))
-            found[dimension] = dict(zip(names, sums.tolist(), strict=True))
-        return found
-
-    def _rows(self, held: Held) -> list[str]:
-        """Keys of the positions, the largest first."""
-        order = held.value.abs().sort_values(ascending=False).index
-        rows = held.frame.loc[order, ["strategy", "book", "unit"]]
-        return [view.row_key(*row) for row in rows.itertuples(index=False)]
-
-    def _history(self, held: Held) -> History:
-        equity = self._slow.past.equity
-        under = 1 - equity / equity.cummax()
-        rows = zip(pd.DatetimeIndex(equity.index), equity, under, strict=True)
-        told = {at.isoformat(): (float(value), view.known(low)) for at, value, low in list(rows)[-seen.POINTS :]}
-        night = self._slow.night
-        if night is None:
-            return History(told)
-        past = zip(night.times, night.var, night.loss, strict=True)
-        return History(told, {at: (float(v), float(x), bool(x > v)) for at, v, x in past})
+def _calibration(kept: Mapping[str, Any]) -> Calibration:
+    """As it was kept: JSON has no NaN, it comes back as None."""
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
+    return Calibration(**known)
 
 
 def _losses(scope: str, shot: Snapshot | None, book: Weighed, night: Night | None) -> Iterator[Measured]:
-    """VaR and ES; where a position is in neither, they are known from below at best."""
-    n = 0 if night is None else night.returns.shape[0]
-    out = [unit for unit, good in zip(book.frame["unit"], book.linear, strict=True) if not good]
+    """VaR and ES; where a position is in neither, they are not known."""
+    n, out = 0 if night is None else night.returns.shape[0], book.outside
     why = f"{len(out)} positions are not in it: {', '.join(out[:3])}" if out else ""
     if shot is None:
         yield from (Measured(name, math.nan, scope, why="there is none yet") for name in ("var", "es"))
@@ -280,15 +207,3 @@ def _losses(scope: str, shot: Snapshot | None, book: Weighed, night: Night | Non
 def _naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:
     found: NDArray[np.datetime64] = pd.DatetimeIndex(curve.index).tz_localize(None).to_numpy(dtype="datetime64[us]")
     return found
-
-
-def _age(seconds: float) -> str:
-    """How old, in the largest unit that has two of it.
-
-    >>> _age(90), _age(7300), _age(86400 * 400)
-    ('90 s', '2 h', '400 d')
-    """
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

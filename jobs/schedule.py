@@ -38,6 +38,10 @@ SCHEDULE = (
     Entry("books", CronTrigger(day_of_week="mon-fri", hour=21, minute=30, timezone=UTC), "jobs.books:at"),
     # The service looks every few seconds; this is for when the service is down.
     Entry("limits", CronTrigger(day_of_week="mon-fri", hour=21, minute=45, timezone=UTC), "jobs.limits:at"),
+    # What all books may lose, from the bars that they were just brought up to.
+    Entry(
+        "risk", CronTrigger(day_of_week="mon-fri", hour=21, minute=50, timezone=UTC), "jobs.risk:at", each_model=False
+    ),
     # Friday night, New York's close is in: one look a week at every model.
     Entry("monitor", CronTrigger(day_of_week="fri", hour=22, minute=0, timezone=UTC), "jobs.monitor:at"),
     Entry("compare", CronTrigger(day_of_week="fri", hour=22, minute=30, timezone=UTC), "jobs.compare:at"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.positions import Held
+from jobs.optioned import InVar, chosen, in_var
 from mlops.io.ledger import RiskState as Stored
 from mlops.risk.fitted import Fitted
 from mlops.risk.measures import Floats, Loss
+from mlops.risk.options import OptionGreeks
 from mlops.types import Kind
 
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
@@ -48,7 +49,8 @@ class Night:
 class Weighed:
     """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
-    `column` (P,) is each position's place in the night's table, -1 where it has none. `missing`: what -> why.
+    `column` (P,) is each position's place in the night's table, -1 where it has none. `optioned`: the options that are
+    in the VaR.
     """
 
     frame: pd.DataFrame
@@ -56,32 +58,28 @@ class Weighed:
     equity: float
     column: NDArray[np.intp]
     width: int
-    missing: Mapping[str, str] = field(default_factory=dict)
+    optioned: InVar | None = None
 
     @classmethod
-    def of(cls, held: Held, night: Night | None) -> Self:
-        """All positions of all books."""
-        frame, missing = held.frame, dict[str, str]()
-        value = np.asarray(held.value, dtype=np.float64)
+    def of(cls, frame: pd.DataFrame, value: Floats, equity: float, night: Night | None, found: OptionGreeks) -> Self:
+        """Positions with their values, over last night's table."""
         units = night.units if night is not None else {}
         column = np.array([units.get(unit, -1) for unit in frame["unit"]], dtype=np.intp)
-        if night is None:
-            missing["var"] = "No VaR yet: the nightly risk job has not run on these books. `mlflow run . -e risk`."
-        else:
-            missing |= {
-                f"history:{unit}": why for unit, why in night.body["lacking"].items() if unit in set(frame.unit)
-            }
-            for unit in sorted(
-                {u for u, c in zip(frame["unit"], column, strict=True) if c < 0} - {*night.body["lacking"]}
-            ):
-                missing[f"history:{unit}"] = f"{unit} has no past returns of {night.as_of:%Y-%m-%d}: VaR is without it."
-        return cls(frame, value, held.equity, column, len(units), missing)
+        return cls(frame, value, equity, column, len(units), in_var(found, units, equity))
 
     @property
     def linear(self) -> NDArray[np.bool_]:
         """The positions that are in the VaR by their weights."""
         option = self.frame["kind"].isin(OPTIONS).to_numpy()
         return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option)
+
+    @property
+    def outside(self) -> list[str]:
+        """The units of the positions that no VaR knows of."""
+        inside = self.linear
+        if self.optioned is not None:
+            inside[self.optioned.rows] = True
+        return sorted(set(self.frame["unit"][~inside]))
 
     @property
     def shares(self) -> Floats:
@@ -95,18 +93,39 @@ class Weighed:
         return np.bincount(self.column[rows], self.shares[rows], minlength=self.width).astype(np.float64)
 
     def spread(self, parts: Floats) -> Floats:
-        """What each unit has in a loss, onto its positions by their weight; NaN for what is not in it."""
+        """What each unit, and then each option, has in a loss, onto positions; NaN for what is not in it.
+
+        Positions in the same unit have of it by their weights.
+        """
         whole, rows = self.weights, self.linear
         found = np.full(len(self.value), math.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
-            each = np.where(whole != 0, parts / whole, 0.0)
+            each = np.where(whole != 0, parts[: self.width] / whole, 0.0)
         found[rows] = each[self.column[rows]] * self.shares[rows]
+        if self.optioned is not None:
+            found[self.optioned.rows] = parts[self.width :]
         return found
 
-    def strategies(self, equities: Mapping[str, float]) -> dict[str, Weighed]:
-        """The same, each strategy for itself, over its own equity."""
-        found = {}
-        for name, equity in equities.items():
-            mine = (self.frame["strategy"] == name).to_numpy()
-            found[name] = Weighed(self.frame[mine], self.value[mine], equity, self.column[mine], self.width)
-        return found
+    def only(self, strategy: str, equity: float, night: Night | None, found: OptionGreeks) -> Weighed:
+        """The same of one strategy for itself, over its own equity."""
+        mine = (self.frame["strategy"] == strategy).to_numpy()
+        frame = self.frame[mine].reset_index(drop=True)
+        own = np.flatnonzero((found.held["strategy"] == strategy).to_numpy())
+        place = {row: i for i, row in enumerate(np.flatnonzero(mine).tolist())}
+        part = chosen(found, own)
+        moved = part.held.set_axis([place[row] for row in part.held.index.tolist()], axis=0)
+        return Weighed.of(frame, self.value[mine], equity, night, replace(part, held=moved))
+
+
+def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) -> dict[str, str]:
+    """What is not in the VaR, and why."""
+    if night is None:
+        return {"var": "No VaR yet: the nightly risk job has not run on these books. `mlflow run . -e risk`."}
+    known, mine = night.body["lacking"], set(frame["unit"])
+    found = {f"history:{unit}": why for unit, why in known.items() if unit in mine}
+    for unit in outside:
+        if unit not in known:
+            found[f"history:{unit}"] = (
+                f"{unit} was not known on the night of {night.as_of:%Y-%m-%d}: VaR is without it."
+            )
+    return found

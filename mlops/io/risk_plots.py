@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -40,12 +40,12 @@ def components(parts: Mapping[str, float], title: str) -> Figure:
     return figure
 
 
-def scores(table: pd.DataFrame, chosen: str, title: str) -> Figure:
-    """The mean FZ score of each model at one confidence (index: names, column `fz`); lower is better."""
+def scores(table: pd.DataFrame, leaders: Sequence[str], title: str) -> Figure:
+    """The mean FZ score of each model (index: names, column `fz`), the leaders coloured; lower is better."""
     order = table.sort_values("fz", ascending=False)
     figure = Figure(figsize=(7.5, 1.0 + 0.26 * max(len(order), 2)), layout="constrained")
     axes = figure.subplots()
-    colours = [COLOURS[1] if name == chosen else "0.7" for name in order.index]
+    colours = [COLOURS[1] if name in leaders else "0.7" for name in order.index]
     axes.scatter(order["fz"], order.index, color=colours, zorder=3)
     axes.grid(axis="y", alpha=0.3)
     axes.set(title=title, xlabel="mean FZ score of VaR and ES together; lower is better")

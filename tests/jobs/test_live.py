@@ -12,7 +12,7 @@ from jobs.live import Live
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import RiskLimit, RiskSettings, Settings
-from mlops.types import Level
+from mlops.types import Kind, Level
 from mlops.web.messages import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -179,3 +179,53 @@ def test_what_changes_slowly_is_read_now_and_then(house, monkeypatch):
     assert live.look(T0 + timedelta(seconds=1)).state.kpi.var.value is None
     monkeypatch.setattr(rooms, "SLOW_S", 0.0)
     assert live.look(T0 + timedelta(seconds=2)).state.kpi.var.value > 0
+
+
+def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_page_by_expiry(house):
+    put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
+    house.ledger.put_instruments([put, Instrument("Q", Kind.PUT, "USD", "", 1.0, "Z", 10.0, put.expiry)], T0)
+    night(house, units=("A", "B", "C"))
+    fill(house, "A", 5000, 100.0)
+    quote(house, "A", 100.0, T0)
+    bare = Live(house).look(T0).state
+    fill(house, "P", 5000, 4.0)
+    fill(house, "Q", 100, 1.0)
+
+    state = Live(house).look(T0 + timedelta(seconds=1)).state
+
+    row, other = state.positions["direction/live/P"], state.positions["direction/live/Q"]
+    assert row.component_var < 0, "a put hedges its share"
+    assert state.kpi.var.value < bare.kpi.var.value
+    assert state.kpi.var.value == pytest.approx(sum(p.component_var or 0.0 for p in state.positions.values()))
+    assert other.component_var is None
+    assert "its underlying has no price" in state.missing["option:Q"]
+    [greeks] = state.greeks.values()
+    assert ("A", put.expiry) == (greeks.underlying, greeks.expiry)
+    assert -5000 < greeks.delta_units < 0 < greeks.gamma_units_per_point
+    assert greeks.theta_per_day < 0 < greeks.vega_per_vol_point
+    assert state.exposure["underlying"]["A"].net < 0.5
+    assert "unknown" == state.limits["var:all"].state, "Q is in no VaR"
+
+
+def test_an_option_past_its_expiry_is_said_to_be_and_the_rest_goes_on(house):
+    house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "P", 10, 4.0)
+
+    state = Live(house).look(T0).state
+
+    assert "it has expired" in state.missing["option:P"]
+    assert {} == state.greeks
+    assert state.kpi.var.value > 0
+
+
+def test_a_strategy_of_its_own_line_is_held_against_its_own_equity(house):
+    night(house)
+    fill(house, "A", 5000, 100.0)
+    fill(house, "B", 1000, 100.0, model="volatility")
+
+    state, findings = (look := Live(house).look(T0)).state, look.findings
+
+    own = next(f for f in findings if f.subject == "direction")
+    assert 0.5 < own.value / (2 * state.positions["direction/live/A"].component_var) < 1.5

@@ -100,4 +100,4 @@ def test_jobs_are_planned_for_each_model_where_they_look_at_one(sqlite_ledger):
 
     planned = [run.job for run in sqlite_ledger.job_runs(states=("due",))]
     looks = ["monitor:a", "monitor:b", "compare:a", "compare:b"]
-    assert ["books:a", "books:b", "limits:a", "limits:b", *looks, "stress", "tidy"] == planned
+    assert ["books:a", "books:b", "limits:a", "limits:b", "risk", *looks, "stress", "tidy"] == planned

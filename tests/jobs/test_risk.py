@@ -1,0 +1,148 @@
+"""The nightly risk job on real bars: what it chooses and judges, what it leaves for the page, and whom it wakes."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from jobs import risk
+from jobs.house import opened
+from jobs.live import Live
+from mlops.io import feed
+from mlops.settings import RiskSettings, Settings
+from mlops.types import Finding, Level, Verdict
+
+AT = datetime(2010, 3, 1, 22, tzinfo=UTC)
+HELD = {"AAPL": 3000.0, "JPM": 5000.0, "XOM": -2000.0}
+
+
+def bars(units=tuple(HELD), start=datetime(2004, 1, 1, tzinfo=UTC)):
+    frame = feed.load_bars("sp500", start=start, end=datetime(2010, 4, 1, tzinfo=UTC)).frame
+    return frame[frame.symbol.isin(units)]
+
+
+@pytest.fixture(scope="module")
+def market():
+    return bars()
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    monkeypatch.setattr(risk, "JUDGED", 260)  # what is walked costs most; the shortest that a choice can be made of
+    monkeypatch.chdir(tmp_path)  # where MLflow without a server keeps artifacts
+    settings = Settings(
+        state=tmp_path / "live",
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        risk=RiskSettings(history_bars=500, clock="ledger"),
+    )
+    with opened(settings) as open_house:
+        yield open_house
+
+
+def hold(house, market, at=AT):
+    last = market[market.event_time <= at].groupby("symbol").close.last()
+    rows = [
+        {"fill_id": unit, "model": "direction", "version": 1, "book": "live", "unit": unit, "event_time": at,
+         "quantity": quantity, "price": float(last.get(unit, 10.0)), "fee": 0.0}
+        for unit, quantity in HELD.items()
+    ]  # fmt: skip
+    house.ledger.add_fills(pd.DataFrame(rows))
+
+
+def test_nothing_is_logged_while_nothing_is_held(house, market):
+    assert [] == risk.at(house, "", market, AT)
+    assert house.ledger.risk_state("var", "all", as_of=AT) is None
+
+
+def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house, market):
+    hold(house, market)
+
+    [decision] = risk.at(house, "", market, AT)
+
+    assert Verdict.HOLD == decision.verdict
+    client = MlflowClient(house.settings.tracking_uri)
+    experiment = client.get_experiment_by_name("risk")
+    [run] = client.search_runs([experiment.experiment_id])
+    metrics = run.data.metrics
+    assert 0.001 < metrics["var_990"] < 0.05 < metrics["equity"]
+    assert metrics["var_950"] < metrics["var_975"] < metrics["var_990"] < metrics["es_990"]
+    assert {"var.png", "models.png", "components.png", "risk.json"} <= {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }
+    forecasts = house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
+    assert [metrics["var_990"]] == pytest.approx(forecasts["var"].tolist())
+    assert forecasts.event_time[0] <= AT
+    look = Live(house).look(AT)
+    assert metrics["var_990"] == pytest.approx(look.state.kpi.var.value, rel=1e-4)
+    assert look.state.backtest.n > 250
+    assert 260 == len(look.state.history.var)
+    assert ["calm", "shifting", "broken"].count(look.state.correlation.state)
+    assert set(HELD) == set(look.state.correlation.units)
+    assert look.state.kpi.normal.percentile is not None
+
+
+def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(house, market):
+    hold(house, market)
+    changed = market.copy()
+    later = (changed.event_time > AT).to_numpy()
+    changed.loc[later, "close"] *= 0.1
+
+    first = risk.at(house, "", market, AT)
+    told = house.ledger.risk_state("var", "all", as_of=AT).body
+    again = risk.at(house, "", changed, AT + timedelta(seconds=1))
+
+    assert first[0].reason == again[0].reason
+    assert told["fitted"] == house.ledger.risk_state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
+    assert 1 == len(house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
+
+
+def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(house, market):
+    hold(house, market[market.symbol != "XOM"])
+
+    risk.at(house, "", market[market.symbol != "XOM"], AT)
+
+    body = house.ledger.risk_state("var", "all", as_of=AT).body
+    assert ["AAPL", "JPM"] == sorted(body["units"])
+    assert "XOM has 0 bars" in body["lacking"]["XOM"]
+
+
+@pytest.mark.parametrize("days", [10, 80, 200])
+def test_a_short_past_gives_what_can_be_known_and_says_the_rest(house, days):
+    short = bars(start=AT - timedelta(days=days * 1.45))
+    hold(house, short)
+
+    found = risk.at(house, "", short, AT)
+
+    state = house.ledger.risk_state("var", "all", as_of=AT)
+    if days == 10:
+        assert ([], None) == (found, state)
+    else:
+        assert state.body["backtest"]["level"] in ("unknown", "ok", "warn", "alert")
+        assert 0 < Live(house).look(AT).state.kpi.var.value < 0.2
+
+
+def test_a_var_that_fails_its_backtest_is_an_alert_until_it_passes_again(house):
+    def verdict(level):
+        return Finding("var_backtest", 0.01, 0.05, level, 750, note="fails: kupiec")
+
+    for level in (Level.ALERT, Level.ALERT, Level.UNKNOWN):
+        risk._alert(house, verdict(level), "run", AT)
+        assert ["var_backtest:2010-03-01"] == [alert.key for alert in house.ledger.alerts()]
+
+    risk._alert(house, verdict(Level.OK), "run", AT + timedelta(days=1))
+    assert [] == house.ledger.alerts()
+
+
+def test_a_longer_horizon_loses_more(market, monkeypatch):
+    monkeypatch.setattr(risk, "JUDGED", 260)
+    wide = market.pivot(index="event_time", columns="symbol", values="close").pct_change().dropna()
+    past = wide.mean(axis=1).to_numpy()[-700:]
+
+    one, ten = (risk.judged(past, 0.99, horizon) for horizon in (1, 10))
+
+    assert (1.0, 1.0) == (one.growth.var, one.growth.es)
+    assert 1.5 < ten.growth.var < 6
+    assert one.backtest.n == ten.backtest.n == 260
+    assert np.isfinite(list(one.choice.scores.values())).all()
