@@ -8,6 +8,7 @@ are arranged, and said: the first volatility champion knows only 1992, so that t
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -26,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs import promote, train
+from jobs import live, promote, risk, stress, train
 from jobs.command import evidence_link
 from jobs.house import House, opened
 from jobs.replay import Event, Replay
@@ -37,7 +38,7 @@ from mlops.io import feed, logs
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.monitor import performance
-from mlops.settings import ServiceSettings, Settings, TrainSettings
+from mlops.settings import RiskSettings, ServiceSettings, Settings, TrainSettings
 from mlops.types import ModelRef
 from registry_hooks.aliases import COMPARED
 
@@ -128,7 +129,16 @@ def checks(replay: Replay) -> dict[str, bool]:
         "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
         "the bot trades what the registry says": swapped == {m: ledger.champion(m) for m in replay.models},
         "nothing was promoted for direction": len(direction) == 1,
+        "what all books may lose is told, by whom, and judged": _risk_told(replay.house),
     }
+
+
+def _risk_told(house: House) -> bool:
+    """Whether the page has a VaR that its positions add up to, and a backtest."""
+    now = live.Live(house).look(live.clock(house, END)).state
+    parts = sum(row.component_var or 0.0 for row in now.positions.values())
+    var = now.kpi.var.value
+    return var is not None and math.isclose(var, parts, rel_tol=1e-6) and now.backtest.n > 0 and len(now.stress) > 0
 
 
 def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> None:
@@ -192,12 +202,14 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, st
     with mlflow_server(state, port) as uri:
         service = ServiceSettings(port=service_port, webhook_secret=secret)
         training = TrainSettings(n_jobs=min(2, os.cpu_count() or 1))
-        settings = Settings(state=state, tracking_uri=uri, service=service, train=training)
+        looked = RiskSettings(clock="ledger")  # the page shows the replay's last bar as now
+        settings = Settings(state=state, tracking_uri=uri, service=service, train=training, risk=looked)
         environment = {
             "MLOPS_STATE": str(state.absolute()),
             "MLOPS_TRACKING_URI": uri,
             "MLFLOW_TRACKING_URI": uri,  # MLflow leaves the last server of this process there
             "MLOPS_SERVICE__PORT": str(service_port),
+            "MLOPS_RISK__CLOCK": "ledger",
             "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
         }
         os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same house
@@ -211,6 +223,10 @@ def play(house: House, story: Story) -> Replay:
     first_champions(house, bars, story)
     replay = Replay(house, tuple(STRATEGIES), bars, [force_broken(bars, story)], story.hear)  # type: ignore[list-item]
     replay.run(START, END)
+    at = live.clock(house, END)
+    story.say("risk of all books: the VaR's model is chosen among thirteen and judged, scenarios are run")
+    risk.at(house, "", bars, at)
+    stress.at(house, "", bars, at)
     return replay
 
 
@@ -242,6 +258,9 @@ def main(
         summary(replay, passed, uri, story)
         if leave:
             sys.exit(0 if all(passed.values()) else 1)
+        key = house.ledger.add_key("demo", ("risk:read",), datetime.now(UTC))
+        page = f"http://127.0.0.1:{port + 1}/risk"
+        console.print(f"Risk of all books: {page}, with the key [bold]{key}[/]", soft_wrap=True, highlight=False)
         console.print("Up for browsing until Ctrl-C.")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from jobs import past as seen
 from jobs import view
 from jobs.house import House
-from jobs.optioned import Volatilities
-from jobs.positions import Held, Holdings
+from jobs.optioned import Volatilities, with_options
+from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
+from jobs.stress import scenarios_of
 from jobs.view import Now, Slow
 from jobs.weighing import Night, Weighed, lacking
 from mlops.errors import DataError
@@ -31,7 +32,9 @@ from mlops.risk.comovement import comovement
 from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
 from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
+from mlops.risk.options import OptionGreeks
 from mlops.risk.snapshot import Snapshot, snapshot
+from mlops.risk.stress import stress_table
 from mlops.risk.threshold import Calibration
 from mlops.types import Finding
 from mlops.web.messages import Correlation, RiskState
@@ -73,6 +76,14 @@ class Prices:
         return found
 
 
+def clock(house: House, now: datetime) -> datetime:
+    """As of when the page looks: now, or (to look at a replay) the newest bar of any book."""
+    if house.settings.risk.clock == "now":
+        return now
+    ends = [end for model in house.ledger.models() for end in house.ledger.book_ends(model).values()]
+    return max(ends, default=now)
+
+
 class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
@@ -100,8 +111,9 @@ class Live:
             equivalents=greeks.equivalents,
             groups=groups,
         )
-        shot = self._shot(book, missing)
-        now = Now(held, book, groups, exposed, greeks, shot, self._curve(held), self._daily(held), old, missing)
+        shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)
+        daily = self._daily(held)
+        now = Now(held, book, groups, exposed, greeks, shot, stressed, self._curve(held), daily, old, missing)
         findings = judge(self._lines, self._measured(now))
         return Look(view.state(now, self._slow, findings, r), findings)
 
@@ -114,6 +126,8 @@ class Live:
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
             state = ledger.risk_state("var", ALL, as_of=held.as_of)
             slow.night = None if state is None else Night.of(state)
+        if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
+            slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
         equity = slow.past.equity
         if len(equity) and equity.index[-1] != slow.last_bar:
@@ -157,6 +171,17 @@ class Live:
             missing["var"] = str(error)
             return None
 
+    def _stressed(
+        self, held: Held, book: Weighed, greeks: OptionGreeks, missing: dict[str, str]
+    ) -> pd.DataFrame | None:
+        """What all books would lose in each scenario; None before the stress job has run."""
+        if self._slow.scenarios is None:
+            missing["stress"] = "No scenarios yet: the weekly stress job has not run. `mlflow run . -e stress`."
+            return None
+        equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
+        table = stress_table(held.frame, with_options(self._slow.scenarios, greeks, book.value), equities)
+        return table[table["strategy"] == ALL] if len(equities) > 1 else table
+
     def _curve(self, held: Held) -> Drawdown:
         """Drawdown with the equity of this second; a peak within the day is kept."""
         slow = self._slow
@@ -178,6 +203,7 @@ class Live:
         yield from now.exposed.measures()
         yield now.curve.measured()
         yield now.daily
+        yield _worst(now.stressed)
         yield from _losses(ALL, now.shot, now.book, self._slow.night)
         equities: dict[str, float] = {}
         for key, equity in now.held.equities().items():
@@ -202,6 +228,15 @@ def _losses(scope: str, shot: Snapshot | None, book: Weighed, night: Night | Non
     else:
         yield Measured("var", shot.loss.var, scope, n, why)
         yield Measured("es", shot.loss.es, scope, n, why)
+
+
+def _worst(stressed: pd.DataFrame | None) -> Measured:
+    """The largest loss in a scenario; a position that is in none leaves it unknown."""
+    if stressed is None or stressed.empty:
+        return Measured("stress", math.nan, why="no scenario was run")
+    out = float(stressed["missing"].max())
+    why = f"{out:.0%} of what is held is in no scenario" if out > 0 else ""
+    return Measured("stress", float(stressed["loss"].max()), n=len(stressed), why=why)
 
 
 def _naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:

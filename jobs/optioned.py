@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs.positions import Held
-from mlops.risk.deltagamma import taylor_pnl
+from mlops.risk.deltagamma import full_pnl, taylor_pnl
 from mlops.risk.options import OptionGreeks, position_greeks
+from mlops.risk.scenarios import Scenarios
 from mlops.risk.snapshot import Options, Table
 from mlops.web.messages import GreeksOf
 
@@ -60,6 +61,25 @@ def in_var(found: OptionGreeks, units: Mapping[str, int], equity: float) -> InVa
         return taylor_pnl(np.maximum(returns.astype(np.float64), -1 + 1e-9), names, book) / equity
 
     return InVar(book.held.index.to_numpy(dtype=np.intp), Options(deltas, profits))
+
+
+def with_options(scenarios: Scenarios, found: OptionGreeks, value: NDArray[np.float64]) -> Scenarios:
+    """The scenarios with a column for each option, priced anew under each; by its Greeks where it may be exercised early.
+
+    `value`: of each position, in the order of the frame. Those whose underlying is in no scenario have no column.
+    """
+    known = found.held["underlying"].isin(scenarios.units).to_numpy()
+    worth = value[found.held.index.to_numpy(dtype=np.intp)]
+    mine = np.flatnonzero(known & np.isfinite(worth) & (worth != 0) & ~found.held["unit"].duplicated().to_numpy())
+    if not len(mine):
+        return scenarios
+    book = chosen(found, mine)
+    arguments = (np.maximum(scenarios.returns, -1 + 1e-9), scenarios.units, book)
+    profit = full_pnl(*arguments)
+    profit = np.where(np.isfinite(profit), profit, taylor_pnl(*arguments))
+    column = {unit: i for i, unit in enumerate(scenarios.units)}
+    proxied = scenarios.proxied[:, [column[name] for name in book.held["underlying"]]]
+    return scenarios.with_units(book.held["unit"].tolist(), profit / worth[mine], proxied)
 
 
 def shown(found: OptionGreeks) -> dict[str, GreeksOf]:

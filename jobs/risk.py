@@ -107,7 +107,7 @@ def judged(past: Floats, confidence: float, horizon: int) -> Told:
     forecasts = walk(fits, past, first, confidences) if fits else {}
     if forecasts:
         choice, shown = choose(score_series(past, forecasts)), chosen(past, forecasts)[0]
-        backtest = judge(past, shown, confidence, model="+".join(choice.leaders), against=forecasts.get("historical"))
+        backtest = judge(past, shown, confidence, model=_name(choice), against=forecasts.get("historical"))
     else:
         least = min(CANDIDATES, key=lambda name: MODELS[name].least)  # of all, what asks for least
         choice, shown, backtest = (
@@ -117,6 +117,11 @@ def judged(past: Floats, confidence: float, horizon: int) -> Told:
         )
     fitted = fit(choice.leaders, past)
     return Told(past, choice, fitted, _growth(fitted, past, confidence, horizon), forecasts, shown, backtest)
+
+
+def _name(choice: Choice) -> str:
+    """`average of 5 models`, or the one."""
+    return choice.leaders[0] if len(choice.leaders) == 1 else f"average of {len(choice.leaders)} models"
 
 
 def _growth(fitted: Fitted, past: Floats, confidence: float, horizon: int) -> Loss:
@@ -148,7 +153,7 @@ def _keep(house: House, table: Market, told: Told, calibration: Calibration, hel
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = house.settings.risk, held.as_of
     now, last = told.fitted.now(told.past), table.times[-1].to_pydatetime()
-    name = "+".join(told.choice.leaders)
+    name = ", ".join(told.choice.leaders)
     house.ledger.add_forecasts(
         [
             Forecast(ALL, last, confidence, 1, name, float(var), max(float(var), float(es)), held.equity, as_of)
@@ -182,7 +187,7 @@ def _shown(told: Told) -> dict[str, Any]:
     """The backtest as the page shows it, beside the other models on the same bars."""
     found = told.backtest
     if found is None or told.shown is None:
-        return {"model": "+".join(told.choice.leaders), "note": told.choice.note, "level": Level.UNKNOWN.value}
+        return {"model": _name(told.choice), "note": told.choice.note, "level": Level.UNKNOWN.value}
     others = {}
     for name, forecasts in told.forecasts.items():
         one = judge(told.past, forecasts, found.confidence, model=name)
@@ -206,7 +211,7 @@ def _shown(told: Told) -> dict[str, Any]:
         "ql": 100 * found.quantile_loss,
         "fz": found.fz,
         "alternatives": others,
-        "note": f"{found.note}. What is held now, over the {found.n} bars before: {told.choice.note}.",
+        "note": f"{found.note}, on what is held now over the {found.n} bars before. {told.choice.note}.",
     }
 
 

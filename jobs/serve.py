@@ -1,8 +1,10 @@
-"""The platform's service: bot API, hooks in and out, hard limits, and the poll that repairs what got lost."""
+"""The platform's service: bot API, hooks in and out, hard limits, live risk with its page, and the poll that
+repairs what got lost."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -14,10 +16,11 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from jobs import limits
+from jobs import limits, live, risk_limits
 from jobs.house import House, run
 from mlops.errors import MlopsError
 from mlops.web import app
+from mlops.web.feed import Hub
 from registry_hooks import freqtrade, webhook
 from registry_hooks.courier import Courier
 from registry_hooks.outgoing import Sender
@@ -31,6 +34,7 @@ CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 def serve(house: House) -> None:
     """Subscribe to MLflow's webhooks, then serve until stopped."""
     service, stop = house.settings.service, threading.Event()
+    hub = Hub(_now, house.settings.feed)
     _subscribe(house)
     sender = Sender(house.ledger, house.settings.outgoing, _now)
     courier = Courier(house.settings.state / "spool", house.ledger.url)  # for what a killed bot left
@@ -38,11 +42,12 @@ def serve(house: House) -> None:
         "poll": lambda: _poll(house, courier, stop),
         "hooks": lambda: sender.run(stop),
         "limits": lambda: _limits(house, stop),
+        "risk": lambda: _risk(house, hub, stop),
     }
     for name, work in loops.items():
         threading.Thread(target=work, name=name, daemon=True).start()
     scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
-    server = app.build(house.registry, house.settings, _now, scorers)
+    server = app.build(house.registry, house.settings, _now, scorers, hub)
     # Named, for uvicorn takes the loop and the parser that it finds: limits and refusals are tested with these.
     uvicorn.run(
         server,
@@ -102,6 +107,22 @@ def _limits(house: House, stop: threading.Event) -> None:
                 limits.at(house, model, pd.DataFrame(), _now())
         except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
             log.warning("hard limits not looked at", error=str(error))
+
+
+def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
+    """Tell the risk of all books every second, and hold it against its lines. A look that fails stops no other."""
+    looking, every, took = live.Live(house), house.settings.risk.every_s, 0.0
+    while not stop.wait(max(every - took, every / 10)):
+        began = time.perf_counter()
+        try:
+            as_of = live.clock(house, _now())
+            look = looking.look(as_of)
+            hub.publish(look.state)
+            if house.settings.risk.clock == "now":
+                risk_limits.act(house, look.findings, as_of)
+        except Exception:  # whatever it was: the page says that it is stale, and the next second may be good
+            log.exception("risk not looked at")
+        took = time.perf_counter() - began
 
 
 def _now() -> datetime:

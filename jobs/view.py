@@ -23,6 +23,7 @@ from mlops.risk.limits import Measured, State
 from mlops.risk.liquidity import days_to_exit
 from mlops.risk.measures import Floats
 from mlops.risk.options import OptionGreeks
+from mlops.risk.scenarios import Scenarios
 from mlops.risk.snapshot import Snapshot
 from mlops.settings import RiskSettings
 from mlops.types import Finding, Kind, Level
@@ -41,6 +42,7 @@ from mlops.web.messages import (
     Number,
     PositionNow,
     RiskState,
+    StressOf,
     TradingNow,
     Use,
 )
@@ -48,7 +50,7 @@ from mlops.web.messages import (
 DIMENSIONS = {"strategy": "strategy", "sector": "sector", "currency": "currency", "symbol": "underlying"}
 USUAL = (0.05, 0.95)  # percentiles of the last year's VaR between which today's is a usual one
 YEAR = 250
-WORDS = {Level.OK: "", Level.WARN: " It is close to a limit.", Level.ALERT: " A limit is crossed."}
+WORDS = {Level.OK: "", Level.WARN: " But it nears its limit.", Level.ALERT: " But it is over a line."}
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Slow:
     )
     curve: Fallen = field(default_factory=Fallen)
     last_bar: object = None
+    scenarios: Scenarios | None = None
+    about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     correlation: Correlation = field(default_factory=Correlation)
     models: Mapping[str, ModelNow] = field(default_factory=dict)
     alerts: Mapping[str, AlertNow] = field(default_factory=dict)
@@ -77,6 +81,7 @@ class Now:
     exposed: Exposed
     greeks: OptionGreeks
     shot: Snapshot | None
+    stressed: pd.DataFrame | None
     curve: Fallen
     daily: Measured
     old: Mapping[str, str]
@@ -95,6 +100,7 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         positions=_positions(now),
         exposure=exposure(now.exposed, _parts(now)),
         greeks=optioned.shown(now.greeks),
+        stress=_stress(now, slow, Lines(findings)),
         limits=limits(findings),
         history=_history(now, slow),
         correlation=slow.correlation,
@@ -153,6 +159,27 @@ def _largest(now: Now) -> tuple[str, float] | None:
         return None
     name = max(parts, key=lambda one: parts[one])
     return name, parts[name] / now.shot.loss.var
+
+
+def _stress(now: Now, slow: Slow, lines: Lines) -> dict[str, StressOf]:
+    """A row a scenario, the worst first; its level is that of the line on stress, where it is the worst one."""
+    if now.stressed is None:
+        return {}
+    table, found = now.stressed.sort_values("loss", ascending=False), {}
+    for i, row in enumerate(table.to_dict("records")):
+        about = slow.about.get(str(row["scenario"]), {})
+        loss, level = known(row["loss"]), lines.level("stress", row["loss"]) if i == 0 else Level.OK
+        found[str(row["scenario"])] = StressOf(
+            str(row["scenario"]),
+            loss,
+            known(row["money"]),
+            str(row["worst_unit"]),
+            known(row["proxied"]),
+            str(about.get("source", "")),
+            str(about.get("dates", "")),
+            Level.UNKNOWN if loss is None else level,
+        )
+    return found
 
 
 def _positions(now: Now) -> dict[str, PositionNow]:
