@@ -64,7 +64,7 @@ def in_var(found: OptionGreeks, units: Mapping[str, int], equity: float) -> InVa
 
 
 def with_options(scenarios: Scenarios, found: OptionGreeks, value: NDArray[np.float64]) -> Scenarios:
-    """The scenarios with a column for each option, priced anew under each; by its Greeks where it may be exercised early.
+    """The scenarios with a column for each option, priced anew in each; by its Greeks where early exercise may pay.
 
     `value`: of each position, in the order of the frame. Those whose underlying is in no scenario have no column.
     """

@@ -13,7 +13,7 @@ from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
-from mlops.web.messages import tree
+from mlops.web.patches import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
 UNITS = ("A", "B", "C")
@@ -229,3 +229,28 @@ def test_a_strategy_of_its_own_line_is_held_against_its_own_equity(house):
 
     own = next(f for f in findings if f.subject == "direction")
     assert 0.5 < own.value / (2 * state.positions["direction/live/A"].component_var) < 1.5
+
+
+def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(house):
+    put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
+    house.ledger.put_instruments([put], T0)
+    body = {
+        "scenarios": ["crash", "rally"], "units": ["A", "B"], "missing": [],
+        "about": [{"name": "crash", "dates": "1987", "source": "somebody"}],
+    }  # fmt: skip
+    arrays = {"returns": np.array([[-0.5, -0.2], [0.1, 0.1]]), "proxied": np.array([[False, True], [False, False]])}
+    house.ledger.put_risk_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    quote(house, "A", 100.0, T0)
+    bare = Live(house).look(T0).state
+    fill(house, "P", 1000, 4.0)
+
+    state = Live(house).look(T0 + timedelta(seconds=1)).state
+
+    assert 50_000 == pytest.approx(bare.stress["crash"].loss_money)
+    assert ["crash", "rally"] == list(state.stress)
+    assert 4_000 == pytest.approx(state.stress["crash"].loss_money, abs=1_500), "the put pays what the share loses"
+    assert ("1987", "somebody") == (state.stress["crash"].dates, state.stress["crash"].source)
+    assert state.stress["rally"].loss < 0
+    assert "stress" not in state.missing
