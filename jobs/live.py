@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs import past as seen
-from jobs import view
+from jobs import shown, view
 from jobs.house import House
 from jobs.optioned import Volatilities, with_options
 from jobs.positions import Held, Holdings, book_name
@@ -69,9 +69,9 @@ class Prices:
                 value, since = self.since[unit] = (price.value, price.at)
             age = (held.as_of - price.at).total_seconds()
             if age > self.stale_s:
-                found[unit] = f"The last good price of {unit}, {price.value:g}, is {view.age(age)} old."
+                found[unit] = f"The last good price of {unit}, {price.value:g}, is {shown.age(age)} old."
             elif price.at - since > STUCK:
-                still = view.age((price.at - since).total_seconds())
+                still = shown.age((price.at - since).total_seconds())
                 found[unit] = f"{unit} is quoted at {value:g}, unmoved for {still}."
         return found
 
@@ -153,7 +153,7 @@ class Live:
         returns = night.returns[-2 * r.window_days :, heavy].astype(np.float64)
         found = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
         cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
-        return view.correlation(found, names, cover)
+        return shown.correlation(found, names, cover)
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""

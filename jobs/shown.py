@@ -1,0 +1,177 @@
+"""Numbers as the page shows them: what is not known is None, never 0; what stands against a line has its level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops.risk.comovement import Comovement
+from mlops.risk.exposure import Exposure as Exposed
+from mlops.risk.limits import State
+from mlops.risk.measures import Floats
+from mlops.types import Finding, Kind, Level
+from mlops.web.messages import Correlation, Drawdown, Exposure, LimitNow, Loss, Normal, Number, PositionNow, Use
+
+DIMENSIONS = {"strategy": "strategy", "sector": "sector", "currency": "currency", "symbol": "underlying"}
+USUAL = (0.05, 0.95)  # percentiles of the last year's VaR between which today's is a usual one
+YEAR = 250
+WORDS = {Level.OK: "", Level.WARN: " But it nears its limit.", Level.ALERT: " But it is over a line."}
+
+
+def age(seconds: float) -> str:
+    """How old, in the largest unit that has two of it.
+
+    >>> age(90), age(7300), age(86400 * 400)
+    ('90 s', '2 h', '400 d')
+    """
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def row_key(strategy: str, book: str, unit: str) -> str:
+    """Of a position's row."""
+    return f"{strategy}/{book}/{unit}"
+
+
+def known(value: float | None) -> Number:
+    """The number, or None where it is none."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def limits(findings: Iterable[Finding]) -> dict[str, LimitNow]:
+    """Every line and what stands against it."""
+    return {
+        f"{f.name}:{f.subject}": LimitNow(
+            f.name,
+            f.subject,
+            known(f.value),
+            f.params["warning"],
+            f.params["soft"],
+            f.limit,
+            known(f.params["utilisation"]),
+            State(f.params["state"]).value,
+            f.params["owner"],
+        )
+        for f in findings
+    }
+
+
+class Lines:
+    """What stands against the lines of the whole book, by measure."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self._of = {f.name: f for f in findings if f.subject == "all"}
+
+    def level(self, measure: str, value: float | None) -> Level:
+        """Of its line; of a measure without one OK, where it is known."""
+        if measure in self._of:
+            return self._of[measure].level
+        return Level.UNKNOWN if known(value) is None else Level.OK
+
+    def limit(self, measure: str) -> Number:
+        """The hard line; None where nobody drew one."""
+        return self._of[measure].limit if measure in self._of else None
+
+    def used(self, measure: str) -> Number:
+        """Share of the hard line."""
+        return known(self._of[measure].params["utilisation"]) if measure in self._of else None
+
+    def use(self, measure: str, value: float | None) -> Use:
+        return Use(known(value), self.limit(measure), self.used(measure), self.level(measure, value))
+
+    def loss(self, measure: str, value: float | None, equity: float, **about: Any) -> Loss:
+        money = None if known(value) is None else known(float(value or 0.0) * equity)
+        level = self.level(measure, value)
+        return Loss(
+            known(value), money, limit=self.limit(measure), utilisation=self.used(measure), level=level, **about
+        )
+
+    def drawdown(self, now: float, worst: float, start: datetime | None, trough: datetime | None) -> Drawdown:
+        held = self.use("drawdown", now)
+        return Drawdown(held.value, known(worst), start, trough, held.limit, held.utilisation, held.level)
+
+
+def positions(
+    frame: pd.DataFrame, columns: Mapping[str, Sequence[float]], notes: Mapping[str, str], *, stale: Sequence[bool]
+) -> dict[str, PositionNow]:
+    """Rows of a frame with POSITION_COLUMNS; `columns`: further fields of a row, NaN where they are not known."""
+    found = {}
+    rows = zip(frame["strategy"], frame["book"], frame["unit"], frame["kind"], frame["quantity"], strict=True)
+    prices = zip(frame["price"], frame["priced_at"], stale, strict=True)
+    more = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    for (strategy, book, unit, kind, quantity), (price, at, old), extra in zip(rows, prices, more, strict=True):
+        found[row_key(strategy, book, unit)] = PositionNow(
+            unit,
+            strategy,
+            book,
+            Kind(kind),
+            float(quantity),
+            known(price),
+            None if pd.isna(at) else at.to_pydatetime(),
+            bool(old),
+            note=notes.get(unit, ""),
+            **{name: known(value) for name, value in extra.items()},
+        )
+    return found
+
+
+def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[Any, dict[str, Exposure]]:
+    """By each dimension, as shares of equity; `parts`: component VaR by dimension and name."""
+    over = found.equity if found.equity > 0 else math.nan
+    shown: dict[Any, dict[str, Exposure]] = {}
+    for dimension, name in DIMENSIONS.items():
+        side = found.by[dimension]
+        rows = zip(found.names[dimension], side.long / over, -side.short / over, strict=True)
+        shown[name] = {
+            group: Exposure(
+                known(up), known(down), known(up + down), known(up - down), known(parts.get(dimension, {}).get(group))
+            )
+            for group, up, down in rows
+        }
+    return shown
+
+
+def normal(var: float | None, past: Sequence[float], level: Level, largest: tuple[str, float] | None) -> Normal:
+    """Is today's risk usual: its place among the VaRs that the same holdings had in the last year."""
+    year = np.asarray(past[-YEAR:], dtype=np.float64)
+    if known(var) is None or var is None:
+        return Normal("What the book may lose is not known now; what is missing is listed below.")
+    where = "" if largest is None else f" {100 * largest[1]:.0f} % of it is {largest[0]}."
+    if len(year) < YEAR // 5:
+        return Normal(
+            f"Whether that is normal is not known: {len(year)} of {YEAR // 5} bars.{where}", n=len(year), level=level
+        )
+    place = float((year <= var).mean())
+    how = "normal" if USUAL[0] <= place <= USUAL[1] else "unusually high" if place > USUAL[1] else "unusually low"
+    words = (
+        f"That is {how}: higher than on {100 * place:.0f} % of the last {len(year)} bars.{where}{WORDS.get(level, '')}"
+    )
+    return Normal(words, place, len(year), level)
+
+
+def correlation(found: Comovement, units: Sequence[str], cover: str = "") -> Correlation:
+    """Of the units in `units` (columns of the returns), like beside like; numbers rounded to what a person reads."""
+    stands = found.breakdown
+    note = " ".join(part for part in (stands.note, cover) if part)
+    return Correlation(
+        tuple(units[i] for i in found.order),
+        _rounded(found.matrix),
+        _rounded(found.change),
+        state=stands.state.value,
+        level=stands.finding.level,
+        mean=known(found.mean),
+        effective_bets=known(found.bets),
+        diversification_ratio=known(found.diversification_ratio),
+        note=note,
+    )
+
+
+def _rounded(matrix: Floats) -> tuple[tuple[Number, ...], ...]:
+    return tuple(tuple(known(round(value, 2)) for value in row) for row in matrix.tolist())

@@ -1,0 +1,70 @@
+"""The loop that tells the risk of all books every second: it goes on after a bad second, and hard lines act."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import live, serve
+from mlops.settings import FeedSettings, RiskLimit, RiskSettings, Settings
+from mlops.types import TradingState
+
+T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
+GROSS = (RiskLimit(measure="gross", warning=0.1, soft=0.2, hard=0.5),)
+
+
+class Heard:
+    """A hub that stops the loop after some states."""
+
+    def __init__(self, stop, enough):
+        self.stop, self.enough, self.states = stop, enough, []
+
+    def publish(self, state):
+        self.states.append(state)
+        if len(self.states) >= self.enough:
+            self.stop.set()
+
+
+def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
+    times = iter(T0 + timedelta(seconds=i) for i in range(1, 1000))
+    monkeypatch.setattr(serve, "_now", lambda: next(times))
+    row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0}
+    ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": 100.0, "fee": 0.0}]))
+    settings = Settings(risk=RiskSettings(every_s=0.01, limits=GROSS, clock=clock), feed=FeedSettings())
+    house = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
+    stop = threading.Event()
+    hub = Heard(stop, enough)
+    serve._risk(house, hub, stop)
+    return hub.states
+
+
+def test_a_hard_line_that_is_crossed_tightens_trading_and_the_page_hears_of_it(sqlite_ledger, monkeypatch):
+    states = run(sqlite_ledger, monkeypatch)
+
+    assert 0.9 == pytest.approx(states[-1].kpi.gross.value)
+    assert "hard" == states[-1].limits["gross:all"].state
+    assert TradingState.REDUCING == sqlite_ledger.trading_state()
+
+
+def test_a_replay_is_looked_at_and_tightens_nothing(sqlite_ledger, monkeypatch):
+    states = run(sqlite_ledger, monkeypatch, clock="ledger")
+
+    assert "replay" == states[-1].clock
+    assert TradingState.ACTIVE == sqlite_ledger.trading_state()
+
+
+def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
+    look, seconds = live.Live.look, []
+
+    def bad_now_and_then(self, as_of):
+        seconds.append(as_of)
+        if len(seconds) == 2:
+            raise ZeroDivisionError("a bug")
+        return look(self, as_of)
+
+    monkeypatch.setattr(live.Live, "look", bad_now_and_then)
+
+    assert 2 == len(run(sqlite_ledger, monkeypatch))
+    assert 3 == len(seconds)
