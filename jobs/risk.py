@@ -82,7 +82,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         "risk", report, decision, figures=_figures(table, told, held, r.confidence), numbers=_numbers(told, held)
     )
     run_id = record.emit(house.client, evidence, house.run_id)
-    _alert(house, found[0], run_id, as_of)
+    _tell(house, found[0], found[-1], run_id, as_of)
     return [decision]
 
 
@@ -241,19 +241,31 @@ def _numbers(told: Told, held: Held) -> dict[str, float]:
     return found | {f"fz.{name}": score for name, score in told.choice.scores.items()}
 
 
-def _alert(house: House, verdict: Finding, run_id: str, as_of: datetime) -> None:
-    """Wake somebody where the VaR fails its own backtest; take it back when it passes again."""
-    still = [alert.key for alert in house.ledger.alerts() if alert.key.startswith("var_backtest:")]
-    if verdict.level is Level.ALERT:
-        title = f"var_backtest: the VaR that is shown fails its own backtest: {verdict.note}"
-        details = {"evidence_run": run_id, **verdict.params}
-        if not still:
-            house.ledger.add_alert(
-                Alert(f"var_backtest:{as_of:%Y-%m-%d}", Priority.HIGH, BOOKS.name, title, as_of, details)
-            )
-    elif verdict.level is not Level.UNKNOWN:
+def _tell(house: House, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
+    """Wake somebody where the VaR fails its own backtest, or diversification goes; take it back when it is over."""
+    day = f"{as_of:%Y-%m-%d}"
+    fails = f"var_backtest: the VaR that is shown fails its own backtest: {verdict.note}"
+    gone = f"correlation_breakdown: {moved.note}"
+    of = {"evidence_run": run_id}
+    _keep_open(
+        house, verdict, Alert(f"var_backtest:{day}", Priority.HIGH, BOOKS.name, fails, as_of, of | {**verdict.params})
+    )
+    _keep_open(
+        house,
+        moved,
+        Alert(f"correlation_breakdown:{day}", Priority.MEDIUM, BOOKS.name, gone, as_of, of | {**moved.params}),
+    )
+
+
+def _keep_open(house: House, found: Finding, alert: Alert) -> None:
+    """One alert while a finding is an ALERT; what is not known opens nothing and closes nothing."""
+    about = alert.key.partition(":")[0] + ":"
+    still = [one.key for one in house.ledger.alerts() if one.key.startswith(about)]
+    if found.level is Level.ALERT and not still:
+        house.ledger.add_alert(alert)
+    elif found.level in (Level.OK, Level.WARN):
         for key in still:
-            house.ledger.resolve_alert(key, as_of)
+            house.ledger.resolve_alert(key, alert.as_of)
 
 
 def _stamps(table: Market, bars: int) -> NDArray[np.int64]:

@@ -123,16 +123,20 @@ def test_a_short_past_gives_what_can_be_known_and_says_the_rest(house, days):
         assert 0 < Live(house).look(AT).state.kpi.var.value < 0.2
 
 
-def test_a_var_that_fails_its_backtest_is_an_alert_until_it_passes_again(house):
-    def verdict(level):
-        return Finding("var_backtest", 0.01, 0.05, level, 750, note="fails: kupiec")
+def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_nothing(house):
+    def found(name, level):
+        return Finding(name, 0.01, 0.05, level, 750, note="why")
 
-    for level in (Level.ALERT, Level.ALERT, Level.UNKNOWN):
-        risk._alert(house, verdict(level), "run", AT)
-        assert ["var_backtest:2010-03-01"] == [alert.key for alert in house.ledger.alerts()]
+    def tell(var, moved, day):
+        at = AT + timedelta(days=day)
+        risk._tell(house, found("var_backtest", var), found("correlation_breakdown", moved), "run", at)
+        return sorted(alert.key for alert in house.ledger.alerts())
 
-    risk._alert(house, verdict(Level.OK), "run", AT + timedelta(days=1))
-    assert [] == house.ledger.alerts()
+    assert ["var_backtest:2010-03-01"] == tell(Level.ALERT, Level.OK, 0)
+    assert ["correlation_breakdown:2010-03-02", "var_backtest:2010-03-01"] == tell(Level.ALERT, Level.ALERT, 1)
+    assert ["correlation_breakdown:2010-03-02", "var_backtest:2010-03-01"] == tell(Level.UNKNOWN, Level.UNKNOWN, 2)
+    assert ["correlation_breakdown:2010-03-02"] == tell(Level.OK, Level.ALERT, 3)
+    assert [] == tell(Level.OK, Level.WARN, 4)
 
 
 def test_a_longer_horizon_loses_more(market, monkeypatch):
