@@ -164,6 +164,7 @@ def addresses(settings: Settings) -> None:
     service = settings.service
     for what, where in (
         ("MLflow", f"{settings.tracking_uri}  (press “Model training” on its first page)"),
+        ("risk", f"http://{service.host}:{service.port}/risk  (log in: trader-mlops key add desk --scope risk:read)"),
         ("service", f"http://{service.host}:{service.port}  (its API: /docs)"),
         ("state", str(settings.state)),
         ("logs", str(settings.state / "logs")),

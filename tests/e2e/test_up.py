@@ -1,11 +1,14 @@
 """A real bot's set-up: all parts, killed one after the other."""
 
+import json
 import os
 import signal
+from datetime import UTC, datetime
 
 import psutil
 import pytest
 from place import PARTS, eventually
+from websockets.sync.client import connect
 
 from jobs import up
 from jobs.house import opened
@@ -18,6 +21,10 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
     assert place.environment["MLOPS_TRACKING_URI"] in said
     assert PARTS == set(place.standing())
     assert "up already" in place.call("up")
+
+    first = _told(place)
+    assert ("snapshot", "live") == (first["type"], first["state"]["clock"])
+    assert "var" in first["state"]["missing"]  # nothing was traded
 
     for name in ("mlflow", "service", "scheduler"):
         before = place.standing()
@@ -38,3 +45,14 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
     assert "supervisor, mlflow, service, scheduler" in place.call("down")
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
     assert "Nothing runs" in place.call("down")
+
+
+def _told(place):
+    """The first message of the live feed."""
+    with opened(place.settings) as house:
+        key = house.ledger.add_key("desk", ["risk:read"], datetime.now(UTC))
+    service = place.settings.service
+    with connect(
+        f"ws://{service.host}:{service.port}/feed", additional_headers={"Authorization": f"Bearer {key}"}
+    ) as feed:
+        return json.loads(feed.recv(timeout=30))
