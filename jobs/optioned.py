@@ -68,6 +68,10 @@ def with_options(scenarios: Scenarios, found: OptionGreeks, value: NDArray[np.fl
 
     `value`: of each position, in the order of the frame. Those whose underlying is in no scenario have no column.
     """
+    keep = [i for i, unit in enumerate(scenarios.units) if unit not in set(found.held["unit"])]  # the job's are older
+    if len(keep) < len(scenarios.units):
+        units, table = tuple(scenarios.units[i] for i in keep), scenarios.returns[:, keep]
+        scenarios = replace(scenarios, units=units, returns=table, proxied=scenarios.proxied[:, keep])
     known = found.held["underlying"].isin(scenarios.units).to_numpy()
     worth = value[found.held.index.to_numpy(dtype=np.intp)]
     mine = np.flatnonzero(known & np.isfinite(worth) & (worth != 0) & ~found.held["unit"].duplicated().to_numpy())

@@ -235,10 +235,11 @@ def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(house):
     put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
     house.ledger.put_instruments([put], T0)
     body = {
-        "scenarios": ["crash", "rally"], "units": ["A", "B"], "missing": [],
+        "scenarios": ["crash", "rally"], "units": ["A", "P", "B"], "missing": [],
         "about": [{"name": "crash", "dates": "1987", "source": "somebody"}],
     }  # fmt: skip
-    arrays = {"returns": np.array([[-0.5, -0.2], [0.1, 0.1]]), "proxied": np.array([[False, True], [False, False]])}
+    table = [[-0.5, 99.0, -0.2], [0.1, 99.0, 0.1]]  # what P was worth last week is not what counts
+    arrays = {"returns": np.array(table), "proxied": np.zeros((2, 3), dtype=bool)}
     house.ledger.put_risk_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
     night(house)
     fill(house, "A", 1000, 100.0)
