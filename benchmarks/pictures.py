@@ -83,7 +83,7 @@ def draw(url: str, key: str, folder: Path) -> None:
         browser.close()
 
 
-def _small(path: Path, colours: int = 160) -> None:
+def _small(path: Path, colours: int = 256) -> None:
     """A page has few colours: with a palette its picture takes a third of the room."""
     with Image.open(path) as picture:
         few = picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
