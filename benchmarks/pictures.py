@@ -31,9 +31,9 @@ from mlops.web.feed import Hub
 from registry_hooks.aliases import Registry
 
 PICTURES = (  # name, page, width, height of the window, scheme, the whole page
-    ("risk-phone", "risk", 390, 844, "light", False),
-    ("risk-desk", "risk", 1280, 1100, "light", True),
-    ("risk-wall", "risk", 2560, 1440, "dark", True),
+    ("risk-390", "risk", 390, 844, "light", False),
+    ("risk-1280", "risk", 1280, 1100, "light", True),
+    ("risk-2560", "risk", 2560, 1440, "dark", True),
     ("models", "models", 1280, 620, "light", False),
 )
 
