@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.house import House, moment, run
 from jobs.market import Market, market
+from jobs.past import past
 from jobs.positions import Held, positions
 from jobs.weighing import OPTIONS
 from mlops.io import feed, record, risk_plots
@@ -34,6 +35,7 @@ from mlops.risk.measures import CONFIDENCES, Floats, Loss
 from mlops.risk.models import MODELS
 from mlops.risk.snapshot import snapshot
 from mlops.risk.threshold import Calibration, calibrate
+from mlops.risk.together import bleed_together
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Verdict
 
 log = structlog.get_logger()
@@ -74,7 +76,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     told = judged(table.returns @ weights(held, table), r.confidence, r.horizon_bars)
     rng = np.random.default_rng(SEED)
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
-    found = _findings(table, told, calibration, r.confidence)
+    found = (*_findings(table, told, calibration, r.confidence), *_together(house, held))
     _keep(house, table, told, calibration, held)
     report = Report(BOOKS, as_of, found)
     decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=told.choice.note)
@@ -82,7 +84,8 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         "risk", report, decision, figures=_figures(table, told, held, r.confidence), numbers=_numbers(told, held)
     )
     run_id = record.emit(house.client, evidence, house.run_id)
-    _tell(house, found[0], found[-1], run_id, as_of)
+    moved = next(f for f in found if f.name == "correlation_breakdown")
+    _tell(house, found[0], moved, run_id, as_of)
     return [decision]
 
 
@@ -149,6 +152,18 @@ def _findings(table: Market, told: Told, calibration: Calibration, confidence: f
     return (*verdict, *(Finding(k, float(v), np.nan, level, n, subject=ALL, note=note) for k, v in losses), stands)
 
 
+def _together(house: House, held: Held) -> tuple[Finding, ...]:
+    """Which strategies bleed together, by the returns of their books; nothing of fewer than two."""
+    curves = past(house, held).curves
+    named = {key.model: curve.pct_change(fill_method=None).dropna() for key, curve in curves.items() if len(curve)}
+    if len(named) < 2:
+        return ()
+    table = pd.concat(named, axis=1).sort_index()
+    rng = np.random.default_rng(SEED)
+    found = bleed_together(table.to_numpy(dtype=np.float64), list(table.columns), rng=rng)
+    return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
+
+
 def _keep(house: House, table: Market, told: Told, calibration: Calibration, held: Held) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = house.settings.risk, held.as_of
@@ -211,7 +226,7 @@ def _shown(told: Told) -> dict[str, Any]:
         "ql": 100 * found.quantile_loss,
         "fz": found.fz,
         "alternatives": others,
-        "note": f"{found.note}, on what is held now over the {found.n} bars before. {told.choice.note}.",
+        "note": f"{found.note}, on what is held now over the {found.n} bars before; {told.choice.note}",
     }
 
 

@@ -101,7 +101,7 @@ def choose(scores: Mapping[str, Floats], *, alpha: float = ALPHA, leaders: int =
         p_values[name] = dependent_t(scores[name], best, alternative="greater").p_value
     kept = tuple(name for name in order if p_values[name] > alpha)[:leaders]
     out = sum(p <= alpha for p in p_values.values())
-    note = f"{len(kept)} of {len(order)} models lead, {out} are worse than the best"
+    note = f"{len(kept)} of {len(order)} models lead, proven worse than the best: {out}"
     return Choice(kept, means, p_values, n, note)
 
 

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from jobs import risk
+from jobs import books, risk
 from jobs.house import opened
 from jobs.live import Live
+from jobs.positions import positions
 from mlops.io import feed
+from mlops.learn import STRATEGIES
 from mlops.settings import RiskSettings, Settings
 from mlops.types import Finding, Level, Verdict
 
@@ -81,6 +83,28 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house
     assert ["calm", "shifting", "broken"].count(look.state.correlation.state)
     assert set(HELD) == set(look.state.correlation.units)
     assert look.state.kpi.normal.percentile is not None
+
+
+def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, market):
+    hold(house, market)
+    assert () == risk._together(house, positions(house, AT))
+    days = sorted(market.event_time[market.event_time <= AT].unique())[-260:]
+    first = market[market.event_time == days[0]].set_index("symbol").close
+    rows = [
+        {"fill_id": f"{model}{unit}", "model": model, "version": 1, "book": "b", "unit": unit, "event_time": days[0],
+         "quantity": 100.0, "price": float(first[unit]), "fee": 0.0}
+        for model in ("direction", "volatility") for unit in ("AAPL", "JPM")
+    ]  # fmt: skip
+    house.ledger.add_fills(pd.DataFrame(rows))
+    for model in ("direction", "volatility"):
+        books.advance(house, STRATEGIES[model], market, AT)
+
+    found = {one.name: one for one in risk._together(house, positions(house, AT))}
+
+    assert {"strategy_correlation", "joint_losses"} == set(found)
+    assert 0.99 < found["strategy_correlation"].value
+    assert Level.ALERT == found["strategy_correlation"].level
+    assert "direction:volatility" == found["strategy_correlation"].subject
 
 
 def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(house, market):
