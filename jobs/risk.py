@@ -45,7 +45,6 @@ JUDGED = 750  # bars that models are compared and judged on: three years of days
 SEED = 20260302  # of what is simulated: the same books give the same run
 FAILED = "var_backtest"
 LEAST = min(MODELS[name].least for name in CANDIDATES)
-ZONES = {"green": "green", "yellow": "amber", "red": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +214,7 @@ def _shown(told: Told) -> dict[str, Any]:
         "exceedances": found.exceedances,
         "expected": found.expected,
         "exceedances_250": found.recent,
-        "zone": ZONES.get(found.zone),
+        "zone": None if found.zone == "unknown" else found.zone,
         "level": found.level.value,
         "p": {
             "kupiec": p["kupiec"],

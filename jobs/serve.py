@@ -28,6 +28,7 @@ from registry_hooks.reconcile import sweep
 from registry_hooks.scorers import Scorers
 
 log = structlog.get_logger()
+SOONEST = 0.2  # of risk.every_s: looks are so far apart at the least, however many quotes come
 CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 
 
@@ -110,9 +111,14 @@ def _limits(house: House, stop: threading.Event) -> None:
 
 
 def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
-    """Tell the risk of all books every second, and hold it against its lines. A look that fails stops no other."""
+    """Tell the risk of all books every second, sooner when prices or trades come in, and hold it against its lines.
+
+    A look that fails stops no other.
+    """
     looking, every, took = live.Live(house), house.settings.risk.every_s, 0.0
-    while not stop.wait(max(every - took, every / 10)):
+    while not stop.wait(max(every * SOONEST - took, 0.0)):
+        hub.news.wait(max(every - max(took, every * SOONEST), 0.0))
+        hub.news.clear()
         began = time.perf_counter()
         try:
             as_of = live.clock(house, _now())

@@ -35,6 +35,7 @@ from registry_hooks.dealing import Dealer
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
 WORKERS = 16  # requests of a kind worked on at once: of 40 threads, health and metrics always find one
+MOVING = ("fills", "quotes")  # rows that change what is held, or what it is worth
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
@@ -121,9 +122,14 @@ def _takes(contract: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
 
 
 def router(
-    registry: Registry, settings: Settings, clock: Callable[[], datetime], meters: Meters, scorers: Scorers | None
+    registry: Registry,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    meters: Meters,
+    scorers: Scorers | None,
+    moved: Callable[[], None],
 ) -> APIRouter:
-    """All of /v1. A key is asked for before anything else is looked at."""
+    """All of /v1. A key is asked for before anything else is looked at. `moved` is told of new prices and trades."""
     routes, gate = APIRouter(prefix="/v1", responses=ERRORS), Gate(registry.ledger, settings.service, clock)
     intake, lineups = Intake(registry.ledger, settings.service.max_rows), Lineups(registry)
     takers, judges = Semaphore(WORKERS), Semaphore(WORKERS)  # who scores does not wait for who waits for the ledger
@@ -139,6 +145,8 @@ def router(
         async with takers:
             found = await run_in_threadpool(take)
         meters.took(kind.name, found.stored, found.known, len(found.rejected))
+        if found.stored and kind.name in MOVING:
+            moved()
         return found
 
     for kind in rows.KINDS.values():

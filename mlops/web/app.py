@@ -102,11 +102,16 @@ def build(
         return Response(meters.text(), media_type=CONTENT_TYPE)
 
     app.include_router(hooks.router(registry, settings, clock))
-    app.include_router(api.router(registry, settings, clock, meters, scorers))
+    moved = hub.news.set if hub is not None else _nobody
+    app.include_router(api.router(registry, settings, clock, meters, scorers, moved))
     if hub is not None:
         _show(app, hub, Door(Gate(registry.ledger, settings.service, clock), settings, clock), settings)
     _describe(app)
     return app
+
+
+def _nobody() -> None:
+    """Hears that prices moved where no risk is shown."""
 
 
 def _show(app: FastAPI, hub: Hub, door: Door, settings: Settings) -> None:

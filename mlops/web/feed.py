@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from threading import Lock
+from threading import Event, Lock
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -56,12 +56,12 @@ class Hub:
     """The state as it was published last. `publish` is called from any thread, all else from the event loop.
 
     `seq` counts up from the instant (in ms) at which the hub was made, so that no number means two states, not even
-    across a restart.
+    across a restart. `news` is set when prices or trades came in by this service: who publishes may look sooner.
     """
 
     def __init__(self, clock: Callable[[], datetime], settings: FeedSettings | None = None) -> None:
         self.settings = settings or FeedSettings()
-        self._clock, self._lock = clock, Lock()
+        self._clock, self._lock, self.news = clock, Lock(), Event()
         self._listeners: set[Listener] = set()
         self._changes: deque[Change] = deque(maxlen=self.settings.resume)
         self._tree: Tree | None = None

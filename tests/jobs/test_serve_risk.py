@@ -19,7 +19,7 @@ class Heard:
     """A hub that stops the loop after some states."""
 
     def __init__(self, stop, enough):
-        self.stop, self.enough, self.states = stop, enough, []
+        self.stop, self.enough, self.states, self.news = stop, enough, [], threading.Event()
 
     def publish(self, state):
         self.states.append(state)
@@ -68,3 +68,20 @@ def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
 
     assert 2 == len(run(sqlite_ledger, monkeypatch))
     assert 3 == len(seconds)
+
+
+def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monkeypatch):
+    monkeypatch.setattr(serve, "_now", lambda: T0 + timedelta(seconds=1))
+    house = SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(every_s=3600.0)), run_id=None)
+    monkeypatch.setattr(serve, "SOONEST", 1e-6)
+    stop = threading.Event()
+    hub = Heard(stop, 2)
+    loop = threading.Thread(target=serve._risk, args=(house, hub, stop), daemon=True)
+    loop.start()
+    for _ in range(2):
+        hub.news.set()
+        while hub.news.is_set() and loop.is_alive():
+            stop.wait(0.01)
+    loop.join(timeout=60)
+
+    assert 2 == len(hub.states)

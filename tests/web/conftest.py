@@ -48,10 +48,10 @@ class Doubler:
         return Scored(tuple(units), values[:, 0].astype(float), np.full(n, 7), {}, {7: Role.CHAMPION})
 
 
-def _opened(registry, clock=lambda: datetime.now(UTC), **service):
+def _opened(registry, clock=lambda: datetime.now(UTC), hub=None, **service):
     settings = Settings(service=ServiceSettings(**service))
     scorers = {"m": Doubler()}.get
-    with TestClient(app.build(registry, settings, clock, scorers)) as client:
+    with TestClient(app.build(registry, settings, clock, scorers, hub)) as client:
         token = registry.ledger.add_key("test", ["admin"], T0)
         client.headers["Authorization"] = f"Bearer {token}"
         yield client

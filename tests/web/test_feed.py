@@ -4,11 +4,13 @@ import asyncio
 import json
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from socket import SO_RCVBUF, SOL_SOCKET, create_connection
 
 import httpx
 import jsonschema_rs
 import pytest
+from mlflow import MlflowClient
 from serving import AT, now, serving, state, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -17,6 +19,7 @@ from mlops.web import feed as room
 from mlops.web import login
 from mlops.web.feed import Hub
 from mlops.web.patches import merged, tree
+from registry_hooks.aliases import Registry
 
 
 @pytest.fixture
@@ -289,3 +292,18 @@ def test_a_state_replaces_only_what_it_says(service):
         service.hub.publish(replace(state(1.0), missing={}))
 
         assert {"missing": {"a": None}} == hear()["patch"]
+
+
+@pytest.mark.parametrize(("kind", "tells"), [("quotes", True), ("fills", True), ("outcomes", False)])
+def test_new_prices_and_trades_are_news_and_rows_that_were_known_are_none(sqlite_ledger, tmp_path, bot, kind, tells):
+    hub = Hub(lambda: datetime.now(UTC))
+    opened = bot.opened(Registry(MlflowClient("http://127.0.0.1:1"), sqlite_ledger, tmp_path), hub=hub)
+    client = next(opened)
+
+    assert 200 == bot.post(client, kind, [bot.row(kind)]).status_code
+    assert tells == hub.news.is_set()
+
+    hub.news.clear()
+    bot.post(client, kind, [bot.row(kind)])
+    assert not hub.news.is_set()
+    opened.close()
