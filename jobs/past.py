@@ -99,6 +99,7 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
         verdict=verdict,
         verdict_at=at,
         because=because,
+        trades_since=house.ledger.fills_since(name, champion.created_at) if champion else None,
         level=Level.OK if champion else Level.UNKNOWN,
     )
     if key is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +16,19 @@ from mlops.risk.exposure import Exposure as Exposed
 from mlops.risk.limits import State
 from mlops.risk.measures import Floats
 from mlops.types import Finding, Kind, Level
-from mlops.web.messages import Correlation, Drawdown, Exposure, LimitNow, Loss, Normal, Number, PositionNow, Use
+from mlops.web.messages import (
+    AlertNow,
+    Correlation,
+    Drawdown,
+    Exposure,
+    LimitNow,
+    Loss,
+    Normal,
+    Number,
+    PositionNow,
+    StressOf,
+    Use,
+)
 
 DIMENSIONS = {"strategy": "strategy", "sector": "sector", "currency": "currency", "symbol": "underlying"}
 USUAL = (0.05, 0.95)  # percentiles of the last year's VaR between which today's is a usual one
@@ -120,6 +133,29 @@ def positions(
             **{name: known(value) for name, value in extra.items()},
         )
     return found
+
+
+def led(key: str, alert: AlertNow, rows: Mapping[str, PositionNow], stress: Mapping[str, StressOf]) -> AlertNow:
+    """An alert about a line leads to the position that adds most to what crossed it: the first question is which."""
+    what, _, rest = key.partition(":")
+    measure, scope = (*rest.split(":"), "")[:2]
+    mine = {name: row for name, row in rows.items() if scope in ("all", row.strategy)}
+    if alert.position or what != "risk_limit" or not mine:
+        return alert
+    worst = next((row.worst_unit for row in stress.values()), "")
+    ranks: dict[str, Callable[[PositionNow], float]] = {
+        "var": lambda row: row.component_var or 0.0,
+        "es": lambda row: row.component_es or 0.0,
+        "stress": lambda row: abs(row.value or 0.0) * (row.unit == worst),
+        "drawdown": lambda row: -(row.pnl or 0.0),
+        "daily_loss": lambda row: -(row.pnl or 0.0),
+    }
+    rank = ranks.get(measure, _size)
+    return replace(alert, position=max(mine, key=lambda name: rank(mine[name])))
+
+
+def _size(row: PositionNow) -> float:
+    return abs(row.value or 0.0)
 
 
 def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[Any, dict[str, Exposure]]:

@@ -75,6 +75,7 @@ class Now:
 
 def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSettings) -> RiskState:
     """Everything that the pages show."""
+    held, stress = _positions(now), _stress(now, slow, shown.Lines(findings))
     return RiskState(
         as_of=now.held.as_of,
         clock="live" if settings.clock == "now" else "replay",
@@ -82,15 +83,15 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         missing=now.missing,
         kpi=_kpi(now, slow, shown.Lines(findings), settings),
         backtest=Backtest(**slow.night.body["backtest"]) if slow.night else Backtest(),
-        positions=_positions(now),
+        positions=held,
         exposure=shown.exposure(now.exposed, _parts(now)),
         greeks=optioned.shown(now.greeks),
-        stress=_stress(now, slow, shown.Lines(findings)),
+        stress=stress,
         limits=shown.limits(findings),
         history=_history(now, slow),
         correlation=slow.correlation,
         models=slow.models,
-        alerts=slow.alerts,
+        alerts={key: shown.led(key, alert, held, stress) for key, alert in slow.alerts.items()},
     )
 
 

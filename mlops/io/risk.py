@@ -191,6 +191,13 @@ class RiskRows(Database):
                 found.append(model)
         return found
 
+    def fills_since(self, model: str, at: datetime) -> int:
+        """How many trades a model made from an instant on."""
+        c = fills.c
+        mine = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at))
+        with self._reading() as connection:
+            return int(connection.scalar(select(func.count()).select_from(fills).where(*mine)) or 0)
+
     def last_fill(self) -> int:
         """Number of the newest fill: while it stays nobody has traded."""
         with self._reading() as connection:

@@ -12,7 +12,7 @@ from jobs.live import Live
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import RiskLimit, RiskSettings, Settings
-from mlops.types import Kind, Level
+from mlops.types import Alert, Kind, Level, Priority
 from mlops.web.patches import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -255,3 +255,23 @@ def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(house):
     assert ("1987", "somebody") == (state.stress["crash"].dates, state.stress["crash"].source)
     assert state.stress["rally"].loss < 0
     assert "stress" not in state.missing
+
+
+def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(house):
+    night(house)
+    fill(house, "A", 5000, 100.0)
+    fill(house, "B", -6000, 100.0)
+    fill(house, "C", 1000, 100.0, model="volatility")
+    quote(house, "C", 50.0, T0)
+    for key in ("risk_limit:var:all:soft:1", "risk_limit:gross:all:hard:1", "risk_limit:drawdown:all:soft:2",
+                "risk_limit:var:volatility:soft:1", "job_dead:x"):  # fmt: skip
+        house.ledger.add_alert(Alert(key, Priority.HIGH, "", key, T0))
+
+    state = Live(house).look(T0).state
+
+    led = {key.split(":", 1)[1]: alert.position for key, alert in state.alerts.items()}
+    most = max(state.positions, key=lambda row: state.positions[row].component_var)
+    assert most == led["var:all:soft:1"]
+    assert "direction/live/B" == led["gross:all:hard:1"]
+    assert "volatility/live/C" == led["drawdown:all:soft:2"] == led["var:volatility:soft:1"]
+    assert "" == led["x"]

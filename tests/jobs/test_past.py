@@ -58,6 +58,7 @@ def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(h
     assert (999_000, -11_000 / 1_010_000) == (model.equity, pytest.approx(model.pnl_today))
     assert 11_000 / 1_010_000 == pytest.approx(model.drawdown)
     assert 3 == len(model.curve)
+    assert 0 == model.trades_since, "its one trade was before"
 
 
 def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(house):
