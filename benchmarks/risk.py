@@ -141,7 +141,7 @@ def main() -> None:
         "ratio_numpy": round(large["ours_per_s"] / large["numpy_per_s"], 1),
         "ratio_skfolio": round(large["ours_per_s"] / large["skfolio_per_s"], 1),
     }
-    print(json.dumps({"risk": told}))
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

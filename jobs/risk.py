@@ -7,7 +7,7 @@ live page gets model and table, and a VaR that fails its own backtest is an aler
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -29,6 +29,7 @@ from mlops.io.ledger import Forecast
 from mlops.risk.backtest import Backtest, findings, judge
 from mlops.risk.breakdown import breakdown, states
 from mlops.risk.choice import CANDIDATES, Choice, choose, chosen, score_series
+from mlops.risk.factors import Factors, beta, factor_exposure
 from mlops.risk.fitted import Fitted, fit
 from mlops.risk.forecasts import Forecasts, walk
 from mlops.risk.measures import CONFIDENCES, Floats, Loss
@@ -36,12 +37,14 @@ from mlops.risk.models import MODELS
 from mlops.risk.snapshot import snapshot
 from mlops.risk.threshold import Calibration, calibrate
 from mlops.risk.together import bleed_together
+from mlops.settings import RiskSettings
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Verdict
 
 log = structlog.get_logger()
 ALL = "all"
 BOOKS = ModelRef("risk", 0)  # the MLflow experiment of what is about all books
 JUDGED = 750  # bars that models are compared and judged on: three years of days, 7.5 exceedances at 99 %
+YEAR = 250  # bars over which exposures are estimated: older ones are another book's
 SEED = 20260302  # of what is simulated: the same books give the same run
 FAILED = "var_backtest"
 LEAST = min(MODELS[name].least for name in CANDIDATES)
@@ -75,7 +78,11 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     told = judged(table.returns @ weights(held, table), r.confidence, r.horizon_bars)
     rng = np.random.default_rng(SEED)
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
-    found = (*_findings(table, told, calibration, r.confidence), *_together(house, held))
+    found = (
+        *_findings(table, told, calibration, r.confidence),
+        *_together(house, held),
+        *_drivers(r, table, told.past),
+    )
     _keep(house, table, told, calibration, held)
     report = Report(BOOKS, as_of, found)
     decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=told.choice.note)
@@ -161,6 +168,30 @@ def _together(house: House, held: Held) -> tuple[Finding, ...]:
     rng = np.random.default_rng(SEED)
     found = bleed_together(table.to_numpy(dtype=np.float64), list(table.columns), rng=rng)
     return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
+
+
+def _drivers(r: RiskSettings, table: Market, past: Floats) -> tuple[Finding, ...]:
+    """Over the last year: beta to the mean of the units held, and exposure to factors where the settings name any."""
+    recent, times = past[-YEAR:], table.times[-YEAR:]
+    found = [*_exposures(beta(recent, table.returns[-YEAR:].mean(axis=1)))]
+    if r.factors:
+        bars = feed.load_bars(r.factors).frame
+        theirs = market(bars, tuple(sorted(bars["symbol"].unique())), times[-1].to_pydatetime(), 2 * YEAR)
+        if not theirs.units:
+            note = f"{r.factors} has no bars of the year before {times[-1]:%Y-%m-%d}"
+            return (*found, Finding("factor_exposure", np.nan, np.nan, Level.UNKNOWN, 0, subject="factors", note=note))
+        mine, other = times.isin(theirs.times), theirs.times.isin(times)
+        found += _exposures(factor_exposure(recent[mine], theirs.returns[other], theirs.units))
+    return tuple(found)
+
+
+def _exposures(found: Factors) -> Iterator[Finding]:
+    """A finding a factor; the intercept is none."""
+    for name, value, low, high in zip(found.names, found.coefficient, found.low, found.high, strict=True):
+        if name != "alpha":
+            note = found.note or f"{value:.2f}, between {low:.2f} and {high:.2f}; all explain {found.r2:.0%}"
+            params = {"low": float(low), "high": float(high), "r2": found.r2}
+            yield Finding("factor_exposure", float(value), np.nan, found.level, found.n, params, name, note)
 
 
 def _keep(house: House, table: Market, told: Told, calibration: Calibration, held: Held) -> None:

@@ -94,6 +94,7 @@ class RiskSettings(Section):
     sizing: Literal["off", "on"] = Field("off", description="Whether the paper bot's targets are sized.")
     volatility_target: float = Field(0.15, gt=0, lt=2, description="Annual volatility that sizing aims at.")
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
+    factors: str = Field("", description="Bars of factors that exposure is told to each night: `factors`, or a file.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")
     patience_s: float = Field(
         345_600.0,

@@ -1,6 +1,7 @@
 """The front door: bars in, checked. A bad symbol is set aside with its reason; the good ones go on.
 
 `load_bars("sp500")` 20 large US stocks, daily closes 1990-2022, shipped inside skfolio (survivors: no skill claim).
+`load_bars("factors")` five factor funds (value, size, momentum, quality, volatility), daily closes 2014-2022, likewise.
 `load_bars("index:sp500")`, `"index:nasdaq"` daily OHLCV 1999-2018, shipped inside arch.
 `load_bars("bars.csv")`, `"bars.parquet"` your own, any frequency: long (`event_time,symbol,close` and, where you have
 them, `open,high,low,volume,known_at`) or wide (`event_time`, then one column of closes a symbol).
@@ -167,10 +168,8 @@ def _instants(column: pd.Series, name: str) -> pd.Series:
     return parsed
 
 
-def _closes() -> pd.DataFrame:
-    from skfolio.datasets import load_sp500_dataset
-
-    wide: pd.DataFrame = load_sp500_dataset()
+def _closes(name: str = "load_sp500_dataset") -> pd.DataFrame:
+    wide: pd.DataFrame = getattr(import_module("skfolio.datasets"), name)()
     wide.index = _new_york(wide.index)
     return (
         wide.rename_axis("event_time").reset_index().melt(id_vars="event_time", var_name="symbol", value_name="close")
@@ -191,6 +190,7 @@ def _new_york(days: pd.Index) -> pd.DatetimeIndex:
 
 PACKAGED: Mapping[str, Callable[[], pd.DataFrame]] = {
     "sp500": _closes,
+    "factors": lambda: _closes("load_factors_dataset"),
     "index:sp500": lambda: _index("sp500"),
     "index:nasdaq": lambda: _index("nasdaq"),
 }

@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from jobs import books, risk
 from jobs.house import opened
 from jobs.live import Live
+from jobs.market import market as market_of
 from jobs.positions import positions
 from mlops.io import feed
 from mlops.learn import STRATEGIES
@@ -20,8 +21,8 @@ AT = datetime(2010, 3, 1, 22, tzinfo=UTC)
 HELD = {"AAPL": 3000.0, "JPM": 5000.0, "XOM": -2000.0}
 
 
-def bars(units=tuple(HELD), start=datetime(2004, 1, 1, tzinfo=UTC)):
-    frame = feed.load_bars("sp500", start=start, end=datetime(2010, 4, 1, tzinfo=UTC)).frame
+def bars(units=tuple(HELD), start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2010, 4, 1, tzinfo=UTC)):
+    frame = feed.load_bars("sp500", start=start, end=end).frame
     return frame[frame.symbol.isin(units)]
 
 
@@ -105,6 +106,29 @@ def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, ma
     assert 0.99 < found["strategy_correlation"].value
     assert Level.ALERT == found["strategy_correlation"].level
     assert "direction:volatility" == found["strategy_correlation"].subject
+
+
+def test_beta_is_to_what_is_held_and_factors_are_told_where_the_settings_name_them():
+    frame = bars(start=datetime(2018, 1, 1, tzinfo=UTC), end=datetime(2020, 1, 1, tzinfo=UTC))
+    table = market_of(frame, tuple(HELD), frame.event_time.max().to_pydatetime(), 400)
+    equal = table.returns.mean(axis=1)
+
+    alone = risk._drivers(RiskSettings(), table, equal)
+    told = risk._drivers(RiskSettings(factors="factors"), table, equal)
+
+    assert [("beta", 1.0)] == [(one.subject, pytest.approx(one.value)) for one in alone]
+    assert ["beta", "MTUM", "QUAL", "SIZE", "USMV", "VLUE"] == [one.subject for one in told]
+    assert [250] * 6 == [one.n for one in told]
+    assert all(one.params["low"] < one.value < one.params["high"] for one in told[1:])
+
+
+def test_factors_that_end_before_the_bars_are_not_known_and_say_so(market):
+    table = market_of(market, tuple(HELD), AT, 400)
+
+    told = risk._drivers(RiskSettings(factors="factors"), table, table.returns.mean(axis=1))
+
+    assert [("factors", Level.UNKNOWN)] == [(one.subject, one.level) for one in told[1:]]
+    assert "no bars of the year before 2010-03-01" in told[1].note
 
 
 def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(house, market):
