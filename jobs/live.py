@@ -42,6 +42,8 @@ from mlops.web.messages import Correlation, RiskState
 SLOW_S = 10.0  # how often that is read which a job or a person changes
 ALL = "all"
 SHOWN = 40  # units of the correlation matrix: more cannot be read
+RECENT = 250  # bars over which the present book is held against last night's
+ALIKE = 0.7  # their correlation: under it half of what moves one is not what moves the other
 STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are not a market
 
 
@@ -100,6 +102,7 @@ class Live:
         greeks = self._volatilities.greeks(held, r.interest_rate)
         book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
+        missing |= self._moved_away(book)
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         groups = Groups.of(held.frame)
         exposed = exposure(
@@ -154,6 +157,19 @@ class Live:
         found = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
         cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
         return shown.correlation(found, names, cover)
+
+    def _moved_away(self, book: Weighed) -> dict[str, str]:
+        """Whether last night's parameters are still of this book: of one that moves another way they are not."""
+        night, now = self._slow.night, book.weights
+        if night is None or not now.any() or not np.isfinite(now).all():
+            return {}
+        both = np.stack([now, np.asarray(night.body["weights"], dtype=np.float64)], axis=1).astype(np.float32)
+        past = night.returns[-RECENT:] @ both
+        alike = float(np.corrcoef(past.T)[0, 1]) if past.std(axis=0).all() else -1.0
+        if alike >= ALIKE:
+            return {}
+        told = f"What is held moves with what was held on {night.as_of:%Y-%m-%d} by a correlation of {alike:.2f}"
+        return {"fit": f"{told}: the VaR's parameters are of that book. `mlflow run . -e risk` fits this one."}
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""

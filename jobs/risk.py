@@ -208,6 +208,7 @@ def _keep(house: House, table: Market, told: Told, calibration: Calibration, hel
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
+        "weights": weights(held, table).tolist(),
         "fitted": told.fitted.as_dict(),
         "growth": asdict(told.growth),
         "backtest": _shown(told),

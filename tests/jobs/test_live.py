@@ -49,6 +49,7 @@ def night(house, at=T0 - timedelta(hours=12), units=UNITS):
         "units": units,
         "fitted": fit("fhs_ewma", returns.mean(axis=1)).as_dict(),
         "growth": {"var": 1.0, "es": 1.0},
+        "weights": [0.2] * len(units),
         "lacking": {"D": "D has 3 bars of its own, 60 are needed: VaR, stress and correlation are without it."},
         "backtest": {"model": "fhs_ewma", "n": 500, "level": "ok"},
     }
@@ -275,3 +276,18 @@ def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(house)
     assert "direction/live/B" == led["gross:all:hard:1"]
     assert "volatility/live/C" == led["drawdown:all:soft:2"] == led["var:volatility:soft:1"]
     assert "" == led["x"]
+
+
+def test_a_book_that_turned_round_since_the_night_is_said_to_be_another_one(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "B", 1000, 100.0)
+    same = Live(house).look(T0).state
+    fill(house, "A", -3000, 100.0, T0 + timedelta(seconds=1))
+    fill(house, "B", -3000, 100.0, T0 + timedelta(seconds=1))
+
+    turned = Live(house).look(T0 + timedelta(seconds=2)).state
+
+    assert "fit" not in same.missing
+    assert "by a correlation of -0.9" in turned.missing["fit"]
+    assert turned.kpi.var.value > 0
