@@ -25,7 +25,7 @@ from mlops.io.schema import fills, quotes
 from mlops.types import INSTRUMENT_COLUMNS, Kind
 
 DOCUMENT = "document"  # the array that holds the JSON
-KEPT = 30  # states of a kind and scope: the page reads the newest, a person may look back
+KEPT = 5  # states of a kind and scope: the page reads the newest, the runs in MLflow keep the evidence
 ASKED = 5000  # units in one question
 
 
