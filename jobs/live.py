@@ -160,7 +160,8 @@ class Live:
 
     def _moved_away(self, book: Weighed) -> dict[str, str]:
         """Whether last night's parameters are still of this book: of one that moves another way they are not."""
-        night, now = self._slow.night, book.weights
+        night = self._slow.night
+        now = book.weights if book.optioned is None else book.weights + book.optioned.options.deltas
         if night is None or not now.any() or not np.isfinite(now).all():
             return {}
         both = np.stack([now, np.asarray(night.body["weights"], dtype=np.float64)], axis=1).astype(np.float32)

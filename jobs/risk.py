@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.house import House, moment, run
 from jobs.market import Market, market
+from jobs.optioned import Volatilities, in_var
 from jobs.past import past
 from jobs.positions import Held, positions
 from jobs.weighing import OPTIONS
@@ -72,10 +73,11 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     if bars.empty:
         bars = feed.load_bars(house.settings.jobs.source).frame
     table = market(bars, tuple(held.prices), as_of, r.history_bars + JUDGED)
-    if not table.units:
+    mine = weights(held, table, r.interest_rate)
+    if not mine.any():
         log.warning("no risk", lacking=dict(table.lacking))
         return []
-    told = judged(table.returns @ weights(held, table), r.confidence, r.horizon_bars)
+    told = judged(table.returns @ mine, r.confidence, r.horizon_bars)
     rng = np.random.default_rng(SEED)
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
     found = (
@@ -83,11 +85,11 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         *_together(house, held),
         *_drivers(r, table, told.past),
     )
-    _keep(house, table, told, calibration, held)
+    _keep(house, table, mine, told, calibration, held)
     report = Report(BOOKS, as_of, found)
     decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=told.choice.note)
     evidence = record.Evidence(
-        "risk", report, decision, figures=_figures(table, told, held, r.confidence), numbers=_numbers(told, held)
+        "risk", report, decision, figures=_figures(table, mine, told, r.confidence), numbers=_numbers(told, held)
     )
     run_id = record.emit(house.client, evidence, house.run_id)
     moved = next(f for f in found if f.name == "correlation_breakdown")
@@ -95,11 +97,14 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     return [decision]
 
 
-def weights(held: Held, table: Market) -> Floats:
-    """Value over equity of each unit of the table. Options are not in it: the live page adds them by their deltas."""
+def weights(held: Held, table: Market, rate: float) -> Floats:
+    """Value over equity of each unit of the table; options count by their deltas."""
     linear = ~held.frame["kind"].isin(OPTIONS)
     value = held.value[linear].groupby(held.frame.loc[linear, "unit"]).sum()
-    return np.asarray(value.reindex(list(table.units)).fillna(0.0), dtype=np.float64) / held.equity
+    outright = np.asarray(value.reindex(list(table.units)).fillna(0.0), dtype=np.float64) / held.equity
+    units = {unit: i for i, unit in enumerate(table.units)}
+    optioned = in_var(Volatilities({}).greeks(held, rate), units, held.equity)
+    return outright if optioned is None else outright + optioned.options.deltas
 
 
 def judged(past: Floats, confidence: float, horizon: int) -> Told:
@@ -119,11 +124,8 @@ def judged(past: Floats, confidence: float, horizon: int) -> Told:
         backtest = judge(past, shown, confidence, model=_name(choice), against=forecasts.get("historical"))
     else:
         least = min(CANDIDATES, key=lambda name: MODELS[name].least)  # of all, what asks for least
-        choice, shown, backtest = (
-            Choice((least,), {}, {}, 0, f"{len(past)} bars: only {least} can be fitted"),
-            None,
-            None,
-        )
+        choice = Choice((least,), {}, {}, 0, f"{len(past)} bars: only {least} can be fitted")
+        shown, backtest = None, None
     fitted = fit(choice.leaders, past)
     return Told(past, choice, fitted, _growth(fitted, past, confidence, horizon), forecasts, shown, backtest)
 
@@ -194,7 +196,7 @@ def _exposures(found: Factors) -> Iterator[Finding]:
             yield Finding("factor_exposure", float(value), np.nan, found.level, found.n, params, name, note)
 
 
-def _keep(house: House, table: Market, told: Told, calibration: Calibration, held: Held) -> None:
+def _keep(house: House, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = house.settings.risk, held.as_of
     now, last = told.fitted.now(told.past), table.times[-1].to_pydatetime()
@@ -208,7 +210,7 @@ def _keep(house: House, table: Market, told: Told, calibration: Calibration, hel
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
-        "weights": weights(held, table).tolist(),
+        "weights": mine.tolist(),
         "fitted": told.fitted.as_dict(),
         "growth": asdict(told.growth),
         "backtest": _shown(told),
@@ -261,7 +263,7 @@ def _shown(told: Told) -> dict[str, Any]:
     }
 
 
-def _figures(table: Market, told: Told, held: Held, confidence: float) -> dict[str, Figure]:
+def _figures(table: Market, mine: Floats, told: Told, confidence: float) -> dict[str, Figure]:
     figures = {}
     if told.shown is not None:
         losses, bars = told.shown.at(confidence), len(told.shown.var)
@@ -270,9 +272,7 @@ def _figures(table: Market, told: Told, held: Held, confidence: float) -> dict[s
     if told.choice.scores:
         frame = pd.DataFrame({"fz": told.choice.scores})
         figures["models"] = risk_plots.scores(frame, told.choice.leaders, f"{told.choice.n} bars out of sample")
-    shot = snapshot(
-        table.returns.astype(np.float32), weights(held, table), told.fitted, confidence=confidence, growth=told.growth
-    )
+    shot = snapshot(table.returns.astype(np.float32), mine, told.fitted, confidence=confidence, growth=told.growth)
     parts = dict(zip(table.units, shot.component_var.tolist(), strict=True))
     figures["components"] = risk_plots.components(parts, f"Whose the {100 * confidence:g} % VaR is")
     return figures

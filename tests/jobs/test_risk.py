@@ -13,9 +13,10 @@ from jobs.live import Live
 from jobs.market import market as market_of
 from jobs.positions import positions
 from mlops.io import feed
+from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
 from mlops.settings import RiskSettings, Settings
-from mlops.types import Finding, Level, Verdict
+from mlops.types import Finding, Kind, Level, Verdict
 
 AT = datetime(2010, 3, 1, 22, tzinfo=UTC)
 HELD = {"AAPL": 3000.0, "JPM": 5000.0, "XOM": -2000.0}
@@ -38,7 +39,7 @@ def house(tmp_path, monkeypatch):
     settings = Settings(
         state=tmp_path / "live",
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        risk=RiskSettings(history_bars=500, clock="ledger"),
+        risk=RiskSettings(history_bars=500),
     )
     with opened(settings) as open_house:
         yield open_house
@@ -144,6 +145,32 @@ def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(house
     assert first[0].reason == again[0].reason
     assert told["fitted"] == house.ledger.risk_state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
     assert 1 == len(house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
+
+
+def test_a_book_of_options_alone_is_judged_by_their_deltas(house, market):
+    spot = float(market[(market.symbol == "AAPL") & (market.event_time <= AT)].close.iloc[-1])
+    call = Instrument("C", Kind.CALL, "USD", "", 1.0, "AAPL", spot, AT + timedelta(days=90))
+    house.ledger.put_instruments([call], AT)
+    row = {"fill_id": "c", "model": "direction", "version": 1, "book": "live", "unit": "C", "event_time": AT}
+    house.ledger.add_fills(pd.DataFrame([row | {"quantity": 20_000.0, "price": 0.06 * spot, "fee": 0.0}]))
+    quote = {
+        "unit": "AAPL",
+        "event_time": AT,
+        "known_at": AT,
+        "bid": spot,
+        "ask": spot,
+        "bid_size": 0.0,
+        "ask_size": 0.0,
+    }
+    house.ledger.add_quotes(pd.DataFrame([quote]))
+
+    risk.at(house, "", market[market.symbol == "AAPL"], AT)
+
+    [weight] = house.ledger.risk_state("var", "all", as_of=AT).body["weights"]
+    assert 0.4 < weight / (20_000 * spot / 1e6) < 0.7, "the delta of a call at the money"
+    state = Live(house).look(AT).state
+    assert "fit" not in state.missing
+    assert 0 < state.kpi.var.value == pytest.approx(state.positions["direction/live/C"].component_var)
 
 
 def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(house, market):
