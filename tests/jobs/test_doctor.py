@@ -105,6 +105,10 @@ def test_other_packages_of_another_version_are_a_warning_together():
     assert (Level.WARN, True) == (problem.level, "rich 9 (tested: 1), typer 9 (tested: 2)" in problem.what)
 
 
+def test_a_build_of_the_version_that_was_tested_is_that_version():
+    assert [] == list(machine.wrong_packages({"torch": "2.13.0"}, {"torch": "2.13.0+cpu"}))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -22,7 +22,7 @@ def test_the_leaders_are_those_not_proven_worse_best_first():
     assert {"good", "near"} == set(found.leaders)
     assert found.scores[found.leaders[0]] == min(found.scores.values())
     assert 1000 == found.n
-    assert "1 are worse" in found.note
+    assert "proven worse than the best: 1" in found.note
 
 
 def test_no_more_than_five_lead():
