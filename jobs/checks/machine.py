@@ -102,7 +102,7 @@ def wrong_packages(pinned: Mapping[str, str], have: Mapping[str, str]) -> Iterat
     pinned, have : mapping of package to version
         A build of a pinned version (`2.13.0+cpu`) is that version, as it is to pip.
     """
-    have = {name: version.partition("+")[0] for name, version in have.items()}
+    have = {name: have[name].partition("+")[0] for name in pinned if name in have}
     names = [name for name in pinned if have.get(name) != pinned[name]]
     others = [name for name in names if name not in VITAL and name in have]
     for name in names:
