@@ -62,8 +62,8 @@ def due(after: datetime, until: datetime, schedule: Sequence[Entry] = SCHEDULE) 
     """(time, job) with after < time <= until, in order of time.
 
     >>> from datetime import datetime, UTC
-    >>> week = due(datetime(2008, 1, 4, 12, tzinfo=UTC), datetime(2008, 1, 5, tzinfo=UTC))
-    >>> [(f"{at:%a %H:%M}", job) for at, job in week]
+    >>> night = due(datetime(2008, 1, 4, 21, 50, tzinfo=UTC), datetime(2008, 1, 4, 22, 30, tzinfo=UTC))
+    >>> [(f"{at:%a %H:%M}", job) for at, job in night]
     [('Fri 22:00', 'monitor'), ('Fri 22:30', 'compare')]
     """
     order = [entry.job for entry in schedule]
