@@ -72,7 +72,9 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         return []
     if bars.empty:
         bars = feed.load_bars(house.settings.jobs.source).frame
-    table = market(bars, tuple(held.prices), as_of, r.history_bars + JUDGED)
+    option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
+    units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
+    table = market(bars, units, as_of, r.history_bars + JUDGED)
     mine = weights(held, table, r.interest_rate)
     if not mine.any():
         log.warning("no risk", lacking=dict(table.lacking))
