@@ -18,7 +18,7 @@ import structlog
 from mlflow import MlflowClient
 
 from mlops import settings as settings_room
-from mlops.errors import DataError
+from mlops.errors import DataError, SettingsError
 from mlops.io import logs, record
 from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
@@ -121,10 +121,17 @@ def moment(text: str, name: str = "as_of") -> datetime:
     return at.astimezone(UTC)
 
 
+def settings_for(process: str) -> Settings:
+    """The settings of this process; where they cannot be read it ends, and says so in one line."""
+    try:
+        return settings_room.read()
+    except SettingsError as error:
+        sys.exit(f"{process} failed: {error}")
+
+
 def run(job: str, body: Callable[[House], object]) -> None:
     """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1."""
-    settings = settings_room.read()
-    logs.configure(settings.state / "logs" / f"{job}.jsonl")
+    logs.configure(settings_for(job).state / "logs" / f"{job}.jsonl")
     with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
         try:
             with opened() as house:

@@ -29,11 +29,10 @@ from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import schedule as calendar
-from jobs.house import House, moment, opened
+from jobs.house import House, moment, opened, settings_for
 from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
 from jobs.supervisor import die_with_parent
-from mlops import settings as settings_room
 from mlops.errors import MlopsError, RegistryError
 from mlops.io import feed, logs, record
 from mlops.io.jobruns import Claim, JobRun, run_key
@@ -304,7 +303,7 @@ def main(
     attempt: Annotated[int, typer.Option(hidden=True)] = 0,
 ) -> None:
     """Be the scheduler: plan and run all jobs by the clock, until SIGTERM."""
-    settings = settings_room.read()
+    settings = settings_for(job or "worker")
     logs.configure(settings.state / "logs" / ("jobs.jsonl" if job else "scheduler.jsonl"))
     with opened() as house:
         if job:

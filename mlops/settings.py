@@ -6,17 +6,20 @@ Read from `mlops.toml` in the working directory and from `MLOPS_*` variables, wh
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from mlops.errors import SettingsError
 
+TOML = "mlops.toml"
+
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class MonitorSettings(Section):
@@ -52,6 +55,13 @@ class ExperimentSettings(Section):
         1, ge=1, description="A job promotes only under it; rollbacks and people are not held back."
     )
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.min_bars > self.horizon_bars:
+            got = f"{self.min_bars} and {self.horizon_bars}"
+            raise ValueError(f"min_bars must be at most horizon_bars, or no comparison is ever looked at, got {got}")
+        return self
+
 
 class LimitSettings(Section):
     """Hard limits on a champion that trades: crossed, it is rolled back at once."""
@@ -62,7 +72,7 @@ class LimitSettings(Section):
     latency_s: float = Field(1.0, gt=0, description="99th percentile of the time that a bar's scores took.")
     failures: int = Field(3, ge=1, description="Bars in a row that it failed to score.")
     window: int = Field(500, ge=50, description="Bars over which error rate and latency are taken.")
-    every_s: float = Field(5.0, gt=0, description="How often the service looks.")
+    every_s: float = Field(5.0, gt=0, le=3600, description="How often the service looks.")
 
 
 class RiskLimit(Section):
@@ -73,13 +83,20 @@ class RiskLimit(Section):
     soft: float = Field(gt=0, description="An alert from here on.")
     hard: float = Field(gt=0, description="Trading is reduced from here on.")
     owner: str = Field("desk", min_length=1, description="Who answers for it.")
-    scope: str = Field("all", description="`all`, or a strategy's name.")
+    scope: str = Field("all", min_length=1, description="`all`, or a strategy's name.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if not self.warning <= self.soft <= self.hard:
+            got = f"{self.warning:g}, {self.soft:g}, {self.hard:g}"
+            raise ValueError(f"warning, soft and hard of {self.measure} must not fall in this order, got {got}")
+        return self
 
 
 class RiskSettings(Section):
     """What may be lost, how that is measured, and what may be lost at most. Fractions of equity."""
 
-    every_s: float = Field(1.0, gt=0, description="How often the risk of all books is taken anew.")
+    every_s: float = Field(1.0, gt=0, le=3600, description="How often the risk of all books is taken anew.")
     stale_s: float = Field(3.0, gt=0, description="A page that heard nothing for so long says so.")
     price_stale_s: float = Field(60.0, gt=0, description="A price older than this is shown as old.")
     clock: Literal["now", "ledger"] = Field("now", description="`ledger`: as of the newest row, to look at a replay.")
@@ -108,6 +125,13 @@ class RiskSettings(Section):
         RiskLimit(measure="daily_loss", warning=0.02, soft=0.03, hard=0.05),
         RiskLimit(measure="gross", warning=1.5, soft=2.0, hard=3.0),
     )
+
+    @model_validator(mode="after")
+    def _one_line_each(self) -> Self:
+        lines = [(line.measure, line.scope) for line in self.limits]
+        if twice := sorted({f"{measure} of {scope}" for measure, scope in lines if lines.count((measure, scope)) > 1}):
+            raise ValueError(f"a measure must have one line in limits for each scope, got more of {', '.join(twice)}")
+        return self
 
 
 class BookSettings(Section):
@@ -188,6 +212,13 @@ class OutgoingSettings(Section):
     max_attempts: int = Field(12, ge=1, description="Then the delivery is a dead letter, with an alert.")
     max_wait_s: float = Field(3600.0, gt=0, description="Longest wait between two attempts.")
 
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        names = [hook.name for hook in self.hooks]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"hooks must have names of their own, got {', '.join(twice)} more than once")
+        return self
+
 
 class StorageSettings(Section):
     archive_after_hours: int = Field(48, ge=1, description="Hours closed longer ago go to Parquet.")
@@ -199,7 +230,12 @@ class Settings(BaseSettings):
     """All settings. Frozen; unknown names are refused."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MLOPS_", env_nested_delimiter="__", toml_file="mlops.toml", frozen=True, extra="forbid"
+        env_prefix="MLOPS_",
+        env_nested_delimiter="__",
+        toml_file=TOML,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
     )
 
     state: Path = Field(Path(".state/live"), description="Folder of everything that a set-up keeps.")
@@ -247,10 +283,14 @@ def read() -> Settings:
     Raises
     ------
     SettingsError
-        A name is unknown or a value out of range; the message names each.
+        A name is unknown or a value out of range (the message names each), or the file can not be read.
     """
     try:
         return Settings()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{TOML} must be TOML in UTF-8, got {error}. Mend that line.") from error
+    except OSError as error:
+        raise SettingsError(f"{TOML} must be a readable file, got {error}. Mend its place or mode.") from error
     except ValidationError as error:
         rows = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e.get('input')!r})" for e in error.errors())
         raise SettingsError(f"settings must be valid, got {rows}. Mend mlops.toml or the MLOPS_ variable.") from error

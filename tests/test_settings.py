@@ -1,0 +1,74 @@
+"""Settings that cannot hold are refused at the start, by name; whatever a person wrote, there is no traceback."""
+
+import subprocess
+import sys
+from types import UnionType
+from typing import get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from mlops import settings
+from mlops.errors import SettingsError
+from mlops.settings import Settings
+
+
+def floats(model=Settings, path=()):
+    """(path, field) of every number with a fraction in the settings, sections included."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from floats(kind, (*path, name))
+        elif kind is float or (get_origin(kind) in (UnionType,) and float in get_args(kind)):
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("path", [pytest.param(path, id=".".join(path)) for path in floats()])
+def test_no_number_may_be_infinite_or_none(path, value, monkeypatch):
+    monkeypatch.setenv("MLOPS_" + "__".join(path).upper(), value)
+
+    with pytest.raises(SettingsError, match=r"\.".join(path)):
+        settings.read()
+
+
+LINE = '[[risk.limits]]\nmeasure = "var"\nwarning = {}\nsoft = {}\nhard = {}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LINE.format(0.5, 0.03, 0.05), "warning, soft and hard of var must not fall"),
+        (LINE.format(0.01, 0.06, 0.05), "warning, soft and hard of var must not fall"),
+        (LINE.format(0.01, 0.03, "inf"), "risk.limits.0.hard"),
+        (LINE.format("nan", 0.03, 0.05), "risk.limits.0.warning"),
+        (LINE.format(0.01, 0.02, 0.03) * 2, "one line in limits for each scope, got more of var of all"),
+        ("[experiment]\nmin_bars = 300\nhorizon_bars = 252\n", "min_bars must be at most horizon_bars"),
+        ("[risk\nevery_s = 1", "TOML in UTF-8"),
+        ("a = 1\na = 2", "TOML in UTF-8"),
+        (b"\xff\xfe[risk]", "TOML in UTF-8"),
+        (b"\x00" * 64, "TOML in UTF-8"),
+        ("risk = 3", "risk"),
+        ("[[outgoing.hooks]]\nname='a'\nurl='http://x'\nsecret='s'\n" * 2, "names of their own, got a more than once"),
+    ],
+)
+def test_a_file_that_cannot_hold_says_what_is_wrong(tmp_path, monkeypatch, text, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlops.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    with pytest.raises(SettingsError, match=says):
+        settings.read()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module", [["jobs.command", "status"], ["jobs.worker"], ["jobs.tidy"], ["jobs.command", "down"]]
+)
+def test_no_process_answers_a_broken_file_with_a_traceback(tmp_path, module):
+    (tmp_path / "mlops.toml").write_text("[risk\n")
+
+    done = subprocess.run([sys.executable, "-m", *module], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode != 0
+    assert "mlops.toml must be TOML" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
