@@ -70,7 +70,8 @@ def limits(findings: Iterable[Finding]) -> dict[str, LimitNow]:
             f.limit,
             known(f.params["utilisation"]),
             State(f.params["state"]).value,
-            f.params["owner"],
+            why=f.params["why"],
+            owner=f.params["owner"],
         )
         for f in findings
     }

@@ -37,10 +37,17 @@ class TradingNow:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A VaR or an ES. `value` is a fraction of equity, `utilisation` its share of the hard limit."""
+    """A VaR or an ES. `value` is a fraction of equity, `utilisation` its share of the hard limit.
+
+    Where positions are in no model, `value` and `money` are absent and `why` names the positions; `bound` and
+    `bound_money` are then the loss with a stand-in for each of them, which is what the limit is held against.
+    """
 
     value: Number = None
     money: Number = None
+    bound: Number = None
+    bound_money: Number = None
+    why: str = ""
     confidence: float = 0.99
     horizon_bars: int = 1
     model: str = ""
@@ -51,9 +58,14 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A measure, the hard limit it is held against, and the share of it that is used."""
+    """A measure, the hard limit it is held against, and the share of it that is used.
+
+    `bound`: where `value` is absent, what it is at least; `why` says what is missing.
+    """
 
     value: Number = None
+    bound: Number = None
+    why: str = ""
     limit: Number = None
     utilisation: Number = None
     level: Level = Level.UNKNOWN
@@ -84,9 +96,14 @@ class Normal:
 
 @dataclass(frozen=True, slots=True)
 class Kpi:
-    """The strip on top. `pnl_today` is a fraction of the equity that the day began with."""
+    """The strip on top. `pnl_today` is a fraction of the equity that the day began with.
+
+    `notional`: the part of `equity` that nobody told the balance of (absent: every balance is known). All fractions of
+    it are then "of a notional" amount, and money alone is true.
+    """
 
     equity: Number = None
+    notional: Number = None
     pnl_today: Number = None
     pnl_today_money: Number = None
     var: Loss = Loss()
@@ -141,7 +158,8 @@ class Backtest:
 class PositionNow:
     """One position. `component_*`: its part of the book's VaR or ES; the parts add up to the whole.
 
-    `price` is the last good one, of `priced_at`; `stale`: that was too long ago.
+    `price` is the last good one, of `priced_at`; `stale`: that was too long ago. `stand_in`: what a position without
+    history adds to `Loss.bound`. `notional`: no balance of its book is known, so `weight` is absent.
     """
 
     unit: str
@@ -158,6 +176,8 @@ class PositionNow:
     component_var: Number = None
     component_es: Number = None
     share_of_var: Number = None
+    stand_in: Number = None
+    notional: bool = False
     days_to_exit: Number = None
     note: str = ""
 
@@ -221,7 +241,11 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class LimitNow:
-    """A measure against its three levels. `utilisation` is the share of the hard one."""
+    """A measure against its three levels. `utilisation` is the share of the hard one.
+
+    `why`: what is not in the measure. Then `value` is a bound, absent where there is none; `state` is the line that the
+    bound crosses, or `unknown`; and `stands` is the worst line that was crossed while it was known and still counts.
+    """
 
     measure: str
     scope: str
@@ -231,7 +255,26 @@ class LimitNow:
     hard: float
     utilisation: Number = None
     state: LimitState = "unknown"
+    stands: LimitState | None = None
+    why: str = ""
     owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceNow:
+    """What the account behind a book is worth, by whoever told it last.
+
+    `source`: `setting`, `api`, `bot`, `freqtrade`, or `virtual` for a book that trades on paper by nature. Absent
+    `amount`: nobody told one, the book counts from a notional amount and no limit is held against it.
+    `departs`: this balance less what the book's own trades make of the one before, where it is too much.
+    """
+
+    amount: Number = None
+    equity: Number = None
+    at: datetime | None = None
+    source: str = ""
+    departs: Number = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +290,10 @@ class AlertNow:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Series by the instant (ISO 8601, sorts as text): `equity` [equity, drawdown], `var` [VaR, loss, exceeded]."""
+    """Series by the instant (ISO 8601, sorts as text): `equity` [equity, drawdown], `var` [VaR, loss, exceeded].
+
+    `var` has each forecast as it was kept before its bars, and the loss over the same `Loss.horizon_bars`.
+    """
 
     equity: Mapping[str, tuple[Number, Number]] = field(default_factory=dict)
     var: Mapping[str, tuple[Number, Number, bool]] = field(default_factory=dict)
@@ -255,7 +301,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class ModelNow:
-    """A model that trades: its champion, who challenges it, what was decided last, and its book."""
+    """A model that trades: its champion, who challenges it, what was decided last, and its book.
+
+    `notional`: no balance of its book is known.
+    """
 
     champion: int | None = None
     champion_since: datetime | None = None
@@ -267,6 +316,7 @@ class ModelNow:
     pnl_today: Number = None
     drawdown: Number = None
     trades_since: int | None = None
+    notional: bool = False
     level: Level = Level.UNKNOWN
     curve: Mapping[str, float] = field(default_factory=dict)
 
@@ -293,6 +343,7 @@ class RiskState:
     stress: Mapping[str, StressOf] = field(default_factory=dict)
     correlation: Correlation = Correlation()
     limits: Mapping[str, LimitNow] = field(default_factory=dict)
+    balances: Mapping[str, BalanceNow] = field(default_factory=dict)
     alerts: Mapping[str, AlertNow] = field(default_factory=dict)
     history: History = History()
     models: Mapping[str, ModelNow] = field(default_factory=dict)
