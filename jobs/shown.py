@@ -98,7 +98,12 @@ class Lines:
         return known(self._of[measure].params["utilisation"]) if measure in self._of else None
 
     def use(self, measure: str, value: float | None) -> Use:
-        return Use(known(value), self.limit(measure), self.used(measure), self.level(measure, value))
+        return Use(
+            known(value),
+            limit=self.limit(measure),
+            utilisation=self.used(measure),
+            level=self.level(measure, value),
+        )
 
     def loss(self, measure: str, value: float | None, equity: float, **about: Any) -> Loss:
         money = None if known(value) is None else known(float(value or 0.0) * equity)
@@ -130,6 +135,7 @@ def positions(
             known(price),
             None if pd.isna(at) else at.to_pydatetime(),
             bool(old),
+            notional=False,
             note=notes.get(unit, ""),
             **{name: known(value) for name, value in extra.items()},
         )
