@@ -158,8 +158,9 @@ class Backtest:
 class PositionNow:
     """One position. `component_*`: its part of the book's VaR or ES; the parts add up to the whole.
 
-    `price` is the last good one, of `priced_at`; `stale`: that was too long ago. `stand_in`: what a position without
-    history adds to `Loss.bound`. `notional`: no balance of its book is known, so `weight` is absent.
+    `price` is the last good one, of `priced_at`; `stale`: that was too long ago. `unconfirmed` is what has been quoted
+    since `unconfirmed_since`, where that jumped away from `price` and nothing confirms it yet. `stand_in`: what a
+    position without history adds to `Loss.bound`. `notional`: no balance of its book is known, so `weight` is absent.
     """
 
     unit: str
@@ -169,6 +170,8 @@ class PositionNow:
     quantity: float
     price: Number = None
     priced_at: datetime | None = None
+    unconfirmed: Number = None
+    unconfirmed_since: datetime | None = None
     stale: bool = False
     value: Number = None
     weight: Number = None
