@@ -21,12 +21,16 @@ FIRST_SEEN = "first seen here; what lies before is not caught up"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the schedule: the job, when, and the function that does it (imported when it runs)."""
+    """One line of the schedule: the job, when, and the function that does it (imported when it runs).
+
+    `bars`: the function is given all bars of the source that the settings name, else none.
+    """
 
     job: str
     trigger: BaseTrigger
     does: str
     each_model: bool = True
+    bars: bool = False
 
     def names(self, models: Sequence[str]) -> list[str]:
         """What the job is called in `job_runs`: one name for each model that it looks at."""
@@ -35,24 +39,32 @@ class Entry:
 
 SCHEDULE = (
     # Every trading day after New York's close, before the looks that read them: all books up to the bar that closed.
-    Entry("books", CronTrigger(day_of_week="mon-fri", hour=21, minute=30, timezone=UTC), "jobs.books:at"),
+    Entry("books", CronTrigger(day_of_week="mon-fri", hour=21, minute=30, timezone=UTC), "jobs.books:at", bars=True),
     # The service looks every few seconds; this is for when the service is down.
     Entry("limits", CronTrigger(day_of_week="mon-fri", hour=21, minute=45, timezone=UTC), "jobs.limits:at"),
     # What all books may lose, from the bars that they were just brought up to.
     Entry(
-        "risk", CronTrigger(day_of_week="mon-fri", hour=21, minute=50, timezone=UTC), "jobs.risk:at", each_model=False
+        "risk",
+        CronTrigger(day_of_week="mon-fri", hour=21, minute=50, timezone=UTC),
+        "jobs.risk:at",
+        each_model=False,
+        bars=True,
     ),
     # Friday night, New York's close is in: one look a week at every model.
     Entry("monitor", CronTrigger(day_of_week="fri", hour=22, minute=0, timezone=UTC), "jobs.monitor:at"),
     Entry("compare", CronTrigger(day_of_week="fri", hour=22, minute=30, timezone=UTC), "jobs.compare:at"),
     # All books in crises that were and may come; one run, whatever the number of models.
     Entry(
-        "stress", CronTrigger(day_of_week="fri", hour=23, minute=0, timezone=UTC), "jobs.stress:at", each_model=False
+        "stress",
+        CronTrigger(day_of_week="fri", hour=23, minute=0, timezone=UTC),
+        "jobs.stress:at",
+        each_model=False,
+        bars=True,
     ),
     # Challengers by the calendar: one from all that is known, one from the most recent years only. Which is better is
     # not for a calendar to say: the gate compares one after the other with the champion.
-    Entry("train", CronTrigger(month="7", day="1st sat", hour=6, timezone=UTC), "jobs.train:fresh"),
-    Entry("train-recent", CronTrigger(month="7", day="1st sat", hour=7, timezone=UTC), "jobs.train:recent"),
+    Entry("train", CronTrigger(month="7", day="1st sat", hour=6, timezone=UTC), "jobs.train:fresh", bars=True),
+    Entry("train-recent", CronTrigger(month="7", day="1st sat", hour=7, timezone=UTC), "jobs.train:recent", bars=True),
     # Every night: closed hours to the archive, rows past their retention out of the ledger.
     Entry("tidy", CronTrigger(hour=3, minute=30, timezone=UTC), "jobs.tidy:at", each_model=False),
 )

@@ -217,11 +217,7 @@ def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool
     with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
         if claim.attempts > 1:
             record.set_aside(house.client, model, claim.key)
-        bars = (
-            feed.load_bars(house.settings.jobs.source).frame
-            if entry.job.startswith(("books", "train"))
-            else pd.DataFrame()
-        )
+        bars = feed.load_bars(house.settings.jobs.source).frame if entry.bars else pd.DataFrame()
         decisions = task(house, model, bars, claim.scheduled_for)
         wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
         follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]

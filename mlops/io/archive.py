@@ -73,7 +73,7 @@ class Archive(Database):
             Rows that were added to files, by table.
         """
         self._sweep(folder)
-        return {table.name: sum(self._hours(folder, table, before, at)) for table in ARCHIVED}
+        return {str(table.name): sum(self._hours(folder, table, before, at)) for table in ARCHIVED}
 
     def archived(self, folder: Path, table: str, *, start: datetime, end: datetime) -> pd.DataFrame:
         """Archived rows with `start <= event_time < end`, verified, sorted by time and key.
@@ -110,7 +110,7 @@ class Archive(Database):
             A row or a file is damaged; the hours before it are done, it and what follows is left alone.
         """
         self.archive(folder, before=before, at=at)
-        return {table.name: sum(self._pruned(folder, table, before, at)) for table in PRUNED}
+        return {str(table.name): sum(self._pruned(folder, table, before, at)) for table in PRUNED}
 
     def verify_archive(self, folder: Path) -> list[str]:
         """What is wrong with the archive, a sentence each; empty when every file is as it was written."""

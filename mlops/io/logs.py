@@ -78,4 +78,8 @@ def job_run() -> dict[str, str]:
 
 
 def _dumps(event: dict[str, Any], **_: Any) -> bytes:
-    return orjson.dumps(event, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+    """A line of JSON, whatever is in it: what JSON cannot say is written as Python shows it, and ends no job."""
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        return orjson.dumps({ascii(name).strip("'"): ascii(value) for name, value in event.items()})
