@@ -25,7 +25,7 @@ from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
 from jobs.stress import scenarios_of
 from jobs.view import Now, Slow
-from jobs.weighing import Night, Weighed, lacking
+from jobs.weighing import Night, Weighed, lacking, left_out
 from mlops.errors import DataError
 from mlops.risk.breakdown import State
 from mlops.risk.comovement import comovement
@@ -34,8 +34,10 @@ from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
 from mlops.risk.options import OptionGreeks
 from mlops.risk.snapshot import Snapshot, snapshot
+from mlops.risk.stand_in import StandIn, stand_in
 from mlops.risk.stress import stress_table
 from mlops.risk.threshold import Calibration
+from mlops.settings import RiskSettings
 from mlops.types import Finding
 from mlops.web.messages import Correlation, RiskState
 
@@ -90,7 +92,8 @@ class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
     def __init__(self, house: House) -> None:
-        self._house, self._slow, self._read_at = house, Slow(), -math.inf
+        self._house, self._read_at = house, -math.inf
+        self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._lines = Volatilities({}), lines(house.settings.risk.limits)
 
@@ -115,8 +118,12 @@ class Live:
             groups=groups,
         )
         shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)
-        daily = self._daily(held)
-        now = Now(held, book, groups, exposed, greeks, shot, stressed, self._curve(held), daily, old, missing)
+        stand_ins, daily = book.stand_ins(self._slow.stand_in), self._daily(held)
+        if book.outside and "var" not in missing:
+            missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
+        now = Now(
+            held, book, groups, exposed, greeks, shot, stand_ins, stressed, self._curve(held), daily, old, missing
+        )
         findings = judge(self._lines, self._measured(now))
         return Look(view.state(now, self._slow, findings, r), findings)
 
@@ -129,6 +136,7 @@ class Live:
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
             state = ledger.risk_state("var", ALL, as_of=held.as_of)
             slow.night = None if state is None else Night.of(state)
+            slow.stand_in = _stand_in(slow.night, self._house.settings.risk)
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
@@ -221,13 +229,13 @@ class Live:
         yield now.curve.measured()
         yield now.daily
         yield _worst(now.stressed)
-        yield from _losses(ALL, now.shot, now.book, self._slow.night)
+        yield from _losses(ALL, now.shot, now.book, self._slow)
         equities: dict[str, float] = {}
         for key, equity in now.held.equities().items():
             equities[key.model] = equities.get(key.model, 0.0) + equity
         for scope in sorted({line.scope for line in self._lines} & equities.keys()):
             part = now.book.only(scope, equities[scope], self._slow.night, now.greeks)
-            yield from _losses(scope, self._shot(part, {}), part, self._slow.night)
+            yield from _losses(scope, self._shot(part, {}), part, self._slow)
 
 
 def _calibration(kept: Mapping[str, Any]) -> Calibration:
@@ -236,15 +244,31 @@ def _calibration(kept: Mapping[str, Any]) -> Calibration:
     return Calibration(**known)
 
 
-def _losses(scope: str, shot: Snapshot | None, book: Weighed, night: Night | None) -> Iterator[Measured]:
-    """VaR and ES; where a position is in neither, they are not known."""
-    n, out = 0 if night is None else night.returns.shape[0], book.outside
-    why = f"{len(out)} positions are not in it: {', '.join(out[:3])}" if out else ""
+def _losses(scope: str, shot: Snapshot | None, book: Weighed, slow: Slow) -> Iterator[Measured]:
+    """VaR and ES. Where a position is in neither they are not known, and count with a stand-in for it."""
+    n, out = 0 if slow.night is None else slow.night.returns.shape[0], book.outside
     if shot is None:
         yield from (Measured(name, math.nan, scope, why="there is none yet") for name in ("var", "es"))
-    else:
-        yield Measured("var", shot.loss.var, scope, n, why)
-        yield Measured("es", shot.loss.es, scope, n, why)
+        return
+    why, words = left_out(out) if out else "", f"with stand-ins for {', '.join(out[:3])}"
+    parts = zip(("var", "es"), (shot.loss.var, shot.loss.es), book.stand_ins(slow.stand_in), strict=True)
+    for name, known, missing in parts:
+        yield Measured(name, known + float(np.nansum(missing)), scope, n, why, bool(out), words)
+
+
+def _stand_in(night: Night | None, risk: RiskSettings) -> StandIn:
+    """Who stands in for what no model knows: of last night's units, where there are any."""
+    if night is None:
+        return stand_in(np.empty((0, 0)), (), volatility=risk.stand_in_volatility, confidence=risk.confidence)
+    recent = night.returns[-2 * RECENT :]
+    return stand_in(
+        recent,
+        tuple(night.units),
+        volatility=risk.stand_in_volatility,
+        confidence=risk.confidence,
+        growth=night.growth,
+        bars_a_year=night.bars_a_year,
+    )
 
 
 def _worst(stressed: pd.DataFrame | None) -> Measured:

@@ -58,17 +58,22 @@ def known(value: float | None) -> Number:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+def counted(found: Finding) -> float:
+    """What is held against a line: the measure, or its bound where something is missing; NaN where there is none."""
+    return found.value if math.isfinite(found.value) else float(found.params["bound"])
+
+
 def limits(findings: Iterable[Finding]) -> dict[str, LimitNow]:
     """Every line and what stands against it."""
     return {
         f"{f.name}:{f.subject}": LimitNow(
             f.name,
             f.subject,
-            known(f.value),
+            known(counted(f)),
             f.params["warning"],
             f.params["soft"],
             f.limit,
-            known(f.params["utilisation"]),
+            known(counted(f) / f.limit),
             State(f.params["state"]).value,
             why=f.params["why"],
             owner=f.params["owner"],
@@ -95,7 +100,7 @@ class Lines:
 
     def used(self, measure: str) -> Number:
         """Share of the hard line."""
-        return known(self._of[measure].params["utilisation"]) if measure in self._of else None
+        return known(counted(self._of[measure]) / self._of[measure].limit) if measure in self._of else None
 
     def use(self, measure: str, value: float | None) -> Use:
         return Use(
@@ -105,11 +110,17 @@ class Lines:
             level=self.level(measure, value),
         )
 
-    def loss(self, measure: str, value: float | None, equity: float, **about: Any) -> Loss:
-        money = None if known(value) is None else known(float(value or 0.0) * equity)
-        level = self.level(measure, value)
+    def loss(self, measure: str, value: float, equity: float, *, bound: float, why: str, **about: Any) -> Loss:
         return Loss(
-            known(value), money, limit=self.limit(measure), utilisation=self.used(measure), level=level, **about
+            known(value),
+            known(value * equity),
+            known(bound),
+            known(bound * equity),
+            why,
+            limit=self.limit(measure),
+            utilisation=self.used(measure),
+            level=self.level(measure, value),
+            **about,
         )
 
     def drawdown(self, now: float, worst: float, start: datetime | None, trough: datetime | None) -> Drawdown:
@@ -182,11 +193,16 @@ def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[A
     return shown
 
 
-def normal(var: float | None, past: Sequence[float], level: Level, largest: tuple[str, float] | None) -> Normal:
-    """Is today's risk usual: its place among the VaRs that the same holdings had in the last year."""
+def normal(
+    var: float | None, past: Sequence[float], level: Level, largest: tuple[str, float] | None, why: str = ""
+) -> Normal:
+    """Is today's risk usual: its place among the VaRs that the same holdings had in the last year.
+
+    `why` the VaR is not known, where it is not: then nothing is said to be usual, or low.
+    """
     year = np.asarray(past[-YEAR:], dtype=np.float64)
     if known(var) is None or var is None:
-        return Normal("What the book may lose is not known now; what is missing is listed below.")
+        return Normal(f"Whether that is usual is not known. {why or 'What is missing is listed below.'}", level=level)
     where = "" if largest is None else f" {100 * largest[1]:.0f} % of it is {largest[0]}."
     if len(year) < YEAR // 5:
         return Normal(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,11 @@ from mlops.risk.exposure import Exposure as Exposed
 from mlops.risk.exposure import Groups
 from mlops.risk.limits import Measured
 from mlops.risk.liquidity import days_to_exit
+from mlops.risk.measures import Floats
 from mlops.risk.options import OptionGreeks
 from mlops.risk.scenarios import Scenarios
 from mlops.risk.snapshot import Snapshot
+from mlops.risk.stand_in import StandIn
 from mlops.settings import RiskSettings
 from mlops.types import Finding, Level
 from mlops.web.messages import (
@@ -42,6 +44,7 @@ from mlops.web.messages import (
 class Slow:
     """What is read every few seconds."""
 
+    stand_in: StandIn
     night: Night | None = None
     past: Past = field(
         default_factory=lambda: Past(pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC")), {})
@@ -58,7 +61,11 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """What was measured at an instant. `old`: unit -> what is wrong with its price; `missing`: what -> why."""
+    """What was measured at an instant.
+
+    `stand_ins`: what each position that is in no model may lose by a stand-in, VaR and ES, NaN for the others; `old`:
+    unit -> what is wrong with its price; `missing`: what -> why.
+    """
 
     held: Held
     book: Weighed
@@ -66,6 +73,7 @@ class Now:
     exposed: Exposed
     greeks: OptionGreeks
     shot: Snapshot | None
+    stand_ins: tuple[Floats, Floats]
     stressed: pd.DataFrame | None
     curve: Fallen
     daily: Measured
@@ -106,27 +114,37 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
     held, exposed, curve = now.held, now.exposed, now.curve
     model = slow.night.fitted.model if slow.night else ""
     about = {"confidence": settings.confidence, "horizon_bars": settings.horizon_bars, "model": model}
-    var, es = (now.shot.loss.var, now.shot.loss.es) if now.shot else (math.nan, math.nan)
+    (var, least_var), (es, least_es) = _loss(now, "var"), _loss(now, "es")
+    why = now.missing.get("var", "")
     opened = held.equity / (1 - now.daily.value) if now.daily.value < 1 else math.nan
     past = list(slow.night.var) if slow.night else []
     return Kpi(
         equity=shown.known(held.equity),
         pnl_today=shown.known(-now.daily.value),
         pnl_today_money=shown.known(held.equity - opened),
-        var=lines.loss("var", var, held.equity, **about),
-        es=lines.loss("es", es, held.equity, **about),
+        var=lines.loss("var", var, held.equity, bound=least_var, why=why, **about),
+        es=lines.loss("es", es, held.equity, bound=least_es, why=why, **about),
         gross=lines.use("gross", exposed.gross),
         net=lines.use("net", exposed.net),
         leverage=lines.use("leverage", exposed.leverage),
         drawdown=lines.drawdown(curve.current, curve.worst, curve.peak_at, curve.trough_at),
-        normal=shown.normal(var, past, lines.level("var", var), _largest(now)),
+        normal=shown.normal(var, past, lines.level("var", var), _largest(now), why),
         trading=slow.trading,
     )
 
 
+def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:
+    """VaR or ES, and where positions are in neither, NaN and the bound with stand-ins for them."""
+    known = math.nan if now.shot is None else float(getattr(now.shot.loss, measure))
+    if not now.book.outside:
+        return known, math.nan
+    inside = 0.0 if not now.book.inside.any() else known
+    return math.nan, inside + float(np.nansum(now.stand_ins[measure == "es"]))
+
+
 def _largest(now: Now) -> tuple[str, float] | None:
-    """The name that has most of the VaR, and its share."""
-    if now.shot is None or not now.shot.loss.var > 0:
+    """The name that has most of the VaR, and its share; None where that is not known."""
+    if now.shot is None or not now.shot.loss.var > 0 or now.book.outside:
         return None
     parts = _parts(now)["symbol"]
     if not parts:
@@ -167,17 +185,18 @@ def _positions(now: Now) -> dict[str, PositionNow]:
         "pnl": book.value - frame["cost"].to_numpy(dtype=np.float64),
         "component_var": var,
         "component_es": es,
-        "share_of_var": var / shot.loss.var if shot and shot.loss.var > 0 else nothing,
+        "share_of_var": var / shot.loss.var if shot and shot.loss.var > 0 and not book.outside else nothing,
+        "stand_in": now.stand_ins[0],
         "days_to_exit": days_to_exit(quantity, volume),
     }
     return shown.positions(frame, columns, now.old, stale=[unit in now.old for unit in frame["unit"]])
 
 
 def _parts(now: Now) -> dict[str, dict[str, float]]:
-    """Component VaR by each dimension; what is in no VaR counts for nothing."""
+    """Component VaR by each dimension; NaN where a position of the group is in no VaR."""
     if now.shot is None:
         return {}
-    each, found = np.nan_to_num(now.book.spread(now.shot.component_var)), {}
+    each, found = now.book.spread(now.shot.component_var), {}
     for dimension, names in now.groups.names.items():
         sums = np.bincount(now.groups.codes[dimension], each, minlength=len(names))
         found[dimension] = dict(zip(names, sums.tolist(), strict=True))

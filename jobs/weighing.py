@@ -17,8 +17,10 @@ from mlops.io.ledger import RiskState as Stored
 from mlops.risk.fitted import Fitted
 from mlops.risk.measures import Floats, Loss
 from mlops.risk.options import OptionGreeks
+from mlops.risk.stand_in import BARS_A_YEAR, StandIn, bars_a_year, sizes
 from mlops.types import Kind
 
+NAMED = 3  # positions that are named where some are left out
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 
 
@@ -35,14 +37,17 @@ class Night:
     times: Sequence[str]
     var: Floats
     loss: Floats
+    bars_a_year: float = BARS_A_YEAR
 
     @classmethod
     def of(cls, state: Stored) -> Self:
         body, arrays = state.body, state.arrays
         times = [at.isoformat() for at in pd.to_datetime(arrays["times"], unit="us", utc=True)]
+        bars = bars_a_year(arrays["times"].astype("datetime64[us]"))
         units = {unit: i for i, unit in enumerate(body["units"])}
         fitted, growth = Fitted.from_dict(body["fitted"]), Loss(**body["growth"])
-        return cls(state.as_of, units, arrays["returns"], fitted, growth, body, times, arrays["var"], arrays["loss"])
+        past = arrays["var"], arrays["loss"]
+        return cls(state.as_of, units, arrays["returns"], fitted, growth, body, times, *past, bars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +79,23 @@ class Weighed:
         return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option)
 
     @property
-    def outside(self) -> list[str]:
-        """The units of the positions that no VaR knows of."""
+    def inside(self) -> NDArray[np.bool_]:
+        """The positions that are in the VaR."""
         inside = self.linear
         if self.optioned is not None:
             inside[self.optioned.rows] = True
-        return sorted(set(self.frame["unit"][~inside]))
+        return inside
+
+    @property
+    def outside(self) -> list[str]:
+        """The units of the positions that no VaR knows of."""
+        return sorted(set(self.frame["unit"][~self.inside]))
+
+    def stand_ins(self, by: StandIn) -> tuple[Floats, Floats]:
+        """What each position outside may lose by a stand-in, VaR and ES as shares of equity; NaN for those inside."""
+        inside = self.inside
+        var, es = (np.where(inside, math.nan, money) for money in sizes(self.frame, self.value, by.loss))
+        return (var / self.equity, es / self.equity) if self.equity > 0 else (var * math.nan, es * math.nan)
 
     @property
     def shares(self) -> Floats:
@@ -115,6 +131,17 @@ class Weighed:
         part = chosen(found, own)
         moved = part.held.set_axis([place[row] for row in part.held.index.tolist()], axis=0)
         return Weighed.of(frame, self.value[mine], equity, night, replace(part, held=moved))
+
+
+def left_out(units: Sequence[str]) -> str:
+    """Which positions are in no VaR, in a few words.
+
+    >>> left_out(["A", "B", "C", "D", "E"])
+    '5 positions are in no model: A, B, C and 2 more'
+    """
+    more = f" and {len(units) - NAMED} more" if len(units) > NAMED else ""
+    verb = "position is" if len(units) == 1 else "positions are"
+    return f"{len(units)} {verb} in no model: {', '.join(units[:NAMED])}{more}"
 
 
 def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) -> dict[str, str]:

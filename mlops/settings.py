@@ -110,6 +110,9 @@ class RiskSettings(Section):
     alarms_per_year: float = Field(1.0, gt=0, description="Of the correlation monitor, while nothing changes.")
     sizing: Literal["off", "on"] = Field("off", description="Whether the paper bot's targets are sized.")
     volatility_target: float = Field(0.15, gt=0, lt=2, description="Annual volatility that sizing aims at.")
+    stand_in_volatility: float = Field(
+        0.5, gt=0, lt=10, description="A year, of a unit without history; the most volatile unit's where that is more."
+    )
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
     factors: str = Field("", description="Bars of factors that exposure is told to each night: `factors`, or a file.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")

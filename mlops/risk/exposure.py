@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops.risk.limits import Measured
+from mlops.risk.limits import ALL, Measured
 from mlops.stats.dependent import Floats
 from mlops.types import Kind
 
@@ -95,12 +95,13 @@ class Exposure:
     missing: tuple[Missing, ...] = ()
 
     def measures(self) -> tuple[Measured, ...]:
-        """What lines are drawn on; without a position's value, gross is known from below, and the others not at all."""
+        """What lines are drawn on; where a position has no value, all are of what is known, and gross from below."""
         told = "; ".join(f"{one.unit}: {one.why}" for one in self.missing[:TOLD])
         why = self.why or (f"{len(self.missing)} positions have no value ({told})" if self.missing else "")
         found = {"net": abs(self.net), "leverage": self.leverage, "concentration": self.largest}
         gross = Measured("gross", self.gross, n=self.n, why=why, at_least=not self.why)
-        return (gross, *(Measured(name, value, n=self.n, why=why) for name, value in found.items()))
+        known, words = not self.why, "of what is known"
+        return (gross, *(Measured(name, value, ALL, self.n, why, known, words) for name, value in found.items()))
 
     def frame(self, dimension: str) -> pd.DataFrame:
         """One row a group: `long`, `short`, `gross`, `net` in money, `share` = gross over all gross. Largest first."""

@@ -60,8 +60,8 @@ class Line:
 class Measured:
     """The value of a measure; NaN, or a reason in `why`, where it is not known.
 
-    `at_least`: what is missing could only add to `value`, so that a line which it crosses is crossed. `n` as of a
-    `Finding`.
+    `at_least`: `value` counts although something is missing, so that a line which it crosses is crossed; `words` say
+    what it is (known from below, of what is known, or with stand-ins for what is not). `n` as of a `Finding`.
     """
 
     measure: str
@@ -70,6 +70,7 @@ class Measured:
     n: int = 0
     why: str = ""
     at_least: bool = False
+    words: str = "at least"
 
 
 def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding, ...]:
@@ -86,7 +87,8 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
     tuple of Finding
         One a line, in their order: `name` the measure, `subject` the scope, `limit` the hard line. `params`: `state` (a
         `State`), `utilisation` = value / hard, `headroom` = hard - value (in the measure's unit; negative beyond it),
-        the lines, `owner`, `why`. A measure that is not known is UNKNOWN, with NaN for value, utilisation, headroom.
+        the lines, `owner`, `why`, `bound` (what counts where something is missing, else NaN). A measure that is not
+        known is UNKNOWN, with NaN for value, utilisation, headroom.
 
     Raises
     ------
@@ -111,6 +113,7 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
 def _judged(line: Line, one: Measured | None) -> Finding:
     state = _state(line, one)
     value = one.value if one is not None and state is not State.UNKNOWN else math.nan
+    bound = one.value if one is not None and one.at_least and one.why and math.isfinite(one.value) else math.nan
     why = "it was not measured" if one is None else one.why or ("" if math.isfinite(value) else "it is not a number")
     params = {
         "state": state,
@@ -120,8 +123,9 @@ def _judged(line: Line, one: Measured | None) -> Finding:
         "soft": line.soft,
         "owner": line.owner,
         "why": why,
+        "bound": bound,
     }
-    note, n = _note(line, state, value, why), 0 if one is None else one.n
+    note, n = _note(line, state, value, one.words if one is not None and why else "", why), 0 if one is None else one.n
     return Finding(line.measure, value, line.hard, LEVELS[state], n, params, subject=line.scope, note=note)
 
 
@@ -134,14 +138,14 @@ def _state(line: Line, one: Measured | None) -> State:
     return crossed[-1] if crossed else State.OK
 
 
-def _note(line: Line, state: State, value: float, why: str) -> str:
+def _note(line: Line, state: State, value: float, words: str, why: str) -> str:
     def told(number: float) -> str:
         return f"{number:.2f}" if line.hard >= PLAIN_FROM else f"{100 * number:.1f} %"
 
     name = line.measure if line.scope == ALL else f"{line.measure} of {line.scope}"
     if state is State.UNKNOWN:
         return f"{name} is not known: {why}"
-    least = "at least " if why else ""
+    least = f"{words} " if words else ""
     if state is State.OK:
         return f"{name} {told(value)}, under the warning line of {told(line.warning)}"
     hard = "" if state is State.HARD else f" (hard: {told(line.hard)})"

@@ -9,10 +9,11 @@ import pytest
 
 from jobs import live as rooms
 from jobs.live import Live
+from jobs.risk_limits import act
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import RiskLimit, RiskSettings, Settings
-from mlops.types import Alert, Kind, Level, Priority
+from mlops.types import Alert, Kind, Level, Priority, TradingState
 from mlops.web.patches import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -110,17 +111,88 @@ def test_a_price_that_moves_moves_equity_profit_and_weight(house):
     assert 0.01 == pytest.approx(after.kpi.drawdown.now)
 
 
-def test_a_unit_without_a_past_is_held_but_in_no_var_and_the_limit_is_not_called_kept(house):
+def test_a_unit_without_a_past_makes_the_var_unknown_with_a_bound_and_the_limit_is_not_called_kept(house):
     night(house)
     fill(house, "A", 1000, 100.0)
+    alone = Live(house).look(T0).state
     fill(house, "D", 10, 100.0)
 
     state = Live(house).look(T0).state
 
-    assert state.positions["direction/live/D"].component_var is None
+    row = state.positions["direction/live/D"]
+    assert row.component_var is None
+    assert 0.001 * 0.05 < row.stand_in < 0.001 * 0.2
     assert "3 bars" in state.missing["history:D"]
-    assert "unknown" == state.limits["var:all"].state
-    assert state.kpi.var.value > 0
+    assert "unknown" == state.limits["var:direction"].state
+    assert state.kpi.var.value is state.kpi.var.money is None
+    assert alone.kpi.var.value + row.stand_in == pytest.approx(state.kpi.var.bound)
+    assert state.kpi.es.bound > state.kpi.var.bound
+    assert "1 position is in no model: D" in state.kpi.var.why
+    assert state.kpi.normal.percentile is None
+    assert "unusually low" not in state.kpi.normal.sentence
+    assert None in [row.component_var for row in state.exposure["underlying"].values()]
+
+
+def hard(house, line=0.05):
+    limits = (RiskLimit(measure="var", warning=line / 3, soft=line / 2, hard=line),)
+    house.settings = Settings(risk=RiskSettings(limits=limits))
+
+
+def test_a_share_without_history_does_not_disarm_the_line_on_var(house):
+    hard(house)
+    night(house)
+    fill(house, "A", 20_000, 100.0)
+    assert "hard" == Live(house).look(T0).state.limits["var:all"].state
+    fill(house, "D", 1, 100.0)
+
+    look = Live(house).look(T0)
+
+    assert "hard" == look.state.limits["var:all"].state
+    assert "var with stand-ins for D" in look.findings[0].note
+    assert TradingState.REDUCING is act(house, look.findings, T0)
+
+
+def test_an_expired_option_does_not_disarm_it_either(house):
+    hard(house)
+    house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
+    night(house)
+    fill(house, "A", 20_000, 100.0)
+    fill(house, "P", 1, 4.0)
+
+    assert "hard" == Live(house).look(T0).state.limits["var:all"].state
+
+
+def test_a_book_of_nothing_that_is_known_counts_by_its_stand_ins_alone(house):
+    hard(house)
+    night(house)
+    fill(house, "D", 9000, 100.0)
+
+    look = Live(house).look(T0)
+
+    assert look.state.kpi.var.value is None
+    assert 0.9 * 0.06 < look.state.kpi.var.bound < 0.9 * 0.2
+    assert "hard" == look.state.limits["var:all"].state
+
+
+@pytest.mark.parametrize("quantity", [1, 3000, -3000])
+def test_a_position_that_is_not_known_never_lowers_what_counts_against_a_line(house, quantity):
+    limits = tuple(
+        RiskLimit(measure=one, warning=1e-6, soft=2e-6, hard=3e-6)
+        for one in ("var", "es", "gross", "net", "leverage", "concentration")
+    )
+    house.settings = Settings(risk=RiskSettings(limits=limits))
+    put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))
+    house.ledger.put_instruments([put], T0)
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    before = {f.name: f.value for f in Live(house).look(T0).findings}
+    fill(house, "P", quantity, 1.0)
+    fill(house, "D", abs(quantity), 1.0)
+
+    after = Live(house).look(T0).findings
+
+    assert ["hard"] * 6 == [f.params["state"].value for f in after]
+    assert all(f.value >= before[f.name] - 1e-12 for f in after)
 
 
 def test_an_old_price_is_shown_as_old_and_one_that_never_moves_too(house):
@@ -190,14 +262,16 @@ def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_p
     quote(house, "A", 100.0, T0)
     bare = Live(house).look(T0).state
     fill(house, "P", 5000, 4.0)
+    hedged = Live(house).look(T0 + timedelta(seconds=1)).state
     fill(house, "Q", 100, 1.0)
 
     state = Live(house).look(T0 + timedelta(seconds=1)).state
 
     row, other = state.positions["direction/live/P"], state.positions["direction/live/Q"]
     assert row.component_var < 0, "a put hedges its share"
-    assert state.kpi.var.value < bare.kpi.var.value
-    assert state.kpi.var.value == pytest.approx(sum(p.component_var or 0.0 for p in state.positions.values()))
+    assert hedged.kpi.var.value < bare.kpi.var.value
+    assert hedged.kpi.var.value == pytest.approx(sum(p.component_var or 0.0 for p in state.positions.values()))
+    assert hedged.kpi.var.value + 100 / 1e6 == pytest.approx(state.kpi.var.bound), "a put can lose what it is worth"
     assert other.component_var is None
     assert "its underlying has no price" in state.missing["option:Q"]
     [greeks] = state.greeks.values()
@@ -205,7 +279,7 @@ def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_p
     assert -5000 < greeks.delta_units < 0 < greeks.gamma_units_per_point
     assert greeks.theta_per_day < 0 < greeks.vega_per_vol_point
     assert state.exposure["underlying"]["A"].net < 0.5
-    assert "unknown" == state.limits["var:all"].state, "Q is in no VaR"
+    assert "1 position is in no model: Q" == state.limits["var:all"].why
 
 
 def test_an_option_past_its_expiry_is_said_to_be_and_the_rest_goes_on(house):
@@ -218,7 +292,7 @@ def test_an_option_past_its_expiry_is_said_to_be_and_the_rest_goes_on(house):
 
     assert "it has expired" in state.missing["option:P"]
     assert {} == state.greeks
-    assert state.kpi.var.value > 0
+    assert state.positions["direction/live/A"].component_var > 0
 
 
 def test_a_strategy_of_its_own_line_is_held_against_its_own_equity(house):

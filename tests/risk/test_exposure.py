@@ -139,12 +139,12 @@ def test_without_equity_ratios_are_not_known_and_the_money_still_is(equity):
     assert {True} == {bool(measured.why) for measured in ruined.measures()}
 
 
-def test_a_missing_position_leaves_gross_known_from_below_and_nothing_else():
+def test_a_missing_position_leaves_gross_known_from_below_and_the_others_as_what_is_known():
     gross, *others = found(rates={}).measures()
 
     assert gross.at_least
     assert "SAP: no rate" in gross.why
-    assert {(False, True)} == {(one.at_least, bool(one.why)) for one in others}
+    assert {(True, True, "of what is known")} == {(one.at_least, bool(one.why), one.words) for one in others}
     assert {""} == {one.why for one in found().measures()}
 
 
