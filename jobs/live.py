@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,15 +46,20 @@ ALL = "all"
 SHOWN = 40  # units of the correlation matrix: more cannot be read
 RECENT = 250  # bars over which the present book is held against last night's
 ALIKE = 0.7  # their correlation: under it half of what moves one is not what moves the other
+CONFIRMED = timedelta(seconds=10)  # a gap that is over within it was one late quote
 STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are not a market
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What stands at an instant, and every line held against it."""
+    """What stands at an instant, and every line held against it.
+
+    `unknown`: the findings from which something has been missing for CONFIRMED while something is held.
+    """
 
     state: RiskState
     findings: tuple[Finding, ...]
+    unknown: tuple[Finding, ...] = ()
 
 
 @dataclass
@@ -96,6 +101,7 @@ class Live:
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._lines = Volatilities({}), lines(house.settings.risk.limits)
+        self._unknown_since: dict[tuple[str, str], datetime] = {}
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
@@ -125,7 +131,13 @@ class Live:
             held, book, groups, exposed, greeks, shot, stand_ins, stressed, self._curve(held), daily, old, missing
         )
         findings = judge(self._lines, self._measured(now))
-        return Look(view.state(now, self._slow, findings, r), findings)
+        return Look(view.state(now, self._slow, findings, r), findings, self._unknown(held, findings))
+
+    def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """The findings from which something is missing for good."""
+        missing = {(f.name, f.subject): f for f in findings if f.params["why"]} if len(held.frame) else {}
+        self._unknown_since = {key: self._unknown_since.get(key, held.as_of) for key in missing}
+        return tuple(f for key, f in missing.items() if held.as_of - self._unknown_since[key] >= CONFIRMED)
 
     def _refresh(self, held: Held) -> None:
         """Read what changes slowly, every SLOW_S seconds of the wall clock."""
@@ -228,7 +240,7 @@ class Live:
         yield from now.exposed.measures()
         yield now.curve.measured()
         yield now.daily
-        yield _worst(now.stressed)
+        yield _worst(now.stressed, self._slow.about)
         yield from _losses(ALL, now.shot, now.book, self._slow)
         equities: dict[str, float] = {}
         for key, equity in now.held.equities().items():
@@ -271,13 +283,16 @@ def _stand_in(night: Night | None, risk: RiskSettings) -> StandIn:
     )
 
 
-def _worst(stressed: pd.DataFrame | None) -> Measured:
-    """The largest loss in a scenario; a position that is in none leaves it unknown."""
+def _worst(stressed: pd.DataFrame | None, about: Mapping[str, Mapping[str, Any]]) -> Measured:
+    """The largest loss in a named scenario; a position that is in none leaves it unknown, and known parts count."""
     if stressed is None or stressed.empty:
         return Measured("stress", math.nan, why="no scenario was run")
-    out = float(stressed["missing"].max())
+    named = stressed[[bool(about.get(str(name), {}).get("named", True)) for name in stressed["scenario"]]]
+    if named.empty:
+        return Measured("stress", math.nan, why="no named scenario was run")
+    out = float(named["missing"].max())
     why = f"{out:.0%} of what is held is in no scenario" if out > 0 else ""
-    return Measured("stress", float(stressed["loss"].max()), n=len(stressed), why=why)
+    return Measured("stress", float(named["loss"].max()), ALL, len(named), why, bool(out), "of what is known")
 
 
 def _naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:

@@ -26,7 +26,7 @@ from mlops.types import Alert, Finding, Level, Priority, TradingState
 log = structlog.get_logger()
 ACTOR = "jobs.risk_limits"
 STRICTNESS = [*TradingState]  # from loose to tight
-OURS = ("risk_limit:", "risk_accepted:", "trading_state:")  # keys of the alerts that this file raises
+OURS = ("risk_limit:", "risk_accepted:", "limit_unknown:", "trading_state:")  # keys of the alerts that this file raises
 
 
 def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
@@ -34,17 +34,20 @@ def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
     return tuple(Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in limits)
 
 
-def act(house: House, findings: Sequence[Finding], as_of: datetime) -> TradingState:
+def act(house: House, findings: Sequence[Finding], as_of: datetime, *, unknown: Sequence[Finding] = ()) -> TradingState:
     """Tell of what crossed its lines and tighten the trading state where that asks for it; the state that holds then.
 
     Parameters
     ----------
     findings : sequence of Finding
         As `mlops.risk.limits.judge` gives them. A line that is not among them is left as it stands.
+    unknown : sequence of Finding
+        Those of them that a person must hear of because something is missing from what they hold a line against.
     """
     desk = _Desk(house, as_of)
     for found in findings:
         desk.settle(found)
+        desk.settle_unknown(found, wanted=found in unknown)
     breaches = [breach for found in findings if (breach := desk.breach(found)) is not None]
     patience = timedelta(seconds=house.settings.risk.patience_s)
     state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
@@ -84,6 +87,27 @@ class _Desk:
             state = State(found.params["state"])
             if self._alert(found, State.HARD) is None and self._alert(found, state) is None:
                 self._begin(found, state)
+
+    def settle_unknown(self, found: Finding, *, wanted: bool) -> None:
+        """Tell, once, that a line cannot be held for certain; what it stood at before stands meanwhile."""
+        about = f"limit_unknown:{found.name}:{found.subject}:"
+        if not found.params["why"]:
+            for key in [key for key in self._open if key.startswith(about)]:
+                self._resolve(key)
+        elif wanted and not any(key.startswith(about) for key in self._open):
+            number = 1 + sum(alert.key.startswith(about) for alert in self._house.ledger.alerts(open_only=False))
+            bound, crossed = float(found.params["bound"]), self._crossed(found)
+            counted = f"; it counts as {bound / found.limit:.0%} of the hard line" if math.isfinite(bound) else ""
+            stands = f"; the {crossed.value} line that it crossed before stands" if crossed is not None else ""
+            scope = "" if found.subject == "all" else f" of {found.subject}"
+            title = (
+                f"the line on {found.name}{scope} cannot be held for certain: {found.params['why']}{counted}{stands}"
+            )
+            key, details = f"limit_unknown:{found.name}:{found.subject}:{number}", {"why": found.params["why"]}
+            self._add(Alert(key, Priority.HIGH, "", title, self._as_of, details))
+
+    def _crossed(self, found: Finding) -> State | None:
+        return next((state for state in (State.HARD, State.SOFT) if self._alert(found, state) is not None), None)
 
     def breach(self, found: Finding) -> Breach | None:
         """The hard breach that this is; None where it is none, or one that a person accepted."""

@@ -125,7 +125,7 @@ def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
             look = looking.look(as_of)
             hub.publish(look.state)
             if house.settings.risk.clock == "now":
-                risk_limits.act(house, look.findings, as_of)
+                risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
         except Exception:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")
         took = time.perf_counter() - began

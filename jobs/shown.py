@@ -22,6 +22,7 @@ from mlops.web.messages import (
     Drawdown,
     Exposure,
     LimitNow,
+    LimitState,
     Loss,
     Normal,
     Number,
@@ -63,8 +64,18 @@ def counted(found: Finding) -> float:
     return found.value if math.isfinite(found.value) else float(found.params["bound"])
 
 
-def limits(findings: Iterable[Finding]) -> dict[str, LimitNow]:
-    """Every line and what stands against it."""
+def _stands(found: Finding, alerts: Iterable[str]) -> LimitState | None:
+    """The worst line that was crossed while the measure was known; None where it is known, or none was."""
+    if State(found.params["state"]) is not State.UNKNOWN:
+        return None
+    about = f"risk_limit:{found.name}:{found.subject}:"
+    states = {key.removeprefix(about).partition(":")[0] for key in alerts if key.startswith(about)}
+    return "hard" if "hard" in states else "soft" if "soft" in states else None
+
+
+def limits(findings: Iterable[Finding], alerts: Iterable[str] = ()) -> dict[str, LimitNow]:
+    """Every line and what stands against it; `alerts`: keys of the open ones, which say what was crossed before."""
+    alerts = list(alerts)
     return {
         f"{f.name}:{f.subject}": LimitNow(
             f.name,
@@ -75,6 +86,7 @@ def limits(findings: Iterable[Finding]) -> dict[str, LimitNow]:
             f.limit,
             known(counted(f) / f.limit),
             State(f.params["state"]).value,
+            stands=_stands(f, alerts),
             why=f.params["why"],
             owner=f.params["owner"],
         )

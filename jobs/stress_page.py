@@ -46,7 +46,7 @@ def about(found: Stressed) -> list[dict[str, Any]]:
         one, spell = NAMED.get(name), spells.get(name)
         dates = f"{one.start} to {one.end}" if one else _dates(found, spell) if spell else ""
         told = {"source": one.source, "note": one.note, "market": one.market} if one else {"source": "", "note": ""}
-        rows.append({"name": name, "dates": dates, **told})
+        rows.append({"name": name, "dates": dates, "named": one is not None, **told})
     return rows
 
 

@@ -95,7 +95,7 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         exposure=shown.exposure(now.exposed, _parts(now)),
         greeks=optioned.shown(now.greeks),
         stress=stress,
-        limits=shown.limits(findings),
+        limits=shown.limits(findings, slow.alerts),
         history=_history(now, slow),
         correlation=slow.correlation,
         models=slow.models,
@@ -154,13 +154,15 @@ def _largest(now: Now) -> tuple[str, float] | None:
 
 
 def _stress(now: Now, slow: Slow, lines: shown.Lines) -> dict[str, StressOf]:
-    """A row a scenario, the worst first; its level is that of the line on stress, where it is the worst one."""
+    """A row a scenario, the worst first; the worst named one has the level of the line on stress."""
     if now.stressed is None:
         return {}
-    table, found = now.stressed.sort_values("loss", ascending=False), {}
-    for i, row in enumerate(table.to_dict("records")):
+    table, found, worst = now.stressed.sort_values("loss", ascending=False), {}, True
+    for row in table.to_dict("records"):
         about = slow.about.get(str(row["scenario"]), {})
-        loss, level = shown.known(row["loss"]), lines.level("stress", row["loss"]) if i == 0 else Level.OK
+        loss, level = shown.known(row["loss"]), Level.OK
+        if worst and about.get("named", True):
+            worst, level = False, lines.level("stress", row["loss"])
         found[str(row["scenario"])] = StressOf(
             str(row["scenario"]),
             loss,

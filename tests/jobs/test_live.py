@@ -332,6 +332,58 @@ def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(house):
     assert "stress" not in state.missing
 
 
+def test_the_line_on_stress_is_held_against_named_scenarios_and_not_against_the_worst_windows(house):
+    limits = (RiskLimit(measure="stress", warning=0.02, soft=0.03, hard=0.04),)
+    house.settings = Settings(risk=RiskSettings(limits=limits))
+    about = [{"name": "crash", "named": True}, {"name": "Worst 60 bars of this book", "named": False}]
+    body = {"scenarios": [row["name"] for row in about], "units": ["A"], "missing": [], "about": about}
+    arrays = {"returns": np.array([[-0.1], [-0.9]]), "proxied": np.zeros((2, 1), dtype=bool)}
+    house.ledger.put_risk_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
+    fill(house, "A", 1000, 100.0)
+
+    look = Live(house).look(T0)
+    fill(house, "A", 4000, 100.0, T0 + timedelta(seconds=1))
+    fill(house, "D", 10, 100.0, T0 + timedelta(seconds=1))
+    more = Live(house).look(T0 + timedelta(seconds=2))
+
+    assert 0.01 == pytest.approx(look.findings[0].value)
+    assert 0.09 == pytest.approx(look.state.stress["Worst 60 bars of this book"].loss)
+    assert {Level.OK} == {row.level for row in look.state.stress.values()}
+    assert "hard" == more.state.limits["stress:all"].state, "D is in no scenario, and what is known crosses the line"
+    assert "of what is held is in no scenario" in more.findings[0].params["why"]
+
+
+def test_a_line_that_cannot_be_held_is_told_after_ten_seconds_and_stands_where_it_stood(house):
+    hard(house)
+    night(house)
+    fill(house, "A", 20_000, 100.0)
+    live = Live(house)
+    act(house, (look := live.look(T0)).findings, T0, unknown=look.unknown)
+    fill(house, "A", -19_000, 100.0, T0 + timedelta(seconds=1))
+    fill(house, "D", 10, 100.0, T0 + timedelta(seconds=1))
+
+    told = []
+    for second in (2, 11, 12, 13):
+        at = T0 + timedelta(seconds=second)
+        look = live.look(at)
+        act(house, look.findings, at, unknown=look.unknown)
+        told.append(sorted(alert.key for alert in house.ledger.alerts() if alert.key.startswith("limit")))
+
+    assert [[], [], *[["limit_unknown:var:all:1"]] * 2] == told
+    assert "unknown" == look.state.limits["var:all"].state
+    title = house.ledger.alert("limit_unknown:var:all:1").title
+    assert "the line on var cannot be held for certain: 1 position is in no model: D; it counts as" in title
+    assert "the hard line that it crossed before stands" in title
+    assert "risk_limit:var:all:hard:1" in {alert.key for alert in house.ledger.alerts()}
+    assert "hard" == Live(house).look(T0 + timedelta(seconds=14)).state.limits["var:all"].stands
+
+    fill(house, "D", -10, 100.0, T0 + timedelta(seconds=20))
+    at = T0 + timedelta(seconds=21)
+    look = live.look(at)
+    act(house, look.findings, at, unknown=look.unknown)
+    assert "limit_unknown:var:all:1" not in {alert.key for alert in house.ledger.alerts()}
+
+
 def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(house):
     night(house)
     fill(house, "A", 5000, 100.0)
