@@ -6,6 +6,7 @@ One door to all of it. SQLite by default, PostgreSQL by URL when more than one p
 from mlops.io.archive import Archive
 from mlops.io.audit import Audit
 from mlops.io.books import BookKey, BookRows
+from mlops.io.confirmed import ConfirmedPrices
 from mlops.io.dealings import Dealings, Epoch
 from mlops.io.dispatches import Dispatches
 from mlops.io.inbox import Delivery, Inbox
@@ -55,6 +56,7 @@ class Ledger(
     Rejections,
     Dealings,
     RiskRows,
+    ConfirmedPrices,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,22 @@ class Quotes(Telemetry):
         frame = put_together(read, [rows[name] for name in read])
         frame.insert(0, "unit", np.full(len(frame), unit, dtype=object))
         return frame
+
+    def last_quotes(
+        self, unit: str, *, after: datetime, until: datetime, span: timedelta, as_of: datetime
+    ) -> list[tuple[datetime, float, float]]:
+        """Quotes in the last `span` until an instant and the one before it: (event_time, bid, ask), by time.
+
+        Only those after `after` that were known at `as_of`. For a look: they are not held against checksums.
+        """
+        at, c = type_coerce(quotes.c.event_time, BigInteger), quotes.c
+        known = type_coerce(c.known_at, BigInteger) <= microseconds(as_of)
+        mine, end = (c.unit == unit, at > microseconds(after), known), microseconds(until)
+        begun = select(func.max(at)).where(*mine, at <= microseconds(until - span))
+        with self._reading() as connection:
+            start = connection.scalar(begun) or microseconds(after)
+            query = select(c.event_time, c.bid, c.ask).where(*mine, at >= start, at <= end).order_by(at)
+            return [(row.event_time, row.bid, row.ask) for row in connection.execute(query)]
 
     def latest_quote_times(self) -> dict[str, datetime]:
         """When each unit was last quoted."""

@@ -46,3 +46,13 @@ risk_forecasts = Table(  # append-only: what was said of the coming bars before 
     sqlite_with_rowid=False,
 )
 Index(None, risk_states.c.kind, risk_states.c.as_of)
+confirmed_prices = Table(  # a person's word on what a unit is worth
+    "confirmed_prices",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("unit", Text, nullable=False, index=True),
+    Column("price", Float(53), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("confirmed_at", UtcTime, nullable=False),
+)

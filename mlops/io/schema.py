@@ -345,6 +345,7 @@ trading_states = Table(
     Column("state", Text, nullable=False),  # active, reducing, halted
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("accepted", Text, nullable=False, server_default="{}"),  # measure:scope -> value that a person accepted
     Column("correlation_id", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )

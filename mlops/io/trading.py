@@ -6,9 +6,11 @@ not even to close; what is open stays open. A job only tightens it; to lift it i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
+import orjson
 from sqlalchemy import select
 
 from mlops.errors import DataError
@@ -20,13 +22,17 @@ from mlops.types import TradingState
 
 @dataclass(frozen=True, slots=True)
 class TradingChange:
-    """An entry of the log: who set which state, why, when."""
+    """An entry of the log: who set which state, why, when.
+
+    `accepted`: the value of each breach that stood when a person loosened the state, by `measure:scope`.
+    """
 
     seq: int
     state: TradingState
     actor: str
     reason: str
     created_at: datetime
+    accepted: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trading(Database):
@@ -47,11 +53,13 @@ class Trading(Database):
         correlation_id: str = "",
         *,
         after: int | None = None,
+        accepted: Mapping[str, float] | None = None,
     ) -> bool:
         """Set the state and announce it to the bot, in one transaction; False where it holds already.
 
         `after`: the number of the change that was the last one when this was decided (0: none was). Where another came
-        in between, nothing is set, and False returned: look again.
+        in between, nothing is set, and False returned: look again. `accepted`: the breaches that a person saw, by
+        `measure:scope`, and lets stand.
 
         Raises
         ------
@@ -74,14 +82,29 @@ class Trading(Database):
                 "actor": actor,
                 "reason": reason,
             }
-            connection.execute(trading_states.insert().values(**row, correlation_id=correlation_id, created_at=at))
+            kept = {
+                "correlation_id": correlation_id,
+                "created_at": at,
+                "accepted": orjson.dumps(accepted or {}).decode(),
+            }
+            connection.execute(trading_states.insert().values(**row, **kept))
             announce(connection, "trading_state", "", {**row, "from": before, "at": at.isoformat()}, at, correlation_id)
         return True
 
     def trading_log(self) -> list[TradingChange]:
         """Every change, oldest first."""
         c = trading_states.c
-        query = select(c.seq, c.state, c.actor, c.reason, c.created_at).order_by(c.seq)
+        query = select(c.seq, c.state, c.actor, c.reason, c.created_at, c.accepted).order_by(c.seq)
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [TradingChange(seq, TradingState(state), *rest) for seq, state, *rest in rows]
+        return [
+            TradingChange(
+                row.seq, TradingState(row.state), row.actor, row.reason, row.created_at, _accepted(row.accepted)
+            )
+            for row in rows
+        ]
+
+
+def _accepted(text: str) -> Mapping[str, float]:
+    found: dict[str, float] = orjson.loads(text)
+    return found

@@ -1,0 +1,184 @@
+"""Which quotes are prices: a spread too wide is none, and a jump waits until something confirms it.
+
+A *mark* is the last confirmed price of a unit. A quote within its usual move of the mark is the next mark. One that
+jumped is not, until quotes have stood beyond the jump for `Trust.confirm`, or a fill agrees with a quote. The mark then
+moves by the least of what was quoted in that time, so that a spike on top of a true move is not taken with it. A jump
+by a ratio of splits is confirmed by neither: quotes and fills look the same after a split and after a crash.
+
+Several units that jump together confirm nothing: a feed that is wrong is often wrong in all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+DAY = timedelta(days=1)
+LONGEST = 7 * DAY  # a mark as old as that allows no larger move than one of a week
+SPLITS = range(2, 21)  # of 2 to 20 for 1, either way: nearly all that were ever made
+SPLIT_ERROR = 0.03  # how far from its ratio a split is seen: what a stock usually moves beside it
+QUOTE, FILL = "quote", "fill"
+
+
+class Mark(NamedTuple):
+    """A confirmed price, and when it was seen."""
+
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one source said of a unit at an instant; a fill has its price as bid and ask."""
+
+    at: datetime
+    bid: float
+    ask: float
+    source: str = QUOTE
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What is believed at once. Fractions of the price; `volatility` is the unit's own, a calendar day.
+
+    `signed`: the price may be negative (a future's). `splits`: the unit may be split (a share).
+    """
+
+    spread: float = 0.05
+    floor: float = 0.01
+    sigmas: float = 5.0
+    volatility: float = 0.02
+    confirm: timedelta = timedelta(seconds=5)
+    signed: bool = False
+    splits: bool = True
+
+    def usual(self, elapsed: timedelta) -> float:
+        """The largest move that is no jump, after `elapsed`."""
+        days = min(abs(elapsed), LONGEST) / DAY
+        return max(self.floor, self.sigmas * self.volatility * math.sqrt(days))
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A price that is not confirmed: the newest, its time, and `since` when all prices have been beyond the mark.
+
+    `sustained`: it has stood for long enough to count, but for `split`, the ratio of a split that it looks like
+    (2.0: two of today's price make the mark, 0.5: the mark is half of it; NaN: like none).
+    """
+
+    value: float
+    at: datetime
+    since: datetime
+    sustained: bool = False
+    split: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Assessed:
+    """The mark after some observations, what jumped away from it, and the last quote where that is no price."""
+
+    mark: Mark | None
+    jump: Jump | None = None
+    unusable: Observation | None = None
+
+
+def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
+    """What an observation says the price is; NaN where it says nothing new.
+
+    The middle, where bid and ask are close. A wide or one-sided quote is a range: the price is its edge next to the
+    mark, and it says nothing where the mark is within. Crossed, infinite and (but for a future's) quotes without a
+    positive ask say nothing.
+
+    Examples
+    --------
+    >>> at, quotes = datetime(2026, 1, 2), ((149.0, 151.0), (0.01, 150.0), (0.01, 120.0))
+    >>> [price(Observation(at, *quote), Mark(150.0, at), Trust()) for quote in quotes]
+    [150.0, nan, 120.0]
+    """
+    bid, ask = seen.bid, seen.ask
+    if not (math.isfinite(bid) and math.isfinite(ask)) or bid > ask or (ask <= 0 and not trust.signed):
+        return math.nan
+    middle = bid + (ask - bid) / 2
+    if (bid > 0 or trust.signed) and ask - bid <= trust.spread * abs(middle):
+        return middle
+    if mark is None or bid <= mark.value <= ask:
+        return math.nan
+    return bid if mark.value < bid else ask
+
+
+def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Assessed:
+    """The mark after observations that came later than it.
+
+    Parameters
+    ----------
+    mark : Mark or None
+        None: nothing was seen before, the first price is taken as it is.
+    seen : sequence of Observation
+        In order of time, the newest last. At least those of the last `trust.confirm` and the one before, where the
+        newest is a jump.
+
+    Examples
+    --------
+    >>> at = datetime(2026, 1, 2)
+    >>> found = assess(Mark(100.0, at), [Observation(at + timedelta(seconds=1), 299.0, 301.0)], Trust())
+    >>> found.mark.value, found.jump.value
+    (100.0, 300.0)
+    """
+    told = [(one, value) for one in seen if not math.isnan(value := price(one, mark, trust))]
+    unusable = seen[-1] if seen and (not told or told[-1][0] is not seen[-1]) else None
+    if not told:
+        return Assessed(mark, unusable=unusable)
+    newest = Mark(told[-1][1], told[-1][0].at)
+    if mark is None or not _jumped(mark, newest, trust):
+        return Assessed(newest, unusable=unusable)
+    run = _run(mark, told, trust)
+    since = run[0][0].at
+    recent = sum(newest.at - one.at < trust.confirm for one, _ in run)
+    level = min(run[-recent - 1 :][::-1], key=lambda pair: abs(pair[1] - mark.value))
+    least, sustained = Mark(level[1], level[0].at), newest.at - since >= trust.confirm
+    split = split_ratio(mark.value, least.value) if trust.splits else math.nan
+    if math.isnan(split) and _agreed(run, trust):
+        return Assessed(newest, unusable=unusable)
+    if math.isnan(split) and sustained:
+        return assess(least, [one for one in seen if one.at > least.at], trust)
+    return Assessed(mark, Jump(*newest, since, sustained, split), unusable)
+
+
+def split_ratio(before: float, after: float) -> float:
+    """Old price over new one, as the ratio of splits that it is next to; NaN where it is next to none.
+
+    Examples
+    --------
+    >>> split_ratio(100.0, 50.5), split_ratio(10.0, 30.0), split_ratio(100.0, 60.0)
+    (2.0, 0.3333333333333333, nan)
+    """
+    if not (before > 0 and after > 0):
+        return math.nan
+    factor = max(before / after, after / before)
+    n = min(SPLITS, key=lambda one: abs(factor / one - 1))
+    if abs(factor / n - 1) > SPLIT_ERROR:
+        return math.nan
+    return float(n) if before > after else 1 / n
+
+
+def _jumped(mark: Mark, newest: Mark, trust: Trust) -> bool:
+    return abs(newest.value - mark.value) > trust.usual(newest.at - mark.at) * abs(mark.value)
+
+
+def _run(mark: Mark, told: Sequence[tuple[Observation, float]], trust: Trust) -> list[tuple[Observation, float]]:
+    """The last observations that all jumped to the side of the newest."""
+    up, run = told[-1][1] > mark.value, list[tuple[Observation, float]]()
+    for one, value in reversed(told):
+        if (value > mark.value) != up or not _jumped(mark, Mark(value, one.at), trust):
+            break
+        run.append((one, value))
+    return run[::-1]
+
+
+def _agreed(run: Sequence[tuple[Observation, float]], trust: Trust) -> bool:
+    """Whether the last fill and the last quote say the same."""
+    last = {one.source: Mark(value, one.at) for one, value in run}
+    return len(last) > 1 and not _jumped(last[QUOTE], last[FILL], trust)
