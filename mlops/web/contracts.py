@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 MAX_NAME, MAX_FEATURES, MAX_UNITS = 256, 2_000, 10_000
@@ -134,7 +134,7 @@ class Bar(Row):
     event_time: Instant
     known_at: Instant
     matures_at: Instant
-    rows: Annotated[list[ToScore], Field(min_length=1, max_length=MAX_UNITS)]
+    rows: Annotated[list[ToScore], Field(min_length=1, max_length=MAX_UNITS), FailFast()]
 
     def members(self) -> int:
         return len(self.model_fields_set) + sum(row.members() for row in self.rows)

@@ -12,10 +12,36 @@ from numpy.typing import NDArray
 
 Positions = NDArray[np.int64]
 QUOTE, SLASH, LINE, COLON, COMMA = b'"\\\n:,'
+BLANK = np.zeros(256, dtype=np.bool_)  # what `bytes.strip` takes away
+BLANK[list(b" \t\n\r\x0b\x0c")] = True
 MARK = np.zeros(256, dtype=np.bool_)  # the bytes that an outline is made of
 MARK[list(b'"\n:,[]{}')] = True
 STEP = np.zeros(256, dtype=np.int32)  # what a byte does to the depth
 STEP[list(b"[{")], STEP[list(b"]}")] = 1, -1
+OPENS = STEP == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The items of a list, or lines of a text: where each stands, and how many marks, members and brackets it has."""
+
+    starts: Positions
+    ends: Positions
+    marks: Positions
+    names: Positions
+    opens: Positions
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Items:
+        """Some of them."""
+        of = (self.starts, self.ends, self.marks, self.names, self.opens)
+        return Items(*(column[chosen] for column in of))
+
+    def texts(self, text: bytes) -> list[bytes]:
+        """Each as it stands there."""
+        return [text[i:j].strip() for i, j in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +63,49 @@ class Outline:
         """Members of all its objects, also those that are named twice."""
         return int((self.marks == COLON).sum())
 
-    def items(self) -> list[bytes] | None:
-        """The items of the list that the text is, each as it stands there; None where it is no list that closes."""
-        whole = self.text.strip(b" \t\r\n")
-        closes = len(self.depths) and self.depths[-1] == 0 and (self.depths[:-1] > 0).all()
-        if not closes or whole[:1] != b"[" or whole[-1:] != b"]":
+    def items(self) -> Items | None:
+        """The items of the list that the text is; None where it is no list that closes."""
+        closes = len(self.depths) > 1 and self.depths[-1] == 0 and (self.depths[:-1] > 0).all()
+        if not closes or self.text.strip(b" \t\r\n")[:1] != b"[" or self.text.strip(b" \t\r\n")[-1:] != b"]":
             return None
-        ends = [*self.at[(self.marks == COMMA) & (self.depths == 1)].tolist(), int(self.at[-1])]
-        starts = [int(self.at[0]) + 1, *(end + 1 for end in ends[:-1])]
-        found = [self.text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
-        return [] if found == [b""] else found
+        commas = np.flatnonzero((self.marks == COMMA) & (self.depths == 1))
+        cuts = np.concatenate([[0], commas, [len(self.at) - 1]])
+        found = self._between(cuts, self.at[cuts[:-1]] + 1, self.at[cuts[1:]])
+        only = len(found) == 1 and not self.text[int(found.starts[0]) : int(found.ends[0])].strip()
+        return found.where(np.zeros(1, dtype=np.bool_)) if only else found
+
+    def lines(self) -> Items:
+        """The lines that are not empty."""
+        ends = np.flatnonzero(self.marks == LINE)
+        cuts = np.concatenate([[-1], ends, [len(self.at)]])
+        starts = np.concatenate([[0], self.at[ends] + 1])
+        found = self._between(cuts, starts, np.concatenate([self.at[ends], [len(self.text)]]))
+        if starts[-1] == len(self.text):
+            found = found.where(np.arange(len(found)) < len(found) - 1)
+        if not len(found):
+            return found
+        inked = ~BLANK[np.frombuffer(self.text, dtype=np.uint8)]
+        return found.where(np.logical_or.reduceat(inked, found.starts))
+
+    def rows(self, depth: int) -> Items:
+        """What lies between the commas at a depth, of the whole text."""
+        commas = np.flatnonzero((self.marks == COMMA) & (self.depths == depth))
+        cuts = np.concatenate([[-1], commas, [len(self.at)]])
+        starts = np.concatenate([[0], self.at[commas] + 1])
+        return self._between(cuts, starts, np.concatenate([self.at[commas], [len(self.text)]]))
+
+    def _between(self, cuts: Positions, starts: Positions, ends: Positions) -> Items:
+        """The pieces between marks that cut."""
+        begin, end = cuts[:-1] + 1, cuts[1:]
+        names, opens = (_counted(chosen, begin, end) for chosen in (self.marks == COLON, OPENS[self.marks]))
+        return Items(starts, ends, end - begin, names, opens)
+
+
+def _counted(chosen: NDArray[np.bool_], begin: Positions, end: Positions) -> Positions:
+    """How many are chosen in each piece."""
+    count = np.concatenate([[0], np.cumsum(chosen, dtype=np.int64)])
+    found: Positions = count[end] - count[begin]
+    return found
 
 
 def outline(text: bytes, *, lines: bool = False) -> Outline:

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
+from numpy.typing import NDArray
+from pydantic import FailFast, TypeAdapter, ValidationError
 
 from mlops.errors import DataError
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.rejections import MAX_REASON
 from mlops.io.store import Rows, fill_rows, outcome_rows, prediction_rows, quote_rows
-from mlops.web.contracts import Fill, Outcome, Prediction, Quote, Row
-from mlops.web.outline import Outline, outline
+from mlops.web.contracts import MAX_FEATURES, Fill, Outcome, Prediction, Quote, Row
+from mlops.web.outline import Items, Outline
 
 MAX_SETS = 100  # sets of feature names in a request: each is checked and written on its own
+MAX_MARKS = 2 * (MAX_FEATURES + 20) + 4  # colons, commas and brackets of the widest row; its own members are under 20
+MAX_OPENS = 2  # brackets that a row opens: its own, and that of its features
+CROWDED = f"must have at most {MAX_FEATURES} features and nothing nested but them, got more"
 TWICE = "a member must be named once, got one that is named twice"
 TIMES = ("event_time", "known_at", "matures_at")
 
@@ -65,16 +69,16 @@ def read(kind: Kind, body: Outline, *, lines: bool, max_rows: int) -> tuple[list
     DataError
         The body is no JSON list, or has too many rows or too many sets of feature names.
     """
-    given = [line for raw in body.text.split(b"\n") if (line := raw.strip())] if lines else None
-    good, refused = _together(kind, body, given), list[Refused]()
+    if lines:
+        _few(body.text.count(b"\n"), 2 * max_rows, "lines")  # empty ones among them
+    items = body.lines() if lines else body.items()
+    if items is None:
+        raise DataError("body must be a JSON list, got something else. Or send one object a line as NDJSON.")
+    _few(len(items), max_rows, "rows")  # before anything is built of them: a list of 2 MB may have a million
+    good, refused = _together(kind, body, items, lines=lines), list[Refused]()
     places: Sequence[int] = range(len(good or ()))
     if good is None:
-        given = body.items() if given is None else given
-        if given is None:
-            raise DataError("body must be a JSON list, got something else. Or send one object a line as NDJSON.")
-        _few(len(given), max_rows, "rows")
-        good, places, refused = _one_by_one(kind, given)
-    _few(len(good), max_rows, "rows")
+        good, places, refused = _one_by_one(kind, items, items.texts(body.text))
     apart: dict[Hashable, list[int]] = {}
     for i, row in enumerate(good):
         apart.setdefault(kind.apart(row), []).append(i)
@@ -88,29 +92,44 @@ def _few(n: int, most: int, what: str) -> None:
         raise DataError(f"request must have at most {most} {what}, got {n}. Send less at once.")
 
 
-def _together(kind: Kind, body: Outline, given: Sequence[bytes] | None) -> list[Any] | None:
+def _together(kind: Kind, body: Outline, items: Items, *, lines: bool) -> list[Any] | None:
     """All rows in one go; None where one of them wants a closer look."""
-    if given is not None and not all(line.startswith(b"{") for line in given):
+    if crowded(items).any():
         return None
+    text = body.text
+    if lines:
+        each = items.texts(text)
+        if not all(line.startswith(b"{") for line in each):
+            return None
+        text = b"[%b]" % b",".join(each)
     try:
-        good = kind.many.validate_json(body.text if given is None else b"[%b]" % b",".join(given))
+        good = kind.many.validate_json(text)
     except ValidationError:
         return None
-    whole = given is None or len(good) == len(given)  # no line with two rows
+    whole = len(good) == len(items)  # no line with two rows
     return good if whole and sum(row.members() for row in good) == body.names else None
 
 
-def _one_by_one(kind: Kind, given: Sequence[bytes]) -> tuple[list[Any], list[int], list[Refused]]:
+def crowded(items: Items, around: int = 0) -> NDArray[np.bool_]:
+    """Which rows have more in them than any good one: they are refused unread, whatever it is.
+
+    A parser builds half a kilobyte of each empty list, and as much of each error: 2 MB of text became 2 GB.
+    """
+    return (items.marks > MAX_MARKS) | (items.opens > MAX_OPENS + around)
+
+
+def _one_by_one(kind: Kind, items: Items, given: Sequence[bytes]) -> tuple[list[Any], list[int], list[Refused]]:
     good: list[Row] = []
     places: list[int] = []
     refused: list[Refused] = []
-    for place, raw in enumerate(given):
+    too_much = crowded(items).tolist()
+    for place, (raw, names) in enumerate(zip(given, items.names.tolist(), strict=True)):
         try:
-            row = kind.contract.model_validate_json(raw)
-            reason = "" if row.members() == outline(raw).names else f"row: {TWICE}"
+            row = None if too_much[place] else kind.contract.model_validate_json(raw)
+            reason = f"row: {CROWDED}" if row is None else "" if row.members() == names else f"row: {TWICE}"
         except ValidationError as error:
-            reason = why(error)
-        if reason:
+            row, reason = None, why(error)
+        if row is None or reason:
             refused.append(Refused(place, reason, raw.decode(errors="backslashreplace")))
         else:
             good.append(row)
@@ -180,18 +199,24 @@ def _simply(contract: type[Row], door: Callable[[pd.DataFrame], Rows]) -> Callab
     return lambda rows: door(_frame(contract, rows))
 
 
+def _many(contract: type[Row]) -> TypeAdapter[list[Any]]:
+    """Checks many rows at once, up to the first that is bad."""
+    form: Any = Annotated[list[contract], FailFast()]  # type: ignore[valid-type]
+    return TypeAdapter(form)
+
+
 KINDS = {
     kind.name: kind
     for kind in (
         Kind(
             "predictions",
             Prediction,
-            TypeAdapter(list[Prediction]),
+            _many(Prediction),
             _predictions,
             apart=lambda row: tuple(sorted(row.features)),
         ),
-        Kind("outcomes", Outcome, TypeAdapter(list[Outcome]), _simply(Outcome, outcome_rows)),
-        Kind("fills", Fill, TypeAdapter(list[Fill]), _simply(Fill, fill_rows)),
-        Kind("quotes", Quote, TypeAdapter(list[Quote]), _simply(Quote, quote_rows)),
+        Kind("outcomes", Outcome, _many(Outcome), _simply(Outcome, outcome_rows)),
+        Kind("fills", Fill, _many(Fill), _simply(Fill, fill_rows)),
+        Kind("quotes", Quote, _many(Quote), _simply(Quote, quote_rows)),
     )
 }

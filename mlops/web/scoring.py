@@ -17,9 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.errors import DataError, MlopsError
 from mlops.types import Role
 from mlops.web import rows
-from mlops.web.contracts import Bar
+from mlops.web.contracts import MAX_UNITS, Bar
 from mlops.web.gate import LATER
 from mlops.web.outline import Outline
+
+AROUND = 2  # brackets of a bar around its rows
 
 
 class Scored(Protocol):
@@ -102,6 +104,9 @@ def _scorer(scorers: Scorers | None, model: str) -> Scorer:
 
 
 def _bar(body: Outline) -> Bar:
+    each = body.rows(2)
+    if len(each) > MAX_UNITS or rows.crowded(each, around=AROUND).any():
+        raise HTTPException(422, f"bar must have at most {MAX_UNITS} rows, each {rows.CROWDED}.")
     try:
         bar = Bar.model_validate_json(body.text)
     except ValidationError as error:
