@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from jobs import past as seen
 from jobs import shown, view
 from jobs.house import House
-from jobs.optioned import Volatilities, with_options
+from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
 from jobs.stress import scenarios_of
@@ -100,7 +100,8 @@ class Live:
         self._house, self._read_at = house, -math.inf
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
-        self._volatilities, self._lines = Volatilities({}), lines(house.settings.risk.limits)
+        self._volatilities, self._repriced = Volatilities({}), Repriced()
+        self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
 
     def look(self, as_of: datetime) -> Look:
@@ -108,11 +109,12 @@ class Live:
         held, r = self._holdings.at(as_of), self._house.settings.risk
         self._refresh(held)
         night, old = self._slow.night, self._prices.notes(held)
-        greeks = self._volatilities.greeks(held, r.interest_rate)
+        greeks = self._volatilities.greeks(held, r)
         book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= self._moved_away(book)
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
+        missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
         groups = Groups.of(held.frame)
         exposed = exposure(
             held.frame,
@@ -216,7 +218,8 @@ class Live:
             missing["stress"] = "No scenarios yet: the weekly stress job has not run. `mlflow run . -e stress`."
             return None
         equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
-        table = stress_table(held.frame, with_options(self._slow.scenarios, greeks, book.value), equities)
+        scenarios = with_options(self._slow.scenarios, greeks, book.value, self._repriced)
+        table = stress_table(held.frame, scenarios, equities)
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
 
     def _curve(self, held: Held) -> Drawdown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -15,9 +15,11 @@ from mlops.risk.deltagamma import full_pnl, taylor_pnl
 from mlops.risk.options import OptionGreeks, position_greeks
 from mlops.risk.scenarios import Scenarios
 from mlops.risk.snapshot import Options, Table
+from mlops.settings import RiskSettings
 from mlops.web.messages import GreeksOf
 
 FRESH = timedelta(seconds=10)  # how long an implied volatility holds: 15,000 of them a second is all there is
+MOVED = 0.002  # an underlying that moved by so much asks for new prices of its American options
 POINT = 100.0  # a per cent of the spot in gamma_value_per_percent
 
 
@@ -27,17 +29,63 @@ class Volatilities:
 
     of: Mapping[str, float]
     read_at: datetime | None = None
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
-    def greeks(self, held: Held, rate: float) -> OptionGreeks:
+    def greeks(self, held: Held, risk: RiskSettings) -> OptionGreeks:
         """Greeks of what is held; volatilities are implied anew every FRESH."""
-        spots = {unit: price.value for unit, price in held.prices.items()}
         old = self.read_at is None or not timedelta(0) <= held.as_of - self.read_at < FRESH
         given = {} if old else self.of
-        found = position_greeks(held.frame, spots, as_of=held.as_of, volatilities=given, rate=rate)
-        if old or found.implied.any():
-            self.of = dict(zip(found.held["unit"], found.volatility.tolist(), strict=True))
+        greeks = greeks_of(held, risk, given)
+        if old or greeks.implied.any():
+            self.of = dict(zip(greeks.held["unit"], greeks.volatility.tolist(), strict=True))
             self.read_at = held.as_of
-        return found
+            self.doubts = greeks.doubts if old else {**self.doubts, **greeks.doubts}
+        held_units = set(greeks.held["unit"])
+        return replace(greeks, doubts={unit: why for unit, why in self.doubts.items() if unit in held_units})
+
+
+def greeks_of(held: Held, risk: RiskSettings, volatilities: Mapping[str, float] | None = None) -> OptionGreeks:
+    """Greeks of what is held: one rule for the live page, the night and the week."""
+    spots = {unit: price.value for unit, price in held.prices.items()}
+    return position_greeks(
+        held.frame,
+        spots,
+        as_of=held.as_of,
+        volatilities=volatilities,
+        rate=risk.interest_rate,
+        step=risk.option_step,
+    )
+
+
+@dataclass
+class Repriced:
+    """Profits in scenarios of options that may pay to be exercised early, kept for a while: a price costs 0.6 ms.
+
+    `columns`: unit -> its underlying's price then, and its value's relative change in each scenario.
+    """
+
+    returns: NDArray[np.float64] | None = None
+    columns: dict[str, tuple[float, NDArray[np.float64]]] = field(default_factory=dict)
+
+    def profits(self, scenarios: Scenarios, book: OptionGreeks, worth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Relative change of each option's value in each scenario, shape (K, n)."""
+        if self.returns is not scenarios.returns:  # they are read anew every few seconds
+            self.returns, self.columns = scenarios.returns, {}
+        units, returns = book.held["unit"].tolist(), np.maximum(scenarios.returns, -1 + 1e-9)
+        stale = np.array([self._stale(unit, spot) for unit, spot in zip(units, book.spot.tolist(), strict=True)])
+        anew = np.flatnonzero(~book.american | stale)
+        changes = np.empty((len(returns), len(units)))
+        changes[:, anew] = full_pnl(returns, scenarios.units, chosen(book, anew)) / worth[anew]
+        for i, unit in enumerate(units):
+            if book.american[i] and stale[i]:
+                self.columns[unit] = float(book.spot[i]), changes[:, i]
+            elif book.american[i]:
+                changes[:, i] = self.columns[unit][1]
+        return changes
+
+    def _stale(self, unit: str, spot: float) -> bool:
+        then = self.columns.get(unit)
+        return then is None or not abs(spot / then[0] - 1) < MOVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +111,30 @@ def in_var(found: OptionGreeks, units: Mapping[str, int], equity: float) -> InVa
     return InVar(book.held.index.to_numpy(dtype=np.intp), Options(deltas, profits))
 
 
-def with_options(scenarios: Scenarios, found: OptionGreeks, value: NDArray[np.float64]) -> Scenarios:
-    """The scenarios with a column for each option, priced anew in each; by its Greeks where early exercise may pay.
+def with_options(
+    scenarios: Scenarios, greeks: OptionGreeks, value: NDArray[np.float64], repriced: Repriced | None = None
+) -> Scenarios:
+    """The scenarios with a column for each option, priced anew in each.
 
-    `value`: of each position, in the order of the frame. Those whose underlying is in no scenario have no column.
+    `value`: of each position, in the order of the frame. Those whose underlying is in no scenario, or that are worth
+    nothing now, have no column.
     """
-    keep = [i for i, unit in enumerate(scenarios.units) if unit not in set(found.held["unit"])]  # the job's are older
-    if len(keep) < len(scenarios.units):
-        units, table = tuple(scenarios.units[i] for i in keep), scenarios.returns[:, keep]
-        scenarios = replace(scenarios, units=units, returns=table, proxied=scenarios.proxied[:, keep])
-    known = found.held["underlying"].isin(scenarios.units).to_numpy()
-    worth = value[found.held.index.to_numpy(dtype=np.intp)]
-    mine = np.flatnonzero(known & np.isfinite(worth) & (worth != 0) & ~found.held["unit"].duplicated().to_numpy())
-    if not len(mine):
-        return scenarios
-    book = chosen(found, mine)
-    arguments = (np.maximum(scenarios.returns, -1 + 1e-9), scenarios.units, book)
-    profit = full_pnl(*arguments)
-    profit = np.where(np.isfinite(profit), profit, taylor_pnl(*arguments))
-    column = {unit: i for i, unit in enumerate(scenarios.units)}
-    proxied = scenarios.proxied[:, [column[name] for name in book.held["underlying"]]]
-    return scenarios.with_units(book.held["unit"].tolist(), profit / worth[mine], proxied)
+    unit, held = scenarios.units, set(greeks.held["unit"])
+    keep = [i for i, name in enumerate(unit) if name not in held]  # the job's columns are older
+    plain = scenarios
+    if len(keep) < len(unit):
+        columns, table = tuple(unit[i] for i in keep), scenarios.returns[:, keep]
+        plain = replace(scenarios, units=columns, returns=table, proxied=scenarios.proxied[:, keep])
+    known = greeks.held["underlying"].isin(plain.units).to_numpy()
+    worth = value[greeks.held.index.to_numpy(dtype=np.intp)]
+    rows = np.flatnonzero(known & np.isfinite(worth) & (worth != 0) & ~greeks.held["unit"].duplicated().to_numpy())
+    if not len(rows):
+        return plain
+    book = chosen(greeks, rows)
+    changes = (repriced or Repriced()).profits(scenarios, book, worth[rows])
+    place = {name: i for i, name in enumerate(plain.units)}
+    proxied = plain.proxied[:, [place[name] for name in book.held["underlying"]]]
+    return plain.with_units(book.held["unit"].tolist(), changes, proxied)
 
 
 def shown(found: OptionGreeks) -> dict[str, GreeksOf]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.house import House, moment, run
 from jobs.market import Market, market
-from jobs.optioned import Volatilities, in_var
+from jobs.optioned import greeks_of, in_var
 from jobs.past import past
 from jobs.positions import Held, positions
 from jobs.weighing import OPTIONS
@@ -75,7 +75,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
     units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
     table = market(bars, units, as_of, r.history_bars + JUDGED)
-    mine = weights(held, table, r.interest_rate)
+    mine = weights(held, table, r)
     if not mine.any():
         log.warning("no risk", lacking=dict(table.lacking))
         return []
@@ -99,13 +99,13 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     return [decision]
 
 
-def weights(held: Held, table: Market, rate: float) -> Floats:
+def weights(held: Held, table: Market, risk: RiskSettings) -> Floats:
     """Value over equity of each unit of the table; options count by their deltas."""
     linear = ~held.frame["kind"].isin(OPTIONS)
     value = held.value[linear].groupby(held.frame.loc[linear, "unit"]).sum()
     outright = np.asarray(value.reindex(list(table.units)).fillna(0.0), dtype=np.float64) / held.equity
     units = {unit: i for i, unit in enumerate(table.units)}
-    optioned = in_var(Volatilities({}).greeks(held, rate), units, held.equity)
+    optioned = in_var(greeks_of(held, risk), units, held.equity)
     return outright if optioned is None else outright + optioned.options.deltas
 
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from jobs.house import House
+from jobs.optioned import with_options
 from jobs.positions import Held
 from mlops.risk.deltagamma import full_pnl
 from mlops.risk.exposure import OPTIONS
-from mlops.risk.options import position_greeks
+from mlops.risk.options import OptionGreeks
 from mlops.risk.scenarios import Scenarios
 from mlops.risk.sensitivity import shock_table
-
-EARLY = "{} may pay to be exercised early: no scenario prices it here."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,56 +27,37 @@ class Optioned:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def optioned(house: House, held: Held, scenarios: Scenarios) -> Optioned:
+def optioned(held: Held, greeks: OptionGreeks, scenarios: Scenarios) -> Optioned:
     """Price every option under each scenario's move of its underlying, at today's volatility and time to expiry.
 
-    Volatility is that which the option's own price implies. A crash raises it, so that sold options lose more than this
-    says.
+    A crash raises volatility, so that sold options lose more than this says.
     """
-    frame = held.frame[held.frame["quantity"] != 0].drop_duplicates("unit")
-    rows = frame[frame["kind"].isin(OPTIONS)]
-    known = rows["underlying"].isin(scenarios.units) & (rows["price"] > 0)
+    wide = with_options(scenarios, greeks, np.asarray(held.value, dtype=np.float64))
+    rows = held.frame[held.frame["kind"].isin(OPTIONS) & (held.frame["quantity"] != 0)]
+    why = {lack.unit: f"{lack.unit} is in no scenario: {lack.why}." for lack in greeks.missing}
     missing = {
-        unit: f"{unit} is an option on something without bars, or has no price." for unit in rows["unit"][~known]
+        unit: why.get(unit, f"{unit} is an option on something without bars, or is worth nothing now.")
+        for unit in rows["unit"]
+        if unit not in wide.units
     }
-    spots = {unit: price.value for unit, price in held.prices.items()}
-    book = position_greeks(rows[known], spots, as_of=held.as_of, rate=house.settings.risk.interest_rate)
-    missing |= {one.unit: f"{one.unit} is in no scenario: {one.why}." for one in book.missing}
-    missing |= {unit: EARLY.format(unit) for unit in book.held["unit"][book.american]}
-    if not len(book.held):
-        return Optioned(scenarios, {}, missing)
-    worth = {unit: value for unit, value in book.equivalents.items() if unit not in missing}
-    pnl = full_pnl(scenarios.returns, scenarios.units, book)[:, ~book.american]
-    priced = book.held[~book.american]
-    now = _value(priced, rows)
-    under = [scenarios.units.index(name) for name in priced["underlying"]]
-    wide = scenarios.with_units(tuple(priced["unit"]), pnl / now, scenarios.proxied[:, under])
+    worth = {unit: value for unit, value in greeks.equivalents.items() if unit not in missing}
     return Optioned(wide, worth, missing)
 
 
-def shocked(house: House, held: Held) -> pd.DataFrame | None:
+def shocked(held: Held, greeks: OptionGreeks) -> pd.DataFrame | None:
     """Profit of all books over equity by shock of all prices (rows) and of all volatilities (columns).
 
-    None where nothing bends: without options it is the price shock times the net exposure. Options whose early exercise
-    may pay, or of which something is not known, are left out.
+    None where nothing bends: without options it is the price shock times the net exposure. Options of which something
+    is not known are left out; the page lists them.
     """
     option, equity = held.frame["kind"].isin(OPTIONS), held.equity
-    rows = held.frame[option & (held.frame["quantity"] != 0)]
-    spots = {unit: price.value for unit, price in held.prices.items()}
-    book = position_greeks(rows, spots, as_of=held.as_of, rate=house.settings.risk.interest_rate)
-    if not len(book.held) or book.american.all() or not equity > 0:
+    if not len(greeks.held) or not equity > 0:
         return None
-    outright, names = float(held.value[~option].sum()), sorted(set(book.held["underlying"]))
+    outright, names = float(held.value[~option].sum()), sorted(set(greeks.held["underlying"]))
 
     def profit(shocks: Mapping[str, float]) -> float:
-        moved = replace(book, volatility=book.volatility * (1 + shocks["volatility"]))
-        options = full_pnl(np.full((1, len(names)), shocks["price"]), names, moved)[0, ~book.american]
+        moved = replace(greeks, volatility=greeks.volatility * (1 + shocks["volatility"]))
+        options = full_pnl(np.full((1, len(names)), shocks["price"]), names, moved)[0]
         return (outright * shocks["price"] + float(options.sum())) / equity
 
     return shock_table(profit, "price", "volatility")
-
-
-def _value(priced: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    price = rows.set_index("unit")["price"].reindex(priced["unit"]).to_numpy(dtype=np.float64)
-    amount = priced["quantity"].to_numpy(dtype=np.float64) * priced["multiplier"].to_numpy(dtype=np.float64)
-    return np.asarray(price * amount)

@@ -74,7 +74,7 @@ def context(found: Stressed, currency: str) -> dict[str, Any]:
         "pictures": pictures,
         "shocks": found.shocks,
         "month": MONTH,
-        "options": NO_OPTIONS if not found.options else PRICED.format(found.options),
+        "options": NO_OPTIONS if not found.options else " ".join((PRICED.format(found.options), *found.doubts)),
         "version": installed("gpt-trader-mlops"),
     }
     return base | (_of_account(a) if a else {})

@@ -11,6 +11,7 @@ import pandas as pd
 
 from jobs.house import House
 from jobs.market import Market, market
+from jobs.optioned import greeks_of
 from jobs.positions import Held, book_name, positions
 from jobs.stress_options import optioned, shocked
 from mlops.risk.account import ALL, StressAccount, stress_account
@@ -33,6 +34,7 @@ class Stressed:
     missing: tuple[str, ...]
     options: int  # that are priced anew
     shocks: pd.DataFrame | None  # `stress_options.shocked`
+    doubts: tuple[str, ...]  # volatilities that rounded prices do not tell
 
     @property
     def total(self) -> pd.DataFrame:
@@ -55,7 +57,8 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     history = market(bars, units, as_of, len(bars))
     closes = _closes(bars, units, as_of)
     named, left = episode_scenarios(closes)
-    told = optioned(house, held, named)
+    greeks = greeks_of(held, risk)
+    told = optioned(held, greeks, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
     without |= told.missing
@@ -72,11 +75,11 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
             paths=risk.paths,
             n_jobs=house.settings.train.n_jobs,
         )
-        told = optioned(house, held, _with_windows(named, history, account, closes))
+        told = optioned(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
     table = stress_table(held.frame, told.scenarios, equities)
-    lost, shocks = tuple(without.values()), shocked(house, held)
-    return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks)
+    lost, shocks, doubts = tuple(without.values()), shocked(held, greeks), tuple(greeks.doubts.values())
+    return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:

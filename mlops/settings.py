@@ -116,6 +116,9 @@ class RiskSettings(Section):
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
     factors: str = Field("", description="Bars of factors that exposure is told to each night: `factors`, or a file.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")
+    option_step: float = Field(
+        0.01, ge=0, description="Step in which options are quoted: their prices are known to half of it. 0: exactly."
+    )
     patience_s: float = Field(
         345_600.0,
         gt=0,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops.errors import DataError
+from mlops.risk.american import pricer
 from mlops.risk.greeks import values
 from mlops.risk.measures import var_es
 from mlops.risk.options import MONEY, OptionGreeks
@@ -24,10 +25,10 @@ CELLS = 262_144  # scenarios x options priced at a time: 19 MB
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """The P&L by Greeks against the P&L by pricing anew, over S scenarios, of European positions alone.
+    """The P&L by Greeks against the P&L by pricing anew, over S scenarios.
 
     `var_taylor`, `var_full`: losses at `confidence`, positive, in money. `worst`: largest difference, `rms`: its root
-    mean square, in money. `positions` were checked; `american` ones are in neither sum.
+    mean square, in money. `positions` were checked.
     """
 
     var_taylor: float
@@ -36,7 +37,6 @@ class Approximation:
     rms: float
     confidence: float
     positions: int
-    american: int
 
     @property
     def var_error(self) -> float:
@@ -108,7 +108,7 @@ def full_pnl(
     volatility_points: Floats | None = None,
     days: float = 0.0,
 ) -> Floats:
-    """As `taylor_pnl`, every option priced anew in every scenario; NaN for those whose early exercise may pay.
+    """As `taylor_pnl`, every option priced anew in every scenario: 1,500 prices a second where early exercise may pay.
 
     What expires within `days` is worth what it pays. Volatility that falls to zero and below is taken as zero.
     """
@@ -126,9 +126,22 @@ def full_pnl(
         terms = (book.spot * (1 + x), strike, book.years - days / 365.0, np.maximum(volatility, 0.0))
         given = (*terms, book.rate, book.dividend, sign)
         flat = [np.ascontiguousarray(np.broadcast_to(a, x.shape)).ravel() for a in given]
-        pnl[start : start + rows] = (values(*flat)[0].reshape(x.shape) - book.each[0]) * amount
-    pnl[:, book.american] = np.nan
+        worth = values(*flat)[0].reshape(x.shape)
+        for j in np.flatnonzero(book.american).tolist():
+            worth[:, j] = _american(*(np.broadcast_to(term, x.shape)[:, j] for term in given), european=worth[:, j])
+        pnl[start : start + rows] = (worth - book.each[0]) * amount
     return pnl
+
+
+def _american(*terms: Floats, european: Floats) -> Floats:
+    """American prices of shape (S,), at least those of exercise now and of no early exercise (all where QuantLib has
+    no price: far in or out of the money)."""
+    spot, strike, years, volatility, rate, dividend, sign = terms
+    price, worth = pricer(bool(sign[0] > 0)), np.full(len(spot), np.nan)
+    for i in range(len(spot)):
+        if years[i] > 0 and volatility[i] > 0:
+            worth[i] = price(*(float(term[i]) for term in (spot, strike, years, volatility, rate, dividend)))
+    return np.asarray(np.fmax(worth, np.maximum(european, np.maximum(sign * (spot - strike), 0.0))))
 
 
 def approximation(
@@ -141,20 +154,18 @@ def approximation(
     volatility_points: Floats | None = None,
 ) -> Approximation:
     """How far the P&L by Greeks is off in these scenarios."""
-    european = ~book.american
     taylor, full = (
-        pnl(returns, underlyings, book, volatility_points=volatility_points, days=days)[:, european].sum(axis=1)
+        pnl(returns, underlyings, book, volatility_points=volatility_points, days=days).sum(axis=1)
         for pnl in (taylor_pnl, full_pnl)
     )
-    off, n = taylor - full, int(european.sum())
+    off = taylor - full
     return Approximation(
         var_taylor=var_es(taylor, confidence).var,
         var_full=var_es(full, confidence).var,
         worst=float(np.abs(off).max()),
         rms=float(np.sqrt(np.mean(off * off))),
         confidence=confidence,
-        positions=n,
-        american=european.size - n,
+        positions=len(book.held),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,26 @@ from mlops.risk.greeks import values
 from mlops.stats.dependent import Floats
 
 LOWEST, HIGHEST = 1e-3, 10.0  # of an American option's volatility: between them it is looked for
+SURE = 0.002  # a volatility that is known to a fifth of a point to first order needs no second look
+POINTS = 100.0  # in 1.00 of volatility
 SILENT = 1e-9  # of the spot: a price that moves by less for a point of volatility does not tell it
 BELOW, ABOVE = "the price is not above what exercise pays", "the price is above what the option can be worth"
+UNKNOWN = "its price or its underlying's is not known"
 MUTE = "the price does not depend on volatility there"
+
+
+@dataclass(frozen=True, slots=True)
+class Implied:
+    """Volatilities a year of n options, from their prices.
+
+    `volatility` (n,) is NaN where a price gives none, and `why` then says so. `low` and `high` (n,) are those of the
+    prices half a step lower and higher; both equal `volatility` where prices are exact.
+    """
+
+    volatility: Floats
+    low: Floats
+    high: Floats
+    why: list[str]
 
 
 def implied_volatility(
@@ -31,7 +49,7 @@ def implied_volatility(
     """Volatility a year of each of n options, and an empty text; or NaN and the reason.
 
     By vollib ("Let's be rational", Jaeckel 2015); where early exercise may pay, by bisection of QuantLib's American
-    price. All arguments have shape (n,); `years` > 0.
+    price. All arguments have shape (n,); `years` > 0. Prices are taken as exact: see `implied_interval`.
 
     Examples
     --------
@@ -42,21 +60,106 @@ def implied_volatility(
     >>> round(float(found[0]), 10), why
     (0.2, [''])
     """
-    real = np.zeros(price.size, dtype=bool) if american is None else american & early(rate, dividend, call)
-    found, why = np.full(price.size, math.nan), [""] * price.size
-    prices: dict[bool, Price] = {}
-    for i in range(price.size):
-        row = tuple(float(a[i]) for a in (price, spot, strike, years, rate, dividend))
-        kind = bool(call[i])
-        if not all(map(math.isfinite, row)) or min(row[1:4]) <= 0:
-            why[i] = "its price or its underlying's is not known"
-        elif real[i]:
-            if kind not in prices:
-                prices[kind] = pricer(kind)
-            found[i], why[i] = _american(prices[kind], kind, *row)
-        else:
-            found[i], why[i] = _european(kind, *row)
-    return _telling(found, why, spot, strike, years, rate, dividend, np.where(call, 1.0, -1.0))
+    market = _Market.of(spot, strike, years, rate, dividend, call, american)
+    volatility, why = market.volatility(price, np.arange(price.size))
+    for i in np.flatnonzero(market.vega(volatility) < SILENT * spot):
+        volatility[i], why[i] = math.nan, MUTE
+    return volatility, why
+
+
+def implied_interval(
+    price: Floats,
+    spot: Floats,
+    strike: Floats,
+    years: Floats,
+    *,
+    call: NDArray[np.bool_],
+    rate: Floats,
+    dividend: Floats,
+    american: NDArray[np.bool_] | None = None,
+    step: float = 0.0,
+) -> Implied:
+    """As `implied_volatility`, with the volatilities that a quote rounded to `step` leaves open.
+
+    A quote of 0.01 in steps of 0.01 is a price from 0.005 to 0.015. Where a lower price would be below what exercise
+    pays the interval begins at no volatility; where a higher one would be more than the option can be worth it ends at
+    HIGHEST. A price that no volatility gives may thus have an interval, whose nearer end is its `volatility`.
+    """
+    market = _Market.of(spot, strike, years, rate, dividend, call, american)
+    volatility, why = market.volatility(price, np.arange(price.size))
+    if step <= 0:
+        for i in np.flatnonzero(market.vega(volatility) < SILENT * spot):
+            volatility[i], why[i] = math.nan, MUTE
+        return Implied(volatility, volatility.copy(), volatility.copy(), why)
+    with np.errstate(divide="ignore"):
+        width = step / 2 / (POINTS * market.vega(volatility))  # to first order
+    low, high = np.maximum(volatility - width, 0.0), volatility + width
+    open_rows = np.flatnonzero(~(width < SURE) & (np.array(why) != UNKNOWN))
+    low[open_rows], below = market.volatility(price - step / 2, open_rows)
+    high[open_rows], above = market.volatility(price + step / 2, open_rows)
+    for row, lower, upper in zip(open_rows.tolist(), below, above, strict=True):
+        if upper == BELOW or lower == ABOVE:  # even with half a step's grace
+            volatility[row], why[row] = math.nan, upper if upper == BELOW else lower
+            continue
+        low[row] = 0.0 if not math.isfinite(low[row]) else low[row]
+        high[row] = HIGHEST if not math.isfinite(high[row]) else high[row]
+        volatility[row] = min(max(volatility[row] if math.isfinite(volatility[row]) else low[row], low[row]), high[row])
+        why[row] = ""
+    return Implied(volatility, low, high, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """The terms of n options, arrays of shape (n,); `early`: exercising early may pay."""
+
+    spot: Floats
+    strike: Floats
+    years: Floats
+    rate: Floats
+    dividend: Floats
+    call: NDArray[np.bool_]
+    early: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls,
+        spot: Floats,
+        strike: Floats,
+        years: Floats,
+        rate: Floats,
+        dividend: Floats,
+        call: NDArray[np.bool_],
+        american: NDArray[np.bool_] | None,
+    ) -> _Market:
+        real = np.zeros(spot.size, dtype=bool) if american is None else american & early(rate, dividend, call)
+        return cls(spot, strike, years, rate, dividend, call, real)
+
+    def volatility(self, price: Floats, rows: NDArray[np.intp]) -> tuple[Floats, list[str]]:
+        """Volatility of each of `rows`, or NaN and the reason; `price` has shape (n,)."""
+        volatility, why = np.full(rows.size, math.nan), [""] * rows.size
+        prices: dict[bool, Price] = {}
+        for place, i in enumerate(rows.tolist()):
+            terms = (price, self.spot, self.strike, self.years, self.rate, self.dividend)
+            row, kind = tuple(float(term[i]) for term in terms), bool(self.call[i])
+            if not all(map(math.isfinite, row)) or min(row[1:4]) <= 0:
+                why[place] = UNKNOWN
+            elif self.early[i]:
+                if kind not in prices:
+                    prices[kind] = pricer(kind)
+                volatility[place], why[place] = _american(prices[kind], kind, *row)
+            else:
+                volatility[place], why[place] = _european(kind, *row)
+        return volatility, why
+
+    def vega(self, volatility: Floats) -> Floats:
+        """Change of each price for a point of volatility; NaN where there is no volatility."""
+        vega = np.full(self.spot.size, math.nan)
+        known = np.flatnonzero(np.isfinite(volatility))
+        if known.size:
+            terms = (self.spot, self.strike, self.years, volatility, self.rate, self.dividend)
+            sign = np.where(self.call, 1.0, -1.0)
+            vega[known] = values(*(np.ascontiguousarray(term[known]) for term in (*terms, sign)))[3]
+        return vega
 
 
 def _european(call: bool, *row: float) -> tuple[float, str]:
@@ -88,14 +191,3 @@ def _american(of: Price, call: bool, *row: float) -> tuple[float, str]:
     if price >= high:
         return math.nan, ABOVE
     return float(brentq(lambda v: of(s, k, t, v, r, q) - price, LOWEST, HIGHEST, xtol=1e-10)), ""
-
-
-def _telling(found: Floats, why: list[str], spot: Floats, *rest: Floats) -> tuple[Floats, list[str]]:
-    """Without those whose price would be the same at another volatility: rounding speaks there, not the market."""
-    strike, years, rate, dividend, sign = rest
-    known = np.flatnonzero(np.isfinite(found))
-    at = [np.ascontiguousarray(a[known]) for a in (spot, strike, years, found, rate, dividend, sign)]
-    vega = values(*at)[3] if known.size else np.empty(0)
-    for i in known[vega < SILENT * at[0]]:
-        found[i], why[i] = math.nan, MUTE
-    return found, why

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from mlops.risk.american import bumped, early
 from mlops.risk.exposure import OPTIONS, Missing, left_out
 from mlops.risk.greeks import NAMES, values
-from mlops.risk.implied import implied_volatility
+from mlops.risk.implied import LOWEST, Implied, implied_interval
 from mlops.stats.dependent import Floats
 from mlops.types import Kind
 
 YEAR = np.timedelta64(365 * 86_400, "s")
+WIDE = 0.05  # a volatility that may as well be five points higher or lower is none
 POSITION = ("strategy", "book", "unit", "underlying", "currency", "kind", "quantity", "multiplier", "strike", "expiry")
 MONEY = (  # of a position, in its own currency
     "value",  # at the model's price
@@ -38,7 +39,8 @@ class OptionGreeks:
 
     `held` has the columns `POSITION`; `spot`, `years`, `volatility`, `rate`, `dividend` shape (n,); `each` (9, n) is
     one option, `greeks.NAMES`; `money` (9, n) is the position, `MONEY`; `american`: exercising early may pay;
-    `implied`: the volatility is that of the option's own price.
+    `implied`: the volatility is that of the option's own price. `doubts`: unit -> what stands in for a volatility that
+    its price, rounded to a step, does not tell.
     """
 
     held: pd.DataFrame
@@ -52,6 +54,7 @@ class OptionGreeks:
     each: Floats
     money: Floats
     missing: tuple[Missing, ...] = ()
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def equivalents(self) -> dict[str, float]:
@@ -114,6 +117,7 @@ class Contracts:
         rate: float = 0.0,
         dividends: Mapping[str, float] | None = None,
         prices: Floats | None = None,
+        step: float = 0.0,
     ) -> OptionGreeks:
         """As `position_greeks`; `prices` (n,) are the options' own: they imply what volatility is not given."""
         given, n = volatilities or {}, len(self.why)
@@ -122,10 +126,13 @@ class Contracts:
         implied = ~(np.isfinite(volatility) & (volatility > 0))
         why = market.why.copy()
         ask = np.flatnonzero(implied & (why == ""))
+        doubts: dict[str, str] = {}
         if ask.size:
             own = np.full(n, np.nan) if prices is None else prices
-            volatility[ask], told = market.at(ask).implied(own[ask])
-            why[ask] = [f"no volatility is given, and {reason}" if reason else "" for reason in told]
+            implications = market.at(ask).implied(own[ask], step)
+            volatility[ask] = implications.volatility
+            why[ask] = [f"no volatility is given, and {reason}" if reason else "" for reason in implications.why]
+            volatility, doubts = self._settled(market, volatility, ask, implications, own)
         good = np.flatnonzero(why == "")
         use = market.at(good)
         each = use.each(volatility[good])
@@ -146,7 +153,33 @@ class Contracts:
             each=each,
             money=_money(each, use.spot, self.amount[good]),
             missing=() if whole else left_out(self.rows[lost], why[lost], as_of),
+            doubts=doubts,
         )
+
+    def _settled(
+        self, market: _Market, volatility: Floats, ask: NDArray[np.intp], implied: Implied, price: Floats
+    ) -> tuple[Floats, dict[str, str]]:
+        """Volatilities, with something to stand in where a rounded price leaves too much open, and what that is.
+
+        The nearest option on the same underlying whose volatility is known, held to what the price allows; without one
+        that end of the interval which is worse for the holder: more for what was sold, less for what was bought.
+        """
+        vague = np.zeros(len(volatility), dtype=bool)
+        vague[ask] = np.maximum(implied.high - implied.volatility, implied.volatility - implied.low) > WIDE
+        sure, settled, doubts = np.flatnonzero(np.isfinite(volatility) & ~vague), volatility.copy(), dict[str, str]()
+        unit, units = pd.factorize(self.held["unit"].to_numpy(dtype=object))[0], self.held["unit"].tolist()
+        net = np.bincount(unit, self.amount)[unit]  # of all books: one unit has one volatility
+        for place in np.flatnonzero(vague[ask]).tolist():
+            i, low, high = int(ask[place]), float(implied.low[place]), float(implied.high[place])
+            near = market.nearest(i, sure[self.code[sure] == self.code[i]])
+            worse = high if net[i] < 0 else low
+            settled[i] = max(worse if near is None else min(max(volatility[near], low), high), LOWEST)
+            source = "the worse for what is held" if near is None else f"the nearest to that of {units[near]}"
+            doubts[units[i]] = (
+                f"The price of {units[i]}, {price[i]:g}, fits volatilities from {low:.0%} to {high:.0%}: "
+                f"{settled[i]:.0%} is taken, {source}."
+            )
+        return settled, doubts
 
 
 def position_greeks(
@@ -157,6 +190,7 @@ def position_greeks(
     volatilities: Mapping[str, float] | None = None,
     rate: float = 0.0,
     dividends: Mapping[str, float] | None = None,
+    step: float = 0.0,
 ) -> OptionGreeks:
     """Greeks of all option positions. Every second, `Contracts.of` once and its `greeks` then does the same.
 
@@ -172,6 +206,9 @@ def position_greeks(
         Continuously compounded, a year.
     dividends : mapping
         Yield of an underlying, a year, continuously compounded; one that is not there pays none.
+    step : float
+        In which options are quoted: a price is known to half of it (0: exactly). Where that does not tell the
+        volatility, `doubts` says what stands in.
 
     Returns
     -------
@@ -180,7 +217,9 @@ def position_greeks(
     """
     one = Contracts.of(positions)
     own = one.rows["price"].to_numpy(dtype=np.float64)
-    return one.greeks(spots, as_of=as_of, volatilities=volatilities, rate=rate, dividends=dividends, prices=own)
+    return one.greeks(
+        spots, as_of=as_of, volatilities=volatilities, rate=rate, dividends=dividends, prices=own, step=step
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +252,26 @@ class _Market:
     def at(self, rows: NDArray[np.intp]) -> _Market:
         return _Market(*(getattr(self, name)[rows] for name in self.__slots__))
 
-    def implied(self, price: Floats) -> tuple[Floats, list[str]]:
-        terms = (price, self.spot, self.strike, self.years)
-        return implied_volatility(
-            *terms, call=self.call, rate=self.rate, dividend=self.dividend, american=self.american
+    def implied(self, price: Floats, step: float) -> Implied:
+        return implied_interval(
+            price,
+            self.spot,
+            self.strike,
+            self.years,
+            call=self.call,
+            rate=self.rate,
+            dividend=self.dividend,
+            american=self.american,
+            step=step,
         )
+
+    def nearest(self, row: int, others: NDArray[np.intp]) -> int | None:
+        """The one of `others` that is nearest in standardised moneyness and then in (log) time; None of none."""
+        if not others.size:
+            return None
+        moneyness = np.log(self.strike / self.spot) / np.sqrt(self.years)
+        apart = np.abs(moneyness[others] - moneyness[row]) + np.abs(np.log(self.years[others] / self.years[row]))
+        return int(others[int(apart.argmin())])
 
     def each(self, volatility: Floats) -> Floats:
         sign = np.where(self.call, 1.0, -1.0)

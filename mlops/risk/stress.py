@@ -167,8 +167,9 @@ def _missing(
     value: Floats,
     books: int,
 ) -> Floats:
-    """Share of each book's positions that no scenario speaks of; one without a price weighs as its book's mean one."""
-    priced = np.isfinite(value)
+    """Share of each book's positions that no scenario speaks of; one without a price, or with one of 0 that no scenario
+    moves, weighs as its book's mean one."""
+    priced = np.isfinite(value) & (known | (value != 0))
     size = np.abs(np.where(priced, value, 0.0))
     count, seen = np.bincount(book, minlength=books), np.bincount(book[priced], minlength=books)
     total = np.bincount(book, weights=size, minlength=books)

@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 
 from jobs import schedule, stress
 from jobs.house import opened
+from jobs.live import Live
 from jobs.positions import positions
 from mlops.io import feed, page
 from mlops.io.ledger import Instrument
@@ -360,3 +361,29 @@ def test_the_loss_of_the_worst_window_is_that_of_its_row(written):
 
     assert worst == pytest.approx(total.loc["Worst 20 bars of this book", "loss"], rel=0.01)  # an option bends
     assert np.isfinite(total["loss"]).all()
+
+
+def test_the_page_and_the_weekly_look_price_an_american_option_by_one_rule(plain, bars):
+    house = plain(interest_rate=0.05, clock="ledger")
+    terms = {"underlying": "AAPL", "strike": 140.0, "expiry": AT + timedelta(days=60), "american": True}
+    house.ledger.put_instruments([Instrument("PUT", Kind.PUT, **terms)], AT - timedelta(days=1))
+    trade(house.ledger, bars, "direction", {"AAPL": 800, "PUT": -300})
+    weekly = stress.compute(house, bars, AT)
+    body = {"scenarios": weekly.scenarios.names, "units": weekly.scenarios.units, "missing": []}
+    body["about"] = stress.stress_page.about(weekly)
+    arrays = {"returns": weekly.scenarios.returns, "proxied": weekly.scenarios.proxied}
+    house.ledger.put_risk_state("stress", "all", AT, body, arrays)
+    looking = Live(house)
+
+    shown_now = [looking.look(AT + timedelta(seconds=n)).state.stress for n in range(2)]
+
+    losses = weekly.total.set_index("scenario")["loss"]
+    put = weekly.scenarios.returns[:, weekly.scenarios.units.index("PUT")]
+    assert () == weekly.missing
+    assert not weekly.table["missing"].any()
+    assert put.max() > 3
+    assert put.min() >= -1
+    for page_now in shown_now:
+        assert {name: pytest.approx(loss, rel=1e-5) for name, loss in losses.items()} == {
+            name: row.loss for name, row in page_now.items()
+        }

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
+from mlops.risk.american import pricer
 from mlops.risk.deltagamma import approximation, book_pnl, full_pnl, taylor_pnl
 from mlops.risk.greeks import greeks
 from mlops.risk.options import position_greeks
@@ -87,7 +88,7 @@ def test_the_error_of_the_var_is_told():
     assert -np.sort(full)[int(np.ceil((1 - 0.99) * 2000)) - 1] == told.var_full
     assert abs(told.var_error) < 0.05
     assert 0 < told.rms < told.worst
-    assert (3, 0) == (told.positions, told.american)
+    assert 3 == told.positions
 
 
 def test_for_a_book_of_wild_gamma_the_error_is_large_and_told():
@@ -96,12 +97,21 @@ def test_for_a_book_of_wild_gamma_the_error_is_large_and_told():
     assert abs(approximation(5 * RETURNS, NAMES, short, days=1).var_error) > 0.2
 
 
-def test_american_positions_are_in_the_greeks_and_in_no_check():
-    mixed = book({"unit": "C"}, {"unit": "A", "kind": "put", "strike": 110.0, "american": True})
+def test_american_positions_are_priced_anew_like_any_other():
+    mixed = book({"unit": "C"}, {"unit": "A", "kind": "put", "strike": 110.0, "american": True, "quantity": -3.0})
+    moves = np.array([[-0.999999, 0, 0], [-0.4, 0, 0], [-0.05, 0, 0], [0.0, 0, 0], [0.1, 0, 0], [4.0, 0, 0]])
 
-    assert [False, True] == np.isnan(full_pnl(RETURNS, NAMES, mixed)).all(axis=0).tolist()
-    assert np.isfinite(taylor_pnl(RETURNS, NAMES, mixed)).all()
-    assert (1, 1) == (approximation(RETURNS, NAMES, mixed).positions, approximation(RETURNS, NAMES, mixed).american)
+    pnl = full_pnl(moves, NAMES, mixed)[:, 1]
+
+    worth = [pricer(False)(100 * (1 + x), 110.0, *(float(a[1]) for a in rest(mixed))) for x in (-0.4, -0.05, 0.1)]
+    assert pnl[[1, 2, 4]] == pytest.approx((np.array(worth) - mixed.each[0][1]) * -300, rel=1e-9)
+    assert 0.0 == pytest.approx(pnl[3], abs=1e-6)
+    assert pnl[0] == pytest.approx((109.9999 - mixed.each[0][1]) * -300, rel=1e-6)  # exercised at once
+    assert pnl[5] == pytest.approx(mixed.each[0][1] * 300, rel=1e-6)  # worth nothing
+
+
+def rest(mixed):
+    return mixed.years, mixed.volatility, mixed.rate, mixed.dividend
 
 
 def test_what_expires_within_the_horizon_is_worth_what_it_pays():

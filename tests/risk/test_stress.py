@@ -176,3 +176,15 @@ def test_more_rows_and_columns_join_the_scenarios():
     assert (("crash", "rally", "mine"), ("A", "B", "C", "OPT")) == (wide.names, wide.units)
     assert [-0.1, -0.2, -0.3, 0.0] == wide.returns[2].tolist()
     assert [False, True, False, False] == wide.proxied[2].tolist()
+
+
+def test_a_position_worth_nothing_that_no_scenario_moves_is_missing_and_not_nought():
+    rows = [
+        {"strategy": "s", "book": "b", "unit": "A", "quantity": 2.0, "price": 50.0, "multiplier": 1.0},
+        {"strategy": "s", "book": "b", "unit": "PUT", "quantity": -9.0, "price": 0.0, "multiplier": 100.0},
+    ]
+    crash = Scenarios(("crash",), ("A",), np.array([[-0.2]]), np.array([[False]]))
+
+    table = stress_table(pd.DataFrame(rows), crash, {("s", "b"): 1000.0})
+
+    assert 0.5 == table["missing"].item()
