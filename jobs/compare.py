@@ -211,7 +211,9 @@ def _live(house: House, one: Look, as_of: datetime) -> None:
         if (known := table.values.get(arm.version)) is not None:
             metrics = {f"live.{name}": found.value for name, found in known.items()}
             metrics["live.n"] = float((one.matured.version == arm.version).sum())
-            record.LiveRun(house.client, arm, one.trial.id, one.trial.started_at).log(metrics, as_of)
+            known_as = house.ledger.bundle(arm.name, arm.version)
+            model_id = "" if known_as is None else known_as.model_id
+            record.LiveRun(house.client, arm, model_id, one.trial.id, one.trial.started_at).log(metrics, as_of)
 
 
 def _figures(one: Look) -> dict[str, Figure]:

@@ -11,10 +11,9 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +25,7 @@ import structlog
 import typer
 from mlflow.data.pandas_dataset import from_pandas
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.models import infer_signature
+from mlflow.models import Model, infer_signature
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -35,11 +33,11 @@ from optuna.trial import TrialState
 from jobs.house import House, moment, run
 from mlops.errors import DataError
 from mlops.io import feed, logs, record
-from mlops.io.ledger import BundleRow
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import kept_summary
 from mlops.types import Decision, ModelRef
-from registry_hooks import aliases, apply, bundle
+from registry_hooks import aliases, apply, bundle, register
+from registry_hooks.register import Training
 
 log = structlog.get_logger()
 SCRIPT = Path(__file__).parents[1] / "models" / "gbm.py"
@@ -108,14 +106,14 @@ def train(
         A feature or a label changes when the future is cut off.
     """
     study = prepare(house, strategy, bars[bars.known_at <= as_of], start)
-    if (version := _registered(house, strategy.name)) is not None:  # by an attempt that died after it
-        house.client.set_terminated(str(version.run_id), end_time=int(as_of.timestamp() * 1000))
-        return _enter(house, study, version, as_of, note)
+    training = Training(strategy.name, *study.window, strategy.horizon, study.digest, as_of, note)
+    if (ref := register.resume(house.registry, training)) is not None:  # registered by an attempt that died after it
+        return ref
     with _parent_run(house, study, as_of) as (journal, run_id):
         params = search(house, study, journal, run_id, as_of)
         with tempfile.TemporaryDirectory() as folder:
             metrics = build(house, study, params, Path(folder))
-            return _register(house, study, params, metrics, Path(folder), run_id, as_of, note)
+            return _register(house, study, training, params, metrics, Path(folder), run_id)
 
 
 def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
@@ -239,60 +237,35 @@ def _metrics(probability: np.ndarray, y: np.ndarray, base: float) -> dict[str, f
 def _register(
     house: House,
     study: Study,
+    training: Training,
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     folder: Path,
     run_id: str,
-    as_of: datetime,
-    note: str,
 ) -> ModelRef:
     """Log the bundle and its evidence, and make it a version."""
-    name, (start, end) = study.strategy.name, study.window
+    name, as_of, (start, end) = study.strategy.name, training.at, study.window
     with mlflow.start_run(run_id=run_id):
-        info = _log_bundle(study, folder)
+        upload = register.upload(house.registry, training, run_id, lambda path, meta: _save(study, folder, path, meta))
         dataset = from_pandas(
             study.rows.head(1000), name=f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}", digest=study.digest[:16]
         )
         mlflow.log_input(dataset, context="training")
         mlflow.log_params({**params, "train_start": start.isoformat(), "train_end": end.isoformat()})
-        # The step is the day, as in the live run, and not 0: MLflow copies what a run has at step 0 to each model that
-        # it logs, so a training that was killed after this line could not write it again.
-        at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400
-        rows = [Metric(k, v, at, day, info.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
+        at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400  # the step is the day, as in live runs
+        rows = [Metric(k, v, at, day, upload.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
-    with redirect_stderr(StringIO()):  # MLflow prints here what our log says already
-        version = mlflow.register_model(info.model_uri, name, tags=logs.job_run())
-    log.info("trained", model=name, version=version.version, note=note, **metrics)
-    return _enter(house, study, version, as_of, note)
-
-
-def _registered(house: House, model: str) -> ModelVersion | None:
-    """The version that an earlier attempt of this very job run registered, if one did."""
-    run = logs.job_run().get("job_run")
-    wanted = f"name = '{model}' and tag.job_run = '{run}'"
-    return next(iter(house.client.search_model_versions(wanted)), None) if run else None
-
-
-def _enter(house: House, study: Study, version: ModelVersion, as_of: datetime, note: str) -> ModelRef:
-    """Put the digest of a new version into the ledger, and what it is into its tags. Safe to repeat."""
-    name, (start, end) = study.strategy.name, study.window
-    ref = ModelRef(name, int(version.version))
-    found = bundle.digest(bundle.fetch(house.client, ref, house.registry.cache))
-    model_id, horizon = record.model_id(house.client, ref), study.strategy.horizon
-    house.ledger.add_bundle(
-        BundleRow(name, ref.version, found, str(version.run_id), model_id, start, end, horizon, as_of)
-    )
-    tags = {"train_start": start, "train_end": end, "horizon_bars": horizon, "data_digest": study.digest}
-    for key, value in {**tags, "bundle_sha256": found, "note": note}.items():
-        house.client.set_model_version_tag(name, str(ref.version), key, str(value))
-    house.client.update_model_version(name, str(ref.version), note)
+    ref = register.register(house.registry, upload, training)
+    log.info("trained", model=name, version=ref.version, note=training.note, **metrics)
     return ref
 
 
-def _log_bundle(study: Study, folder: Path) -> Any:
+def _save(study: Study, folder: Path, path: Path, metadata: Model) -> None:
+    """Write the bundle's files into `path`."""
     example = study.rows[list(study.strategy.feature_names)].head(2)
-    return mlflow.pyfunc.log_model(
-        name=f"{study.strategy.name}-{'-'.join(f'{at:%Y%m}' for at in study.window)}",  # tells versions apart in tables
+    mlflow.pyfunc.save_model(
+        path,
+        mlflow_model=metadata,
         python_model=str(SCRIPT),
         artifacts={f.stem: str(f) for f in sorted(folder.iterdir())},
         signature=infer_signature(example, np.array([0.5, 0.5])),

@@ -72,18 +72,18 @@ def lineup(registry: Registry, model: str) -> Lineup:
     """The arms that the bot runs.
 
     The champion is the log's: an alias that a person moved counts once it is adopted, and one that a person deleted
-    stops nobody. Where there is no log yet, it is the alias. The previous champion scores on, as a shadow: whether a
-    rollback would help must be known when it is needed.
+    stops nobody. The previous champion scores on, as a shadow: whether a rollback would help must be known when it is
+    needed. Tags make shadows of versions that the ledger knows.
 
     Raises
     ------
     RegistryError
         The model has no champion.
     """
-    champion = registry.ledger.champion(model) or read(registry.client, model).get(Role.CHAMPION)
+    champion = registry.ledger.champion(model)
     if champion is None:
-        raise RegistryError(f"model {model} must have a champion, got none in log and aliases. Promote a version.")
-    roles = dict.fromkeys(_tagged_shadows(registry.client, model), Role.SHADOW)
+        raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
+    roles = dict.fromkeys(_tagged_shadows(registry, model), Role.SHADOW)
     trials = [trial for trial in registry.ledger.open_experiments(model) if trial.champion == champion]
     for trial in trials:  # those of another champion are closed by whoever moved it
         if trial.kind != "shadow" or trial.challenger not in roles:
@@ -193,6 +193,7 @@ def point(client: MlflowClient, model: str, alias: Role, now: int | None, wanted
         client.set_registered_model_alias(model, alias, str(wanted))
 
 
-def _tagged_shadows(client: MlflowClient, model: str) -> list[int]:
-    found = client.search_model_versions(f"name = '{model}' and tag.{ROLE_TAG} = '{Role.SHADOW}'")
-    return [int(version.version) for version in found]
+def _tagged_shadows(registry: Registry, model: str) -> list[int]:
+    found = registry.client.search_model_versions(f"name = '{model}' and tag.{ROLE_TAG} = '{Role.SHADOW}'")
+    known = {row.version for row in registry.ledger.bundles(model)}
+    return [v for version in found if (v := int(version.version)) in known]

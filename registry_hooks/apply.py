@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
 from mlops.io import logs
-from mlops.io.ledger import Promotion
+from mlops.io.ledger import BundleRow, Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
 from registry_hooks import aliases, bundle, line
 from registry_hooks.aliases import Registry
@@ -83,6 +83,7 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
         raise RegistryError(f"model {model} must have a champion before a challenger, got none. Promote one first.")
     if champion == challenger.version:
         raise RegistryError(f"challenger of {model} must be another than the champion, got v{champion}. Train one.")
+    _known(registry, challenger)
     registry.ledger.open_experiment(
         model,
         champion=champion,
@@ -282,10 +283,19 @@ def _answering(thing: str) -> Iterator[None]:
 
 def prove_loadable(registry: Registry, ref: ModelRef) -> Bundle:
     """Fetch the bundle, check its digest against the ledger, load it. Raises BundleError where any step fails."""
+    row = _known(registry, ref)
+    upload = registry.ledger.upload(ref.name, row.model_id)
+    known = None if upload is None else upload.size
+    path = bundle.fetch(registry.client, ref, registry.cache, model_id=row.model_id, size=known)
+    return bundle.load(path, row.digest)
+
+
+def _known(registry: Registry, ref: ModelRef) -> BundleRow:
+    """What the ledger knows of a version; MLflow alone may have any, of anybody."""
     row = registry.ledger.bundle(ref.name, ref.version)
     if row is None:
         raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with `jobs.train`.")
-    return bundle.load(bundle.fetch(registry.client, ref, registry.cache), row.digest)
+    return row
 
 
 def promote(registry: Registry, target: ModelRef, reason: str, act: Act, *, expected: int | None) -> Promotion:

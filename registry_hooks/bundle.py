@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from mlops.errors import BundleError
 from mlops.types import ModelRef
+from registry_hooks.download import download
 
 FORMAT = 1
 LOADING = threading.Lock()  # MLflow hands a model from its script over in a global: two loads at once could swap models
@@ -100,23 +101,35 @@ class Bundle:
 
 
 def digest(path: Path) -> str:
-    """sha256 over the names and bytes of all files of a downloaded bundle, in order of their names."""
+    """sha256 over the names and bytes of all files of a bundle, in order of their names.
+
+    Raises
+    ------
+    BundleError
+        A link is among them: what it leads to may change.
+    """
     total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and _ours(p.relative_to(path))):
+    for file in _files(path):
         name = file.relative_to(path).as_posix().encode()
-        total.update(len(name).to_bytes(4) + name + hashlib.sha256(file.read_bytes()).digest())
+        with file.open("rb") as content:
+            total.update(len(name).to_bytes(4) + name + hashlib.file_digest(content, "sha256").digest())
     return total.hexdigest()
 
 
-def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
-    """The bundle's folder in the cache, downloaded at first use (whole, or not at all).
+def size(path: Path) -> int:
+    """Bytes of all files of a bundle."""
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def fetch(client: MlflowClient, ref: ModelRef, cache: Path, *, model_id: str = "", size: int | None = None) -> Path:
+    """The bundle's folder in the cache, downloaded at first use (whole, or not at all); see `download`.
 
     MLflow's own `load_model("models:/...")` would leave a temporary folder behind at every call.
 
     Raises
     ------
     BundleError
-        MLflow does not answer, or its store does not have the files any more.
+        MLflow does not answer, its store does not have the files any more, or somebody added to them.
     """
     place = cache / ref.name / str(ref.version)
     if place.exists():
@@ -124,9 +137,7 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
     try:
-        source = client.get_model_version_download_uri(ref.name, str(ref.version))
-        # Where the model lies under dst_path depends on the store; the answer says it.
-        got = mlflow.artifacts.download_artifacts(source, dst_path=str(part), tracking_uri=client.tracking_uri)
+        got = download(client, ref, part, model_id=model_id, size=size)
         with suppress(OSError):  # another process was first: its copy is as good
             os.rename(got, place)
     except (mlflow.MlflowException, OSError) as error:
@@ -138,6 +149,32 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path) -> Path:
     return place
 
 
+def verify(path: Path, expected_digest: str) -> None:
+    """Refuse files that are not those that were registered.
+
+    Raises
+    ------
+    BundleError
+        They are others. The copy is put aside, in place of an earlier one that was.
+    """
+    for bytecode in path.rglob("__pycache__"):  # left by an earlier load; code that no digest covers must not run
+        shutil.rmtree(bytecode)
+    try:
+        found = digest(path)
+    except BundleError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise BundleError(f"digest of {path} must be {expected_digest}, got none: {error}") from error
+    if found == expected_digest:
+        return
+    for earlier in path.parent.glob(f"{path.name}.refused-*"):
+        shutil.rmtree(earlier, ignore_errors=True)
+    aside = path.with_name(f"{path.name}.refused-{found[:12]}")
+    with suppress(OSError):  # put aside already, by another process
+        os.rename(path, aside)
+    shutil.rmtree(path, ignore_errors=True)
+    raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
+
+
 def load(path: Path, expected_digest: str) -> Bundle:
     """Verify, then load. Nothing of the bundle runs before its digest is right.
 
@@ -146,15 +183,7 @@ def load(path: Path, expected_digest: str) -> Bundle:
     BundleError
         The files are not those that were registered, or they cannot be loaded. A wrong copy is put aside.
     """
-    for bytecode in path.rglob("__pycache__"):  # left by an earlier load; code that no digest covers must not run
-        shutil.rmtree(bytecode)
-    found = digest(path)
-    if found != expected_digest:
-        aside = path.with_name(f"{path.name}.refused-{found[:12]}")
-        with suppress(OSError):  # put aside already, by another process or at an earlier try
-            os.rename(path, aside)
-        shutil.rmtree(path, ignore_errors=True)
-        raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
+    verify(path, expected_digest)
     meta = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
         raise BundleError(
@@ -167,11 +196,15 @@ def load(path: Path, expected_digest: str) -> Bundle:
         raise BundleError(
             f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again."
         ) from error
-    return Bundle(path, found, meta, model)
+    return Bundle(path, expected_digest, meta, model)
 
 
-def _ours(name: Path) -> bool:
-    return name.name not in ADDED_ON_DOWNLOAD
+def _files(path: Path) -> list[Path]:
+    found = sorted(path.rglob("*"))
+    if links := [entry for entry in found if entry.is_symlink()]:
+        raise BundleError(f"bundle must hold files only, got the link {links[0]}. Train it again.")
+    added = {path / name for name in ADDED_ON_DOWNLOAD}
+    return [entry for entry in found if entry.is_file() and entry not in added]
 
 
 def _agree(score: NDArray[np.float64], expected: Sequence[float]) -> None:

@@ -80,9 +80,13 @@ def _why(registry: Registry, trial: Experiment, champion: int) -> str:
 
 
 def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
-    """Tagged versions: those that wait, and those whose tags a crash left or a person set."""
+    """Tagged versions: those that wait, and those whose tags a crash left or a person set.
+
+    Anybody who reaches MLflow may tag a version of his own: only those count that the ledger knows.
+    """
     found = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
     had = {trial.challenger for trial in registry.ledger.experiments(model) if trial.kind == "compare"}
     had.add(registry.ledger.champion(model) or 0)
-    tagged = sorted(int(version.version) for version in found)
+    known = {row.version for row in registry.ledger.bundles(model)}
+    tagged = sorted(known & {int(version.version) for version in found})
     return [v for v in tagged if v not in had], [v for v in tagged if v in had]

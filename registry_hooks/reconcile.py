@@ -85,9 +85,9 @@ def reconcile(
 
 
 def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", split: float = 0.9) -> dict[str, str]:
-    """Reconcile every model that the ledger or MLflow knows; what was done, by model. One that fails stops no other."""
+    """Reconcile every model that the ledger knows; what was done, by model. One that fails stops no other."""
     done: dict[str, str] = {}
-    for model in sorted({*registry.ledger.models(), *_registered(registry)}):
+    for model in registry.ledger.models():
         with logs.bind(correlation_id=f"poll:{model}"):
             try:
                 done[model] = reconcile(registry, model, at, on_manual_move=on_manual_move, split=split)
@@ -95,16 +95,6 @@ def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", sp
                 log.warning("not reconciled", model=model, error=str(error))
                 done[model] = "failed"
     return done
-
-
-def _registered(registry: Registry) -> list[str]:
-    names: list[str] = []
-    page = registry.client.search_registered_models()
-    while True:
-        names += [model.name for model in page]
-        if not page.token:
-            return names
-        page = registry.client.search_registered_models(page_token=page.token)
 
 
 def _present(around: Round) -> str:
@@ -198,7 +188,8 @@ def _versions(around: Round) -> str:
     """Versions that the ledger knows and MLflow lost."""
     found = around.registry.client.search_model_versions(f"name = '{around.model}'")
     have = {int(version.version) for version in found}
-    lost = [row.version for row in around.registry.ledger.bundles(around.model) if row.version not in have]
+    missing = [row.version for row in around.registry.ledger.bundles(around.model) if row.version not in have]
+    lost = [version for version in missing if not around.exists(version)]  # the answer may have been cut short
     return next((what for what in [_lost(around, version) for version in lost] if what != AGREED), AGREED)
 
 

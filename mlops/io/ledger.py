@@ -21,6 +21,7 @@ from mlops.io.scorings import Scorings
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
 from mlops.io.turns import Turns
+from mlops.io.uploads import Upload, Uploads
 
 __all__ = [
     "MATURED_COLUMNS",
@@ -38,6 +39,7 @@ __all__ = [
     "Ledger",
     "Promotion",
     "RiskState",
+    "Upload",
 ]
 
 
@@ -57,6 +59,7 @@ class Ledger(
     Dealings,
     RiskRows,
     ConfirmedPrices,
+    Uploads,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from mlops.io import logs
+from mlops.io import logs, stores
 from mlops.types import Decision, Finding, ModelRef, Report
 
 log = structlog.get_logger()
@@ -44,10 +44,12 @@ class Evidence:
 def experiment_id(client: MlflowClient, model: str) -> str:
     """The MLflow experiment that holds all runs of `model`; made at first use, safe when two make it at once.
 
-    It never changes, so it is asked for once a client; the same goes for `model_id`.
+    It never changes, so it is asked for once a client. One that somebody else made may keep its files elsewhere: it is
+    refused.
     """
     found = client.get_experiment_by_name(model)
     if found is not None:
+        stores.check(client, found.artifact_location, f"experiment {model}")
         return str(found.experiment_id)
     try:
         return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
@@ -117,16 +119,20 @@ def close_left(client: MlflowClient, running: set[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """The long run of one arm of one comparison: a point a look, on the same bars as the other arm's."""
+    """The long run of one arm of one comparison: a point a look, on the same bars as the other arm's.
+
+    `model_id` is the logged model that its metrics are tied to, as the ledger knows it.
+    """
 
     client: MlflowClient
     arm: ModelRef
+    model_id: str
     trial: int
     since: datetime
 
     def log(self, metrics: Mapping[str, float], as_of: datetime) -> str:
         """Add one point to each metric, tied to the arm's model. NaN is left out: MLflow would show it as 0."""
-        run, at, model = self._open(as_of), _ms(as_of), model_id(self.client, self.arm)
+        run, at, model = self._open(as_of), _ms(as_of), self.model_id
         dataset, digest = f"live since {self.since:%Y-%m-%d}", f"comparison-{self.trial}"
         step = int((as_of - self.since).total_seconds()) // 86400
         rows = [Metric(k, v, at, step, model, dataset, digest) for k, v in metrics.items() if math.isfinite(v)]
@@ -159,13 +165,6 @@ def point(
     if not found:
         client.set_terminated(run.info.run_id, end_time=at)
     return str(run.info.run_id)
-
-
-@lru_cache(maxsize=256)
-def model_id(client: MlflowClient, ref: ModelRef) -> str:
-    """The id of the logged model behind a registered version; registered versions do not carry it themselves."""
-    source = str(client.get_model_version(ref.name, str(ref.version)).source)
-    return source.removeprefix("models:/") if source.startswith("models:/m-") else ""
 
 
 def _ms(at: datetime) -> int:

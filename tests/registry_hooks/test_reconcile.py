@@ -137,7 +137,7 @@ def test_a_first_champion_set_by_hand_is_adopted_and_a_strangers_model_is_left_a
 
     done = sweep(registry, AT)
 
-    assert {MODEL: "agreed", "second": "adopted", "stranger": "agreed"} == done
+    assert {MODEL: "agreed", "second": "adopted"} == done
     assert 1 == registry.ledger.champion("second")
     assert {"champion": 1} == aliases.read(registry.client, "stranger")
 
@@ -277,7 +277,7 @@ def test_both_aliases_moved_at_once_are_both_seen(registry):
 def test_a_renamed_model_gets_its_name_back(registry):
     registry.client.rename_registered_model(MODEL, "tiny-old")
 
-    assert {MODEL: "repaired", "tiny-old": "lost"} == sweep(registry, AT)
+    assert {MODEL: "repaired"} == sweep(registry, AT)
     assert "agreed" == _look(registry)
 
     assert {"champion": 3, "previous_champion": 2} == aliases.read(registry.client, MODEL)
