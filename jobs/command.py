@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import alerts, backup, doctor, hooks, instruments, keys, runs, up, weights
+from jobs import alerts, backup, doctor, freshness, hooks, instruments, keys, runs, standing, up, weights
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import House, moment, opened
@@ -25,7 +25,7 @@ from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, record
 from mlops.io.ledger import Promotion
-from mlops.types import ModelRef, TradingState
+from mlops.types import Level, ModelRef, TradingState
 from registry_hooks import aliases
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -53,6 +53,7 @@ def status() -> None:
         for model in house.ledger.models():
             table.add_row(*_status_row(house, model))
         console.print(table)
+        _say_freshness(house, datetime.now(UTC))
         for alert in house.ledger.alerts():
             console.print(f"[bold]{alert.priority.value.upper()}[/] {alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)}")
 
@@ -188,6 +189,17 @@ def _say_health(house: House) -> None:
     ):
         if n:
             console.print(f"[bold red]{n}[/] {what}")
+
+
+def _say_freshness(house: House, now: datetime) -> None:
+    """What came last of each model. A bot that never spoke is not known to be well."""
+    seen = freshness.Freshness(house)
+    for model, fresh in seen.models(now).items():
+        word = {Level.OK: "", Level.ALERT: "[bold red]SILENT[/] "}.get(fresh.silence.level, "[bold]never predicted[/] ")
+        console.print(f"{escape(model)}: {word}last {standing.told(fresh)}", highlight=False, soft_wrap=True)
+    for source, found in seen.feeds(now).items():
+        word = "[bold red]STALE[/] " if found.level is Level.ALERT else ""
+        console.print(f"{source}: {word}{found.note}", highlight=False, soft_wrap=True)
 
 
 def _status_row(house: House, model: str) -> tuple[str, ...]:

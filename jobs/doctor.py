@@ -49,6 +49,7 @@ CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what
     "api keys": doors.keys,
     "outgoing hooks": doors.outgoing,
     "models": work.models,
+    "bots": work.bots,
     "transitions": work.transitions,
     "jobs": work.jobs,
     "parts": work.parts,

@@ -6,6 +6,7 @@ run, when one broke. Act: roll back at once, and wake a person.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
+from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import aliases, apply
 
@@ -28,11 +30,9 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     entries = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
     if not entries:
         return []
-    entry, stack = entries[-1], aliases.standing(entries)
+    entry = entries[-1]
     _take_back(house, model, entry.seq, as_of)
-    champion = ModelRef(model, entry.to_version, Role.CHAMPION)
-    previous = ModelRef(model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None  # by the log: MLflow may be away
-    report = Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of))
+    report, previous = held(house, entries, as_of)
     decision = policy.on_limits(report, previous)
     if not decision.because:
         return []
@@ -44,6 +44,14 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     elif moves:
         apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
     return [decision] if moves else []
+
+
+def held(house: House, entries: Sequence[Promotion], as_of: datetime) -> tuple[Report, ModelRef | None]:
+    """The champion of a promotion log against its limits, and the one before it; by the log, for MLflow may be away."""
+    entry, stack = entries[-1], aliases.standing(entries)
+    champion = ModelRef(entry.model, entry.to_version, Role.CHAMPION)
+    previous = ModelRef(entry.model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None
+    return Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of)), previous
 
 
 def _take_back(house: House, model: str, seq: int, as_of: datetime) -> None:

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from jobs import past as seen
 from jobs import shown, view
+from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
+from jobs.standing import Standing
 from jobs.stress import scenarios_of
 from jobs.view import Now, Slow
 from jobs.weighing import Night, Weighed, lacking, left_out
@@ -103,6 +105,7 @@ class Live:
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
+        self._freshness = Freshness(house)
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
@@ -158,7 +161,7 @@ class Live:
         if len(equity) and equity.index[-1] != slow.last_bar:
             slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), _naive(equity)), equity.index[-1]
         slow.correlation = self._correlation(held)
-        slow.models = seen.models(self._house, held, slow.past)
+        slow.models = seen.models(self._house, held, slow.past, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
         self._read_at = time.monotonic()

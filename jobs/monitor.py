@@ -17,7 +17,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import drift_report, pictures
+from jobs import drift_report, freshness, pictures, standing
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -57,6 +57,7 @@ def at(
         *_label_free(house, reference, now[[*keys, "probability"]]),
         *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
+        freshness.Freshness(house).model(model, as_of).silence,
     )
     report = Report(champion, as_of, (*found, *room.layers(found)))
     earlier = None
@@ -70,6 +71,7 @@ def at(
         comparing=bool(house.ledger.open_experiments(model, "compare")),
     )
     drawn = _drawn(house, page, report, decision, reference, matured)
+    standing.keep(house, report, decision)
     house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, reference, now))
     return [decision]
 

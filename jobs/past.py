@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
+from jobs import standing
 from jobs.house import House
 from jobs.positions import Held
 from mlops.io.ledger import BookKey, Experiment, Promotion
-from mlops.types import Level
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
 
 POINTS = 500  # of a series on the page
@@ -80,10 +80,11 @@ def trading(house: House) -> TradingNow:
     return TradingNow(last.state.value, last.reason, last.actor, last.created_at)
 
 
-def models(house: House, held: Held, seen: Past) -> dict[str, ModelNow]:
-    """Every model that has a champion or a book, with its book: the one it is held by now."""
+def models(house: House, held: Held, seen: Past, judgements: standing.Standing) -> dict[str, ModelNow]:
+    """Every model that has a champion or a book, with its book: the one it is held by now; how it stands, and why."""
     of = {key.model: key for key in held.books}
-    return {name: _model(house, name, of.get(name), held, seen) for name in sorted({*house.ledger.models(), *of})}
+    found = {name: _model(house, name, of.get(name), held, seen) for name in sorted({*house.ledger.models(), *of})}
+    return {name: judgements.judged(name, now) for name, now in found.items()}
 
 
 def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
@@ -100,7 +101,6 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
         verdict_at=at,
         because=because,
         trades_since=house.ledger.fills_since(name, champion.created_at) if champion else None,
-        level=Level.OK if champion else Level.UNKNOWN,
     )
     if key is None:
         return now

@@ -3,6 +3,7 @@ repairs what got lost."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,9 +17,10 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from jobs import limits, live, risk_limits
+from jobs import freshness, limits, live, risk_limits
 from jobs.house import House, run
 from mlops.errors import MlopsError
+from mlops.types import Finding
 from mlops.web import app
 from mlops.web.feed import Hub
 from registry_hooks import freqtrade, webhook
@@ -29,6 +31,7 @@ from registry_hooks.scorers import Scorers
 
 log = structlog.get_logger()
 SOONEST = 0.2  # of risk.every_s: looks are so far apart at the least, however many quotes come
+FEEDS_S = 60.0  # between two looks at the feeds
 CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 
 
@@ -43,6 +46,7 @@ def serve(house: House) -> None:
         "poll": lambda: _poll(house, courier, stop),
         "hooks": lambda: sender.run(stop),
         "limits": lambda: _limits(house, stop),
+        "freshness": lambda: _freshness(house, stop),
         "risk": lambda: _risk(house, hub, stop),
     }
     for name, work in loops.items():
@@ -108,6 +112,21 @@ def _limits(house: House, stop: threading.Event) -> None:
                 limits.at(house, model, pd.DataFrame(), _now())
         except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
             log.warning("hard limits not looked at", error=str(error))
+
+
+def _freshness(house: House, stop: threading.Event) -> None:
+    """Tell of bots and feeds that are silent; feeds every minute, for they take longer. A replay has no silence."""
+    look, feeds, looked = freshness.Freshness(house), dict[str, Finding](), -math.inf
+    while not stop.wait(house.settings.limits.every_s):
+        try:
+            now = _now()
+            if house.settings.risk.clock != "now":
+                continue
+            if time.monotonic() - looked >= FEEDS_S:
+                feeds, looked = look.feeds(now), time.monotonic()
+            freshness.act(house, look.models(now), feeds, now)
+        except (MlopsError, SQLAlchemyError, OSError) as error:
+            log.warning("silence not looked at", error=str(error))
 
 
 def _risk(house: House, hub: Hub, stop: threading.Event) -> None:

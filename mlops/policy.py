@@ -12,6 +12,7 @@ from mlops.types import Decision, Finding, Level, ModelRef, Report, TradingState
 REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
 BROKEN = ("pairing", "srm")  # gates about the comparison itself: failed, nothing it says may decide
 GATES = (*REQUIRED, *BROKEN, "drawdown")  # every one of these that a report has must be OK
+SILENCE = "silence"  # the finding that says how long the bot has predicted nothing
 PREVIOUS = "previous_champion"  # subject of the findings about the champion before
 LOSSES = ("drawdown", "daily_loss")  # measures of what is lost already: no shrinking cures them
 CONFIRM = timedelta(seconds=10)  # a loss that is there for so long is no bad quote
@@ -44,13 +45,15 @@ def on_monitor(
     Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
     most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
     few features, is shown and changes nothing: the inputs may move where the skill does not.
+
+    INCONCLUSIVE while nothing can be said: too little was predicted, or the bot is silent and what is known is old.
     """
     changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
     drifted = _sustained(report, previous)
     because = changed or drifted
     champion = report.model
     if not because:
-        return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
+        return _quiet(report)
     what = _changed(changed[0]) if changed else f"{len({f.subject for f in drifted})} features have drifted for good"
     if comparing:
         reason = f"No retraining yet: {what}, but a challenger is being compared already."
@@ -118,7 +121,11 @@ def on_limits(report: Report, previous: ModelRef | None) -> Decision:
     champion = report.model
     broken = tuple(f for f in report.findings if f.level is Level.ALERT and not f.subject)
     if not broken:
-        return Decision(Verdict.HOLD, champion, against=champion, reason="Every hard limit is kept.")
+        unknown = [f.name for f in report.findings if f.level is Level.UNKNOWN]
+        reason = (
+            f"No hard limit broke; not known yet: {', '.join(unknown)}." if unknown else "Every hard limit is kept."
+        )
+        return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
     what = "; ".join(f.note for f in broken)
     if previous is None:
         reason = f"Hold {champion}, for there is no champion to go back to: {what}. A person must decide."
@@ -178,6 +185,29 @@ def _hopeless(breach: Breach, now: datetime, patience: timedelta) -> str:
     if age >= patience:
         return f"since {breach.since:%Y-%m-%d %H:%M}"
     return ""
+
+
+def _quiet(report: Report) -> Decision:
+    """Nothing is red: HOLD as far as that is known."""
+    champion = report.model
+    silent = next((f for f in report.findings if f.name == SILENCE and f.level is Level.ALERT), None)
+    known = {
+        "accuracy": any(f.name == "accuracy_change" and f.level is not Level.UNKNOWN for f in report.findings),
+        "inputs": any("p_adjusted" in f.params and f.level is not Level.UNKNOWN for f in report.findings),
+    }
+    if silent is not None:
+        reason = f"Unknown: the bot is silent, {silent.note}; what it predicted before says nothing of now."
+        return Decision(Verdict.INCONCLUSIVE, champion, (silent,), champion, reason)
+    if not any(known.values()):
+        n = max((f.n for f in report.findings), default=0)
+        reason = f"Unknown: too little was predicted to say whether accuracy or inputs have changed (n = {n})."
+        return Decision(Verdict.INCONCLUSIVE, champion, (), champion, reason)
+    if all(known.values()):
+        return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
+    seen, unseen = ("accuracy", "inputs") if known["accuracy"] else ("inputs", "accuracy")
+    has = "has" if seen == "accuracy" else "have"
+    reason = f"The {seen} {has} not changed; whether the {unseen} did is not known yet."
+    return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
 
 
 def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:

@@ -200,6 +200,13 @@ class JobSettings(Section):
 class BotSettings(Section):
     spool_mib: int = Field(1024, ge=1, description="Disk that predictions may take while the ledger is away.")
     shadow_budget_ms: float = Field(50.0, gt=0, description="A shadow slower than this is cut off.")
+    silent_bars: int = Field(2, ge=1, description="Bars of its own clock that a bot misses: then it is silent.")
+    silent_late_s: float = Field(300.0, ge=0, description="How late a bar may be that is not missing yet.")
+    silent_s: float = Field(
+        345_600.0,
+        gt=0,
+        description="Silent after so long without a clock: it never spoke, or for less than a week.",
+    )
 
 
 class HookSettings(Section):

@@ -68,6 +68,7 @@ def test_segments_and_layers_are_shown_and_change_no_verdict():
         for i in range(20)
     ]
     others += [_finding("layer_verdict", Level.ALERT), _finding("decay_log_loss", Level.ALERT)]
+    others.append(_finding("accuracy_change"))
     assert Verdict.HOLD is policy.on_monitor(_report(*others), previous=_report(*others), **WHEN).verdict
     sustained = policy.on_monitor(_report(*_drift(2), *others), previous=_report(*_drift(2)), **WHEN)
     assert Verdict.RETRAIN is sustained.verdict
@@ -77,10 +78,31 @@ def test_drift_without_a_report_before_is_only_shown():
     assert Verdict.HOLD is policy.on_monitor(_report(*_drift(8)), **WHEN).verdict
 
 
-@pytest.mark.parametrize("level", [Level.OK, Level.WARN, Level.UNKNOWN])
+@pytest.mark.parametrize("level", [Level.OK, Level.WARN])
 def test_nothing_red_changes_nothing(level):
     decision = policy.on_monitor(_report(_finding("accuracy_change", level), _finding("log_loss", level)), **WHEN)
     assert Verdict.HOLD is decision.verdict
+    assert "The accuracy has not changed; whether the inputs did is not known yet." == decision.reason
+
+
+def test_of_a_model_that_predicted_nothing_nothing_is_said():
+    names = [("accuracy_change", ""), ("skill", ""), ("ks", "f0")]
+    report = _report(*(Finding(name, 0.0, 0.0, Level.UNKNOWN, 0, {"p_adjusted": 1.0}, s) for name, s in names))
+    for nothing in (report, _report()):
+        decision = policy.on_monitor(nothing, **WHEN)
+        assert Verdict.INCONCLUSIVE is decision.verdict
+        assert "Unknown: too little was predicted" in decision.reason
+        assert "n = 0" in decision.reason
+
+
+def test_what_a_silent_bot_predicted_long_ago_is_no_evidence_of_now():
+    quiet = Finding("silence", 9.0, 2.0, Level.ALERT, 100, note="the last came at 2007-05-01 21:00 UTC")
+    calm = (_finding("accuracy_change"), *_drift(0))
+    decision = policy.on_monitor(_report(*calm, quiet), **WHEN)
+    assert (Verdict.INCONCLUSIVE, (quiet,)) == (decision.verdict, decision.because)
+    assert "the bot is silent, the last came at 2007-05-01" in decision.reason
+    fell = _finding("accuracy_change", Level.ALERT)
+    assert Verdict.RETRAIN is policy.on_monitor(_report(fell, quiet), **WHEN).verdict
 
 
 def test_a_challenger_that_passes_every_gate_is_promoted():

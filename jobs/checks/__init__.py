@@ -28,7 +28,8 @@ TIMEOUT_S = 10.0  # a cold MLflow answers its first request in 2 s
 class Problem:
     """Something that is wrong, and how to mend it.
 
-    `level` is ALERT (it does not work), WARN (it may not, or will not for long) or UNKNOWN (it could not be looked at).
+    `level` is ALERT (it does not work), WARN (it may not, or will not for long), UNKNOWN (it could not be looked at, or
+    there is nothing yet to look at), or OK: nothing is wrong, and this is what was seen.
     """
 
     what: str

@@ -10,8 +10,9 @@ from pathlib import Path
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from jobs import schedule
+from jobs import freshness, schedule, standing
 from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
+from jobs.house import House
 from jobs.up import present
 from mlops.io.database import DRIVERS, revisions
 from mlops.io.schema import alerts, job_runs, promotions
@@ -128,6 +129,28 @@ def _model(setup: Setup, model: str) -> Iterator[Problem]:
         yield Problem(
             f"{model}: its champion cannot be loaded: {why}", f"trader-mlops rollback {model}, or restore a backup"
         )
+
+
+def bots(setup: Setup) -> Iterator[Problem]:
+    """Bots predict, and prices come."""
+    if not setup.current:
+        yield NO_LEDGER
+        return
+    now, seen = setup.clock(), freshness.Freshness(House(setup.settings, setup.registry))
+    for model, fresh in seen.models(now).items():
+        if fresh.since is None:
+            continue
+        last = f"{model}: last {standing.told(fresh)}"
+        if fresh.silence.level is Level.ALERT:
+            yield Problem(f"its bot is silent. {last}", "Is the bot up? Read its log; docs/runbook.md, `bot_silent`")
+        elif fresh.silence.level is Level.UNKNOWN:
+            yield Problem(f"never predicted. {last}", "Start its bot: docs/bot.md", Level.UNKNOWN)
+        else:
+            yield Problem(last, "", Level.OK)
+    for source, found in seen.feeds(now).items():
+        stale = found.level is Level.ALERT
+        remedy = "Is the feed up? docs/runbook.md, `feed_stale`" if stale else ""
+        yield Problem(f"{source}: {found.note}", remedy, found.level)
 
 
 def transitions(setup: Setup) -> Iterator[Problem]:

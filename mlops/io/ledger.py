@@ -13,6 +13,7 @@ from mlops.io.inbox import Delivery, Inbox
 from mlops.io.jobruns import Claim, JobRun, JobRuns
 from mlops.io.journal import BundleRow, Experiment, Promotion
 from mlops.io.keys import ApiKey, Keys
+from mlops.io.latest import LastPrediction, Latest
 from mlops.io.outbox import Outbox
 from mlops.io.quotes import Quotes
 from mlops.io.rejections import Rejections
@@ -36,6 +37,7 @@ __all__ = [
     "Forecast",
     "Instrument",
     "JobRun",
+    "LastPrediction",
     "Ledger",
     "Promotion",
     "RiskState",
@@ -60,6 +62,7 @@ class Ledger(
     RiskRows,
     ConfirmedPrices,
     Uploads,
+    Latest,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

@@ -25,8 +25,8 @@ instruments = Table(  # what a unit is, where it is more than a share in the boo
 risk_states = Table(  # what a job computed for the page that shows it every second
     "risk_states",
     metadata,
-    Column("kind", Text, primary_key=True),  # var, stress, correlation
-    Column("scope", Text, primary_key=True),  # all, or a strategy
+    Column("kind", Text, primary_key=True),  # var, stress, correlation, monitor
+    Column("scope", Text, primary_key=True),  # all, a strategy, or a model
     Column("as_of", UtcTime, primary_key=True),
     Column("body", LargeBinary, nullable=False),  # npz: one JSON document and the arrays that it speaks of
     Column("digest", Text, nullable=False),  # sha256 of `body`

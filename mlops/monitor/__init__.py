@@ -10,6 +10,7 @@ from mlops.monitor.estimate import estimate_error, estimated_accuracy
 from mlops.monitor.labels import label_change, label_mixture
 from mlops.monitor.performance import METRICS, performance
 from mlops.monitor.reference import ReferenceSummary, summarise
+from mlops.monitor.silence import Patience, instants, silence
 from mlops.monitor.verdict import layers
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "KS",
     "METRICS",
     "PSI",
+    "Patience",
     "ReferenceSummary",
     "Wasserstein",
     "accuracy_change",
@@ -35,6 +37,7 @@ __all__ = [
     "estimate_error",
     "estimated_accuracy",
     "feature_drift",
+    "instants",
     "kept_summary",
     "label_change",
     "label_mixture",
@@ -42,6 +45,7 @@ __all__ = [
     "log_loss_change",
     "performance",
     "reliability",
+    "silence",
     "summarise",
     "threshold_cost",
 ]

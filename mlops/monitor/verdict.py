@@ -27,6 +27,7 @@ COUNTS = (
     "n",
     "pending",
     "share_confident",
+    "silence",
 )  # they describe; they accuse nobody
 WORDS = {
     Layer.INPUTS: "the inputs have moved",
@@ -56,8 +57,8 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """One finding a layer, and `layer_verdict` that puts them into words.
 
     Level of a layer: the worst of its findings that are known, UNKNOWN if none is. Level of the verdict: that of the
-    matured layer where it is known; until then WARN at most, for without labels nothing is proven. Error rate: that of
-    what it sums up; it tests nothing itself.
+    matured layer where it is known; until then WARN at most, for without labels nothing is proven. Where the bot is
+    silent nothing is in order: what is known of it is old. Error rate: that of what it sums up; it tests nothing.
 
     Returns
     -------
@@ -67,7 +68,8 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """
     found = tuple(findings)
     each = {layer: _summed(layer, [f for f in found if layer_of(f) is layer]) for layer in Layer}
-    return (*each.values(), _verdict(each))
+    silent = next((f for f in found if f.name == "silence" and f.level is Level.ALERT), None)
+    return (*each.values(), _verdict(each, silent))
 
 
 def _summed(layer: Layer, findings: list[Finding]) -> Finding:
@@ -75,11 +77,12 @@ def _summed(layer: Layer, findings: list[Finding]) -> Finding:
     loud = sorted((f for f in known if _ORDER[f.level] > 0), key=lambda f: -_ORDER[f.level])
     level = max((f.level for f in known), key=_ORDER.__getitem__, default=Level.UNKNOWN)
     names = ", ".join(_name(f) for f in loud[:NAMED]) + (f" and {len(loud) - NAMED} more" if len(loud) > NAMED else "")
-    note = f"{len(loud)} of {len(known)}: {names}" if loud else f"all quiet: {len(known)} known of {len(findings)}"
+    quiet = f"all quiet: {len(known)} known of {len(findings)}" if known else f"none of {len(findings)} is known yet"
+    note = f"{len(loud)} of {len(known)}: {names}" if loud else quiet
     return Finding(f"layer_{layer.value}", float(len(loud)), 0.0, level, len(known), note=note)
 
 
-def _verdict(each: dict[Layer, Finding]) -> Finding:
+def _verdict(each: dict[Layer, Finding], silent: Finding | None) -> Finding:
     matured = each[Layer.MATURED]
     early = [each[layer] for layer in (Layer.INPUTS, Layer.LABEL_FREE)]
     loud = [layer for layer, finding in each.items() if _ORDER[finding.level] > 0]
@@ -88,12 +91,17 @@ def _verdict(each: dict[Layer, Finding]) -> Finding:
     level: Level = unproven if matured.level is Level.UNKNOWN else matured.level
     if not loud:
         note = "nothing has changed" if level is not Level.UNKNOWN else "too little is known to say"
+        if matured.level is Level.UNKNOWN and level is Level.OK:
+            note += " before the labels; none has spoken yet"
     else:
         note = ", ".join(WORDS[layer] for layer in loud)
     if loud and matured.level is Level.UNKNOWN:
         note += "; no label has said yet whether it is worse"
     elif loud and matured.level is Level.OK:
         note += "; its answers are as good as before"
+    if silent is not None:
+        level = Level.UNKNOWN if level is Level.OK else level
+        note = f"the bot is silent, {silent.note}; before that: {note}"
     return Finding("layer_verdict", float(len(loud)), 0.0, level, sum(f.n for f in each.values()), note=note)
 
 

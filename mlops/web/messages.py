@@ -303,10 +303,19 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """What one kind of evidence says of a model, and how well it stands by that."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelNow:
     """A model that trades: its champion, who challenges it, what was decided last, and its book.
 
     `notional`: no balance of its book is known.
+    `level` is the worst of `reasons`: alerts, limits, evidence, predictions, bars. What is not known is never in order.
     """
 
     champion: int | None = None
@@ -321,6 +330,10 @@ class ModelNow:
     trades_since: int | None = None
     notional: bool = False
     level: Level = Level.UNKNOWN
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+    last_prediction: datetime | None = None
+    last_outcome: datetime | None = None
+    last_bar: datetime | None = None
     curve: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from jobs import books, past
+from jobs.freshness import Freshness
 from jobs.positions import positions
+from jobs.standing import Standing
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings
 from mlops.types import Alert, Priority
@@ -18,6 +20,10 @@ T0, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1)
 @pytest.fixture
 def house(sqlite_ledger):
     return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
+
+
+def standing(house, as_of):
+    return Standing(house, as_of, Freshness(house))
 
 
 def grown(house, closes, *, model="direction", start=0, quantity=1000.0):
@@ -51,7 +57,7 @@ def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(h
     )
     held = positions(house, end)
 
-    model = past.models(house, held, past.past(house, held))["direction"]
+    model = past.models(house, held, past.past(house, held), standing(house, end))["direction"]
 
     assert (2, T0 + DAY, 3) == (model.champion, model.champion_since, model.challenger)
     assert ("promote", "better") == (model.verdict, model.because)
@@ -65,7 +71,7 @@ def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(house):
     end = grown(house, [100.0, 101.0])
     held = positions(house, end)
 
-    model = past.models(house, held, past.past(house, held))["direction"]
+    model = past.models(house, held, past.past(house, held), standing(house, end))["direction"]
 
     assert model.champion is None
     assert ("", None) == (model.verdict, model.verdict_at)

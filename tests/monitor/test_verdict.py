@@ -57,3 +57,15 @@ def test_many_loud_findings_are_counted_and_the_worst_are_named():
 def test_the_layers_of_layers_change_nothing():
     findings = (_finding("ks", Level.ALERT, "f"), _finding("skill", Level.WARN))
     assert layers(findings) == layers((*findings, *layers(findings)))
+
+
+def test_before_the_labels_what_is_quiet_is_only_quiet_so_far():
+    found = _verdict(_finding("ks"), _finding("accuracy_change", Level.UNKNOWN))
+    assert "nothing has changed before the labels; none has spoken yet" == found["verdict"].note
+    assert "none of 1 is known yet" == found["matured"].note
+
+
+def test_a_silent_bot_is_not_in_order_whatever_it_did_before():
+    found = _verdict(_finding("ks"), _finding("accuracy_change"), _finding("silence", Level.ALERT))
+    assert Level.UNKNOWN is found["verdict"].level
+    assert "the bot is silent, silence as noted; before that: nothing has changed" == found["verdict"].note

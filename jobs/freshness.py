@@ -1,0 +1,172 @@
+"""What came last: predictions and outcomes of each model, bars of its books, quotes; and who is silent.
+
+Load: the ledger alone, so that it works while MLflow is down. Compute: silence against each one's own clock. Act:
+`bot_silent:` and `feed_stale:` alerts, each once a silence, closed when rows come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import structlog
+
+from jobs.house import House
+from mlops import monitor as room
+from mlops.monitor.silence import Instants
+from mlops.types import Alert, Finding, Level, Priority
+
+log = structlog.get_logger()
+CLOCK = timedelta(days=400)  # of the past that a clock is read from: a bot of monthly bars has one, too
+NIGHT = timedelta(days=1)  # books take their bars in the nightly job
+QUOTES, BARS = "quotes", "bars"
+OURS = ("bot_silent:", "feed_stale:")
+EVERY = timedelta(minutes=1)  # quotes closer together are one beat of their clock
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What came last of a model. `champion` is the version that had the champion's place in its last prediction.
+
+    `silence` is UNKNOWN while it never predicted and may still begin, ALERT where it is silent.
+    """
+
+    prediction: datetime | None
+    outcome: datetime | None
+    bar: datetime | None
+    champion: int | None
+    since: datetime | None
+    silence: Finding
+
+
+class Freshness:
+    """Looks at what came last, from instant to instant: clocks are read once and then added to."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._clocks: dict[tuple[str, str], Instants] = {}
+
+    def models(self, as_of: datetime) -> dict[str, Fresh]:
+        """Every model that has a champion, or that a bot predicted with."""
+        return {model: self.model(model, as_of) for model in self._house.ledger.models()}
+
+    def model(self, model: str, as_of: datetime) -> Fresh:
+        """One model."""
+        ledger = self._house.ledger
+        log = [entry for entry in ledger.promotions(model) if entry.state != "undone" and entry.created_at <= as_of]
+        since = log[-1].created_at if log else None
+        last = ledger.last_prediction(model, as_of=as_of)
+        times = self._clock(
+            ("predictions", model),
+            None if last is None else last.event_time,
+            lambda start: ledger.predicted_bars(model, start=start, as_of=as_of),
+        )
+        lag = timedelta(0) if last is None else max(last.known_at - last.event_time, timedelta(0))
+        finding = room.silence("silence", times, since, as_of, self._patience(), lag=lag)
+        return Fresh(
+            None if last is None else last.event_time,
+            ledger.last_outcome(model, as_of=as_of),
+            max((end for end in ledger.book_ends(model).values() if end <= as_of), default=None),
+            None if last is None else last.champion,
+            since,
+            finding,
+        )
+
+    def feeds(self, as_of: datetime, *, quotes: bool = True) -> dict[str, Finding]:
+        """Each source of prices that anything ever came from: quotes, and the bars of the nightly jobs."""
+        found = {}
+        if quotes and (came := self._quotes(as_of)):
+            found[QUOTES] = came
+        if bars := self._bars(as_of):
+            found[BARS] = bars
+        return found
+
+    def _quotes(self, as_of: datetime) -> Finding | None:
+        """By the clock of the unit that was quoted last: one quiet unit among many is no quiet feed."""
+        ledger = self._house.ledger
+        last = ledger.quoted_last(as_of=as_of)
+        if not last:
+            return None
+        unit = max(last, key=lambda name: last[name])
+        times = self._clock(
+            (QUOTES, unit),
+            last[unit],
+            lambda start: ledger.quoted_times(unit, start=start, as_of=as_of, every=EVERY),
+        )
+        return room.silence("feed", times, None, as_of, self._patience(), lag=timedelta(0))
+
+    def _bars(self, as_of: datetime) -> Finding | None:
+        """By the bars of the book that had one last."""
+        ledger = self._house.ledger
+        ends = {key: end for model in ledger.models() for key, end in ledger.book_ends(model).items() if end <= as_of}
+        if not ends:
+            return None
+        key = max(ends, key=lambda name: ends[name])
+        times = self._clock(
+            (BARS, str(key)),
+            ends[key],
+            lambda start: _bars_of(ledger.book_curve(*key, start=start, as_of=as_of)),
+        )
+        return room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
+
+    def _patience(self, more: timedelta = timedelta(0)) -> room.Patience:
+        bot = self._house.settings.bot
+        late, unknown = timedelta(seconds=bot.silent_late_s), timedelta(seconds=bot.silent_s)
+        return room.Patience(bot.silent_bars, late + more, unknown)
+
+    def _clock(
+        self, key: tuple[str, str], last: datetime | None, read: Callable[[datetime], Sequence[datetime]]
+    ) -> Instants:
+        """The times of a clock, brought up to its `last` one."""
+        kept = self._clocks.get(key, room.instants([]))
+        if last is not None and (not len(kept) or kept[-1] < room.instants([last])[0]):
+            start = last - CLOCK if not len(kept) else _after(kept[-1])
+            new = room.instants(read(start))
+            kept = self._clocks[key] = np.concatenate([kept[kept > room.instants([last - CLOCK])[0]], new])
+        return kept
+
+
+def act(house: House, models: Mapping[str, Fresh], feeds: Mapping[str, Finding], as_of: datetime) -> list[Alert]:
+    """Tell of bots and feeds that are silent, close what speaks again; the alerts that stand."""
+    wanted = [_silent(name, fresh, as_of) for name, fresh in models.items() if _due(fresh)]
+    wanted += [_stale(source, found, as_of) for source, found in feeds.items() if found.level is Level.ALERT]
+    keys = {alert.key for alert in wanted}
+    for alert in house.ledger.alerts():
+        if alert.key.startswith(OURS) and alert.key not in keys:
+            house.ledger.resolve_alert(alert.key, as_of)
+            log.info("heard of again", key=alert.key)
+    for alert in wanted:
+        if house.ledger.add_alert(alert):
+            log.warning("silence", key=alert.key, title=alert.title)
+    return wanted
+
+
+def _due(fresh: Fresh) -> bool:
+    """Whether anybody waits for it: a model without a champion owes nothing."""
+    return fresh.since is not None and fresh.silence.level is Level.ALERT
+
+
+def _silent(model: str, fresh: Fresh, as_of: datetime) -> Alert:
+    key = f"bot_silent:{model}:{_stamp(fresh.silence)}"
+    return Alert(key, Priority.HIGH, model, f"{model}: its bot is silent: {fresh.silence.note}", as_of)
+
+
+def _stale(source: str, found: Finding, as_of: datetime) -> Alert:
+    key = f"feed_stale:{source}:{_stamp(found)}"
+    return Alert(key, Priority.HIGH, "", f"No {source} come: {found.note}", as_of)
+
+
+def _stamp(found: Finding) -> str:
+    """When the silence began, as a part of a key."""
+    return f"{datetime.fromisoformat(found.params['since']):%Y%m%dT%H%M%S}"
+
+
+def _bars_of(curve: pd.DataFrame) -> list[datetime]:
+    return list(pd.DatetimeIndex(curve["event_time"]).to_pydatetime())
+
+
+def _after(at: np.datetime64) -> datetime:
+    return pd.Timestamp(at + np.timedelta64(1, "us"), tz=UTC).to_pydatetime()
