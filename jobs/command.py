@@ -167,7 +167,7 @@ def main() -> None:
             for name, value in credentials(settings).items():
                 os.environ.setdefault(name, value)
         app()
-    except (MlopsError, mlflow.MlflowException, SQLAlchemyError) as error:
+    except (MlopsError, mlflow.MlflowException, SQLAlchemyError, OSError) as error:
         console.print(f"[red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from error
 
@@ -176,10 +176,14 @@ def _say_health(house: House) -> None:
     """What a person wants to know before any model: may it trade, is it up, does anything lie about."""
     now, state = up.present(house.settings.state.absolute()), house.ledger.trading_state()
     console.print(f"Trading: {'' if state is TradingState.ACTIVE else '[bold red]'}{state.value}")
+    if now.running and not now.parts:
+        console.print(f"[bold red]Parts: not known[/], {house.settings.state / 'run' / 'up.json'} cannot be read.")
     for part in now.parts if now.running else ():
         again = f", restarted {part.restarts} times" if part.restarts else ""
         console.print(f"{part.name}: {part.state} since {part.since}{again} {part.why}", highlight=False)
-    if not now.running:
+    if now.died:
+        console.print(f"[bold red]Parts: supervisor {now.pid} died[/], nothing restarts what ends. `make up`.")
+    elif not now.running:
         console.print("Parts: not run by `make up`.")
     if degraded := house.ledger.degraded():
         console.print(f"[bold red]DEGRADED[/] {degraded}")

@@ -1,6 +1,7 @@
 """Keeps the parts of a set-up running: one that dies or hangs is ended with its whole group and started again.
 
-One thread a part, so that none waits for another. What stands is in `run/up.json`, and in the ledger's alerts.
+One thread a part, so that none waits for another; a thread that ends is replaced. Nothing here needs room on the disk.
+What stands is in `run/up.json`, and in the ledger's alerts.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import httpx
-import orjson
 import structlog
 
+from jobs.board import Board, now
 from jobs.parts import Part
 from jobs.servers import end_group
 
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 LOG_BYTES = 20 * 2**20  # a part's log is put aside at its next start when it is larger
+LOOK_S = 0.5  # between two looks at the keepers themselves
+Beside = Callable[[threading.Event], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,70 +48,21 @@ class Patience:
     check_s: float = 2.0  # between two health checks of a part that is up
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a part is doing. `failures` in a row without a steady time in between."""
-
-    name: str
-    state: str = "starting"  # starting, up, down, stopped
-    pid: int = 0
-    since: str = ""
-    failures: int = 0
-    restarts: int = 0
-    trouble: str = ""  # since when it has been failing
-    why: str = ""
-
-
-class Board:
-    """What stands, in memory and in a file that others read.
-
-    Parameters
-    ----------
-    path : Path
-        Written whole or not at all, at every change.
-    """
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path, self._turn = path, threading.Lock()
-        self._standings = {name: Standing(name, since=_now()) for name in names}
-        self._write()
-
-    def __getitem__(self, name: str) -> Standing:
-        with self._turn:
-            return self._standings[name]
-
-    def all(self) -> tuple[Standing, ...]:
-        with self._turn:
-            return tuple(self._standings.values())
-
-    def put(self, name: str, **changes: Any) -> Standing:
-        """Change a part's standing; a new state begins now."""
-        with self._turn:
-            before = self._standings[name]
-            if changes.get("state", before.state) != before.state:
-                changes.setdefault("since", _now())
-            self._standings[name] = replace(before, **changes)
-            self._write()
-            return self._standings[name]
-
-    def _write(self) -> None:
-        content = {"pid": os.getpid(), "parts": [asdict(standing) for standing in self._standings.values()]}
-        part = self._path.with_suffix(".part")
-        part.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-        part.replace(self._path)
-
-
 class Keeper:
     """Keeps one part running until told to stop."""
 
     def __init__(self, part: Part, board: Board, logs: Path, patience: Patience) -> None:
-        self.part, self._board, self._log, self._patience = part, board, logs / f"{part.name}.log", patience
+        self.part, self.patience, self._board, self._log = part, patience, board, logs / f"{part.name}.log"
         self._stop = threading.Event()
         self._client = httpx.Client(timeout=5, trust_env=False)  # a proxy has no business on loopback
         self._thread = threading.Thread(target=self._run, name=part.name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+
+    def lost(self) -> bool:
+        """Whether its thread ended and nobody asked for it: then nobody keeps the part."""
+        return not self._stop.is_set() and not self._thread.is_alive()
 
     def stop(self) -> None:
         """End the part, whole group, and wait until it is gone."""
@@ -118,13 +72,17 @@ class Keeper:
     def _run(self) -> None:
         self._wait_for_needs()
         while not self._stop.is_set():
-            why, lasted = self._life()
+            try:
+                why, lasted = self._life()
+            except Exception as error:  # the edge of this thread: a part is kept, whatever goes wrong with keeping it
+                log.exception("part could not be watched", part=self.part.name)
+                why, lasted = f"could not be watched: {type(error).__name__}: {error}", 0.0
             if self._stop.is_set():
                 break
             before = self._board[self.part.name]
-            failures = 1 if lasted >= self._patience.steady_s else before.failures + 1
-            trouble = before.trouble if failures > 1 else _now()
-            wait = min(self._patience.first_wait_s * 2.0 ** min(failures - 1, 30), self._patience.longest_wait_s)
+            failures = 1 if lasted >= self.patience.steady_s else before.failures + 1
+            trouble = before.trouble if failures > 1 else now()
+            wait = min(self.patience.first_wait_s * 2.0 ** min(failures - 1, 30), self.patience.longest_wait_s)
             again = {"failures": failures, "trouble": trouble, "restarts": before.restarts + 1}
             self._board.put(self.part.name, state="down", pid=0, why=why, **again)
             log.warning("part down", part=self.part.name, why=why, failures=failures, again_in_s=wait)
@@ -134,12 +92,12 @@ class Keeper:
 
     def _wait_for_needs(self) -> None:
         """Until they are up; not for ever: who waits for a part that never comes might do without."""
-        deadline = time.monotonic() + self._patience.start_s
+        deadline = time.monotonic() + self.patience.start_s
         known = {standing.name for standing in self._board.all()}
         while not self._stop.is_set() and time.monotonic() < deadline:
             if all(self._board[name].state == "up" for name in self.part.needs if name in known):
                 return
-            self._stop.wait(self._patience.look_s)
+            self._stop.wait(self.patience.look_s)
 
     def _life(self) -> tuple[str, float]:
         """From start to end: why it ended, and for how many seconds it had been up."""
@@ -154,9 +112,7 @@ class Keeper:
             child.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
-        with self._log.open("ab") as sink:
+        with output(self._log) as sink:
             child = subprocess.Popen(  # noqa: S603
                 self.part.command,
                 env=dict(self.part.environment),
@@ -173,21 +129,21 @@ class Keeper:
         up_at, checked_at = 0.0, 0.0
         began = well_at = time.monotonic()
         while not self._stop.is_set():
-            now = time.monotonic()
-            lasted = now - up_at if up_at else 0.0
+            looked_at = time.monotonic()
+            lasted = looked_at - up_at if up_at else 0.0
             if child.poll() is not None:
                 return _ending(child.returncode), lasted
-            if not up_at or now - checked_at >= self._patience.check_s:
-                checked_at = now
-                if self._well(now - began):
+            if not up_at or looked_at - checked_at >= self.patience.check_s:
+                checked_at = looked_at
+                if self._well(looked_at - began):
                     well_at = time.monotonic()
                     up_at = up_at or self._now_up(child.pid)
-            limit = self._patience.hang_s if up_at else self._patience.start_s
+            limit = self.patience.hang_s if up_at else self.patience.start_s
             if time.monotonic() - well_at > limit:
                 return f"gave no answer for {limit:.0f} s", lasted
-            if lasted >= self._patience.steady_s and self._board[self.part.name].failures:
+            if lasted >= self.patience.steady_s and self._board[self.part.name].failures:
                 self._board.put(self.part.name, failures=0, trouble="")
-            self._stop.wait(self._patience.look_s)
+            self._stop.wait(self.patience.look_s)
         return "told to stop", 0.0
 
     def _now_up(self, pid: int) -> float:
@@ -197,7 +153,7 @@ class Keeper:
 
     def _well(self, age: float) -> bool:
         if not self.part.health:
-            return age >= self._patience.settle_s
+            return age >= self.patience.settle_s
         try:
             return self._client.get(self.part.health).status_code == 200
         except httpx.HTTPError:
@@ -210,19 +166,59 @@ def supervise(
     logs: Path,
     stop: threading.Event,
     patience: Patience | None = None,
-    beside: Callable[[threading.Event], None] | None = None,
+    beside: Beside | None = None,
 ) -> None:
     """Keep all parts running until `stop`; then end them, last started first. `beside` runs in a thread of its own."""
-    logs.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):
+        logs.mkdir(parents=True, exist_ok=True)
     keepers = [Keeper(part, board, logs, patience or Patience()) for part in parts]
-    company = threading.Thread(target=beside, args=(stop,), name="beside", daemon=True) if beside else None
+    company = threading.Thread(target=_again, args=(beside, stop), name="beside", daemon=True) if beside else None
     for keeper in keepers:
         keeper.start()
     if company is not None:
         company.start()
-    stop.wait()
+    while not stop.wait(LOOK_S):
+        board.flush()
+        keepers = [_replaced(keeper, board, logs) if keeper.lost() else keeper for keeper in keepers]
     for keeper in reversed(keepers):
         keeper.stop()
+
+
+def _replaced(lost: Keeper, board: Board, logs: Path) -> Keeper:
+    """A new keeper for a part whose keeper is gone; what the old one left running is ended first."""
+    name = lost.part.name
+    log.error("keeper of a part was lost and is replaced", part=name)
+    if pid := board[name].pid:
+        end_group(pid)
+    board.put(name, state="down", pid=0, why="was not watched for a moment", restarts=board[name].restarts + 1)
+    keeper = Keeper(lost.part, board, logs, lost.patience)
+    keeper.start()
+    return keeper
+
+
+def _again(beside: Beside, stop: threading.Event) -> None:
+    """Do `beside` until `stop`, whatever it raises."""
+    while not stop.is_set():
+        try:
+            beside(stop)
+        except Exception:  # the edge of this thread
+            log.exception("what runs beside the parts failed and is started again")
+            stop.wait(LOOK_S)
+
+
+@contextmanager
+def output(path: Path) -> Iterator[IO[bytes]]:
+    """The log of a process, opened to append; a large one is put aside. A log that cannot be opened stops nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        sink = path.open("ab")
+    except OSError as error:
+        log.warning("what a part prints is not kept", log=str(path), error=str(error))
+        sink = Path(os.devnull).open("ab")  # noqa: SIM115
+    with sink:
+        yield sink
 
 
 def die_with_parent() -> None:
@@ -235,7 +231,3 @@ def _ending(status: int) -> str:
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended by itself with status {status}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,23 +16,25 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import psutil
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from jobs import board
+from jobs.board import Board, Standing
 from jobs.parts import MARK, Part, live, parts
-from jobs.servers import end
-from jobs.supervisor import Board, Patience, Standing, supervise
+from jobs.servers import alive, end
+from jobs.supervisor import Patience, supervise
 from jobs.teller import Teller
 from mlops import settings as settings_room
 from mlops.errors import MlopsError, SettingsError
 from mlops.io import logs
+from mlops.io.health import Disk
 from mlops.settings import Settings
 
 app = typer.Typer()
@@ -50,14 +52,26 @@ class Present:
     pid: int
     parts: tuple[Standing, ...]
 
+    @property
+    def died(self) -> bool:
+        """Whether a supervisor ended without ending its parts."""
+        return not self.running and any(part.state != "stopped" for part in self.parts)
+
 
 def present(state: Path) -> Present:
     """How the set-up in `state` is doing."""
-    try:
-        content = orjson.loads((state / "run" / "up.json").read_bytes())
-    except FileNotFoundError:
+    if not (state / "run").is_dir():
         return Present(False, 0, ())
-    return Present(_locked(state), content["pid"], tuple(Standing(**part) for part in content["parts"]))
+    running, (pid, parts) = _locked(state), board.read(state / "run" / "up.json")
+    return Present(running, pid, tuple(map(_seen, parts)) if running else parts)
+
+
+def _seen(part: Standing) -> Standing:
+    """What a part's standing says, unless its process is not there: the file may be older than the truth."""
+    with suppress(psutil.NoSuchProcess):
+        if part.state != "up" or alive(psutil.Process(part.pid)):
+            return part
+    return replace(part, state="down", why=f"process {part.pid} is gone")
 
 
 def run(settings: Settings) -> None:
@@ -81,9 +95,10 @@ def run(settings: Settings) -> None:
         mine = parts(settings)
         for part in mine:
             _free(part)
-        board = Board(state / "run" / "up.json", [part.name for part in mine])
-        teller = Teller(settings.ledger, board)
-        supervise(mine, board, state / "logs", stop, Patience(), teller.run)
+        standings = Board(state / "run" / "up.json", [part.name for part in mine])
+        storage = settings.storage
+        disk = Disk(state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
+        supervise(mine, standings, state / "logs", stop, Patience(), Teller(settings.ledger, standings, disk).run)
     finally:
         lock.release()
 
@@ -230,7 +245,7 @@ def _name(process: psutil.Process) -> str:
 def _command() -> None:
     try:
         typer.run(main)
-    except MlopsError as error:
+    except (MlopsError, OSError) as error:
         console.print(f"[red]{type(error).__name__}[/]: {error}", soft_wrap=True)
         raise SystemExit(1) from error
 

@@ -32,7 +32,7 @@ from jobs import schedule as calendar
 from jobs.house import House, moment, opened, settings_for
 from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
-from jobs.supervisor import die_with_parent
+from jobs.supervisor import die_with_parent, output
 from mlops.errors import MlopsError, RegistryError
 from mlops.io import feed, logs, record
 from mlops.io.jobruns import Claim, JobRun, run_key
@@ -115,15 +115,25 @@ class Worker:
             claim = self._ledger.claim_job(self._owner, self._clock(), lease_s=s.lease_s, max_attempts=s.max_attempts)
             if claim is None:
                 break
-            self._runs.append(self._started(claim))
+            if not self._start(claim):
+                break
         if self._report is not None and time.monotonic() - self._reported >= REPORT_S:
             self._reported = time.monotonic()
             self._report(self._clock())
 
+    def _start(self, claim: Claim) -> bool:
+        """Start a claimed run; one that cannot be started now is handed back with its attempts."""
+        try:
+            self._runs.append(self._started(claim))
+        except OSError as error:  # no process can be made
+            log.error("job cannot be started", run=claim.key, error=str(error))
+            self._ledger.hand_back_job(claim, self._clock())
+            return False
+        return True
+
     def _started(self, claim: Claim) -> Run:
         command, path = self._launch(claim)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as sink:
+        with output(path) as sink:
             process = subprocess.Popen(  # noqa: S603
                 command,
                 stdout=sink,

@@ -201,7 +201,7 @@ def _unplanned(setup: Setup, now: datetime) -> Iterator[Problem]:
 def parts(setup: Setup) -> Iterator[Problem]:
     """What `make up` started is up."""
     now = present(setup.settings.state)
-    if not now.running and any(part.state != "stopped" for part in now.parts):
+    if now.died:
         yield Problem(f"supervisor {now.pid} died: nothing restarts what dies now", "make up")
     for part in now.parts if now.running else ():
         if part.state != "up":

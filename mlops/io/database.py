@@ -57,14 +57,20 @@ class Database:
         self._telemetry = self._engine.execution_options(synchronous="NORMAL")
         self._turn = threading.RLock()  # SQLite has one writer; threads queue here fairly instead of polling the file
         try:
-            if place.get_backend_name() == "sqlite":
-                with self._translated():
-                    _write_ahead(self._engine)
-            with self._writing(lock="migrate") as connection:
-                migrate(connection)
+            try:
+                self._open()
+            except LedgerFull:  # even the index of the journal needs room: that of the ballast, which is thrown out now
+                self._open()
         except BaseException:
             self._engine.dispose()
             raise
+
+    def _open(self) -> None:
+        if self._engine.dialect.name == "sqlite":
+            with self._translated():
+                _write_ahead(self._engine)
+        with self._writing(lock="migrate") as connection:
+            migrate(connection)
 
     def close(self) -> None:
         """Give all connections back."""
@@ -208,8 +214,13 @@ def _begin(connection: Connection) -> None:
     raw.execute("BEGIN IMMEDIATE")  # a writer that starts as a reader may fail at its first write
 
 
+def _busy(error: BaseException) -> bool:
+    cause = error.orig if isinstance(error, OperationalError) else error
+    return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 @tenacity.retry(
-    retry=tenacity.retry_if_exception_type((sqlite3.OperationalError, OperationalError)),
+    retry=tenacity.retry_if_exception(_busy),
     wait=tenacity.wait_random(0.005, 0.05),
     stop=tenacity.stop_after_delay(BUSY_MS / 1000),
     reraise=True,

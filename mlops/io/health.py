@@ -130,7 +130,8 @@ def told(error: sqlite3.Error | DBAPIError, disk: Disk) -> Exception:
         return CorruptionError(
             f"ledger must be readable, got {cause}. Restore the last backup, then the archived hours."
         )
-    if code == FULL or state == NO_ROOM or (code in (IO_ERROR, CANNOT_OPEN) and (disk.free() or MARGIN) < MARGIN):
+    free = disk.free()
+    if code == FULL or state == NO_ROOM or (code in (IO_ERROR, CANNOT_OPEN) and free is not None and free < MARGIN):
         disk.failed(cause or error)
         return LedgerFull(f"disk of the ledger must have room, got {cause}. Free some space; nothing was stored.")
     if isinstance(error, sqlite3.OperationalError | OperationalError):

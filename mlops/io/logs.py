@@ -21,8 +21,9 @@ def configure(path: Path | None = None) -> None:
     """Send every line to `path` (appended, flushed line by line), or to standard error."""
     close()
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _files.append(path.open("ab", buffering=0))
+        with suppress(OSError):  # no file, no folder, no room: then standard error has it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _files.append(path.open("ab", buffering=0))
     stream: Any = _Sink(_files[-1]) if _files else sys.stderr.buffer
     structlog.configure(
         processors=[
@@ -38,14 +39,18 @@ def configure(path: Path | None = None) -> None:
 
 
 class _Sink:
-    """A file that loses a line rather than stop whoever wrote it: a full disk must not end a trade."""
+    """A file whose lines go to standard error when it takes none: a full disk must not end a trade, nor hide why."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def write(self, line: bytes) -> None:
-        with suppress(OSError):
+        try:
             self._file.write(line)
+        except OSError:
+            with suppress(OSError, ValueError):
+                sys.stderr.buffer.write(line)
+                sys.stderr.buffer.flush()
 
     def flush(self) -> None:
         with suppress(OSError):

@@ -3,7 +3,9 @@
 import os
 import sqlite3
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import psycopg.errors
 import pytest
@@ -121,6 +123,23 @@ def test_retention_works_on_a_full_disk(small, make, clock, tmp_path):
         stored, _ = _filled_up(ledger, make)
 
         assert stored > ledger.prune(tmp_path / "archive", before=make.at(3), at=make.at(9))["outcomes"] > 0
+
+
+def test_a_ledger_opens_on_a_disk_without_room_for_one_byte_and_takes_an_alert(small, make, clock):
+    url = f"sqlite:///{small / 'ledger.db'}"
+    with Ledger(url, Disk(small, ballast_mib=2, clock=clock.read)) as ledger:
+        ledger.degraded()
+    with suppress(OSError), (small / "somebody else's").open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+    began = time.monotonic()
+    with Ledger(url, Disk(small, ballast_mib=2, clock=clock.read)) as ledger:  # no room even for the journal's index
+        assert ledger.add_alert(_alert(make, "full"))
+        assert "is full" in ledger.degraded()
+    with Ledger(url, Disk(small, ballast_mib=2)) as ledger:
+        assert ["full"] == [alert.key for alert in ledger.alerts()]
+    assert time.monotonic() - began < 10  # and does not try for half a minute
 
 
 def test_little_room_is_reported_while_writes_go_on(tmp_path, make, clock):
