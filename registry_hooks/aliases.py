@@ -83,19 +83,39 @@ def lineup(registry: Registry, model: str) -> Lineup:
     champion = registry.ledger.champion(model)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
-    roles = dict.fromkeys(_tagged_shadows(registry, model), Role.SHADOW)
-    trials = [trial for trial in registry.ledger.open_experiments(model) if trial.champion == champion]
+    found = _compared(registry.ledger, model, champion, _tagged_shadows(registry, model))
+    stack = standing(registry.ledger.promotions(model))
+    if champion in stack[-1:] and (back := way_back(registry.client, model, stack)) is not None:
+        found.roles.setdefault(back, Role.PREVIOUS)
+    return found
+
+
+def traded(ledger: Ledger, model: str) -> Lineup:
+    """Who may trade, by the ledger alone: without shadows that only MLflow knows of, and without the way back.
+
+    Raises
+    ------
+    RegistryError
+        The promotion log has no champion of the model.
+    """
+    champion = ledger.champion(model)
+    if champion is None:
+        raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
+    return _compared(ledger, model, champion, ())
+
+
+def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int]) -> Lineup:
+    """The champion, those that are compared with it, and the weights of those that trade."""
+    roles = dict.fromkeys(shadows, Role.SHADOW)
+    trials = [trial for trial in ledger.open_experiments(model) if trial.champion == champion]
     for trial in trials:  # those of another champion are closed by whoever moved it
         if trial.kind != "shadow" or trial.challenger not in roles:
             roles[trial.challenger] = ROLES[trial.kind]
-    stack = standing(registry.ledger.promotions(model))
-    if champion in stack[-1:] and (back := way_back(registry.client, model, stack)) is not None:
-        roles.setdefault(back, Role.PREVIOUS)
     roles[champion] = Role.CHAMPION
     dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
     if dealing is None:
         return Lineup(champion, roles)
-    last = registry.ledger.epochs(dealing)[-1]
+    last = ledger.epochs(dealing)[-1]
     weights = {v: w for v, w in last.weights.items() if w > 0 and v != champion and v in roles}
     return Lineup(champion, roles, dealing.salt, weights, last.number)
 

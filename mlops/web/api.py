@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from asyncio import Semaphore
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
@@ -12,10 +11,8 @@ from typing import Annotated, Any, Literal
 
 import structlog
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from mlflow import MlflowException
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 
 from mlops.errors import DataError, RegistryError, StorageError
 from mlops.io.ledger import Ledger
@@ -26,15 +23,16 @@ from mlops.types import TradingState
 from mlops.web import rows, scoring
 from mlops.web.contracts import Bar, Name
 from mlops.web.gate import LATER, Gate
+from mlops.web.lanes import Lanes
 from mlops.web.metrics import Meters
 from mlops.web.outline import Outline
 from mlops.web.scoring import Scorers, Scores
-from registry_hooks.aliases import GONE, Lineup, Registry, lineup
+from registry_hooks.aliases import Lineup, traded
 from registry_hooks.dealing import Dealer
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
-WORKERS = 16  # requests of a kind worked on at once: of 40 threads, health and metrics always find one
+LARGE = 2**20  # bytes of a body from which on it waits for others of its size
 MOVING = ("fills", "quotes")  # rows that change what is held, or what it is worth
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
@@ -72,7 +70,7 @@ class Arm(BaseModel):
 
 
 class Assigned(BaseModel):
-    """Which arm trades each key. `stale`: MLflow does not answer, and this is what it said last."""
+    """Which arm trades each key. `stale`: the ledger does not answer, and this is what it said last."""
 
     model: str
     champion: int
@@ -93,6 +91,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}
     for code, text in {
         400: "The body did not arrive whole.",
+        408: "The body took too long to arrive.",
         401: "No valid key.",
         403: "The key lacks the scope.",
         413: "Too large.",
@@ -122,28 +121,31 @@ def _takes(contract: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
 
 
 def router(
-    registry: Registry,
+    ledger: Ledger,
     settings: Settings,
     clock: Callable[[], datetime],
     meters: Meters,
     scorers: Scorers | None,
     moved: Callable[[], None],
+    gate: Gate,
+    lanes: Lanes,
 ) -> APIRouter:
     """All of /v1. A key is asked for before anything else is looked at. `moved` is told of new prices and trades."""
-    routes, gate = APIRouter(prefix="/v1", responses=ERRORS), Gate(registry.ledger, settings.service, clock)
-    intake, lineups = Intake(registry.ledger, settings.service.max_rows), Lineups(registry)
-    takers, judges = Semaphore(WORKERS), Semaphore(WORKERS)  # who scores does not wait for who waits for the ledger
+    routes, lineups = APIRouter(prefix="/v1", responses=ERRORS), Lineups(ledger)
+    # Fills have a writer of their own: no flood of predictions stands before them.
+    fills, others = (Intake(ledger, settings.service.max_rows) for _ in range(2))
     may_score, may_read = [Depends(gate.asks("score"))], [Depends(gate.asks("admin"))]
 
     async def taken(request: Request, kind: rows.Kind) -> Taken:
         key = await gate.enter(request, f"{kind.name}:write")
-        lines, body = _lines(request), await gate.body(request)
+        lines = _lines(request)
+        mine, lane = (fills, lanes.fills) if kind.name == "fills" else (others, lanes.rows)
 
-        def take() -> Taken:
-            return intake.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
+        def take(body: bytes) -> Taken:
+            return mine.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
 
-        async with takers:
-            found = await run_in_threadpool(take)
+        async with gate.body(request) as body:
+            found = await (lanes.large if len(body) > LARGE else lane).run(take, body)
         meters.took(kind.name, found.stored, found.known, len(found.rejected))
         if found.stored and kind.name in MOVING:
             moved()
@@ -157,12 +159,12 @@ def router(
         kind: Kinds | None = None, limit: Annotated[int, Query(ge=1, le=MAX_SHOWN)] = 100
     ) -> list[Rejection]:
         """Rows that were refused, newest first."""
-        return await run_in_threadpool(registry.ledger.rejections, kind, limit)
+        return await lanes.rows.run(ledger.rejections, kind, limit)
 
     @routes.get("/trading-state", tags=["trading"], dependencies=may_score, openapi_extra=KEYED)
     async def trading_state() -> MayTrade:
         """What bots may do: no state closes a position."""
-        log = await run_in_threadpool(registry.ledger.trading_log)
+        log = await lanes.trading.run(ledger.trading_log)
         state = log[-1].state if log else TradingState.ACTIVE
         last = {"seq": log[-1].seq, "reason": log[-1].reason} if log else {"seq": 0, "reason": ""}
         return MayTrade(state=state, meaning=state.meaning, **last)
@@ -172,7 +174,7 @@ def router(
     )
     async def assignment(model: Name, key: Annotated[list[Name], Query(min_length=1, max_length=MAX_KEYS)]) -> Assigned:
         """Which version trades each key. The same key gets the same arm as long as a comparison runs."""
-        found, stale, versions = await run_in_threadpool(lineups.deal, model, key, clock())
+        found, stale, versions = await lanes.assignments.run(lineups.deal, model, key, clock())
         arms = [Arm(key=k, version=v, role=found.roles[v]) for k, v in zip(key, versions, strict=True)]
         return Assigned(model=model, champion=found.champion, stale=stale, arms=arms)
 
@@ -187,9 +189,9 @@ def router(
         """Score one bar with the arm that trades each unit; every arm's score is kept in the ledger."""
         if _lines(request):
             raise HTTPException(415, f"content type must be application/json, got {NDJSON[0]}.")
-        body = await gate.body(request)
-        async with judges:
-            return await run_in_threadpool(lambda: scoring.score(scorers, model, gate.outlined(body)))
+        async with gate.body(request) as body:
+            lane = lanes.large if len(body) > LARGE else lanes.scores
+            return await lane.run(lambda: scoring.score(scorers, model, gate.outlined(body)))
 
     return routes
 
@@ -227,20 +229,23 @@ class Intake:
 
 
 class Lineups:
-    """Who is dealt what, read every few seconds; the last answer stands in while MLflow or the ledger is away."""
+    """Who is dealt what, read every few seconds from the ledger; the last answer stands in while that is away.
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    MLflow is never asked: what decides who trades is in the promotion log and in the comparisons.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._known: dict[str, tuple[Lineup, float]] = {}
         self._dealers: dict[str, Dealer] = {}
 
     def deal(self, model: str, keys: Sequence[str], at: datetime) -> tuple[Lineup, bool, list[int]]:
         """The lineup, whether it is stale, and the version that trades each key; raises as `of` does."""
         found, stale = self.of(model)
-        dealer = self._dealers.setdefault(model, Dealer(model, self._registry.ledger))
+        dealer = self._dealers.setdefault(model, Dealer(model, self._ledger))
         try:
             return found, stale, dealer.deal_now(found, keys, at).tolist()
-        except SQLAlchemyError as error:  # what was dealt is told later
+        except (StorageError, SQLAlchemyError) as error:  # what was dealt is told later
             log.warning("dealt without the ledger", model=model, error=str(error))
             return found, True, dealer.deal(found, keys, at).tolist()
 
@@ -250,15 +255,15 @@ class Lineups:
         if known is not None and time.monotonic() < known[1] + FRESH_S:
             return known[0], False
         try:
-            found = lineup(self._registry, model)
-            dealer = self._dealers.get(model) or Dealer(model, self._registry.ledger)
+            found = traded(self._ledger, model)
+            dealer = self._dealers.get(model) or Dealer(model, self._ledger)
             if known is None or (known[0].salt, known[0].epoch) != (found.salt, found.epoch):
                 dealer.learn(found)
-        except (RegistryError, MlflowException, SQLAlchemyError) as error:
-            if isinstance(error, RegistryError) or getattr(error, "error_code", "") == GONE:
-                raise HTTPException(404, f"model must have a champion, got none of {model!r}.") from error
+        except RegistryError as error:
+            raise HTTPException(404, f"model must have a champion, got none of {model!r}.") from error
+        except (StorageError, SQLAlchemyError) as error:
             if known is None:
-                raise HTTPException(503, "registry must answer, got an error. Try again.", LATER) from error
+                raise HTTPException(503, "ledger must answer, got an error. Try again.", LATER) from error
             return known[0], True
         if len(self._known) >= MAX_MODELS:
             self._known.clear()

@@ -20,14 +20,17 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlops.errors import StorageError
 from mlops.io import logs
+from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.web import api, feed, hooks, login, shell
 from mlops.web.feed import Hub
 from mlops.web.gate import LATER, Gate
+from mlops.web.lanes import Lanes
 from mlops.web.login import Door
 from mlops.web.metrics import CONTENT_TYPE, Meters
 from mlops.web.pages import PAGES
 from mlops.web.scoring import Scorers
+from mlops.web.watch import OK, Watch
 from registry_hooks.aliases import Registry
 
 log = structlog.get_logger()
@@ -47,6 +50,7 @@ def build(
     clock: Callable[[], datetime],
     scorers: Scorers | None = None,
     hub: Hub | None = None,
+    watch: Watch | None = None,
 ) -> FastAPI:
     """The application. `clock` says the time; everything else it needs is in its arguments.
 
@@ -56,10 +60,13 @@ def build(
         Model -> what scores it for bots without Python, or None for a model that this service does not score.
     hub : Hub, optional
         Where the risk state is published: with it come the feed and the pages.
+    watch : Watch, optional
+        The loops beside it, which `/readyz` tells of.
     """
     app = FastAPI(title="gpt-trader-mlops", version="1", docs_url="/docs")
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.service.allowed_hosts])
-    meters = Meters(registry.ledger)
+    meters, lanes, watch = Meters(registry.ledger), Lanes(), watch or Watch()
+    gate = Gate(registry.ledger, settings.service, clock, lanes)
     app.add_exception_handler(RequestValidationError, _wrong)
     for kind in (StorageError, SQLAlchemyError):
         app.add_exception_handler(kind, _away)
@@ -85,29 +92,34 @@ def build(
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["health"], responses={503: {"model": dict[str, str], "description": "It cannot."}})
-    def readyz(response: Response) -> dict[str, str]:
-        """Whether it can do its work: 503 while the ledger does not answer or its disk is full."""
-        try:
-            registry.ledger.trading_state()
-            why = registry.ledger.degraded()
-        except (StorageError, SQLAlchemyError) as error:
-            why = type(error).__name__
-        if why:
+    async def readyz(response: Response) -> dict[str, str]:
+        """Whether it can do its work: 503 while any part does not, with what is wrong of each."""
+        parts = {"ledger": await lanes.health.run(_ledger, registry.ledger)} | watch.parts()
+        if set(parts.values()) != {OK}:
             response.status_code = 503
-        return {"ledger": why or "ok"}
+        return parts
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """Prometheus exposition."""
-        return Response(meters.text(), media_type=CONTENT_TYPE)
+        return Response(await lanes.health.run(meters.text), media_type=CONTENT_TYPE)
 
-    app.include_router(hooks.router(registry, settings, clock))
+    app.include_router(hooks.router(registry, settings, clock, gate, lanes))
     moved = hub.news.set if hub is not None else _nobody
-    app.include_router(api.router(registry, settings, clock, meters, scorers, moved))
+    app.include_router(api.router(registry.ledger, settings, clock, meters, scorers, moved, gate, lanes))
     if hub is not None:
-        _show(app, hub, Door(Gate(registry.ledger, settings.service, clock), settings, clock), settings)
+        _show(app, hub, Door(gate, settings, clock), settings)
     _describe(app)
     return app
+
+
+def _ledger(ledger: Ledger) -> str:
+    """What is wrong with the ledger, or OK."""
+    try:
+        ledger.trading_state()
+        return ledger.degraded() or OK
+    except (StorageError, SQLAlchemyError) as error:
+        return type(error).__name__
 
 
 def _nobody() -> None:

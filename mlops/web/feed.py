@@ -152,15 +152,15 @@ def router(hub: Hub, door: Door) -> APIRouter:
             await socket.close()  # before it is accepted: HTTP 403
             return
         await socket.accept()
+        key_id = await door.listener(socket)  # first of all: who has no key takes nobody's place
+        if key_id is None:
+            await _close(socket, UNKNOWN, "feed must be shown a valid key with scope risk:read. Log in.")
+            return
         listener = hub.join(since=since, whole=mode == "snapshot")
         if listener is None:
             await _close(socket, FULL, f"feed must have at most {hub.settings.max_clients} clients. Raise the setting.")
             return
         try:
-            key_id = await door.listener(socket)
-            if key_id is None:
-                await _close(socket, UNKNOWN, "feed must be shown a valid key with scope risk:read. Log in.")
-                return
             await _told(socket, hub, listener, door, key_id)
         finally:
             hub.leave(listener)
@@ -181,7 +181,7 @@ async def _told(socket: WebSocket, hub: Hub, listener: Listener, door: Door, key
                     await socket.send_text(text)
             if time.monotonic() > vouched + VOUCH_S:
                 vouched = time.monotonic()
-                if not await door.holds(key_id):
+                if not await door.holds(key_id, socket):
                     await _close(socket, UNKNOWN, "feed must be shown a valid key, and this one is no longer. Log in.")
                     return
         await _close(socket, CHATTY, "feed must be sent nothing after the key. Listen.")

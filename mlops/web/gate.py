@@ -1,10 +1,12 @@
-"""Who comes in, and how much: keys and their scopes, sizes, depths, rates."""
+"""Who comes in, and how much: keys and their scopes, sizes, depths, rates, and how long a body may take to come."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,18 +14,21 @@ from fastapi import HTTPException, Request
 from pyrate_limiter import Duration, InMemoryBucket, Rate
 from pyrate_limiter.abstracts import RateItem
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from mlops.errors import StorageError
 from mlops.io.keys import ApiKey
 from mlops.io.ledger import Ledger
 from mlops.settings import ServiceSettings
+from mlops.web.lanes import Lanes
 from mlops.web.outline import Outline, outline
 
 REMEMBERED_S = (
     5.0  # how long a key is taken as read; while the ledger is away it is: to revoke it, the ledger is needed
 )
+MAX_HELD = 256 * 2**20  # bytes of all bodies that are held at once
+ARRIVE_S = 30.0  # for a body to arrive whole
+MARK = "connection"  # in the state of a scope: its `mlops.web.sockets.Mark`
 CALLERS = 10_000  # callers whose rate is remembered; past it the oldest are forgotten
 
 
@@ -38,8 +43,11 @@ class Seen:
 class Gate:
     """Lets requests in. One for an application; usable from several threads."""
 
-    def __init__(self, ledger: Ledger, settings: ServiceSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, settings: ServiceSettings, clock: Callable[[], datetime], lanes: Lanes | None = None
+    ) -> None:
         self._ledger, self._settings, self._clock = ledger, settings, clock
+        self._lanes, self._held = lanes or Lanes(), 0
         self._seen: dict[tuple[str, bytes], Seen] = {}
         self._buckets: dict[str, InMemoryBucket] = {}
 
@@ -51,11 +59,11 @@ class Gate:
         HTTPException
             401 without a valid key, 403 without the scope, 429 too many requests.
         """
-        address = request.client.host if request.client else ""
-        return await self.admit(bearer(request.headers.get("authorization", "")), address, scope)
+        return await self.admit(bearer(request.headers.get("authorization", "")), request, scope)
 
-    async def admit(self, token: str, address: str, scope: str) -> ApiKey:
-        """The key that a caller at an address shows; raises as `enter`."""
+    async def admit(self, token: str, connection: HTTPConnection, scope: str) -> ApiKey:
+        """The key that a caller shows; raises as `enter`."""
+        address = connection.client.host if connection.client else ""
         if not token:
             self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "request must carry an API key. Send `Authorization: Bearer <key>`.", BEARER)
@@ -66,12 +74,16 @@ class Gate:
         self.paced(f"key:{key.id}", self._settings.rate)
         if scope not in key.scopes and "admin" not in key.scopes:
             raise HTTPException(403, f"API key {key.id} must have scope {scope}, got {' '.join(key.scopes)}.")
+        known(connection)
         return key
 
-    async def holds(self, key_id: str, scope: str) -> bool:
+    async def holds(self, key_id: str, scope: str, connection: HTTPConnection) -> bool:
         """Whether a key that was shown before is still good for a scope."""
         key = await self._key(key_id, self._ledger.key_of)
-        return key is not None and (scope in key.scopes or "admin" in key.scopes)
+        good = key is not None and (scope in key.scopes or "admin" in key.scopes)
+        if good:
+            known(connection)
+        return good
 
     def asks(self, scope: str) -> Callable[[Request], Awaitable[ApiKey]]:
         """`enter` as a dependency of FastAPI: it comes before the parameters are looked at."""
@@ -81,22 +93,42 @@ class Gate:
 
         return key
 
-    async def body(self, request: Request) -> bytes:
-        """The body, within the limits; past them it is read no further."""
+    @asynccontextmanager
+    async def body(self, request: Request, most: int | None = None) -> AsyncIterator[bytes]:
+        """The body, within the limits; past them it is read no further. What all hold at once is limited, too.
+
+        Raises
+        ------
+        HTTPException
+            400 it did not arrive whole, 408 it took too long, 413 too large, 415 encoded, 503 too much is held already.
+        """
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise HTTPException(415, "body must not be encoded. Send it plain.")
-        most, got = self._settings.max_body, bytearray()
+        most = most or self._settings.max_body
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal() and len(declared) < 19 and int(declared) > most:
             raise HTTPException(413, f"body must be at most {most} bytes, got {declared}. Send less at once.")
+        got = bytearray()
         try:
-            async for chunk in request.stream():
-                got += chunk
-                if len(got) > most:
-                    raise HTTPException(413, f"body must be at most {most} bytes, got more. Send less at once.")
+            await self._read(request, got, most)
+            yield bytes(got)
+        finally:
+            self._held -= len(got)
+
+    async def _read(self, request: Request, got: bytearray, most: int) -> None:
+        try:
+            async with asyncio.timeout(ARRIVE_S):
+                async for chunk in request.stream():
+                    got += chunk
+                    self._held += len(chunk)
+                    if len(got) > most:
+                        raise HTTPException(413, f"body must be at most {most} bytes, got more. Send less at once.")
+                    if self._held > MAX_HELD:
+                        raise HTTPException(503, "service must have room for the body, got many at once.", LATER)
+        except TimeoutError as error:
+            raise HTTPException(408, f"body must arrive within {ARRIVE_S:.0f} s, got a part. Send it again.") from error
         except ClientDisconnect as error:
             raise HTTPException(400, "body must arrive whole, got a part of it. Send it again.") from error
-        return bytes(got)
 
     def outlined(self, body: bytes, *, lines: bool = False) -> Outline:
         """The outline of a body (of one JSON text a line, where `lines`); for a worker's thread: it takes a while.
@@ -118,7 +150,7 @@ class Gate:
         seen = self._seen.get(mark)
         if seen is None or seen.until < now:
             try:
-                found = await run_in_threadpool(read, token, self._clock())
+                found = await self._lanes.keys.run(read, token, self._clock())
             except (StorageError, SQLAlchemyError):
                 found = seen.key if seen is not None else None
                 if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
@@ -138,6 +170,13 @@ class Gate:
         if not bucket.put(RateItem(caller, now)):
             wait = max(1, -(-_whole(bucket.waiting(RateItem(caller, now))) // 1000))
             raise HTTPException(429, f"at most {rate} requests a minute.", {"Retry-After": str(wait)})
+
+
+def known(connection: HTTPConnection) -> None:
+    """Tell the server that who is on this connection has a key: it does not count among strangers any more."""
+    mark = connection.scope.get("state", {}).get(MARK)
+    if mark is not None:
+        mark.known()
 
 
 BEARER = {"WWW-Authenticate": "Bearer"}

@@ -14,10 +14,11 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Request
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 
+from mlops.errors import StorageError
 from mlops.settings import Settings
+from mlops.web.gate import LATER, Gate
+from mlops.web.lanes import Lanes
 from registry_hooks import freqtrade, webhook
 from registry_hooks.aliases import Registry
 
@@ -26,30 +27,35 @@ MAX_BODY = 64 * 1024  # an alias event has about 200 bytes, a freqtrade message 
 SCOPE = "hooks"
 
 
-def router(registry: Registry, settings: Settings, clock: Callable[[], datetime]) -> APIRouter:
+def router(
+    registry: Registry, settings: Settings, clock: Callable[[], datetime], gate: Gate, lanes: Lanes
+) -> APIRouter:
     """POST /hooks/mlflow and POST /hooks/freqtrade. `clock` says the time."""
     routes = APIRouter(prefix="/hooks", tags=["hooks"])
 
     @routes.post("/mlflow", status_code=202)
     async def mlflow_hook(request: Request, tasks: BackgroundTasks) -> dict[str, Any]:
         """A signed hint of MLflow that an alias moved; we look for ourselves."""
-        body, now = await _body(request), clock()
-        hint = _verified(settings, _single(request), body, now)
-        fresh = await run_in_threadpool(_kept, registry.ledger.add_delivery, hint.delivery_id, "mlflow", body, now)
-        if fresh:
+        now = clock()
+        async with gate.body(request, MAX_BODY) as body:
+            hint = _verified(settings, _single(request), body, now)
+            fresh = await lanes.hooks.run(_kept, registry.ledger.add_delivery, hint.delivery_id, "mlflow", body, now)
+
+        def follow() -> None:
             mode, split = settings.on_manual_move, settings.experiment.split
-            tasks.add_task(webhook.handle, registry, hint, now, on_manual_move=mode, split=split)
+            webhook.handle(registry, hint, now, on_manual_move=mode, split=split)
+
+        if fresh:
+            tasks.add_task(lanes.registry.run, follow)
         return {"accepted": fresh}
 
     @routes.post("/freqtrade", status_code=202)
     async def freqtrade_hook(request: Request) -> dict[str, Any]:
         """A message of freqtrade's webhook, in any of its three formats; the API key travels as the password."""
-        body, now = await _body(request), clock()
-        key = await run_in_threadpool(_kept, registry.ledger.key, _token(request.headers.get("authorization", "")), now)
-        if key is None or SCOPE not in key.scopes:
-            raise HTTPException(401, f"API key must be valid and have scope {SCOPE}, got another or none. Add one.")
-        letter = freqtrade.Letter.of(key.label, request.headers.get("content-type", ""), body)
-        return await run_in_threadpool(_kept, freqtrade.receive, registry.ledger, letter, now)
+        key, now = await gate.admit(_token(request.headers.get("authorization", "")), request, SCOPE), clock()
+        async with gate.body(request, MAX_BODY) as body:
+            letter = freqtrade.Letter.of(key.label, request.headers.get("content-type", ""), body)
+            return await lanes.fills.run(_kept, freqtrade.receive, registry.ledger, letter, now)
 
     return routes
 
@@ -74,22 +80,9 @@ def _kept(write: Callable[..., Any], *arguments: Any) -> Any:
     """Do it, or tell the sender to come again: nothing is acknowledged that is not on disk."""
     try:
         return write(*arguments)
-    except SQLAlchemyError as error:
+    except (StorageError, SQLAlchemyError) as error:
         log.error("hook not kept", error=type(error).__name__)
-        raise HTTPException(503, "ledger must be writable, got an error. Send it again.") from error
-
-
-async def _body(request: Request) -> bytes:
-    """The raw body; past the limit it is read no further."""
-    got = bytearray()
-    try:
-        async for chunk in request.stream():
-            got += chunk
-            if len(got) > MAX_BODY:
-                raise HTTPException(413, f"body must be at most {MAX_BODY} bytes, got more. Check the sender.")
-    except ClientDisconnect as error:
-        raise HTTPException(400, "body must arrive whole, got a part of it. Send it again.") from error
-    return bytes(got)
+        raise HTTPException(503, "ledger must be writable, got an error. Send it again.", LATER) from error
 
 
 def _token(header: str) -> str:

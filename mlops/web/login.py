@@ -27,6 +27,7 @@ COOKIE, SCOPE = "mlops_session", "risk:read"
 TRIES = 10  # logins a minute from one address
 SAY_KEY_S = 5.0  # how long a feed waits for the key as its first message
 MAX_KEY = 256  # characters of what may be a key
+MAX_FORM = 4096  # bytes of a login form
 FIELDS = 4  # of a login form, at most
 
 
@@ -49,11 +50,11 @@ class Door:
             key_id = self._signer.unsign(connection.cookies.get(COOKIE, ""), max_age=self.lasts_s).decode()
         except BadSignature:
             return None
-        return key_id if await self._gate.holds(key_id, SCOPE) else None
+        return key_id if await self._gate.holds(key_id, SCOPE, connection) else None
 
-    async def holds(self, key_id: str) -> bool:
+    async def holds(self, key_id: str, connection: HTTPConnection) -> bool:
         """Whether a key that was shown is still good."""
-        return await self._gate.holds(key_id, SCOPE)
+        return await self._gate.holds(key_id, SCOPE, connection)
 
     async def shown(self, token: str, connection: HTTPConnection) -> str | None:
         """The id of a key, where it opens the pages.
@@ -63,9 +64,8 @@ class Door:
         HTTPException
             429 too many requests.
         """
-        address = connection.client.host if connection.client else ""
         try:
-            return (await self._gate.admit(token[:MAX_KEY], address, SCOPE)).id
+            return (await self._gate.admit(token[:MAX_KEY], connection, SCOPE)).id
         except HTTPException as error:
             if error.status_code == 429:
                 raise
@@ -106,9 +106,10 @@ class Door:
 
     async def form(self, request: Request) -> str:
         """The key of a login form."""
-        body = (await self._gate.body(request)).decode(errors="replace")
+        async with self._gate.body(request, MAX_FORM) as body:
+            text = body.decode(errors="replace")
         try:
-            return parse_qs(body, max_num_fields=FIELDS).get("key", [""])[0].strip()
+            return parse_qs(text, max_num_fields=FIELDS).get("key", [""])[0].strip()
         except ValueError:  # more fields than the form has
             return ""
 

@@ -36,9 +36,9 @@ def free_port():
 class Service:
     """A running service; `stop` and `start` again on the same port."""
 
-    def __init__(self, ledger, folder, *, clock=now, stale_s=3.0, **feed):
+    def __init__(self, ledger, folder, *, clock=now, stale_s=3.0, registry=None, scorers=None, **feed):
         self.ledger, self.port, self.clock = ledger, free_port(), clock
-        self._registry = Registry(None, ledger, folder)  # neither feed nor pages ask MLflow
+        self._registry, self._scorers = registry or Registry(None, ledger, folder), scorers
         self._settings = Settings(
             service=ServiceSettings(webhook_secret="s" * 32),
             feed=FeedSettings(**feed),
@@ -49,7 +49,7 @@ class Service:
 
     def start(self):
         self.hub = Hub(now, self._settings.feed)
-        built = app.build(self._registry, self._settings, self.clock, hub=self.hub)
+        built = app.build(self._registry, self._settings, self.clock, self._scorers, hub=self.hub)
         config = uvicorn.Config(
             built, host="127.0.0.1", port=self.port, log_level="error", ws_per_message_deflate=False, lifespan="off",
             timeout_graceful_shutdown=2, loop="asyncio", http="h11",
@@ -58,6 +58,10 @@ class Service:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         until(lambda: self._server.started)
+
+    def kill(self):
+        """Stop without waiting for what is still being answered."""
+        self._server.should_exit = self._server.force_exit = True
 
     def stop(self):
         self._server.should_exit = True

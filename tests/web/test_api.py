@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from mlops.errors import StorageError
 from mlops.io.dealings import Deal
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
@@ -189,10 +190,9 @@ def test_a_bot_without_python_gets_scores_and_every_feature_must_be_there(client
     assert 404 == client.post("/v1/models/other/score", content=json.dumps(bar | {"rows": rows})).status_code
 
 
-def test_assignment_is_the_bots_own_and_outlives_an_mlflow_that_is_away(client, registry, monkeypatch):
+def test_assignment_is_the_bots_own_and_never_asks_mlflow(client, registry, monkeypatch):
     model = uuid.uuid4().hex
     assert 404 == client.get(f"/v1/models/{model}/assignment", params={"key": "A"}).status_code
-    registry.client.create_registered_model(model)
     registry.ledger.append_promotion(
         model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
     )
@@ -203,11 +203,12 @@ def test_assignment_is_the_bots_own_and_outlives_an_mlflow_that_is_away(client, 
 
     assert {1, 2} == {arm["version"] for arm in first["arms"]}
     assert not first["stale"]
+    assert [] == registry.client.search_registered_models(f"name = '{model}'")  # MLflow has never heard of it
 
-    def away(*_, **__):
-        raise __import__("mlflow").MlflowException("connection refused")
+    def away(*_):
+        raise StorageError("ledger is away")
 
-    monkeypatch.setattr(registry.client, "search_model_versions", away)
+    monkeypatch.setattr(registry.ledger, "champion", away)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     later = client.get(f"/v1/models/{model}/assignment", params={"key": keys}).json()

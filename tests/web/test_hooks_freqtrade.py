@@ -102,7 +102,7 @@ def test_a_key_for_something_else_or_revoked_does_not_open_this_door(served, sql
     with TestClient(served) as http:
         codes = [http.post("/hooks/freqtrade", json=PAYLOAD, auth=("x", k)).status_code for k in (other, key)]
 
-    assert [401, 401] == codes
+    assert [403, 401] == codes
 
 
 def test_a_bearer_will_do_for_those_who_can_set_headers(served, key):

@@ -1,0 +1,54 @@
+"""Whether the loops beside the HTTP service do their work: each says so itself, and what said nothing is not well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+OK = "ok"
+
+
+@dataclass(slots=True)
+class Part:
+    """A loop: how often it should say that it is well, and what it said last."""
+
+    within_s: float
+    well_at: float | None = None
+    trouble: str = ""
+
+
+@dataclass(slots=True)
+class Watch:
+    """The loops of one service. Usable from several threads: each part is written by its own loop alone.
+
+    A part is `ok` for `within_s` seconds after it last said so, unless it said since then what is wrong.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _parts: dict[str, Part] = field(default_factory=dict)
+
+    def expect(self, name: str, within_s: float) -> None:
+        """A part that must be well, from now on."""
+        self._parts[name] = Part(within_s)
+
+    def well(self, name: str) -> None:
+        """A part has done its work."""
+        part = self._parts[name]
+        part.well_at, part.trouble = self.clock(), ""
+
+    def failed(self, name: str, why: str) -> None:
+        """A part could not do its work. `why` is shown to whoever asks, without a key: a class of error, no text."""
+        self._parts[name].trouble = why
+
+    def parts(self) -> dict[str, str]:
+        """What is wrong with each part, or OK."""
+        return {name: self._told(part) for name, part in list(self._parts.items())}
+
+    def _told(self, part: Part) -> str:
+        if part.well_at is None:
+            return f"not looked at yet{f': {part.trouble}' if part.trouble else ''}"
+        ago = self.clock() - part.well_at
+        if ago > part.within_s:
+            return f"stuck: last well {ago:.0f} s ago, at most {part.within_s:.0f} s is in order"
+        return f"failed: {part.trouble}" if part.trouble else OK
