@@ -23,16 +23,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import pyarrow as pa
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 from sqlalchemy import make_url
 
 from jobs.copies import DUMP, LEFT_OUT, call, copy_all, files, libpq, mark
+from jobs.untar import copy_folder, untar
 from jobs.up import present
 from mlops import settings as settings_room
 from mlops.errors import CorruptionError, SettingsError
@@ -51,6 +53,15 @@ class File:
     sha256: str
     size: int
     mode: int
+
+
+class Manifest(BaseModel):
+    """What a manifest must say to be one."""
+
+    format: int
+    made_at: str
+    ledger: str
+    files: dict[str, File]
 
 
 def backup(settings: Settings, to: Path, at: datetime) -> dict[str, Any]:
@@ -122,12 +133,14 @@ def verified(folder: Path, source: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
-        named = {name: File(**said) for name, said in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        named = Manifest.model_validate(manifest).files
+    except (OSError, ValueError) as error:  # among them JSON's, and pydantic's
         raise CorruptionError(f"{source} must be a backup with a readable {MANIFEST}, got {error}.") from error
     if manifest["format"] != FORMAT:
         raise SettingsError(f"format of {source} must be {FORMAT}, got {manifest['format']}. Use its own release.")
     have = {path.relative_to(folder).as_posix() for path in files(folder)} - {MANIFEST}
+    if alien := sorted(name for name in named if name.partition("/")[0] in LEFT_OUT):
+        raise CorruptionError(f"{source} must hold what a backup does, got {alien[0]}. Nothing was changed.")
     for name, said in named.items():
         found = _sha256(folder / name) if name in have else "no such file"
         if found != said.sha256:
@@ -136,7 +149,7 @@ def verified(folder: Path, source: Path) -> dict[str, Any]:
     if more := sorted(have - named.keys()):
         raise CorruptionError(f"{source} must hold what its manifest names, got also {', '.join(more)}.")
     for name, said in named.items():
-        (folder / name).chmod(said.mode)
+        (folder / name).chmod(said.mode & 0o700)  # whatever it says: for its owner alone
     return manifest
 
 
@@ -222,31 +235,15 @@ def _opened(source: Path, beside: Path) -> Iterator[Path]:
     stage = Path(tempfile.mkdtemp(prefix=".restoring-", dir=beside))
     try:
         if source.is_dir():
-            shutil.copytree(source, stage, dirs_exist_ok=True)
+            copy_folder(source, stage)
+        elif kind := _compression(source):
+            untar(source, kind, stage, shutil.disk_usage(stage).free)
         else:
-            _unpack(source, stage)
-        stage.chmod(0o700)
+            rule = "backup must be a folder, .tar.zst or .tar.gz"
+            raise SettingsError(f"{rule}, got {source.name}. Is it a backup?")
         yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _unpack(source: Path, to: Path) -> None:
-    kind = _compression(source)
-    if not kind:
-        raise SettingsError(f"backup must be a folder, .tar.zst or .tar.gz, got {source.name}. Is it a backup?")
-    name = "the archive"
-    try:
-        with (
-            pa.CompressedInputStream(pa.OSFile(str(source)), kind) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as tar,
-        ):
-            for member in tar:
-                name = str(PurePosixPath(member.name))
-                tar.extract(member, to, filter="data")  # nothing outside `to`, no links out of it, no devices
-    except (OSError, tarfile.TarError, EOFError) as error:
-        rule = f"{source} must be readable"
-        raise CorruptionError(f"{rule}, got {error} at or after {name}. Nothing was changed.") from error
 
 
 def _load_ledger(settings: Settings, stage: Path, manifest: Mapping[str, Any], *, force: bool) -> None:
