@@ -296,6 +296,7 @@ def _worst(stressed: pd.DataFrame | None, about: Mapping[str, Mapping[str, Any]]
     named = stressed[[bool(about.get(str(name), {}).get("named", True)) for name in stressed["scenario"]]]
     if named.empty:
         return Measured("stress", math.nan, why="no named scenario was run")
+    named = named[named["missing"] < 1] if (named["missing"] < 1).any() else named  # the others are of other markets
     out = float(named["missing"].max())
     why = f"{out:.0%} of what is held is in no scenario" if out > 0 else ""
     return Measured("stress", float(named["loss"].max()), ALL, len(named), why, bool(out), "of what is known")

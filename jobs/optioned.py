@@ -75,7 +75,9 @@ class Repriced:
         stale = np.array([self._stale(unit, spot) for unit, spot in zip(units, book.spot.tolist(), strict=True)])
         anew = np.flatnonzero(~book.american | stale)
         changes = np.empty((len(returns), len(units)))
-        changes[:, anew] = full_pnl(returns, scenarios.units, chosen(book, anew)) / worth[anew]
+        under = np.array([scenarios.units.index(name) for name in book.held["underlying"]], dtype=np.intp)
+        changes[:, anew] = full_pnl(np.nan_to_num(returns), scenarios.units, chosen(book, anew)) / worth[anew]
+        changes[np.isnan(returns[:, under])] = np.nan  # a move that nobody knows moves the option by nobody knows what
         for i, unit in enumerate(units):
             if book.american[i] and stale[i]:
                 self.columns[unit] = float(book.spot[i]), changes[:, i]

@@ -22,8 +22,9 @@ from jobs.stressed import Stressed, compute
 from mlops.io import feed, page, record
 from mlops.io.ledger import RiskState
 from mlops.risk.account import ALL
+from mlops.risk.episodes import EPISODES
 from mlops.risk.limits import Line, Measured, judge
-from mlops.risk.scenarios import EPISODES, Scenarios
+from mlops.risk.scenarios import Scenarios
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
 MODEL = ModelRef("risk", 0)  # the MLflow experiment of what is about all models at once

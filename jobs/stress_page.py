@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jobs.stressed import Stressed
 from mlops.io import drawings, page, stress_drawings
 from mlops.risk.account import ALL, MONTH, StressAccount
-from mlops.risk.scenarios import EPISODES
+from mlops.risk.episodes import EPISODES
 from mlops.risk.stress import WorstWindow
 
 NAMED = {one.name: one for one in EPISODES}
@@ -25,6 +25,7 @@ PRICED = (
     "time to expiry. A crash raises volatility: options that were sold then lose more than is shown. In the "
     "simulations they count as the holding of the underlying that moves like them now."
 )
+DRAWN = 20  # scenarios in the picture, those that cost most; the table has all
 BOOKS = 6  # columns of the table of scenarios: more do not fit; scenarios.csv has all
 
 
@@ -90,8 +91,9 @@ WORDS = {
 def figures(found: Stressed) -> dict[str, Figure]:
     """Of what is known."""
     drawn, a = dict[str, Figure](), found.account
-    if len(found.total) and np.isfinite(found.total["loss"]).all():
-        drawn["losses"] = stress_drawings.losses(found.total)
+    known = found.total[found.total["loss"].notna()].nlargest(DRAWN, "loss")
+    if len(known):
+        drawn["losses"] = stress_drawings.losses(known)
     if a is not None and a.law.known:
         drawn["fan"] = stress_drawings.fan(a.year.courses, a.year.drawdown)
         drawn["grid"] = stress_drawings.grid(
@@ -180,13 +182,15 @@ def _scenarios(found: Stressed) -> Iterator[dict[str, Any]]:
         mine = found.table["scenario"] == told["name"]
         rows, total = found.table[mine], found.total[found.total["scenario"] == told["name"]]
         by_book = dict(zip(label[mine], rows["loss"], strict=True))
-        last = total.iloc[-1] if len(total) else pd.Series({"money": np.nan, "worst_unit": "", "proxied": 0.0})
+        nothing = {"money": np.nan, "worst_unit": "", "proxied": 0.0, "missing": 0.0}
+        last = total.iloc[-1] if len(total) else pd.Series(nothing)
         yield {
             **told,
             "losses": [by_book[name] for name in list(dict.fromkeys(label))[:BOOKS]],
             "money": last["money"],
             "worst_unit": last["worst_unit"],
             "proxied": last["proxied"],
+            "missing": last["missing"],
         }
 
 

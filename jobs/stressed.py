@@ -14,11 +14,16 @@ from jobs.market import Market, market
 from jobs.optioned import greeks_of
 from jobs.positions import Held, book_name, positions
 from jobs.stress_options import optioned, shocked
+from mlops.errors import DataError
+from mlops.io import feed
 from mlops.risk.account import ALL, StressAccount, stress_account
+from mlops.risk.episodes import EPISODES
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.measures import Floats
-from mlops.risk.scenarios import EPISODES, Scenarios, episode_scenarios
+from mlops.risk.scenarios import Scenarios, episode_scenarios
 from mlops.risk.stress import WorstWindow, stress_table, window_returns
+
+NAMED = frozenset(episode.name for episode in EPISODES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Stressed:
     @property
     def worst(self) -> pd.Series | None:
         """The row of all books in the named scenario that costs most; None where no loss is known."""
-        named = self.total[self.total["scenario"].isin([one.name for one in EPISODES]) & self.total["loss"].notna()]
+        named = self.total[self.total["scenario"].isin(NAMED) & self.total["loss"].notna()]
         return None if named.empty else named.sort_values("loss").iloc[-1]
 
 
@@ -55,13 +60,15 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     option = held.frame["kind"].isin(OPTIONS)
     units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
     history = market(bars, units, as_of, len(bars))
-    closes = _closes(bars, units, as_of)
-    named, left = episode_scenarios(closes)
+    closes, index = _closes(bars, units, as_of), _index(house, bars, as_of)
+    about = house.ledger.instruments()
+    sectors = {str(unit): str(sector or "") for unit, sector in zip(about["unit"], about["sector"], strict=True)}
+    named, left = episode_scenarios(closes, market=index, sectors=sectors)
     greeks = greeks_of(held, risk)
     told = optioned(held, greeks, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
-    without |= told.missing
+    without |= {**told.missing, **_untold(named, index)}
     account = None
     if history.units and held.equity > 0:
         account = stress_account(
@@ -80,6 +87,30 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     table = stress_table(held.frame, told.scenarios, equities)
     lost, shocks, doubts = tuple(without.values()), shocked(held, greeks), tuple(greeks.doubts.values())
     return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
+
+
+def _index(house: House, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float] | None:
+    """Closes that were known of what stands for the S&P 500 in betas: a symbol of the bars, or a source of its own."""
+    name = house.settings.risk.market
+    if not name:
+        return None
+    table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else feed.load_bars(name).frame
+    seen = table[(table["event_time"] <= as_of) & (table["known_at"] <= as_of)]
+    if len(symbols := seen["symbol"].unique()) > 1:
+        raise DataError(f"risk.market must name one symbol, got {len(symbols)} in {name}. Name one of them.")
+    return seen.set_index("event_time")["close"]
+
+
+def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
+    """Units of which some scenarios tell nothing."""
+    gaps = np.isnan(named.returns).sum(axis=0)
+    last = "none" if index is None or index.empty else f"{index.index[-1]:%Y-%m-%d}"
+    return {
+        unit: f"{unit} has neither bars nor a stand-in in {n} of {len(named.names)} named scenarios (bars of the index "
+        f"for betas end: {last}; `risk.market`)."
+        for unit, n in zip(named.units, gaps.tolist(), strict=True)
+        if n
+    }
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
@@ -118,11 +149,10 @@ def _with_windows(scenarios: Scenarios, history: Market, account: StressAccount,
         worst.setdefault(window.horizon, window)
     if not worst:
         return scenarios
-    place = [history.units.index(unit) for unit in scenarios.units if unit in history.units]
-    if len(place) < len(scenarios.units):
-        return scenarios
+    place = np.array([history.units.index(unit) if unit in history.units else -1 for unit in scenarios.units])
     names = [f"Worst {h} bar{'s' if h > 1 else ''} of this book" for h in worst]
-    rows = np.array([window_returns(history.returns, one)[place] for one in worst.values()])
+    rows = np.array([window_returns(history.returns, window)[place] for window in worst.values()])
+    rows[:, place < 0] = np.nan
     began = pd.DatetimeIndex([closes[unit].first_valid_index() for unit in scenarios.units])
     proxied = np.array([began >= history.times[one.first] for one in worst.values()])
     return scenarios.with_rows(names, rows, proxied)

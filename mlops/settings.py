@@ -116,6 +116,9 @@ class RiskSettings(Section):
     max_weight: float = Field(0.20, gt=0, le=1, description="Of one unit, of equity, where sizing is on.")
     factors: str = Field("", description="Bars of factors that exposure is told to each night: `factors`, or a file.")
     interest_rate: float = Field(0.0, ge=-0.1, lt=1, description="Continuously compounded, for options.")
+    market: str = Field(
+        "index:sp500", description="Stands for the S&P 500 in betas: a symbol of the bars, or a source; empty: none."
+    )
     option_step: float = Field(
         0.01, ge=0, description="Step in which options are quoted: their prices are known to half of it. 0: exactly."
     )

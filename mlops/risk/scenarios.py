@@ -1,76 +1,70 @@
-"""Named days and spells that a book is held against, as rows of data, and what each unit did in them.
-
-`start` is the last close before the fall, `end` the close at which it is measured; `market` is the published move of
-the S&P 500 between the two closes. To add a scenario: one row.
-"""
+"""What each unit returns in each named crisis: by its own bars, or by what stands in where they do not reach."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mlops.errors import DataError
+from mlops.risk.episodes import EPISODES, Episode
 from mlops.risk.measures import Floats
 
 STALE = pd.Timedelta(days=7)  # the last close before a date may be so old: a week without trading was 9/11
-LEAST_BARS = 60  # own bars under which a beta is a guess; such a unit is listed, not proxied
-INDEX = "S&P Dow Jones Indices, daily closes of the S&P 500"
+LEAST_BARS = 60  # common days under which a beta is a guess; then nothing stands in
+SPAN = 5  # days of the returns of a beta: markets that close at different hours still move within one week
+CURRENCIES = ("EUR", "USD", "JPY", "GBP", "CHF")  # of which reference rates are in the rows
+COIN_MONEY = ("USDT", "USDC", "BUSD", "FDUSD")  # what is quoted in these is a coin
+# How much further than shares coins fell on 12 March 2020, the worst day that both traded: for crises before Bitcoin.
+COIN_MULTIPLE = math.log(4970.79 / 7911.43) / math.log(2480.64 / 2741.38)
 
 
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A named scenario. Dates are those of New York's closes; `market` is a fraction."""
+class AssetClass(StrEnum):
+    """By whose published move a crisis is told to a unit without bars of its own."""
 
-    name: str
-    start: str
-    end: str
-    market: float
-    source: str = INDEX
-    note: str = ""
+    SHARES = "shares"
+    CRYPTO = "crypto"
+    OIL = "oil"
+    TREASURIES = "treasuries"
+    FX = "fx"
 
 
-EPISODES = (
-    Episode(
-        "Black Monday 1987",
-        "1987-10-16",
-        "1987-10-19",
-        224.84 / 282.70 - 1,
-        f"{INDEX}; Presidential Task Force on Market Mechanisms (Brady report), January 1988",
-        "One day.",
-    ),
-    Episode("Russia and LTCM 1998", "1998-07-17", "1998-08-31", 957.28 / 1186.75 - 1),
-    Episode("Dot-com bust 2000 to 2002", "2000-03-24", "2002-10-09", 776.76 / 1527.46 - 1, note="Thirty months."),
-    Episode("Lehman weeks 2008", "2008-09-12", "2008-10-10", 899.22 / 1251.70 - 1),
-    Episode("Financial crisis 2007 to 2009", "2007-10-09", "2009-03-09", 676.53 / 1565.15 - 1, note="Peak to trough."),
-    Episode(
-        "Flash crash 2010",
-        "2010-05-05",
-        "2010-05-06",
-        1128.15 / 1165.87 - 1,
-        f"{INDEX}; CFTC and SEC, Findings regarding the market events of May 6, 2010 (September 2010)",
-        "Close to close shows 3.2 %; within the day the index stood 8.6 % under the last close (1,065.79), and single "
-        "shares traded at a cent. Stops and margin calls saw the day's low.",
-    ),
-    Episode("US downgrade 2011", "2011-07-22", "2011-08-08", 1119.46 / 1345.02 - 1),
-    Episode(
-        "China devaluation 2015",
-        "2015-08-21",
-        "2015-08-24",
-        1893.21 / 1970.89 - 1,
-        f"{INDEX}; SEC, Equity market volatility on August 24, 2015 (December 2015)",
-        "Close to close shows 3.9 %; within the day the low was 5.3 % down (1,867.01).",
-    ),
-    Episode(
-        "Volmageddon 2018", "2018-02-02", "2018-02-05", 2648.94 / 2762.13 - 1, note="Sellers of volatility lost most."
-    ),
-    Episode("Covid crash 2020", "2020-02-19", "2020-03-23", 2237.40 / 3386.15 - 1),
-    Episode("Covid worst day 2020", "2020-03-13", "2020-03-16", 2386.13 / 2711.02 - 1, note="One day."),
-    Episode("Rates shock 2022", "2022-01-03", "2022-10-12", 3577.03 / 4796.56 - 1, note="Bonds fell with shares."),
-)
+SECTORS = {
+    "crypto": AssetClass.CRYPTO,
+    "cryptocurrency": AssetClass.CRYPTO,
+    "oil": AssetClass.OIL,
+    "crude": AssetClass.OIL,
+    "treasuries": AssetClass.TREASURIES,
+    "government bonds": AssetClass.TREASURIES,
+    "fx": AssetClass.FX,
+    "forex": AssetClass.FX,
+}
+
+
+def asset_class(unit: str, sector: str = "") -> AssetClass:
+    """The class of a unit: by its sector where `SECTORS` has it, else by its name (EUR/USD, BTC/USDT), else shares.
+
+    >>> asset_class("BTC/USDT").value, asset_class("EURCHF").value, asset_class("XYZ", "Oil").value
+    ('crypto', 'fx', 'oil')
+    """
+    if sector.strip().lower() in SECTORS:
+        return SECTORS[sector.strip().lower()]
+    if currency_pair(unit) is not None:
+        return AssetClass.FX
+    coins = unit.upper().replace("-", "/").replace("_", "/").split("/")
+    return AssetClass.CRYPTO if len(coins) > 1 and coins[1].split(":")[0] in COIN_MONEY else AssetClass.SHARES
+
+
+def currency_pair(unit: str) -> tuple[str, str] | None:
+    """(base, quote) of a unit that is named as a pair of `CURRENCIES`."""
+    letters = "".join(letter for letter in unit.upper() if letter.isalpha())
+    base, quote = letters[:3], letters[3:]
+    return (base, quote) if base in CURRENCIES and quote in CURRENCIES and base != quote else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,9 +78,10 @@ class Scenarios:
     units : tuple of str
         N units, each once.
     returns : ndarray of shape (K, N)
-        Simple, compounded over the scenario; of an option the change of its value over its value now.
+        Simple, compounded over the scenario; of an option the change of its value over its value now. NaN where neither
+        the unit's bars nor a stand-in tell it.
     proxied : ndarray of bool, shape (K, N)
-        Where the unit's own bars do not cover the scenario, so that its beta stands in.
+        Where the unit's own bars do not cover the scenario, so that something stands in.
     """
 
     names: tuple[str, ...]
@@ -96,9 +91,9 @@ class Scenarios:
 
     def __post_init__(self) -> None:
         shape = (len(self.names), len(self.units))
-        if self.returns.shape != shape or self.proxied.shape != shape or not np.isfinite(self.returns).all():
+        if self.returns.shape != shape or self.proxied.shape != shape or np.isinf(self.returns).any():
             raise DataError(
-                f"returns of scenarios must be finite and of shape {shape}, got {self.returns.shape}. Leave units out."
+                f"returns of scenarios must be finite or NaN, of shape {shape}, got {self.returns.shape}. Correct them."
             )
         if len(set(self.units)) < len(self.units):
             raise DataError(f"units of scenarios must be unique, got {self.units}. Give each one column.")
@@ -118,59 +113,64 @@ class Scenarios:
         return replace(self, names=(*self.names, *names), returns=table, proxied=np.vstack([self.proxied, proxied]))
 
 
-def betas(returns: ArrayLike, market: ArrayLike | None = None) -> Floats:
-    """Slope of each unit's returns on the market's, over its own bars; NaN under 60 of them.
+def betas(closes: pd.DataFrame, market: pd.Series[float]) -> Floats:
+    """Slope of each unit's returns over SPAN days on the market's, over common days; NaN under LEAST_BARS of them.
 
     Parameters
     ----------
-    returns : array_like of shape (T, N)
-        NaN before a unit's first bar.
-    market : array_like of shape (T,), optional
-        By default the mean of the units that have a bar.
+    closes : DataFrame of shape (T, N)
+        Prices by instant (UTC, ascending) and unit, NaN where there is no bar; several bars a day count by the last.
+    market : Series
+        Closes of the market, by instant.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> m = 0.01 * np.random.default_rng(0).standard_normal(100)
-    >>> betas(np.column_stack([m, 2 * m]), m).round(6).tolist()
-    [1.0, 2.0]
+    >>> days = pd.date_range("2024-01-01", periods=100, tz="UTC")
+    >>> m = pd.Series(np.exp(np.cumsum(0.01 * np.random.default_rng(0).standard_normal(100))), days)
+    >>> betas(pd.DataFrame({"A": m, "B": 3.0 + 0 * m}), m).round(6).tolist()
+    [1.0, 0.0]
     """
-    table = np.asarray(returns, dtype=np.float64)
-    there = np.isfinite(table)
-    if market is None:
-        count = there.sum(axis=1)
-        total = np.where(there, table, 0.0).sum(axis=1)
-        index = np.divide(total, count, out=np.zeros(len(table)), where=count > 0)
-    else:
-        index = np.asarray(market, dtype=np.float64)
-    found = np.full(table.shape[1], np.nan)
-    for unit in np.flatnonzero(there.sum(axis=0) >= LEAST_BARS):
-        mine = there[:, unit]
-        m = index[mine] - index[mine].mean()
-        spread = float(m @ m)
-        found[unit] = float(m @ table[mine, unit]) / spread if spread > 0 else np.nan
-    return found
+    own, index = _daily(closes), _daily(market.to_frame("market"))["market"].dropna()
+    slopes = np.full(closes.shape[1], np.nan)
+    for j in range(own.shape[1]):
+        both = pd.concat([own.iloc[:, j].dropna(), index], axis=1, join="inner").to_numpy(dtype=np.float64)
+        if len(both) < LEAST_BARS + SPAN:
+            continue
+        mine, base = (both[SPAN:] / both[:-SPAN] - 1).T
+        base = base - base.mean()
+        spread = float(base @ base)
+        slopes[j] = float(base @ mine) / spread if spread > 0 else np.nan
+    return slopes
 
 
 def episode_scenarios(
-    closes: pd.DataFrame, episodes: Sequence[Episode] = EPISODES
+    closes: pd.DataFrame,
+    episodes: Sequence[Episode] = EPISODES,
+    *,
+    market: pd.Series[float] | None = None,
+    sectors: Mapping[str, str] | None = None,
 ) -> tuple[Scenarios, tuple[str, ...]]:
-    """What each unit returned in each episode, or its beta times the market's published move.
+    """What each unit returned in each episode, or what stands in.
 
-    The beta is to the mean of the units given, the move is the S&P 500's: a book of other things than US shares reads
-    its proxied rows with care. Over long spells the move compounds: (1 + market) ** beta - 1, which cannot pass -1.
+    A share without bars moves as (1 + S&P 500) ** beta - 1, which cannot pass -1; its beta is to the index itself. A
+    coin moves as Bitcoin did, and before it as COIN_MULTIPLE shares; oil, Treasuries and pairs of currencies as
+    published. Where none of these is known the return is NaN: nothing is guessed.
 
     Parameters
     ----------
     closes : DataFrame of shape (T, N)
         Prices by instant (UTC, ascending) and unit, NaN where there is no bar.
+    market : Series, optional
+        Closes of the S&P 500 (or of a fund on it) that were known: without them no beta is.
+    sectors : mapping of str to str, optional
+        Of a unit, as its instrument tells it (`asset_class`).
 
     Returns
     -------
     Scenarios
         Without the units of the second value.
     tuple of str
-        Units that have neither bars for an episode nor the 60 that a beta needs.
+        Units of which no episode tells anything.
 
     Raises
     ------
@@ -182,17 +182,43 @@ def episode_scenarios(
     prices = closes.to_numpy(dtype=np.float64)
     if (prices[~np.isnan(prices)] <= 0).any() or np.isinf(prices).any():
         raise DataError("closes must be positive and finite, got others. Set the bad ones aside.")
-    moves = [_close_of(closes, one.end) / _close_of(closes, one.start) - 1 for one in episodes]
+    moves = [_close_of(closes, episode.end) / _close_of(closes, episode.start) - 1 for episode in episodes]
     own = np.array(moves).reshape(len(episodes), closes.shape[1])
-    slope = betas(closes.ffill().pct_change(fill_method=None).to_numpy()[1:])
-    market = np.array([one.market for one in episodes])
-    stand_in = (1 + market)[:, None] ** slope[None, :] - 1
-    proxied = np.isnan(own)
-    table = np.where(proxied, stand_in, own)
-    good = np.isfinite(table).all(axis=0)
-    units = np.array([str(unit) for unit in closes.columns], dtype=object)
-    names = tuple(one.name for one in episodes)
-    return Scenarios(names, tuple(units[good]), table[:, good], proxied[:, good]), tuple(units[~good])
+    units = [str(unit) for unit in closes.columns]
+    slopes = np.full(len(units), np.nan) if market is None else betas(closes, market)
+    classes = [asset_class(unit, (sectors or {}).get(unit, "")) for unit in units]
+    stand_in = np.array(
+        [
+            [_stand_in(episode, *row) for row in zip(units, classes, slopes.tolist(), strict=True)]
+            for episode in episodes
+        ]
+    ).reshape(own.shape)
+    proxied = np.isnan(own) & np.isfinite(stand_in)
+    table = np.where(np.isnan(own), stand_in, own)
+    good, names = np.isfinite(table).any(axis=0), np.array(units, dtype=object)
+    told = tuple(episode.name for episode in episodes)
+    return Scenarios(told, tuple(names[good]), table[:, good], proxied[:, good]), tuple(names[~good])
+
+
+def _stand_in(episode: Episode, unit: str, kind: AssetClass, beta: float) -> float:
+    """The move of a unit's class; NaN where it is not known."""
+    if kind is AssetClass.FX:
+        pair = currency_pair(unit)
+        return math.nan if pair is None else episode.pair(*pair)
+    if kind is AssetClass.TREASURIES:
+        return episode.treasuries()
+    if kind is AssetClass.OIL:
+        return math.nan if episode.oil is None else episode.oil[1] / episode.oil[0] - 1
+    if kind is AssetClass.CRYPTO:
+        if episode.bitcoin is not None:
+            return episode.bitcoin[1] / episode.bitcoin[0] - 1
+        return float((1 + episode.market) ** COIN_MULTIPLE - 1) if episode.market < 0 else math.nan
+    return float((1 + episode.market) ** beta - 1)
+
+
+def _daily(closes: pd.DataFrame) -> pd.DataFrame:
+    """The last price of each calendar day."""
+    return closes.groupby(pd.DatetimeIndex(closes.index).tz_convert("UTC").normalize()).last()
 
 
 def _close_of(closes: pd.DataFrame, day: str) -> Floats:

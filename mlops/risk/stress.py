@@ -94,7 +94,7 @@ def stress_table(
         `money` is the loss in the currency of the books, NaN where all of a book is missing; `loss` the same as a
         fraction of equity, NaN where that is not positive. Losses are positive. `worst_unit` loses most, `worst_money`
         that much. `proxied` is the share of gross value whose return is a stand-in, `missing` the share of positions
-        that is not in the number (by gross value where they have a price, by count where they have none).
+        that is not in that scenario's number (by gross value where they have a price, by count where they have none).
 
     Examples
     --------
@@ -120,12 +120,14 @@ def stress_table(
     np.add.at(table, (book[known], unit[known]), value[known])
     gross = np.zeros_like(table)
     np.add.at(gross, (book[known], unit[known]), np.abs(value[known]))
-    missing = _missing(book, known, value, len(keys))
+    told = np.isfinite(scenarios.returns)  # of a unit, in a scenario
+    by_scenario = [known & (told[k, unit] if told.shape[1] else False) for k in range(len(told))]
+    missing = _over(by_scenario, book, value, len(keys))
     equity = np.array([equities[key] for key in keys], dtype=np.float64)
     if len(keys) > 1:
         keys = [*keys, (ALL, "")]
         table, gross = np.vstack([table, table.sum(axis=0)]), np.vstack([gross, gross.sum(axis=0)])
-        missing = np.append(missing, _missing(np.zeros_like(book), known, value, 1))
+        missing = np.hstack([missing, _over(by_scenario, np.zeros_like(book), value, 1)])
         equity = np.append(equity, equity.sum())
     return _frame(scenarios, keys, table, gross, missing, equity)
 
@@ -133,13 +135,15 @@ def stress_table(
 def _frame(
     scenarios: Scenarios, keys: list[tuple[str, str]], value: Floats, gross: Floats, missing: Floats, equity: Floats
 ) -> pd.DataFrame:
+    """`missing` has shape (K, books)."""
     scenarios_n, books = len(scenarios.names), len(keys)
-    money = np.where(missing < 1, -(scenarios.returns @ value.T), np.nan)
+    returns = np.nan_to_num(scenarios.returns)
+    money = np.where(missing < 1, -(returns @ value.T), np.nan)
     size = gross.sum(axis=1)
     share = np.divide(scenarios.proxied @ gross.T, size, out=np.zeros((scenarios_n, books)), where=size > 0)
     units = np.array([*scenarios.units, ""], dtype=object)
     if len(scenarios.units):
-        each = -(scenarios.returns[:, None, :] * value[None, :, :])
+        each = -(returns[:, None, :] * value[None, :, :])
         worst = each.argmax(axis=2)
         most = np.take_along_axis(each, worst[:, :, None], axis=2)[:, :, 0]
         named = np.where(most > 0, worst, len(units) - 1)
@@ -156,9 +160,22 @@ def _frame(
         units[named.ravel()],
         np.maximum(most, 0).ravel(),
         share.ravel(),
-        np.tile(missing, scenarios_n),
+        missing.ravel(),
     )
     return pd.DataFrame(dict(zip(TABLE_COLUMNS, columns, strict=True)))
+
+
+def _over(
+    known: Sequence[np.ndarray[tuple[int], np.dtype[np.bool_]]],
+    book: np.ndarray[tuple[int], np.dtype[np.intp]],
+    value: Floats,
+    books: int,
+) -> Floats:
+    """`_missing` of each scenario, shape (K, books)."""
+    if not known:
+        return np.zeros((0, books))
+    first = _missing(book, known[0], value, books)  # most scenarios know the same positions
+    return np.array([first if (row == known[0]).all() else _missing(book, row, value, books) for row in known])
 
 
 def _missing(
