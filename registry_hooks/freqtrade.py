@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -28,6 +28,7 @@ from mlops.types import FILL_COLUMNS
 log = structlog.get_logger()
 UNTAGGED, NO_VERSION = "untagged", 0
 FILLS = ("entry_fill", "exit_fill")
+BALANCE = "balance="  # how a strategy's message begins that says what the account is worth
 # What else freqtrade sends (enums/rpcmessagetype.py): kept raw, nothing follows.
 NOTES = (
     *("status", "warning", "exception", "startup", "entry", "entry_cancel", "exit", "exit_cancel"),
@@ -37,6 +38,7 @@ TAG = re.compile(r"(?P<model>[^@|\s][^@|]*)@(?P<version>[1-9]\d{0,8})\|(?P<arm>[
 BEGIN = datetime(2009, 1, 3, tzinfo=UTC)  # nothing that freqtrade trades is older than Bitcoin's first block
 CLOCKS = timedelta(days=1)  # how far a bot's clock may go ahead of ours: fills are rows to keep, not to be strict about
 GRACE = timedelta(seconds=10)  # a younger message is still being followed by the request that brought it
+TIMES_OF_ROWS = ("event_time", "known_at")
 MAX_FIELDS = 100  # a message has about thirty
 FORMATS = {"application/json": "json", "application/x-www-form-urlencoded": "form", "text/plain": "raw"}
 PRICES = {
@@ -69,7 +71,7 @@ class Letter:
 
 
 def receive(ledger: Ledger, letter: Letter, at: datetime) -> dict[str, Any]:
-    """Keep the message, then draw what follows from it; `effect` is fill, kept or rejected."""
+    """Keep the message, then draw what follows from it; `effect` is fill, balance, kept or rejected."""
     if not ledger.add_delivery(letter.delivery_id, "freqtrade", letter.body, at):
         return {"accepted": False}
     return {"accepted": True, "effect": _follow(ledger, letter, at)}
@@ -154,6 +156,35 @@ def fill(message: Mapping[str, str], bot: str, received_at: datetime) -> dict[st
     return {name: row[name] for name in FILL_COLUMNS}
 
 
+def balance(message: Mapping[str, str], bot: str, models: Sequence[str], received_at: datetime) -> dict[str, Any]:
+    """One row of `balances`, from a strategy's `balance=1000 at=<ISO 8601> [flow=-500] [model=<model>]`.
+
+    Parameters
+    ----------
+    models : sequence of str
+        Those that the bot's trades followed so far; the only one is meant where the message names none.
+
+    Raises
+    ------
+    DataError
+        A member is missing, unknown or cannot be read, or it is not clear which model is meant.
+    """
+    pairs = [part.partition("=") for part in message.get("msg", "").split()]
+    said = {name: value for name, _, value in pairs}
+    if len(said) != len(pairs) or not {"balance", "at"} <= said.keys() <= {"balance", "at", "flow", "model"}:
+        raise DataError(f"balance must be told with at=, and flow= and model= at most, got {message.get('msg')!r}.")
+    if "model" not in said and len(models) != 1:
+        raise DataError(f"balance must name its model, got a bot that follows {list(models)}. Add model=.")
+    return {
+        "model": said.get("model") or models[0],
+        "book": bot,
+        "event_time": _time(said, ("at",), received_at),
+        "known_at": max(received_at, _time(said, ("at",), received_at)),
+        "amount": _number("balance", said["balance"]),
+        "flow": _number("flow", said.get("flow", "0")),
+    }
+
+
 def tagged(tag: str) -> tuple[str, int]:
     """Model and version of an `enter_tag`; UNTAGGED where it is not ours."""
     found = TAG.fullmatch(tag) if tag.isprintable() else None
@@ -167,6 +198,11 @@ def _follow(ledger: Ledger, letter: Letter, at: datetime) -> str:
         if kind_of(message) in FILLS:
             ledger.add_fills(_frame(fill(message, letter.bot, at)))
             effect = "fill"
+        elif kind_of(message) == "strategy_msg" and message.get("msg", "").startswith(BALANCE):
+            models = [model for model in ledger.traded_models() if letter.bot in ledger.traded_books(model)]
+            row = balance(message, letter.bot, [model for model in models if model != UNTAGGED], at)
+            ledger.add_balances(_frame(row), "freqtrade")
+            effect = "balance"
     except DataError as error:
         log.warning("freqtrade message not understood", bot=letter.bot, error=str(error))
         text = letter.body.decode(errors="backslashreplace").replace("\x00", "\\x00")
@@ -179,7 +215,7 @@ def _follow(ledger: Ledger, letter: Letter, at: datetime) -> str:
 
 def _frame(row: Mapping[str, Any]) -> pd.DataFrame:
     frame = pd.DataFrame([row])
-    return frame.assign(event_time=pd.to_datetime(frame.event_time, utc=True))
+    return frame.assign(**{name: pd.to_datetime(frame[name], utc=True) for name in TIMES_OF_ROWS if name in frame})
 
 
 def _form(text: str) -> dict[str, str]:

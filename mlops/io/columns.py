@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlops.errors import DataError
 
 Check = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
-TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch"})
+TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch", "source"})
 TIMES = frozenset({"event_time", "known_at", "matures_at"})
 WHOLE = frozenset({"version", "rows", "failed"})
 RULES: Mapping[str, tuple[str, Check]] = {
@@ -28,6 +28,8 @@ RULES: Mapping[str, tuple[str, Check]] = {
     "bid": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
     "ask": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
     "bid_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
+    "amount": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
+    "flow": ("be finite", np.isfinite),
     "seconds": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
     "ask_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
 }

@@ -5,6 +5,7 @@ One door to all of it. SQLite by default, PostgreSQL by URL when more than one p
 
 from mlops.io.archive import Archive
 from mlops.io.audit import Audit
+from mlops.io.balances import Balance, Balances
 from mlops.io.books import BookKey, BookRows
 from mlops.io.confirmed import ConfirmedPrices
 from mlops.io.dealings import Dealings, Epoch
@@ -27,6 +28,7 @@ from mlops.io.uploads import Upload, Uploads
 __all__ = [
     "MATURED_COLUMNS",
     "ApiKey",
+    "Balance",
     "BookKey",
     "BookRows",
     "BundleRow",
@@ -60,6 +62,7 @@ class Ledger(
     Rejections,
     Dealings,
     RiskRows,
+    Balances,
     ConfirmedPrices,
     Uploads,
     Latest,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, Table, Text
 
 from mlops.io.instants import UtcTime
 from mlops.io.schema import metadata
@@ -46,6 +46,19 @@ risk_forecasts = Table(  # append-only: what was said of the coming bars before 
     sqlite_with_rowid=False,
 )
 Index(None, risk_states.c.kind, risk_states.c.as_of)
+balances = Table(  # append-only: what the account behind a book was worth, open positions included
+    "balances",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("book", Text, primary_key=True),
+    Column("event_time", UtcTime, primary_key=True),
+    Column("known_at", UtcTime, nullable=False),
+    Column("amount", Float(53), nullable=False),
+    Column("flow", Float(53), nullable=False),  # paid in (> 0) or taken out since the balance before it
+    Column("source", Text, nullable=False),  # setting, api, bot, freqtrade, or who told
+    Column("checksum", BigInteger),
+    sqlite_with_rowid=False,
+)
 confirmed_prices = Table(  # a person's word on what a unit is worth
     "confirmed_prices",
     metadata,

@@ -21,11 +21,13 @@ from mlops.io.checksum import checksums, matrix_sums, stored, text_image
 from mlops.io.columns import storable, taken_apart
 from mlops.io.packed import packed
 from mlops.io.reading import STORED_FLOAT
+from mlops.io.risk_tables import balances
 from mlops.io.schema import fills, metadata, outcomes, predictions, quotes, scorings
 from mlops.io.tally import count_in
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, SCORING_COLUMNS
 
 QUOTE_COLUMNS = ("unit", "event_time", "known_at", "bid", "ask", "bid_size", "ask_size")
+BALANCE_COLUMNS = ("model", "book", "event_time", "known_at", "amount", "flow", "source")
 Columns = dict[str, list[Any]]
 
 
@@ -87,6 +89,12 @@ def fill_rows(frame: pd.DataFrame) -> Rows:
 def quote_rows(frame: pd.DataFrame) -> Rows:
     """Best bid and ask of a unit; raises DataError."""
     return _summed(quotes, frame, QUOTE_COLUMNS)
+
+
+def balance_rows(frame: pd.DataFrame, source: str = "api") -> Rows:
+    """What accounts were worth; `source` where the frame does not say; raises DataError."""
+    said = frame if "source" in frame else frame.assign(source=source)
+    return _summed(balances, said, BALANCE_COLUMNS, durable=True)
 
 
 def scoring_rows(frame: pd.DataFrame) -> Rows:

@@ -31,6 +31,7 @@ SCOPES: Mapping[str, tuple[str, ...]] = {  # whose rows are counted together: wh
     "fills": ("model", "book"),
     "quotes": ("unit",),
     "scorings": ("model",),
+    "balances": ("model", "book"),
     "promotions": ("model",),
     "bundles": ("model",),
     "book_events": ("model", "book", "version"),

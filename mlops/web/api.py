@@ -33,13 +33,13 @@ from registry_hooks.dealing import Dealer
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
 LARGE = 2**20  # bytes of a body from which on it waits for others of its size
-MOVING = ("fills", "quotes")  # rows that change what is held, or what it is worth
+MOVING = ("fills", "quotes", "balances")  # rows that change what is held, or what it is worth
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
 AGAIN = "The ledger cannot take it now. Send it again later: no row is stored twice."
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
-Kinds = Literal["predictions", "outcomes", "fills", "quotes"]
+Kinds = Literal["predictions", "outcomes", "fills", "quotes", "balances"]
 
 
 class RefusedRow(BaseModel):
@@ -137,7 +137,7 @@ def router(
     may_score, may_read = [Depends(gate.asks("score"))], [Depends(gate.asks("admin"))]
 
     async def taken(request: Request, kind: rows.Kind) -> Taken:
-        key = await gate.enter(request, f"{kind.name}:write")
+        key = await gate.enter(request, kind.scope or f"{kind.name}:write")
         lines = _lines(request)
         mine, lane = (fills, lanes.fills) if kind.name == "fills" else (others, lanes.rows)
 

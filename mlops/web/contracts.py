@@ -117,6 +117,25 @@ class Quote(Row):
         return self
 
 
+class Balance(Row):
+    """What the account behind a book is worth, open positions included. Key: model, book, event_time.
+
+    `flow`: what was paid in (> 0) or taken out (< 0) since the balance before it.
+    """
+
+    model: Name
+    book: Name
+    event_time: Instant
+    known_at: Instant
+    amount: Positive
+    flow: Finite = 0.0
+
+    @model_validator(mode="after")
+    def _known_late(self) -> Self:
+        _in_order(self.event_time, self.known_at)
+        return self
+
+
 class ToScore(Row):
     """Features of one unit. `key`: what sticks to an arm, the unit itself without it."""
 

@@ -16,8 +16,8 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 from mlops.errors import DataError
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.rejections import MAX_REASON
-from mlops.io.store import Rows, fill_rows, outcome_rows, prediction_rows, quote_rows
-from mlops.web.contracts import MAX_FEATURES, Fill, Outcome, Prediction, Quote, Row
+from mlops.io.store import Rows, balance_rows, fill_rows, outcome_rows, prediction_rows, quote_rows
+from mlops.web.contracts import MAX_FEATURES, Balance, Fill, Outcome, Prediction, Quote, Row
 from mlops.web.outline import Items, Outline
 
 MAX_SETS = 100  # sets of feature names in a request: each is checked and written on its own
@@ -54,6 +54,7 @@ class Kind:
     many: TypeAdapter[list[Any]]
     stored: Callable[[Sequence[Any]], Rows]
     apart: Callable[[Any], Hashable] = lambda _: None
+    scope: str = ""  # of the key that may write it, where that is not `<name>:write`
 
 
 def read(kind: Kind, body: Outline, *, lines: bool, max_rows: int) -> tuple[list[Lot], list[Refused]]:
@@ -218,5 +219,6 @@ KINDS = {
         Kind("outcomes", Outcome, _many(Outcome), _simply(Outcome, outcome_rows)),
         Kind("fills", Fill, _many(Fill), _simply(Fill, fill_rows)),
         Kind("quotes", Quote, _many(Quote), _simply(Quote, quote_rows)),
+        Kind("balances", Balance, _many(Balance), _simply(Balance, balance_rows), scope="fills:write"),
     )
 }

@@ -304,3 +304,41 @@ def test_a_message_that_a_crash_left_unfollowed_is_followed_once(url):
 
         assert [2, 0] == [catch_up(ledger, NOW + timedelta(minutes=1)) for _ in range(2)]
         assert [0.0125] == [*ledger.positions("volatility", "a:b").quantity]
+
+
+def _said(text):
+    return _letter({"type": "strategy_msg", "msg": text})
+
+
+def test_what_a_strategy_says_of_the_account_becomes_a_balance_each_time_anew(ledger):
+    receive(ledger, _letter(_rendered("entry_fill")), NOW)
+    told = [
+        receive(ledger, _said(f"balance={amount} at={at.isoformat()}{more}"), NOW)["effect"]
+        for amount, at, more in (
+            (1000.5, NOW - timedelta(hours=2), ""),
+            (1500.5, NOW - timedelta(hours=1), " flow=500 model=volatility"),
+            (1000.5, NOW, " flow=-500"),
+        )
+    ]
+
+    assert ["balance"] * 3 == told
+    found = ledger.balances("volatility", "spot-1", as_of=NOW)
+    assert [(1000.5, 0.0), (1500.5, 500.0), (1000.5, -500.0)] == [(one.amount, one.flow) for one in found]
+    assert {"freqtrade"} == {one.source for one in found}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "balance=1000",
+        "balance=1000 at=yesterday",
+        f"balance=nan at={NOW.isoformat()} model=m",
+        f"balance=0 at={NOW.isoformat()} model=m",
+        f"balance=1000 at={NOW.isoformat()}",
+        f"balance=1000 at={NOW.isoformat()} model=m fee=1",
+        f"balance=1000 at={NOW.isoformat()} model=m model=n",
+    ],
+)
+def test_a_balance_that_is_not_clear_is_set_aside_with_the_reason(sqlite_ledger, text):
+    assert "rejected" == receive(sqlite_ledger, _said(text), NOW)["effect"]
+    assert 1 == len(sqlite_ledger.rejections("fills")) + len(sqlite_ledger.rejections("balances"))

@@ -35,6 +35,7 @@ ROWS = {
         "quantity": -3.0, "price": 10, "fee": 0.1,
     },
     "quotes": {"unit": "A", "event_time": AT, "known_at": AT, "bid": 9.9, "ask": 10.1},
+    "balances": {"model": "m", "book": "b", "event_time": AT, "known_at": AT, "amount": 1000.0},
 }  # fmt: skip
 
 

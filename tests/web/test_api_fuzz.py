@@ -20,7 +20,7 @@ from registry_hooks.aliases import Registry
 from registry_hooks.bot import Scored
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
-ROWS = tuple(f"/v1/{kind}" for kind in ("predictions", "outcomes", "fills", "quotes"))
+ROWS = tuple(f"/v1/{kind}" for kind in ("predictions", "outcomes", "fills", "quotes", "balances"))
 SCORE = "/v1/models/{model}/score"
 TIMES = ("event_time", "known_at", "matures_at")
 BY_ROW = [negative_data_rejection]  # a bad row is set aside; the request is good

@@ -1,0 +1,63 @@
+"""What the account behind a book was worth, as somebody told it; idempotent by book and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+from sqlalchemy import BigInteger, select, type_coerce
+
+from mlops.io.reading import arrays, kind, microseconds, verify
+from mlops.io.risk_tables import balances
+from mlops.io.store import BALANCE_COLUMNS, balance_rows
+from mlops.io.telemetry import Telemetry
+
+READ = [name for name in BALANCE_COLUMNS if name not in ("model", "book")]
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """`amount`: equity of the account at `at`, open positions at what they are worth.
+
+    `flow`: what was paid in (> 0) or taken out (< 0) since the balance before it. `source`: who told.
+    """
+
+    at: datetime
+    amount: float
+    flow: float
+    source: str
+
+
+class Balances(Telemetry):
+    """Balances of accounts: appended, never changed."""
+
+    def add_balances(self, frame: pd.DataFrame, source: str = "bot") -> int:
+        """Keep balances, in a frame with BALANCE_COLUMNS (`source` may be left out); how many were new."""
+        return self.store(balance_rows(frame, source))
+
+    def balances(
+        self, model: str, book: str, *, as_of: datetime, since: datetime | None = None, last: int | None = None
+    ) -> list[Balance]:
+        """Balances of a book that were known at `as_of`, oldest first; only the `last` ones, where that is given.
+
+        Raises
+        ------
+        CorruptionError
+            A row is not what was written.
+        """
+        c, until = balances.c, microseconds(as_of)
+        at, known = (type_coerce(column, BigInteger) for column in (c.event_time, c.known_at))
+        mine = [c.model == model, c.book == book, at <= until, known <= until]
+        if since is not None:
+            mine.append(at >= microseconds(since))
+        query = (
+            select(*(c[name] for name in (*READ, "checksum"))).where(*mine).order_by(c.event_time.desc()).limit(last)
+        )
+        with self._reading() as connection:
+            found = dict(zip((*READ, "checksum"), arrays(connection, query, [*map(kind, READ), int]), strict=True))
+        sums = found.pop("checksum")
+        verify("balances", {**found, "model": model, "book": book}, sums, ["event_time"])
+        times = pd.to_datetime(found["event_time"], unit="us", utc=True)
+        rows = zip(times, found["amount"].tolist(), found["flow"].tolist(), found["source"].tolist(), strict=True)
+        return [Balance(when.to_pydatetime(), *rest) for when, *rest in rows][::-1]

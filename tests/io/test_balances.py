@@ -1,0 +1,45 @@
+"""Balances: kept once, as they were known, and held against their checksums."""
+
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+
+from mlops.errors import CorruptionError, DataError
+
+T0, HOUR = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(hours=1)
+
+
+def frame(*rows):
+    names = ["model", "book", "event_time", "known_at", "amount", "flow"]
+    return pd.DataFrame([("m", "b", at, known, amount, flow) for at, known, amount, flow in rows], columns=names)
+
+
+def test_a_balance_is_kept_once_and_told_as_it_was_known(ledger):
+    rows = frame(
+        (T0, T0, 1000.0, 0.0), (T0 + HOUR, T0 + 3 * HOUR, 1500.0, 500.0), (T0 + 2 * HOUR, T0 + 2 * HOUR, 1.0, 0.0)
+    )
+
+    assert [3, 0] == [ledger.add_balances(rows) for _ in range(2)]
+
+    told = ledger.balances("m", "b", as_of=T0 + 2 * HOUR)
+    assert [(T0, 1000.0), (T0 + 2 * HOUR, 1.0)] == [(one.at, one.amount) for one in told]
+    later = ledger.balances("m", "b", as_of=T0 + 3 * HOUR, last=2)
+    assert [(1500.0, 500.0, "bot"), (1.0, 0.0, "bot")] == [(one.amount, one.flow, one.source) for one in later]
+    assert [1500.0, 1.0] == [one.amount for one in ledger.balances("m", "b", as_of=T0 + 9 * HOUR, since=T0 + HOUR)]
+    assert [] == ledger.balances("m", "other", as_of=T0 + HOUR)
+
+
+@pytest.mark.parametrize("amount", [0.0, -5.0, float("nan"), float("inf")])
+def test_an_account_that_has_nothing_is_refused(ledger, amount):
+    with pytest.raises(DataError, match="amount of balances"):
+        ledger.add_balances(frame((T0, T0, amount, 0.0)))
+
+
+def test_a_balance_that_changed_on_the_disk_is_an_error(sqlite_ledger):
+    sqlite_ledger.add_balances(frame((T0, T0, 1000.0, 0.0)))
+    with sqlite_ledger._writing() as connection:
+        connection.exec_driver_sql("UPDATE balances SET amount = 1001")
+
+    with pytest.raises(CorruptionError):
+        sqlite_ledger.balances("m", "b", as_of=T0)
