@@ -14,6 +14,8 @@ from typing import Any
 
 import orjson
 
+from mlops.io import private
+
 SIZE = 2**14  # of the file, always: on a full disk it is written in its place, where room is taken already
 READ_TRIES, READ_AGAIN_S = 10, 0.02  # while it is written in its place a reader may see half of it
 
@@ -77,7 +79,7 @@ class Board:
         data = orjson.dumps(content, option=orjson.OPT_INDENT_2).ljust(SIZE)
         part = self._path.with_suffix(".part")
         try:
-            part.write_bytes(data)
+            private.file(part).write_bytes(data)
             part.replace(self._path)
             self._unwritten = ""
         except OSError:

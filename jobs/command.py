@@ -23,7 +23,7 @@ from jobs.house import House, moment, opened
 from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
-from mlops.io import logs, record
+from mlops.io import logs, private, record
 from mlops.io.ledger import Promotion
 from mlops.types import Level, ModelRef, TradingState
 from registry_hooks import aliases
@@ -160,6 +160,7 @@ def evidence_link(house: House, model: str, run_id: str) -> str:
 
 def main() -> None:
     """Entry point: errors that we raise on purpose are said in one line, without a trace."""
+    private.umask()
     try:
         settings = settings_room.read() if "doctor" not in sys.argv[1:2] else None  # it says what is wrong with them
         if settings is not None:

@@ -34,7 +34,7 @@ from jobs.replay import Event, Replay
 from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
 from mlops.experiment import ab
-from mlops.io import feed, logs
+from mlops.io import feed, logs, private
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.monitor import performance
@@ -248,6 +248,7 @@ def main(
     ] = False,
 ) -> None:
     _fresh(state)
+    private.umask()
     logs.configure(state / "logs" / "demo.jsonl")
     story = Story()
     story.say("starting MLflow and the platform's service")

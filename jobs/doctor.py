@@ -37,6 +37,7 @@ CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what
     "state folder": machine.folder,
     "disk": machine.room,
     "secrets": machine.secrets,
+    "modes": machine.modes,
     "journals": machine.journals,
     "ledger": work.ledger,
     "mlflow store": server.store,

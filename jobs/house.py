@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from mlops import settings as settings_room
 from mlops.errors import DataError, SettingsError
-from mlops.io import logs, record
+from mlops.io import logs, private, record
 from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
@@ -123,6 +123,7 @@ def moment(text: str, name: str = "as_of") -> datetime:
 
 def settings_for(process: str) -> Settings:
     """The settings of this process; where they cannot be read it ends, and says so in one line."""
+    private.umask()  # every process of ours begins here
     try:
         return settings_room.read()
     except SettingsError as error:

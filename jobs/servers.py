@@ -20,6 +20,7 @@ import psutil
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from mlops.errors import MlopsError, SettingsError
+from mlops.io import private
 
 START_LIMIT_S = 120.0  # a cold MLflow server needs 6 to 40 s, more on a busy machine
 STOP_LIMIT_S = 20.0  # MLflow with one worker ends in 2 s; a job gets the time to hand its run back
@@ -39,7 +40,7 @@ def free_port() -> int:
 def own_secret(folder: Path, name: str) -> str:
     """A secret of this set-up, made at first use and kept in a file that only its owner can read."""
     path = folder / "secrets" / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private.folder(path.parent)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -63,8 +64,9 @@ def mlflow_command(folder: Path, port: int, *, auth: bool = False) -> tuple[list
     `auth`: it asks who calls. Everybody with an account may read, only the admin (the platform) writes.
     A webhook needs the REST server and, on loopback, the two settings that allow http and private addresses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    store = folder / "mlflow.db"
+    store = private.file(folder / "mlflow.db")
+    if auth:
+        private.file(folder / "basic_auth.db")
     with closing(sqlite3.connect(store)) as connection:  # persists in the file; small writes 2 to 4 times faster
         connection.execute("PRAGMA journal_mode=WAL")
     command = [
@@ -89,7 +91,7 @@ def mlflow_command(folder: Path, port: int, *, auth: bool = False) -> tuple[list
 
 def _basic_auth(folder: Path) -> dict[str, str]:
     """What MLflow's basic-auth app needs. Hashing a password costs half a second a request, hence the cache."""
-    config = folder / "basic_auth.ini"
+    config = private.file(folder / "basic_auth.ini")
     config.write_text(
         "[mlflow]\n"
         "default_permission = READ\n"
@@ -116,12 +118,16 @@ def platform_service(folder: Path, port: int, environment: Mapping[str, str]) ->
 
 @contextmanager
 def _process(command: list[str], extra: Mapping[str, str], log: Path, health: str) -> Iterator[None]:
-    log.parent.mkdir(parents=True, exist_ok=True)
     if _answers(health):
         raise SettingsError(f"port of {health} must be free, got a server that answers. Stop it or choose another.")
-    with log.open("ab") as sink:
+    with private.file(log).open("ab") as sink:
         child = subprocess.Popen(  # noqa: S603
-            command, env={**os.environ, **extra}, stdout=sink, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env={**os.environ, **extra},
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=private.MASK,
         )
     try:
         _wait(child, health, log)

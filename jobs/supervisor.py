@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,7 @@ import structlog
 from jobs.board import Board, now
 from jobs.parts import Part
 from jobs.servers import end_group
+from mlops.io import private
 
 log = structlog.get_logger()
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -120,6 +121,7 @@ class Keeper:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                umask=private.MASK,
                 preexec_fn=die_with_parent,
             )
         self._board.put(self.part.name, pid=child.pid)
@@ -169,8 +171,6 @@ def supervise(
     beside: Beside | None = None,
 ) -> None:
     """Keep all parts running until `stop`; then end them, last started first. `beside` runs in a thread of its own."""
-    with suppress(OSError):
-        logs.mkdir(parents=True, exist_ok=True)
     keepers = [Keeper(part, board, logs, patience or Patience()) for part in parts]
     company = threading.Thread(target=_again, args=(beside, stop), name="beside", daemon=True) if beside else None
     for keeper in keepers:
@@ -210,10 +210,10 @@ def _again(beside: Beside, stop: threading.Event) -> None:
 def output(path: Path) -> Iterator[IO[bytes]]:
     """The log of a process, opened to append; a large one is put aside. A log that cannot be opened stops nothing."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private.folder(path.parent)
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
-        sink = path.open("ab")
+        sink = private.file(path).open("ab")
     except OSError as error:
         log.warning("what a part prints is not kept", log=str(path), error=str(error))
         sink = Path(os.devnull).open("ab")  # noqa: SIM115

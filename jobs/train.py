@@ -32,7 +32,7 @@ from optuna.trial import TrialState
 
 from jobs.house import House, moment, run
 from mlops.errors import DataError
-from mlops.io import feed, logs, record
+from mlops.io import feed, logs, private, record
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import kept_summary
 from mlops.types import Decision, ModelRef
@@ -285,7 +285,7 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     """The study's journal and the run that its trials hang under; both are taken up again after a kill."""
     name = f"{study.strategy.name}-{study.digest[:24]}"
     path = house.settings.state / "studies" / f"{name}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private.folder(path.parent)
     _mend_journal(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(path)))

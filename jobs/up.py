@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated
 
 import psutil
+import structlog
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -33,10 +34,11 @@ from jobs.supervisor import Patience, supervise
 from jobs.teller import Teller
 from mlops import settings as settings_room
 from mlops.errors import MlopsError, SettingsError
-from mlops.io import logs
+from mlops.io import logs, private
 from mlops.io.health import Disk
 from mlops.settings import Settings
 
+log = structlog.get_logger()
 app = typer.Typer()
 console = Console(emoji=False)
 READY_LIMIT_S = 300.0  # MLflow, then what needs it
@@ -91,6 +93,7 @@ def run(settings: Settings) -> None:
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
     try:
+        _closed(state)
         end(leftovers(state))
         mine = parts(settings)
         for part in mine:
@@ -103,6 +106,16 @@ def run(settings: Settings) -> None:
         lock.release()
 
 
+def _closed(state: Path) -> None:
+    """Take the rights of others from what an earlier release left open."""
+    private.umask()
+    try:
+        if count := private.close_to_others(state):
+            log.warning("others had rights to files of the state folder", closed=count)
+    except OSError as error:
+        log.error("others may have rights to files of the state folder", error=str(error))
+
+
 def up(settings: Settings) -> Present:
     """Start a supervisor in the background and wait until all is well.
 
@@ -111,9 +124,8 @@ def up(settings: Settings) -> Present:
     SettingsError
         The supervisor gave up (the message says why), or a part is not well after `READY_LIMIT_S`.
     """
-    (settings.state / "logs").mkdir(parents=True, exist_ok=True)
-    log = settings.state / "logs" / "up.log"
-    with log.open("wb") as sink:
+    output = private.file(settings.state / "logs" / "up.log")
+    with output.open("wb") as sink:
         child = subprocess.Popen(
             (sys.executable, "-m", "jobs.up", "--foreground"),
             env={**os.environ, MARK: str(settings.state), "MLOPS_STATE": str(settings.state)},
@@ -125,7 +137,7 @@ def up(settings: Settings) -> Present:
     deadline = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            said = log.read_text(encoding="utf-8", errors="replace").strip()
+            said = output.read_text(encoding="utf-8", errors="replace").strip()
             raise SettingsError(f"supervisor must stay up, got status {child.returncode}: {said[-2000:]}")
         now = present(settings.state)
         if now.running and now.pid == child.pid and all(part.state == "up" for part in now.parts):
@@ -196,8 +208,7 @@ def stop_all() -> None:
 
 
 def _lock(state: Path) -> FileLock:
-    (state / "run").mkdir(parents=True, exist_ok=True)
-    return FileLock(state / "run" / "up.lock")
+    return FileLock(private.folder(state / "run") / "up.lock", mode=private.FILE)
 
 
 def _locked(state: Path) -> bool:

@@ -34,7 +34,7 @@ from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
 from jobs.supervisor import die_with_parent, output
 from mlops.errors import MlopsError, RegistryError
-from mlops.io import feed, logs, record
+from mlops.io import feed, logs, private, record
 from mlops.io.jobruns import Claim, JobRun, run_key
 from mlops.io.ledger import Ledger
 from mlops.settings import JobSettings
@@ -140,6 +140,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                umask=private.MASK,
                 preexec_fn=die_with_parent,
             )
         log.info("job started", run=claim.key, attempt=claim.attempts, pid=process.pid)

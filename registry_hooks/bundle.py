@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from mlops.errors import BundleError
+from mlops.io import private
 from mlops.types import ModelRef
 from registry_hooks.download import download
 
@@ -134,7 +135,7 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path, *, model_id: str = "
     place = cache / ref.name / str(ref.version)
     if place.exists():
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    private.folder(place.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
     try:
         got = download(client, ref, part, model_id=model_id, size=size)

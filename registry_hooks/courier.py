@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import DataError, StorageError
+from mlops.io import private
 from mlops.io.ledger import Ledger
 from mlops.io.spool import Reader
 from mlops.io.store import Rows, prediction_rows, scoring_rows
@@ -217,7 +218,7 @@ class Courier:
     """
 
     def __init__(self, folder: Path, url: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.folder(folder)
         self._folder, self._url = folder, url
         self._begin()
 
@@ -241,9 +242,10 @@ class Courier:
 
     def _begin(self) -> None:
         command = [sys.executable, "-m", "registry_hooks.courier", str(self._folder)]
-        with (self._folder / LOG).open("ab") as sink:
+        with private.file(self._folder / LOG).open("ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603
                 command,
+                umask=private.MASK,
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

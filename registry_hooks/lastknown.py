@@ -9,6 +9,7 @@ import orjson
 import structlog
 
 from mlops.errors import RegistryError
+from mlops.io import private
 from mlops.types import Role
 from registry_hooks.aliases import Lineup
 
@@ -18,13 +19,13 @@ log = structlog.get_logger()
 def write(cache: Path, model: str, lineup: Lineup) -> None:
     """Remember it; whole or not at all."""
     place = _place(cache, model)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    private.folder(place.parent)
     roles = [[version, role.value] for version, role in lineup.roles.items()]
     weights = [[version, weight] for version, weight in lineup.weights.items()]
     said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "weights": weights, "epoch": lineup.epoch}
     part = place.with_suffix(".part")
     try:
-        part.write_bytes(orjson.dumps(said))
+        private.file(part).write_bytes(orjson.dumps(said))
         part.replace(place)
     except OSError as error:  # a full disk keeps nobody from a new champion
         log.warning("lineup not remembered", model=model, error=str(error))

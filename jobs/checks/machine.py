@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from sqlalchemy import make_url
 
 from jobs.checks import Problem, Setup
+from mlops.io import private
 from mlops.settings import Settings
 from mlops.types import Level
 
@@ -70,10 +71,22 @@ def room(setup: Setup) -> Iterator[Problem]:
 
 def secrets(setup: Setup) -> Iterator[Problem]:
     """Secrets are their owner's alone."""
-    for path in sorted((setup.settings.state / "secrets").glob("*")):
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
-            yield Problem(f"secret {path} can be read by others (mode {mode:o})", f"chmod 600 {path}, then rotate it")
+    for path, mode in private.open_to_others(setup.settings.state / "secrets"):
+        yield Problem(f"secret {path} can be read by others (mode {mode:o})", f"chmod go= {path}, then rotate it")
+
+
+def modes(setup: Setup) -> Iterator[Problem]:
+    """All that the set-up keeps is its owner's alone: every file was looked at."""
+    state, place = setup.settings.state.absolute(), make_url(setup.settings.ledger)
+    places = [state]
+    if place.get_backend_name() == "sqlite" and not (file := Path(str(place.database)).absolute()).is_relative_to(
+        state
+    ):
+        places += [file.with_name(file.name + ending) for ending in ("", "-wal", "-shm")]
+    if open_ones := [pair for each in places for pair in private.open_to_others(each)]:
+        path, mode = open_ones[0]
+        what = f"others have rights to {len(open_ones)} files and folders, such as {path} (mode {mode:o})"
+        yield Problem(what, f"`make down up` closes what lies in {state}; elsewhere: chmod go= {path}")
 
 
 def journals(setup: Setup) -> Iterator[Problem]:

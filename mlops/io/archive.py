@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from sqlalchemy import BigInteger, Connection, Table, and_, delete, func, select, type_coerce
 
 from mlops.errors import CorruptionError
+from mlops.io import private
 from mlops.io.copies import KEYS, copied
 from mlops.io.database import Database
 from mlops.io.instants import EPOCH, MICROSECOND
@@ -240,9 +241,9 @@ def _written(folder: Path, table: str, hour: int, rows: pa.Table) -> tuple[str, 
     """Put a file in its place, whole or not at all; its path within the folder, and its sha256."""
     start = EPOCH + hour * MICROSECOND
     place = folder / table / f"{start:%Y-%m-%d}"
-    place.mkdir(parents=True, exist_ok=True)
+    private.folder(place)
     part = place / f"{start:%H}-{os.getpid()}-{time.monotonic_ns()}.part"
-    with part.open("wb") as file:
+    with private.file(part).open("wb") as file:
         pq.write_table(rows, file, compression="zstd", write_page_checksum=True)
         file.flush()
         os.fsync(file.fileno())

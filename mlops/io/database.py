@@ -24,6 +24,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from mlops.errors import CorruptionError, SettingsError
+from mlops.io import private
 from mlops.io.health import Disk, LedgerFull, told
 
 BUSY_MS = 30_000  # how long a SQLite writer waits for another; four busy writers were measured to wait up to 4.5 s
@@ -191,7 +192,7 @@ def _folder(place: URL) -> Path | None:
 def _engine(place: URL) -> Engine:
     if place.get_backend_name() == "postgresql":
         return create_engine(place, pool_pre_ping=True)
-    Path(str(place.database)).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    private.file(Path(str(place.database)).expanduser())  # SQLite gives its journal the same mode
     engine = create_engine(place, connect_args={"timeout": BUSY_MS / 1000})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)

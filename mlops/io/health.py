@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from mlops.errors import CorruptionError, DiskFull, StorageError
+from mlops.io import private
 
 MIB = 2**20
 CHECK_S = 1.0  # how often the disk is looked at: the flag is up within 5 s and down within 10 s of the event
@@ -113,7 +114,7 @@ class Disk:
         if self.ballast is None or self.ballast.exists():
             return True
         try:
-            with self.ballast.open("wb") as file:
+            with private.file(self.ballast).open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, self._ballast)
         except OSError:
             self.ballast.unlink(missing_ok=True)

@@ -14,6 +14,8 @@ from typing import IO, Any
 import orjson
 import structlog
 
+from mlops.io import private
+
 _files: list[IO[bytes]] = []  # the open log file of this process
 
 
@@ -22,8 +24,7 @@ def configure(path: Path | None = None) -> None:
     close()
     if path is not None:
         with suppress(OSError):  # no file, no folder, no room: then standard error has it
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _files.append(path.open("ab", buffering=0))
+            _files.append(private.file(path).open("ab", buffering=0))
     stream: Any = _Sink(_files[-1]) if _files else sys.stderr.buffer
     structlog.configure(
         processors=[

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mlops.io import private
+
 HEAD = struct.Struct("<4sII")  # mark, length, crc32 of what follows
 MARK = b"row1"
 SEGMENT_BYTES = 2**20  # then a new segment: what was taken is deleted, and little is taken twice after a crash
@@ -43,7 +45,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.folder(folder)
         self._folder, self._limit = folder, limit_bytes
         self._turn, self._count = threading.Lock(), 0
         self._others, self._measured = 0, float("-inf")
@@ -128,7 +130,7 @@ class Reader:
 
     def locked(self) -> int | None:
         """Become the reader of the folder until the process ends; None while another one is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private.folder(self.folder)
         lock = os.open(self.folder / "reader.lock", os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +172,7 @@ class Reader:
 
     def _aside(self, path: Path, rest: bytes) -> None:
         self.bad += 1
-        with path.with_suffix(".bad").open("ab") as file:
+        with private.file(path.with_suffix(".bad")).open("ab") as file:
             file.write(rest)
 
 

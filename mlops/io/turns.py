@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
+from mlops.io import private
 from mlops.io.database import Database
 
 PATIENCE_S = 30.0  # a transition takes well under a second; one that waits for an MLflow that is away takes minutes
@@ -55,8 +56,8 @@ class Turns(Database):
     @contextmanager
     def _file_turn(self, name: str, patience_s: float) -> Iterator[None]:
         folder = Path(f"{self._engine.url.database}.turns").expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / quote(name, safe=""), timeout=patience_s, poll_interval=0.01)
+        private.folder(folder)
+        lock = FileLock(folder / quote(name, safe=""), timeout=patience_s, mode=private.FILE, poll_interval=0.01)
         try:
             lock.acquire()
         except Timeout as error:

@@ -494,7 +494,7 @@ def test_a_part_that_is_down_and_a_supervisor_that_died_are_named(settings):
         "import sys, time\nfrom pathlib import Path\nfrom jobs import up\nfrom jobs.supervisor import Board\n"
         f"state = Path({str(settings.state)!r})\nlock = up._lock(state)\nlock.acquire()\n"
         "board = Board(state / 'run' / 'up.json', ['service', 'mlflow'])\n"
-        "board.put('service', state='down', why='was ended by SIGKILL', failures=3)\nboard.put('mlflow', state='up')\n"
+        "board.put('service', state='down', why='was ended by SIGKILL', failures=3)\nboard.put('mlflow', state='up', pid={os.getpid()})\n"
         "print('held', flush=True)\ntime.sleep(600)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
