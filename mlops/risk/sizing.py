@@ -17,6 +17,8 @@ from mlops.risk.correlation import DECAY, WINDOW, Correlation, Floats, ages, che
 from mlops.risk.diversification import clusters
 from mlops.risk.threshold import BARS_PER_YEAR
 
+ROUNDING = 1e-13  # relative: sums of a thousand shares err by less; what is over a line by no more is on it
+
 
 @dataclass(frozen=True, slots=True)
 class SizingLimits:
@@ -160,7 +162,7 @@ def _groups(found: Correlation, units: int, least: float) -> list[NDArray[np.int
 
 
 def _cap_units(weights: Floats, limits: SizingLimits, why: list[list[str]]) -> None:
-    for i in np.flatnonzero(np.abs(weights) > limits.max_weight):
+    for i in np.flatnonzero(np.abs(weights) > limits.max_weight * (1 + ROUNDING)):
         why[i].append(f"{limits.max_weight:.0%} is the most of one unit, {abs(weights[i]):.0%} wanted")
         weights[i] = np.sign(weights[i]) * limits.max_weight
 
@@ -168,7 +170,7 @@ def _cap_units(weights: Floats, limits: SizingLimits, why: list[list[str]]) -> N
 def _cap_clusters(weights: Floats, limits: SizingLimits, groups: list[NDArray[np.intp]], why: list[list[str]]) -> None:
     for units in groups:
         gross = float(np.abs(weights[units]).sum())
-        if len(units) > 1 and gross > limits.max_cluster:
+        if len(units) > 1 and gross > limits.max_cluster * (1 + ROUNDING):
             weights[units] *= limits.max_cluster / gross
             for i in units[weights[units] != 0]:
                 why[i].append(f"{limits.max_cluster:.0%} is the most of {len(units)} units that move as one")
@@ -176,19 +178,25 @@ def _cap_clusters(weights: Floats, limits: SizingLimits, groups: list[NDArray[np
 
 def _cap_gross(weights: Floats, limits: SizingLimits, why: list[list[str]]) -> None:
     gross = float(np.abs(weights).sum())
-    if gross > limits.max_gross:
+    if gross > limits.max_gross * (1 + ROUNDING):
         weights *= limits.max_gross / gross
         for i in np.flatnonzero(weights):
             why[i].append(f"{limits.max_gross:.0%} is the most of the whole book")
 
 
 def _scale(weights: Floats, volatility: float, limits: SizingLimits, groups: list[NDArray[np.intp]]) -> float:
+    """What all weights are multiplied by: exactly 1 where a line is met but for rounding."""
     if not volatility > 0:
         return 1.0
     scale = limits.volatility_target / volatility
-    if scale <= 1 or not limits.scale_up:
-        return min(scale, 1.0)
+    if scale > 1:
+        scale = min(scale, _room(weights, limits, groups)) if limits.scale_up else 1.0
+    return 1.0 if abs(scale - 1) <= ROUNDING else scale
+
+
+def _room(weights: Floats, limits: SizingLimits, groups: list[NDArray[np.intp]]) -> float:
+    """How far all weights may grow within the caps, 1 or more."""
     each = [np.abs(weights[units]).sum() for units in groups if len(units) > 1]
     room = [limits.max_gross / np.abs(weights).sum(), limits.max_weight / np.abs(weights).max()]
     room += [limits.max_cluster / gross for gross in each if gross > 0]
-    return max(1.0, min(scale, *map(float, room)))
+    return max(1.0, float(min(room)))
