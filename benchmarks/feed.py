@@ -56,6 +56,7 @@ MOVED = {"2k": 35, "20k": 372, "page": 500}  # positions that move: their delta 
 SIZES, POSITIONS = ("2k", "20k"), 500
 AT = re.compile(r'"at":"([^"]+)"')
 PING_S = 10.0
+KEY = "BENCHMARK_KEY"  # in the environment: a random key may begin with a dash, and arguments are seen by all
 
 
 def states(moved: int) -> Iterator[RiskState]:
@@ -181,8 +182,9 @@ def clients(kind: str, size: str, n: int, seconds: float) -> dict[str, float]:
     """One run, its clients in a process of their own."""
     with served(kind, size) as (port, key, process):
         before = sum(process.cpu_times()[:2])
-        command = [sys.executable, "-m", "benchmarks.feed", "--listen", str(port), str(n), str(seconds), key or "-"]
-        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        command = [sys.executable, "-m", "benchmarks.feed", "--listen", str(port), str(n), str(seconds)]
+        heard = subprocess.run(command, env=os.environ | {KEY: key}, stdout=subprocess.PIPE, text=True, check=True)
+        found = json.loads(heard.stdout)
         cpu = sum(process.cpu_times()[:2]) - before
     late = np.array(found["late"]) * 1e3
     p50, p99 = np.quantile(late, [0.5, 0.99])
@@ -239,15 +241,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
-    parser.add_argument("--listen", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--listen", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.serve:
         kind, size, port, folder = given.serve
         serve(kind, size, int(port), Path(folder))
         return
     if given.listen:
-        port, n, seconds, key = given.listen
-        print(json.dumps(asyncio.run(listen(int(port), int(n), float(seconds), key.strip("-")))))
+        port, n, seconds = given.listen
+        print(json.dumps(asyncio.run(listen(int(port), int(n), float(seconds), os.environ.get(KEY, "")))))
         return
     found: dict[str, Any] = {}
     for size in SIZES:

@@ -40,7 +40,7 @@ def show() -> None:
     console.print(table)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # ids of older keys may begin with "-"
 def revoke(key_id: Annotated[str, typer.Argument(help="The part before the dot.")]) -> None:
     """Take a key away; it is refused within five seconds."""
     with opened() as house:

@@ -54,7 +54,8 @@ class Keys(Database):
             raise DataError(f"scopes must be of {', '.join(SCOPES)}, got {unknown or 'none'}. Name at least one.")
         if LABEL.fullmatch(label) is None:
             raise DataError(f"label must be letters, digits, `_`, `.` or `-`, at most 64, got {label!r}. Rename it.")
-        name, secret = secrets.token_urlsafe(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+        name = secrets.token_urlsafe(ID_BYTES).replace("-", "_")  # a command line takes a leading "-" for an option
+        secret = secrets.token_urlsafe(SECRET_BYTES)
         row = {"id": name, "label": label, "digest": _digest(secret), "scopes": " ".join(dict.fromkeys(scopes))}
         with self._writing() as connection:
             connection.execute(api_keys.insert().values(**row, created_at=at, expires_at=expires_at))

@@ -52,3 +52,12 @@ def test_a_refused_row_is_kept_once_with_its_reason_whatever_is_in_it(ledger):
     reasons = {r.reason for r in ledger.rejections("fills")}
     assert {"version is missing", "not text"} == reasons
     assert [] == ledger.rejections("quotes")
+
+
+def test_a_key_never_looks_like_an_option_of_a_command(sqlite_ledger, monkeypatch):
+    monkeypatch.setattr("mlops.io.keys.secrets.token_urlsafe", lambda size: "-" * (8 if size == 6 else 43))
+
+    token = sqlite_ledger.add_key("bot-1", ["score"], T0)
+
+    assert not token.startswith("-")
+    assert sqlite_ledger.key(token, T0).label == "bot-1"
