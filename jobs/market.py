@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.risk.history import MIN_BARS, completed, returns_of
+from mlops.risk.sessions import SAME_CLOSE, sessions, synchronised
 
 SEED = 20260302  # of the residuals that stand in before a unit's first bar: the same table each time
 
@@ -19,7 +20,9 @@ SEED = 20260302  # of the residuals that stand in before a unit's first bar: the
 class Market:
     """Returns (T, N) of `units` at `times`, oldest first, without a gap. `lacking`: unit -> why, in one sentence.
 
-    Units without enough bars are not among `units`; those that began late are, and `lacking` says what stands in.
+    Units that cannot be set beside the others (too few bars, other sessions, a stuck price) are not among `units`;
+    those that began late are, and `lacking` says what stands in. `aligned`: unit -> what was done where it closes
+    earlier than others.
     """
 
     times: pd.DatetimeIndex
@@ -27,32 +30,51 @@ class Market:
     returns: NDArray[np.float64]
     closes: Mapping[str, float]
     lacking: Mapping[str, str]
+    aligned: Mapping[str, str]
 
 
 def market(bars: pd.DataFrame, units: Sequence[str], as_of: datetime, most: int) -> Market:
-    """The last `most` returns of `units` that were known at `as_of`."""
-    seen = bars[(bars["event_time"] <= as_of) & (bars["known_at"] <= as_of)]
-    times = pd.DatetimeIndex(seen["event_time"].unique()).sort_values()[-(most + 1) :]
-    mine = seen[seen["symbol"].isin(units)]
-    if len(times):
-        mine = mine[mine["event_time"] >= times[0]]
-    wide = mine.pivot(index="event_time", columns="symbol", values="close").reindex(index=times, columns=list(units))
-    if len(times) < 2 or not units:
-        short = {unit: _short(unit, int(wide[unit].notna().sum())) for unit in units}
-        return Market(times[:0], (), np.empty((0, 0)), {}, short)
-    full = completed(returns_of(wide.to_numpy(dtype=np.float64)), np.random.default_rng(SEED))
-    keep = full.own >= MIN_BARS
-    lacking = {unit: _short(unit, int(own)) for unit, own in zip(units, full.own, strict=True) if own < MIN_BARS}
-    for unit, own, beta in zip(units, full.own, full.beta, strict=True):
-        if np.isfinite(beta):
-            lacking[unit] = (
-                f"{unit} has {own} of {len(times) - 1} bars; before them it moves as {beta:.2f} x the others' mean, "
-                "plus residuals drawn from its own."
+    """The last `most` returns of `units` that were known at `as_of`, at the sessions' common closes."""
+    found = sessions(known(bars, units, as_of), units)
+    times, closes = found.times[-(most + 1) :], found.closes[-(most + 1) :]
+    lacking = dict(found.left_out)
+    good = [i for i, unit in enumerate(units) if unit not in lacking]
+    full = completed(np.empty((0, len(good))), np.random.default_rng(SEED))
+    if len(times) > 1 and good:
+        returns = synchronised(returns_of(closes[:, good]), found.early[good])
+        full = completed(returns, np.random.default_rng(SEED))
+    kept = [(i, column) for column, i in enumerate(good) if full.own[column] >= MIN_BARS]
+    for column, i in enumerate(good):
+        own, beta = int(full.own[column]), float(full.beta[column])
+        if own < MIN_BARS:
+            lacking[units[i]] = _short(units[i], own)
+        elif np.isfinite(beta):
+            lacking[units[i]] = (
+                f"{units[i]} has {own} of {len(times) - 1} bars; before them it moves as {beta:.2f} x the others' "
+                "mean, plus residuals drawn from its own."
             )
-    last = wide.ffill().iloc[-1]
-    names = tuple(unit for unit, good in zip(units, keep, strict=True) if good)
-    return Market(times[1:], names, full.returns[:, keep], {unit: float(last[unit]) for unit in names}, lacking)
+    last = pd.DataFrame(closes, columns=list(units)).ffill().iloc[-1:]
+    return Market(
+        times[1:] if kept else times[:0],
+        tuple(units[i] for i, _ in kept),
+        full.returns[:, [column for _, column in kept]],
+        {units[i]: float(last[units[i]].iloc[0]) for i, _ in kept},
+        lacking,
+        {units[i]: _aligned(units[i], found.early[i]) for i, _ in kept if found.early[i] > SAME_CLOSE},
+    )
+
+
+def known(bars: pd.DataFrame, units: Sequence[str], as_of: datetime) -> pd.DataFrame:
+    """The bars of `units` that were known at `as_of`."""
+    return bars[(bars["event_time"] <= as_of) & (bars["known_at"] <= as_of) & bars["symbol"].isin(list(units))]
 
 
 def _short(unit: str, own: int) -> str:
     return f"{unit} has {own} bars of its own, {MIN_BARS} are needed: VaR, stress and correlation are without it."
+
+
+def _aligned(unit: str, early: float) -> str:
+    return (
+        f"{unit} closes {early:.0%} of a session before the last to close; what it had still to move then is "
+        "estimated from those that close later."
+    )

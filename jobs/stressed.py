@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.house import House
-from jobs.market import Market, market
+from jobs.market import Market, known, market
 from jobs.optioned import greeks_of
 from jobs.positions import Held, book_name, positions
 from jobs.stress_options import optioned, shocked
@@ -21,6 +21,7 @@ from mlops.risk.episodes import EPISODES
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.measures import Floats
 from mlops.risk.scenarios import Scenarios, episode_scenarios
+from mlops.risk.sessions import sessions
 from mlops.risk.stress import WorstWindow, stress_table, window_returns
 
 NAMED = frozenset(episode.name for episode in EPISODES)
@@ -67,6 +68,7 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     greeks = greeks_of(held, risk)
     told = optioned(held, greeks, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
+    without |= {unit: why for unit, why in history.lacking.items() if unit not in history.units}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
     without |= {**told.missing, **_untold(named, index)}
     account = None
@@ -114,8 +116,9 @@ def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
-    seen = bars[(bars["event_time"] <= as_of) & (bars["known_at"] <= as_of) & bars["symbol"].isin(units)]
-    return seen.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
+    """Closes by session and unit; of bars that close at different times a table of instants would be half empty."""
+    found = sessions(known(bars, units, as_of), units)
+    return pd.DataFrame(found.closes, index=found.times, columns=units)
 
 
 def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> dict[str, Floats]:
