@@ -1,8 +1,9 @@
-"""What may the books lose? Every trading night: the model of the VaR is chosen, fitted and judged on what is held.
+"""What may the books lose? Every trading night: the model of the VaR is fitted to what is held, and judged on it.
 
-Load: positions, bars. Compute: what the holdings of now would have returned; which models forecast that best; how those
-forecasts fared; how far correlation moves by chance. Log: a run. Act: the forecast is kept before its bar comes, the
-live page gets model and table, and a VaR that fails its own backtest is an alert until it passes again.
+Load: positions, bars. Compute: what the holdings of now would have returned; what the model would have forecast of it,
+beside others; how those forecasts fared; how far correlation moves by chance. Log: a run. Act: the forecast is kept
+before its bar comes, the live page gets model and table, and a VaR that fails its own backtest is an alert until it
+passes again.
 """
 
 from __future__ import annotations
@@ -29,12 +30,10 @@ from mlops.io import feed, record, risk_plots
 from mlops.io.ledger import Forecast
 from mlops.risk.backtest import Backtest, findings, judge
 from mlops.risk.breakdown import breakdown, states
-from mlops.risk.choice import CANDIDATES, Choice, choose, chosen, score_series
+from mlops.risk.default import JUDGED, SEED, SHOWN, TrackRecord, names_for, track_record
 from mlops.risk.factors import Factors, beta, factor_exposure
 from mlops.risk.fitted import Fitted, fit
-from mlops.risk.forecasts import Forecasts, walk
 from mlops.risk.measures import CONFIDENCES, Floats, Loss
-from mlops.risk.models import MODELS
 from mlops.risk.snapshot import snapshot
 from mlops.risk.threshold import Calibration, calibrate
 from mlops.risk.together import bleed_together
@@ -44,24 +43,26 @@ from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Rep
 log = structlog.get_logger()
 ALL = "all"
 BOOKS = ModelRef("risk", 0)  # the MLflow experiment of what is about all books
-JUDGED = 750  # bars that models are compared and judged on: three years of days, 7.5 exceedances at 99 %
 YEAR = 250  # bars over which exposures are estimated: older ones are another book's
-SEED = 20260302  # of what is simulated: the same books give the same run
 FAILED = "var_backtest"
-LEAST = min(MODELS[name].least for name in CANDIDATES)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What was found of one series of returns: that of the holdings of now. Empty `forecasts`: too few bars to walk."""
+    """What one series of returns, that of the holdings of now, says. `track` and `backtest`: None of too few bars."""
 
     past: Floats
-    choice: Choice
     fitted: Fitted
     growth: Loss
-    forecasts: Mapping[str, Forecasts]
-    shown: Forecasts | None
+    track: TrackRecord | None
+    scores: Mapping[str, float]
     backtest: Backtest | None
+    note: str
+
+    @property
+    def model(self) -> str:
+        """The models whose average is shown."""
+        return " + ".join(self.fitted.members)
 
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
@@ -85,11 +86,11 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     found = (
         *_findings(table, told, calibration, r.confidence),
         *_together(house, held),
-        *_drivers(r, table, told.past),
+        *_drivers(r, bars, table, mine, as_of),
     )
     _keep(house, table, mine, told, calibration, held)
     report = Report(BOOKS, as_of, found)
-    decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=told.choice.note)
+    decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told))
     evidence = record.Evidence(
         "risk", report, decision, figures=_figures(table, mine, told, r.confidence), numbers=_numbers(told, held)
     )
@@ -110,7 +111,7 @@ def weights(held: Held, table: Market, risk: RiskSettings) -> Floats:
 
 
 def judged(past: Floats, confidence: float, horizon: int) -> Told:
-    """Walk every model that these returns suffice for, choose, judge the choice as it would have been made, and fit.
+    """Fit the default to these returns, and judge it on the last of them, over the horizon.
 
     Parameters
     ----------
@@ -118,23 +119,16 @@ def judged(past: Floats, confidence: float, horizon: int) -> Told:
         What the holdings of now would have returned, oldest first.
     """
     confidences = tuple(sorted({*CONFIDENCES, confidence}))
-    first = len(past) - min(JUDGED, len(past) // 2)
-    fits = [name for name in CANDIDATES if MODELS[name].least <= first]
-    forecasts = walk(fits, past, first, confidences) if fits else {}
-    if forecasts:
-        choice, shown = choose(score_series(past, forecasts)), chosen(past, forecasts)[0]
-        backtest = judge(past, shown, confidence, model=_name(choice), against=forecasts.get("historical"))
-    else:
-        least = min(CANDIDATES, key=lambda name: MODELS[name].least)  # of all, what asks for least
-        choice = Choice((least,), {}, {}, 0, f"{len(past)} bars: only {least} can be fitted")
-        shown, backtest = None, None
-    fitted = fit(choice.leaders, past)
-    return Told(past, choice, fitted, _growth(fitted, past, confidence, horizon), forecasts, shown, backtest)
-
-
-def _name(choice: Choice) -> str:
-    """`average of 5 models`, or the one."""
-    return choice.leaders[0] if len(choice.leaders) == 1 else f"average of {len(choice.leaders)} models"
+    track = track_record(past, JUDGED, confidences, horizon=horizon)
+    fitted = fit(names_for(len(past)) if track is None else track.names, past)  # what was judged is what is shown
+    growth = _growth(fitted, past, confidence, horizon)
+    if track is None:
+        note = f"{len(past)} bars are too few to judge a forecast of {horizon}"
+        return Told(past, fitted, growth, None, {}, None, note)
+    against = track.others.get("historical")
+    backtest = judge(past, track.forecasts, confidence, model=" + ".join(track.names), against=against)
+    note = f"{len(track.forecasts.var)} windows of {horizon} bars, none overlapping" if horizon > 1 else ""
+    return Told(past, fitted, growth, track, track.scores(past), backtest, note)
 
 
 def _growth(fitted: Fitted, past: Floats, confidence: float, horizon: int) -> Loss:
@@ -149,8 +143,7 @@ def _findings(table: Market, told: Told, calibration: Calibration, confidence: f
     """The verdict on the VaR first, then its tests, VaR and ES themselves, and where correlation stands."""
     n = len(told.past)
     if told.backtest is None:
-        note = f"{n} bars are too few to judge a forecast: {2 * LEAST} are needed"
-        verdict: tuple[Finding, ...] = (Finding(FAILED, np.nan, np.nan, Level.UNKNOWN, n, note=note),)
+        verdict: tuple[Finding, ...] = (Finding(FAILED, np.nan, np.nan, Level.UNKNOWN, n, note=told.note),)
     else:
         subject = f"{100 * confidence:g}"  # MLflow takes no per cent sign in a metric's name
         verdict = tuple(replace(one, subject=subject) for one in findings(told.backtest))
@@ -174,18 +167,23 @@ def _together(house: House, held: Held) -> tuple[Finding, ...]:
     return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
 
 
-def _drivers(r: RiskSettings, table: Market, past: Floats) -> tuple[Finding, ...]:
+def _drivers(r: RiskSettings, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
     """Over the last year: beta to the mean of the units held, and exposure to factors where the settings name any."""
-    recent, times = past[-YEAR:], table.times[-YEAR:]
-    found = [*_exposures(beta(recent, table.returns[-YEAR:].mean(axis=1)))]
+    recent = table.returns[-YEAR:]
+    found = [*_exposures(beta(recent @ mine, recent.mean(axis=1)))]
     if r.factors:
-        bars = feed.load_bars(r.factors).frame
-        theirs = market(bars, tuple(sorted(bars["symbol"].unique())), times[-1].to_pydatetime(), 2 * YEAR)
-        if not theirs.units:
-            note = f"{r.factors} has no bars of the year before {times[-1]:%Y-%m-%d}"
+        theirs = feed.load_bars(r.factors).frame
+        theirs = theirs.assign(symbol=r.factors + "/" + theirs["symbol"])  # a fund may be held, too
+        factors = sorted(theirs["symbol"].unique())
+        both = market(pd.concat([bars, theirs]), [*table.units, *factors], as_of, YEAR)  # at common closes
+        names = [unit for unit in factors if unit in both.units]
+        if not names or not set(table.units) <= set(both.units):
+            note = f"{r.factors} has no bars of the year before {table.times[-1]:%Y-%m-%d}"
             return (*found, Finding("factor_exposure", np.nan, np.nan, Level.UNKNOWN, 0, subject="factors", note=note))
-        mine, other = times.isin(theirs.times), theirs.times.isin(times)
-        found += _exposures(factor_exposure(recent[mine], theirs.returns[other], theirs.units))
+        columns = {unit: both.returns[:, i] for i, unit in enumerate(both.units)}
+        past = np.column_stack([columns[unit] for unit in table.units]) @ mine
+        explained = np.column_stack([columns[unit] for unit in names])
+        found += _exposures(factor_exposure(past, explained, [name.partition("/")[2] for name in names]))
     return tuple(found)
 
 
@@ -201,45 +199,72 @@ def _exposures(found: Factors) -> Iterator[Finding]:
 def _keep(house: House, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = house.settings.risk, held.as_of
-    now, last = told.fitted.now(told.past), table.times[-1].to_pydatetime()
-    name = ", ".join(told.choice.leaders)
-    house.ledger.add_forecasts(
-        [
-            Forecast(ALL, last, confidence, 1, name, float(var), max(float(var), float(es)), held.equity, as_of)
-            for confidence, var, es in zip(CONFIDENCES, now.var, now.es, strict=True)
-        ]
-    )
+    last = table.times[-1].to_pydatetime()
+    house.ledger.add_forecasts([*_forecasts(told, r, last, held)])
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
         "weights": mine.tolist(),
         "fitted": told.fitted.as_dict(),
         "growth": asdict(told.growth),
+        "aligned": dict(table.aligned),
         "backtest": _shown(told),
     }
     returns = table.returns.astype(np.float32)
-    judged = 0 if told.shown is None else len(told.shown.var)
-    arrays: dict[str, NDArray[Any]] = {
-        "returns": returns,
-        "times": _stamps(table, judged),
-        "var": np.empty(0),
-        "loss": np.empty(0),
-    }
-    if told.shown is not None:
-        arrays |= {"var": told.shown.at(r.confidence).var, "loss": -told.past[-judged:]}
+    arrays: dict[str, NDArray[Any]] = {"returns": returns, **_track(table, told, r.confidence)}
     house.ledger.put_risk_state("var", ALL, as_of, body, arrays)
     last_state = [state.value for state, _ in states(table.returns, calibration)][-1:]
     stood = {"calibration": asdict(calibration), "last": (last_state or ["unknown"])[0]}
     house.ledger.put_risk_state("correlation", ALL, as_of, stood, {})
 
 
+def _forecasts(told: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
+    """What is said of the next bar and of the horizon, before they come."""
+    confidences = tuple(sorted({*CONFIDENCES, r.confidence}))
+    now = told.fitted.now(told.past, confidences)
+    for horizon in sorted({1, r.horizon_bars}):
+        for confidence, var, es in zip(confidences, now.var.tolist(), now.es.tolist(), strict=True):
+            growth = _growth(told.fitted, told.past, confidence, horizon)
+            var, es = var * growth.var, es * growth.es
+            if np.isfinite([var, es]).all():
+                yield Forecast(ALL, last, confidence, horizon, told.model, var, max(var, es), held.equity, held.as_of)
+
+
+def _track(table: Market, told: Told, confidence: float) -> dict[str, NDArray[Any]]:
+    """VaR and loss by the last bar of each forecast, in microseconds since 1970."""
+    if told.track is None:
+        return {"times": np.empty(0, dtype=np.int64), "var": np.empty(0), "loss": np.empty(0)}
+    ends = _ends(table, told.track).tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    forecasts = told.track.forecasts
+    return {"times": ends, "var": forecasts.at(confidence).var, "loss": -forecasts.realised(told.past)}
+
+
+def _ends(table: Market, track: TrackRecord) -> pd.DatetimeIndex:
+    """The last bar of each forecast's bars."""
+    forecasts = track.forecasts
+    place = forecasts.first + forecasts.horizon * np.arange(1, len(forecasts.var) + 1) - 1
+    return table.times[place]
+
+
+def _bars(n: int) -> str:
+    return "one bar" if n == 1 else f"{n} bars"
+
+
+def _headline(told: Told) -> str:
+    """What the backtest says, and of what."""
+    if told.backtest is None:
+        return told.note
+    over = f", {told.note}" if told.note else ""
+    return f"{told.backtest.note}, on what is held now over the {told.backtest.n} forecasts before{over}"
+
+
 def _shown(told: Told) -> dict[str, Any]:
     """The backtest as the page shows it, beside the other models on the same bars."""
     found = told.backtest
-    if found is None or told.shown is None:
-        return {"model": _name(told.choice), "note": told.choice.note, "level": Level.UNKNOWN.value}
+    if found is None or told.track is None:
+        return {"model": told.model, "note": told.note, "level": Level.UNKNOWN.value}
     others = {}
-    for name, forecasts in told.forecasts.items():
+    for name, forecasts in told.track.others.items():
         one = judge(told.past, forecasts, found.confidence, model=name)
         numbers = {"ql": 100 * one.quantile_loss, "fz": one.fz, "exceedances": one.exceedances}
         others[name] = numbers | {"level": one.level.value}
@@ -261,19 +286,21 @@ def _shown(told: Told) -> dict[str, Any]:
         "ql": 100 * found.quantile_loss,
         "fz": found.fz,
         "alternatives": others,
-        "note": f"{found.note}, on what is held now over the {found.n} bars before; {told.choice.note}",
+        "note": _headline(told),
     }
 
 
 def _figures(table: Market, mine: Floats, told: Told, confidence: float) -> dict[str, Figure]:
     figures = {}
-    if told.shown is not None:
-        losses, bars = told.shown.at(confidence), len(told.shown.var)
-        title = f"{100 * confidence:g} % VaR of what is held now, forecast one bar ahead"
-        figures["var"] = risk_plots.value_at_risk(table.times[-bars:], -told.past[-bars:], losses.var, losses.es, title)
-    if told.choice.scores:
-        frame = pd.DataFrame({"fz": told.choice.scores})
-        figures["models"] = risk_plots.scores(frame, told.choice.leaders, f"{told.choice.n} bars out of sample")
+    if told.track is not None:
+        forecasts = told.track.forecasts
+        losses, ends = forecasts.at(confidence), _ends(table, told.track)
+        title = f"{100 * confidence:g} % VaR of what is held now, forecast {_bars(forecasts.horizon)} ahead"
+        realised = -forecasts.realised(told.past)
+        figures["var"] = risk_plots.value_at_risk(ends, realised, losses.var, losses.es, title)
+    if len(told.scores) > 1 and told.backtest is not None:
+        frame = pd.DataFrame({"fz": told.scores})
+        figures["models"] = risk_plots.scores(frame, [SHOWN], f"{told.backtest.n} bars out of sample")
     shot = snapshot(table.returns.astype(np.float32), mine, told.fitted, confidence=confidence, growth=told.growth)
     parts = dict(zip(table.units, shot.component_var.tolist(), strict=True))
     figures["components"] = risk_plots.components(parts, f"Whose the {100 * confidence:g} % VaR is")
@@ -286,7 +313,7 @@ def _numbers(told: Told, held: Held) -> dict[str, float]:
     found = {"equity": held.equity, "positions": float(len(held.frame))}
     for confidence, var, es in zip(CONFIDENCES, now.var, now.es, strict=True):
         found |= {f"var_{1000 * confidence:.0f}": float(var), f"es_{1000 * confidence:.0f}": float(es)}
-    return found | {f"fz.{name}": score for name, score in told.choice.scores.items()}
+    return found | {f"fz.{name}": score for name, score in told.scores.items()}
 
 
 def _tell(house: House, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
@@ -314,12 +341,6 @@ def _keep_open(house: House, found: Finding, alert: Alert) -> None:
     elif found.level in (Level.OK, Level.WARN):
         for key in still:
             house.ledger.resolve_alert(key, alert.as_of)
-
-
-def _stamps(table: Market, bars: int) -> NDArray[np.int64]:
-    """Microseconds since 1970 of the last bars."""
-    times = table.times[len(table.times) - bars :]
-    return np.asarray(times.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64))
 
 
 def main(as_of: str = "now") -> None:

@@ -64,9 +64,10 @@ def judge(
     alpha: float = ALPHA,
 ) -> Backtest:
     """Backtest of walked forecasts: `returns` are those that were walked. See `judge_losses`."""
-    realised = finite(returns, "returns")[forecasts.first :][: len(forecasts.var)]
     other = None if against is None else against.at(confidence)
-    return judge_losses(realised, forecasts.at(confidence), confidence, model=model, against=other, alpha=alpha)
+    return judge_losses(
+        forecasts.realised(returns), forecasts.at(confidence), confidence, model=model, against=other, alpha=alpha
+    )
 
 
 def judge_losses(

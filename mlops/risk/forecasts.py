@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike
 
 from mlops.errors import DataError
 from mlops.risk.filters import Filter, Recursion
-from mlops.risk.measures import CONFIDENCES, Floats, Losses, check_confidence
+from mlops.risk.fitted import fit
+from mlops.risk.measures import CONFIDENCES, Floats, Losses, check_confidence, finite
 from mlops.risk.models import MODELS, Model, filtered, series, unit_of
 
+OVER_PATHS = 4000  # of one window: standard error of a 99 % VaR about 4 %, independent from window to window
 REFIT = 10  # bars between fits: parameters move slowly, volatility is filtered every bar
 
 
@@ -21,6 +23,7 @@ REFIT = 10  # bars between fits: parameters move slowly, volatility is filtered 
 class Forecasts:
     """VaR and ES of bars `first`, `first + 1`, ..., each of shape (bars, confidences), as positive fractions of equity.
 
+    With a `horizon` h of several bars: of bars `first` to `first + h - 1` together, of the next h, and so on.
     `notes`: (bar, why) where a fit did not converge and the parameters before it stayed.
     """
 
@@ -29,6 +32,18 @@ class Forecasts:
     var: Floats
     es: Floats
     notes: tuple[tuple[int, str], ...] = ()
+    horizon: int = 1
+
+    def realised(self, returns: ArrayLike) -> Floats:
+        """What then happened: the return of each forecast's bars, compounded; of the `returns` that were walked.
+
+        >>> Forecasts((0.99,), 1, np.ones((1, 1)), np.ones((1, 1)), horizon=2).realised([0.5, 0.1, 0.1]).round(2)
+        array([0.21])
+        """
+        r = finite(returns, "returns")[self.first :][: len(self.var) * self.horizon]
+        if self.horizon == 1:
+            return r
+        return np.asarray(np.prod(1.0 + r.reshape(-1, self.horizon), axis=1) - 1.0)
 
     def at(self, confidence: float) -> Losses:
         """VaR and ES at one confidence, each of shape (bars,)."""
@@ -100,13 +115,50 @@ def walk(
     return {name: Forecasts(kept, first, losses.var, losses.es, tuple(notes[name])) for name, losses in found.items()}
 
 
+def walk_over(
+    names: Sequence[str],
+    returns: ArrayLike,
+    first: int,
+    horizon: int,
+    confidences: Sequence[float] = CONFIDENCES,
+    *,
+    rng: np.random.Generator,
+    refit: int = REFIT,
+    paths: int = OVER_PATHS,
+) -> Forecasts:
+    """Forecast the return over `horizon` bars by the models' average, window after window, none overlapping another.
+
+    Each is `Fitted.over` of the bars before its window, with parameters that are fitted anew every `refit` bars or at
+    every window, whichever is longer. Windows that the returns do not fill are left out.
+    """
+    r, _ = series(returns, None, least=first + horizon, ranged=False)
+    starts = range(first, r.size - horizon + 1, horizon)
+    found = Losses(*np.zeros((2, len(starts), len(confidences))))
+    notes: list[tuple[int, str]] = []
+    fitted_at = first - refit
+    for row, start in enumerate(starts):
+        if start - fitted_at >= refit:
+            fitted, fitted_at = fit(names, r[:start]), start
+            notes += [(start, note) for note in fitted.notes]
+        for j, confidence in enumerate(confidences):
+            loss = fitted.over(r[:start], horizon, confidence, rng=rng, paths=paths)
+            if np.isfinite([loss.var, loss.es]).all():  # not where not even the tail loses: no forecast to judge
+                found.var[row, j], found.es[row, j] = loss.var, max(loss.var, loss.es)
+    return Forecasts(tuple(confidences), first, found.var, found.es, tuple(notes), horizon)
+
+
 def averaged(forecasts: Sequence[Forecasts]) -> Forecasts:
     """The mean of the VaRs and of the ESs of forecasts of the same bars."""
     one = forecasts[0]
-    if any((f.first, f.confidences, f.var.shape) != (one.first, one.confidences, one.var.shape) for f in forecasts):
+    if any((f.first, f.confidences, f.var.shape, f.horizon) != _shape(one) for f in forecasts):
         raise DataError("forecasts must be of the same bars and confidences, got several. Walk them together.")
     var, es = (np.mean([getattr(f, name) for f in forecasts], axis=0) for name in ("var", "es"))
-    return Forecasts(one.confidences, one.first, var, es, tuple(note for f in forecasts for note in f.notes))
+    notes = tuple(dict.fromkeys(note for f in forecasts for note in f.notes))
+    return Forecasts(one.confidences, one.first, var, es, notes, one.horizon)
+
+
+def _shape(one: Forecasts) -> tuple[int, tuple[float, ...], tuple[int, ...], int]:
+    return one.first, one.confidences, one.var.shape, one.horizon
 
 
 class _Block:

@@ -1,5 +1,6 @@
 """The nightly risk job on real bars: what it chooses and judges, what it leaves for the page, and whom it wakes."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -112,10 +113,10 @@ def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, ma
 def test_beta_is_to_what_is_held_and_factors_are_told_where_the_settings_name_them():
     frame = bars(start=datetime(2018, 1, 1, tzinfo=UTC), end=datetime(2020, 1, 1, tzinfo=UTC))
     table = market_of(frame, tuple(HELD), frame.event_time.max().to_pydatetime(), 400)
-    equal = table.returns.mean(axis=1)
+    at, equal = frame.event_time.max().to_pydatetime(), np.full(3, 1 / 3)
 
-    alone = risk._drivers(RiskSettings(), table, equal)
-    told = risk._drivers(RiskSettings(factors="factors"), table, equal)
+    alone = risk._drivers(RiskSettings(), frame, table, equal, at)
+    told = risk._drivers(RiskSettings(factors="factors"), frame, table, equal, at)
 
     assert [("beta", 1.0)] == [(one.subject, pytest.approx(one.value)) for one in alone]
     assert ["beta", "MTUM", "QUAL", "SIZE", "USMV", "VLUE"] == [one.subject for one in told]
@@ -126,7 +127,7 @@ def test_beta_is_to_what_is_held_and_factors_are_told_where_the_settings_name_th
 def test_factors_that_end_before_the_bars_are_not_known_and_say_so(market):
     table = market_of(market, tuple(HELD), AT, 400)
 
-    told = risk._drivers(RiskSettings(factors="factors"), table, table.returns.mean(axis=1))
+    told = risk._drivers(RiskSettings(factors="factors"), market, table, np.full(3, 1 / 3), AT)
 
     assert [("factors", Level.UNKNOWN)] == [(one.subject, one.level) for one in told[1:]]
     assert "no bars of the year before 2010-03-01" in told[1].note
@@ -214,7 +215,7 @@ def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_
     assert [] == tell(Level.OK, Level.WARN, 4)
 
 
-def test_a_longer_horizon_loses_more(market, monkeypatch):
+def test_a_longer_horizon_is_judged_over_its_own_bars(market, monkeypatch):
     monkeypatch.setattr(risk, "JUDGED", 260)
     wide = market.pivot(index="event_time", columns="symbol", values="close").pct_change().dropna()
     past = wide.mean(axis=1).to_numpy()[-700:]
@@ -223,5 +224,31 @@ def test_a_longer_horizon_loses_more(market, monkeypatch):
 
     assert (1.0, 1.0) == (one.growth.var, one.growth.es)
     assert 1.5 < ten.growth.var < 6
-    assert one.backtest.n == ten.backtest.n == 260
-    assert np.isfinite(list(one.choice.scores.values())).all()
+    assert (260, 26) == (one.backtest.n, ten.backtest.n)
+    assert Level.UNKNOWN == ten.backtest.level
+    assert "26 windows of 10 bars, none overlapping" in risk._headline(ten)
+    windows = np.prod(1 + past[-260:].reshape(26, 10), axis=1) - 1
+    np.testing.assert_allclose(windows, ten.track.forecasts.realised(past))
+    assert 1.8 < (ten.track.forecasts.at(0.99).var / one.track.forecasts.at(0.99).var[::10]).mean() < 5
+    assert np.isfinite(list(one.scores.values())).all()
+
+
+def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_said(house, market):
+    settings = house.settings.model_copy(
+        update={"risk": RiskSettings(history_bars=500, horizon_bars=5, confidence=0.98)}
+    )
+    five = replace(house, settings=settings)
+    hold(five, market)
+
+    risk.at(five, "", market, AT)
+
+    state = house.ledger.risk_state("var", "all", as_of=AT)
+    assert len(state.arrays["times"]) == len(state.arrays["var"]) == len(state.arrays["loss"]) == 52
+    ends = pd.to_datetime(state.arrays["times"], unit="us", utc=True)
+    past = state.arrays["returns"].astype(float) @ np.array(state.body["weights"])
+    assert ends[-1] == market.event_time[market.event_time <= AT].max()
+    assert 1 - np.prod(1 + past[-5:]) == pytest.approx(state.arrays["loss"][-1], rel=1e-3)
+    said = {h: house.ledger.forecasts("all", confidence=0.98, horizon=h, as_of=AT) for h in (1, 5)}
+    assert [1, 1] == [len(one) for one in said.values()]
+    assert 1.3 < said[5]["var"][0] / said[1]["var"][0] < 4
+    assert said[5]["var"][0] == pytest.approx(Live(five).look(AT).state.kpi.var.value, rel=1e-4)
