@@ -23,6 +23,7 @@ SCORING_COLUMNS = ("model", "event_time", "version", "batch", "failed", "rows", 
 INSTRUMENT_COLUMNS = (
     "unit", "kind", "currency", "sector", "multiplier", "underlying", "strike", "expiry", "american", "daily_volume",
 )  # fmt: skip
+LARGEST = 1e20  # units or money in one trade: under it whatever is traded, and far over it what is a mistake
 POSITION_COLUMNS = ("strategy", "book", "quantity", "cost", "price", "priced_at", *INSTRUMENT_COLUMNS)
 
 
@@ -158,12 +159,15 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class BookEvent:
-    """One event of a book; amounts are whole 1e-8. `fill` is the id of the ledger's fill that it is, 0 for none."""
+    """One event of a book; amounts are whole 1e-8. `fill` is the id of the ledger's fill that it is, 0 for none.
+
+    A fill that a person voided stays as an event of kind `void`, which moves nothing.
+    """
 
     seq: int
     event_time: datetime  # the bar at which the book took it
     happened_at: datetime
-    kind: str  # mark, funding, fill
+    kind: str  # mark, funding, fill, void
     unit: str
     quantity: int = 0
     price: float = 0.0
@@ -171,3 +175,4 @@ class BookEvent:
     slippage: int = 0
     funding: int = 0
     fill: int = 0
+    multiplier: float = 1.0

@@ -3,9 +3,12 @@
 Money is counted in whole 1e-8 of the book's one currency and quantities in whole 1e-8 of a unit: integers, because sums
 of integers do not depend on their order or on where a run was interrupted, and binary floats cannot even hold a cent.
 1e-8 is the finest step in which exchanges quote; prices stay the floats that they came as. Only a product (quantity
-x price) is rounded, half to even, once, when it happens. So for every book and at every moment, exactly,
+x price x multiplier) is rounded, half to even, once, when it happens. So for every book and at every moment, exactly,
 
-    equity = cash + sum(quantity x mark) = start + realised + unrealised - fees - slippage - funding.
+    equity = cash + sum(quantity x mark x multiplier) = start + realised + unrealised - fees - slippage - funding.
+
+The multiplier says how many of what is quoted one unit stands for (100 for a US equity option). It counts in what is
+paid as it does in what a position is worth, so a trade at the mark moves no equity but for its costs.
 
 A position is kept at what it cost, not at its average price: closing a part of it releases the same part of the cost,
 and what rounding leaves over stays in the cost of the rest.
@@ -20,9 +23,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mlops.errors import DataError
+from mlops.types import LARGEST
 
 SCALE = 10**8
-LIMIT = 2**63 - 1  # of the ledger's integers: 92 billion
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Fill:
     """A trade: signed `quantity` of `unit` (positive bought) at `price`; `fee` and `slippage` were paid beside it.
 
     `quantity`, `fee` and `slippage` are whole 1e-8. `at` is when it happened, where that is not the bar's own time;
-    `number` is its id among the ledger's fills, 0 for a virtual one.
+    `number` is its id among the ledger's fills, 0 for a virtual one. A `price` of 0 closes what ended worthless.
     """
 
     unit: str
@@ -40,18 +43,19 @@ class Fill:
     slippage: int = 0
     at: datetime | None = None
     number: int = 0
+    multiplier: float = 1.0
 
     @property
     def value(self) -> int:
-        """quantity x price, signed."""
-        return times(self.quantity, self.price)
+        """quantity x price x multiplier, signed."""
+        return worth(self.quantity, self.price, self.multiplier)
 
     def in_price(self) -> Fill:
         """The same cost, but with the slippage as a worse price: what a broker would report."""
         if not self.slippage:
             return self
-        price = self.price + self.slippage / self.quantity
-        return Fill(self.unit, self.quantity, price, self.fee, 0, self.at, self.number)
+        price = self.price + self.slippage / self.quantity / self.multiplier
+        return replace(self, price=price, slippage=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +65,15 @@ class Position:
     quantity: int
     cost: int
     mark: float
+    multiplier: float = 1.0
 
     @property
     def value(self) -> int:
-        return times(self.quantity, self.mark)
+        return worth(self.quantity, self.mark, self.multiplier)
 
     @property
     def average_price(self) -> float:
-        return self.cost / self.quantity
+        return self.cost / self.quantity / self.multiplier
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +179,12 @@ class Book:
         Raises
         ------
         DataError
-            A price is not positive and finite.
+            A mark is not positive and finite, the price of a fill is negative or not finite, or its multiplier is not
+            that of the position that it meets.
         """
         _refuse(step.marks)
-        _refuse({fill.unit: fill.price for fill in step.fills})
+        for fill in step.fills:
+            _refuse({fill.unit: fill.price} if fill.price else {})
         held = _marked(self.positions, step.marks)
         cash, realised, traded = self.cash - sum(step.funding.values()), self.realised, self.traded
         for fill in step.fills:
@@ -199,7 +206,14 @@ class Book:
             traded=traded,
         )
 
-    def rebalanced(self, at: datetime, prices: Mapping[str, float], weights: Mapping[str, float], terms: Terms) -> Step:
+    def rebalanced(
+        self,
+        at: datetime,
+        prices: Mapping[str, float],
+        weights: Mapping[str, float],
+        terms: Terms,
+        multipliers: Mapping[str, float] | None = None,
+    ) -> Step:
         """Mark at `prices`, pay funding, and trade at them to the target weights.
 
         Parameters
@@ -209,6 +223,9 @@ class Book:
         weights : mapping
             Signed share of equity (before the costs of these trades) wanted in each unit. A unit without a weight is
             left as it is. A ruined book (equity not positive) closes what has a price, and never trades again.
+        multipliers : mapping, optional
+            Of the units that have another one than 1. A position that was opened by another multiplier is closed by
+            that, and opened anew.
 
         Raises
         ------
@@ -223,11 +240,14 @@ class Book:
         wanted = weights if equity > 0 else dict.fromkeys((unit for unit in held if unit in prices), 0.0)
         fills = []
         for unit, weight in wanted.items():
-            price = prices[unit]
-            change = exact(weight * (equity / SCALE) / price) - (held[unit].quantity if unit in held else 0)
-            if change:
-                value = abs(times(change, price))
-                fills.append(Fill(unit, change, price, times(value, terms.fee), times(value, terms.slippage)))
+            price, one = prices[unit], (multipliers or {}).get(unit, 1.0)
+            changes = [(exact(weight * (equity / SCALE) / (price * one)), one)]
+            if unit in held:
+                changes = _changes(held[unit], *changes[0])
+            for change, multiplier in changes:
+                value = abs(worth(change, price, multiplier))
+                fees = times(value, terms.fee), times(value, terms.slippage)
+                fills += [Fill(unit, change, price, *fees, multiplier=multiplier)] if change else []
         return Step(at, self._marks(prices, fills), funding, tuple(fills))
 
     def shrinking(self, fills: Sequence[Fill]) -> tuple[Fill, ...]:
@@ -261,10 +281,10 @@ def exact(number: float) -> int:
     Raises
     ------
     DataError
-        It is not finite, or too large for the ledger.
+        It is not finite, or no amount that anybody trades.
     """
-    if not abs(number) * SCALE < LIMIT:  # also NaN
-        raise DataError(f"amount must be finite and under {LIMIT // SCALE}, got {number}. Count in a larger unit.")
+    if not abs(number) < LARGEST:  # also NaN
+        raise DataError(f"amount must be finite and under {LARGEST:g}, got {number}. Correct it.")
     top, bottom = number.as_integer_ratio()
     return _nearest(top * SCALE, bottom)
 
@@ -275,6 +295,14 @@ def times(amount: int, factor: float) -> int:
     return _nearest(amount * top, bottom)
 
 
+def worth(quantity: int, price: float, multiplier: float = 1.0) -> int:
+    """quantity x price x multiplier, both floats taken for the exact numbers that they are; rounded once."""
+    if multiplier == 1.0:
+        return times(quantity, price)
+    (top, bottom), (more, under) = price.as_integer_ratio(), multiplier.as_integer_ratio()
+    return _nearest(quantity * top * more, bottom * under)
+
+
 def _nearest(top: int, bottom: int) -> int:
     whole, rest = divmod(top, bottom)
     return whole + (2 * rest > bottom or (2 * rest == bottom and whole % 2 == 1))
@@ -282,7 +310,7 @@ def _nearest(top: int, bottom: int) -> int:
 
 def _marked(positions: Mapping[str, Position], prices: Mapping[str, float]) -> dict[str, Position]:
     return {
-        unit: Position(position.quantity, position.cost, prices[unit]) if unit in prices else position
+        unit: replace(position, mark=prices[unit]) if unit in prices else position
         for unit, position in positions.items()
     }
 
@@ -292,13 +320,23 @@ def _booked(held: Position | None, fill: Fill, mark: float) -> tuple[Position | 
     value = fill.value
     quantity, cost = (held.quantity, held.cost) if held is not None else (0, 0)
     gain = 0
+    if held is not None and held.multiplier != fill.multiplier:
+        rule = f"multiplier of {fill.unit} must be that of the open position, {held.multiplier}"
+        raise DataError(f"{rule}, got {fill.multiplier}. Restate the book.")
     if quantity * fill.quantity < 0:  # some of it is closed; what goes through zero opens anew
         closed = min(abs(quantity), abs(fill.quantity))
         released, paid = _nearest(cost * closed, abs(quantity)), _nearest(value * closed, abs(fill.quantity))
         gain = -paid - released
     if quantity + fill.quantity == 0:
         return None, gain
-    return Position(quantity + fill.quantity, cost + value + gain, mark), gain
+    return Position(quantity + fill.quantity, cost + value + gain, mark, fill.multiplier), gain
+
+
+def _changes(held: Position, quantity: int, multiplier: float) -> list[tuple[int, float]]:
+    """What to trade, and by which multiplier, to go from a position to a quantity."""
+    if held.multiplier == multiplier:
+        return [(quantity - held.quantity, multiplier)]
+    return [(-held.quantity, held.multiplier), (quantity, multiplier)]
 
 
 def _refuse(prices: Mapping[str, float], weights: Mapping[str, float] | None = None) -> None:

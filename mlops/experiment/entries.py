@@ -10,7 +10,7 @@ from typing import Any
 from mlops.experiment.book import Book, Fill, Position, Step
 from mlops.types import BookEvent
 
-MARK, FUNDING, FILL = "mark", "funding", "fill"
+MARK, FUNDING, FILL, VOID = "mark", "funding", "fill", "void"
 
 
 def events(step: Step, after: int) -> list[BookEvent]:
@@ -21,7 +21,8 @@ def events(step: Step, after: int) -> list[BookEvent]:
     for unit, amount in step.funding.items():
         found.append(BookEvent(after + len(found) + 1, at, at, FUNDING, unit, funding=amount))
     for one in step.fills:
-        costs = {"fee": one.fee, "slippage": one.slippage, "fill": one.number}
+        costs: dict[str, Any] = {"fee": one.fee, "slippage": one.slippage, "fill": one.number}
+        costs["multiplier"] = one.multiplier
         when, seq = one.at or at, after + len(found) + 1
         found.append(BookEvent(seq, at, when, FILL, one.unit, one.quantity, one.price, **costs))
     return found
@@ -33,7 +34,7 @@ def steps(rows: Iterable[BookEvent]) -> list[Step]:
 
 
 def state(book: Book) -> dict[str, Any]:
-    """The columns of a state; `positions` holds quantity, cost and mark of each unit."""
+    """The columns of a state; `positions` holds quantity, cost and mark of each unit, and its multiplier if not 1."""
     net = book.net
     return {
         "start": book.start,
@@ -48,14 +49,17 @@ def state(book: Book) -> dict[str, Any]:
         "traded": book.traded,
         "gross": book.gross,
         "net": net,
-        "positions": {u: (p.quantity, p.cost, p.mark) for u, p in book.positions.items()},
+        "positions": {unit: _entry(position) for unit, position in book.positions.items()},
     }
 
 
 def restored(row: Mapping[str, Any]) -> Book:
     """The book that a state was taken of."""
     names = ("start", "cash", "peak", "realised", "fees", "slippage", "funding", "traded")
-    held = {unit: Position(int(q), int(cost), float(mark)) for unit, (q, cost, mark) in row["positions"].items()}
+    held = {
+        unit: Position(int(quantity), int(cost), *map(float, rest))
+        for unit, (quantity, cost, *rest) in row["positions"].items()
+    }
     return Book(**{name: int(row[name]) for name in names}, positions=held)
 
 
@@ -66,12 +70,19 @@ def replayed(book: Book, done: Iterable[Step]) -> Book:
     return book
 
 
+def _entry(position: Position) -> tuple[int | float, ...]:
+    plain = (position.quantity, position.cost, position.mark)
+    return plain if position.multiplier == 1.0 else (*plain, position.multiplier)
+
+
 def _step(bar: Sequence[BookEvent]) -> Step:
     at = bar[0].event_time
-    fills = tuple(
-        Fill(e.unit, e.quantity, e.price, e.fee, e.slippage, None if e.happened_at == at else e.happened_at, e.fill)
-        for e in bar
-        if e.kind == FILL
-    )
+    fills = tuple(_fill(event) for event in bar if event.kind == FILL)
     marks = {e.unit: e.price for e in bar if e.kind == MARK}
     return Step(at, marks, {e.unit: e.funding for e in bar if e.kind == FUNDING}, fills)
+
+
+def _fill(event: BookEvent) -> Fill:
+    at = None if event.happened_at == event.event_time else event.happened_at
+    costs = (event.fee, event.slippage)
+    return Fill(event.unit, event.quantity, event.price, *costs, at, event.fill, event.multiplier)

@@ -44,7 +44,12 @@ class Grown:
 
 
 def follow(
-    book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said], position: Position, terms: Terms
+    book: Book,
+    bars: Sequence[Bar],
+    said: Mapping[datetime, Said],
+    position: Position,
+    terms: Terms,
+    multipliers: Mapping[str, float] | None = None,
 ) -> Iterator[Grown]:
     """A virtual book: at each bar's price it goes to `position(probability) / n` of its equity in each of n units.
 
@@ -57,7 +62,7 @@ def follow(
             shares = (position(one.probability) / len(one.units)).tolist()
             weights = {u: w for u, w in zip(one.units, shares, strict=True) if u in bar.prices}
             known = max(known, one.known_at)
-        step = book.rebalanced(bar.at, bar.prices, weights, terms)
+        step = book.rebalanced(bar.at, bar.prices, weights, terms, multipliers)
         book = book.after(step)
         yield Grown(step, book, known)
 

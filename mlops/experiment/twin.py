@@ -14,12 +14,13 @@ from datetime import datetime
 
 import pandas as pd
 
-from mlops.experiment.book import SCALE, Book, Fill, Step, times
+from mlops.experiment.book import SCALE, Book, Fill, Step, worth
 from mlops.experiment.entries import replayed
 from mlops.types import Finding, Level
 
 COLUMNS = (
-    *("event_time", "unit", "kind", "quantity", "quantity_virtual", "price", "price_virtual", "slippage_bps"),
+    *("event_time", "unit", "kind", "multiplier", "quantity", "quantity_virtual", "price", "price_virtual"),
+    "slippage_bps",
     *("by_price", "by_quantity", "by_fees", "by_slippage", "effect"),
 )
 PARTS = {  # of trades that both made; the others count as a whole
@@ -80,7 +81,7 @@ def twin_differences(real: History, virtual: History) -> pd.DataFrame:
     rows += _rest(real, virtual, rows, bars)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     money = [name for name in COLUMNS if name.startswith(("by_", "quantity")) or name == "effect"]
-    frame[money] = frame[money].astype("int64") / SCALE
+    frame[money] = frame[money].map(lambda amount: amount / SCALE).astype("float64")
     return frame
 
 
@@ -112,7 +113,7 @@ def _finding(name: str, effect: pd.Series, rows: pd.DataFrame, equity: float, li
     params: dict[str, float] = {}
     note = f"{value:+.1f} bp of equity"
     if name == "twin_slippage" and len(rows):
-        weight = rows["quantity"].abs() * rows["price_virtual"]
+        weight = rows["quantity"].abs() * rows["price_virtual"] * rows["multiplier"]
         params["mean_bps"] = float((rows["slippage_bps"] * weight).sum() / weight.sum())
         note += f"; fills were {params['mean_bps']:+.2f} bp worse than the bar's price on average"
     if n and len(rows) and effect.abs().max() > 0:
@@ -159,13 +160,14 @@ def _row(
     at: datetime, unit: str, kind: str, cell: Cell, seen: float | None, last: Mapping[str, float]
 ) -> tuple[object, ...]:
     (mine, paid, fees, slip), (theirs, asked, their_fees, their_slip) = _sums(cell.real), _sums(cell.virtual)
-    final, own = last[unit], paid / mine if mine else float("nan")
+    multiplier = (cell.real or cell.virtual)[-1].multiplier
+    final, own = last[unit], paid / mine / multiplier if mine else float("nan")
     price = cell.virtual[0].price if cell.virtual else seen if seen is not None else cell.real[0].price
-    by_price = times(mine, price) - paid
-    by_quantity = times(mine, final) - times(mine, price) - times(theirs, final) + asked
+    by_price = _valued(cell.real, price) - paid
+    by_quantity = _valued(cell.real, final) - _valued(cell.real, price) - _valued(cell.virtual, final) + asked
     parts = (by_price, by_quantity, their_fees - fees, their_slip - slip)
-    worse = (own / price - 1) * 1e4 * (1 if mine > 0 else -1)
-    return (at, unit, kind, mine, theirs, own, price, worse, *parts, sum(parts))
+    worse = (own / price - 1) * 1e4 * (1 if mine > 0 else -1) if price else float("nan")
+    return (at, unit, kind, multiplier, mine, theirs, own, price, worse, *parts, sum(parts))
 
 
 def _sums(fills: Sequence[Fill]) -> tuple[int, int, int, int]:
@@ -174,17 +176,27 @@ def _sums(fills: Sequence[Fill]) -> tuple[int, int, int, int]:
     return quantity, value, sum(fill.fee for fill in fills), sum(fill.slippage for fill in fills)
 
 
+def _valued(fills: Sequence[Fill], price: float) -> int:
+    """What these fills are worth at one price."""
+    by_multiplier: dict[float, int] = {}
+    for fill in fills:
+        by_multiplier[fill.multiplier] = by_multiplier.get(fill.multiplier, 0) + fill.quantity
+    return sum(worth(quantity, price, multiplier) for multiplier, quantity in by_multiplier.items())
+
+
 def _carried(
     real: Book, virtual: Book, last: Mapping[str, float], bars: Sequence[datetime]
 ) -> Iterator[tuple[object, ...]]:
     """What positions that differed at the start made of it since."""
     for unit in sorted({*real.positions, *virtual.positions}):
         mine, theirs = real.positions.get(unit), virtual.positions.get(unit)
-        gains = [times(p.quantity, last[unit]) - p.value if p is not None else 0 for p in (mine, theirs)]
+        both = [p for p in (mine, theirs) if p is not None]
+        gains = [worth(p.quantity, last[unit], p.multiplier) - p.value if p else 0 for p in (mine, theirs)]
         quantities = [p.quantity if p is not None else 0 for p in (mine, theirs)]
         if bars and gains[0] != gains[1]:
             effect, nothing = gains[0] - gains[1], float("nan")
-            yield (bars[0], unit, "carried", *quantities, nothing, nothing, nothing, 0, effect, 0, 0, effect)
+            about = (bars[0], unit, "carried", both[0].multiplier)
+            yield (*about, *quantities, nothing, nothing, nothing, 0, effect, 0, 0, effect)
 
 
 def _rest(
@@ -198,4 +210,4 @@ def _rest(
     nothing = float("nan")
     for kind, effect in (("funding", funding), ("rounding", grown[0] - grown[1] - known - funding)):
         if bars and effect:
-            yield (bars[-1], "", kind, 0, 0, nothing, nothing, nothing, 0, 0, 0, 0, effect)
+            yield (bars[-1], "", kind, 1.0, 0, 0, nothing, nothing, nothing, 0, 0, 0, 0, effect)

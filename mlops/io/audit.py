@@ -9,10 +9,11 @@ from sqlalchemy import Table, select, text
 
 from mlops.errors import CorruptionError, StorageError
 from mlops.io.archive import ARCHIVED, filled
+from mlops.io.book_tables import book_states
 from mlops.io.books import Books
 from mlops.io.copies import copied
 from mlops.io.journal import Journal
-from mlops.io.schema import book_states, fills
+from mlops.io.schema import fills
 from mlops.io.tally import HOUR_US
 
 LOT = 100_000  # rows that are held at once

@@ -15,14 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import pandas as pd
-from sqlalchemy import BigInteger, Connection, Table, func, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Connection, Table, exists, func, select, tuple_, type_coerce
 
-from mlops.errors import CorruptionError, DataError
+from mlops.errors import CorruptionError
+from mlops.io.amounts import entries, narrowed, widened
+from mlops.io.book_tables import book_events, book_states, voids
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.reading import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
-from mlops.io.schema import book_events, book_states, fills, predictions
+from mlops.io.schema import fills, predictions
 from mlops.io.store import Rows, put
 from mlops.io.tally import GONE, HOUR_US, must_be, newest_is
 from mlops.io.telemetry import PREDICTED, PREDICTION_KEY, Telemetry
@@ -32,10 +34,16 @@ SCALE = 10**8  # amounts are stored in whole 1e-8
 EVENT = tuple(one.name for one in fields(BookEvent))
 SUMS = ("equity", "cash", "realised", "unrealised", "fees", "slippage", "funding", "traded", "gross", "net")
 STATE = ("event_time", "known_at", "seq", "start", "peak", *SUMS, "positions")
+AMOUNTS: Mapping[str, tuple[str, ...]] = {  # what may be past 64 bits
+    "book_events": ("quantity", "fee", "slippage", "funding"),
+    "book_states": ("start", "peak", *SUMS),
+}
 CURVE_COLUMNS = ("event_time", *SUMS[:8], "drawdown", "gross", "net")
 TIMES = ("event_time", "happened_at", "known_at")
-KINDS: Mapping[str, Any] = {"price": np.float64, "kind": object, "unit": object, "positions": object}
-SLACK = 1000  # of ids: PostgreSQL may commit a fill later than one with a larger id
+KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("kind", "unit", "positions", "wide"), object),
+    **dict.fromkeys(("price", "multiplier"), np.float64),
+}
 LAST_US = 2**61
 
 
@@ -64,17 +72,11 @@ class Books(Telemetry):
     """Events and states of books, and what of the ledger moves them."""
 
     def append_books(self, lots: Sequence[BookRows]) -> int:
-        """Append to several books in one commit; how many grew: those that somebody else had appended to did not.
-
-        Raises
-        ------
-        DataError
-            An amount does not fit into the ledger.
-        """
+        """Append to several books in one commit; how many grew: those that somebody else had appended to did not."""
         with self._writing(durable=False, lock="books") as connection:
             ends = _ends_of(connection, [lot.key for lot in lots])
             mine = [lot for lot in lots if lot.states and ends.get(lot.key) == lot.after]
-            put(connection, [rows for rows in (_event_rows(mine), _state_rows(mine)) if len(rows)])
+            put(connection, [rows for rows in (event_rows(mine), state_rows(mine)) if len(rows)])
         return len(mine)
 
     def book_ends(self, model: str) -> dict[BookKey, datetime]:
@@ -92,7 +94,7 @@ class Books(Telemetry):
         """
         at = type_coerce(book_states.c.event_time, BigInteger)
         until = LAST_US if before is None else microseconds(before)
-        query = select(func.max(at)).where(*_of(book_states, key), at < until)
+        query = select(func.max(at)).where(*of_book(book_states, key), at < until)
         with self._reading() as connection:
             last = connection.scalar(query)
             if before is None:
@@ -111,10 +113,11 @@ class Books(Telemetry):
         c, found = book_states.c, []
         with self._reading() as connection:
             for key in keys:
-                last = select(c.equity, c.start).where(*_of(book_states, key)).order_by(c.event_time.desc()).limit(1)
+                query = select(c.equity, c.start, c.wide).where(*of_book(book_states, key))
+                last = query.order_by(c.event_time.desc()).limit(1)
                 first, newest = (connection.execute(last.where(c.event_time <= at)).first() for at in (start, end))
-                ends = (0, 0) if newest is None else (newest.start if first is None else first.equity, newest.equity)
-                found.append((int(ends[0]), int(ends[1])))
+                begun = (newest, "start") if first is None else (first, "equity")
+                found.append((0, 0) if newest is None else (_amount(*begun), _amount(newest, "equity")))
         return found
 
     def book_states(self, key: BookKey, *, start: datetime | None, end: datetime | None = None) -> list[dict[str, Any]]:
@@ -161,7 +164,7 @@ class Books(Telemetry):
         with self._reading() as connection:
             found = _rows(connection, book_states, key, STATE, _ends(start, None)[0], until + 1)
         seen = found["known_at"] <= until
-        rows = {name: found[name][seen] / (1 if name in TIMES else SCALE) for name in (*SUMS, "peak")}
+        rows = {name: np.asarray(found[name][seen] / SCALE, dtype=np.float64) for name in (*SUMS, "peak")}
         peak = np.where(rows["peak"] > 0, rows["peak"], 1.0)
         rows["drawdown"] = np.where(rows["peak"] > 0, 1.0 - rows["equity"] / peak, 0.0)
         rows["event_time"] = found["event_time"][seen]
@@ -183,36 +186,46 @@ class Books(Telemetry):
             return list(_traded(connection, model))
 
     def unbooked_fills(self, model: str, book: str, *, as_of: datetime) -> pd.DataFrame:
-        """Fills until `as_of` that a bot's own book has not taken yet: `id` and FILL_COLUMNS, by time and id."""
+        """Fills until `as_of` that a bot's own book has not taken yet: `id` and FILL_COLUMNS, by time and id.
+
+        Those that a person voided are not among them.
+        """
         c, e = fills.c, book_events.c
-        mine = (*_of(book_events, BookKey(model, book)), e.fill > 0)
-        read = ["id", *FILL_COLUMNS, "checksum"]
+        booked = (*of_book(book_events, BookKey(model, book)), e.fill > 0)
+        mine, read = (c.model == model, c.book == book), ["id", *FILL_COLUMNS, "checksum"]
         with self._reading() as connection:
-            last = int(connection.scalar(select(func.coalesce(func.max(e.fill), 0)).where(*mine)) or 0)
-            slack = SLACK * (connection.dialect.name != "sqlite")
-            there = [row[0] for row in connection.execute(select(e.fill).where(*mine, e.fill > last - slack))]
-            query = select(*(c[name] for name in read)).where(c.model == model, c.book == book, c.id > last - slack)
+            taken = connection.execute(select(func.coalesce(func.max(e.fill), 0), func.count()).where(*booked)).one()
+            until = select(func.count()).select_from(fills).where(*mine, c.id <= taken[0])
+            after = taken[0] if connection.scalar(until) == taken[1] else 0  # else some before the last one still wait
+            waits = (
+                c.id > after,
+                ~exists().where(*booked, e.fill == c.id),
+                ~exists().where(voids.c.fill_id == c.fill_id),
+            )
+            query = select(*(c[name] for name in read)).where(*mine, *waits).order_by(c.id)
             kinds = [np.int64 if name == "id" else kind(name) for name in read]
-            found = dict(zip(read, arrays(connection, query.order_by(c.id), kinds), strict=True))
+            found = dict(zip(read, arrays(connection, query, kinds), strict=True))
         number, sums = found.pop("id"), found.pop("checksum")
         verify("fills", found, sums, ["fill_id"])
         frame = put_together(FILL_COLUMNS, [found[name] for name in FILL_COLUMNS]).assign(id=number)
-        new = ~np.isin(number, there) & (found["event_time"] <= microseconds(as_of))
+        new = found["event_time"] <= microseconds(as_of)
         fresh: pd.DataFrame = frame[new].sort_values(["event_time", "id"], ignore_index=True)
         return fresh
 
     def traded_versions(self, model: str, book: str) -> dict[str, int]:
         """The version that last traded each unit, of the fills that the bot's own book has taken."""
         c, e = fills.c, book_events.c
-        taken = select(func.max(e.fill)).where(*_of(book_events, BookKey(model, book)), e.fill > 0).scalar_subquery()
-        last = select(func.max(c.id)).where(c.model == model, c.book == book, c.id <= taken).group_by(c.unit)
+        booked = (*of_book(book_events, BookKey(model, book)), e.fill > 0, e.kind == "fill")
+        taken = select(e.fill).where(*booked)
+        last = select(func.max(c.id)).where(c.model == model, c.book == book, c.id.in_(taken)).group_by(c.unit)
         with self._reading() as connection:
             return {
                 row.unit: row.version for row in connection.execute(select(c.unit, c.version).where(c.id.in_(last)))
             }
 
 
-def _of(table: Table, key: BookKey) -> tuple[Any, ...]:
+def of_book(table: Table, key: BookKey) -> tuple[Any, ...]:
+    """The condition that a row is of a book."""
     return tuple(table.c[name] == value for name, value in key._asdict().items())
 
 
@@ -262,15 +275,15 @@ def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[st
 
 def _read(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:
     """The same, not counted."""
-    at, c, read = type_coerce(table.c.event_time, BigInteger), table.c, [*names, "checksum"]
-    query = select(*(c[name] for name in read)).where(*_of(table, key), at >= start, at < end)
+    at, c, read = type_coerce(table.c.event_time, BigInteger), table.c, [*names, "wide", "checksum"]
+    query = select(*(c[name] for name in read)).where(*of_book(table, key), at >= start, at < end)
     kinds = [KINDS.get(name, np.int64) for name in read]
     order = c.seq if table is book_events else c.event_time
     found: Arrays = dict(zip(read, arrays(connection, query.order_by(order), kinds), strict=True))
     sums = found.pop("checksum")
     scope: Arrays = {"model": key.model, "book": key.book, "version": np.full(len(sums), key.version)}
     verify(table.name, {**found, **scope}, sums, ["event_time"])
-    return found
+    return widened(found)
 
 
 def _states(found: Arrays) -> list[dict[str, Any]]:
@@ -283,12 +296,14 @@ def _instants(values: Any) -> list[datetime]:
     return [EPOCH + value * MICROSECOND for value in values.tolist()]
 
 
-def _event_rows(lots: Sequence[BookRows]) -> Rows:
+def event_rows(lots: Sequence[BookRows]) -> Rows:
+    """Events as they are stored."""
     rows = [(*lot.key, *_EVENT_OF(event)) for lot in lots for event in lot.events]
     return _summed(book_events, (*BookKey._fields, *EVENT), rows)
 
 
-def _state_rows(lots: Sequence[BookRows]) -> Rows:
+def state_rows(lots: Sequence[BookRows]) -> Rows:
+    """States as they are stored."""
     rows = [(*lot.key, *(state[name] for name in STATE)) for lot in lots for state in lot.states]
     return _summed(book_states, (*BookKey._fields, *STATE), rows)
 
@@ -300,12 +315,14 @@ def _summed(table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]])
         if name in columns:
             columns[name] = [microseconds(at) for at in columns[name]]
     if "positions" in columns:
-        columns["positions"] = [orjson.dumps(held).decode() for held in columns["positions"]]
-    for name, values in columns.items():
-        if name not in (*KINDS, "model", "book") and rows and np.asarray(values).dtype != np.int64:
-            raise DataError(f"{name} of a book must be under {2**63 // SCALE}, got more. Count in a larger unit.")
+        columns["positions"] = [entries(held) for held in columns["positions"]]
+    columns = narrowed(columns, AMOUNTS[table.name], len(rows))
     sums = checksums(table.name, columns, len(rows))
     return Rows(table, columns | {"checksum": stored(sums)})
+
+
+def _amount(row: Any, name: str) -> int:
+    return int(orjson.loads(row.wide or "{}").get(name, getattr(row, name)))
 
 
 _EVENT_OF = attrgetter(*EVENT)

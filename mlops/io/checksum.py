@@ -27,6 +27,7 @@ BLOCK = 8192  # rows at once: all columns of a block stay in the processor's cac
 FOLD = np.uint64(32)
 CACHED_TEXTS = 65_536
 LONG_TEXT = 256  # characters; longer ones are no names: they do not come again
+ADDED: Mapping[str, Any] = {"multiplier": 1.0, "wide": ""}  # columns younger than rows: what old ones have adds nothing
 Values = Sequence[Any] | NDArray[Any] | str
 Sums = NDArray[np.uint64]
 
@@ -44,7 +45,7 @@ def checksums(table: str, columns: Mapping[str, Values], n: int) -> Sums:
     uint64 ndarray of shape (n,)
     """
     total = np.full(n, _odd(table), dtype=np.uint64)
-    prepared = [(np.uint64(_odd(name)), _image(values)) for name, values in columns.items()]
+    prepared = [(np.uint64(_odd(name)), _added(name, values)) for name, values in columns.items()]
     with np.errstate(over="ignore"):
         for start in range(0, n, BLOCK):
             rows = slice(start, start + BLOCK)
@@ -85,6 +86,12 @@ def text_image(text: str) -> int:
 
 def _plain(value: Any) -> Any:
     return (value - EPOCH) // MICROSECOND if isinstance(value, datetime) else value
+
+
+def _added(name: str, values: Values) -> Sums:
+    """The images of a column; nothing at the value that rows got which are older than it."""
+    images = _image(values)
+    return images if name not in ADDED else np.where(np.asarray(values) == ADDED[name], np.uint64(0), images)
 
 
 def _image(values: Values) -> Sums:

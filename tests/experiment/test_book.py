@@ -167,7 +167,7 @@ def test_a_ruined_book_closes_what_it_holds_and_never_trades_again():
         ({"A": float("nan")}, {}, "price of A must be positive"),
         ({"A": 1.0}, {"B": 0.1}, "target of B must be finite and have a price"),
         ({"A": 1.0}, {"A": float("inf")}, "target of A must be finite"),
-        ({"A": 1e-9}, {"A": 1.0}, "amount must be finite and under"),
+        ({"A": 1e-15}, {"A": 1.0}, "amount must be finite and under"),
     ],
 )
 def test_what_cannot_be_traded_is_refused(prices, weights, rule):

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from mlops.errors import CorruptionError, DataError
+from mlops.errors import CorruptionError
 from mlops.experiment import Book, Fill, Step
 from mlops.experiment.book import SCALE
-from mlops.experiment.entries import events, restored, state, steps
+from mlops.experiment.entries import events, replayed, restored, state, steps
 from mlops.io.ledger import BookKey, BookRows
 
 T0, DAY = datetime(2020, 1, 2, 21, tzinfo=UTC), timedelta(days=1)
@@ -124,11 +124,32 @@ def test_scores_are_those_known_then(ledger, make):
     ]
 
 
-def test_an_amount_that_the_ledger_cannot_hold_is_refused(ledger):
-    whole = lot(1)
-    with pytest.raises(DataError, match="cash of a book must be under"):
-        ledger.append_books([replace(whole, states=[whole.states[0] | {"cash": 2**70}])])
-    assert {} == ledger.book_ends("m")
+def test_amounts_past_64_bits_are_read_back_whole(ledger):
+    """10^15 coins at 8.45e-6, and a part of them sold."""
+    fills = [Fill("SHIB", 10**15 * SCALE + 1, 8.45e-6, 3 * 10**19), Fill("SHIB", -(10**14) * SCALE, 9e-6, number=7)]
+    step = Step(T0, {"SHIB": 9.1e-6}, {"SHIB": -(2**63)}, fills)
+    book = Book.opened(1e12).after(step)
+    told = events(step, 0)
+    row = state(book) | {"event_time": T0, "known_at": T0, "seq": len(told)}
+    ledger.append_books([BookRows(KEY, None, told, [row]), lot(2, key=BookKey("m", "paper"))])
+
+    assert told == ledger.book_events(KEY)
+    assert book == restored(ledger.book_state(KEY)) == replayed(Book.opened(1e12), steps(ledger.book_events(KEY)))
+    assert [(book.start, book.equity)] == ledger.book_growth([KEY], start=T0 - DAY, end=T0)
+    assert [book.equity / SCALE] == ledger.book_curve("m", "virtual", 3, as_of=T0)["equity"].tolist()
+    assert book.positions["SHIB"].quantity > 2**63
+    assert [] == ledger.verify()
+
+
+def test_a_large_amount_that_a_disk_changed_is_an_error(sqlite_ledger):
+    step = Step(T0, fills=[Fill("SHIB", 10**23, 1e-6, multiplier=10.0)])
+    row = state(Book.opened(1e12).after(step)) | {"event_time": T0, "known_at": T0, "seq": 1}
+    sqlite_ledger.append_books([BookRows(KEY, None, events(step, 0), [row])])
+    for damage in ("wide = replace(wide, '0', '1')", "multiplier = 1"):
+        with sqlite_ledger._writing() as connection:
+            connection.execute(text(f"UPDATE book_events SET {damage}"))
+        with pytest.raises(CorruptionError):
+            sqlite_ledger.book_events(KEY)
 
 
 LAST = "event_time = (SELECT max(event_time) FROM book_states)"
