@@ -18,7 +18,7 @@ import pandas as pd
 import structlog
 import typer
 
-from jobs import tape, twins
+from jobs import restatement, tape, twins, unbooked
 from jobs.house import House, moment, run
 from mlops.experiment import Book, Fill, Terms
 from mlops.experiment.entries import events, restored, state
@@ -48,13 +48,18 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that the books of one model grow by. `said` and `roles` are by bar and version; `ends`: of the books."""
+    """All that the books of one model grow by. `said` and `roles` are by bar and version; `ends`: of the books.
+
+    `refused`: fills that cannot be booked, by book.
+    """
 
     house: House
     strategy: Strategy
     said: Mapping[datetime, Mapping[int, Said]]
     roles: Mapping[datetime, Mapping[int, str]]
     fills: Mapping[str, Sequence[tuple[Fill, int]]]
+    refused: Mapping[str, Sequence[tape.Refused]]
+    units: tape.Units
     ends: Mapping[BookKey, datetime]
     tape: Sequence[Bar]
 
@@ -62,6 +67,10 @@ class Table:
     def terms(self) -> Terms:
         s = self.house.settings.books
         return Terms(self.strategy.cost_bps / 1e4, s.slippage_bps / 1e4, s.funding_bps / 1e4)
+
+    def follow(self, book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said]) -> Iterator[Grown]:
+        """A virtual book along the bars, by the strategy's rule and costs."""
+        return follow(book, bars, said, self.strategy.position, self.terms, self.units.multipliers)
 
     def key(self, book: str, version: int = 0) -> BookKey:
         return BookKey(self.strategy.name, book, version)
@@ -97,20 +106,26 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
 
 def advance(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> int:
     """Append what is new to every book of a strategy's model; how many books grew."""
-    table = _table(house, strategy, bars, as_of)
+    units = restatement.units(house)
+    for book in twins.traded(house, strategy.name):
+        restatement.restate(house, BookKey(strategy.name, book), units)
+    table = _table(house, strategy, bars, as_of, units)
+    unbooked.settle(house, unbooked.of_books(strategy.name, table.refused), as_of, model=strategy.name)
     grown = [*_virtual(table)]
     for book in table.fills:
         grown += [*_own(table, book), *_twin(table, book)]
     return _append(house, [growth for growth in grown if growth.bars])
 
 
-def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
+def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime, units: tape.Units) -> Table:
     ledger, model = house.ledger, strategy.name
     ends = ledger.book_ends(model)
     newest = max(ends.values(), default=None)
     said, roles = tape.heard(ledger.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
     names = twins.traded(house, model)
-    fills = {book: tape.filled(ledger.unbooked_fills(model, book, as_of=as_of)) for book in names}
+    read = {book: tape.filled(ledger.unbooked_fills(model, book, as_of=as_of), units) for book in names}
+    fills = {book: good for book, (good, _) in read.items()}
+    refused = {book: bad for book, (_, bad) in read.items()}
     versions = {version for row in said.values() for version in row}
     mine = [
         *(BookKey(model, VIRTUAL, v) for v in versions),
@@ -119,7 +134,8 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     started = [ends[key] for key in mine if key in ends]
     begun = [*said, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
-    return Table(house, strategy, said, roles, fills, ends, tape.tape(bars, since - LATE, as_of))
+    line = tape.tape(bars, since - LATE, as_of)
+    return Table(house, strategy, said, roles, fills, refused, units, ends, line)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:
@@ -132,7 +148,7 @@ def _virtual(table: Table) -> Iterator[Growth]:
         key = table.key(VIRTUAL, version)
         end, seq, book = table.end(key)
         bars = table.bars(end, min(said), max(said))
-        yield Growth(key, end, seq, [*follow(book, bars, said, table.strategy.position, table.terms)])
+        yield Growth(key, end, seq, [*table.follow(book, bars, said)])
 
 
 def _own(table: Table, name: str) -> Iterator[Growth]:
@@ -154,7 +170,7 @@ def _twin(table: Table, name: str) -> Iterator[Growth]:
     # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
     bars = table.bars(end, first.at if first is not None else min(table.said), max(table.said))
     said = _asked(table, name, bars, _versions(table, rows))
-    yield Growth(key, end, seq, [*follow(book, bars, said, table.strategy.position, table.terms)])
+    yield Growth(key, end, seq, [*table.follow(book, bars, said)])
 
 
 def _versions(table: Table, rows: Sequence[tuple[Fill, int]]) -> dict[datetime, dict[str, int]]:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import alerts, backup, doctor, freshness, hooks, instruments, keys, runs, standing, up, weights
+from jobs import alerts, backup, doctor, fills, freshness, hooks, instruments, keys, runs, standing, up, weights
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import House, moment, opened
@@ -39,6 +39,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(instruments.app, name="instrument")
+app.add_typer(fills.app, name="fill")
 app.command()(weights.weights)
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]
 Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]

@@ -37,6 +37,7 @@ class PaperBot:
         self.house, self.strategy, self.model = house, strategy, strategy.name
         self.stream, self.book = features.Stream(strategy), Book.opened(house.settings.books.cash)
         self.terms = Terms(strategy.cost_bps / 1e4, house.settings.books.slippage_bps / 1e4)
+        self.multipliers = house.ledger.multipliers()
         self.bot = Bot(
             self.model,
             house.registry,
@@ -89,7 +90,7 @@ class PaperBot:
                 "sized", model=self.model, state=self.sizer.state.value, why=dict(zip(targets, sized.why, strict=True))
             )
         known = {unit: weight for unit, weight in targets.items() if unit in prices}
-        step = self._allowed(self.book.rebalanced(at, prices, known, self.terms), prices)
+        step = self._allowed(self.book.rebalanced(at, prices, known, self.terms, self.multipliers), prices)
         fills = [fill.in_price() for fill in step.fills]
         self.book = self.book.after(replace(step, fills=fills))
         versions = dict(zip(scored.units, scored.version.tolist(), strict=True))

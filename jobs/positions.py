@@ -6,24 +6,27 @@ worth its newest quote's middle, or else the last price that its book saw; how o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
-from jobs import tape, twins
+from jobs import restatement, tape, twins, unbooked
 from jobs.books import VIRTUAL
 from jobs.house import House
+from jobs.shown import row_key
+from mlops.errors import MlopsError
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
 from mlops.io.ledger import BookKey
 from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
 
-DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "multiplier": 1.0, "underlying": "", "american": False}
+DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american": False}
 
 
 class Price(NamedTuple):
@@ -33,6 +36,9 @@ class Price(NamedTuple):
     at: datetime
 
 
+NO_PRICE = Price(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A book after its last bar and all fills since, and when each of its units was priced last."""
@@ -40,6 +46,7 @@ class Kept:
     key: BookKey
     book: Book
     priced: Mapping[str, datetime]
+    refused: tuple[tape.Refused, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,9 @@ class Held:
 
     `frame` has POSITION_COLUMNS, a row a book and unit. `cash` is by book; `prices` also has the underlyings of
     options. `equity` is in the one currency of the books.
+
+    `unknown` says why a position (model/book/unit) is not known, because a fill of it cannot be booked; it has no price
+    then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
     """
 
     as_of: datetime
@@ -55,6 +65,8 @@ class Held:
     books: Mapping[BookKey, Book]
     cash: Mapping[BookKey, float]
     prices: Mapping[str, Price]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    unsure: Mapping[BookKey, float] = field(default_factory=dict)
 
     @property
     def value(self) -> pd.Series[float]:
@@ -63,12 +75,15 @@ class Held:
 
     @property
     def equity(self) -> float:
-        return sum(self.cash.values()) + float(self.value.sum())
+        return sum(self.cash.values()) + sum(self.unsure.values()) + float(self.value.sum())
 
     def equities(self) -> dict[BookKey, float]:
         """The equity of each book."""
         worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum()
-        return {key: cash + float(worth.get((key.model, book_name(key)), 0.0)) for key, cash in self.cash.items()}
+        return {
+            key: cash + self.unsure.get(key, 0.0) + float(worth.get((key.model, book_name(key)), 0.0))
+            for key, cash in self.cash.items()
+        }
 
 
 def positions(house: House, as_of: datetime) -> Held:
@@ -84,14 +99,17 @@ class Booked:
     frame: pd.DataFrame
     units: tuple[str, ...]
     marks: Mapping[str, Price]
-    last_fill: int
+    unknown: Mapping[str, str]
+    unread: tuple[BookKey, ...]
+    news: tuple[int, int]
     read_at: datetime
 
 
 class Holdings:
     """What is held, from instant to instant: only prices are read anew while nobody trades.
 
-    Books and instruments are read again when a fill has come, and every `fresh` of the clock that is passed in.
+    Books and instruments are read again when a fill has come or was taken back, and every `fresh` of the clock that is
+    passed in.
     """
 
     def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
@@ -100,25 +118,35 @@ class Holdings:
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
-        last, booked = self._house.ledger.last_fill(), self._booked
-        if booked is None or booked.last_fill != last or not timedelta(0) <= as_of - booked.read_at < self._fresh:
-            booked = self._booked = _booked(self._house, last, as_of)
+        ledger, booked = self._house.ledger, self._booked
+        news = ledger.last_fill(), ledger.last_void()
+        if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
+            booked = self._booked = _booked(self._house, news, as_of)
         return _priced(self._house, booked, as_of)
 
 
-def _booked(house: House, last_fill: int, as_of: datetime) -> Booked:
-    kept = tuple(one for model in _models(house) for one in _kept(house, model, as_of))
+def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
+    units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
+    for key in (key for model in _models(house) for key in _keys(house, model)):
+        try:
+            kept += _kept(house, key, as_of, units)
+        except (MlopsError, ValueError) as error:  # one book that cannot be read costs itself only
+            unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
     known = house.ledger.instruments().set_index("unit")
-    held = sorted({unit for one in kept for unit in one.book.positions})
-    under = {unit for unit in known["underlying"].reindex(held).dropna() if unit}
     rows = [row for one in kept for row in _rows(one)]
-    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost"])
+    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
+    held = sorted(set(frame["unit"]))
+    under = {unit for unit in known["underlying"].reindex(held).dropna() if unit}
     about = known.reindex(frame["unit"]).reset_index(drop=True)
     for name in INSTRUMENT_COLUMNS[1:]:
         default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
-        frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
+        if name != "multiplier":  # it is that by which the position was booked
+            frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
     frame = frame.astype({"multiplier": float, "american": bool, "quantity": float, "cost": float})
-    return Booked(kept, frame, tuple(sorted({*held, *under})), _marks(kept), last_fill, as_of)
+    unknown = {f"{key.model}/{book_name(key)}": why for key, why in unread.items()}
+    for one in kept:
+        unknown |= unbooked.of_books(one.key.model, {one.key.book: one.refused})
+    return Booked(tuple(kept), frame, tuple(sorted({*held, *under})), _marks(kept), unknown, tuple(unread), news, as_of)
 
 
 def _priced(house: House, booked: Booked, as_of: datetime) -> Held:
@@ -129,37 +157,66 @@ def _priced(house: House, booked: Booked, as_of: datetime) -> Held:
     for unit, price, at in zip(quotes["unit"], middle, quotes["event_time"], strict=True):
         if unit not in prices or prices[unit].at <= at:
             prices[unit] = Price(float(price), at.to_pydatetime())
-    each = [prices[unit] for unit in booked.frame["unit"]]
+    each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
-    cash = {one.key: one.book.cash / SCALE for one in booked.kept}
-    return Held(as_of, frame[list(POSITION_COLUMNS)], {one.key: one.book for one in booked.kept}, cash, prices)
+    cash = {one.key: one.book.cash / SCALE for one in booked.kept} | dict.fromkeys(booked.unread, math.nan)
+    frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked)
+    return Held(as_of, frame, {one.key: one.book for one in booked.kept}, cash, prices, booked.unknown, unsure)
+
+
+def _without(frame: pd.DataFrame, booked: Booked) -> tuple[pd.DataFrame, dict[BookKey, float]]:
+    """Positions that are not known without their price, and what of each book they are by what could be booked."""
+    if not booked.unknown:
+        return frame, {}
+    rows = [row_key(*row) for row in zip(frame["strategy"], frame["book"], frame["unit"], strict=True)]
+    lost = np.array([row in booked.unknown for row in rows], dtype=bool)
+    value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost).fillna(0.0)
+    worth = value.groupby([frame["strategy"], frame["book"]]).sum()
+    unsure = {one.key: float(worth.get((one.key.model, book_name(one.key)), 0.0)) for one in booked.kept}
+    return frame.assign(price=frame["price"].mask(lost)), unsure
 
 
 def _models(house: House) -> list[str]:
     return sorted({*house.ledger.models(), *house.ledger.traded_models()})
 
 
-def _kept(house: House, model: str, as_of: datetime) -> Iterator[Kept]:
-    """Each book of a model, once its new fills are in it; the champion's virtual one where no bot tells of any."""
+def _keys(house: House, model: str) -> Iterator[BookKey]:
+    """The books that bots trade for a model; the champion's virtual one where no bot tells of any."""
     names = twins.traded(house, model)
-    for name in names:
-        yield _own(house, BookKey(model, name), as_of)
+    yield from (BookKey(model, name) for name in names)
     champion = None if names else house.ledger.champion(model)
     if champion is not None:
-        key = BookKey(model, VIRTUAL, champion)
-        row = house.ledger.book_state(key, before=_just_after(as_of))
-        if row is not None:
-            yield Kept(key, restored(row), dict.fromkeys(row["positions"], row["event_time"]))
+        yield BookKey(model, VIRTUAL, champion)
 
 
-def _own(house: House, key: BookKey, as_of: datetime) -> Kept:
+def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Iterator[Kept]:
+    """A book once its new fills are in it; none where a virtual one has no bar yet."""
+    if key.book != VIRTUAL or not key.version:
+        yield _own(house, key, as_of, units)
+    elif (row := house.ledger.book_state(key, before=_just_after(as_of))) is not None:
+        yield Kept(key, restored(row), dict.fromkeys(row["positions"], row["event_time"]))
+
+
+def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
+    if key in house.ledger.books_with_voids():
+        restatement.restate(house, key, units)
     row = house.ledger.book_state(key, before=_just_after(as_of))
+    if row is not None and _outdated(restored(row), units) and restatement.restate(house, key, units):
+        row = house.ledger.book_state(key, before=_just_after(as_of))
     book = Book.opened(house.settings.books.cash) if row is None else restored(row)
     times = {} if row is None else dict.fromkeys(book.positions, row["event_time"])
-    fills = [fill for fill, _ in tape.filled(house.ledger.unbooked_fills(key.model, key.book, as_of=as_of))]
+    filled, refused = tape.filled(house.ledger.unbooked_fills(key.model, key.book, as_of=as_of), units)
+    fills = [fill for fill, _ in filled]
     times |= {fill.unit: fill.at for fill in fills if fill.at is not None}
-    return Kept(key, book.after(Step(as_of, fills=tuple(fills))) if fills else book, times)
+    after = book.after(Step(as_of, fills=tuple(fills))) if fills else book
+    return Kept(key, after, times, tuple(refused))
+
+
+def _outdated(book: Book, units: tape.Units) -> bool:
+    """Whether a position was booked by another multiplier than its unit's."""
+    held = ((unit, position.multiplier) for unit, position in book.positions.items() if unit not in units.unusable)
+    return any(multiplier != units.multipliers.get(unit, 1.0) for unit, multiplier in held)
 
 
 def _marks(kept: Iterable[Kept]) -> dict[str, Price]:
@@ -174,8 +231,11 @@ def _marks(kept: Iterable[Kept]) -> dict[str, Price]:
 
 
 def _rows(one: Kept) -> Iterator[tuple[object, ...]]:
+    about = one.key.model, book_name(one.key)
     for unit, position in one.book.positions.items():
-        yield one.key.model, book_name(one.key), unit, position.quantity / SCALE, position.cost / SCALE
+        yield *about, unit, position.quantity / SCALE, position.cost / SCALE, position.multiplier
+    for unit in sorted({fill.unit for fill in one.refused} - one.book.positions.keys()):
+        yield *about, unit, math.nan, math.nan, 1.0
 
 
 def book_name(key: BookKey) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,23 +12,59 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mlops.errors import DataError
 from mlops.experiment import Fill
-from mlops.experiment.book import exact
+from mlops.experiment.book import SCALE, exact
 from mlops.experiment.shadow import Bar, Said
+from mlops.types import LARGEST
 
 By = dict[datetime, dict[int, Said]]
 Was = dict[datetime, dict[int, str]]
 
 
-def filled(rows: pd.DataFrame) -> list[tuple[Fill, int]]:
-    """Fills with the version that each was traded by, in the order of `rows`."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A fill that stands in the ledger and that no book can take, and why."""
+
+    fill_id: str
+    unit: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What fills are booked by: multipliers other than 1; and units whose instrument cannot be read, and why."""
+
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+
+def filled(rows: pd.DataFrame, units: Units) -> tuple[list[tuple[Fill, int]], list[Refused]]:
+    """Fills with the version that each was traded by, in the order of `rows`; and those that cannot be booked."""
     times = [_aware(at) for at in _naive(rows["event_time"])]
-    costs = zip(rows["quantity"], rows["price"], rows["fee"], strict=True)
-    names = zip(times, rows["unit"], rows["id"], rows["version"], strict=True)
-    return [
-        (Fill(unit, exact(quantity), price, exact(fee), 0, at, int(number)), int(version))
-        for (quantity, price, fee), (at, unit, number, version) in zip(costs, names, strict=True)
-    ]
+    names = ("fill_id", "unit", "id", "version", "quantity", "price", "fee")
+    found, refused = list[tuple[Fill, int]](), list[Refused]()
+    for at, row in zip(times, rows[list(names)].itertuples(index=False), strict=True):
+        fill_id, unit, number, version, *numbers = row
+        try:
+            found.append((_fill(unit, at, int(number), numbers, units), int(version)))
+        except DataError as error:
+            refused.append(Refused(fill_id, unit, str(error)))
+    return found, refused
+
+
+def _fill(unit: str, at: datetime, number: int, numbers: Sequence[float], units: Units) -> Fill:
+    """A fill that every book can take; raises DataError."""
+    quantity, price, fee = numbers
+    if unit in units.unusable:
+        raise DataError(units.unusable[unit])
+    if not 0 <= price < LARGEST:
+        raise DataError(f"price of {unit} must be zero or more and under {LARGEST:g}, got {price}. Void the fill.")
+    fill = Fill(unit, exact(quantity), price, exact(fee), 0, at, number, units.multipliers.get(unit, 1.0))
+    if abs(fill.value) >= LARGEST * SCALE:
+        value = fill.value / SCALE
+        raise DataError(f"value of a fill of {unit} must be under {LARGEST:g}, got {value:g}. Void the fill.")
+    return fill
 
 
 def heard(

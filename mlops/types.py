@@ -67,6 +67,9 @@ class Kind(StrEnum):
     PUT = "put"
 
 
+OPTIONS = (Kind.CALL, Kind.PUT)
+
+
 class TradingState(StrEnum):
     """What a bot may do. None of these closes a position: that is an order, which a person or the bot sends."""
 

@@ -24,6 +24,7 @@ import structlog
 from mlops.errors import DataError
 from mlops.io.ledger import Ledger
 from mlops.types import FILL_COLUMNS
+from registry_hooks.refusals import refuse_fills
 
 log = structlog.get_logger()
 UNTAGGED, NO_VERSION = "untagged", 0
@@ -206,7 +207,7 @@ def _follow(ledger: Ledger, letter: Letter, at: datetime) -> str:
     except DataError as error:
         log.warning("freqtrade message not understood", bot=letter.bot, error=str(error))
         text = letter.body.decode(errors="backslashreplace").replace("\x00", "\\x00")
-        ledger.add_rejections("fills", f"freqtrade:{letter.bot}", [(text, str(error))], at)
+        refuse_fills(ledger, f"freqtrade:{letter.bot}", [(text, str(error))], at)
         effect = "rejected"
     # Without a model: these are not hints, and a bot that follows a model need not hear of them.
     ledger.settle_delivery(letter.delivery_id, model="", alias="", version=None, at=at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, Table, Text, text
+from sqlalchemy import BigInteger, Column, ColumnElement, Float, Index, Integer, Table, Text, exists, text
 
 from mlops.io.instants import UtcTime
 from mlops.io.schema import metadata
@@ -69,3 +69,8 @@ voids = Table(  # append-only: a fill that a person took back; the fill itself s
     Column("created_at", UtcTime, nullable=False),
     Column("checksum", BigInteger, nullable=False),
 )
+
+
+def is_void(fill_id: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that a fill was taken back."""
+    return exists().where(voids.c.fill_id == fill_id)

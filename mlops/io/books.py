@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, Connection, Table, exists, func, select, tupl
 
 from mlops.errors import CorruptionError
 from mlops.io.amounts import entries, narrowed, widened
-from mlops.io.book_tables import book_events, book_states, voids
+from mlops.io.book_tables import book_events, book_states, is_void
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
 from mlops.io.instants import EPOCH, MICROSECOND
@@ -200,7 +200,7 @@ class Books(Telemetry):
             waits = (
                 c.id > after,
                 ~exists().where(*booked, e.fill == c.id),
-                ~exists().where(voids.c.fill_id == c.fill_id),
+                ~is_void(c.fill_id),
             )
             query = select(*(c[name] for name in read)).where(*mine, *waits).order_by(c.id)
             kinds = [np.int64 if name == "id" else kind(name) for name in read]

@@ -13,25 +13,29 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.errors import DataError
+from mlops.types import LARGEST
 
 Check = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
+LEAST = 1e-8  # of a quantity: the step that books count in
 TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch", "source"})
 TIMES = frozenset({"event_time", "known_at", "matures_at"})
 WHOLE = frozenset({"version", "rows", "failed"})
+POSITIVE: tuple[str, Check] = (f"be positive and under {LARGEST:g}", lambda x: (x > 0) & (x < LARGEST))
+NOT_NEGATIVE: tuple[str, Check] = (f"be zero or more and under {LARGEST:g}", lambda x: (x >= 0) & (x < LARGEST))
 RULES: Mapping[str, tuple[str, Check]] = {
     "probability": ("be within 0 and 1", lambda x: (x >= 0) & (x <= 1)),
     "label": ("be 0 or 1", lambda x: (x == 0) | (x == 1)),
-    "value": ("be finite", np.isfinite),
-    "quantity": ("be finite", np.isfinite),
-    "price": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
-    "fee": ("be finite", np.isfinite),
-    "bid": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
-    "ask": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
-    "bid_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
-    "amount": ("be positive", lambda x: np.isfinite(x) & (x > 0)),
-    "flow": ("be finite", np.isfinite),
-    "seconds": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
-    "ask_size": ("be zero or more", lambda x: np.isfinite(x) & (x >= 0)),
+    "value": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
+    "quantity": (
+        f"be 0, or {LEAST:g} to {LARGEST:g} either way",
+        lambda x: (x == 0) | ((np.abs(x) >= LEAST) & (np.abs(x) < LARGEST)),
+    ),
+    "price": NOT_NEGATIVE,
+    "fee": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
+    **dict.fromkeys(("bid", "ask"), POSITIVE),
+    **dict.fromkeys(("bid_size", "ask_size", "seconds"), NOT_NEGATIVE),
+    "amount": POSITIVE,
+    "flow": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
 }
 NS_PER_US = 1_000
 MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry of PostgreSQL (2,704 bytes)
@@ -145,4 +149,6 @@ def _number(column: pd.Series[Any], what: str, rule: str, check: Check) -> list[
 def _refuse(bad: NDArray[np.bool_], column: pd.Series[Any], what: str, rule: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        raise DataError(f"{what} must {rule}, got {column.iloc[row]!r} in row {row}. Correct or drop the row.")
+        got = column.iloc[row]
+        got = got.item() if isinstance(got, np.generic) else got
+        raise DataError(f"{what} must {rule}, got {got!r} in row {row}. Correct or drop the row.")

@@ -11,6 +11,7 @@ from mlops.io.confirmed import ConfirmedPrices
 from mlops.io.dealings import Dealings, Epoch
 from mlops.io.dispatches import Dispatches
 from mlops.io.inbox import Delivery, Inbox
+from mlops.io.instruments import Instrument, Instruments
 from mlops.io.jobruns import Claim, JobRun, JobRuns
 from mlops.io.journal import BundleRow, Experiment, Promotion
 from mlops.io.keys import ApiKey, Keys
@@ -18,12 +19,13 @@ from mlops.io.latest import LastPrediction, Latest
 from mlops.io.outbox import Outbox
 from mlops.io.quotes import Quotes
 from mlops.io.rejections import Rejections
-from mlops.io.risk import Forecast, Instrument, RiskRows, RiskState
+from mlops.io.risk import Forecast, RiskRows, RiskState
 from mlops.io.scorings import Scorings
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
 from mlops.io.turns import Turns
 from mlops.io.uploads import Upload, Uploads
+from mlops.io.voids import Void, Voids
 
 __all__ = [
     "MATURED_COLUMNS",
@@ -44,6 +46,7 @@ __all__ = [
     "Promotion",
     "RiskState",
     "Upload",
+    "Void",
 ]
 
 
@@ -66,6 +69,8 @@ class Ledger(
     ConfirmedPrices,
     Uploads,
     Latest,
+    Instruments,
+    Voids,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

@@ -1,4 +1,4 @@
-"""What risk is told and what it said: instruments, states that jobs computed for the page, forecasts as they were."""
+"""What risk said: states that jobs computed for the page, forecasts as they were made."""
 
 from __future__ import annotations
 
@@ -17,53 +17,16 @@ from numpy.typing import NDArray
 from sqlalchemy import BigInteger, String, column, delete, func, select, type_coerce, values
 
 from mlops.errors import CorruptionError, DataError
+from mlops.io.book_tables import is_void
 from mlops.io.database import Database
 from mlops.io.journal import added
 from mlops.io.reading import microseconds
-from mlops.io.risk_tables import instruments, risk_forecasts, risk_states
+from mlops.io.risk_tables import risk_forecasts, risk_states
 from mlops.io.schema import fills, quotes
-from mlops.types import INSTRUMENT_COLUMNS, Kind
 
 DOCUMENT = "document"  # the array that holds the JSON
 KEPT = 5  # states of a kind and scope: the page reads the newest, the runs in MLflow keep the evidence
 ASKED = 5000  # units in one question
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """What a unit is. `daily_volume` (units on a usual day) is None where nobody said."""
-
-    unit: str
-    kind: Kind = Kind.SPOT
-    currency: str = "USD"
-    sector: str = ""
-    multiplier: float = 1.0
-    underlying: str = ""
-    strike: float | None = None
-    expiry: datetime | None = None
-    american: bool = False
-    daily_volume: float | None = None
-
-    def __post_init__(self) -> None:
-        option = self.kind in (Kind.CALL, Kind.PUT)
-        rules = (
-            (bool(self.unit.strip()), "have a unit", self.unit, "Name it as fills do."),
-            (self.kind in list(Kind), f"be one of {', '.join(Kind)}", self.kind, "Choose one of them."),
-            (_positive(self.multiplier), "have a positive multiplier", self.multiplier, "1 is usual."),
-            (not option or bool(self.underlying), "name its underlying", self.underlying, "An option has one."),
-            (not option or _positive(self.strike), "have a positive strike", self.strike, "An option has one."),
-            (not option or self.expiry is not None, "have an expiry", self.expiry, "An option has one."),
-            (self.expiry is None or self.expiry.tzinfo is not None, "expire at an instant", self.expiry, "Add +00:00."),
-            (
-                self.daily_volume is None or _positive(self.daily_volume),
-                "have a volume > 0",
-                self.daily_volume,
-                "Leave it out.",
-            ),
-        )
-        for holds, rule, got, remedy in rules:
-            if not holds:
-                raise DataError(f"instrument {self.unit} must {rule}, got {got!r}. {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +57,7 @@ FORECAST = tuple(one.name for one in fields(Forecast))
 
 
 class RiskRows(Database):
-    """Instruments, states and forecasts."""
-
-    def put_instruments(self, told: Sequence[Instrument], at: datetime) -> int:
-        """Keep what units are; what is said again replaces what was said. How many there are of `told`."""
-        rows = [dict(zip(INSTRUMENT_COLUMNS, astuple(one), strict=True)) | {"told_at": at} for one in told]
-        with self._writing() as connection:
-            connection.execute(delete(instruments).where(instruments.c.unit.in_([one.unit for one in told])))
-            for row in rows:
-                connection.execute(instruments.insert().values(row))
-        return len(rows)
-
-    def instruments(self) -> pd.DataFrame:
-        """All that is known of units: INSTRUMENT_COLUMNS, by unit."""
-        c = instruments.c
-        with self._reading() as connection:
-            rows = connection.execute(select(*(c[name] for name in INSTRUMENT_COLUMNS)).order_by(c.unit)).all()
-        frame = pd.DataFrame(rows, columns=list(INSTRUMENT_COLUMNS))
-        frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True)
-        return frame.astype({"strike": float, "daily_volume": float, "multiplier": float, "american": bool})
+    """States and forecasts."""
 
     def put_risk_state(
         self, kind: str, scope: str, as_of: datetime, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
@@ -194,7 +139,7 @@ class RiskRows(Database):
     def fills_since(self, model: str, at: datetime) -> int:
         """How many trades a model made from an instant on."""
         c = fills.c
-        mine = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at))
+        mine = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at), ~is_void(c.fill_id))
         with self._reading() as connection:
             return int(connection.scalar(select(func.count()).select_from(fills).where(*mine)) or 0)
 
@@ -228,7 +173,3 @@ class RiskRows(Database):
         frame = pd.DataFrame(found, columns=["unit", "event_time", "bid", "ask"])
         frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True)
         return frame.astype({"bid": float, "ask": float})
-
-
-def _positive(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value > 0

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from mlops.errors import DataError
+from mlops.io.book_tables import voids
+from mlops.io.bookable import unbookable
 from mlops.io.checksum import checksums
 from mlops.io.columns import put_together
 from mlops.io.database import Database
@@ -95,21 +97,45 @@ class Telemetry(Database):
         return self.store(outcome_rows(frame))
 
     def add_fills(self, frame: pd.DataFrame) -> int:
-        """Keep trades, in a frame with FILL_COLUMNS; the number of rows that were new. `quantity` > 0 was bought."""
+        """Keep trades, in a frame with FILL_COLUMNS; the number of rows that were new. `quantity` > 0 was bought.
+
+        Raises
+        ------
+        DataError
+            A row breaks its contract, or no book can take it. Nothing was stored then.
+        """
         return self.store(fill_rows(frame))
 
     def store(self, rows: Rows) -> int:
         """Keep checked rows, a commit for every BATCH of them; the number that were new."""
         return sum(self.store_together([batch])[0] for batch in rows.batches(BATCH))
 
+    def unbookable(self, rows: Rows) -> dict[int, str]:
+        """Of checked rows, those that no book can take, by their place, and why; only fills may be such."""
+        if rows.table is not fills:
+            return {}
+        with self._reading() as connection:
+            return unbookable(connection, rows)
+
     def store_together(self, many: Sequence[Rows]) -> list[int]:
-        """Keep several lots in one commit (on disk if one of them is durable); the new rows of each."""
+        """Keep several lots in one commit (on disk if one of them is durable); the new rows of each.
+
+        Raises
+        ------
+        DataError
+            A fill is one that no book can take. Nothing was stored then.
+        """
+        for why in (why for rows in many for why in self.unbookable(rows).values()):
+            raise DataError(why)
         ready = [self._identified(rows) for rows in many]
         with self._writing(durable=any(rows.durable for rows in many)) as connection:
             return put(connection, ready)
 
     def positions(self, model: str, book: str) -> pd.DataFrame:
-        """What the fills of a book add up to: columns unit, quantity, cash_flow (received less paid less fees)."""
+        """What the fills of a book add up to: columns unit, quantity, cash_flow (received less paid less fees).
+
+        Without those that a person voided, and before multipliers.
+        """
         c = fills.c
         read = [*FILL_COLUMNS, "checksum"]
         query = select(*(c[name] for name in read)).where(c.model == model, c.book == book).order_by(c.id)
@@ -119,7 +145,9 @@ class Telemetry(Database):
             verify("fills", found, stored, ["fill_id"])
             unique("fills", found["fill_id"])
             must_be(connection, "fills", {"model": model, "book": book}, int((stored != UNSUMMED).sum()))
-        frame = pd.DataFrame({name: found[name] for name in ("unit", "quantity", "price", "fee")})
+            void = list(connection.scalars(select(voids.c.fill_id)))
+        counts = ~np.isin(found["fill_id"].astype(str), void) if void else slice(None)
+        frame = pd.DataFrame({name: found[name][counts] for name in ("unit", "quantity", "price", "fee")})
         frame["cash_flow"] = -frame["quantity"] * frame["price"] - frame["fee"]
         return frame.groupby("unit", sort=True)[["quantity", "cash_flow"]].sum().reset_index()
 

@@ -29,6 +29,7 @@ from mlops.web.outline import Outline
 from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import Lineup, traded
 from registry_hooks.dealing import Dealer
+from registry_hooks.refusals import refuse_fills
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
@@ -210,6 +211,7 @@ class Intake:
             raise HTTPException(422, str(error)) from error
         waiting: list[Future[int]] = []
         try:
+            lots = [good for lot in lots if (good := self._bookable(lot, refused)).places]
             waiting += [self._writer.submit(lot.rows) for lot in lots]
             stored, known = 0, 0
             for lot, future in zip(lots, waiting, strict=True):
@@ -218,7 +220,7 @@ class Intake:
                 stored, known = stored + new, known + len(lot.rows) - new - len(other)
                 refused += [rows.Refused(lot.places[i], CONTRADICTS, rows.shown(lot.rows, i)) for i in other]
             if refused:
-                self._ledger.add_rejections(kind.name, source, [(one.body, one.reason) for one in refused], now)
+                self._set_aside(kind.name, source, [(one.body, one.reason) for one in refused], now)
         except (StorageError, SQLAlchemyError, Late) as error:
             for future in waiting:
                 future.cancel()
@@ -226,6 +228,18 @@ class Intake:
             raise HTTPException(503, AGAIN, LATER) from error
         told = [RefusedRow(row=one.row, reason=one.reason) for one in sorted(refused, key=lambda one: one.row)]
         return Taken(stored=stored, known=known, rejected=told)
+
+    def _bookable(self, lot: rows.Lot, refused: list[rows.Refused]) -> rows.Lot:
+        """The lot without fills that no book can take; those are refused."""
+        bad = self._ledger.unbookable(lot.rows)
+        refused += [rows.Refused(lot.places[i], why, rows.shown(lot.rows, i)) for i, why in bad.items()]
+        return lot.without(bad)
+
+    def _set_aside(self, kind: str, source: str, pairs: Sequence[tuple[str, str]], now: datetime) -> None:
+        if kind == "fills":
+            refuse_fills(self._ledger, source, pairs, now)
+        else:
+            self._ledger.add_rejections(kind, source, pairs, now)
 
 
 class Lineups:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
+from mlops.types import LARGEST
+
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 MAX_NAME, MAX_FEATURES, MAX_UNITS = 256, 2_000, 10_000
 MAX_VERSION = 2**31 - 1  # what both databases hold in a key
@@ -23,9 +25,9 @@ def _spelled(given: object) -> object:
 
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]*$")]
 Instant = Annotated[AwareDatetime, Field(ge=FIRST, lt=LAST, strict=False), BeforeValidator(_spelled)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(gt=-LARGEST, lt=LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, lt=LARGEST, allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=0, lt=LARGEST, allow_inf_nan=False)]
 Label = Annotated[float, Field(ge=0, le=1, multiple_of=1)]  # 0, 1, 0.0 or 1.0, but not true
 Version = Annotated[int, Field(ge=1, le=MAX_VERSION)]
 FeatureName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]  # the rest is checked once for many rows
@@ -85,7 +87,7 @@ class Outcome(Row):
 
 
 class Fill(Row):
-    """One trade. Key: fill_id. `quantity` > 0 was bought; `fee` in money."""
+    """One trade. Key: fill_id. `quantity` > 0 was bought; `fee` in money; `price` 0: an option that ended worthless."""
 
     fill_id: Name
     model: Name
@@ -94,7 +96,7 @@ class Fill(Row):
     unit: Name
     event_time: Instant
     quantity: Finite
-    price: Positive
+    price: Size
     fee: Finite
 
 

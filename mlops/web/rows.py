@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from operator import attrgetter, itemgetter
 from typing import Annotated, Any
 
@@ -43,6 +43,14 @@ class Lot:
 
     rows: Rows
     places: tuple[int, ...]
+
+    def without(self, bad: Container[int]) -> Lot:
+        """The lot less the rows at these places of its own."""
+        keep = [i for i in range(len(self.places)) if i not in bad]
+        if len(keep) == len(self.places):
+            return self
+        columns = {name: [values[i] for i in keep] for name, values in self.rows.columns.items()}
+        return Lot(replace(self.rows, columns=columns), tuple(self.places[i] for i in keep))
 
 
 @dataclass(frozen=True, slots=True)

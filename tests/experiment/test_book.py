@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlops.errors import DataError
 from mlops.experiment import Book, Fill, Step, Terms
-from mlops.experiment.book import SCALE, exact, times
+from mlops.experiment.book import SCALE, exact, times, worth
 from mlops.experiment.entries import events, replayed, restored, state, steps
 from mlops.experiment.shadow import Bar, Said, follow, take
 
@@ -18,15 +18,16 @@ T0 = datetime(2026, 1, 2, 21, tzinfo=UTC)
 DAY = timedelta(days=1)
 UNITS = ("A", "B", "C")
 PRICES = st.fixed_dictionaries({u: st.floats(0.01, 5_000) for u in UNITS})
+MULTIPLIERS = {"A": 1.0, "B": 100.0, "C": 0.1}
 FILLS = st.lists(
     st.builds(
         Fill,
         st.sampled_from(UNITS),
-        st.integers(-(10**12), 10**12).filter(bool),
-        st.floats(0.01, 5_000),
+        st.integers(-(10**12), 10**12).filter(bool) | st.integers(-(10**23), 10**23).filter(bool),
+        st.floats(0.01, 5_000) | st.just(0.0),
         st.integers(-(10**6), 10**9),
         st.integers(0, 10**9),
-    ),
+    ).map(lambda fill: replace(fill, multiplier=MULTIPLIERS[fill.unit])),
     max_size=6,
 )
 FUNDING = st.dictionaries(st.sampled_from(UNITS), st.integers(-(10**9), 10**9))
@@ -41,11 +42,12 @@ def test_every_1e_8_is_accounted_for_after_every_step(happened):
     book = Book.opened(1_000_000.0)
     for step in happened:
         before, book = book, book.after(step)
-        assert book.equity == book.cash + sum(times(p.quantity, p.mark) for p in book.positions.values())
+        assert book.equity == book.cash + sum(worth(p.quantity, p.mark, p.multiplier) for p in book.positions.values())
         costs = book.fees + book.slippage + book.funding
         assert book.equity == book.start + book.realised + book.unrealised - costs
-        moved = sum(times(p.quantity, step.marks[u]) - p.value for u, p in before.positions.items())
-        traded = sum(times(sum(f.quantity for f in step.fills if f.unit == u), step.marks[u]) for u in UNITS)
+        moved = sum(worth(p.quantity, step.marks[u], p.multiplier) - p.value for u, p in before.positions.items())
+        bought = {u: sum(f.quantity for f in step.fills if f.unit == u) for u in UNITS}
+        traded = sum(worth(bought[u], step.marks[u], MULTIPLIERS[u]) for u in UNITS)
         paid = sum(f.value + f.fee + f.slippage for f in step.fills) + sum(step.funding.values())
         assert abs(before.equity + moved + traded - paid - book.equity) <= 2 * len(UNITS)  # sums of rounded products
         assert book.peak >= book.equity
@@ -88,6 +90,37 @@ def test_events_and_states_are_the_book_and_any_interruption_leaves_the_same_one
 
     assert [e.seq for e in rows] == list(range(1, len(rows) + 1))
     assert state(replayed(first, steps(rows))) == state(whole)
+
+
+def test_a_trade_at_the_mark_moves_no_equity_whatever_a_unit_stands_for():
+    """Ten puts at 5.00 for 100 shares each cost 5,000; a future sold short at the mark is no loss."""
+    puts, short = Fill("P", 10 * SCALE, 5.0, multiplier=100.0), Fill("F", -2 * SCALE, 5_000.0, multiplier=50.0)
+    book = Book.opened(1e6).after(Step(T0, fills=[puts, short]))
+    assert (10**6 * SCALE, (10**6 - 5_000 + 500_000) * SCALE) == (book.equity, book.cash)
+    assert (5.0, 5_000.0) == (book.average_price("P"), book.average_price("F"))
+
+    book = book.after(Step(T0 + DAY, {"P": 6.0, "F": 4_990.0}))
+    assert (1_000 + 1_000) * SCALE == book.unrealised
+    book = book.after(Step(T0 + 2 * DAY, {}, fills=[Fill("P", -10 * SCALE, 0.0, multiplier=100.0)]))
+    assert ({"F"}, -5_000 * SCALE) == (set(book.positions), book.realised)
+
+
+def test_a_fill_by_another_multiplier_than_the_open_position_is_refused():
+    book = Book.opened(1e6).after(Step(T0, fills=[Fill("P", SCALE, 5.0, multiplier=100.0)]))
+    with pytest.raises(DataError, match=r"multiplier of P must be that of the open position, 100.0, got 1.0"):
+        book.after(Step(T0 + DAY, fills=[Fill("P", SCALE, 5.0)]))
+
+
+def test_a_virtual_book_trades_contracts_and_trades_over_to_another_multiplier():
+    book, terms = Book.opened(1e6), Terms(fee=0.001)
+    book = book.after(book.rebalanced(T0, {"F": 5_000.0}, {"F": 0.5}, terms, {"F": 50.0}))
+    assert (2 * SCALE, 500_000 * SCALE, 500 * SCALE) == (book.positions["F"].quantity, book.gross, book.fees)
+
+    step = book.rebalanced(T0 + DAY, {"F": 5_000.0}, {"F": 0.5}, terms, {"F": 5.0})
+    book = book.after(step)
+    assert [(-2 * SCALE, 50.0)] == [(f.quantity, f.multiplier) for f in step.fills[:1]]
+    assert 0.5 == pytest.approx(book.gross / book.equity, abs=1e-3)
+    assert 5.0 == book.positions["F"].multiplier
 
 
 def test_closing_a_position_leaves_no_average_price_and_realises_what_it_made():

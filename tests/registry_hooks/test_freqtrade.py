@@ -225,7 +225,7 @@ def _without(name):
             for value in ("nan", "inf", "-1", "0", "1,5", "None")
         ),
         (_rendered("entry_fill") | {"rate": "1e999"}, "rate must be a number"),
-        (_rendered("entry_fill") | {"amount": "1e300", "rate": "1e300"}, "fee"),
+        (_rendered("entry_fill") | {"amount": "1e300", "rate": "1e300"}, "quantity of fills must be 0, or 1e-08"),
         (_rendered("entry_fill") | {"direction": "Sideways"}, "direction must be Long or Short"),
         (_rendered("entry_fill") | {"ts": "yesterday"}, "time must be ISO 8601"),
         (_rendered("entry_fill") | {"ts": "9999-01-01T00:00:00+00:00"}, "not after the arrival"),

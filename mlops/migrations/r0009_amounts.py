@@ -3,8 +3,8 @@
 from alembic import op
 from sqlalchemy import BigInteger, Column, Float, Integer, PrimaryKeyConstraint, Text, UniqueConstraint, text
 
-revision = "0006"
-down_revision = "0005"
+revision = "0009"
+down_revision = "0008"
 WIDE = ("book_events", "book_states")
 
 

@@ -1,0 +1,60 @@
+"""`trader-mlops fill`: what was traded, and taking back a fill that should not be there."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import pandas as pd
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs import restatement, twins
+from jobs.house import House, opened
+from mlops.io.ledger import BookKey
+from mlops.types import FILL_COLUMNS
+
+app = typer.Typer(help="Fills: list, void.", no_args_is_help=True)
+console = Console(emoji=False)  # an id such as binance:7 is no smiley
+log = structlog.get_logger()
+
+
+@app.command("list")
+def show(
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    book: Annotated[str | None, typer.Option(help="Of this book only.")] = None,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=100_000)] = 50,
+) -> None:
+    """The newest fills; those that were voided say why."""
+    with opened() as house:
+        found = house.ledger.newest_fills(model, book, limit)
+    table = Table(*FILL_COLUMNS, "void")
+    for row in found.itertuples(index=False):
+        table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
+    console.print(table)
+
+
+@app.command()
+def void(
+    fill_id: Annotated[str, typer.Argument(help="As the list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Take a fill back: it stays in the ledger, and books are made anew without it. Safe to repeat."""
+    with opened() as house:
+        who = actor or getpass.getuser()
+        new = house.ledger.void_fill(fill_id, who, reason, datetime.now(UTC))
+        restated = _restated(house)
+    log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
+    console.print(f"{fill_id} is void{'' if new else ' already'}; books made anew: {restated}.", soft_wrap=True)
+
+
+def _restated(house: House) -> int:
+    """Bring every book up to the voids that there are; also to those of a run that was killed."""
+    own = [key for key in house.ledger.books_with_voids() if not key.book.startswith(twins.TWIN)]
+    units = restatement.units(house)
+    return sum(restatement.restate(house, BookKey(*key), units) for key in own)

@@ -1,0 +1,173 @@
+"""Fills that a person took back, and books made anew without them.
+
+A void is appended and never taken back: the fill stays in the ledger, with who voided it, when and why beside it. In a
+book that had taken it its event becomes one of kind `void`, which moves nothing, and the states from its bar on are
+made again in the same commit: the book is then what it had been if the fill had never come.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pandas as pd
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    update,
+)
+
+from mlops.errors import DataError
+from mlops.io.book_tables import book_events, book_states, voids
+from mlops.io.books import TIMES, BookKey, BookRows, Books, event_rows, of_book, state_rows
+from mlops.io.checksum import record_sum
+from mlops.io.columns import MAX_TEXT, storable
+from mlops.io.journal import added, every
+from mlops.io.schema import fills
+from mlops.io.store import Rows
+from mlops.types import FILL_COLUMNS
+
+BOUND = "bound_"  # before the name of a parameter, which must not be that of a column
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """A fill that was taken back: by whom, why, when."""
+
+    fill_id: str
+    actor: str
+    reason: str
+    created_at: datetime
+
+
+class Mark(NamedTuple):
+    """Where a book stands: another one after anybody appended to it or made it anew."""
+
+    end: datetime
+    seq: int
+    checksum: int
+    voids: int
+
+
+class Voids(Books):
+    """Voids, and what they do to books."""
+
+    def void_fill(self, fill_id: str, actor: str, reason: str, at: datetime) -> bool:
+        """Take a fill back; False where it was before. What then follows in books is `rewrite_book`.
+
+        Raises
+        ------
+        DataError
+            There is no such fill, or actor or reason is missing.
+        """
+        for name, text in (("actor", actor), ("reason", reason)):
+            if not (text.strip() and storable(text)):
+                raise DataError(f"{name} of a void must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
+        row = {"fill_id": fill_id, "actor": actor, "reason": reason, "created_at": at}
+        with self._writing() as connection:
+            if connection.scalar(select(fills.c.id).where(fills.c.fill_id == fill_id)) is None:
+                rule = f"fill must be one of the ledger's, got {fill_id!r}"
+                raise DataError(f"{rule}. See `trader-mlops fill list`.")
+            return added(connection, voids, row | {"checksum": record_sum("voids", row)})
+
+    def voids(self) -> list[Void]:
+        """All of them, oldest first.
+
+        Raises
+        ------
+        DataError
+            One is not what was written.
+        """
+        with self._reading() as connection:
+            found = every(connection, Void, select(voids).order_by(voids.c.id))
+            sums = list(connection.scalars(select(voids.c.checksum).order_by(voids.c.id)))
+        for void, checksum in zip(found, sums, strict=True):
+            if record_sum("voids", asdict(void)) != checksum:
+                raise DataError(f"void of {void.fill_id} must be as it was written, got another. Restore a backup.")
+        return found
+
+    def last_void(self) -> int:
+        """Number of the newest void: while it stays nobody has taken a fill back."""
+        with self._reading() as connection:
+            return int(connection.scalar(select(func.max(voids.c.id))) or 0)
+
+    def newest_fills(self, model: str | None = None, book: str | None = None, limit: int = 100) -> pd.DataFrame:
+        """FILL_COLUMNS and `void` (why it was taken back, None where it was not), newest first."""
+        c = fills.c
+        query = select(*(c[name] for name in FILL_COLUMNS), voids.c.reason.label("void"))
+        query = query.join_from(fills, voids, voids.c.fill_id == c.fill_id, isouter=True)
+        for column, value in ((c.model, model), (c.book, book)):
+            query = query if value is None else query.where(column == value)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(c.id.desc()).limit(limit)).all()
+        return pd.DataFrame(rows, columns=[*FILL_COLUMNS, "void"])
+
+    def books_with_voids(self) -> dict[BookKey, frozenset[int]]:
+        """Books that still count fills that are void, and the numbers of those."""
+        e, found = book_events.c, defaultdict[BookKey, set[int]](set)
+        query = select(e.model, e.book, e.version, e.fill).join_from(voids, fills, voids.c.fill_id == fills.c.fill_id)
+        mine = (fills.c.model == e.model) & (fills.c.book == e.book) & (e.fill == fills.c.id) & (e.fill > 0)
+        with self._reading() as connection:
+            for *key, number in connection.execute(query.join(book_events, mine).where(e.kind == "fill")):
+                found[BookKey(*key)].add(int(number))
+        return {key: frozenset(numbers) for key, numbers in found.items()}
+
+    def booked_multipliers(self, key: BookKey) -> dict[str, set[float]]:
+        """The multipliers that fills of each unit were booked by."""
+        e, found = book_events.c, defaultdict[str, set[float]](set)
+        query = select(e.unit, e.multiplier).distinct().where(*of_book(book_events, key), e.kind == "fill")
+        with self._reading() as connection:
+            for unit, multiplier in connection.execute(query):
+                found[unit].add(multiplier)
+        return dict(found)
+
+    def book_mark(self, key: BookKey) -> Mark | None:
+        """Where a book stands; None where it has no state."""
+        with self._reading() as connection:
+            return _mark(connection, key)
+
+    def rewrite_book(self, lot: BookRows, mark: Mark) -> bool:
+        """Replace events (by their number) and states (by their bar) of a book; False where it moved since `mark`."""
+        with self._writing(lock="books") as connection:
+            if _mark(connection, lot.key) != mark:
+                return False
+            _replace(connection, event_rows([lot]), "seq")
+            _replace(connection, state_rows([lot]), "event_time")
+        return True
+
+
+def _mark(connection: Connection, key: BookKey) -> Mark | None:
+    c, e = book_states.c, book_events.c
+    newest = select(c.event_time, c.seq, c.checksum).where(*of_book(book_states, key)).order_by(c.event_time.desc())
+    last = connection.execute(newest.limit(1)).one_or_none()
+    taken = connection.scalar(select(func.count()).where(*of_book(book_events, key), e.kind == "void"))
+    return None if last is None else Mark(*last, int(taken or 0))
+
+
+def _replace(connection: Connection, rows: Rows, place: str) -> None:
+    if not len(rows):
+        return
+    key = (*BookKey._fields, place)
+    where = (_raw(rows.table.c[name]) == _given(name) for name in key)
+    names = [name for name in rows.columns if name not in key]
+    change = update(rows.table).where(*where).values({rows.table.c[name]: _given(name) for name in names})
+    listed = zip(*rows.columns.values(), strict=True)
+    connection.execute(change, [dict(zip((BOUND + n for n in rows.columns), row, strict=True)) for row in listed])
+
+
+def _raw(column: Column[Any]) -> ColumnElement[Any]:
+    """An instant as it is stored."""
+    return type_coerce(column, BigInteger) if column.name in TIMES else column
+
+
+def _given(name: str) -> BindParameter[Any]:
+    return bindparam(BOUND + name, type_=BigInteger() if name in TIMES else None)
