@@ -11,7 +11,7 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs import restatement, twins
 from jobs.house import House, opened
@@ -32,7 +32,7 @@ def show(
     """The newest fills; those that were voided say why."""
     with opened() as house:
         found = house.ledger.newest_fills(model, book, limit)
-    table = Table(*FILL_COLUMNS, "void")
+    table = Table(*(Column(name, overflow="fold") for name in (*FILL_COLUMNS, "void")))
     for row in found.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
     console.print(table)

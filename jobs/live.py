@@ -56,12 +56,14 @@ STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are
 class Look:
     """What stands at an instant, and every line held against it.
 
-    `unknown`: the findings from which something has been missing for CONFIRMED while something is held.
+    `unknown`: the findings from which something has been missing for CONFIRMED while something is held. `lost`: the
+    positions that are not known, and why.
     """
 
     state: RiskState
     findings: tuple[Finding, ...]
     unknown: tuple[Finding, ...] = ()
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Live:
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
-        self._freshness = Freshness(house)
+        self._freshness, self._void = Freshness(house), 0
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
@@ -118,6 +120,7 @@ class Live:
         missing |= self._moved_away(book)
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
+        missing |= {f"position:{row}": why for row, why in held.unknown.items()}
         groups = Groups.of(held.frame)
         exposed = exposure(
             held.frame,
@@ -136,7 +139,7 @@ class Live:
             held, book, groups, exposed, greeks, shot, stand_ins, stressed, self._curve(held), daily, old, missing
         )
         findings = judge(self._lines, self._measured(now))
-        return Look(view.state(now, self._slow, findings, r), findings, self._unknown(held, findings))
+        return Look(view.state(now, self._slow, findings, r), findings, self._unknown(held, findings), held.unknown)
 
     def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """The findings from which something is missing for good."""
@@ -145,10 +148,12 @@ class Live:
         return tuple(f for key, f in missing.items() if held.as_of - self._unknown_since[key] >= CONFIRMED)
 
     def _refresh(self, held: Held) -> None:
-        """Read what changes slowly, every SLOW_S seconds of the wall clock."""
-        if time.monotonic() - self._read_at < SLOW_S:
-            return
+        """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
+        void = ledger.last_void()
+        if time.monotonic() - self._read_at < SLOW_S and void == self._void:
+            return
+        self._void = void
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
             state = ledger.risk_state("var", ALL, as_of=held.as_of)
@@ -157,9 +162,10 @@ class Live:
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
-        equity = slow.past.equity
-        if len(equity) and equity.index[-1] != slow.last_bar:
-            slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), _naive(equity)), equity.index[-1]
+        equity = slow.past.equity  # what a void fill made of it is no peak
+        if len(equity) and (equity.index[-1], void) != slow.last_bar:
+            slow.curve = drawdown(np.asarray(equity, dtype=np.float64), _naive(equity))
+            slow.last_bar = equity.index[-1], void
         slow.correlation = self._correlation(held)
         slow.models = seen.models(self._house, held, slow.past, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)

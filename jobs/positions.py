@@ -19,7 +19,7 @@ from jobs import restatement, tape, twins, unbooked
 from jobs.books import VIRTUAL
 from jobs.house import House
 from jobs.shown import row_key
-from mlops.errors import MlopsError
+from mlops.errors import CorruptionError, DataError
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
@@ -130,7 +130,12 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
     for key in (key for model in _models(house) for key in _keys(house, model)):
         try:
             kept += _kept(house, key, as_of, units)
-        except (MlopsError, ValueError) as error:  # one book that cannot be read costs itself only
+        except (
+            CorruptionError,
+            DataError,
+            ValueError,
+            KeyError,
+        ) as error:  # one book that cannot be read costs itself only
             unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
     known = house.ledger.instruments().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
@@ -146,6 +151,8 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
     unknown = {f"{key.model}/{book_name(key)}": why for key, why in unread.items()}
     for one in kept:
         unknown |= unbooked.of_books(one.key.model, {one.key.book: one.refused})
+        lost = units.unusable.keys() & one.book.positions.keys()
+        unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
     return Booked(tuple(kept), frame, tuple(sorted({*held, *under})), _marks(kept), unknown, tuple(unread), news, as_of)
 
 

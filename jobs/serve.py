@@ -17,7 +17,7 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
-from jobs import freshness, limits, live, risk_limits
+from jobs import freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
 from mlops.errors import MlopsError
 from mlops.types import Finding
@@ -145,6 +145,7 @@ def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
             hub.publish(look.state)
             if house.settings.risk.clock == "now":
                 risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
+                unbooked.settle(house, look.lost, as_of)
         except Exception:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")
         took = time.perf_counter() - began
