@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,9 +15,11 @@ from pydantic import SecretStr
 from jobs.servers import mlflow_command, own_secret
 from mlops import settings as settings_room
 from mlops.errors import SettingsError
-from mlops.settings import Settings
+from mlops.settings import ServiceSettings, Settings
 
 ADMIN = "mlflow-admin"  # the file of the password
+SERVICES = ("service", "standby")
+BACKLOG = 2048  # callers who may wait while one service takes over from the other
 LOOPBACK = ("127.0.0.1", "localhost")
 MARK = "TRADER_MLOPS_UP"  # in the environment of every process of a set-up: its state folder. What has it is ours.
 # Two threads in BLAS or OpenMP on a busy two-core machine made the 95th percentile 150 times worse.
@@ -39,6 +42,7 @@ class Part:
     needs: tuple[str, ...] = ()
     port: int | None = None
     remedy: str = ""  # what to do when its port is taken
+    sockets: tuple[int, ...] = ()  # file descriptors that it gets
 
 
 def live(settings: Settings | None = None) -> Settings:
@@ -108,11 +112,35 @@ def _service(settings: Settings, base: Mapping[str, str]) -> Part:
     return Part("service", command, base, health, ("mlflow",), port, remedy)
 
 
+def _standby(_: Settings, base: Mapping[str, str]) -> Part:
+    """A second service, which takes the first one's place within a moment when that ends."""
+    return Part("standby", (sys.executable, "-m", "jobs.serve"), base, needs=("service",))
+
+
+def bound(parts: Sequence[Part], service: ServiceSettings) -> tuple[Part, ...]:
+    """The parts with the sockets that they listen on, which stay open as long as this process lives.
+
+    Both services get the socket that callers use, so that callers wait in its queue while one takes over from the
+    other, and each gets one of its own, at which its health is asked for.
+    """
+    family = socket.AF_INET6 if ":" in service.host else socket.AF_INET
+    shared = socket.create_server((service.host, service.port), family=family, backlog=BACKLOG).detach()
+    return tuple(_handed(part, shared) if part.name in SERVICES else part for part in parts)
+
+
+def _handed(part: Part, shared: int) -> Part:
+    own = socket.create_server((LOOPBACK[0], 0))
+    health = f"http://{LOOPBACK[0]}:{own.getsockname()[1]}/healthz"
+    sockets = (shared, own.detach())
+    command = (*part.command, "--sockets", ",".join(map(str, sockets)))
+    return replace(part, command=command, health=health, sockets=sockets)
+
+
 def _scheduler(settings: Settings, base: Mapping[str, str]) -> Part:
     return Part("scheduler", (sys.executable, "-m", "jobs.worker"), base, needs=("mlflow",))
 
 
-PARTS: tuple[Callable[[Settings, Mapping[str, str]], Part | None], ...] = (_mlflow, _service, _scheduler)
+PARTS: tuple[Callable[[Settings, Mapping[str, str]], Part | None], ...] = (_mlflow, _service, _standby, _scheduler)
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:

@@ -4,18 +4,21 @@ repairs what got lost."""
 from __future__ import annotations
 
 import math
+import os
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated, TypeVar
 
 import mlflow
 import pandas as pd
 import structlog
 import typer
-import uvicorn
+from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from jobs import freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
@@ -23,69 +26,125 @@ from mlops.errors import MlopsError
 from mlops.types import Finding
 from mlops.web import app
 from mlops.web.feed import Hub
+from mlops.web.server import Config, Server
+from mlops.web.watch import Watch
 from registry_hooks import freqtrade, webhook
+from registry_hooks.bot import PATIENCE
 from registry_hooks.courier import Courier
-from registry_hooks.outgoing import Sender
+from registry_hooks.outgoing import PROBE_S, Sender
 from registry_hooks.reconcile import sweep
 from registry_hooks.scorers import Scorers
 
 log = structlog.get_logger()
 SOONEST = 0.2  # of risk.every_s: looks are so far apart at the least, however many quotes come
 FEEDS_S = 60.0  # between two looks at the feeds
+TAKE_OVER_S = 0.05  # between two tries of who stands by to take the lock
+AFTER_S = 0.5  # for those who waited for somebody to accept, before the loops want the processor
+SLOW_ROUND_S = 30.0  # of a loop: MLflow is waited for so long
+AWAY = (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError)
+UNWATCHED = Watch()  # of a loop that runs alone
+Item = TypeVar("Item")
 CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 
 
-def serve(house: House) -> None:
-    """Subscribe to MLflow's webhooks, then serve until stopped."""
-    service, stop = house.settings.service, threading.Event()
-    hub = Hub(_now, house.settings.feed)
-    _subscribe(house)
-    sender = Sender(house.ledger, house.settings.outgoing, _now)
-    courier = Courier(house.settings.state / "spool", house.ledger.url)  # for what a killed bot left
-    loops = {
-        "poll": lambda: _poll(house, courier, stop),
-        "hooks": lambda: sender.run(stop),
-        "limits": lambda: _limits(house, stop),
-        "freshness": lambda: _freshness(house, stop),
-        "risk": lambda: _risk(house, hub, stop),
-    }
-    for name, work in loops.items():
-        threading.Thread(target=work, name=name, daemon=True).start()
-    scorers = Scorers(house.registry, _now, service.poll_s, house.settings.bot)
-    server = app.build(house.registry, house.settings, _now, scorers, hub)
-    # Named, for uvicorn takes the loop and the parser that it finds: limits and refusals are tested with these.
-    uvicorn.run(
-        server,
-        host=service.host,
-        port=service.port,
-        loop="asyncio",
-        http="h11",
-        log_level="warning",
-        access_log=False,
-        ws_per_message_deflate=False,  # of the feed: it would be packed anew for each client
-        ws_max_size=4096,  # a client says its key and nothing else
-        ws_ping_interval=10,
-        ws_ping_timeout=10,
-    )
-    stop.set()
-    scorers.close()
-    courier.close(CARRY_S)
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """Listening sockets of the supervisor: the one that all callers use, and one of this process for its health."""
+
+    shared: socket.socket
+    own: socket.socket
+
+    @classmethod
+    def read(cls, text: str) -> Handed:
+        """From two file descriptors, `7,8`."""
+        shared, own = (socket.socket(fileno=int(fd)) for fd in text.split(","))
+        return cls(shared, own)
 
 
-@retry(
-    retry=retry_if_exception_type(mlflow.MlflowException),
-    stop=stop_after_delay(120),
-    wait=wait_exponential(max=5),
-    reraise=True,
-)
+class Service:
+    """The service of one process. Of two with the same shared socket one serves, and the other stands by.
+
+    Whoever holds the lock accepts callers and runs the loops. The lock falls with its holder, also by kill -9; the
+    callers of that moment wait in the socket's queue, which the supervisor keeps open, until the other one accepts.
+    """
+
+    def __init__(self, house: House, handed: Handed | None) -> None:
+        self._house, self._handed, self._stop = house, handed, threading.Event()
+        settings = house.settings
+        self._hub, self._watch = Hub(_now, settings.feed), Watch()
+        (settings.state / "run").mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(settings.state / "run" / "service.lock")
+        self._scorers = Scorers(house.registry, _now, settings.service.poll_s, settings.bot)
+        self._courier: Courier | None = None
+        built = app.build(house.registry, settings, _now, self._scorers, self._hub, self._watch)
+        self._server = Server(Config(built, settings.service), self._begun, self._ended)
+
+    def run(self) -> None:
+        """Serve until stopped."""
+        self._server.run(None if self._handed is None else [self._handed.own])
+        self._stop.set()
+        self._scorers.close()
+        if self._courier is not None:
+            self._courier.close(CARRY_S)
+
+    def _begun(self) -> None:
+        work = self._loops if self._handed is None else self._stand_by
+        threading.Thread(target=work, name="begin", daemon=True).start()
+
+    def _stand_by(self) -> None:
+        assert self._handed is not None
+        self._lock.acquire(poll_interval=TAKE_OVER_S)
+        if not self._stop.is_set():
+            self._server.take_over(self._handed.shared)  # first: callers wait
+            log.info("serving")
+            if not self._stop.wait(AFTER_S):
+                self._loops()
+
+    def _ended(self) -> None:
+        """Nothing is accepted any more: the other one may."""
+        self._stop.set()
+        self._lock.release()
+
+    def _loops(self) -> None:
+        house, watch, stop, s = self._house, self._watch, self._stop, self._house.settings
+        sender = Sender(house.ledger, s.outgoing, _now)
+        courier = self._courier = Courier(s.state / "spool", house.ledger.url)  # for what a killed bot left
+        loops: dict[str, tuple[Callable[[], None], float]] = {
+            "poll": (lambda: _poll(house, courier, watch, stop), s.service.poll_s),
+            "hooks": (lambda: sender.run(stop, lambda: watch.well("hooks")), PROBE_S),
+            "limits": (lambda: _limits(house, stop, watch), s.limits.every_s),
+            "freshness": (lambda: _freshness(house, stop, watch), s.limits.every_s),
+            "risk": (lambda: _risk(house, self._hub, stop, watch), s.risk.every_s),
+        }
+        watch.expect("mlflow", _within(s.service.poll_s))
+        for name, (work, every_s) in loops.items():
+            watch.expect(name, _within(every_s))
+            threading.Thread(target=work, name=name, daemon=True).start()
+
+
+def _within(every_s: float) -> float:
+    """How long a loop may be silent: a few rounds, and time for a slow one."""
+    return 3 * every_s + SLOW_ROUND_S
+
+
+def serve(house: House, handed: Handed | None = None) -> None:
+    """Serve until stopped."""
+    for name, value in PATIENCE.items():  # MLflow's client would wait for minutes
+        os.environ.setdefault(name, value)
+    Service(house, handed).run()
+
+
 def _subscribe(house: House) -> None:
     service = house.settings.service
     url = f"http://{service.host}:{service.port}/hooks/mlflow"
     webhook.subscribe(house.client, url, service.webhook_secret.get_secret_value())
 
 
-def _poll(house: House, courier: Courier, stop: threading.Event) -> None:
-    """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other."""
+def _poll(house: House, courier: Courier, watch: Watch, stop: threading.Event) -> None:
+    """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other.
+
+    First of all the webhooks are subscribed to, as soon as MLflow answers.
+    """
     s = house.settings
     mode, split = s.on_manual_move, s.experiment.split
     steps: tuple[Callable[[], object], ...] = (
@@ -94,32 +153,57 @@ def _poll(house: House, courier: Courier, stop: threading.Event) -> None:
         lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
         courier.look,
     )
+    subscribed = False
     while True:
-        for step in steps:
-            try:
-                step()
-            except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
-                log.warning("poll failed", error=str(error))
+        try:
+            if not subscribed:
+                _subscribe(house)
+            house.client.search_registered_models(max_results=1)
+            subscribed = True
+            watch.well("mlflow")
+        except (mlflow.MlflowException, OSError) as error:
+            log.warning("MLflow does not answer", error=str(error), subscribed=subscribed)
+            watch.failed("mlflow", type(error).__name__)
+        failures = _failures(lambda step: step(), lambda: steps, "poll failed")
+        watch.settle("poll", failures)
         if stop.wait(s.service.poll_s):
             return
 
 
-def _limits(house: House, stop: threading.Event) -> None:
+def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]], what: str) -> list[str]:
+    """Do the work on each item; the classes of what failed. One that fails stops no other."""
+    failures = []
+    try:
+        for item in items():
+            try:
+                work(item)
+            except AWAY as error:
+                log.warning(what, item=str(item), error=str(error))
+                failures.append(type(error).__name__)
+    except AWAY as error:
+        log.warning(what, error=str(error))
+        failures.append(type(error).__name__)
+    return failures
+
+
+def _limits(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
     """Hold every champion against its hard limits, every few seconds. A look that fails stops no other."""
     while not stop.wait(house.settings.limits.every_s):
-        try:
-            for model in house.ledger.models():
-                limits.at(house, model, pd.DataFrame(), _now())
-        except (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError) as error:
-            log.warning("hard limits not looked at", error=str(error))
+        failures = _failures(
+            lambda model: limits.at(house, model, pd.DataFrame(), _now()),
+            house.ledger.models,
+            "hard limits not held",
+        )
+        watch.settle("limits", failures)
 
 
-def _freshness(house: House, stop: threading.Event) -> None:
+def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
     """Tell of bots and feeds that are silent; feeds every minute, for they take longer. A replay has no silence."""
     look, feeds, looked = freshness.Freshness(house), dict[str, Finding](), -math.inf
     while not stop.wait(house.settings.limits.every_s):
         try:
             now = _now()
+            watch.well("freshness")
             if house.settings.risk.clock != "now":
                 continue
             if time.monotonic() - looked >= FEEDS_S:
@@ -127,9 +211,10 @@ def _freshness(house: House, stop: threading.Event) -> None:
             freshness.act(house, look.models(now), feeds, now)
         except (MlopsError, SQLAlchemyError, OSError) as error:
             log.warning("silence not looked at", error=str(error))
+            watch.failed("freshness", type(error).__name__)
 
 
-def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
+def _risk(house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
     """Tell the risk of all books every second, sooner when prices or trades come in, and hold it against its lines.
 
     A look that fails stops no other.
@@ -146,8 +231,10 @@ def _risk(house: House, hub: Hub, stop: threading.Event) -> None:
             if house.settings.risk.clock == "now":
                 risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
                 unbooked.settle(house, look.lost, as_of)
-        except Exception:  # whatever it was: the page says that it is stale, and the next second may be good
+            watch.well("risk")
+        except Exception as error:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")
+            watch.failed("risk", type(error).__name__)
         took = time.perf_counter() - began
 
 
@@ -155,5 +242,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def main(sockets: Annotated[str, typer.Option(help="Listening sockets of the supervisor.")] = "") -> None:
+    """The service; with sockets that were handed to it one of two, which stands by until the other ends."""
+    run("serve", lambda house: serve(house, Handed.read(sockets) if sockets else None))
+
+
 if __name__ == "__main__":
-    typer.run(lambda: run("serve", serve))
+    typer.run(main)

@@ -122,6 +122,7 @@ class Keeper:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 umask=private.MASK,
+                pass_fds=self.part.sockets,
                 preexec_fn=die_with_parent,
             )
         self._board.put(self.part.name, pid=child.pid)

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from jobs import board
 from jobs.board import Board, Standing
-from jobs.parts import MARK, Part, live, parts
+from jobs.parts import MARK, Part, bound, live, parts
 from jobs.servers import alive, end
 from jobs.supervisor import Patience, supervise
 from jobs.teller import Teller
@@ -98,6 +98,7 @@ def run(settings: Settings) -> None:
         mine = parts(settings)
         for part in mine:
             _free(part)
+        mine = bound(mine, settings.service)
         standings = Board(state / "run" / "up.json", [part.name for part in mine])
         storage = settings.storage
         disk = Disk(state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)

@@ -176,6 +176,10 @@ class ServiceSettings(Section):
     max_rows: int = Field(50_000, ge=1, description="Rows of a request to the bot API.")
     max_depth: int = Field(8, ge=2, description="Nesting of a request's JSON.")
     rate: int = Field(6000, ge=1, description="Requests a minute of one API key (or of one address without a key).")
+    max_connections: int = Field(2000, ge=1, description="Open connections at once; strangers make room for keys.")
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses of reverse proxies whose `X-Forwarded-For` is believed; by default nobody's is."
+    )
 
 
 class FeedSettings(Section):

@@ -81,14 +81,18 @@ class Sender:
         for hook in settings.hooks:
             ledger.add_endpoint(hook.name, _fingerprint(hook), clock())
 
-    def run(self, stop: threading.Event) -> None:
-        """Send until told to stop: a thread an endpoint, so that none waits for another; one that died is replaced."""
+    def run(self, stop: threading.Event, looked: Callable[[], None] = lambda: None) -> None:
+        """Send until told to stop: a thread an endpoint, so that none waits for another; one that died is replaced.
+
+        `looked` is called whenever that was looked at.
+        """
         threads: dict[str, threading.Thread] = {}
         while not stop.is_set():
             for name, receiver in self._receivers.items():
                 if name not in threads or not threads[name].is_alive():
                     threads[name] = threading.Thread(target=self._follow, args=(receiver, stop), name=name, daemon=True)
                     threads[name].start()
+            looked()
             stop.wait(PROBE_S)
         for thread in threads.values():
             thread.join(self._settings.timeout_s + SLACK_S)

@@ -55,8 +55,8 @@ class Listener:
 class Hub:
     """The state as it was published last. `publish` is called from any thread, all else from the event loop.
 
-    `seq` counts up from the instant (in ms) at which the hub was made, so that no number means two states, not even
-    across a restart. `news` is set when prices or trades came in by this service: who publishes may look sooner.
+    `seq` counts up from the instant (in ms) at which the hub published first, so that no number means two states, not
+    even across a restart. `news` is set when prices or trades came in by this service: who publishes may look sooner.
     """
 
     def __init__(self, clock: Callable[[], datetime], settings: FeedSettings | None = None) -> None:
@@ -73,6 +73,8 @@ class Hub:
         """Tell everybody the state now, and return its number. The same state again is a heartbeat."""
         new, at = tree(state), self._clock().isoformat().replace("+00:00", "Z")
         with self._lock:
+            if not self._published:  # not when it was made: who stood by begins after the one before has ended
+                self._seq = max(self._seq, int(self._clock().timestamp() * 1000))
             change = patch(self._tree, new) if self._tree is not None else None
             if change is None or change:
                 self._seq, before = self._seq + 1, self._seq

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from fastapi import HTTPException, Request
 from pyrate_limiter import Duration, InMemoryBucket, Rate
@@ -63,7 +64,7 @@ class Gate:
 
     async def admit(self, token: str, connection: HTTPConnection, scope: str) -> ApiKey:
         """The key that a caller shows; raises as `enter`."""
-        address = connection.client.host if connection.client else ""
+        address = network(connection.client.host) if connection.client else ""
         if not token:
             self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "request must carry an API key. Send `Authorization: Bearer <key>`.", BEARER)
@@ -170,6 +171,15 @@ class Gate:
         if not bucket.put(RateItem(caller, now)):
             wait = max(1, -(-_whole(bucket.waiting(RateItem(caller, now))) // 1000))
             raise HTTPException(429, f"at most {rate} requests a minute.", {"Retry-After": str(wait)})
+
+
+def network(address: str) -> str:
+    """What counts as one address: an IPv6 host has a whole /64 to call from."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else address
 
 
 def known(connection: HTTPConnection) -> None:

@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mlops.settings import Settings
-from mlops.web.gate import Gate, bearer
+from mlops.web.gate import Gate, bearer, network
 from mlops.web.shell import drawn
 
 COOKIE, SCOPE = "mlops_session", "risk:read"
@@ -102,7 +102,7 @@ class Door:
 
     def tried(self, request: Request) -> None:
         """Count a login; raises HTTPException 429."""
-        self._gate.paced(f"login:{request.client.host if request.client else ''}", TRIES)
+        self._gate.paced(f"login:{network(request.client.host) if request.client else ''}", TRIES)
 
     async def form(self, request: Request) -> str:
         """The key of a login form."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 OK = "ok"
@@ -22,6 +22,8 @@ class Part:
 class Watch:
     """The loops of one service. Usable from several threads: each part is written by its own loop alone.
 
+    What was not expected is not watched.
+
     A part is `ok` for `within_s` seconds after it last said so, unless it said since then what is wrong.
     """
 
@@ -34,12 +36,20 @@ class Watch:
 
     def well(self, name: str) -> None:
         """A part has done its work."""
-        part = self._parts[name]
-        part.well_at, part.trouble = self.clock(), ""
+        if (part := self._parts.get(name)) is not None:
+            part.well_at, part.trouble = self.clock(), ""
 
     def failed(self, name: str, why: str) -> None:
         """A part could not do its work. `why` is shown to whoever asks, without a key: a class of error, no text."""
-        self._parts[name].trouble = why
+        if (part := self._parts.get(name)) is not None:
+            part.trouble = why
+
+    def settle(self, name: str, failures: Sequence[str]) -> None:
+        """A round is over; what failed in it, if anything."""
+        if failures:
+            self.failed(name, ", ".join(dict.fromkeys(failures)))
+        else:
+            self.well(name)
 
     def parts(self) -> dict[str, str]:
         """What is wrong with each part, or OK."""

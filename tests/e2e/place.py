@@ -13,7 +13,7 @@ from jobs.servers import free_port
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 
 ROOT = Path(__file__).parents[2]
-PARTS = {"mlflow", "service", "scheduler"}
+PARTS = {"mlflow", "service", "standby", "scheduler"}
 
 
 class Place:

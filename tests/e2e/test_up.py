@@ -26,7 +26,7 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
     assert ("snapshot", "live") == (first["type"], first["state"]["clock"])
     assert "var" in first["state"]["missing"]  # nothing was traded
 
-    for name in ("mlflow", "service", "scheduler"):
+    for name in ("mlflow", "service", "standby", "scheduler"):
         before = place.standing()
         # Of MLflow this is the parent only: its worker goes on serving, and holds the port.
         os.kill(before[name].pid, signal.SIGKILL)
@@ -41,8 +41,8 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
         assert PARTS == {alert.key.split(":")[1] for alert in known if alert.key.startswith("part_down:")}
 
     processes = up.leftovers(place.state)
-    assert len(processes) >= 5  # the supervisor, MLflow and its worker, service, scheduler
-    assert "supervisor, mlflow, service, scheduler" in place.call("down")
+    assert len(processes) >= 6  # the supervisor, MLflow and its worker, service, its standby, scheduler
+    assert "supervisor, mlflow, service, standby, scheduler" in place.call("down")
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
     assert "Nothing runs" in place.call("down")
 

@@ -12,7 +12,7 @@ def _settings(tmp_path, **changes):
 
 
 def test_mlflow_is_a_part_where_its_address_is_this_machine(tmp_path):
-    mlflow, service, scheduler = parts(_settings(tmp_path, tracking_uri="http://127.0.0.1:5123"))
+    mlflow, service, _, scheduler = parts(_settings(tmp_path, tracking_uri="http://127.0.0.1:5123"))
 
     assert ("mlflow", 5123, "http://127.0.0.1:5123/health") == (mlflow.name, mlflow.port, mlflow.health)
     assert ("service", 8100) == (service.name, service.port)
@@ -21,7 +21,7 @@ def test_mlflow_is_a_part_where_its_address_is_this_machine(tmp_path):
 
 @pytest.mark.parametrize("uri", ["https://mlflow.example", "http://mlflow.example:5000"])
 def test_mlflow_is_no_part_where_its_address_is_elsewhere(tmp_path, uri):
-    assert ["service", "scheduler"] == [part.name for part in parts(_settings(tmp_path, tracking_uri=uri))]
+    assert ["service", "standby", "scheduler"] == [part.name for part in parts(_settings(tmp_path, tracking_uri=uri))]
 
 
 def test_a_store_without_a_server_is_refused(tmp_path):

@@ -7,13 +7,13 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import uvicorn
 from websockets.sync.client import connect
 
 from mlops.settings import FeedSettings, RiskSettings, ServiceSettings, Settings
 from mlops.web import app
 from mlops.web.feed import Hub
 from mlops.web.messages import Kpi, RiskState
+from mlops.web.server import Config, Server
 from registry_hooks.aliases import Registry
 
 AT = datetime(2026, 3, 2, 21, tzinfo=UTC)
@@ -36,11 +36,13 @@ def free_port():
 class Service:
     """A running service; `stop` and `start` again on the same port."""
 
-    def __init__(self, ledger, folder, *, clock=now, stale_s=3.0, registry=None, scorers=None, **feed):
+    def __init__(
+        self, ledger, folder, *, clock=now, stale_s=3.0, registry=None, scorers=None, max_connections=2000, **feed
+    ):
         self.ledger, self.port, self.clock = ledger, free_port(), clock
         self._registry, self._scorers = registry or Registry(None, ledger, folder), scorers
         self._settings = Settings(
-            service=ServiceSettings(webhook_secret="s" * 32),
+            service=ServiceSettings(webhook_secret="s" * 32, max_connections=max_connections),
             feed=FeedSettings(**feed),
             risk=RiskSettings(stale_s=stale_s),
         )
@@ -50,11 +52,9 @@ class Service:
     def start(self):
         self.hub = Hub(now, self._settings.feed)
         built = app.build(self._registry, self._settings, self.clock, self._scorers, hub=self.hub)
-        config = uvicorn.Config(
-            built, host="127.0.0.1", port=self.port, log_level="error", ws_per_message_deflate=False, lifespan="off",
-            timeout_graceful_shutdown=2, loop="asyncio", http="h11",
-        )  # fmt: skip
-        self._server = uvicorn.Server(config)
+        config = Config(built, self._settings.service.model_copy(update={"port": self.port}))
+        config.timeout_graceful_shutdown = 2
+        self._server = Server(config, lambda: None, lambda: None)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         until(lambda: self._server.started)
