@@ -95,6 +95,8 @@ def journals(setup: Setup) -> Iterator[Problem]:
     files = [setup.settings.state / "mlflow.db"]
     if place.get_backend_name() == "sqlite":
         files.append(Path(str(place.database)))
+    if not any(path.exists() for path in files):
+        yield Problem("not looked at: there is no SQLite file yet", "`make up` makes them", Level.UNKNOWN)
     for path in files:
         if path.exists() and (mode := path.read_bytes()[18:20]) and set(mode) != {WAL}:
             remedy = f"Stop the set-up, then: sqlite3 {path} 'PRAGMA journal_mode=WAL' (`make up` does it too)"

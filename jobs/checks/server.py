@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import mlflow
 
-from jobs.checks import NO_SERVER, Problem, Setup
+from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
 from mlops.types import Level
 from registry_hooks.webhook import EVENTS
 
@@ -41,8 +42,8 @@ def reachable(setup: Setup) -> Iterator[Problem]:
     """MLflow's server answers, and lets us in."""
     uri = setup.settings.tracking_uri
     if urlsplit(uri).scheme not in ("http", "https"):
-        return
-    if setup.answer is None:
+        yield Problem(f"not looked at: {uri} is no server", "Mend that first", Level.UNKNOWN)
+    elif setup.answer is None:
         yield Problem(f"MLflow does not answer at {uri}", "`make up`, or correct MLOPS_TRACKING_URI")
     elif setup.answer.status_code == 403 and "host" in setup.answer.text.lower():
         host = urlsplit(uri).netloc
@@ -139,7 +140,9 @@ def _round_trip(setup: Setup, hook: str) -> Iterator[Problem]:
     tested = setup.server.post(f"{WEBHOOKS}/{hook}/test", json={}, timeout=60)
     result = _json(tested).get("result", {})
     if result.get("success"):
-        if setup.current and not _arrived(setup, started):
+        if not setup.current:
+            yield replace(NO_LEDGER, what="not looked at: whether a test delivery arrives in the ledger")
+        elif not _arrived(setup, started):
             what = "the service accepted a test delivery that is not in this ledger"
             yield Problem(what, "Give the service and this command the same MLOPS_STATE and MLOPS_LEDGER_URL")
         return

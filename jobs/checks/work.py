@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
+import psutil
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from jobs import freshness, schedule, standing
+from jobs.board import Standing
 from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
 from jobs.house import House
 from jobs.up import present
@@ -73,13 +76,16 @@ def _revision(setup: Setup, at: str | None) -> Iterator[Problem]:
 def clock(setup: Setup) -> Iterator[Problem]:
     """Clocks agree: ours, MLflow's, the ledger's."""
     tolerance = timedelta(seconds=setup.settings.service.webhook_tolerance_s)
-    if not (setup.answers or setup.current):
+    server = make_url(setup.settings.ledger).get_backend_name() == "postgresql"
+    if not setup.answers:
         yield NO_SERVER
+    if server and not setup.current:
+        yield NO_LEDGER
     before = setup.clock()
     if setup.answers:
         date = parsedate_to_datetime(setup.server.get("/health").headers["date"])
         yield from skewed("MLflow's server", before, setup.clock(), date, tolerance, coarse=WHOLE)
-    if setup.current and make_url(setup.settings.ledger).get_backend_name() == "postgresql":
+    if setup.current and server:
         before = setup.clock()
         with setup.engine.connect() as connection:
             theirs = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
@@ -108,7 +114,9 @@ def models(setup: Setup) -> Iterator[Problem]:
     if not (setup.current and setup.answers):
         yield NO_SERVER if setup.current else NO_LEDGER
         return
-    for model in setup.registry.ledger.models():
+    if not (names := setup.registry.ledger.models()):
+        yield Problem("no model is registered yet: nothing to look at", "", Level.OK)
+    for model in names:
         yield from _model(setup, model)
 
 
@@ -201,9 +209,19 @@ def _unplanned(setup: Setup, now: datetime) -> Iterator[Problem]:
 def parts(setup: Setup) -> Iterator[Problem]:
     """What `make up` started is up."""
     now = present(setup.settings.state)
+    if not now.running and not now.died:
+        yield Problem("not looked at: nothing runs here by `make up`", "make up", Level.UNKNOWN)
     if now.died:
         yield Problem(f"supervisor {now.pid} died: nothing restarts what dies now", "make up")
+    if now.running and not now.parts:
+        yield Problem("not looked at: run/up.json cannot be read", "Look at the disk; `make down up`", Level.UNKNOWN)
+    if now.running and _frozen(now.pid):
+        yield Problem(
+            f"supervisor {now.pid} is stopped: it restarts nothing", f"kill -CONT {now.pid}, or `make down up`"
+        )
     for part in now.parts if now.running else ():
+        if part.state == "up" and (why := _ill(setup, part)):
+            yield Problem(f"{part.name} {why}", f"It is started again when it goes on so: read {part.name}.log")
         if part.state != "up":
             what = (
                 f"{part.name} is {part.state} since {part.since}: {part.why or 'not yet up'} ({part.failures} failures)"
@@ -211,10 +229,32 @@ def parts(setup: Setup) -> Iterator[Problem]:
             yield Problem(what, f"It is tried again; read {setup.settings.state / 'logs' / part.name}.log")
 
 
+def _ill(setup: Setup, part: Standing) -> str:
+    """What is wrong with a part whose process is there: seen now, whatever its supervisor saw last."""
+    if _frozen(part.pid):
+        return f"is stopped (process {part.pid})"
+    try:
+        if part.name == "mlflow" and not setup.answers:
+            return "runs and does not answer"
+        if part.name == "service" and setup.service.get("/healthz").status_code != httpx.codes.OK:
+            return "runs and is not well"
+    except httpx.HTTPError as error:
+        return f"runs and does not answer ({type(error).__name__})"
+    return ""
+
+
+def _frozen(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
 def spool(setup: Setup) -> Iterator[Problem]:
     """What bots scored reaches the ledger, whole."""
     folder = setup.settings.state / "spool"
     if not folder.is_dir():
+        yield Problem(f"no bot has written to {folder} yet", "", Level.OK)
         return
     late = (setup.clock() - LATE).timestamp()
     if late_ones := [path.stat() for path in left(folder) if path.stat().st_mtime < late]:

@@ -3,10 +3,12 @@
 import http.server
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -16,7 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import insert
 from typer.testing import CliRunner
 
-from jobs import doctor
+from jobs import doctor, up
 from jobs.checks import Setup, machine, server, work
 from jobs.servers import free_port, own_secret
 from jobs.supervisor import Board
@@ -493,8 +495,9 @@ def test_a_part_that_is_down_and_a_supervisor_that_died_are_named(settings):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom jobs import up\nfrom jobs.supervisor import Board\n"
         f"state = Path({str(settings.state)!r})\nlock = up._lock(state)\nlock.acquire()\n"
-        "board = Board(state / 'run' / 'up.json', ['service', 'mlflow'])\n"
-        "board.put('service', state='down', why='was ended by SIGKILL', failures=3)\nboard.put('mlflow', state='up', pid={os.getpid()})\n"
+        "board = Board(state / 'run' / 'up.json', ['service', 'scheduler'])\n"
+        "board.put('service', state='down', why='was ended by SIGKILL', failures=3)\n"
+        f"board.put('scheduler', state='up', pid={os.getpid()})\n"
         "print('held', flush=True)\ntime.sleep(600)"
     )
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -515,6 +518,50 @@ def test_a_set_up_that_was_ended_in_order_is_no_problem(settings):
     assert [] == _found(settings, "parts")
 
 
+def test_a_part_that_is_frozen_is_named_though_its_supervisor_saw_it_well(settings):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    (settings.state / "run").mkdir()
+    board = Board(settings.state / "run" / "up.json", ["scheduler"])
+    board.put("scheduler", state="up", pid=child.pid)
+    try:
+        with up._lock(settings.state):
+            assert [] == _found(settings, "parts")
+            child.send_signal(signal.SIGSTOP)
+            assert "scheduler is stopped" in _one(settings, "parts").what
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_what_hangs_or_was_never_started_is_not_said_to_be_well_and_the_report_ends(settings, monkeypatch):
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.0)
+    with socket.socket() as silent:  # it accepts, and says nothing
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hangs = _with(settings, tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        with _setup(hangs, environment={}) as setup:
+            levels = {line.check: line.level for line in doctor.examine(setup, ("mlflow server", "clock", "parts"))}
+
+    assert dict.fromkeys(("mlflow server", "clock", "parts"), Level.UNKNOWN) == levels
+    assert time.monotonic() - began < 10
+
+
+def test_a_clock_that_could_not_be_compared_is_unknown(settings):
+    with _setup(settings, environment={}) as setup:
+        lines = doctor.examine(setup, ("ledger", "clock"))
+
+    assert [Level.OK, Level.UNKNOWN] == [line.level for line in lines]
+
+
+def test_the_command_ends_with_its_own_status_where_something_was_not_looked_at(settings, monkeypatch):
+    monkeypatch.setenv("MLOPS_STATE", str(settings.state))
+    for name in set(doctor.CHECKS) - {"python", "parts"}:
+        monkeypatch.delitem(doctor.CHECKS, name)
+
+    assert doctor.NOT_SEEN == CliRunner().invoke(doctor.app).exit_code
+
+
 def test_the_command_fails_when_anything_is_wrong_and_says_it_to_programs_too(settings, monkeypatch):
     monkeypatch.setenv("MLOPS_STATE", str(settings.state))
     monkeypatch.setenv("MLOPS_TRACKING_URI", settings.tracking_uri)
@@ -523,8 +570,8 @@ def test_the_command_fails_when_anything_is_wrong_and_says_it_to_programs_too(se
 
     assert (1, 1) == (said.exit_code, plain.exit_code)
     rows = {row["check"]: row for row in orjson.loads(said.stdout)}
-    assert ("fail", "skip", "ok") == tuple(rows[name]["level"] for name in ("mlflow server", "models", "ledger"))
-    assert "fail mlflow server" in plain.stdout
+    assert ("fail", "unknown", "ok") == tuple(rows[name]["level"] for name in ("mlflow server", "models", "ledger"))
+    assert "fail    mlflow server" in plain.stdout
 
 
 def test_every_check_says_in_a_line_what_is_well():
