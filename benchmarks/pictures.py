@@ -1,9 +1,9 @@
-"""Pictures of the pages for the documents, at three widths.
+"""Pictures of the pages for the documents, at three widths, of what a demo left: nothing in them is made up.
 
-    python -m benchmarks.pictures docs/images [--url http://127.0.0.1:8100 --key <key>]
+    make demo EXIT=1                                         # two years of real history, into .state/demo
+    python -m benchmarks.pictures docs/images [--state .state/demo]
 
-Without `--url` they are of a state that `benchmarks/states.py` computes from the packaged bars; with it, of a running
-service, seen with a key of scope risk:read.
+`--url http://127.0.0.1:8100 --key <key>` takes them of a running service instead, seen with a key of scope risk:read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,45 +22,65 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from benchmarks.states import World
-from mlops.io.ledger import Ledger
-from mlops.settings import Settings
+from jobs import live
+from jobs.house import House, opened
+from mlops.errors import SettingsError
+from mlops.settings import RiskSettings, Settings
 from mlops.web import app
 from mlops.web.feed import Hub
-from registry_hooks.aliases import Registry
 
 PICTURES = (  # name, page, width, height of the window, scheme, the whole page
     ("risk-390", "risk", 390, 844, "light", False),
-    ("risk-1280", "risk", 1280, 1100, "light", True),
+    ("risk-1280", "risk", 1280, 800, "light", False),
     ("risk-2560", "risk", 2560, 1440, "dark", True),
-    ("models", "models", 1280, 620, "light", False),
+    ("models", "models", 1280, 720, "light", False),
 )
 
 
 @contextmanager
-def example() -> Iterator[tuple[str, str]]:
-    """A service with the example's state, published each second: its address and a key."""
+def replayed(state: Path) -> Iterator[tuple[str, str]]:
+    """The pages as of the last bar of a demo's state folder: their address and a key. MLflow is not needed."""
+    if not (state / "ledger.db").exists():
+        raise SettingsError(
+            f"state must be the folder of a demo, got {state}, which has no ledger. `make demo EXIT=1`."
+        )
+    settings = Settings(state=state, tracking_uri=f"sqlite:///{state / 'mlflow.db'}", risk=RiskSettings(clock="ledger"))
+    with opened(settings) as house, _served(house) as url:
+        key = house.ledger.add_key("pictures", ["risk:read"], _now())
+        try:
+            yield url, key
+        finally:
+            house.ledger.revoke_key(key.partition(".")[0], _now())
+
+
+@contextmanager
+def _served(house: House) -> Iterator[str]:
+    """A service that publishes the risk of a house's books each second."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder, Ledger(f"sqlite:///{folder}/ledger.db") as ledger:
-        key, world, hub = ledger.add_key("pictures", ["risk:read"], _now()), World(), Hub(_now)
-        built = app.build(Registry(None, ledger, Path(folder)), Settings(), _now, hub=hub)  # type: ignore[arg-type]
-        server = uvicorn.Server(uvicorn.Config(built, port=port, log_level="error"))
-        stop = threading.Event()
+    hub, look, stop = Hub(_now, house.settings.feed), live.Live(house), threading.Event()
+    built = app.build(house.registry, house.settings, _now, hub=hub)
+    server = uvicorn.Server(uvicorn.Config(built, port=port, log_level="error", loop="asyncio", http="h11"))
 
-        def publish() -> None:
-            while not stop.wait(1):
-                hub.publish(world.state(_now()))
+    def publish() -> None:
+        as_of = live.clock(house, _now())
+        while not stop.is_set():
+            hub.publish(look.look(as_of).state)
+            stop.wait(1)
 
-        for work in (server.run, publish):
-            threading.Thread(target=work, daemon=True).start()
-        while not server.started:
-            time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}", key
+    threads = [threading.Thread(target=work, daemon=True) for work in (server.run, publish)]
+    for thread in threads:
+        thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
         stop.set()
         server.should_exit = True
-        time.sleep(1)
+        for thread in threads:
+            thread.join(10)
 
 
 def draw(url: str, key: str, folder: Path) -> None:
@@ -97,11 +116,12 @@ def _now() -> datetime:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--state", type=Path, default=Path(".state/demo"))
     parser.add_argument("--url")
     parser.add_argument("--key")
     given = parser.parse_args()
     if given.url:
         draw(given.url, given.key, given.folder)
     else:
-        with example() as (where, token):
+        with replayed(given.state) as (where, token):
             draw(where, token, given.folder)

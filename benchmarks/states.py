@@ -1,7 +1,7 @@
-"""Risk states for the feed's tests, pictures and timings, computed from the packaged bars of twenty stocks.
+"""Risk states for tests of the feed and its pages, and for timings, computed from the packaged bars of twenty stocks.
 
-Three books over those stocks, and two options; VaR is filtered historical simulation, its history out of sample. The
-figures are right for this market, but they are no product: the platform's own come from the loop in `jobs/`.
+Three books over those stocks, and two options; VaR is filtered historical simulation, its history out of sample. They
+are no product and in no document: what the pages show of a set-up comes from the loop in `jobs/`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from mlops.web.messages import (
     Normal,
     PositionNow,
     PValues,
+    Reason,
     RiskState,
     StressOf,
     TradingNow,
@@ -143,10 +144,12 @@ class World:
                 stale = unit == "RRC"
                 value = EQUITY * float(weights[i]) * (1 + moved)
                 found[f"{strategy}/live/{unit}"] = PositionNow(
-                    unit, strategy, "live", Kind.SPOT, round(value / price), price,
-                    at - timedelta(minutes=47) if stale else at, stale, value, value / money,
-                    value * float(self.close[-1, i] / self.close[-6, i] - 1), var * share, es * share, share,
-                    abs(value) / (0.1 * price * 2e6), "no quote for 47 minutes" if stale else "",
+                    unit, strategy, "live", Kind.SPOT, round(value / price), price=price,
+                    priced_at=at - timedelta(minutes=47) if stale else at, stale=stale, value=value,
+                    weight=value / money, pnl=value * float(self.close[-1, i] / self.close[-6, i] - 1),
+                    pnl_today=value * (float(self.returns[-1, i]) + moved), component_var=var * share,
+                    component_es=es * share, share_of_var=share, days_to_exit=abs(value) / (0.1 * price * 2e6),
+                    note="no quote for 47 minutes" if stale else "",
                 )  # fmt: skip
         return found
 
@@ -167,7 +170,11 @@ class World:
                 w = np.array([row[2] for row in rows if group(row) == key])
                 long, short = float(w[w > 0].sum()), float(w[w < 0].sum())
                 share = sum(row[3] for row in rows if group(row) == key)
-                found[name][key] = Exposure(long, short, long + short, long - short, var * share)
+                mine = [row for row in rows if group(row) == key]
+                today = sum(row[2] * float(self.returns[-1, self.units.index(row[1])]) for row in mine)
+                found[name][key] = Exposure(
+                    long, short, long + short, long - short, component_var=var * share, pnl_today=EQUITY * today
+                )
         return found
 
     def _greeks(self) -> dict[str, GreeksOf]:
@@ -225,10 +232,23 @@ class World:
                 because=("the challenger is no better", "better by 0.4 points of accuracy", "320 of 1,000 pairs")[i],
                 equity=float(curve[-1]), pnl_today=float(self.returns[-1] @ weights),
                 drawdown=float(1 - curve[-1] / curve.max()), trades_since=140 - 30 * i,
-                level=(Level.OK, Level.OK, Level.WARN)[i],
+                level=(Level.OK, Level.ALERT, Level.UNKNOWN)[i], last_prediction=at, last_bar=at,
+                last_outcome=at - timedelta(days=1), reasons=_reasons(i),
                 curve=dict(zip(self.times[-SHOWN::5], map(float, curve[::5]), strict=True)),
             )  # fmt: skip
         return found
+
+
+def _reasons(i: int) -> dict[str, Reason]:
+    """A model that is in order, one that lost too much, and one that never predicted."""
+    found = {
+        name: Reason(Level.OK, "As it should be.") for name in ("alerts", "limits", "evidence", "predictions", "bars")
+    }
+    if i == 1:
+        found["limits"] = Reason(Level.ALERT, "Broken: its book fell 27.0% from its peak in 300 bars as champion.")
+    if i == 2:
+        found["predictions"] = Reason(Level.UNKNOWN, "It never predicted: nothing has come since 2022-12-20 21:00 UTC.")
+    return found
 
 
 def crowd(n: int, seed: int = 0, models: int = 10) -> RiskState:
@@ -239,9 +259,10 @@ def crowd(n: int, seed: int = 0, models: int = 10) -> RiskState:
     for i in range(n):
         unit, strategy, share = f"U{i:04d}", f"model{i % models}", float(values[i, 3]) / n
         rows[f"{strategy}/live/{unit}"] = PositionNow(
-            unit, strategy, "live", Kind.SPOT, float(1 + i), 100 + float(values[i, 0]), at, False,
-            1e4 * float(values[i, 1]), 0.01 * float(values[i, 1]), 100 * float(values[i, 2]), 0.02 * share,
-            0.03 * share, share, 0.2,
+            unit, strategy, "live", Kind.SPOT, float(1 + i), price=100 + float(values[i, 0]), priced_at=at,
+            value=1e4 * float(values[i, 1]), weight=0.01 * float(values[i, 1]), pnl=100 * float(values[i, 2]),
+            pnl_today=10 * float(values[i, 4]), component_var=0.02 * share, component_es=0.03 * share,
+            share_of_var=share, days_to_exit=0.2,
         )  # fmt: skip
     books = {f"model{i}": ModelNow(champion=1, equity=1e5 * float(values[i, 0])) for i in range(models)}
     return RiskState(at, "live", "USD", positions=rows, models=books, kpi=Kpi(equity=1e6 + float(values[0, 5])))
@@ -264,18 +285,32 @@ def _kpi(
     start = max(i for i in range(trough + 1) if under[i] == 0)
     of = times[-len(under) :]
     worst = float(-under.min())
-    usual = "higher" if percentile >= 0.5 else "lower"
-    share = percentile if percentile >= 0.5 else 1 - percentile
+    usual = "usual" if 0.05 <= percentile <= 0.95 else "unusual"
     level = Level.WARN if percentile > 0.95 else Level.OK
     return Kpi(
-        money, today, today * money,
-        Loss(var, var * money, LEVEL, 1, "FHS-EWMA", 0.05, var / 0.05, _level(var / 0.05)),
-        Loss(es, es * money, LEVEL, 1, "FHS-EWMA", 0.07, es / 0.07, _level(es / 0.07)),
-        Use(gross, 3.0, gross / 3, _level(gross / 3)), Use(net), Use(gross),
-        Drawdown(float(-under[-1]), worst, datetime.fromisoformat(of[start]), datetime.fromisoformat(of[trough]), 0.2,
-                 float(-under[-1]) / 0.2, _level(float(-under[-1]) / 0.2)),
-        Normal(f"Today's VaR is {usual} than on {share:.0%} of the last {SHOWN} days.", percentile, SHOWN, level),
-        TradingNow("reducing", "stress loss over its hard limit", "limits", datetime(2022, 12, 27, 21, tzinfo=UTC)),
+        equity=money, pnl_today=today, pnl_today_money=today * money,
+        var=_loss(var, money, 0.05),
+        es=_loss(es, money, 0.07),
+        gross=Use(value=gross, limit=3.0, utilisation=gross / 3, level=_level(gross / 3)),
+        net=Use(net), leverage=Use(gross),
+        drawdown=Drawdown(
+            float(-under[-1]), worst, datetime.fromisoformat(of[start]), datetime.fromisoformat(of[trough]), 0.2,
+            float(-under[-1]) / 0.2, _level(float(-under[-1]) / 0.2),
+        ),
+        normal=Normal(
+            f"Size: {usual}, larger than on {100 * percentile:.0f} % of the last {SHOWN} days.",
+            percentile, SHOWN, level, "over its soft limit",
+        ),
+        trading=TradingNow(
+            "reducing", "stress loss over its hard limit", "limits", datetime(2022, 12, 27, 21, tzinfo=UTC)
+        ),
+    )  # fmt: skip
+
+
+def _loss(value: float, money: float, limit: float) -> Loss:
+    return Loss(
+        value=value, money=value * money, confidence=LEVEL, model="FHS-EWMA", limit=limit, utilisation=value / limit,
+        level=_level(value / limit), until="by tomorrow's close", odds="worse one day in 100",
     )  # fmt: skip
 
 
@@ -318,7 +353,9 @@ def _judged(state: RiskState) -> RiskState:
     for measure, value, warning, soft, hard, owner in rows:
         v = value or 0.0
         step = "hard" if v >= hard else "soft" if v >= soft else "warning" if v >= warning else "ok"
-        limits[f"{measure}:all"] = LimitNow(measure, "all", value, warning, soft, hard, v / hard, step, owner)  # type: ignore[arg-type]
+        limits[f"{measure}:all"] = LimitNow(
+            measure, "all", value, warning, soft, hard, utilisation=v / hard, state=step, owner=owner
+        )  # type: ignore[arg-type]
     key, top = max(state.positions.items(), key=lambda one: one[1].share_of_var or 0)
     at = state.as_of
     alerts = {

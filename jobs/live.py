@@ -26,6 +26,7 @@ from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
 from jobs.standing import Standing
 from jobs.stress import scenarios_of
+from jobs.today import Today
 from jobs.view import Now, Slow
 from jobs.weighing import Night, Weighed, lacking, left_out
 from mlops.errors import DataError
@@ -108,6 +109,7 @@ class Live:
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void = Freshness(house), 0
+        self._today = Today(house)
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
@@ -135,8 +137,21 @@ class Live:
         stand_ins, daily = book.stand_ins(self._slow.stand_in), self._daily(held)
         if book.outside and "var" not in missing:
             missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
+        gains = self._today.gains(held, last_close(held.as_of))
         now = Now(
-            held, book, groups, exposed, greeks, shot, stand_ins, stressed, self._curve(held), daily, old, missing
+            held,
+            book,
+            groups,
+            exposed,
+            greeks,
+            shot,
+            stand_ins,
+            stressed,
+            self._curve(held),
+            daily,
+            gains,
+            old,
+            missing,
         )
         findings = judge(self._lines, self._measured(now))
         return Look(view.state(now, self._slow, findings, r), findings, self._unknown(held, findings), held.unknown)

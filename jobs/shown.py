@@ -34,7 +34,14 @@ from mlops.web.messages import (
 DIMENSIONS = {"strategy": "strategy", "sector": "sector", "currency": "currency", "symbol": "underlying"}
 USUAL = (0.05, 0.95)  # percentiles of the last year's VaR between which today's is a usual one
 YEAR = 250
-WORDS = {Level.OK: "", Level.WARN: " But it nears its limit.", Level.ALERT: " But it is over a line."}
+FRIDAY, DAILY = 4, (pd.Timedelta(hours=20), pd.Timedelta(hours=28))  # between the bars of a day and the next
+LINES = {
+    "ok": "within its limit",
+    "warning": "near its limit",
+    "soft": "over its soft limit",
+    "hard": "over its hard limit",
+    "unknown": "not known against its limit",
+}
 
 
 def age(seconds: float) -> str:
@@ -105,6 +112,10 @@ class Lines:
         if measure in self._of:
             return self._of[measure].level
         return Level.UNKNOWN if known(value) is None else Level.OK
+
+    def state(self, measure: str) -> LimitState | None:
+        """Which of its lines is crossed; None of a measure without any."""
+        return State(self._of[measure].params["state"]).value if measure in self._of else None
 
     def limit(self, measure: str) -> Number:
         """The hard line; None where nobody drew one."""
@@ -189,8 +200,10 @@ def _size(row: PositionNow) -> float:
     return abs(row.value or 0.0)
 
 
-def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[Any, dict[str, Exposure]]:
-    """By each dimension, as shares of equity; `parts`: component VaR by dimension and name."""
+def exposure(
+    found: Exposed, parts: Mapping[str, Mapping[str, float]], gains: Mapping[str, Mapping[str, float]]
+) -> dict[Any, dict[str, Exposure]]:
+    """By each dimension, as shares of equity; `parts`: component VaR, `gains`: money since the last close, by name."""
     over = found.equity if found.equity > 0 else math.nan
     shown: dict[Any, dict[str, Exposure]] = {}
     for dimension, name in DIMENSIONS.items():
@@ -198,7 +211,12 @@ def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[A
         rows = zip(found.names[dimension], side.long / over, -side.short / over, strict=True)
         shown[name] = {
             group: Exposure(
-                known(up), known(down), known(up + down), known(up - down), known(parts.get(dimension, {}).get(group))
+                known(up),
+                known(down),
+                known(up + down),
+                known(up - down),
+                known(parts.get(dimension, {}).get(group)),
+                known(gains.get(dimension, {}).get(group)),
             )
             for group, up, down in rows
         }
@@ -206,26 +224,54 @@ def exposure(found: Exposed, parts: Mapping[str, Mapping[str, float]]) -> dict[A
 
 
 def normal(
-    var: float | None, past: Sequence[float], level: Level, largest: tuple[str, float] | None, why: str = ""
+    var: float | None, past: Sequence[float], level: Level, line: LimitState | None = None, why: str = ""
 ) -> Normal:
     """Is today's risk usual: its place among the VaRs that the same holdings had in the last year.
 
-    `why` the VaR is not known, where it is not: then nothing is said to be usual, or low.
+    `level` is of the line on VaR, whose state `line` says. `why` the VaR is not known, where it is not: then nothing is
+    said to be usual, or low.
     """
     year = np.asarray(past[-YEAR:], dtype=np.float64)
+    stands = LINES.get(line or "", "")
     if known(var) is None or var is None:
-        return Normal(f"Whether that is usual is not known. {why or 'What is missing is listed below.'}", level=level)
-    where = "" if largest is None else f" {100 * largest[1]:.0f} % of it is {largest[0]}."
+        unknown = f"Whether that is usual is not known. {why or 'What is missing is listed below.'}"
+        return Normal(unknown, level=level, line=stands)
     if len(year) < YEAR // 5:
-        return Normal(
-            f"Whether that is normal is not known: {len(year)} of {YEAR // 5} bars.{where}", n=len(year), level=level
-        )
+        short = f"Size: not known to be usual, {len(year)} of {YEAR // 5} bars of history."
+        return Normal(short, n=len(year), line=stands)
     place = float((year <= var).mean())
-    how = "normal" if USUAL[0] <= place <= USUAL[1] else "unusually high" if place > USUAL[1] else "unusually low"
-    words = (
-        f"That is {how}: higher than on {100 * place:.0f} % of the last {len(year)} bars.{where}{WORDS.get(level, '')}"
-    )
-    return Normal(words, place, len(year), level)
+    how = "usual" if USUAL[0] <= place <= USUAL[1] else "unusually large" if place > USUAL[1] else "unusually small"
+    words = f"Size: {how}, larger than on {100 * place:.0f} % of the last {len(year)} bars."
+    return Normal(words, place, len(year), Level.OK if how == "usual" else Level.WARN, stands)
+
+
+def until(times: Sequence[str], horizon: int, as_of: datetime) -> tuple[str, str]:
+    """By when a loss may come, and what one time of it is: `by tomorrow's close`, `day`.
+
+    Parameters
+    ----------
+    times : sequence of str
+        ISO instants of the bars that the VaR was estimated from.
+
+    Examples
+    --------
+    >>> friday = datetime(2026, 1, 2, 22)
+    >>> days = [f"{at:%Y-%m-%dT21:00}" for at in pd.bdate_range("2025-12-01", "2026-01-02")]
+    >>> until(days, 1, friday), until(days, 5, friday)
+    (("by Monday's close", 'day'), ('within 5 days', 'day'))
+    """
+    bars = pd.DatetimeIndex(list(times[-YEAR:]))
+    every = bars.to_series().diff().median()
+    if pd.isna(every) or not DAILY[0] <= every <= DAILY[1]:
+        return ("within the next bar" if horizon == 1 else f"within {horizon} bars"), "bar"
+    if horizon > 1:
+        return f"within {horizon} days", "day"
+    due = pd.Timestamp(as_of) + pd.Timedelta(days=1 if bars[-1].date() >= as_of.date() else 0)
+    while due.weekday() > FRIDAY and not (bars.weekday > FRIDAY).any():
+        due += pd.Timedelta(days=1)
+    ahead = (due.date() - as_of.date()).days
+    day = ("today", "tomorrow")[ahead] if ahead < 2 else f"{due:%A}"
+    return f"by {day}'s close", "day"
 
 
 def correlation(found: Comovement, units: Sequence[str], cover: str = "") -> Correlation:

@@ -63,8 +63,9 @@ class Slow:
 class Now:
     """What was measured at an instant.
 
-    `stand_ins`: what each position that is in no model may lose by a stand-in, VaR and ES, NaN for the others; `old`:
-    unit -> what is wrong with its price; `missing`: what -> why.
+    `gains`: profit and loss of each position since the last close; `stand_ins`: what each position that is in no model
+    may lose by a stand-in, VaR and ES, NaN for the others; `old`: unit -> what is wrong with its price; `missing`:
+    what -> why.
     """
 
     held: Held
@@ -77,6 +78,7 @@ class Now:
     stressed: pd.DataFrame | None
     curve: Fallen
     daily: Measured
+    gains: Floats
     old: Mapping[str, str]
     missing: Mapping[str, str]
 
@@ -92,7 +94,7 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         kpi=_kpi(now, slow, shown.Lines(findings), settings),
         backtest=Backtest(**slow.night.body["backtest"]) if slow.night else Backtest(),
         positions=held,
-        exposure=shown.exposure(now.exposed, _parts(now)),
+        exposure=shown.exposure(now.exposed, _parts(now), _grouped(now, now.gains)),
         greeks=optioned.shown(now.greeks),
         stress=stress,
         limits=shown.limits(findings, slow.alerts),
@@ -113,7 +115,15 @@ def rows(held: Held) -> list[str]:
 def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kpi:
     held, exposed, curve = now.held, now.exposed, now.curve
     model = slow.night.fitted.model if slow.night else ""
-    about = {"confidence": settings.confidence, "horizon_bars": settings.horizon_bars, "model": model}
+    due, step = shown.until(slow.night.times if slow.night else (), settings.horizon_bars, held.as_of)
+    odds = f"worse one {step} in {1 / (1 - settings.confidence):.0f}"
+    about = {
+        "confidence": settings.confidence,
+        "horizon_bars": settings.horizon_bars,
+        "model": model,
+        "until": due,
+        "odds": odds,
+    }
     (var, least_var), (es, least_es) = _loss(now, "var"), _loss(now, "es")
     why = now.missing.get("var", "")
     opened = held.equity / (1 - now.daily.value) if now.daily.value < 1 else math.nan
@@ -128,7 +138,7 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
         net=lines.use("net", exposed.net),
         leverage=lines.use("leverage", exposed.leverage),
         drawdown=lines.drawdown(curve.current, curve.worst, curve.peak_at, curve.trough_at),
-        normal=shown.normal(var, past, lines.level("var", var), _largest(now), why),
+        normal=shown.normal(var, past, lines.level("var", var), lines.state("var"), why),
         trading=slow.trading,
     )
 
@@ -140,17 +150,6 @@ def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:
         return known, math.nan
     inside = 0.0 if not now.book.inside.any() else known
     return math.nan, inside + float(np.nansum(now.stand_ins[measure == "es"]))
-
-
-def _largest(now: Now) -> tuple[str, float] | None:
-    """The name that has most of the VaR, and its share; None where that is not known."""
-    if now.shot is None or not now.shot.loss.var > 0 or now.book.outside:
-        return None
-    parts = _parts(now)["symbol"]
-    if not parts:
-        return None
-    name = max(parts, key=lambda one: parts[one])
-    return name, parts[name] / now.shot.loss.var
 
 
 def _stress(now: Now, slow: Slow, lines: shown.Lines) -> dict[str, StressOf]:
@@ -185,6 +184,7 @@ def _positions(now: Now) -> dict[str, PositionNow]:
         "value": book.value,
         "weight": book.shares,
         "pnl": book.value - frame["cost"].to_numpy(dtype=np.float64),
+        "pnl_today": now.gains,
         "component_var": var,
         "component_es": es,
         "share_of_var": var / shot.loss.var if shot and shot.loss.var > 0 and not book.outside else nothing,
@@ -198,7 +198,12 @@ def _parts(now: Now) -> dict[str, dict[str, float]]:
     """Component VaR by each dimension; NaN where a position of the group is in no VaR."""
     if now.shot is None:
         return {}
-    each, found = now.book.spread(now.shot.component_var), {}
+    return _grouped(now, now.book.spread(now.shot.component_var))
+
+
+def _grouped(now: Now, each: Floats) -> dict[str, dict[str, float]]:
+    """Sums over positions by each dimension and name; NaN where one of the group is not known."""
+    found = {}
     for dimension, names in now.groups.names.items():
         sums = np.bincount(now.groups.codes[dimension], each, minlength=len(names))
         found[dimension] = dict(zip(names, sums.tolist(), strict=True))

@@ -13,7 +13,7 @@ import orjson
 
 Format = Literal[
     "text", "money", "gain", "percent", "gain_percent", "number", "price", "times", "days", "age", "day", "time",
-    "level", "bar", "version", "p", "score", "points",
+    "minute", "level", "bar", "version", "p", "score", "points",
 ]  # fmt: skip
 Kind = Literal["answer", "tiles", "panels", "verdict", "table", "heat", "rail", "limits", "models"]
 
@@ -22,7 +22,8 @@ Kind = Literal["answer", "tiles", "panels", "verdict", "table", "heat", "rail", 
 class Column:
     """A column of a table.
 
-    `of` is a field of the row, `@key` its key; `old`: a field that marks the value as old; `full`: what fills a bar.
+    `of` is a field of the row, `@key` its key; `old`: a field that marks the value as old; `other`: one with a second
+    value that is not confirmed; `full`: what fills a bar.
     """
 
     of: str
@@ -30,6 +31,7 @@ class Column:
     format: Format = "number"
     help: str = ""
     old: str = ""
+    other: str = ""
     full: float = 1.0
 
 

@@ -39,6 +39,9 @@ class TradingNow:
 class Loss:
     """A VaR or an ES. `value` is a fraction of equity, `utilisation` its share of the hard limit.
 
+    `until` says by when it may be lost ("by tomorrow's close"), `odds` how rare a larger loss is ("worse one day in
+    100").
+
     Where positions are in no model, `value` and `money` are absent and `why` names the positions; `bound` and
     `bound_money` are then the loss with a stand-in for each of them, which is what the limit is held against.
     """
@@ -51,6 +54,8 @@ class Loss:
     confidence: float = 0.99
     horizon_bars: int = 1
     model: str = ""
+    until: str = ""
+    odds: str = ""
     limit: Number = None
     utilisation: Number = None
     level: Level = Level.UNKNOWN
@@ -86,12 +91,17 @@ class Drawdown:
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """Whether today's risk is usual: the percentile of today's VaR in its own last `n` bars, and one sentence."""
+    """Whether today's risk is usual: the percentile of today's VaR in its own last `n` bars, and one sentence.
+
+    `level` is about how usual it is: WARN where it is unusually high or low. `line` says how it stands to its limit
+    ("over its soft limit"), whose level `Kpi.var` has.
+    """
 
     sentence: str = ""
     percentile: Number = None
     n: int = 0
     level: Level = Level.UNKNOWN
+    line: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +186,7 @@ class PositionNow:
     value: Number = None
     weight: Number = None
     pnl: Number = None
+    pnl_today: Number = None
     component_var: Number = None
     component_es: Number = None
     share_of_var: Number = None
@@ -194,6 +205,7 @@ class Exposure:
     net: Number = None
     gross: Number = None
     component_var: Number = None
+    pnl_today: Number = None
 
 
 @dataclass(frozen=True, slots=True)

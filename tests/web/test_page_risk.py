@@ -1,20 +1,24 @@
 """The pages in a real browser: what is published is what is shown, and what is old or unknown says so."""
 
+import csv
+import io
 import re
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from serving import now, serving, state
 
 from benchmarks.states import World, crowd
 from mlops.io.ledger import Ledger
 from mlops.types import Kind
-from mlops.web.messages import PositionNow
+from mlops.web.messages import Kpi, LimitNow, Loss, PositionNow
 
 CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
@@ -133,7 +137,7 @@ def test_the_strip_and_every_position_say_what_was_published(service, opened):
     ]
     assert "REDUCING" in tiles[6]
     assert published.positions.keys() == {row[0] for row in rows}
-    for key, unit, strategy, share, var, es, value, weight, pnl, _, price, *_ in rows:
+    for key, unit, strategy, share, var, value, weight, today, pnl, price, _, _, es, *_ in rows:
         position = published.positions[key]
         assert (position.unit, position.strategy) == (unit, strategy)
         assert same(position.share_of_var, share, 4)
@@ -142,6 +146,7 @@ def test_the_strip_and_every_position_say_what_was_published(service, opened):
         assert same(position.value, value, 0)
         assert same(position.weight, weight, 4)
         assert same(position.pnl, pnl, 0 if abs(position.pnl) >= 100 else 2)
+        assert same(position.pnl_today, today, 0 if abs(position.pnl_today) >= 100 else 2)
         assert same(position.price, price, 2)
 
 
@@ -151,9 +156,19 @@ def test_three_questions_are_answered_in_words(service, opened):
     shown(page, service.hub.publish(published))
     what, where, normal = page.locator("#answer dd").all_inner_texts()
 
-    assert f"${published.kpi.var.money:,.0f}" in what
-    assert all(unit in where for unit in ("health", "AMD", "60 positions"))
-    assert published.kpi.normal.sentence in normal
+    var = published.kpi.var
+    assert what.startswith(f"${var.money:,.0f} ({var.value:.2%} of equity) by tomorrow's close, worse one day in 100; ")
+    assert where == f"{ranked(published, 'sector')}; {ranked(published, 'underlying')} of the VaR of 60 positions."
+    assert normal == f"{published.kpi.normal.sentence} ▲ over its soft limit"
+
+
+def ranked(state, name):
+    """The three names with most of the VaR, as the page says them."""
+    rows = sorted(state.exposure[name].items(), key=lambda one: -one[1].component_var)[:3]
+    share = [f"{100 * row.component_var / state.kpi.var.value:.0f} %" for _, row in rows]
+    return ", ".join(
+        f"{part} {key}" if name == "sector" else f"{key} {part}" for (key, _), part in zip(rows, share, strict=True)
+    )
 
 
 def test_the_tables_beside_say_what_was_published(service, opened):
@@ -195,14 +210,29 @@ def test_models_are_shown_with_champion_challenger_and_verdict(service, opened):
     published = WORLD.state(now())
     service.hub.publish(published)
     page = opened(path="/models")
-    cards = page.locator(".models li")
+    cards = page.locator(".models > li")
     expect(cards).to_have_count(3)
-    text = page.locator('.models li[data-key="momentum"]').inner_text()
+    text = page.locator('.models > li[data-key="momentum"]').inner_text()
 
     assert "Champion v3" in text
     assert "challenged by v4" in text
     assert f"${published.models['momentum'].equity:,.0f}" in text
     assert "hold" in text
+    assert "✓ in order" in text
+    assert "2022-12-28 21:00 UTC" in text
+
+
+def test_a_model_says_first_what_is_worst_and_why(service, opened):
+    published = WORLD.state(now())
+    service.hub.publish(published)
+    page = opened(path="/models")
+    for name, word, first in (
+        ("quiet", "✕ alert", "✕ limits Broken: its book fell 27.0% from its peak"),
+        ("reversal", "? not known", "? predictions It never predicted: nothing has come since"),
+    ):
+        card = page.locator(f'.models > li[data-key="{name}"]')
+        expect(card.locator("header")).to_contain_text(word)
+        expect(card.locator(".reasons li").first).to_contain_text(first)
 
 
 # --- what is old or unknown -----------------------------------------------------------------------------------------
@@ -268,6 +298,126 @@ def test_a_replay_is_told_from_the_present(service, opened):
 
     expect(page.locator("#connection")).to_have_text("▶ Replay")
     expect(page.locator("#asof")).to_contain_text("2022-12-28 21:00:00 UTC")
+
+
+def test_the_badge_says_what_lives_and_how_old_each_is(service, opened):
+    page = watched(opened())
+    published = WORLD.state(now() - timedelta(seconds=95))
+    shown(page, service.hub.publish(published))
+    ages = page.locator("#ages")
+
+    expect(ages).to_contain_text(
+        re.compile(r"^connection [01] s · computed 2 min · prices 0 s to 47 min, 3 of 60 old$")
+    )
+    expect(page.locator("#asof")).to_contain_text(re.compile(r"\d\d:\d\d:\d\d UTC"))
+    old = {key: replace(row, stale=True) for key, row in published.positions.items()}
+    shown(page, service.hub.publish(replace(published, positions=old)))
+    expect(page.locator("#connection")).to_have_text("▲ Prices old")
+
+
+def test_a_bound_a_notional_book_and_an_unconfirmed_price_are_told_as_what_they_are(service, opened):
+    page = watched(opened())
+    why = "2 positions without history are in it by a stand-in."
+    var = Loss(bound=0.031, bound_money=31_000.0, why=why, until="by tomorrow's close", odds="worse one day in 100")
+    row = replace(WORLD.state(now()).positions[KEY], price=100.0, unconfirmed=300.0, notional=True, weight=None)
+    line = LimitNow("var", "all", 0.031, 0.02, 0.03, 0.05, 0.62, "soft", stands="hard", why=why)
+    part = {"kpi": Kpi(equity=1e6, notional=1e6, var=var), "positions": {KEY: row}, "limits": {"var:all": line}}
+    shown(page, service.hub.publish(replace(state(), **part)))
+    tile = page.locator(".tile").nth(2).inner_text()
+    answer = page.locator("#answer dd").first.inner_text()
+    cells = page.locator("#positions tbody tr").inner_text()
+    limit = page.locator("#limits li").inner_text()
+
+    assert answer.startswith(
+        "At least $31,000 (3.10% of an equity that is notional) by tomorrow's close, worse one day"
+    )
+    assert answer.endswith(why)
+    assert "≥ 3.10%" in tile
+    assert why in tile
+    assert "100.00 ? 300.00" in cells
+    assert "at least 3.10% of 5.00% (62%); stands at hard limit; 2 positions" in limit
+    assert "notional" in page.locator(".tile").first.inner_text()
+
+
+# --- a range, a zoom, a file ------------------------------------------------------------------------------------------
+
+
+def read_points(page):
+    page.locator("#equity .stage").focus()
+    page.keyboard.press("Home")
+    return page.locator("#equity .read").inner_text()[:10]
+
+
+def test_a_chart_is_cut_to_a_range_and_zoomed_by_dragging_and_set_back(service, opened):
+    page = watched(opened())
+    published = WORLD.state(now())
+    shown(page, service.hub.publish(published))
+    first = min(published.history.equity)[:10]
+    assert first == read_points(page)
+    page.locator("#equity button", has_text="1M").click()
+    assert "2022-11-27" <= read_points(page) <= "2022-11-29"
+    page.locator("#equity button", has_text="All").click()
+    assert first == read_points(page)
+    box = page.locator("#equity .stage").bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 50)
+    page.mouse.up()
+    assert first < read_points(page)
+    shown(page, service.hub.publish(WORLD.state(now(), 0.002)))
+    assert first < read_points(page), "the next second does not undo it"
+    page.locator("#equity .stage").dblclick()
+    assert first == read_points(page)
+
+
+def saved(page, card, word):
+    with page.expect_download() as found:
+        page.locator(f"#{card} button", has_text=word).click()
+    return found.value.suggested_filename, Path(found.value.path()).read_bytes()
+
+
+def test_what_is_shown_can_be_saved_as_rows_and_as_a_picture(service, opened):
+    page = watched(opened())
+    published = WORLD.state(now())
+    rows = {"s/b/x": PositionNow("=1+1", "s,t", "b", Kind.SPOT, 2.0, share_of_var=1.0), KEY: published.positions[KEY]}
+    shown(page, service.hub.publish(replace(published, positions=rows)))
+
+    name, text = saved(page, "positions", "CSV")
+    table = list(csv.DictReader(text.decode().splitlines()))
+    assert ("positions.csv", ["'=1+1", "AAPL"]) == (name, [row["Unit"] for row in table])
+    assert ("s,t", rows[KEY].value) == (table[0]["Strategy"], float(table[1]["Value"]))
+    points = list(csv.reader(saved(page, "equity", "CSV")[1].decode().splitlines()))
+    assert ["time (UTC)", "equity", "drawdown"] == points[0]
+    assert len(published.history.equity) == len(points) - 1
+    for card in ("equity", "correlation"):
+        name, picture = saved(page, card, "PNG")
+        with Image.open(io.BytesIO(picture)) as image:
+            assert name == f"{card}.png"
+            assert min(image.size) > 300
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 5
+
+
+def test_positions_are_above_the_fold_of_a_desk_and_nothing_is_scrolled_away_on_a_wall(service, opened):
+    for width, rows, height in ((1280, 8, 800), (2560, 19, 1440)):
+        service.hub.publish(WORLD.state(now()))
+        page = opened(width)
+        page.locator("#positions tbody tr").first.wait_for()
+        bottoms = page.locator("#positions tbody tr").evaluate_all("r => r.map(e => e.getBoundingClientRect().bottom)")
+        assert rows <= sum(bottom <= height for bottom in bottoms)
+        hidden = page.locator("#positions .scroll").evaluate("e => e.scrollWidth - e.clientWidth")
+        assert hidden <= (0 if width == 2560 else 400)
+
+
+def test_the_page_is_light(service, opened):
+    sizes = []
+    page = opened()
+    page.on("response", lambda response: sizes.append(len(response.body())))
+    page.reload()
+    page.locator("#connection").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert sum(sizes) <= 150_000
+    paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0"
+    assert page.evaluate(paint) > 0
 
 
 # --- how it is used -------------------------------------------------------------------------------------------------

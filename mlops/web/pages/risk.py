@@ -12,23 +12,35 @@ STRIP = Card(
     "Key figures",
     "kpi",
     parts=(
-        Tile("Equity", "kpi.equity", "money", help="With open trades at their last good prices."),
-        Tile("P&L today", "kpi.pnl_today_money", "gain", (("kpi.pnl_today", "gain_percent", ""),)),
+        Tile(
+            "Equity",
+            "kpi.equity",
+            "money",
+            (("kpi.notional", "money", "of it notional, no balance is known:"),),
+            help="With open trades at their last good prices.",
+        ),
+        Tile(
+            "P&L today",
+            "kpi.pnl_today_money",
+            "gain",
+            (("kpi.pnl_today", "gain_percent", ""),),
+            help="Since the last close, open trades counted.",
+        ),
         Tile(
             "VaR",
             "kpi.var.value",
             "percent",
-            (("kpi.var.money", "money", ""), ("kpi.var.model", "text", "")),
+            (("kpi.var.money", "money", ""),),
             meter="kpi.var",
-            help="The loss that is exceeded with a chance of 1 - confidence within the horizon.",
+            help="The loss that is exceeded on one day in 100 (at 99 %). Is the VaR right? says by which model.",
         ),
         Tile(
             "ES",
             "kpi.es.value",
             "percent",
-            (("kpi.es.money", "money", ""), ("kpi.es.model", "text", "")),
+            (("kpi.es.money", "money", ""),),
             meter="kpi.es",
-            help="The mean loss on the days on which VaR is exceeded.",
+            help="Expected shortfall: the mean loss on the days on which the VaR is exceeded.",
         ),
         Tile(
             "Gross",
@@ -62,19 +74,27 @@ POSITIONS = Card(
         Column("strategy", "Strategy", "text"),
         Column("share_of_var", "Share of VaR", "bar", "Part of the book's VaR that this position carries.", full=0.5),
         Column("component_var", "VaR", "percent", "Component VaR, of equity: the parts add up to the book's VaR."),
-        Column("component_es", "ES", "percent", "Component ES, of equity."),
         Column("value", "Value", "money"),
         Column("weight", "Weight", "percent", "Value over equity."),
+        Column("pnl_today", "P&L today", "gain", "Since the last close, trades of today counted."),
         Column("pnl", "P&L", "gain", "Since it was opened."),
+        Column(
+            "price",
+            "Price",
+            "price",
+            "The last good one; ◷ old; behind ? what is quoted and not confirmed yet.",
+            old="stale",
+            other="unconfirmed",
+        ),
+        Column("priced_at", "Age", "age", "Of the price."),
         Column("quantity", "Quantity", "number"),
-        Column("price", "Price", "price", old="stale"),
-        Column("priced_at", "Price age", "age"),
+        Column("component_es", "ES", "percent", "Component ES, of equity."),
         Column("days_to_exit", "Days to exit", "days", "Trading a tenth of the daily volume, or as the job says."),
         Column("book", "Book", "text"),
         Column("kind", "Kind", "text"),
         Column("note", "Note", "text"),
     ),
-    options={"sort": "share_of_var", "filter": ("unit", "strategy", "book", "kind", "note"), "rows": 12},
+    options={"sort": "share_of_var", "filter": ("unit", "strategy", "book", "kind", "note"), "rows": 14},
 )
 
 EQUITY = Card(
@@ -85,7 +105,7 @@ EQUITY = Card(
     empty="No history of equity yet.",
     parts=(
         Panel("Equity", "money", (Series(0, "equity", "line"),)),
-        Panel("Under the highest so far", "percent", (Series(1, "drawdown", "under", negate=True),)),
+        Panel("Drawdown: under the highest so far", "percent", (Series(1, "drawdown", "under", negate=True),)),
     ),
 )
 
@@ -120,6 +140,7 @@ EXPOSURE = Card(
         Column("net", "Net", "gain_percent"),
         Column("gross", "Gross", "bar", "Long plus short, of equity.", full=2.0),
         Column("component_var", "VaR", "percent", "Component VaR, of equity."),
+        Column("pnl_today", "P&L today", "gain", "Since the last close."),
     ),
     options={"sort": "gross", "choose": ("strategy", "sector", "currency", "underlying"), "rows": 9},
 )
@@ -134,7 +155,7 @@ STRESS = Card(
         Column("name", "Scenario", "text"),
         Column("loss", "Loss", "bar", "What the present book would lose, of equity.", full=0.5),
         Column("loss_money", "Money", "money"),
-        Column("worst_unit", "Worst", "text", "The unit that would lose most."),
+        Column("worst_unit", "Most by", "text", "The unit that would lose most."),
         Column("proxied", "Stand-ins", "percent", "Share of the book that did not exist then and moves by a stand-in."),
         Column("dates", "When", "text"),
         Column("source", "Source", "text"),
@@ -174,6 +195,6 @@ LIMITS = Card("limits", "limits", "Limits", "limits", empty="No limit is set.")
 PAGE = Page(
     "Risk",
     top=(ANSWER, STRIP),
-    cards=(EQUITY, VAR, POSITIONS, BACKTEST, STRESS, CORRELATION, EXPOSURE, GREEKS),
+    cards=(POSITIONS, EQUITY, VAR, STRESS, EXPOSURE, BACKTEST, GREEKS, CORRELATION),
     rail=(ALERTS, LIMITS),
 )

@@ -1,5 +1,5 @@
 // A card: where it stands, what it is drawn from, and how.
-import { LEVELS, LIMITS, NONE, PRIORITIES, at, make, mark, missing, put, shown } from "./format.js";
+import { LEVELS, LIMITS, NONE, PRIORITIES, at, bounded, make, mark, missing, put, shown } from "./format.js";
 import { table, reveal } from "./table.js";
 import { panels } from "./panels.js";
 import { heat } from "./heat.js";
@@ -48,7 +48,7 @@ function nothing(spec, data) {
 
 // --- what can we lose today, where, and is that normal? ---------------------------------------------------------
 function answer(body) {
-  const rows = ["What can we lose today?", "Where?", "Is that normal?"].map((question) => {
+  const rows = ["What can we lose today?", "Where?", "Is that usual?"].map((question) => {
     const reply = make("dd");
     body.append(make("div", { class: "question" }, make("dt", {}, question), reply));
     return reply;
@@ -61,17 +61,11 @@ function answer(body) {
   return (state) => {
     const loss = state.kpi?.var || {};
     const es = state.kpi?.es || {};
-    const bars = loss.horizon_bars === 1 ? "one bar" : `${loss.horizon_bars} bars`;
-    const odds = Math.round(1 / (1 - (loss.confidence ?? 0.99)));
-    says(rows[0], loss.value === undefined
-      ? [missing(state, "kpi.var") || "Not known."]
-      : [make("strong", {}, loss.money === undefined ? shown(loss.value, "percent") : shown(loss.money, "money")),
-         loss.money === undefined ? " of equity" : ` (${shown(loss.value, "percent")} of equity)`,
-         ` in ${bars}; more on one in ${odds}`,
-         es.value === undefined ? "." : `, then ${shown(es.value, "percent")} on average.`]);
+    says(rows[0], loses(state, loss, es));
     says(rows[1], where(state));
     const normal = state.kpi?.normal || {};
-    says(rows[2], normal.sentence ? [mark(normal.level), " ", normal.sentence] : [missing(state, "kpi.normal") || "Not known: too little history."]);
+    const over = normal.line ? [make("span", { class: `mark ${loss.level || "unknown"}` }, `${(LEVELS[loss.level] || LEVELS.unknown)[0]} ${normal.line}`)] : [];
+    says(rows[2], normal.sentence ? [normal.sentence, ...(over.length ? [" ", ...over] : [])] : [missing(state, "kpi.normal") || "Not known: too little history."]);
     const found = Object.values(state.missing || {});
     unknown.hidden = found.length === 0;
     put(summary, `? ${found.length} ${found.length === 1 ? "thing is" : "things are"} not known`);
@@ -82,14 +76,41 @@ function answer(body) {
   };
 }
 
+// "$44,560 (3.2 % of equity) by tomorrow's close, worse one day in 100."
+function loses(state, loss, es) {
+  const known = loss.value !== undefined;
+  const value = known ? loss.value : loss.bound;
+  if (value === undefined) return ["– ", missing(state, "kpi.var") || loss.why || "Not known."];
+  const money = known ? loss.money : loss.bound_money;
+  const bars = loss.horizon_bars === 1 ? "within one bar" : `within ${loss.horizon_bars} bars`;
+  const odds = loss.odds || `worse one time in ${Math.round(1 / (1 - (loss.confidence ?? 0.99)))}`;
+  const of = state.kpi?.notional === undefined ? "of equity" : "of an equity that is notional";
+  return [known ? "" : "At least ", make("strong", {}, money === undefined ? shown(value, "percent") : shown(money, "money")),
+    money === undefined ? ` ${of}` : ` (${shown(value, "percent")} ${of})`, ` ${loss.until || bars}, ${odds}`,
+    es.value === undefined ? ". " : `; on such a day ${shown(es.value, "percent")} on average. `,
+    known ? "" : loss.why || missing(state, "kpi.var")];
+}
+
+// "37 % technology, 22 % finance; AMD 12 %": shares of the VaR by sector and by underlying, each ranked by the same number.
 function where(state) {
-  const rows = Object.entries(state.positions || {}).filter(([, row]) => row.share_of_var !== undefined);
-  if (rows.length === 0) return [missing(state, "positions") || (Object.keys(state.positions || {}).length ? "Not known." : "Nowhere: no open positions.")];
-  rows.sort((a, b) => b[1].share_of_var - a[1].share_of_var);
-  const top = rows.slice(0, 3).flatMap(([key, row], i) => [i ? ", " : "", link(key, row.unit), ` ${shown(row.share_of_var, "meter")}`]);
-  const [name, most] = Object.entries(state.exposure?.sector || {}).sort(([, a], [, b]) => (b.component_var ?? -1) - (a.component_var ?? -1))[0] || [];
-  const group = most?.component_var === undefined ? [] : ["Mostly in ", make("strong", {}, name), ` (VaR ${shown(most.component_var, "percent")}). `];
-  return [...group, `Largest of ${Object.keys(state.positions).length} positions: `, ...top, " of VaR."];
+  const many = Object.keys(state.positions || {}).length;
+  const total = state.kpi?.var?.value;
+  if (many === 0) return [missing(state, "positions") || "Nowhere: no open positions."];
+  if (total === undefined) return ["– ", missing(state, "kpi.var") || "Not known."];
+  const ranked = (name) => Object.entries(state.exposure?.[name] || {})
+    .filter(([key, row]) => key && row.component_var !== undefined)
+    .sort(([, a], [, b]) => b.component_var - a.component_var).slice(0, 3)
+    .map(([key, row]) => [key, shown(row.component_var / total, "meter").replace("%", " %")]);
+  const sectors = ranked("sector").flatMap(([key, share], i) => [i ? ", " : "", make("strong", {}, `${share} ${key}`)]);
+  const units = ranked("underlying").flatMap(([key, share], i) => [i ? ", " : "", leading(state, key), ` ${share}`]);
+  return [...sectors, sectors.length ? "; " : "", ...units, ` of the VaR of ${many} position${many === 1 ? "" : "s"}.`];
+}
+
+// To the largest position in a unit.
+function leading(state, unit) {
+  const rows = Object.entries(state.positions).filter(([, row]) => row.unit === unit);
+  rows.sort(([, a], [, b]) => (b.share_of_var ?? 0) - (a.share_of_var ?? 0));
+  return rows.length ? link(rows[0][0], unit) : make("span", {}, unit);
 }
 
 // To the row of a position, here or on the page that has it.
@@ -132,15 +153,16 @@ function figure(list, tile) {
     const found = at(state, tile.of);
     const use = tile.meter ? at(state, tile.meter) || {} : {};
     const signed = tile.format.startsWith("gain") && found ? (found > 0 ? "▲ " : "▼ ") : "";
-    put(value, signed + shown(found, tile.format));
+    put(value, found === undefined ? bounded(use, tile.format) : signed + shown(found, tile.format));
     if (signed) value.className = `value ${found > 0 ? "up" : "down"}`;
-    const confidence = use.confidence === undefined ? "" : ` ${+(100 * use.confidence).toFixed(2)} %, ${use.horizon_bars} bar${use.horizon_bars === 1 ? "" : "s"}`;
+    const confidence = use.confidence === undefined ? "" : ` ${+(100 * use.confidence).toFixed(2)} %`;
     put(label, tile.label + confidence);
     const also = tile.also
       .map(([path, format, word]) => [at(state, path), format, word])
       .filter(([v]) => v !== undefined && v !== "")
       .map(([v, format, word]) => `${word} ${shown(v, format)}`.trim());
-    put(notes, found === undefined ? missing(state, tile.of) || "Not known." : also.join(" · "));
+    put(notes, found === undefined ? use.why || missing(state, tile.of) || "Not known." : also.join(" · "));
+    notes.title = notes.textContent;
     gauge?.show(use);
     box.dataset.level = use.level || "";
   };
@@ -177,8 +199,9 @@ function trading(list, tile) {
     const [sign, word, level, meaning] = STATES[now.state] || ["?", "NOT KNOWN", "unknown", ""];
     put(value, `${sign} ${word}`);
     put(means, meaning || missing(state, "kpi.trading"));
-    const who = [now.actor && `by ${now.actor}`, now.since && `since ${shown(now.since, "day")}`].filter(Boolean).join(", ");
-    put(why, [now.reason, who].filter(Boolean).join(" · "));
+    const who = [now.since && `since ${shown(now.since, "minute")}`, now.actor && `by ${now.actor}`].filter(Boolean).join(", ");
+    put(why, [who, now.reason].filter(Boolean).join(": "));
+    why.title = why.textContent;
     box.dataset.level = level;
   };
 }
@@ -238,7 +261,7 @@ function rail(body, spec, tools) {
     list.replaceChildren(...rows.map(([key, row]) => {
       const [, , level] = PRIORITIES[row.priority] || PRIORITIES.low;
       const leads = row.position && row.position in (state.positions || {});
-      const meta = [row.model, shown(row.as_of, "day")].filter(Boolean).join(" · ");
+      const meta = [row.model, shown(row.as_of, "minute")].filter(Boolean).join(" · ");
       return make("li", { "data-level": level, "data-key": key }, mark(row.priority, PRIORITIES),
         leads ? link(row.position, row.title) : make("span", { class: "title" }, row.title),
         make("span", { class: "soft" }, leads ? `${meta} · to the position ↓` : meta));
@@ -265,7 +288,12 @@ function limits(body) {
       });
       fill.style.width = `${Math.min(100, 100 * Math.max(0, row.utilisation ?? 0))}%`;
       const name = (WORD[row.measure] || row.measure.replace("_", " ").replace(/^./, (c) => c.toUpperCase())) + (row.scope === "all" ? "" : ` · ${row.scope}`);
-      const words = row.value === undefined ? missing(state, `limits.${key}`) || "not known" : `${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`;
+      const least = row.why ? "at least " : "";
+      const words = [
+        row.value === undefined ? missing(state, `limits.${key}`) || "– not known" : `${least}${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`,
+        row.stands ? `stands at ${LIMITS[row.stands]?.[1] || row.stands}` : "",
+        row.why || "",
+      ].filter(Boolean).join("; ");
       return make("li", { "data-key": key, title: `Warning ${shown(row.warning, format)}, soft ${shown(row.soft, format)}, hard ${shown(row.hard, format)}` },
         make("p", { class: "row" }, make("strong", {}, name), mark(row.state, LIMITS)),
         make("span", { class: "track", "data-level": level, "aria-hidden": "true" }, fill, ...ticks),

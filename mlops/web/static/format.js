@@ -39,12 +39,17 @@ export function age(seconds) {
 const two = (n) => String(n).padStart(2, "0");
 const day = (text) => text.slice(0, 10);
 
-// A live page shows the viewer's clock, a replay the time in which it plays.
+const zone = new Intl.DateTimeFormat("en-US", { timeZoneName: "short" });
+
+// A live page shows the viewer's clock and its zone, a replay the time in which it plays.
 export function time(text, replay = false) {
   const at = new Date(text);
   if (replay) return `${text.slice(0, 10)} ${text.slice(11, 19)} UTC`;
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  const name = zone.formatToParts(at).find((part) => part.type === "timeZoneName")?.value || "";
+  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())} ${name}`;
 }
+
+const minute = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)} UTC`;
 
 const FORMATS = {
   text: (v) => String(v),
@@ -61,6 +66,7 @@ const FORMATS = {
   times: (v) => `${v.toFixed(2)}×`,
   days: (v) => (v < 0.1 ? "< 0.1" : v.toFixed(v < 10 ? 1 : 0)),
   day,
+  minute,
   time: (v) => time(v),
   version: (v) => `v${v}`,
   p: (v) => (v < 0.001 ? "< 0.001" : v.toFixed(3)),
@@ -121,6 +127,12 @@ export function make(tag, attributes = {}, ...children) {
   }
   node.append(...children.filter((child) => child !== undefined && child !== null && child !== ""));
   return node;
+}
+
+// A number that is not known, but at least so large.
+export function bounded(use, format) {
+  if (use?.value !== undefined) return shown(use.value, format);
+  return use?.bound === undefined ? NONE : `≥ ${shown(use.bound, format)}`;
 }
 
 export function put(node, text) {

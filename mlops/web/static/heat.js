@@ -1,10 +1,11 @@
 // Correlations now (below the diagonal) and their change (above it), in colours that everybody tells apart.
-import { make, mark, put, shown } from "./format.js";
+import { make, mark, put } from "./format.js";
+import { csvButton, pngButton } from "./export.js";
 
 const two = (v) => (v === null || v === undefined ? "?" : v.toFixed(2).replace("-", "−"));
 const change = (v) => (v === null || v === undefined ? "?" : (v > 0 ? "+" : v < 0 ? "−" : "±") + Math.abs(v).toFixed(2));
 
-export function heat(body, spec) {
+export function heat(body, spec, tools) {
   const head = make("p", { class: "ruling" });
   const facts = make("p", { class: "soft" });
   const svg = make("svg:svg", { class: "matrix", role: "img", tabindex: "0" });
@@ -15,6 +16,10 @@ export function heat(body, spec) {
   const side = make("div", { class: "side" }, head, facts, title, movers);
   body.append(make("div", { class: "heatmap" }, make("div", { class: "map" }, svg, read, scale), side));
   let data = null;
+  tools.append(
+    csvButton(spec.id, () => [["", ...data.units], ...data.units.map((unit, i) => [unit, ...data.matrix[i]])]),
+    pngButton(spec.id, () => [svg], spec.title),
+  );
   let place = [1, 0];
   let signature = "";
 

@@ -11,7 +11,7 @@ const LONGEST_WAIT_MS = 5000;
 
 let state = null;
 let seq = 0;
-let heard = performance.now(); // the last news
+let heard = performance.now(); // the last message
 let tried = 0; // the last attempt to connect
 let saidAt = "";
 let socket = null;
@@ -92,16 +92,33 @@ function draw() {
 
 const connection = document.getElementById("connection");
 const asof = document.getElementById("asof");
+const ages = document.getElementById("ages");
 const banner = document.getElementById("banner");
+
+// How old what is priced is: [the newest, the oldest, how many are old, of how many].
+function prices() {
+  const rows = Object.values(state?.positions || {}).filter((row) => row.priced_at);
+  const ages = rows.map((row) => (Date.parse(state.as_of) - Date.parse(row.priced_at)) / 1000);
+  return [Math.min(...ages), Math.max(...ages), rows.filter((row) => row.stale).length, rows.length];
+}
 
 function tell() {
   const silent = performance.now() - heard;
   const open = socket !== null && socket.readyState === WebSocket.OPEN;
   if (socket !== null && performance.now() - Math.max(heard, tried) > GIVE_UP_MS) socket.close();
   const news = !open ? "off" : state === null ? "waiting" : silent > staleAfter ? "stale" : state.clock === "replay" ? "replay" : "live";
-  const words = { off: "✕ Not connected", waiting: "… Waiting", stale: "▲ Stale", replay: "▶ Replay", live: "● Live" };
+  const words = { off: "✕ Not connected", waiting: "… Waiting", stale: "▲ Stale", replay: "▶ Replay", live: "● Live", old: "▲ Prices old" };
+  const [newest, oldest, old, many] = prices();
+  const badge = news === "live" && many && old === many ? "old" : news;
   root.dataset.news = news;
-  put(connection, words[news]);
+  connection.dataset.of = badge;
+  put(connection, words[badge]);
+  const behind = Math.max(0, (Date.parse(saidAt) - Date.parse(state?.as_of)) / 1000 || 0);
+  put(ages, state === null ? "" : [
+    `connection ${open ? age((performance.now() - heard) / 1000) : "none"}`,
+    `computed ${age((state.clock === "replay" ? 0 : behind) + silent / 1000)}`,
+    many ? `prices ${age(newest)}${oldest - newest > 1 ? ` to ${age(oldest)}` : ""}${old ? `, ${old} of ${many} old` : ""}` : "no prices",
+  ].join(" · "));
   const since = age(silent / 1000);
   if (state !== null) {
     const word = time(state.as_of, state.clock === "replay");

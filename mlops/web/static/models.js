@@ -1,12 +1,16 @@
 // Each model that trades: who is champion, who challenges, what was decided last, and its book.
-import { at, make, mark, put, shown } from "./format.js";
+import { LEVELS, at, make, mark, put, shown } from "./format.js";
 
 const FIGURES = [
   ["equity", "Equity", "money"],
   ["pnl_today", "Today", "gain_percent"],
   ["drawdown", "Drawdown", "percent"],
   ["trades_since", "Trades since", "number"],
+  ["last_prediction", "Last prediction", "minute"],
+  ["last_outcome", "Last outcome", "minute"],
+  ["last_bar", "Last bar", "minute"],
 ];
+const WORST = ["alert", "warn", "unknown", "ok"];
 
 export function models(body) {
   const list = make("ul", { class: "models" });
@@ -31,9 +35,10 @@ function one(name) {
   const curve = make("svg:svg", { viewBox: "0 0 300 60", preserveAspectRatio: "none", class: "spark", role: "img" }, line);
   const values = FIGURES.map(() => make("dd"));
   const figures = make("dl", {}, ...FIGURES.map(([, label], i) => make("div", {}, make("dt", {}, label), values[i])));
+  const reasons = make("ul", { class: "reasons", "aria-label": "Why" });
   const verdict = make("p");
   const because = make("p", { class: "soft" });
-  const node = make("li", { "data-key": name }, make("header", {}, make("h3", {}, name), level), who, curve, figures, verdict, because);
+  const node = make("li", { "data-key": name }, make("header", {}, make("h3", {}, name), level), who, reasons, figures, curve, verdict, because);
   return {
     node,
     show(row) {
@@ -46,6 +51,13 @@ function one(name) {
       put(who, row.champion === undefined ? "No champion." : `Champion v${row.champion}${since}, ${other}`);
       FIGURES.forEach(([of, , format], i) => put(values[i], shown(at(row, of), format)));
       values[1].className = row.pnl_today > 0 ? "up" : row.pnl_today < 0 ? "down" : "";
+      const why = Object.entries(row.reasons || {}).sort(([, a], [, b]) => WORST.indexOf(a.level) - WORST.indexOf(b.level));
+      const signature = JSON.stringify(why);
+      if (reasons.dataset.of !== signature) {
+        reasons.dataset.of = signature;
+        reasons.replaceChildren(...why.map(([name, { level: of, text }]) => make("li", { "data-level": of },
+          make("span", { class: `mark ${of}` }, `${(LEVELS[of] || LEVELS.unknown)[0]} ${name}`), ` ${text}`)));
+      }
       put(verdict, row.verdict ? `Last verdict: ${row.verdict}, ${shown(row.verdict_at, "day")}` : "No verdict yet.");
       put(because, row.because || "");
       draw(curve, line, row.curve || {});

@@ -1,10 +1,14 @@
 // Charts over time that share their times: what a point says can be read with a pointer or with the arrow keys.
 import { make, put, shown } from "./format.js";
+import { csvButton, pngButton } from "./export.js";
 
 const rem = () => parseFloat(getComputedStyle(document.documentElement).fontSize);
 const left = () => 3.7 * rem(); // room for the words of the axis
 
-export function panels(body, spec) {
+const RANGES = [["1M", 31], ["3M", 92], ["1Y", 366], ["All", Infinity]];
+const DAY_MS = 86400000;
+
+export function panels(body, spec, tools) {
   const read = make("p", { class: "read", "aria-live": "off" });
   const legend = make("p", { class: "legend" }, ...spec.parts.flatMap((panel) => [
     ...panel.series.map((s) => make("span", { class: `key ${s.style}` }, s.label)),
@@ -13,10 +17,48 @@ export function panels(body, spec) {
   const charts = spec.parts.map((panel, i) => chart(panel, i === spec.parts.length - 1, spec.parts.length === 1 ? 2.2 : i ? 1 : 1.6));
   const stage = make("div", { class: "stage", tabindex: "0", role: "group", "aria-label": `${spec.title}, chart: arrow keys read points` }, ...charts.map((c) => c.node));
   body.append(make("div", { class: "above" }, legend, read), stage);
+  const ranges = RANGES.map(([word, days]) => make("button", { type: "button", onclick: () => zoom(days === Infinity ? null : [Date.parse(all.at(-1)) - days * DAY_MS, Infinity], word) }, word));
+  const names = spec.parts.flatMap((panel) => panel.series.map((s) => s.label));
+  tools.append(
+    make("div", { class: "choose", role: "group", "aria-label": "Range; or drag over the chart" }, ...ranges),
+    csvButton(spec.id, () => [["time (UTC)", ...names], ...times.map((time) => [time, ...spec.parts.flatMap((panel) => panel.series.map((s) => drawn(data[time], s)))])]),
+    pngButton(spec.id, () => charts.map((c) => c.svg), spec.title),
+  );
+  let all = [];
+  let range = null; // what is shown: from, to in milliseconds; null: all of it
   let times = [];
   let data = {};
   let place = -1;
   let label = (time) => time;
+
+  // The part of the time that is shown, by a button (its word) or by dragging.
+  function zoom(next, word = "") {
+    range = next;
+    ranges.forEach((b) => b.setAttribute("aria-pressed", String(b.textContent === word)));
+    away();
+    choose();
+  }
+  function choose() {
+    times = range ? all.filter((time) => Date.parse(time) >= range[0] && Date.parse(time) <= range[1]) : all;
+    if (times.length < 2) times = all;
+    label = labels(times);
+    draw();
+    if (place >= 0) point(place);
+    else latest();
+  }
+  const spot = (event) => {
+    const box = stage.getBoundingClientRect();
+    const share = (event.clientX - box.left - left()) / (box.width - left() - 8);
+    return Math.max(0, Math.min(times.length - 1, Math.round(share * (times.length - 1))));
+  };
+  let from = -1;
+  stage.addEventListener("pointerdown", (event) => { from = spot(event); });
+  stage.addEventListener("pointerup", (event) => {
+    const to = spot(event);
+    if (from >= 0 && Math.abs(to - from) > 2) zoom([from, to].sort((a, b) => a - b).map((i) => Date.parse(times[i])));
+    from = -1;
+  });
+  stage.addEventListener("dblclick", () => zoom(null, "All"));
 
   function point(index) {
     place = Math.max(0, Math.min(times.length - 1, index));
@@ -38,8 +80,7 @@ export function panels(body, spec) {
     put(read, row ? `last ${label(times.at(-1))}: ${spec.parts.flatMap((p) => p.series.map((s) => `${s.label} ${shown(drawn(row, s), p.format)}`)).join(", ")}` : "");
   }
   stage.addEventListener("pointermove", (event) => {
-    const box = stage.getBoundingClientRect();
-    point(Math.round(((event.clientX - box.left - left()) / (box.width - left() - 8)) * (times.length - 1)));
+    point(spot(event));
   });
   stage.addEventListener("pointerleave", away);
   stage.addEventListener("blur", away);
@@ -51,6 +92,7 @@ export function panels(body, spec) {
     point((place < 0 ? times.length - 1 : place) + step);
   });
   const draw = () => charts.forEach((c) => c.draw(times, data));
+  ranges.at(-1).setAttribute("aria-pressed", "true");
   let width = 0;
   new ResizeObserver(([entry]) => {
     if (Math.abs(entry.contentRect.width - width) < 1) return;
@@ -59,11 +101,8 @@ export function panels(body, spec) {
   }).observe(stage);
   return (state, found) => {
     data = found;
-    times = Object.keys(found).sort();
-    label = labels(times);
-    draw();
-    if (place >= 0) point(place);
-    else latest();
+    all = Object.keys(found).sort();
+    choose();
   };
 }
 
@@ -72,7 +111,7 @@ const drawn = (row, series) => {
   return value === null || value === undefined ? undefined : series.negate ? -value : value;
 };
 // A bar a day needs no hour.
-const labels = (times) => (new Set(times.map((t) => t.slice(0, 10))).size === times.length ? (t) => t.slice(0, 10) : (t) => `${t.slice(0, 10)} ${t.slice(11, 16)}`);
+const labels = (times) => (new Set(times.map((t) => t.slice(0, 10))).size === times.length ? (t) => t.slice(0, 10) : (t) => `${t.slice(0, 10)} ${t.slice(11, 16)} UTC`);
 
 function chart(panel, lowest, height) {
   const svg = make("svg:svg", { role: "img", class: "chart" });
@@ -80,6 +119,7 @@ function chart(panel, lowest, height) {
   const cross = make("svg:line", { class: "cross" });
   let x = () => 0;
   return {
+    svg,
     node: make("figure", {}, make("figcaption", {}, panel.label), svg),
     point(index) {
       cross.style.display = index < 0 ? "none" : "";
@@ -167,7 +207,7 @@ function dates(times, width) {
   const within = times[0].slice(0, 10) === times[last].slice(0, 10);
   return Array.from({ length: many }, (_, k) => {
     const i = Math.round((last * k) / (many - 1));
-    const word = within ? times[i].slice(11, 16) : times[i].slice(0, 10);
+    const word = within ? `${times[i].slice(11, 16)} UTC` : times[i].slice(0, 10);
     return [i, word, k === 0 ? "start" : k === many - 1 ? "end" : "middle"];
   });
 }

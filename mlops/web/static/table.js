@@ -1,5 +1,6 @@
 // A table of many rows: sorted, filtered, and only what changed is written.
-import { LEVELS, NONE, age, at, make, put, shown } from "./format.js";
+import { LEVELS, NONE, age, make, put, shown } from "./format.js";
+import { csvButton } from "./export.js";
 
 const NUMBERS = new Set(["money", "gain", "percent", "gain_percent", "number", "points", "price", "times", "days", "age", "bar", "version"]);
 const tables = new Map();
@@ -30,6 +31,7 @@ export function table(body, spec, tools) {
     tables.set(spec.topic, { reveal: (key) => { input.value = words = ""; arrange(); focus(key); } });
   }
   if (options.choose) tools.append(chooser());
+  tools.append(csvButton(spec.id, () => [columns.map((c) => c.label), ...[...tbody.children].filter((node) => !node.hidden).map((node) => columns.map((c) => field(node.dataset.key, rows.get(node.dataset.key).data, c.of)))]));
   body.append(frame);
   // What is cut off at the right fades, so that it is seen to go on.
   const hint = () => frame.classList.toggle("more", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 4);
@@ -102,7 +104,7 @@ export function table(body, spec, tools) {
       row.data = data;
       row.cells.forEach((one, i) => {
         const value = field(key, data, columns[i].of);
-        const old = columns[i].old ? data[columns[i].old] : undefined;
+        const old = columns[i].old ? `${data[columns[i].old]} ${data[columns[i].other]}` : undefined;
         if (value === one.was && old === one.old && columns[i].format !== "age") return;
         one.was = value;
         one.old = old;
@@ -133,10 +135,11 @@ function plain(node, column) {
   return (value, row) => {
     const text = shown(value, column.format);
     const old = column.old && row[column.old];
-    put(node, old ? `◷ ${text}` : text);
+    const other = column.other && row[column.other];
+    put(node, `${old ? "◷ " : ""}${text}${other === undefined || other === "" ? "" : ` ? ${shown(other, column.format)}`}`);
     if (column.old) {
-      node.classList.toggle("old", Boolean(old));
-      node.title = old ? "This price is old." : "";
+      node.classList.toggle("old", Boolean(old || other));
+      node.title = other ? `Quoted at ${shown(other, column.format)} since, which nothing confirms yet: it does not count.` : old ? "This price is old." : "";
     }
     if (column.format === "text" && text.length > 24) node.title = text;
   };

@@ -1,0 +1,71 @@
+"""Profit and loss since the last close, by position and by strategy."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import books, live
+from jobs.positions import positions
+from jobs.today import Today
+from mlops.io.ledger import Instrument
+from mlops.learn import STRATEGIES
+from mlops.settings import Settings
+
+T0, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1)
+NOW = T0 + DAY - timedelta(hours=5)
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
+
+
+def fill(house, name, at, quantity, price, *, unit="A", fee=0.0, model="direction"):
+    row = {"fill_id": name, "model": model, "version": 1, "book": "live", "unit": unit, "event_time": at}
+    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": fee}]))
+
+
+def quote(house, at, price, unit="A"):
+    row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
+    house.ledger.add_quotes(pd.DataFrame([row]))
+
+
+def closed(house, close=100.0, model="direction"):
+    """The book after the bar of T0."""
+    bar = {"event_time": [T0], "known_at": [T0], "symbol": ["A"], "close": [close]}
+    books.advance(house, STRATEGIES[model], pd.DataFrame(bar), T0)
+
+
+def test_a_position_gained_what_its_price_did_since_the_close_and_trades_of_today_count_from_their_price(house):
+    fill(house, "old", T0 - DAY, 10.0, 80.0)
+    closed(house)
+    today = Today(house)
+    quote(house, NOW, 103.0)
+    assert [30.0] == today.gains(positions(house, NOW), T0).tolist(), "not the 230 since it was opened"
+    fill(house, "new", NOW, 5.0, 101.0, fee=2.0)
+
+    assert [10 * 3.0 + 5 * 2.0 - 2.0] == pytest.approx(today.gains(positions(house, NOW), T0).tolist())
+
+
+def test_what_was_traded_within_bars_that_were_booked_since_counts_too(house):
+    closed_at = T0 - 2 * DAY
+    fill(house, "a", T0 - DAY, 10.0, 80.0, fee=1.0)
+    closed(house)
+    assert [10 * 20.0 - 1.0] == Today(house).gains(positions(house, T0), closed_at).tolist()
+
+
+def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(house):
+    house.ledger.put_instruments([Instrument("A", multiplier=50.0)], T0)
+    fill(house, "a", NOW, -2.0, 100.0)
+    fill(house, "b", NOW, 1.0, 100.0, model="volatility", unit="B")
+    for unit, price in (("A", 101.0), ("B", 107.0)):
+        quote(house, NOW, price, unit)
+
+    state = live.Live(house).look(NOW).state
+
+    assert {"A": -100.0, "B": 7.0} == {row.unit: row.pnl_today for row in state.positions.values()}
+    assert {"direction": -100.0, "volatility": 7.0} == {
+        name: row.pnl_today for name, row in state.exposure["strategy"].items()
+    }
