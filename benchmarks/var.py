@@ -49,13 +49,13 @@ def main() -> None:
     prices = load_sp500_dataset().pct_change().dropna()
     stocks, first = prices.to_numpy(), int(prices.index.searchsorted(pd.Timestamp("2000-01-01")))
     average = stocks.mean(axis=1)
-    found, forecasts = book("20 stocks, equal weight", average, first, refit=refit)
+    results, forecasts = book("20 stocks, equal weight", average, first, refit=refit)
     apart = as_the_job(average, forecasts)
     same_as_skfolio(average, first)
     others(stocks, first, refit)
     if given.ranges:
         ranges(refit)
-    at99, at975, at95 = found[0.99], found[0.975], found[0.95]
+    at99, at975, at95 = results[0.99], results[0.975], results[0.95]
     result = {
         "ql99": round(at99.quantile_loss * PERCENT, 4),
         "fz99": round(at99.fz, 4),
@@ -82,8 +82,8 @@ def book(
         print(f"{confidence:.1%}: {(1 - confidence) * len(track.forecasts.var):.0f} exceedances expected")
         for model, forecasts in rows.items():
             print(row(model, scored(returns, forecasts, confidence, track.others)))
-    found = {confidence: scored(returns, track.forecasts, confidence, track.others) for confidence in CONFIDENCES}
-    return found, track.forecasts
+    results = {confidence: scored(returns, track.forecasts, confidence, track.others) for confidence in CONFIDENCES}
+    return results, track.forecasts
 
 
 def as_the_job(returns: Floats, forecasts: Forecasts) -> float:

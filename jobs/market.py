@@ -35,15 +35,15 @@ class Market:
 
 def market(bars: pd.DataFrame, units: Sequence[str], as_of: datetime, most: int) -> Market:
     """The last `most` returns of `units` that were known at `as_of`, at the sessions' common closes."""
-    found = sessions(known(bars, units, as_of), units)
-    times, closes = found.times[-(most + 1) :], found.closes[-(most + 1) :]
-    lacking = dict(found.left_out)
+    common = sessions(known(bars, units, as_of), units)
+    times, closes = common.times[-(most + 1) :], common.closes[-(most + 1) :]
+    lacking = dict(common.left_out)
     good = [i for i, unit in enumerate(units) if unit not in lacking]
     full = completed(np.empty((0, len(good))), np.random.default_rng(SEED))
     if len(times) > 1 and good:
-        returns = synchronised(returns_of(closes[:, good]), found.early[good])
+        returns = synchronised(returns_of(closes[:, good]), common.early[good])
         full = completed(returns, np.random.default_rng(SEED))
-    kept = [(i, column) for column, i in enumerate(good) if full.own[column] >= MIN_BARS]
+    chosen = [(i, column) for column, i in enumerate(good) if full.own[column] >= MIN_BARS]
     for column, i in enumerate(good):
         own, beta = int(full.own[column]), float(full.beta[column])
         if own < MIN_BARS:
@@ -55,12 +55,12 @@ def market(bars: pd.DataFrame, units: Sequence[str], as_of: datetime, most: int)
             )
     last = pd.DataFrame(closes, columns=list(units)).ffill().iloc[-1:]
     return Market(
-        times[1:] if kept else times[:0],
-        tuple(units[i] for i, _ in kept),
-        full.returns[:, [column for _, column in kept]],
-        {units[i]: float(last[units[i]].iloc[0]) for i, _ in kept},
+        times[1:] if chosen else times[:0],
+        tuple(units[i] for i, _ in chosen),
+        full.returns[:, [column for _, column in chosen]],
+        {units[i]: float(last[units[i]].iloc[0]) for i, _ in chosen},
         lacking,
-        {units[i]: _aligned(units[i], found.early[i]) for i, _ in kept if found.early[i] > SAME_CLOSE},
+        {units[i]: _aligned(units[i], common.early[i]) for i, _ in chosen if common.early[i] > SAME_CLOSE},
     )
 
 

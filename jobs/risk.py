@@ -20,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from jobs.forecasts import Realised, realised
 from jobs.house import House, moment, run
 from jobs.market import Market, market
 from jobs.optioned import greeks_of, in_var
@@ -88,7 +89,9 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         *_together(house, held),
         *_drivers(r, bars, table, mine, as_of),
     )
-    _keep(house, table, mine, told, calibration, held)
+    stored = _stored(house, table, held)
+    found = (*found, _judged_as_stored(stored, r.confidence))
+    _keep(house, table, mine, told, calibration, held, stored)
     report = Report(BOOKS, as_of, found)
     decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told))
     evidence = record.Evidence(
@@ -196,7 +199,22 @@ def _exposures(found: Factors) -> Iterator[Finding]:
             yield Finding("factor_exposure", float(value), np.nan, found.level, found.n, params, name, note)
 
 
-def _keep(house: House, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held) -> None:
+def _stored(house: House, table: Market, held: Held) -> Realised:
+    """What earlier nights stored, and what the books then lost."""
+    r = house.settings.risk
+    forecasts = house.ledger.forecasts(ALL, confidence=r.confidence, horizon=r.horizon_bars, as_of=held.as_of)
+    return realised(forecasts, past(house, held).equity, table.times, r.horizon_bars)
+
+
+def _judged_as_stored(stored: Realised, confidence: float) -> Finding:
+    """The backtest of the forecasts that were stored, of whatever was held on their nights."""
+    finding = findings(stored.judged(confidence))[0]
+    return replace(finding, name="var_stored", subject=f"{100 * confidence:g}")
+
+
+def _keep(
+    house: House, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held, stored: Realised
+) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = house.settings.risk, held.as_of
     last = table.times[-1].to_pydatetime()
@@ -211,7 +229,13 @@ def _keep(house: House, table: Market, mine: Floats, told: Told, calibration: Ca
         "backtest": _shown(told),
     }
     returns = table.returns.astype(np.float32)
-    arrays: dict[str, NDArray[Any]] = {"returns": returns, **_track(table, told, r.confidence)}
+    bars = _microseconds(table.times)
+    arrays: dict[str, NDArray[Any]] = {
+        "returns": returns,
+        "bars": bars,
+        **_track(table, told, r.confidence),
+        **stored.arrays(),
+    }
     house.ledger.put_risk_state("var", ALL, as_of, body, arrays)
     last_state = [state.value for state, _ in states(table.returns, calibration)][-1:]
     stood = {"calibration": asdict(calibration), "last": (last_state or ["unknown"])[0]}
@@ -231,12 +255,15 @@ def _forecasts(told: Told, r: RiskSettings, last: datetime, held: Held) -> Itera
 
 
 def _track(table: Market, told: Told, confidence: float) -> dict[str, NDArray[Any]]:
-    """VaR and loss by the last bar of each forecast, in microseconds since 1970."""
+    """VaR and loss by the last bar of each forecast that the model would have made."""
     if told.track is None:
         return {"times": np.empty(0, dtype=np.int64), "var": np.empty(0), "loss": np.empty(0)}
-    ends = _ends(table, told.track).tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
     forecasts = told.track.forecasts
-    return {"times": ends, "var": forecasts.at(confidence).var, "loss": -forecasts.realised(told.past)}
+    return {
+        "times": _microseconds(_ends(table, told.track)),
+        "var": forecasts.at(confidence).var,
+        "loss": -forecasts.realised(told.past),
+    }
 
 
 def _ends(table: Market, track: TrackRecord) -> pd.DatetimeIndex:
@@ -244,6 +271,11 @@ def _ends(table: Market, track: TrackRecord) -> pd.DatetimeIndex:
     forecasts = track.forecasts
     place = forecasts.first + forecasts.horizon * np.arange(1, len(forecasts.var) + 1) - 1
     return table.times[place]
+
+
+def _microseconds(times: pd.DatetimeIndex) -> NDArray[np.int64]:
+    """Since 1970."""
+    return np.asarray(times.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64))
 
 
 def _bars(n: int) -> str:

@@ -117,8 +117,8 @@ def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
     """Closes by session and unit; of bars that close at different times a table of instants would be half empty."""
-    found = sessions(known(bars, units, as_of), units)
-    return pd.DataFrame(found.closes, index=found.times, columns=units)
+    common = sessions(known(bars, units, as_of), units)
+    return pd.DataFrame(common.closes, index=common.times, columns=units)
 
 
 def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> dict[str, Floats]:

@@ -217,5 +217,5 @@ def _history(now: Now, slow: Slow) -> History:
     curve = {at.isoformat(): (float(value), shown.known(low)) for at, value, low in told}
     if slow.night is None:
         return History(curve)
-    past = list(zip(slow.night.times, slow.night.var, slow.night.loss, strict=True))[-POINTS:]
+    past = list(zip(slow.night.times, slow.night.stored_var, slow.night.loss, strict=True))[-POINTS:]
     return History(curve, {at: (float(v), float(x), bool(x > v)) for at, v, x in past})

@@ -26,7 +26,11 @@ OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the nightly risk job left: returns (T, N) of `units`, the model, and its VaR of the bars before."""
+    """What the nightly risk job left: returns (T, N) of `units` and the model.
+
+    `var` is what this model would have said of the bars before, of what was held on that night. `times`, `stored_var`
+    and `loss` are the forecasts that were stored before their bars, and what the books then lost.
+    """
 
     as_of: datetime
     units: Mapping[str, int]
@@ -36,18 +40,21 @@ class Night:
     body: Mapping[str, Any]
     times: Sequence[str]
     var: Floats
+    stored_var: Floats
     loss: Floats
     bars_a_year: float = BARS_A_YEAR
 
     @classmethod
     def of(cls, state: Stored) -> Self:
         body, arrays = state.body, state.arrays
-        times = [at.isoformat() for at in pd.to_datetime(arrays["times"], unit="us", utc=True)]
-        bars = bars_a_year(arrays["times"].astype("datetime64[us]"))
+        none = np.empty(0)  # a state of before forecasts were in it
+        ends, stored_var, loss = (arrays.get(f"stored_{name}", none) for name in ("times", "var", "loss"))
+        times = [at.isoformat() for at in pd.to_datetime(ends, unit="us", utc=True)]
+        bars = bars_a_year(arrays.get("bars", arrays["times"]).astype("datetime64[us]"))
         units = {unit: i for i, unit in enumerate(body["units"])}
         fitted, growth = Fitted.from_dict(body["fitted"]), Loss(**body["growth"])
-        past = arrays["var"], arrays["loss"]
-        return cls(state.as_of, units, arrays["returns"], fitted, growth, body, times, *past, bars)
+        about = state.as_of, units, arrays["returns"], fitted, growth, body
+        return cls(*about, times, arrays["var"], stored_var, loss, bars)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,16 +99,16 @@ def synchronised(returns: Floats, early: Floats) -> Floats:
     Burns, Engle and Mezrich (1998), Correlations and volatilities of asynchronous data, J. Derivatives 5, whose vector
     moving average this is with one regressor for all later units.
     """
-    found = np.array(returns, dtype=np.float64)
+    result = np.array(returns, dtype=np.float64)
     for i in np.flatnonzero(early > early.min(initial=np.inf) + SAME_CLOSE):
         own, news = returns[:, i], _news(returns[:, early < early[i] - SAME_CLOSE], returns[:, i])
         pairs = np.isfinite(news[:-1]) & np.isfinite(own[1:])
         if pairs.sum() < MIN_BARS or not (spread := float(news[:-1][pairs] @ news[:-1][pairs])) > 0:
             continue
         to_come = np.nan_to_num(news) * max(0.0, float(news[:-1][pairs] @ own[1:][pairs]) / spread)
-        found[:, i] += to_come
-        found[1:, i] -= to_come[:-1]
-    return np.maximum(found, -1.0)
+        result[:, i] += to_come
+        result[1:, i] -= to_come[:-1]
+    return np.maximum(result, -1.0)
 
 
 def _news(later: Floats, own: Floats) -> Floats:
@@ -217,7 +217,7 @@ def _complete(
 
 def _stuck(closes: Floats, units: Sequence[str], left_out: dict[str, str]) -> dict[str, str]:
     """Units whose price does not move any more, or hardly ever did."""
-    found = {}
+    stuck = {}
     for i, name in enumerate(units):
         there = np.flatnonzero(np.isfinite(closes[:, i]))
         if name in left_out or len(there) < MIN_BARS:
@@ -227,7 +227,7 @@ def _stuck(closes: Floats, units: Sequence[str], left_out: dict[str, str]) -> di
         run = len(still) if still.all() else int(still[::-1].argmin())
         before = still[: len(still) - run].mean() if run < len(still) else 1.0
         if still.mean() > HALF:
-            found[name] = f"{name} did not move at {still.mean():.0%} of its bars: no VaR can be had of them."
+            stuck[name] = f"{name} did not move at {still.mean():.0%} of its bars: no VaR can be had of them."
         elif run >= LEAST_RUN and before**run < BY_CHANCE:
-            found[name] = f"{name} has had one price for {run} bars: its risk is not known."
-    return found
+            stuck[name] = f"{name} has had one price for {run} bars: its risk is not known."
+    return stuck

@@ -71,12 +71,12 @@ def test_a_walk_that_is_seen_at_two_times_of_day_keeps_its_correlation(hour):
     prices = walk()
     bars = seen_at(prices, E=hour, U=21)
 
-    found = table(bars, ["E", "U"])
+    result = table(bars, ["E", "U"])
 
     plain = pd.concat([prices.loc[prices.index.hour == h, u].pct_change() for u, h in (("E", hour), ("U", 21))], axis=1)
     assert plain.iloc[1:, :2].corr(min_periods=10).iloc[0, 1] != plain.iloc[1:, :2].corr().iloc[0, 0]  # no common row
-    assert correlation(found.returns) == pytest.approx(0.78, abs=0.05)
-    both = found.returns.sum(axis=1)
+    assert correlation(result.returns) == pytest.approx(0.78, abs=0.05)
+    both = result.returns.sum(axis=1)
     truth = prices[prices.index.hour == 21].pct_change().dropna().sum(axis=1)
     assert both.std() == pytest.approx(truth.std(), rel=0.06)
 
@@ -99,23 +99,23 @@ def test_a_coin_beside_shares_has_their_days_and_keeps_what_moved_at_weekends():
     coin = prices.loc[prices.index.hour == 0, ["E"]]
     share = prices.loc[(prices.index.hour == 21) & (prices.index.dayofweek < 5), ["U"]]
 
-    found = table(pd.concat([long(coin), long(share)]), ["E", "U"])
+    result = table(pd.concat([long(coin), long(share)]), ["E", "U"])
 
-    assert {0, 1, 2, 3, 4} == set((found.times - 3 * HOUR).dayofweek)
-    assert correlation(found.returns) == pytest.approx(0.78, abs=0.05)
-    window = coin["E"].loc[: found.times[-1]]
-    assert np.log1p(found.returns[:, 0]).sum() == pytest.approx(
+    assert {0, 1, 2, 3, 4} == set((result.times - 3 * HOUR).dayofweek)
+    assert correlation(result.returns) == pytest.approx(0.78, abs=0.05)
+    window = coin["E"].loc[: result.times[-1]]
+    assert np.log1p(result.returns[:, 0]).sum() == pytest.approx(
         np.log(window.iloc[-1] / window.iloc[-len(window)]), abs=0.05
     )
 
 
 def test_summer_time_and_short_days_are_no_other_clock():
-    found = table(long(stocks()), ["AAPL", "JPM"])
+    result = table(long(stocks()), ["AAPL", "JPM"])
 
-    plain = stocks(("AAPL", "JPM")).pct_change().iloc[-len(found.times) :]
-    np.testing.assert_array_equal(plain.index, found.times)
-    np.testing.assert_allclose(plain.to_numpy(), found.returns, atol=1e-15)
-    assert {} == found.aligned == found.lacking
+    plain = stocks(("AAPL", "JPM")).pct_change().iloc[-len(result.times) :]
+    np.testing.assert_array_equal(plain.index, result.times)
+    np.testing.assert_allclose(plain.to_numpy(), result.returns, atol=1e-15)
+    assert {} == result.aligned == result.lacking
 
 
 def bad_columns(closes):
@@ -143,13 +143,13 @@ def test_one_bad_column_costs_itself_only_and_is_named(name):
     alone = table(long(closes), closes.columns)
     bad = bad_columns(closes)[name].to_frame("BAD")
 
-    found = table(pd.concat([long(closes), long(bad)]), [*closes.columns, "BAD"])
+    result = table(pd.concat([long(closes), long(bad)]), [*closes.columns, "BAD"])
 
-    np.testing.assert_array_equal(alone.times, found.times)
-    np.testing.assert_array_equal(alone.returns, found.returns[:, :4])
+    np.testing.assert_array_equal(alone.times, result.times)
+    np.testing.assert_array_equal(alone.returns, result.returns[:, :4])
     kept = name in ("some gaps", "late")
-    assert kept == ("BAD" in found.units)
-    assert ("BAD" in found.lacking) or name == "some gaps"
+    assert kept == ("BAD" in result.units)
+    assert ("BAD" in result.lacking) or name == "some gaps"
 
 
 def test_a_session_in_which_some_have_still_to_close_is_not_one_yet():
@@ -157,10 +157,10 @@ def test_a_session_in_which_some_have_still_to_close_is_not_one_yet():
     bars = seen_at(prices, E=16, U=21)
     noon = prices.index[-1].normalize() + 17 * HOUR
 
-    found = table(bars, ["E", "U"], as_of=noon.to_pydatetime())
+    result = table(bars, ["E", "U"], as_of=noon.to_pydatetime())
 
-    assert found.times[-1] == noon - 20 * HOUR
-    assert abs(found.returns[-1]).min() > 0
+    assert result.times[-1] == noon - 20 * HOUR
+    assert abs(result.returns[-1]).min() > 0
 
 
 def test_bars_of_a_day_beside_bars_of_an_hour():
@@ -179,8 +179,8 @@ def test_bars_of_a_day_beside_bars_of_an_hour():
 def test_a_night_at_which_nothing_was_known_is_an_empty_table():
     bars = long(stocks())
 
-    found = table(bars, ["AAPL"], as_of=datetime(1990, 1, 1, tzinfo=UTC))
+    result = table(bars, ["AAPL"], as_of=datetime(1990, 1, 1, tzinfo=UTC))
 
-    assert ((), 0) == (found.units, len(found.times))
-    assert "AAPL has 0 bars" in found.lacking["AAPL"]
-    assert timedelta(0) == (found.times.max() - found.times.min() if len(found.times) else timedelta(0))
+    assert ((), 0) == (result.units, len(result.times))
+    assert "AAPL has 0 bars" in result.lacking["AAPL"]
+    assert timedelta(0) == (result.times.max() - result.times.min() if len(result.times) else timedelta(0))

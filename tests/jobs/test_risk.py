@@ -82,7 +82,7 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house
     look = Live(house).look(AT)
     assert metrics["var_990"] == pytest.approx(look.state.kpi.var.value, rel=1e-4)
     assert look.state.backtest.n > 250
-    assert 260 == len(look.state.history.var)
+    assert {} == look.state.history.var, "no forecast has met its bar yet"
     assert ["calm", "shifting", "broken"].count(look.state.correlation.state)
     assert set(HELD) == set(look.state.correlation.units)
     assert look.state.kpi.normal.percentile is not None
@@ -213,6 +213,27 @@ def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_
     assert ["correlation_breakdown:2010-03-02", "var_backtest:2010-03-01"] == tell(Level.UNKNOWN, Level.UNKNOWN, 2)
     assert ["correlation_breakdown:2010-03-02"] == tell(Level.OK, Level.ALERT, 3)
     assert [] == tell(Level.OK, Level.WARN, 4)
+
+
+def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_today(house, market):
+    nights = sorted(
+        market.event_time[(market.event_time > AT - timedelta(days=12)) & (market.event_time <= AT)].unique()
+    )
+    hold(house, market, at=nights[0])
+    said = {}
+    for night in nights:
+        at = night.to_pydatetime() + timedelta(minutes=50)
+        books.advance(house, STRATEGIES["direction"], market, at)
+        risk.at(house, "", market, at)
+        said[night] = house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
+
+    chart = Live(house).look(at).state.history.var
+
+    assert [night.isoformat() for night in nights[1:]] == list(chart)
+    assert [said[night] for night in nights[:-1]] == pytest.approx([var for var, _, _ in chart.values()])
+    curve = house.ledger.book_curve("direction", "live", start=AT - timedelta(days=30), as_of=at)
+    equity = curve.set_index("event_time")["equity"].pct_change().dropna()
+    assert (-equity).tolist()[-len(chart) :] == pytest.approx([loss for _, loss, _ in chart.values()])
 
 
 def test_a_longer_horizon_is_judged_over_its_own_bars(market, monkeypatch):

@@ -26,14 +26,14 @@ def past():
 
 
 def test_the_record_is_the_average_walked_beside_the_others(past):
-    found = track_record(past, 260)
+    track = track_record(past, 260)
 
     walked = walk(DEFAULT, past, 640)
-    assert DEFAULT == found.names
-    np.testing.assert_allclose(averaged([walked[name] for name in DEFAULT]).var, found.forecasts.var, rtol=1e-12)
-    assert set(COMPARED) == set(found.others)
-    assert {"default", *COMPARED} == set(found.scores(past))
-    assert found.scores(past)["default"] < found.scores(past)["historical"]
+    assert DEFAULT == track.names
+    np.testing.assert_allclose(averaged([walked[name] for name in DEFAULT]).var, track.forecasts.var, rtol=1e-12)
+    assert set(COMPARED) == set(track.others)
+    assert {"default", *COMPARED} == set(track.scores(past))
+    assert track.scores(past)["default"] < track.scores(past)["historical"]
 
 
 def test_more_history_than_a_model_looks_at_changes_no_forecast():
@@ -60,10 +60,10 @@ def test_what_is_judged_is_the_second_half_at_most_and_nothing_of_too_few():
 
 
 def test_several_bars_are_forecast_from_before_them_and_judged_against_their_own(past):
-    found = track_record(past, 300, horizon=20)
+    track = track_record(past, 300, horizon=20)
 
-    forecasts = found.forecasts
-    assert (15, 20, {}) == (len(forecasts.var), forecasts.horizon, dict(found.others))
+    forecasts = track.forecasts
+    assert (15, 20, {}) == (len(forecasts.var), forecasts.horizon, dict(track.others))
     expected = [np.prod(1 + past[600 + 20 * k : 620 + 20 * k]) - 1 for k in range(15)]
     np.testing.assert_allclose(expected, forecasts.realised(past))
     assert 15 == judge(past, forecasts).n
@@ -89,7 +89,7 @@ def test_ten_bars_are_covered_as_often_as_they_should():
 
 
 def test_a_book_that_stands_still_is_judged_by_nothing_and_costs_no_job():
-    found = track_record(np.zeros(400), 100, horizon=5)
+    track = track_record(np.zeros(400), 100, horizon=5)
 
-    assert Level.UNKNOWN == judge(np.zeros(400), found.forecasts).level
+    assert Level.UNKNOWN == judge(np.zeros(400), track.forecasts).level
     assert {} == track_record(np.zeros(400), 100).scores(np.zeros(400))
