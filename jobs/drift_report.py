@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from mlops.types import Finding, Level, Report
 log = structlog.get_logger()
 NAME = "drift_report.html"
 ROWS = 5_000  # of the reference: ten times as many cost a minute and draw the same curves
+MAX_NAME = 80  # of a feature, as the page shows it
 LIMIT_S = 300.0  # 15 s on a quiet machine
 QUIET = {"DO_NOT_TRACK": "true", "ITERATIVE_DO_NOT_TRACK": "true"}  # it would report its use to its makers
 
@@ -67,7 +69,7 @@ def made(report: Report, reference: pd.DataFrame, current: pd.DataFrame, *, seed
     )
     with tempfile.TemporaryDirectory() as folder:
         for name, rows in (("reference", sample), ("current", current)):
-            rows.to_parquet(Path(folder) / f"{name}.parquet", index=False)
+            rows.set_axis(shown_names(rows.columns), axis=1).to_parquet(Path(folder) / f"{name}.parquet", index=False)
         command = [sys.executable, "-m", "jobs.drift_report", folder]
         subprocess.run(  # noqa: S603
             command, check=True, timeout=LIMIT_S, env=os.environ | QUIET, stdout=subprocess.DEVNULL, cwd=_repository()
@@ -75,6 +77,21 @@ def made(report: Report, reference: pd.DataFrame, current: pd.DataFrame, *, seed
         page = (Path(folder) / NAME).read_text(encoding="utf-8")
     banner = f'<p style="font:14px sans-serif;margin:12px 24px">{html.escape(said)}</p>'
     return page.replace("<body>", f"<body>{banner}", 1)
+
+
+def shown_names(names: Iterable[str]) -> list[str]:
+    """Names of features as Evidently gets them, for it puts them into script and markup as they are.
+
+    Examples
+    --------
+    >>> shown_names(["abs_1", "</script><b>", "</script> b>"])
+    ['abs_1', '__script__b_', '__script_ b_']
+    """
+    plain: list[str] = []
+    for i, name in enumerate(names):
+        text = re.sub(r"[^\w .,:%+()-]", "_", str(name))[:MAX_NAME]
+        plain.append(text if text not in plain else f"{text[:MAX_NAME]} ({i})")
+    return plain
 
 
 def draw(folder: Path) -> None:

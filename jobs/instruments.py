@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from jobs.house import moment, opened
 from mlops.errors import DataError
+from mlops.io.columns import decimal
 from mlops.io.ledger import Instrument
 from mlops.types import INSTRUMENT_COLUMNS, Kind
 
@@ -68,7 +68,7 @@ def _read(row: Mapping[str, str]) -> Instrument:
     given: dict[str, Any] = {name: text for name, text in row.items() if text}
     for name in NUMBERS:
         if name in given:
-            given[name] = _number(name, given[name])
+            given[name] = decimal(name, given[name])
     if "kind" in given and given["kind"] not in list(Kind):
         raise DataError(f"kind must be one of {', '.join(Kind)}, got {given['kind']!r}. Choose one of them.")
     if "kind" in given:
@@ -81,13 +81,3 @@ def _read(row: Mapping[str, str]) -> Instrument:
             raise DataError(f"american must be true or false, got {word!r}. Write one of them.")
         given["american"] = word in TRUE
     return Instrument(**{"unit": "", **given})
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{name} must be a number, got {text!r}. Write it with a point: 1234.5.")
-    return value

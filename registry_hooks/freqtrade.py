@@ -9,7 +9,6 @@ direction, amount and price. The one thing that carries a model through freqtrad
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import pandas as pd
 import structlog
 
 from mlops.errors import DataError
+from mlops.io.columns import decimal
 from mlops.io.ledger import Ledger
 from mlops.types import FILL_COLUMNS
 from registry_hooks.refusals import refuse_fills
@@ -35,7 +35,7 @@ NOTES = (
     *("status", "warning", "exception", "startup", "entry", "entry_cancel", "exit", "exit_cancel"),
     *("protection_trigger", "protection_trigger_global", "strategy_msg", "whitelist", "analyzed_df", "new_candle"),
 )
-TAG = re.compile(r"(?P<model>[^@|\s][^@|]*)@(?P<version>[1-9]\d{0,8})\|(?P<arm>[^|]*)\|(?P<prediction>.*)")
+TAG = re.compile(r"(?P<model>[^@|\s][^@|]*)@(?P<version>[1-9][0-9]{0,8})\|(?P<arm>[^|]*)\|(?P<prediction>.*)")
 BEGIN = datetime(2009, 1, 3, tzinfo=UTC)  # nothing that freqtrade trades is older than Bitcoin's first block
 CLOCKS = timedelta(days=1)  # how far a bot's clock may go ahead of ours: fills are rows to keep, not to be strict about
 GRACE = timedelta(seconds=10)  # a younger message is still being followed by the request that brought it
@@ -147,7 +147,7 @@ def fill(message: Mapping[str, str], bot: str, received_at: datetime) -> dict[st
         "fill_id": "freqtrade:" + hashlib.sha256(orjson.dumps(parts)).hexdigest(),
         "model": model,
         "version": version,
-        "book": _text({"book": bot, **message}, "book"),
+        "book": _book(message, bot),
         "unit": pair,
         "event_time": received_at if again else _time(message, TIMES[kind], received_at),
         "quantity": amount if (kind == "entry_fill") != short else -amount,
@@ -181,8 +181,8 @@ def balance(message: Mapping[str, str], bot: str, models: Sequence[str], receive
         "book": bot,
         "event_time": _time(said, ("at",), received_at),
         "known_at": max(received_at, _time(said, ("at",), received_at)),
-        "amount": _number("balance", said["balance"]),
-        "flow": _number("flow", said.get("flow", "0")),
+        "amount": decimal("balance", said["balance"]),
+        "flow": decimal("flow", said.get("flow", "0")),
     }
 
 
@@ -241,6 +241,14 @@ def _text(message: Mapping[str, str], name: str) -> str:
     return value
 
 
+def _book(message: Mapping[str, str], bot: str) -> str:
+    """The book of the key: a message that names another would write into it."""
+    named = message.get("book", bot)
+    if named != bot:
+        raise DataError(f"book must be that of the key, {bot!r}, got {named[:40]!r}. Make a key for each book.")
+    return bot
+
+
 def _direction(message: Mapping[str, str]) -> bool:
     """Whether short."""
     said = message.get("direction", "").lower()
@@ -249,19 +257,9 @@ def _direction(message: Mapping[str, str]) -> bool:
     return said == "short"
 
 
-def _number(name: str, said: str) -> float:
-    try:
-        value = float(said)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{name} must be a number, got {said[:40]!r}. Lay it out without units.")
-    return value
-
-
 def _positive(message: Mapping[str, str], names: tuple[str, ...]) -> float:
     name = next((name for name in names if name in message), names[0])
-    value = _number(name, message.get(name, ""))
+    value = decimal(name, message.get(name, ""))
     if value <= 0:
         raise DataError(f"{name} must be positive, got {value}. The direction is in `direction`.")
     return value
@@ -270,8 +268,8 @@ def _positive(message: Mapping[str, str], names: tuple[str, ...]) -> float:
 def _fee(message: Mapping[str, str], notional: float) -> float:
     """freqtrade sends none; a layout may have `fee` (quote currency) or `fee_rate` (a fraction)."""
     if "fee" in message:
-        return _number("fee", message["fee"])
-    return _number("fee_rate", message["fee_rate"]) * notional if "fee_rate" in message else 0.0
+        return decimal("fee", message["fee"])
+    return decimal("fee_rate", message["fee_rate"]) * notional if "fee_rate" in message else 0.0
 
 
 def _time(message: Mapping[str, str], names: tuple[str, ...], received_at: datetime) -> datetime:

@@ -23,7 +23,14 @@ Floats = NDArray[np.float64]
 Band = tuple[Floats, Floats, Floats]  # curve, low, high
 WIDTH = 9.6  # inches; the page scales it
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (4, 1, 1, 1)), (0, (8, 2)))  # arms differ without colour, too
-STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "report", "font.size": 10, "axes.grid": True, "grid.alpha": 0.25}
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "text.parse_math": False,  # names are text: one with a $ in it would not be drawn at all
+}
 
 
 def evidence(

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 
 from mlops.types import Finding, Level
 
-mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110})
+mpl.rcParams.update(
+    {"text.parse_math": False, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110}
+)
 # Okabe-Ito, safe for colour-blind readers: champion blue, challenger vermilion, the rest after them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 

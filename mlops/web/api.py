@@ -21,7 +21,7 @@ from mlops.io.writer import Writer
 from mlops.settings import Settings
 from mlops.types import TradingState
 from mlops.web import rows, scoring
-from mlops.web.contracts import Bar, Name
+from mlops.web.contracts import Bar, Name, Whole
 from mlops.web.gate import LATER, Gate
 from mlops.web.lanes import Lanes
 from mlops.web.metrics import Meters
@@ -157,7 +157,7 @@ def router(
 
     @routes.get("/rejections", tags=["rows"], dependencies=may_read, openapi_extra=KEYED)
     async def rejections(
-        kind: Kinds | None = None, limit: Annotated[int, Query(ge=1, le=MAX_SHOWN)] = 100
+        kind: Kinds | None = None, limit: Annotated[Whole, Query(ge=1, le=MAX_SHOWN)] = 100
     ) -> list[Rejection]:
         """Rows that were refused, newest first."""
         return await lanes.rows.run(ledger.rejections, kind, limit)

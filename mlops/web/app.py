@@ -22,7 +22,7 @@ from mlops.errors import StorageError
 from mlops.io import logs
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
-from mlops.web import api, feed, hooks, login, shell
+from mlops.web import api, feed, hooks, login, reference, shell
 from mlops.web.feed import Hub
 from mlops.web.gate import LATER, Gate
 from mlops.web.lanes import Lanes
@@ -63,7 +63,7 @@ def build(
     watch : Watch, optional
         The loops beside it, which `/readyz` tells of.
     """
-    app = FastAPI(title="gpt-trader-mlops", version="1", docs_url="/docs")
+    app = FastAPI(title="gpt-trader-mlops", version="1", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*settings.service.allowed_hosts])
     meters, lanes, watch = Meters(registry.ledger), Lanes(), watch or Watch()
     gate = Gate(registry.ledger, settings.service, clock, lanes)
@@ -110,6 +110,7 @@ def build(
     if hub is not None:
         _show(app, hub, Door(gate, settings, clock), settings)
     _describe(app)
+    app.include_router(reference.router(app.openapi))
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
@@ -23,6 +24,14 @@ def _spelled(given: object) -> object:
     return given
 
 
+def _digits(given: object) -> object:
+    """Pydantic alone would also take `1_000`, blanks and digits of other scripts."""
+    if isinstance(given, str) and re.fullmatch(r"[0-9]{1,18}", given) is None:
+        raise ValueError("must be a whole number in plain digits")
+    return given
+
+
+Whole = Annotated[int, BeforeValidator(_digits)]  # of a query
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]*$")]
 Instant = Annotated[AwareDatetime, Field(ge=FIRST, lt=LAST, strict=False), BeforeValidator(_spelled)]
 Finite = Annotated[float, Field(gt=-LARGEST, lt=LARGEST, allow_inf_nan=False)]

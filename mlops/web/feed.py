@@ -23,6 +23,7 @@ from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from mlops.settings import FeedSettings
+from mlops.web.contracts import Whole
 from mlops.web.login import Door
 from mlops.web.messages import RiskState, schema
 from mlops.web.patches import Tree, patch, tree
@@ -147,7 +148,7 @@ def router(hub: Hub, door: Door) -> APIRouter:
     @routes.websocket("/feed")
     async def feed(
         socket: WebSocket,
-        since: Annotated[int, Query(ge=0)] = 0,
+        since: Annotated[Whole, Query(ge=0)] = 0,
         mode: Literal["delta", "snapshot"] = "delta",
     ) -> None:
         if not door.from_here(socket) or await door.refuses(socket):

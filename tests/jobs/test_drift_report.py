@@ -75,3 +75,17 @@ def test_the_job_does_not_import_it():
 
     code = "import sys, jobs.monitor, jobs.replay; sys.exit('evidently' in sys.modules)"
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>'\"`${1}&\\"
+
+
+@pytest.mark.slow
+def test_the_name_of_a_feature_is_never_markup():
+    rows = _rows(400, 0).rename(columns={"trend": HOSTILE})
+
+    page = drift_report.made(REPORT, rows, rows.head(100), seed=7)
+
+    assert "<img src=x" not in page
+    assert "onerror=alert" not in page
+    assert "__script__img src_x onerror_alert(1)_" in page

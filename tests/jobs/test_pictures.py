@@ -10,7 +10,7 @@ import pytest
 from jobs import monitor, pictures
 from jobs.drift_report import When
 from mlops import monitor as room
-from mlops.io import plots
+from mlops.io import drawings, plots
 from mlops.settings import Settings
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
@@ -110,3 +110,13 @@ def test_a_replay_draws_every_fourth_week_and_each_verdict(page, week, verdict, 
     report = Report(CHAMPION, at, _with(_alert("ks", "trend")).findings)
     made = monitor._drawn(house, page, report, Decision(verdict, CHAMPION), PAST, NOW)
     assert drawn == bool(made)
+
+
+def test_a_name_is_text_in_every_picture():
+    hostile = "$\\frac{</script><img src=x onerror=alert(1)>"
+    curve = pd.DataFrame({"probability": [0.2, 0.8], "label": [0.3, 0.7]})
+
+    picture = drawings.reliability({hostile: curve})
+
+    assert "<img" not in picture
+    assert "&lt;img src=x" in picture

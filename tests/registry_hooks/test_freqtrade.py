@@ -342,3 +342,17 @@ def test_what_a_strategy_says_of_the_account_becomes_a_balance_each_time_anew(le
 def test_a_balance_that_is_not_clear_is_set_aside_with_the_reason(sqlite_ledger, text):
     assert "rejected" == receive(sqlite_ledger, _said(text), NOW)["effect"]
     assert 1 == len(sqlite_ledger.rejections("fills")) + len(sqlite_ledger.rejections("balances"))
+
+
+@pytest.mark.parametrize("amount", ["1_000", " 1", "1 ", "\u0661", "inf", "nan", "0x1", "1e999", "1,5"])
+def test_a_number_is_plain_digits(amount):
+    with pytest.raises(DataError, match="amount must be a number in plain digits"):
+        fill(fields(_letter(_rendered("entry_fill") | {"amount": amount})), "bot", NOW)
+
+
+def test_a_key_writes_into_its_own_book_only(ledger):
+    body = orjson.dumps(_rendered("entry_fill") | {"book": "somebody-elses"})
+
+    assert "rejected" == receive(ledger, Letter.of("spot-1", "application/json", body), NOW)["effect"]
+    assert "book must be that of the key" in ledger.rejections("fills")[0].reason
+    assert "fill" == receive(ledger, _letter(_rendered("entry_fill") | {"book": "spot-1"}), NOW)["effect"]
