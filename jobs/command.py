@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import os
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +20,13 @@ from jobs import alerts, backup, doctor, fills, freshness, hooks, instruments, k
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import House, moment, opened
-from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, private, record
 from mlops.io.ledger import Promotion
 from mlops.types import Level, ModelRef, TradingState
 from registry_hooks import aliases
+from registry_hooks.account import ADMIN, PASSWORD_FILE, credentials
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(emoji=False)
@@ -57,6 +57,16 @@ def status() -> None:
         _say_freshness(house, datetime.now(UTC))
         for alert in house.ledger.alerts():
             console.print(f"[bold]{alert.priority.value.upper()}[/] {alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)}")
+
+
+@app.command()
+def environment() -> None:
+    """Print what lets `mlflow` in this shell reach the set-up: eval "$(.venv/bin/trader-mlops environment)"."""
+    settings = settings_room.read()
+    given = {"MLFLOW_TRACKING_URI": settings.tracking_uri, **credentials(settings)}
+    for name, value in given.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+    typer.echo(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
 
 
 @app.command()
@@ -166,8 +176,6 @@ def main() -> None:
         settings = settings_room.read() if "doctor" not in sys.argv[1:2] else None  # it says what is wrong with them
         if settings is not None:
             logs.configure(settings.state / "logs" / "command.jsonl")
-            for name, value in credentials(settings).items():
-                os.environ.setdefault(name, value)
         app()
     except (MlopsError, mlflow.MlflowException, SQLAlchemyError, OSError) as error:
         console.print(f"[red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
@@ -187,6 +195,9 @@ def _say_health(house: House) -> None:
         console.print(f"[bold red]Parts: supervisor {now.pid} died[/], nothing restarts what ends. `make up`.")
     elif not now.running:
         console.print("Parts: not run by `make up`.")
+    if credentials(house.settings):
+        place = house.settings.state / "secrets" / PASSWORD_FILE
+        console.print(f"MLflow: account {ADMIN}, password in {place}", soft_wrap=True, highlight=False)
     if degraded := house.ledger.degraded():
         console.print(f"[bold red]DEGRADED[/] {degraded}")
     for what, n in (

@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from jobs.checks import Check, Problem, Setup, doors, machine, own_file, server, work
-from jobs.parts import credentials
 from mlops import settings as settings_room
 from mlops.errors import SettingsError
 from mlops.settings import Settings
 from mlops.types import Level
+from registry_hooks.account import credentials
 
 app = typer.Typer()
 console = Console(emoji=False)

@@ -24,7 +24,7 @@ from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.types import Decision, ModelRef, Report
-from registry_hooks import apply
+from registry_hooks import account, apply
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import Act
 from registry_hooks.bundle import Bundle
@@ -88,6 +88,8 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
         uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
     else:
         uri = settings.tracking_uri
+    if uri == settings.tracking_uri:
+        account.sign_in(settings)
     mlflow.set_tracking_uri(uri)
     # MLflow narrates every step; ours are in the structured log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -16,11 +16,10 @@ from jobs.servers import mlflow_command, own_secret
 from mlops import settings as settings_room
 from mlops.errors import SettingsError
 from mlops.settings import ServiceSettings, Settings
+from registry_hooks.account import PASSWORD_FILE, credentials, tracking_port
 
-ADMIN = "mlflow-admin"  # the file of the password
 SERVICES = ("service", "standby")
 BACKLOG = 2048  # callers who may wait while one service takes over from the other
-LOOPBACK = ("127.0.0.1", "localhost")
 MARK = "TRADER_MLOPS_UP"  # in the environment of every process of a set-up: its state folder. What has it is ours.
 # Two threads in BLAS or OpenMP on a busy two-core machine made the 95th percentile 150 times worse.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -81,20 +80,6 @@ def environment(settings: Settings) -> dict[str, str]:
     }
 
 
-def credentials(settings: Settings) -> dict[str, str]:
-    """How the platform signs in to an MLflow with accounts that it runs itself; nothing before its first start."""
-    path = settings.state / "secrets" / ADMIN
-    if not settings.tracking_auth or tracking_port(settings) is None or not path.exists():
-        return {}
-    return {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": path.read_text(encoding="ascii")}
-
-
-def tracking_port(settings: Settings) -> int | None:
-    """Port of the MLflow server that is ours to run; None where the setting names one that runs elsewhere."""
-    place = urlsplit(settings.tracking_uri)
-    return (place.port or 80) if place.scheme == "http" and place.hostname in LOOPBACK else None
-
-
 def _mlflow(settings: Settings, base: Mapping[str, str]) -> Part | None:
     port = tracking_port(settings)
     if port is None:
@@ -145,7 +130,7 @@ PARTS: tuple[Callable[[Settings, Mapping[str, str]], Part | None], ...] = (_mlfl
 
 def parts(settings: Settings) -> tuple[Part, ...]:
     """The parts of a set-up, in the order in which they start."""
-    if settings.tracking_auth:
-        own_secret(settings.state, ADMIN)
+    if settings.tracking_auth and tracking_port(settings) is not None:
+        own_secret(settings.state, PASSWORD_FILE)
     base = environment(settings)
     return tuple(part for make in PARTS if (part := make(settings, base)) is not None)

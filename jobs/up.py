@@ -37,6 +37,7 @@ from mlops.errors import MlopsError, SettingsError
 from mlops.io import logs, private
 from mlops.io.health import Disk
 from mlops.settings import Settings
+from registry_hooks.account import ADMIN, PASSWORD_FILE, credentials
 
 log = structlog.get_logger()
 app = typer.Typer()
@@ -191,13 +192,19 @@ def addresses(settings: Settings) -> None:
     """Where everything is."""
     service = settings.service
     for what, where in (
-        ("MLflow", f"{settings.tracking_uri}  (press “Model training” on its first page)"),
+        ("MLflow", f"{settings.tracking_uri}  (press “Model training” on its first page{_signing_in(settings)})"),
         ("risk", f"http://{service.host}:{service.port}/risk  (log in: trader-mlops key add desk --scope risk:read)"),
         ("service", f"http://{service.host}:{service.port}  (its API: /docs)"),
         ("state", str(settings.state)),
         ("logs", str(settings.state / "logs")),
     ):
         console.print(f"  {what:<8} {where}", soft_wrap=True, highlight=False)
+
+
+def _signing_in(settings: Settings) -> str:
+    if not credentials(settings):
+        return ""
+    return f"; account {ADMIN}, password in {settings.state / 'secrets' / PASSWORD_FILE}"
 
 
 @app.command("down")

@@ -261,7 +261,7 @@ class Settings(BaseSettings):
     state: Path = Field(Path(".state/live"), description="Folder of everything that a set-up keeps.")
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
     tracking_uri: str = Field("http://127.0.0.1:5000", description="Of MLflow; on loopback `make up` runs it.")
-    tracking_auth: bool = Field(False, description="`make up` runs MLflow with accounts: only the platform writes.")
+    tracking_auth: bool = Field(True, description="`make up` runs MLflow with accounts: only the platform writes.")
     retention_days: int = Field(730, ge=1, description="Predictions, outcomes, quotes older than this may be pruned.")
     on_manual_move: Literal["adopt", "undo", "keep"] = Field(
         "adopt",

@@ -264,7 +264,7 @@ def commands():
     """(document, words after `trader-mlops`) wherever one is named."""
     for name, text in DOCS.items():
         for line in shell(text):
-            for tail in re.findall(r"(?:^|[\s/(])trader-mlops ([a-z][^|;&#→]*)", line):
+            for tail in re.findall(r"(?:^|[\s/(])trader-mlops ([a-z][^|;&#→)]*)", line):
                 yield pytest.param(name, tail.strip(), id=f"{name}: {tail.strip()[:60]}")
 
 

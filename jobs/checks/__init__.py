@@ -14,10 +14,10 @@ import httpx
 from mlflow import MlflowClient
 from sqlalchemy import Engine, Row, Select, create_engine
 
-from jobs.parts import credentials
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.types import Level
+from registry_hooks.account import credentials
 from registry_hooks.aliases import Registry
 
 QUESTION = "/api/2.0/mlflow/registered-models/search"  # guarded by accounts and host names, as all of the API is

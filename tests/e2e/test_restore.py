@@ -9,9 +9,9 @@ from place import Place
 
 from jobs import promote, train
 from jobs.house import opened
-from jobs.parts import credentials
 from mlops.learn import STRATEGIES
 from mlops.types import ModelRef
+from registry_hooks.account import credentials
 
 pytestmark = pytest.mark.e2e
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from jobs.parts import MARK, credentials, environment, live, parts
+from jobs.parts import MARK, environment, live, parts
 from mlops.errors import SettingsError
 from mlops.settings import ServiceSettings, Settings
+from registry_hooks.account import credentials
 
 
 def _settings(tmp_path, **changes):

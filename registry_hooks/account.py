@@ -1,0 +1,44 @@
+"""The account by which the platform's own processes speak with an MLflow that `make up` runs."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+
+from mlops.io.ledger import Ledger
+from mlops.settings import Settings
+from registry_hooks.aliases import Registry
+
+ADMIN = "admin"
+PASSWORD_FILE = "mlflow-admin"  # noqa: S105 - in the folder `secrets` of the state
+USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+LOOPBACK = ("127.0.0.1", "localhost")
+
+
+def tracking_port(settings: Settings) -> int | None:
+    """Port of the MLflow server that is ours to run; None where the setting names one that runs elsewhere."""
+    place = urlsplit(settings.tracking_uri)
+    return (place.port or 80) if place.scheme == "http" and place.hostname in LOOPBACK else None
+
+
+def credentials(settings: Settings) -> dict[str, str]:
+    """How the platform signs in to an MLflow with accounts that it runs itself; nothing before its first start."""
+    path = settings.state / "secrets" / PASSWORD_FILE
+    if not settings.tracking_auth or tracking_port(settings) is None or not path.exists():
+        return {}
+    return {USERNAME: ADMIN, PASSWORD: path.read_text(encoding="ascii")}
+
+
+def sign_in(settings: Settings) -> None:
+    """Let this process's MLflow client use the set-up's own account, unless its environment names another one."""
+    if os.environ.get(USERNAME, ADMIN) == ADMIN:
+        os.environ.update(credentials(settings))
+
+
+def connect(settings: Settings) -> Registry:
+    """The registry of a set-up, for a bot on the same machine; the ledger is opened, close it at the end."""
+    sign_in(settings)
+    client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
+    return Registry(client, Ledger(settings.ledger), settings.state / "bundles")
