@@ -231,7 +231,7 @@ class _Writing:
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("books", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+    run("books", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import alerts, backup, doctor, fills, freshness, hooks, instruments, keys, runs, standing, up, weights
 from jobs import promote as promotion
 from jobs import report as reporting
-from jobs.house import House, moment, opened
+from jobs.house import PATIENCE_S, House, moment, opened, wait_at_most
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, private, record
@@ -74,8 +75,10 @@ def explain(model: str) -> None:
     """Every transition of a model: when, from, to, who, why, and the run that holds the evidence."""
     with opened() as house:
         table = Table("time (UTC)", "what", "from", "to", "by", "why", "evidence", title=f"Promotion log of {model}")
+        house.known(model)
+        address = _links(house, model)
         for entry in house.ledger.promotions(model):
-            table.add_row(*_log_row(house, entry))
+            table.add_row(*_log_row(entry, address))
         console.print(table)
         for trial in house.ledger.experiments(model):
             verdict = trial.verdict or "running"
@@ -96,7 +99,7 @@ def report(
         out.write_text(written.html, encoding="utf-8")
         told = written.account.answer
         console.print(f"[bold]{told.label}[/] {escape(told.sentence)}", soft_wrap=True)
-        console.print(f"{out} and {evidence_link(house, model, written.run_id)}", soft_wrap=True)
+        console.print(f"{out} and {_link(house, model, written.run_id)}", soft_wrap=True)
 
 
 @app.command()
@@ -115,6 +118,9 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
     with opened() as house:
         entry = promotion.rollback(house, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
         console.print(f"{model}: champion is v{entry.to_version} again (left v{entry.from_version}).")
+        if entry.state == "pending":
+            why = f"MLflow does not answer within {PATIENCE_S} s: the log has it and bots go by the log"
+            console.print(f"{why}; the aliases in MLflow follow by themselves. Do not repeat it.", soft_wrap=True)
 
 
 @trading.command("show")
@@ -163,10 +169,18 @@ def verify() -> None:
         raise typer.Exit(1)
 
 
-def evidence_link(house: House, model: str, run_id: str) -> str:
-    """Where a browser shows the run."""
-    experiment = record.experiment_id(house.client, model)
-    return f"{mlflow.get_tracking_uri()}/#/experiments/{experiment}/runs/{run_id}"
+def _link(house: House, model: str, run_id: str) -> str:
+    """Where a browser shows the run; its id alone while MLflow does not answer."""
+    try:
+        return record.link(house.client, model, run_id, mlflow.get_tracking_uri())
+    except mlflow.MlflowException:
+        return f"run {run_id} (MLflow does not answer within {PATIENCE_S} s)"
+
+
+def _links(house: House, model: str) -> Callable[[str], str]:
+    """The same for many runs, with one question."""
+    address = _link(house, model, "{run}")
+    return lambda run_id: address.replace("{run}", run_id) if run_id else ""
 
 
 def main() -> None:
@@ -176,8 +190,13 @@ def main() -> None:
         settings = settings_room.read() if "doctor" not in sys.argv[1:2] else None  # it says what is wrong with them
         if settings is not None:
             logs.configure(settings.state / "logs" / "command.jsonl")
+            wait_at_most()
         app()
-    except (MlopsError, mlflow.MlflowException, SQLAlchemyError, OSError) as error:
+    except mlflow.MlflowException as error:
+        rule = f"MLflow must answer within {PATIENCE_S} s and do what it is asked, got"
+        console.print(f"[red]{type(error).__name__}[/]: {rule} {escape(str(error))}", soft_wrap=True)
+        raise SystemExit(1) from error
+    except (MlopsError, SQLAlchemyError, OSError) as error:
         console.print(f"[red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from error
 
@@ -237,9 +256,8 @@ def _status_row(house: House, model: str) -> tuple[str, ...]:
     )
 
 
-def _log_row(house: House, entry: Promotion) -> tuple[str, ...]:
+def _log_row(entry: Promotion, address: Callable[[str], str]) -> tuple[str, ...]:
     left = "" if entry.from_version is None else f"v{entry.from_version}"
-    link = evidence_link(house, entry.model, entry.evidence_run) if entry.evidence_run else ""
     when = f"{entry.created_at:%Y-%m-%d %H:%M}"
     return (
         when,
@@ -248,7 +266,7 @@ def _log_row(house: House, entry: Promotion) -> tuple[str, ...]:
         f"v{entry.to_version}",
         escape(entry.actor),
         escape(entry.reason),
-        link,
+        address(entry.evidence_run),
     )
 
 

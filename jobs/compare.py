@@ -254,7 +254,7 @@ def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("compare", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+    run("compare", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

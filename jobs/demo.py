@@ -28,13 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs import live, promote, risk, stress, train
-from jobs.command import evidence_link
 from jobs.house import House, opened
 from jobs.replay import Event, Replay
 from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
 from mlops.experiment import ab
-from mlops.io import feed, logs, private
+from mlops.io import feed, logs, private, record
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.monitor import performance
@@ -147,7 +146,7 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     for model in replay.models:
         for entry in replay.house.ledger.promotions(model):
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
-            link = evidence_link(replay.house, model, entry.evidence_run)
+            link = record.link(replay.house.client, model, entry.evidence_run, uri)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
         for trial in replay.house.ledger.experiments(model):
             if trial.kind == "compare" and trial.challenger != replay.house.ledger.champion(model):

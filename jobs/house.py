@@ -18,7 +18,7 @@ import structlog
 from mlflow import MlflowClient
 
 from mlops import settings as settings_room
-from mlops.errors import DataError, SettingsError
+from mlops.errors import DataError, MlopsError, SettingsError
 from mlops.io import logs, private, record
 from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
@@ -30,6 +30,11 @@ from registry_hooks.apply import Act
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
+# MLflow's own client asks eight times and waits two minutes each time: a person at 3 a.m. waits no longer than this.
+PATIENCE_S = 8
+A_JOB = (30, 2)  # seconds, retries: what nobody waits for outlives a restart of MLflow
+AT_ONCE = {"serve": (PATIENCE_S, 0), "promote": (PATIENCE_S, 0)}
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +74,29 @@ class House:
         then: Callable[[str], None] = lambda run: None,
         **evidence: Any,
     ) -> Decision:
-        """Log the evidence, then act on the decision with that evidence linked; `then` gets the run at the end."""
-        run = record.emit(self.client, record.Evidence(job, report, decision, **evidence), self.run_id)
-        apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        """Log the evidence, then act on the decision with that evidence linked; `then` gets the run at the end.
+
+        The run is finished once the decision is carried out; it failed where that failed.
+        """
+        found = record.Evidence(job, report, decision, **evidence)
+        with record.run(self.client, job, report.model.name, report.as_of, self.run_id) as run:
+            record.emit(self.client, found, run)
+            apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
         then(run)
         return decision
+
+    def known(self, model: str) -> None:
+        """Refuse a model that nobody trained here: a typo makes no run and no experiment.
+
+        Raises
+        ------
+        DataError
+            The ledger knows none of that name.
+        """
+        models = self.ledger.models()
+        if model not in models:
+            names = ", ".join(models) or "none yet: train one"
+            raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
 
 
 @contextmanager
@@ -100,6 +123,12 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     with Ledger(settings.ledger, disk) as ledger:
         registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
+
+
+def wait_at_most(seconds: int = PATIENCE_S, retries: int = 0) -> None:
+    """Bound every wait of this process on MLflow, unless its environment says otherwise."""
+    os.environ.setdefault(TIMEOUT, str(seconds))
+    os.environ.setdefault(RETRIES, str(retries))
 
 
 def moment(text: str, name: str = "as_of") -> datetime:
@@ -132,14 +161,21 @@ def settings_for(process: str) -> Settings:
         sys.exit(f"{process} failed: {error}")
 
 
-def run(job: str, body: Callable[[House], object]) -> None:
-    """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1."""
+def run(job: str, body: Callable[[House], object], model: str | None = None) -> None:
+    """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1.
+
+    `model`: a job that looks at this one; it must be known.
+    """
     logs.configure(settings_for(job).state / "logs" / f"{job}.jsonl")
     with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
         try:
+            wait_at_most(*AT_ONCE.get(job, A_JOB))
             with opened() as house:
+                if model is not None:
+                    house.known(model)
                 body(house)
         except Exception as error:
             log.exception("job failed")
-            traceback.print_exc()
+            if not isinstance(error, MlopsError):
+                traceback.print_exc()
             sys.exit(f"{job} failed: {error}")

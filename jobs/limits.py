@@ -88,7 +88,7 @@ def _returns(house: House, ref: ModelRef, since: datetime, as_of: datetime) -> p
 
 
 def main(model: Annotated[str, typer.Option(help="Registered model.")] = "volatility", as_of: str = "now") -> None:
-    run("limits", lambda house: at(house, model, pd.DataFrame(), moment(as_of)))
+    run("limits", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ def main(
     as_of: str = "now",
     page: Annotated[drift_report.When, typer.Option(help="When to add Evidently's page.")] = drift_report.When.DRIFTED,
 ) -> None:
-    run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of), page))
+    run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of), page), model)
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ def bound(parts: Sequence[Part], service: ServiceSettings) -> tuple[Part, ...]:
 
 
 def _handed(part: Part, shared: int) -> Part:
-    own = socket.create_server((LOOPBACK[0], 0))
-    health = f"http://{LOOPBACK[0]}:{own.getsockname()[1]}/healthz"
+    own = socket.create_server(("127.0.0.1", 0))
+    health = f"http://127.0.0.1:{own.getsockname()[1]}/healthz"
     sockets = (shared, own.detach())
     command = (*part.command, "--sockets", ",".join(map(str, sockets)))
     return replace(part, command=command, health=health, sockets=sockets)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Annotated
 
+import structlog
 import typer
+from mlflow import MlflowException
 
 from jobs.house import House, moment, run
 from mlops.io import record
@@ -13,24 +16,57 @@ from mlops.io.ledger import Promotion
 from mlops.types import Decision, ModelRef, Report, Verdict
 from registry_hooks import apply
 
+log = structlog.get_logger()
+
 
 def promote(house: House, target: ModelRef, *, reason: str, actor: str, at: datetime) -> Promotion:
-    """Make `target` the champion whatever the gates said; the log keeps who and why, and the watch starts."""
+    """Make `target` the champion whatever the gates said; the log keeps who and why, and the watch starts.
+
+    Raises
+    ------
+    DataError, RegistryError
+        Nobody trained that model here, or that version of it. Nothing was changed, and MLflow has no run of it.
+    """
+    house.known(target.name)
+    apply.prove_loadable(house.registry, target)
     expected = house.ledger.champion(target.name)
     against = None if expected is None else ModelRef(target.name, expected)
     decision = Decision(Verdict.PROMOTE, target, (), against, reason)
-    evidence = record.Evidence("promote", Report(target, at, ()), decision, tags={"actor": actor})
-    run_id = record.emit(house.client, evidence, house.run_id)
-    return apply.promote(house.registry, target, reason, house.act(actor, at, run_id), expected=expected)
+    with record.run(house.client, "promote", target.name, at, house.run_id) as run_id:
+        entry = apply.promote(house.registry, target, reason, house.act(actor, at, run_id), expected=expected)
+        _write(house, decision, actor, at, run_id)
+    return entry
 
 
 def rollback(house: House, model: str, *, reason: str, actor: str, at: datetime) -> Promotion:
-    """Bring the previous champion of `model` back."""
+    """Bring the previous champion of `model` back; while MLflow does not answer, by the log alone (`apply.rollback`).
+
+    Raises
+    ------
+    DataError, RegistryError
+        Nobody trained that model here, or there is no champion to go back to. Nothing was changed.
+    """
+    house.known(model)
     leaves = ModelRef(model, house.ledger.champion(model) or 0)
     decision = Decision(Verdict.ROLLBACK, leaves, (), leaves, reason)
-    evidence = record.Evidence("promote", Report(leaves, at, ()), decision, tags={"actor": actor})
-    run_id = record.emit(house.client, evidence, house.run_id)
-    return apply.rollback(house.registry, model, reason, house.act(actor, at, run_id))
+    with ExitStack() as stack:
+        try:
+            run_id = stack.enter_context(record.run(house.client, "promote", model, at, house.run_id))
+        except MlflowException as error:
+            log.warning("rollback without a run: MLflow does not answer", model=model, error=str(error))
+            return apply.rollback(house.registry, model, reason, house.act(actor, at), away=True)
+        entry = apply.rollback(house.registry, model, reason, house.act(actor, at, run_id))
+        _write(house, decision, actor, at, run_id)
+    return entry
+
+
+def _write(house: House, decision: Decision, actor: str, at: datetime, run_id: str) -> None:
+    """The evidence of a move that was made; MLflow that went away meanwhile does not take the move back."""
+    evidence = record.Evidence("promote", Report(decision.model, at, ()), decision, tags={"actor": actor})
+    try:
+        record.emit(house.client, evidence, run_id)
+    except MlflowException as error:
+        log.warning("evidence of a move not written", model=decision.model.name, error=str(error))
 
 
 def main(
@@ -47,7 +83,7 @@ def main(
         else:
             rollback(house, model, reason=reason, actor=actor, at=at)
 
-    run("promote", body)
+    run("promote", body, model)
 
 
 if __name__ == "__main__":

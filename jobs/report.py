@@ -186,7 +186,7 @@ def main(
         if out:
             Path(out).write_text(written.html, encoding="utf-8")
 
-    run("report", body)
+    run("report", body, model)
 
 
 if __name__ == "__main__":

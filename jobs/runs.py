@@ -56,9 +56,12 @@ def skip(job: Job, scheduled_for: Slot, reason: Annotated[str, typer.Option(help
 @app.command("run")
 def run_now(job: Job) -> None:
     """Have the scheduler run a job now, besides its schedule."""
-    if calendar.entry_of(job) is None:
+    entry = calendar.entry_of(job)
+    if entry is None:
         known = ", ".join(entry.job for entry in calendar.SCHEDULE)
         raise DataError(f"job must be in the schedule ({known}), got {job!r}. Write train:volatility, say.")
     with opened() as house:
+        if entry.each_model:
+            house.known(job.partition(":")[2])
         house.ledger.plan_job(job, datetime.now(UTC).replace(microsecond=0))
     console.print(f"{job} is due; the scheduler takes it within a second if it is up.")

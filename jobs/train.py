@@ -359,6 +359,8 @@ def main(
     def body(house: House) -> None:
         at = moment(as_of)
         first = None if start == "all" else moment(start)
+        if model not in STRATEGIES:
+            raise DataError(f"model must be a strategy ({', '.join(STRATEGIES)}), got {model!r}. Check the name.")
         ref = train(house, STRATEGIES[model], feed.load_bars(source).frame, as_of=at, start=first, note=note)
         if aliases.champion(house.registry, model) is not None:
             apply.enlist(house.registry, ref, house.act("jobs.train", at))

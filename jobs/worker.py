@@ -29,7 +29,7 @@ from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import schedule as calendar
-from jobs.house import House, moment, opened, settings_for
+from jobs.house import A_JOB, House, moment, opened, settings_for, wait_at_most
 from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
 from jobs.supervisor import die_with_parent, output
@@ -226,6 +226,8 @@ def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool
     module, _, name = entry.does.partition(":")
     task, model = getattr(importlib.import_module(module), name), claim.job.partition(":")[2]
     with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
+        if entry.each_model:
+            house.known(model)
         if claim.attempts > 1:
             record.set_aside(house.client, model, claim.key)
         bars = feed.load_bars(house.settings.jobs.source).frame if entry.bars else pd.DataFrame()
@@ -312,6 +314,7 @@ def main(
     """Be the scheduler: plan and run all jobs by the clock, until SIGTERM."""
     settings = settings_for(job or "worker")
     logs.configure(settings.state / "logs" / ("jobs.jsonl" if job else "scheduler.jsonl"))
+    wait_at_most(*A_JOB)
     with opened() as house:
         if job:
             _run_claim(house, Claim(job, moment(at), owner, fence, attempt))

@@ -68,8 +68,10 @@ def read(client: MlflowClient, model: str) -> dict[str, int]:
     return {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
 
 
-def lineup(registry: Registry, model: str) -> Lineup:
+def lineup(registry: Registry, model: str, at_hand: Mapping[int, Role] | None = None) -> Lineup:
     """The arms that the bot runs.
+
+    `at_hand`: ask the ledger alone, for MLflow may not answer; of what scores already, shadows stay.
 
     The champion is the log's: an alias that a person moved counts once it is adopted, and one that a person deleted
     stops nobody. The previous champion scores on, as a shadow: whether a rollback would help must be known when it is
@@ -83,10 +85,14 @@ def lineup(registry: Registry, model: str) -> Lineup:
     champion = registry.ledger.champion(model)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
-    found = _compared(registry.ledger, model, champion, _tagged_shadows(registry, model))
+    asked = at_hand is None
+    shadows = _tagged_shadows(registry, model) if at_hand is None else [v for v in at_hand if at_hand[v] is Role.SHADOW]
+    found = _compared(registry.ledger, model, champion, shadows)
     stack = standing(registry.ledger.promotions(model))
-    if champion in stack[-1:] and (back := way_back(registry.client, model, stack)) is not None:
-        found.roles.setdefault(back, Role.PREVIOUS)
+    if champion in stack[-1:] and len(stack) > 1:
+        back = way_back(registry.client, model, stack) if asked else stack[-2]
+        if back is not None and (asked or back in (at_hand or {})):
+            found.roles.setdefault(back, Role.PREVIOUS)
     return found
 
 

@@ -9,7 +9,7 @@ comparison as its log. All of it in the model's turn: MLflow has no compare-and-
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -305,18 +305,68 @@ def promote(registry: Registry, target: ModelRef, reason: str, act: Act, *, expe
     )
 
 
-def rollback(registry: Registry, model: str, reason: str, act: Act, *, expected: int | None = None) -> Promotion:
+def rollback(
+    registry: Registry, model: str, reason: str, act: Act, *, expected: int | None = None, away: bool = False
+) -> Promotion:
     """Bring the previous champion back. Trains nothing; verified loadable before any pointer moves.
+
+    While MLflow does not answer (`away`: that is known already), the log alone is written, to the newest earlier
+    champion whose bundle is on this machine: bots go by it. The entry stays pending; `reconcile` moves the aliases.
 
     `expected` is the champion to leave; None means whichever stands now.
     """
     with _answering(f"rollback of {model}"):
         stack = aliases.standing(registry.ledger.promotions(model))
-        back = aliases.way_back(registry.client, model, stack)
+    leave = expected if expected is not None or not stack else stack[-1]
+    if not away:
+        try:
+            back = aliases.way_back(registry.client, model, stack)
+            _must_go_back(model, back, stack)
+            return transition(registry, model, expected=leave, to=back or 0, kind="rollback", reason=reason, act=act)
+        except RegistryAway as error:
+            if not isinstance(error.__cause__, MlflowException):
+                raise
+        except MlflowException as error:
+            log.warning("MLflow does not answer", model=model, error=str(error))
+    return _rollback_by_log(registry, model, stack, leave, reason, act)
+
+
+def _rollback_by_log(
+    registry: Registry, model: str, stack: Sequence[int], leave: int | None, reason: str, act: Act
+) -> Promotion:
+    back = next((v for v in dict.fromkeys(reversed(stack[:-1])) if v != leave and _at_hand(registry, model, v)), None)
+    _must_go_back(model, back, stack)
+    with turn(registry, model), _answering(f"rollback of {model} by the log"):
+        entry = registry.ledger.append_promotion(
+            model,
+            expected=leave,
+            to=back or 0,
+            kind="rollback",
+            actor=act.actor,
+            reason=reason,
+            evidence_run=act.evidence_run,
+            correlation_id=logs.correlation_id(),
+            at=act.at,
+        )
+        _follow(registry, entry, act.at)
+    log.warning("rolled back by the log; the aliases follow", model=model, to_version=entry.to_version)
+    return entry
+
+
+def _at_hand(registry: Registry, model: str, version: int) -> bool:
+    """Whether the bundle is on this machine and loads."""
+    if not (registry.cache / model / str(version)).exists():
+        return False
+    try:
+        prove_loadable(registry, ModelRef(model, version))
+    except RegistryError:
+        return False
+    return True
+
+
+def _must_go_back(model: str, back: int | None, stack: Sequence[int]) -> None:
     if back is None:
         raise RegistryError(f"model {model} must have a previous champion to go back to, got {stack}. Promote one.")
-    leave = stack[-1] if expected is None else expected
-    return transition(registry, model, expected=leave, to=back, kind="rollback", reason=reason, act=act)
 
 
 def _hold(decision: Decision, registry: Registry, act: Act) -> None:

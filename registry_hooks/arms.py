@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
-from mlops.types import Alert, ModelRef, Priority
+from mlops.types import Alert, ModelRef, Priority, Role
 from registry_hooks import aliases, lastknown
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.answer import sound
@@ -83,8 +83,11 @@ class Prover:
         """
         try:
             wanted = aliases.lineup(self._registry, self._model)
-        except (mlflow.MlflowException, SQLAlchemyError) as error:
-            log.warning("registry not read; starting with what was known last", model=self._model, error=str(error))
+        except mlflow.MlflowException as error:
+            log.warning("MLflow not read; starting by the ledger", model=self._model, error=str(error))
+            wanted = aliases.lineup(self._registry, self._model, self._heard_last())
+        except SQLAlchemyError as error:
+            log.warning("ledger not read; starting with what was known last", model=self._model, error=str(error))
             wanted = lastknown.read(self._registry.cache, self._model)
         champion_first = [wanted.champion, *(v for v in wanted.roles if v != wanted.champion)]
         found = {v: one for v in champion_first if (one := self._proven(v, None, now)) is not None}
@@ -102,7 +105,7 @@ class Prover:
         """
         try:
             self._dealer.settle()
-            wanted = aliases.lineup(self._registry, self._model)
+            wanted = self._wanted(have)
             if (wanted.salt, wanted.epoch) != (have.lineup.salt, have.lineup.epoch):
                 self._dealer.learn(wanted)
         except (mlflow.MlflowException, SQLAlchemyError, RegistryError) as error:
@@ -116,6 +119,17 @@ class Prover:
             return None
         lastknown.write(self._registry.cache, self._model, wanted)
         return Arms(wanted, found)
+
+    def _wanted(self, have: Arms) -> Lineup:
+        """What the registry wants. Another champion is the ledger's to tell: a rollback waits for no MLflow."""
+        moved = self._registry.ledger.champion(self._model) not in (None, have.lineup.champion)
+        return aliases.lineup(self._registry, self._model, have.lineup.roles if moved else None)
+
+    def _heard_last(self) -> Mapping[int, Role]:
+        try:
+            return lastknown.read(self._registry.cache, self._model).roles
+        except RegistryError:
+            return {}
 
     def _proven(self, version: int, canary: NDArray[np.float32] | None, now: datetime) -> Bundle | None:
         """Fetch, verify and prove one version; None, with an alert, where it fails."""

@@ -48,7 +48,7 @@ log = structlog.get_logger()
 UNSCORED = np.empty((0, 0))  # of a bar that no version was asked for yet
 WATCH_S = 0.25  # between two looks at the inbox: one indexed read
 # MLflow's own defaults (7 tries, 120 s each) would keep a start, or the watch, busy for minutes while it is away.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ to which every look adds a point, so that the compare view draws both over time,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -60,19 +61,32 @@ def experiment_id(client: MlflowClient, model: str) -> str:
         return str(found.experiment_id)  # somebody else made it meanwhile
 
 
+@contextmanager
+def run(client: MlflowClient, job: str, model: str, at: datetime, launched: str | None) -> Iterator[str]:
+    """The run of a job: finished after the block, failed where that raises. `launched`: one that its launcher ends."""
+    if launched is not None:  # whoever launched it ends it
+        yield launched
+        return
+    begun = _begin(client, job, model, at)
+    try:
+        yield begun
+    except BaseException:
+        with suppress(mlflow.MlflowException):
+            client.set_terminated(begun, "FAILED", end_time=_ms(at))
+        raise
+    client.set_terminated(begun, end_time=_ms(at))
+
+
+def _begin(client: MlflowClient, job: str, model: str, at: datetime) -> str:
+    experiment, name = experiment_id(client, model), f"{job} {at:%Y-%m-%d}"
+    return str(client.create_run(experiment, _ms(at), tags=logs.job_run(), run_name=name).info.run_id)
+
+
 def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) -> str:
     """Write one job's evidence as a run and return its id; `run_id` continues the run that launched the job."""
     report, decision = evidence.report, evidence.decision
     at = _ms(report.as_of)
-    run = (
-        run_id
-        or client.create_run(
-            experiment_id(client, report.model.name),
-            start_time=at,
-            tags=logs.job_run(),
-            run_name=f"{evidence.job} {report.as_of:%Y-%m-%d}",
-        ).info.run_id
-    )
+    run = run_id or _begin(client, evidence.job, report.model.name, report.as_of)
     client.log_batch(run, tags=_tags(evidence))
     metrics, params = _metrics(report.findings, at), _params(evidence)
     metrics += [Metric(k, v, at, 0) for k, v in evidence.numbers.items() if math.isfinite(v)]
@@ -91,6 +105,12 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
         log.info("finding", job=evidence.job, model=str(report.model), **_row(finding))
     log.info("decision", job=evidence.job, model=str(decision.model), verdict=decision.verdict, reason=decision.reason)
     return str(run)
+
+
+def link(client: MlflowClient, model: str, run_id: str, uri: str) -> str:
+    """Where a browser shows a run of `model`."""
+    found = client.get_experiment_by_name(model)
+    return run_id if found is None else f"{uri}/#/experiments/{found.experiment_id}/runs/{run_id}"
 
 
 def set_aside(client: MlflowClient, model: str, job_run: str) -> None:

@@ -1,0 +1,74 @@
+"""What a person asks for and cannot have leaves no evidence that says otherwise."""
+
+from datetime import UTC, datetime
+
+import pytest
+from mlflow import MlflowClient
+from typer.testing import CliRunner
+
+from jobs import command, promote, worker
+from jobs.house import opened
+from mlops.errors import DataError, RegistryError
+from mlops.io import record
+from mlops.io.jobruns import Claim
+from mlops.io.ledger import BundleRow
+from mlops.settings import Settings
+from mlops.types import Decision, ModelRef, Report, Verdict
+
+NOW = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_STATE", str(tmp_path))
+    monkeypatch.setenv("MLOPS_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with opened(Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")) as house:
+        row = BundleRow("volatility", 1, "d", "r", "m-1", NOW, NOW, 5, NOW)
+        house.ledger.add_bundle(row)
+        yield house
+
+
+def _runs(client: MlflowClient):
+    experiments = [e.experiment_id for e in client.search_experiments()]
+    return client.search_runs(experiments)
+
+
+def _experiments(house):
+    return {e.name for e in house.client.search_experiments()}
+
+
+@pytest.mark.parametrize(("model", "version"), [("volatility", 99), ("volatilty", 1)])
+def test_a_version_or_a_model_that_is_not_there_leaves_no_run_and_no_experiment(house, model, version):
+    with pytest.raises((DataError, RegistryError), match="must be"):
+        promote.promote(house, ModelRef(model, version), reason="typo", actor="test", at=NOW)
+    with pytest.raises((DataError, RegistryError), match="must"):
+        promote.rollback(house, model, reason="typo", actor="test", at=NOW)
+    assert {"Default"} >= _experiments(house) - {"volatility"}
+    assert not [run for run in _runs(house.client) if run.info.status != "FAILED"]
+
+
+def test_a_decision_that_cannot_be_carried_out_leaves_a_failed_run(house):
+    ref = ModelRef("volatility", 7)
+    with pytest.raises(RegistryError):
+        house.conclude("compare", Report(ref, NOW, ()), Decision(Verdict.PROMOTE, ref, (), None, "better"))
+    assert ["FAILED"] == [run.info.status for run in _runs(house.client)]
+
+
+def test_the_run_of_a_job_is_finished_by_whoever_began_it(house):
+    with record.run(house.client, "compare", "volatility", NOW, None) as run:
+        assert "RUNNING" == house.client.get_run(run).info.status
+        with record.run(house.client, "compare", "volatility", NOW, run) as same:
+            assert run == same
+        assert "RUNNING" == house.client.get_run(run).info.status
+    assert "FINISHED" == house.client.get_run(run).info.status
+
+
+def test_a_job_of_an_unknown_model_is_refused_and_never_done(house):
+    done = CliRunner().invoke(command.app, ["job", "run", "train:nosuch"])
+    assert isinstance(done.exception, DataError)
+    assert "nosuch" in str(done.exception)
+    assert [] == house.ledger.job_runs("train:nosuch")
+
+    with pytest.raises(DataError, match="nosuch"):
+        worker.do(house, Claim("train:nosuch", NOW, "test", 1, 1))
