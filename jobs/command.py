@@ -17,7 +17,22 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import alerts, backup, doctor, fills, freshness, hooks, instruments, keys, runs, standing, up, weights
+from jobs import (
+    alerts,
+    backup,
+    doctor,
+    fills,
+    freshness,
+    hooks,
+    instruments,
+    keys,
+    lifting,
+    prices,
+    runs,
+    standing,
+    up,
+    weights,
+)
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import PATIENCE_S, House, moment, opened, wait_at_most
@@ -41,6 +56,7 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(alerts.app, name="alert")
 app.add_typer(instruments.app, name="instrument")
 app.add_typer(fills.app, name="fill")
+app.add_typer(prices.app, name="price")
 app.command()(weights.weights)
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]
 Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]
@@ -137,11 +153,11 @@ def show_trading() -> None:
 def set_trading(state: TradingState, reason: Reason, actor: Actor = "") -> None:
     """`active`; `reducing`: no new positions, open ones may only shrink; `halted`: no orders at all, not even to close.
 
-    None of them closes a position: what is open stays open until you or the bot send an order.
+    None of them closes a position: what is open stays open until you or the bot send an order. Hard lines that are
+    crossed when you loosen it are accepted as they are then; it is refused while a price is not confirmed.
     """
     with opened() as house:
-        who, now = actor or getpass.getuser(), datetime.now(UTC)
-        changed = house.ledger.set_trading_state(state, who, reason, now)
+        changed = lifting.set_state(house, state, actor or getpass.getuser(), reason, datetime.now(UTC))
         console.print(f"Trading is {state.value} {'now' if changed else 'already'}: {state.meaning}.")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from jobs import jumps, shown, view
 from jobs import past as seen
-from jobs import shown, view
 from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
@@ -36,6 +36,7 @@ from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
 from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
 from mlops.risk.options import OptionGreeks
+from mlops.risk.prices import Jump
 from mlops.risk.snapshot import Snapshot, snapshot
 from mlops.risk.stand_in import StandIn, stand_in
 from mlops.risk.stress import stress_table
@@ -50,6 +51,7 @@ SHOWN = 40  # units of the correlation matrix: more cannot be read
 RECENT = 250  # bars over which the present book is held against last night's
 ALIKE = 0.7  # their correlation: under it half of what moves one is not what moves the other
 CONFIRMED = timedelta(seconds=10)  # a gap that is over within it was one late quote
+DAYS_A_YEAR = 365.25
 STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are not a market
 
 
@@ -58,13 +60,14 @@ class Look:
     """What stands at an instant, and every line held against it.
 
     `unknown`: the findings from which something has been missing for CONFIRMED while something is held. `lost`: the
-    positions that are not known, and why.
+    positions that are not known, and why. `jumps`: prices that are not confirmed, by unit.
     """
 
     state: RiskState
     findings: tuple[Finding, ...]
     unknown: tuple[Finding, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    jumps: Mapping[str, Jump] = field(default_factory=dict)
 
 
 @dataclass
@@ -101,8 +104,11 @@ def clock(house: House, now: datetime) -> datetime:
 class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, *, records: bool = True) -> None:
+        """`records`: confirmed prices and jumps are left in the ledger, for a restart and for people."""
         self._house, self._read_at = house, -math.inf
+        self._records = records and house.settings.risk.clock == "now"
+        self._confirm = timedelta(seconds=house.settings.risk.price_confirm_s)
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
@@ -115,21 +121,37 @@ class Live:
         """All that can be told at `as_of`, which comes in order."""
         held, r = self._holdings.at(as_of), self._house.settings.risk
         self._refresh(held)
-        night, old = self._slow.night, self._prices.notes(held)
-        greeks = self._volatilities.greeks(held, r)
+        old = self._prices.notes(held) | jumps.notes(held, self._confirm)
+        others = [
+            self._now(other, self._after(other), replace(self._volatilities), old) for other in held.alternatives()
+        ]
+        now = self._now(held, self._curve(held), self._volatilities, old)
+        known, *doubts = (list(self._measured(one)) for one in (now, *others))
+        findings = judge(self._lines, jumps.hedged(self._lines, known, doubts))
+        if self._records:
+            jumps.settle(self._house.ledger, held, self._confirm)
+            self._holdings.marks.save(as_of)
+        return Look(
+            view.state(now, self._slow, findings, r), findings, self._unknown(held, findings), held.unknown, held.jumps
+        )
+
+    def _now(self, held: Held, curve: Drawdown, volatilities: Volatilities, old: Mapping[str, str]) -> Now:
+        """What can be told of these positions at these prices."""
+        night, r = self._slow.night, self._house.settings.risk
+        greeks = volatilities.greeks(held, r)
         book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= self._moved_away(book)
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
+        missing = {key: why for key, why in missing.items() if key not in _lost(held)} | _foreign(held)
         groups = Groups.of(held.frame)
         exposed = exposure(
             held.frame,
             held.equity,
-            as_of=as_of,
+            as_of=held.as_of,
             base=r.currency,
-            rates=dict.fromkeys(held.frame["currency"], 1.0),  # books have one currency, and all prices are in it
             equivalents=greeks.equivalents,
             groups=groups,
         )
@@ -138,23 +160,7 @@ class Live:
         if book.outside and "var" not in missing:
             missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
         gains = self._today.gains(held, last_close(held.as_of))
-        now = Now(
-            held,
-            book,
-            groups,
-            exposed,
-            greeks,
-            shot,
-            stand_ins,
-            stressed,
-            self._curve(held),
-            daily,
-            gains,
-            old,
-            missing,
-        )
-        findings = judge(self._lines, self._measured(now))
-        return Look(view.state(now, self._slow, findings, r), findings, self._unknown(held, findings), held.unknown)
+        return Now(held, book, groups, exposed, greeks, shot, stand_ins, stressed, curve, daily, gains, old, missing)
 
     def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """The findings from which something is missing for good."""
@@ -168,12 +174,15 @@ class Live:
         void = ledger.last_void()
         if time.monotonic() - self._read_at < SLOW_S and void == self._void:
             return
+        if void != self._void and self._read_at > 0:
+            self._holdings.marks.forget()
         self._void = void
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
             state = ledger.risk_state("var", ALL, as_of=held.as_of)
             slow.night = None if state is None else Night.of(state)
             slow.stand_in = _stand_in(slow.night, self._house.settings.risk)
+            self._holdings.marks.volatility = {} if slow.night is None else _daily_volatility(slow.night)
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
@@ -242,16 +251,20 @@ class Live:
             missing["stress"] = "No scenarios yet: the weekly stress job has not run. `mlflow run . -e stress`."
             return None
         equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
+        known = held.frame.assign(price=held.frame["price"].where(~held.foreign))
         scenarios = with_options(self._slow.scenarios, greeks, book.value, self._repriced)
-        table = stress_table(held.frame, scenarios, equities)
+        table = stress_table(known, scenarios, equities)
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
 
     def _curve(self, held: Held) -> Drawdown:
         """Drawdown with the equity of this second; a peak within the day is kept."""
-        slow = self._slow
-        if math.isfinite(held.equity) and (slow.curve.at is None or held.as_of > slow.curve.at):
-            slow.curve = slow.curve.after(held.equity, held.as_of)
-        return slow.curve
+        self._slow.curve = self._after(held)
+        return self._slow.curve
+
+    def _after(self, held: Held) -> Drawdown:
+        curve = self._slow.curve
+        later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
+        return curve.after(held.equity, held.as_of) if later else curve
 
     def _daily(self, held: Held) -> Measured:
         equity = self._slow.past.equity
@@ -265,8 +278,7 @@ class Live:
     def _measured(self, now: Now) -> Iterator[Measured]:
         """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
         yield from now.exposed.measures()
-        yield now.curve.measured()
-        yield now.daily
+        yield from (_without(one, now.held) for one in (now.curve.measured(), now.daily))
         yield _worst(now.stressed, self._slow.about)
         yield from _losses(ALL, now.shot, now.book, self._slow)
         equities: dict[str, float] = {}
@@ -275,6 +287,35 @@ class Live:
         for scope in sorted({line.scope for line in self._lines} & equities.keys()):
             part = now.book.only(scope, equities[scope], self._slow.night, now.greeks)
             yield from _losses(scope, self._shot(part, {}), part, self._slow)
+
+
+def _foreign(held: Held) -> dict[str, str]:
+    """What is in another currency than the books, and that nothing knows its value."""
+    rows = held.frame[held.foreign]
+    told = {
+        f"currency:{unit}": f"{unit} is in {currency}, and no rate to {held.currency} is known: it has no value here."
+        for unit, currency in zip(rows["unit"], rows["currency"], strict=True)
+    }
+    return told | ({"equity": f"Equity is without {', '.join(sorted(set(rows['unit'])))}."} if told else {})
+
+
+def _lost(held: Held) -> set[str]:
+    """Keys of `missing` that a position in another currency makes void: its history is not what is missing."""
+    return {f"history:{unit}" for unit in held.frame["unit"][held.foreign]}
+
+
+def _without(one: Measured, held: Held) -> Measured:
+    """A measure of equity, known but for what is in another currency."""
+    if not held.foreign.any() or one.why:
+        return one
+    why = f"{int(held.foreign.sum())} positions are in another currency than {held.currency}"
+    return replace(one, why=why, at_least=True, words="of what is known")
+
+
+def _daily_volatility(night: Night) -> dict[str, float]:
+    """Of each unit, a calendar day."""
+    each = night.returns[-RECENT:].std(axis=0, dtype=np.float64) * math.sqrt(night.bars_a_year / DAYS_A_YEAR)
+    return {unit: float(each[i]) for unit, i in night.units.items() if each[i] > 0}
 
 
 def _calibration(kept: Mapping[str, Any]) -> Calibration:

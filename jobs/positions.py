@@ -1,16 +1,17 @@
 """What is held now, in every book that a bot trades, at the newest prices that were known.
 
 A model whose bot tells of no fills is looked at through the virtual book of its champion; its name says so. A unit is
-worth its newest quote's middle, or else the last price that its book saw; how old that is stands beside it.
+worth its last confirmed price (`jobs.marks`); how old that is, and what jumped away from it, stand beside it. What is
+in another currency than the books is not known: it has no value, and equity is without it and what was paid for it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,34 +19,29 @@ import pandas as pd
 from jobs import restatement, tape, twins, unbooked
 from jobs.books import VIRTUAL
 from jobs.house import House
+from jobs.marks import Marks, Seen
 from jobs.shown import row_key
 from mlops.errors import CorruptionError, DataError
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
 from mlops.io.ledger import BookKey
+from mlops.risk.prices import FILL, Jump, Mark, Observation
 from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
 
 DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american": False}
 
 
-class Price(NamedTuple):
-    """A last good price, and when it was good."""
-
-    value: float
-    at: datetime
-
-
-NO_PRICE = Price(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
+NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A book after its last bar and all fills since, and when each of its units was priced last."""
+    """A book after its last bar and all fills since, and what it saw of the price of each of its units."""
 
     key: BookKey
     book: Book
-    priced: Mapping[str, datetime]
+    seen: Mapping[str, Seen]
     refused: tuple[tape.Refused, ...] = ()
 
 
@@ -54,7 +50,7 @@ class Held:
     """Positions at an instant.
 
     `frame` has POSITION_COLUMNS, a row a book and unit. `cash` is by book; `prices` also has the underlyings of
-    options. `equity` is in the one currency of the books.
+    options, and so have `jumps`, the prices that are not confirmed. `equity` is in `currency`, the one of the books.
 
     `unknown` says why a position (model/book/unit) is not known, because a fill of it cannot be booked; it has no price
     then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
@@ -64,26 +60,56 @@ class Held:
     frame: pd.DataFrame
     books: Mapping[BookKey, Book]
     cash: Mapping[BookKey, float]
-    prices: Mapping[str, Price]
+    prices: Mapping[str, Mark]
     unknown: Mapping[str, str] = field(default_factory=dict)
     unsure: Mapping[BookKey, float] = field(default_factory=dict)
+    currency: str = "USD"
+    jumps: Mapping[str, Jump] = field(default_factory=dict)
+    unusable: Mapping[str, Observation] = field(default_factory=dict)
+
+    @property
+    def foreign(self) -> pd.Series[bool]:
+        """Whether each position is in another currency than the books: no rate is known."""
+        return self.frame["currency"] != self.currency
 
     @property
     def value(self) -> pd.Series[float]:
-        """Of each position, signed."""
-        return self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
+        """Of each position, signed; NaN where it is not known."""
+        worth = self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
+        return worth.where(~self.foreign)
 
     @property
     def equity(self) -> float:
-        return sum(self.cash.values()) + sum(self.unsure.values()) + float(self.value.sum())
+        return sum(self.equities().values())
 
     def equities(self) -> dict[BookKey, float]:
-        """The equity of each book."""
-        worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum()
+        """The equity of each book, as if what is in another currency had never been bought."""
+        known = self.value.where(~self.foreign, self.frame["cost"])
+        worth = known.groupby([self.frame["strategy"], self.frame["book"]]).sum()
         return {
             key: cash + self.unsure.get(key, 0.0) + float(worth.get((key.model, book_name(key)), 0.0))
             for key, cash in self.cash.items()
         }
+
+    def alternatives(self) -> list[Held]:
+        """The same at the prices that are not confirmed: at all of them, and at those that lose."""
+        if not self.jumps:
+            return []
+        both = [self._at(self.jumps)]
+        lose = {unit: jump for unit, jump in self.jumps.items() if self._gain(unit, jump) < 0}
+        return both if lose.keys() == self.jumps.keys() else [*both, self._at(lose)]
+
+    def _gain(self, unit: str, jump: Jump) -> float:
+        rows = self.frame["unit"] == unit
+        size = float((self.frame["quantity"] * self.frame["multiplier"])[rows].sum())
+        return size * (jump.value - self.prices[unit].value)
+
+    def _at(self, jumps: Mapping[str, Jump]) -> Held:
+        moved = {unit: Mark(jump.value, jump.at) for unit, jump in jumps.items()}
+        price = self.frame["unit"].map({unit: mark.value for unit, mark in moved.items()})
+        known = price.notna() & self.frame["price"].notna()
+        frame = self.frame.assign(price=price.where(known, self.frame["price"]))
+        return replace(self, frame=frame, prices={**self.prices, **moved}, jumps={})
 
 
 def positions(house: House, as_of: datetime) -> Held:
@@ -93,12 +119,15 @@ def positions(house: House, as_of: datetime) -> Held:
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """Positions without prices, as they were read: what does not change until somebody trades."""
+    """Positions without prices, as they were read: what does not change until somebody trades.
+
+    `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them.
+    """
 
     kept: tuple[Kept, ...]
     frame: pd.DataFrame
-    units: tuple[str, ...]
-    marks: Mapping[str, Price]
+    kinds: Mapping[str, str]
+    seen: Mapping[str, Seen]
     unknown: Mapping[str, str]
     unread: tuple[BookKey, ...]
     news: tuple[int, int]
@@ -115,6 +144,7 @@ class Holdings:
     def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
         self._house, self._fresh = house, fresh
         self._booked: Booked | None = None
+        self.marks = Marks(house.ledger, house.settings.risk)
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
@@ -122,7 +152,7 @@ class Holdings:
         news = ledger.last_fill(), ledger.last_void()
         if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
             booked = self._booked = _booked(self._house, news, as_of)
-        return _priced(self._house, booked, as_of)
+        return _priced(booked, self.marks, as_of)
 
 
 def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
@@ -153,23 +183,21 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
         unknown |= unbooked.of_books(one.key.model, {one.key.book: one.refused})
         lost = units.unusable.keys() & one.book.positions.keys()
         unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
-    return Booked(tuple(kept), frame, tuple(sorted({*held, *under})), _marks(kept), unknown, tuple(unread), news, as_of)
+    kinds = dict(zip(known.index, known["kind"], strict=True))
+    wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under})}
+    return Booked(tuple(kept), frame, wanted, _seen(kept), unknown, tuple(unread), news, as_of)
 
 
-def _priced(house: House, booked: Booked, as_of: datetime) -> Held:
-    """Positions at the newest of quotes and of what books saw."""
-    prices = dict(booked.marks)
-    quotes = house.ledger.latest_quotes(booked.units, as_of=as_of)
-    middle = (quotes["bid"] + quotes["ask"]) / 2
-    for unit, price, at in zip(quotes["unit"], middle, quotes["event_time"], strict=True):
-        if unit not in prices or prices[unit].at <= at:
-            prices[unit] = Price(float(price), at.to_pydatetime())
+def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
+    """Positions at the marks of their units."""
+    prices = marks.at(booked.kinds, booked.seen, as_of)
     each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
     cash = {one.key: one.book.cash / SCALE for one in booked.kept} | dict.fromkeys(booked.unread, math.nan)
     frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked)
-    return Held(as_of, frame, {one.key: one.book for one in booked.kept}, cash, prices, booked.unknown, unsure)
+    books, doubts = {one.key: one.book for one in booked.kept}, (dict(marks.jumps), dict(marks.unusable))
+    return Held(as_of, frame, books, cash, prices, booked.unknown, unsure, marks.settings.currency, *doubts)
 
 
 def _without(frame: pd.DataFrame, booked: Booked) -> tuple[pd.DataFrame, dict[BookKey, float]]:
@@ -202,7 +230,8 @@ def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Ite
     if key.book != VIRTUAL or not key.version:
         yield _own(house, key, as_of, units)
     elif (row := house.ledger.book_state(key, before=_just_after(as_of))) is not None:
-        yield Kept(key, restored(row), dict.fromkeys(row["positions"], row["event_time"]))
+        book = restored(row)
+        yield Kept(key, book, _barred(house, key, book, row["event_time"]))
 
 
 def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
@@ -212,12 +241,26 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
     if row is not None and _outdated(restored(row), units) and restatement.restate(house, key, units):
         row = house.ledger.book_state(key, before=_just_after(as_of))
     book = Book.opened(house.settings.books.cash) if row is None else restored(row)
-    times = {} if row is None else dict.fromkeys(book.positions, row["event_time"])
+    seen = {} if row is None else _barred(house, key, book, row["event_time"])
     filled, refused = tape.filled(house.ledger.unbooked_fills(key.model, key.book, as_of=as_of), units)
     fills = [fill for fill, _ in filled]
-    times |= {fill.unit: fill.at for fill in fills if fill.at is not None}
+    for fill in fills:
+        if fill.at is not None:
+            told = Observation(fill.at, fill.price, fill.price, FILL)
+            seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(told,)))
     after = book.after(Step(as_of, fills=tuple(fills))) if fills else book
-    return Kept(key, after, times, tuple(refused))
+    return Kept(key, after, seen, tuple(refused))
+
+
+def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
+    """What the bar at `at` said of each unit; a unit that it did not price is at what it was worth before.
+
+    In a bot's own book a unit that was only filled may have the fill's price for a bar's.
+    """
+    events = house.ledger.book_events(key, start=at, end=_just_after(at))
+    priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
+    marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
+    return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}
 
 
 def _outdated(book: Book, units: tape.Units) -> bool:
@@ -226,14 +269,12 @@ def _outdated(book: Book, units: tape.Units) -> bool:
     return any(multiplier != units.multipliers.get(unit, 1.0) for unit, multiplier in held)
 
 
-def _marks(kept: Iterable[Kept]) -> dict[str, Price]:
-    """The newest price that a book saw of each unit."""
-    found: dict[str, Price] = {}
+def _seen(kept: Iterable[Kept]) -> dict[str, Seen]:
+    """What all books saw of each unit."""
+    found: dict[str, Seen] = {}
     for one in kept:
-        for unit, position in one.book.positions.items():
-            at = one.priced[unit]
-            if unit not in found or found[unit].at < at:
-                found[unit] = Price(position.mark, at)
+        for unit, seen in one.seen.items():
+            found[unit] = found.get(unit, Seen()).merged(seen)
     return found
 
 

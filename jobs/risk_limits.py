@@ -1,9 +1,9 @@
 """What hard lines on risk do: tell people, and tighten what the bot may do. Called by whoever measured.
 
 Act: alerts, each once a breach, closed when the measure is back under its warning line; the trading state, which only
-tightens here. A person lifts it, with a reason; what stood then is accepted until it grows by `policy.WORSE` of its
-line, or was back under its warning line once. All that is remembered is in the ledger's alerts and its log of the
-state, so restarts and a second process change nothing.
+tightens here. A person lifts it, with a reason (`jobs.lifting`); what stood then is accepted until it grows by
+`policy.WORSE` of its line, or was back under its warning line once. All that is remembered is in the ledger's alerts
+and its log of the state, so restarts and a second process change nothing.
 """
 
 from __future__ import annotations
@@ -115,9 +115,10 @@ class _Desk:
         if found.params["state"] is not State.HARD or alert is None:
             return None
         seen = any(key.startswith(f"risk_accepted:{found.name}:{found.subject}:") for key in self._open)
+        first = float(alert.details["value"])
         if lifted is None or (lifted.created_at < alert.as_of and not seen):
-            return Breach(found, alert.as_of, float(alert.details["value"]))
-        if found.value < self._accepted(found, lifted) + policy.WORSE * found.limit:
+            return Breach(found, alert.as_of, first)
+        if found.value < self._accepted(found, lifted, first) + policy.WORSE * found.limit:
             return None
         self._close(found)
         self._begin(found, State.HARD)
@@ -140,16 +141,22 @@ class _Desk:
         looser = [STRICTNESS.index(to) < STRICTNESS.index(was) for was, to in pairwise(states)]
         return next((change for change, it in zip(reversed(self._changes), reversed(looser), strict=True) if it), None)
 
-    def _accepted(self, found: Finding, lifted: TradingChange) -> float:
-        """The value at the first look after a person lifted the state; none, where the person closed what tells so."""
-        key = f"risk_accepted:{found.name}:{found.subject}:{lifted.seq}"
-        if key not in self._open and self._house.ledger.alert(key) is not None:
+    def _accepted(self, found: Finding, lifted: TradingChange, first: float) -> float:
+        """The value that stood when a person lifted the state, -inf where none did or the person took it back.
+
+        Where it was lifted without a look, only the value at which the line was crossed is known to have been seen.
+        """
+        key, name = f"risk_accepted:{found.name}:{found.subject}:{lifted.seq}", f"{found.name}:{found.subject}"
+        known = self._open.get(key)
+        if known is not None:
+            return float(known.details["value"])
+        value = first if lifted.accepted is None else lifted.accepted.get(name, -math.inf)
+        if not math.isfinite(value) or self._house.ledger.alert(key) is not None:
             return -math.inf
-        most = f"{found.value / found.limit + policy.WORSE:.0%}"
-        title = f"{lifted.actor} lifted trading to {lifted.state.value} while {found.note}; accepted up to {most} of it"
-        details = {"value": found.value, "reason": lifted.reason}
-        known = self._open.get(key) or self._add(Alert(key, Priority.MEDIUM, "", title, self._as_of, details))
-        return float(known.details["value"])
+        used, most = f"{value / found.limit:.0%}", f"{value / found.limit + policy.WORSE:.0%}"
+        stood = f"{name} stood at {used} of its hard line"
+        title = f"{lifted.actor} lifted trading to {lifted.state.value} while {stood}; accepted up to {most}"
+        return float(self._add(_acceptance(key, title, self._as_of, value, lifted)).details["value"])
 
     def _alert(self, found: Finding, state: State) -> Alert | None:
         return next((alert for key, alert in self._open.items() if key.startswith(_about(found, state))), None)
@@ -192,6 +199,10 @@ class _Desk:
     def _resolve(self, key: str) -> None:
         self._house.ledger.resolve_alert(key, self._as_of)
         self._open.pop(key)
+
+
+def _acceptance(key: str, title: str, at: datetime, value: float, lifted: TradingChange) -> Alert:
+    return Alert(key, Priority.MEDIUM, "", title, at, {"value": value, "reason": lifted.reason})
 
 
 def _about(found: Finding, state: State) -> str:

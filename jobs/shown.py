@@ -15,6 +15,7 @@ from mlops.risk.comovement import Comovement
 from mlops.risk.exposure import Exposure as Exposed
 from mlops.risk.limits import State
 from mlops.risk.measures import Floats
+from mlops.risk.prices import Jump
 from mlops.types import Finding, Kind, Level
 from mlops.web.messages import (
     AlertNow,
@@ -152,7 +153,12 @@ class Lines:
 
 
 def positions(
-    frame: pd.DataFrame, columns: Mapping[str, Sequence[float]], notes: Mapping[str, str], *, stale: Sequence[bool]
+    frame: pd.DataFrame,
+    columns: Mapping[str, Sequence[float]],
+    notes: Mapping[str, str],
+    jumps: Mapping[str, Jump],
+    *,
+    stale: Sequence[bool],
 ) -> dict[str, PositionNow]:
     """Rows of a frame with POSITION_COLUMNS; `columns`: further fields of a row, NaN where they are not known."""
     found = {}
@@ -168,7 +174,8 @@ def positions(
             float(quantity),
             known(price),
             None if pd.isna(at) else at.to_pydatetime(),
-            unconfirmed_since=None,
+            unconfirmed=known(jumps[unit].value) if unit in jumps else None,
+            unconfirmed_since=jumps[unit].since if unit in jumps else None,
             stale=bool(old),
             notional=False,
             note=notes.get(unit, ""),

@@ -191,7 +191,8 @@ def _positions(now: Now) -> dict[str, PositionNow]:
         "stand_in": now.stand_ins[0],
         "days_to_exit": days_to_exit(quantity, volume),
     }
-    return shown.positions(frame, columns, now.old, stale=[unit in now.old for unit in frame["unit"]])
+    stale = [unit in now.old and unit not in now.held.jumps for unit in frame["unit"]]
+    return shown.positions(frame, columns, now.old, now.held.jumps, stale=stale)
 
 
 def _parts(now: Now) -> dict[str, dict[str, float]]:

@@ -7,7 +7,7 @@ not even to close; what is open stays open. A job only tightens it; to lift it i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import orjson
@@ -24,7 +24,8 @@ from mlops.types import TradingState
 class TradingChange:
     """An entry of the log: who set which state, why, when.
 
-    `accepted`: the value of each breach that stood when a person loosened the state, by `measure:scope`.
+    `accepted`: the value of each breach that stood when a person loosened the state, by `measure:scope`; None where
+    nobody looked.
     """
 
     seq: int
@@ -32,7 +33,7 @@ class TradingChange:
     actor: str
     reason: str
     created_at: datetime
-    accepted: Mapping[str, float] = field(default_factory=dict)
+    accepted: Mapping[str, float] | None = None
 
 
 class Trading(Database):
@@ -85,7 +86,7 @@ class Trading(Database):
             kept = {
                 "correlation_id": correlation_id,
                 "created_at": at,
-                "accepted": orjson.dumps(accepted or {}).decode(),
+                "accepted": orjson.dumps(accepted).decode(),
             }
             connection.execute(trading_states.insert().values(**row, **kept))
             announce(connection, "trading_state", "", {**row, "from": before, "at": at.isoformat()}, at, correlation_id)
@@ -105,6 +106,6 @@ class Trading(Database):
         ]
 
 
-def _accepted(text: str) -> Mapping[str, float]:
-    found: dict[str, float] = orjson.loads(text)
+def _accepted(text: str) -> Mapping[str, float] | None:
+    found: dict[str, float] | None = orjson.loads(text)
     return found

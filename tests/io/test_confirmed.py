@@ -35,7 +35,7 @@ def test_what_a_person_accepted_is_kept_with_the_change_of_state(ledger):
     ledger.set_trading_state("halted", "jobs.risk_limits", "drawdown", T0)
     ledger.set_trading_state("active", "ada", "seen", T0, accepted={"drawdown:all": 0.22})
 
-    assert [{}, {"drawdown:all": 0.22}] == [change.accepted for change in ledger.trading_log()]
+    assert [None, {"drawdown:all": 0.22}] == [change.accepted for change in ledger.trading_log()]
 
 
 def test_quotes_until_an_instant_are_those_of_the_last_seconds_and_the_one_before(ledger):

@@ -98,9 +98,10 @@ def test_a_price_that_moves_moves_equity_profit_and_weight(house):
     fill(house, "A", 1000, 100.0)
     live = Live(house)
     before = live.look(T0 + timedelta(seconds=1)).state
-    quote(house, "A", 90.0, T0 + timedelta(seconds=2))
+    for second in range(2, 8):
+        quote(house, "A", 90.0, T0 + timedelta(seconds=second))
 
-    after = live.look(T0 + timedelta(seconds=3)).state
+    after = live.look(T0 + timedelta(seconds=8)).state
 
     row = after.positions["direction/live/A"]
     assert 1e6 == before.kpi.equity
@@ -212,7 +213,7 @@ def test_an_old_price_is_shown_as_old_and_one_that_never_moves_too(house):
 def test_what_is_lost_entirely_has_no_share_of_equity(house):
     night(house)
     fill(house, "A", 100_000, 100.0)
-    quote(house, "A", 50.0, T0 + timedelta(seconds=1))
+    house.ledger.confirm_price("A", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
 
     state = Live(house).look(T0 + timedelta(seconds=2)).state
 
@@ -222,15 +223,31 @@ def test_what_is_lost_entirely_has_no_share_of_equity(house):
     assert state.positions["direction/live/A"].weight is None
 
 
-def test_exposure_is_told_by_the_currency_that_a_unit_belongs_to(house):
+def test_what_is_in_another_currency_is_never_taken_for_one_of_ours(house):
     house.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
     night(house)
     fill(house, "A", 1000, 100.0)
     fill(house, "B", -1000, 50.0)
 
-    state = Live(house).look(T0).state
+    look = Live(house).look(T0)
 
-    assert {"EUR": 0.1, "USD": -0.05} == {name: row.net for name, row in state.exposure["currency"].items()}
+    state, row = look.state, look.state.positions["direction/live/A"]
+    assert -0.05 == state.exposure["currency"]["USD"].net
+    assert 0.0 == (state.exposure["currency"]["EUR"].gross or 0.0)
+    assert (None, None, 100.0) == (row.value, row.weight, row.price)
+    assert 1e6 == state.kpi.equity, "neither what was paid for it nor what it is worth is money of ours"
+    assert "A is in EUR, and no rate to USD" in state.missing["currency:A"]
+    assert "history:A" not in state.missing
+    assert "unknown" == state.limits["gross:all"].state
+    assert "unknown" == state.limits["var:direction"].state
+
+
+def test_a_line_that_known_positions_cross_is_crossed_whatever_another_currency_adds(house):
+    house.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
+    fill(house, "A", 1000, 100.0)
+    fill(house, "B", 11_000, 100.0)
+
+    assert "hard" == Live(house).look(T0).state.limits["gross:all"].state
 
 
 def test_the_state_can_be_told_as_json_and_is_the_same_at_the_same_instant(house):
@@ -389,12 +406,12 @@ def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(house)
     fill(house, "A", 5000, 100.0)
     fill(house, "B", -6000, 100.0)
     fill(house, "C", 1000, 100.0, model="volatility")
-    quote(house, "C", 50.0, T0)
+    house.ledger.confirm_price("C", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
     for key in ("risk_limit:var:all:soft:1", "risk_limit:gross:all:hard:1", "risk_limit:drawdown:all:soft:2",
                 "risk_limit:var:volatility:soft:1", "job_dead:x"):  # fmt: skip
         house.ledger.add_alert(Alert(key, Priority.HIGH, "", key, T0))
 
-    state = Live(house).look(T0).state
+    state = Live(house).look(T0 + timedelta(seconds=1)).state
 
     led = {key.split(":", 1)[1]: alert.position for key, alert in state.alerts.items()}
     most = max(state.positions, key=lambda row: state.positions[row].component_var)

@@ -40,8 +40,9 @@ def told(house, key):
     return house.ledger.alert(key)
 
 
-def lift(house, at, state="active"):
-    assert house.ledger.set_trading_state(state, "ada", "the feed was wrong", at)
+def lift(house, at, state="active", **accepted):
+    seen = {f"{name}:all": value for name, value in accepted.items()} or None
+    assert house.ledger.set_trading_state(state, "ada", "the feed was wrong", at, accepted=seen)
 
 
 def test_while_every_line_is_kept_nothing_happens(house):
@@ -174,13 +175,13 @@ def test_what_is_not_known_neither_tightens_nor_closes(house):
 def test_what_a_person_lifted_is_accepted_until_it_is_clearly_worse(house):
     look(house, drawdown=0.21)
     look(house, T0 + DAY, drawdown=0.21)
-    lift(house, T0 + DAY + SECOND)
+    lift(house, T0 + DAY + SECOND, drawdown=0.22)
 
     for i in range(2, 40):
         assert TradingState.ACTIVE is look(house, T0 + i * DAY, drawdown=0.22)
     assert ["risk_accepted:drawdown:all:3", "risk_limit:drawdown:all:hard:1"] == keys(house)
     assert (
-        "ada lifted trading to active while drawdown 22.0 %, at or over the hard line of 20.0 %; accepted up to 135% of it"
+        "ada lifted trading to active while drawdown:all stood at 110% of its hard line; accepted up to 135%"
         == told(house, "risk_accepted:drawdown:all:3").title
     )
 
@@ -188,6 +189,32 @@ def test_what_a_person_lifted_is_accepted_until_it_is_clearly_worse(house):
     assert TradingState.REDUCING is look(house, T0 + 51 * DAY, drawdown=0.271)
     assert ["risk_limit:drawdown:all:hard:2", "trading_state:4"] == keys(house)
     assert TradingState.HALTED is look(house, T0 + 52 * DAY, drawdown=0.271)
+
+
+@pytest.mark.parametrize("later", [2.45, 0.271])
+def test_what_stands_at_the_first_look_after_a_lift_is_not_what_the_person_saw(house, later):
+    look(house, drawdown=0.21)
+    look(house, T0 + DAY, drawdown=0.21)
+    lift(house, T0 + DAY + SECOND, drawdown=0.22)
+
+    assert TradingState.REDUCING is look(house, T0 + DAY + 2 * SECOND, drawdown=later)
+
+
+def test_a_lift_without_a_look_accepts_no_more_than_what_crossed_the_line(house):
+    look(house, drawdown=0.21)
+    lift(house, T0 + SECOND)
+
+    assert TradingState.ACTIVE is look(house, T0 + 2 * SECOND, drawdown=0.259)
+    assert TradingState.REDUCING is look(house, T0 + 3 * SECOND, drawdown=0.261)
+
+
+def test_a_breach_that_did_not_stand_when_a_person_lifted_is_a_new_one(house):
+    look(house, drawdown=0.21, var=0.051)
+    look(house, T0 + SECOND, drawdown=0.19, var=0.051)
+    lift(house, T0 + 2 * SECOND, var=0.051)
+
+    assert TradingState.ACTIVE is look(house, T0 + 3 * SECOND, drawdown=0.19, var=0.051)
+    assert TradingState.REDUCING is look(house, T0 + 4 * SECOND, drawdown=0.201, var=0.051)
 
 
 def test_what_was_accepted_and_is_over_begins_anew(house):

@@ -1,0 +1,290 @@
+"""Bad prices in the loop of the service, second by second: none halts trading, and no true crash is missed."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import lifting, risk_limits
+from jobs import live as rooms
+from jobs.live import Live
+from mlops.errors import DataError
+from mlops.io.ledger import Instrument
+from mlops.settings import Settings
+from mlops.types import Kind, TradingState
+
+T0, SECOND = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1)
+ACTIVE, REDUCING, HALTED = TradingState
+
+
+@pytest.fixture
+def house(sqlite_ledger, monkeypatch):
+    monkeypatch.setattr(rooms, "SLOW_S", 0.0)
+    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None)
+
+
+def fill(house, unit, quantity, price, at=T0 - SECOND, *, model="direction"):
+    row = {"fill_id": f"{model}{unit}{at}{price}", "model": model, "version": 1, "book": "live", "unit": unit}
+    numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
+    house.ledger.add_fills(pd.DataFrame([row | numbers]))
+
+
+def quote(house, unit, bid, ask, at):
+    row = {"unit": unit, "event_time": at, "known_at": at, "bid": bid, "ask": ask, "bid_size": 0.0, "ask_size": 0.0}
+    house.ledger.add_quotes(pd.DataFrame([row]))
+
+
+class Service:
+    """The loop of `jobs.serve`, a look a second of a clock of its own."""
+
+    def __init__(self, house):
+        self.house, self.live, self.now = house, Live(house), T0
+
+    def run(self, *quotes, seconds=None):
+        """A look after each quote (unit, bid, ask), a list of quotes, or None for a second without any."""
+        states = []
+        for told in quotes if seconds is None else quotes * seconds:
+            for one in told if isinstance(told, list) else [told] if told else []:
+                quote(self.house, *one, self.now)
+            self.look = self.live.look(self.now)
+            states.append(risk_limits.act(self.house, self.look.findings, self.now, unknown=self.look.unknown))
+            self.now += SECOND
+        return states
+
+    def restart(self):
+        self.live = Live(self.house)
+
+    @property
+    def row(self):
+        return self.look.state.positions["direction/live/A"]
+
+
+@pytest.fixture
+def service(house):
+    """All of a book in A, bought at 100, quoted there."""
+    fill(house, "A", 10_000.0, 100.0)
+    found = Service(house)
+    assert {ACTIVE} == set(found.run(("A", 99.95, 100.05), seconds=5))
+    return found
+
+
+def keys(house, kind):
+    return [alert.key for alert in house.ledger.alerts() if alert.key.startswith(kind)]
+
+
+GOOD = ("A", 99.95, 100.05)
+
+
+def test_a_price_three_times_too_high_for_a_second_halts_nothing_and_leaves_no_peak(service):
+    states = service.run(("A", 299.9, 300.1), GOOD, seconds=1) + service.run(GOOD, seconds=30)
+
+    assert {ACTIVE} == set(states)
+    assert 0.0 == pytest.approx(service.look.state.kpi.drawdown.now, abs=1e-9)
+    assert [] == keys(service.house, ("price_jump", "risk_limit", "trading_state"))
+    assert "ok" == service.look.state.limits["drawdown:all"].state
+
+
+def test_a_jump_is_shown_with_both_values_while_it_is_not_confirmed(service):
+    service.run(("A", 299.9, 300.1))
+
+    assert (100.0, 300.0) == (service.row.price, service.row.unconfirmed)
+    assert service.now - SECOND == service.row.unconfirmed_since
+    assert "300" in service.look.state.missing["price:A"]
+    assert 1e6 == service.look.state.kpi.equity
+
+
+def test_a_bid_of_a_cent_beside_a_true_ask_is_no_price(service):
+    states = service.run(("A", 0.01, 100.05), seconds=30)
+
+    assert {ACTIVE} == set(states)
+    assert 100.0 == service.row.price
+    assert "0.01 to 100.05, which is no price" in service.look.state.missing["price:A"]
+
+
+def test_a_low_tick_that_no_quote_corrects_is_not_trusted_and_not_forgotten(service):
+    states = service.run(("A", 70.0, 70.1)) + service.run(None, seconds=120)
+
+    assert {ACTIVE} == set(states)
+    assert (100.0, 70.05) == (service.row.price, service.row.unconfirmed)
+    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.house, "price_jump")
+    assert "unknown" == service.look.state.limits["daily_loss:all"].state
+    assert "No quote has come" in service.look.state.missing["price:A"]
+
+    service.run(GOOD)
+    assert [] == keys(service.house, "price_jump")
+    assert service.row.unconfirmed is None
+
+
+def test_a_crash_counts_once_its_quotes_have_stood_for_five_seconds_and_halts(service):
+    states = service.run(("A", 79.9, 80.1), seconds=17)
+
+    assert ACTIVE is states[4]
+    assert REDUCING is states[5]
+    assert HALTED is states[15]
+    assert -0.2 == pytest.approx(service.look.state.kpi.pnl_today)
+
+
+def test_a_crash_that_goes_on_falling_is_followed_five_seconds_behind(service):
+    states = service.run(*(("A", p, p) for p in range(95, 45, -3)))
+
+    assert [ACTIVE, REDUCING, HALTED] == states[4:7], "it grew by a quarter of its line since the look before"
+    assert service.row.price == pytest.approx(47 + 3 * 5)
+    assert service.row.unconfirmed < service.row.price
+
+
+def test_what_looks_like_a_split_is_said_to_be_one_and_waits_for_a_person(service):
+    states = service.run(("A", 49.9, 50.1), seconds=60)
+
+    assert {ACTIVE} == set(states)
+    assert "looks like a 2 for 1 split" in service.look.state.missing["price:A"]
+    assert 1 == len(keys(service.house, "price_jump"))
+    assert "unknown" == service.look.state.limits["drawdown:all"].state
+
+    service.house.ledger.confirm_price("A", 50.0, "ada", "it really fell", service.now)
+    assert REDUCING is service.run(("A", 49.9, 50.1), seconds=2)[-1]
+    assert [] == keys(service.house, "price_jump")
+    assert 50.0 == service.row.price
+
+
+def test_a_person_may_say_that_the_price_before_is_right(service):
+    service.run(("A", 49.9, 50.1), None, seconds=20)
+    service.house.ledger.confirm_price("A", 100.0, "ada", "the feed was wrong", service.now)
+
+    states = service.run(None, seconds=5)
+
+    assert {ACTIVE} == set(states)
+    assert service.row.unconfirmed is None
+
+
+def test_a_fill_that_agrees_confirms_at_once(service):
+    service.run(("A", 79.9, 80.1))
+    fill(service.house, "A", -100.0, 80.0, service.now)
+
+    assert REDUCING is service.run(None)[0]
+    assert service.row.price == pytest.approx(80.0, abs=0.1)
+
+
+def test_a_fill_at_a_wrong_price_alone_moves_no_mark(service):
+    fill(service.house, "A", 1.0, 1.0, service.now)
+
+    assert {ACTIVE} == set(service.run(GOOD, seconds=20))
+    fill(service.house, "A", 1.0, 1.0, service.now)
+    assert {ACTIVE} == set(service.run(None, seconds=20))
+    assert (100.0, 1.0) == (service.row.price, service.row.unconfirmed)
+
+
+def test_units_that_all_jump_together_do_not_confirm_each_other(house):
+    for unit in "AB":
+        fill(house, unit, 5_000.0, 100.0)
+    service = Service(house)
+    service.run([("A", 100.0, 100.0), ("B", 100.0, 100.0)])
+
+    states = service.run([("A", 70.0, 70.0), ("B", 70.0, 70.0)], seconds=3)
+    states += service.run([("A", 100.0, 100.0), ("B", 100.0, 100.0)], seconds=30)
+
+    assert {ACTIVE} == set(states)
+
+
+def test_a_restart_changes_nothing_about_what_is_confirmed_and_what_is_not(service):
+    service.run(("A", 110.0, 110.0), seconds=12)
+    service.run(("A", 70.0, 70.0))
+    before = (service.row.price, service.row.unconfirmed)
+    service.run(None, seconds=11)
+    service.restart()
+
+    assert {ACTIVE} == set(service.run(None, seconds=30))
+    assert before == (service.row.price, service.row.unconfirmed) == (110.0, 70.0)
+    assert 1 == len(keys(service.house, "price_jump"))
+
+
+def test_a_crash_while_the_service_was_away_counts_at_the_first_look(service):
+    for i in range(60):
+        quote(service.house, "A", 79.0, 79.0, service.now + i * SECOND)
+    service.now += 60 * SECOND
+    service.restart()
+
+    assert REDUCING is service.run(None)[0]
+    assert 79.0 == service.row.price
+
+
+def test_a_gap_over_night_is_measured_by_the_time_that_passed(service):
+    service.now += timedelta(hours=17)
+
+    assert ACTIVE is service.run(("A", 96.0, 96.1))[0]
+    assert 96.05 == pytest.approx(service.row.price), "4 % in a night is no jump"
+    service.now += timedelta(hours=17)
+    assert ACTIVE is service.run(("A", 75.0, 75.1))[0]
+    assert 96.05 == pytest.approx(service.row.price)
+    assert REDUCING is service.run(("A", 75.0, 75.1), seconds=6)[-1]
+
+
+@pytest.mark.parametrize("bad", [(101.0, 99.0), (0.0, 0.0), (-1.0, 100.0), (-5.0, -4.0), (float("inf"), float("inf"))])
+def test_quotes_that_are_none_move_nothing(service, bad):
+    at = service.now  # the door refuses such rows
+    row = {"unit": ["A"], "event_time": [at], "bid": [bad[0]], "ask": [bad[1]]}
+    frame = pd.DataFrame(row).assign(event_time=lambda f: pd.to_datetime(f["event_time"], utc=True))
+    service.house.ledger.latest_quotes = lambda units, *, as_of: frame
+
+    assert {ACTIVE} == set(service.run(None, seconds=20))
+    assert 100.0 == service.row.price
+
+
+def test_an_option_that_doubles_is_one_and_no_split(house):
+    house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 90.0, T0 + timedelta(days=30))], T0)
+    fill(house, "A", 1_000.0, 100.0)
+    fill(house, "P", 100.0, 1.0)
+    service = Service(house)
+    service.run([GOOD, ("P", 0.9, 1.1)])
+
+    service.run([GOOD, ("P", 1.9, 2.1)], seconds=7)
+
+    assert 2.0 == service.look.state.positions["direction/live/P"].price
+
+
+def test_a_lift_accepts_what_stands_at_confirmed_prices_and_writes_it_into_the_change(service):
+    service.run(("A", 79.9, 80.1), seconds=20)
+
+    assert lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+
+    change = service.house.ledger.trading_log()[-1]
+    assert 0.2 == pytest.approx(change.accepted["daily_loss:all"])
+    assert {ACTIVE} == set(service.run(("A", 79.9, 80.1), seconds=20))
+    assert HALTED is service.run(("A", 77.0, 77.1), seconds=20)[-1], "3 % of equity is over a quarter of 5 %"
+
+
+def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_is(service):
+    service.run(("A", 79.9, 80.1), seconds=20)
+    service.run(("A", 50.0, 50.1), seconds=1)
+
+    with pytest.raises(DataError, match=r"at confirmed prices, got A quoted at 50.05.*price confirm"):
+        lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+    assert HALTED is service.house.ledger.trading_state()
+    assert not lifting.set_state(service.house, HALTED, "ada", "seen", service.now)
+
+    service.house.ledger.confirm_price("A", 80.0, "ada", "one bad tick", service.now)
+    service.now += SECOND
+    assert lifting.set_state(service.house, REDUCING, "ada", "seen", service.now)
+    assert lifting.set_state(service.house, HALTED, "ada", "on second thoughts", service.now)
+
+
+def test_a_lift_of_a_state_that_somebody_changed_meanwhile_is_refused(service, monkeypatch):
+    service.run(("A", 79.9, 80.1), seconds=7)
+
+    def late(house, at):
+        house.ledger.set_trading_state(HALTED, "bob", "worse", at)
+        return {}
+
+    monkeypatch.setattr(lifting, "breaches", late)
+    with pytest.raises(DataError, match="must be reducing as you saw it, got halted"):
+        lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+
+
+def test_a_look_of_a_person_leaves_nothing_in_the_ledger(service):
+    service.run(("A", 70.0, 70.1))
+    service.now += 60 * SECOND
+
+    look = Live(service.house, records=False).look(service.now)
+
+    assert ["A"] == list(look.jumps)
+    assert [] == keys(service.house, "price_jump")
