@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from mlops.risk.forecasts import REFIT, Forecasts, averaged, walk, walk_over
 from mlops.risk.measures import CONFIDENCES, Floats, Losses, finite
-from mlops.risk.models import MODELS, needs
+from mlops.risk.models import HISTORY, MODELS, needs
 from mlops.risk.scores import fz_losses
 
 DEFAULT = ("gjr_skewt", "evt_gjr_tgarch_ewma")
@@ -64,7 +64,7 @@ def track_record(
     compared: Sequence[str] = COMPARED,
     refit: int = REFIT,
 ) -> TrackRecord | None:
-    """How the default would have fared over the last `bars` bars, or over the second half where there are fewer.
+    """How the default would have fared over the last `bars` bars, or over the second half of a short past.
 
     Forecasts of `horizon` bars are of windows that do not overlap: what overlaps is no independent evidence. A window
     that is not over counts for nothing. None where too few bars are before the first one.
@@ -75,7 +75,7 @@ def track_record(
         What the holdings of now would have returned, oldest first.
     """
     r = finite(returns, "returns")
-    whole = min(bars, r.size // 2) // horizon * horizon
+    whole = min(bars, max(r.size // 2, r.size - HISTORY)) // horizon * horizon
     first = r.size - whole
     if not whole or first < LEAST:
         return None

@@ -12,6 +12,7 @@ import numpy as np
 from mlops.errors import DataError
 from mlops.risk.breakdown import State, breakdown
 from mlops.risk.correlation import WINDOW, Floats
+from mlops.risk.sessions import synchronised
 from mlops.risk.sizing import Sized, SizingLimits, forecast, size
 from mlops.risk.threshold import ALARMS_PER_YEAR, LEAST_DAYS, Calibration, calibrate
 
@@ -21,6 +22,9 @@ HISTORY = 2000  # bars that are kept: eight years
 
 class Sizer:
     """Sizing bar by bar, by what was known at each: the returns so far, and a threshold calibrated on them once a year.
+
+    Units whose bars close at different times come in several updates a session. They share a row: an update begins a
+    new one where it brings a unit that the last row has. Who came earlier is `synchronised` with who came later.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ class Sizer:
         self.limits, self.window, self.alarms_per_year = limits or SizingLimits(), window, alarms_per_year
         self.state, self._seed = State.UNKNOWN, seed
         self._units: dict[str, int] = {}
+        self._turns: dict[str, int] = {}  # unit -> which update of its session it came in
+        self._turn = 0
         self._closes: dict[str, float] = {}
         self._returns: deque[Floats] = deque(maxlen=HISTORY)
         self._calibration, self._bars, self._due = Calibration(nan, nan, nan, 0, 0, window), 0, LEAST_DAYS
@@ -64,14 +70,25 @@ class Sizer:
         moved = {unit: close / self._closes[unit] - 1 for unit, close in closes.items() if unit in self._closes}
         self._closes |= closes
         self._units |= {unit: len(self._units) + i for i, unit in enumerate(u for u in moved if u not in self._units)}
+        if not self._joins(moved):
+            self._returns.append(np.empty(0))
+            self._bars, self._turn = self._bars + 1, 0
         row = np.full(len(self._units), nan)
+        row[: len(self._returns[-1])] = self._returns[-1]
         row[[self._units[unit] for unit in moved]] = list(moved.values())
-        self._returns.append(row)
-        self._bars += 1
+        self._returns[-1] = row
+        self._turns |= dict.fromkeys(moved, self._turn)
+        self._turn += 1
         if self._bars >= self._due:
             self._calibrate()
         now = breakdown(self._table(2 * self.window), self._calibration, last=self.state)
         self.state = now.state
+
+    def _joins(self, moved: Mapping[str, float]) -> bool:
+        """Whether an update belongs to the session of the last row: it has some units, and none of these."""
+        last = self._returns[-1] if self._returns else np.empty(0)
+        there = [self._units[unit] < len(last) and isfinite(last[self._units[unit]]) for unit in moved]
+        return bool(np.isfinite(last).any()) and bool(there) and not any(there)
 
     def size(self, wanted: Mapping[str, float]) -> Sized:
         """Weights of the units wanted, in that order."""
@@ -101,4 +118,5 @@ class Sizer:
         table = np.full((len(rows), len(self._units)), nan)
         for t, row in enumerate(rows):
             table[t, : len(row)] = row
-        return table
+        turns = np.array([self._turns.get(unit, 0) for unit in self._units], dtype=np.float64)
+        return synchronised(table, turns.max() - turns) if turns.any() else table

@@ -55,6 +55,7 @@ def test_what_is_judged_is_the_second_half_at_most_and_nothing_of_too_few():
     assert 100 == len(track_record(garch(200)).forecasts.var)
     assert SHORT[:1] == track_record(garch(200)).names
     assert track_record(garch(58)) is None
+    assert 700 == len(track_record(garch(2700), 700, compared=(), refit=700).forecasts.var)
     with pytest.raises(DataError):
         track_record([0.1, np.nan])
 

@@ -168,3 +168,28 @@ def test_units_that_come_late_or_miss_a_bar_are_no_error():
     sized = sizer.size({"A": 0.1, "C": 0.1, "never seen": -0.1})
     assert np.sign(sized.weights).tolist() == [1, 1, -1]
     assert sized.volatility > 0
+
+
+def test_units_that_close_at_other_hours_share_a_row_and_their_correlation_is_seen():
+    rng = np.random.default_rng(6)
+    hours = 0.004 * rng.standard_normal((24 * 140, 1)) + 0.001 * rng.standard_normal((24 * 140, 2))
+    prices = 100 * np.exp(np.cumsum(hours, axis=0))
+    together, apart = Sizer(), Sizer()
+    for close in range(20, len(prices), 24):
+        e, u = float(prices[close - 5, 0]), float(prices[close, 1])
+        together.update({"E": float(prices[close, 0]), "U": u})
+        apart.update({"E": e})
+        apart.update({"U": u})
+    wanted = {"E": 0.2, "U": 0.2}
+    lines = SizingLimits(max_cluster=10.0)
+    together.limits = apart.limits = lines
+
+    assert together.size(wanted).volatility == pytest.approx(apart.size(wanted).volatility, rel=0.15)
+    assert len(apart._returns) <= len(together._returns) + 1  # before the first close of each there is no return
+
+
+def test_a_bar_that_a_unit_misses_begins_a_row_all_the_same():
+    sizer = Sizer()
+    for t in range(6):
+        sizer.update({"A": 10.0 + t, "B": 20.0 + t} if t % 2 else {"A": 10.0 + t})
+    assert len(sizer._returns) == 6
