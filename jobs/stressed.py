@@ -21,7 +21,6 @@ from mlops.risk.episodes import EPISODES
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.measures import Floats
 from mlops.risk.scenarios import Scenarios, episode_scenarios
-from mlops.risk.sessions import sessions
 from mlops.risk.stress import WorstWindow, stress_table, window_returns
 
 NAMED = frozenset(episode.name for episode in EPISODES)
@@ -116,9 +115,9 @@ def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
 
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
-    """Closes by session and unit; of bars that close at different times a table of instants would be half empty."""
-    common = sessions(known(bars, units, as_of), units)
-    return pd.DataFrame(common.closes, index=common.times, columns=units)
+    """Closes at their own instants: who reads them goes by calendar days, and by each unit's own bars."""
+    seen = known(bars, units, as_of)
+    return seen.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
 
 
 def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> dict[str, Floats]:
