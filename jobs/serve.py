@@ -18,11 +18,10 @@ import pandas as pd
 import structlog
 import typer
 from filelock import FileLock
-from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
-from mlops.errors import MlopsError
+from jobs.loops import Alarm
 from mlops.types import Finding
 from mlops.web import app
 from mlops.web.feed import Hub
@@ -41,7 +40,6 @@ FEEDS_S = 60.0  # between two looks at the feeds
 TAKE_OVER_S = 0.05  # between two tries of who stands by to take the lock
 AFTER_S = 0.5  # for those who waited for somebody to accept, before the loops want the processor
 SLOW_ROUND_S = 30.0  # of a loop: MLflow is waited for so long
-AWAY = (mlflow.MlflowException, MlopsError, SQLAlchemyError, OSError)
 UNWATCHED = Watch()  # of a loop that runs alone
 Item = TypeVar("Item")
 CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
@@ -111,7 +109,7 @@ class Service:
         courier = self._courier = Courier(s.state / "spool", house.ledger.url)  # for what a killed bot left
         loops: dict[str, tuple[Callable[[], None], float]] = {
             "poll": (lambda: _poll(house, courier, watch, stop), s.service.poll_s),
-            "hooks": (lambda: sender.run(stop, lambda: watch.well("hooks")), PROBE_S),
+            "hooks": (lambda: sender.run(stop, lambda why: watch.settle("hooks", [why] if why else [])), PROBE_S),
             "limits": (lambda: _limits(house, stop, watch), s.limits.every_s),
             "freshness": (lambda: _freshness(house, stop, watch), s.limits.every_s),
             "risk": (lambda: _risk(house, self._hub, stop, watch), s.risk.every_s),
@@ -120,6 +118,8 @@ class Service:
         for name, (work, every_s) in loops.items():
             watch.expect(name, _within(every_s))
             threading.Thread(target=work, name=name, daemon=True).start()
+        alarm = Alarm(house, watch)
+        threading.Thread(target=alarm.run, args=(stop, _now), name="alarm", daemon=True).start()
 
 
 def _within(every_s: float) -> float:
@@ -177,11 +177,11 @@ def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]
         for item in items():
             try:
                 work(item)
-            except AWAY as error:
-                log.warning(what, item=str(item), error=str(error))
+            except Exception as error:  # the edge of a thread, which must not end: it is told, and the next look may do
+                log.exception(what, item=str(item))
                 failures.append(type(error).__name__)
-    except AWAY as error:
-        log.warning(what, error=str(error))
+    except Exception as error:  # what there is to do could not be read
+        log.exception(what)
         failures.append(type(error).__name__)
     return failures
 
@@ -209,8 +209,8 @@ def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED) ->
             if time.monotonic() - looked >= FEEDS_S:
                 feeds, looked = look.feeds(now), time.monotonic()
             freshness.act(house, look.models(now), feeds, now)
-        except (MlopsError, SQLAlchemyError, OSError) as error:
-            log.warning("silence not looked at", error=str(error))
+        except Exception as error:  # the edge of a thread, as above
+            log.exception("silence not looked at")
             watch.failed("freshness", type(error).__name__)
 
 

@@ -28,7 +28,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
-from mlops.errors import DataError, SettingsError
+from mlops.errors import DataError, SettingsError, StorageError
 from mlops.io import logs
 from mlops.io.dispatches import Claim, Dispatch, Lease
 from mlops.io.ledger import Ledger
@@ -76,23 +76,25 @@ class Sender:
         self._receivers = {hook.name: _receiver(hook, settings.allow_hosts) for hook in settings.hooks}
         if len(self._receivers) != len(settings.hooks):
             raise SettingsError("names of hooks must be unique, got one twice. Rename it.")
+        self._troubles: dict[str, str] = {}  # endpoint -> the error that its thread met last, until it goes on
         self._trust = httpx.create_ssl_context()
         self._lease = Lease(timedelta(seconds=settings.timeout_s + SLACK_S), timedelta(seconds=settings.max_wait_s))
         for hook in settings.hooks:
             ledger.add_endpoint(hook.name, _fingerprint(hook), clock())
 
-    def run(self, stop: threading.Event, looked: Callable[[], None] = lambda: None) -> None:
+    def run(self, stop: threading.Event, say: Callable[[str], object] = lambda why: None) -> None:
         """Send until told to stop: a thread an endpoint, so that none waits for another; one that died is replaced.
 
-        `looked` is called whenever that was looked at.
+        `say` is told every few seconds what kept the threads from their work; an empty text where nothing did.
         """
         threads: dict[str, threading.Thread] = {}
         while not stop.is_set():
+            died = [name for name, thread in threads.items() if not thread.is_alive()]
+            say(", ".join(sorted({*self._troubles.values(), *(f"thread of {name} died" for name in died)})))
             for name, receiver in self._receivers.items():
                 if name not in threads or not threads[name].is_alive():
                     threads[name] = threading.Thread(target=self._follow, args=(receiver, stop), name=name, daemon=True)
                     threads[name].start()
-            looked()
             stop.wait(PROBE_S)
         for thread in threads.values():
             thread.join(self._settings.timeout_s + SLACK_S)
@@ -120,10 +122,13 @@ class Sender:
     def _follow(self, receiver: Receiver, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                if self._attempt(receiver):
+                went_on = self._attempt(receiver)
+                self._troubles.pop(receiver.name, None)
+                if went_on:
                     continue
-            except SQLAlchemyError as error:  # the ledger is away: nothing was settled, so nothing is lost
+            except (SQLAlchemyError, StorageError) as error:  # it is away: nothing was settled, so nothing is lost
                 log.warning("outbox not read", endpoint=receiver.name, error=type(error).__name__)
+                self._troubles[receiver.name] = type(error).__name__
                 stop.wait(PROBE_S)
             stop.wait(POLL_S)
 

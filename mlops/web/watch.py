@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-OK = "ok"
+OK, NOT_YET = "ok", "not looked at yet"
 
 
 @dataclass(slots=True)
@@ -51,13 +51,17 @@ class Watch:
         else:
             self.well(name)
 
+    def within(self, name: str) -> float:
+        """For how many seconds a part may say nothing."""
+        return self._parts[name].within_s
+
     def parts(self) -> dict[str, str]:
         """What is wrong with each part, or OK."""
         return {name: self._told(part) for name, part in list(self._parts.items())}
 
     def _told(self, part: Part) -> str:
         if part.well_at is None:
-            return f"not looked at yet{f': {part.trouble}' if part.trouble else ''}"
+            return f"{NOT_YET}{f': {part.trouble}' if part.trouble else ''}"
         ago = self.clock() - part.well_at
         if ago > part.within_s:
             return f"stuck: last well {ago:.0f} s ago, at most {part.within_s:.0f} s is in order"

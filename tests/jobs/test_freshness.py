@@ -18,6 +18,7 @@ from mlops.learn import STRATEGIES
 from mlops.settings import BotSettings, LimitSettings, RiskSettings, Settings
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Verdict
 from mlops.web.messages import ModelNow
+from mlops.web.watch import Watch
 from registry_hooks.aliases import Registry
 
 T0, DAY = datetime(2026, 1, 5, 21, tzinfo=UTC), timedelta(days=1)  # a Monday
@@ -135,7 +136,9 @@ def test_the_service_tells_of_silence_while_mlflow_is_away_and_never_in_a_replay
     def run(clock):
         settings = Settings(limits=LimitSettings(every_s=0.01), risk=RiskSettings(clock=clock))
         house, stop = SimpleNamespace(ledger=sqlite_ledger, settings=settings), threading.Event()
-        loop = threading.Thread(target=serve._freshness, args=(house, stop), daemon=True)
+        watch = Watch()
+        watch.expect("freshness", 30.0)
+        loop = threading.Thread(target=serve._freshness, args=(house, stop, watch), daemon=True)
         loop.start()
         stop.wait(0.5)
         stop.set()

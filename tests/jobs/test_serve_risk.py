@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from sqlalchemy import text
 
 from jobs import live, serve
+from jobs.loops import Alarm
 from mlops.settings import FeedSettings, RiskLimit, RiskSettings, Settings
-from mlops.types import TradingState
+from mlops.types import Priority, TradingState
+from mlops.web.watch import Watch
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
 GROSS = (RiskLimit(measure="gross", warning=0.1, soft=0.2, hard=0.5),)
@@ -27,6 +30,14 @@ class Heard:
             self.stop.set()
 
 
+def watching(*loops, **how):
+    """A watch over the loops."""
+    found = Watch(**how)
+    for name in loops or ("risk", "freshness"):
+        found.expect(name, 30.0)
+    return found
+
+
 def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
     times = iter(T0 + timedelta(seconds=i) for i in range(1, 1000))
     monkeypatch.setattr(serve, "_now", lambda: next(times))
@@ -36,7 +47,7 @@ def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
     house = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
     stop = threading.Event()
     hub = Heard(stop, enough)
-    serve._risk(house, hub, stop)
+    serve._risk(house, hub, stop, watching())
     return hub.states
 
 
@@ -76,7 +87,7 @@ def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monke
     monkeypatch.setattr(serve, "SOONEST", 1e-6)
     stop = threading.Event()
     hub = Heard(stop, 2)
-    loop = threading.Thread(target=serve._risk, args=(house, hub, stop), daemon=True)
+    loop = threading.Thread(target=serve._risk, args=(house, hub, stop, watching()), daemon=True)
     loop.start()
     for _ in range(2):
         hub.news.set()
@@ -85,3 +96,46 @@ def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monke
     loop.join(timeout=60)
 
     assert 2 == len(hub.states)
+
+
+# --- loops that fail --------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_fails_is_loud_within_seconds_and_quiet_when_it_works_again(sqlite_ledger):
+    """Also one whose thread has died, or that hangs: it says nothing any more."""
+    seconds, house = [0.0], SimpleNamespace(ledger=sqlite_ledger)
+    watch = watching("risk", "limits", clock=lambda: seconds[0])
+    alarm, works = Alarm(house, watch, clock=lambda: seconds[0]), True
+
+    def second(*loops):
+        seconds[0] += 1.0
+        for loop in loops:
+            watch.settle(loop, [] if works else ["ZeroDivisionError"])
+        alarm.settle(T0 + timedelta(seconds=seconds[0]))
+        return {alert.details["loop"] for alert in sqlite_ledger.alerts()}
+
+    assert set() == second("risk", "limits")
+    works = False
+    told = [second("risk") for _ in range(8)]
+    assert [set()] * 4 + [{"risk"}] * 4 == told
+    assert "failed: ZeroDivisionError" == watch.parts()["risk"]
+    (alert,) = sqlite_ledger.alerts()
+    assert (Priority.CRITICAL, True) == (alert.priority, "ZeroDivisionError" in alert.title)
+    works = True
+    assert set() == second("risk", "limits")
+    assert {"limits"} == [second("risk") for _ in range(36)][-1], "one that says nothing"
+    assert set() == second("risk", "limits")
+    works = False
+    assert {"risk"} == [second("risk", "limits") for _ in range(6)][-1] - {"limits"}, "told again, under another key"
+
+
+def test_a_book_that_cannot_be_read_stops_no_look_and_is_an_alert(sqlite_ledger, monkeypatch):
+    row = {"fill_id": "x", "model": "direction", "version": 1, "book": "other", "unit": "B", "event_time": T0}
+    sqlite_ledger.add_fills(pd.DataFrame([row | {"quantity": 1.0, "price": 1.0, "fee": 0.0}]))
+    with sqlite_ledger._writing() as connection:
+        connection.execute(text("UPDATE fills SET price = 2 WHERE fill_id = 'x'"))
+
+    states = run(sqlite_ledger, monkeypatch)
+
+    assert 900_000 == states[-1].positions["direction/live/A"].value
+    assert ["direction/other"] == [a.details["row"] for a in sqlite_ledger.alerts() if "position_unknown" in a.key]
