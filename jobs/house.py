@@ -164,6 +164,7 @@ def settings_for(process: str) -> Settings:
 def run(job: str, body: Callable[[House], object], model: str | None = None) -> None:
     """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1.
 
+    What we raise on purpose is said in one line; only what nobody foresaw is printed with its trace.
     `model`: a job that looks at this one; it must be known.
     """
     logs.configure(settings_for(job).state / "logs" / f"{job}.jsonl")

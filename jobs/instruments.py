@@ -32,7 +32,10 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
     Columns: unit, and any of kind (spot, future, call, put), currency, sector, multiplier, underlying, strike, expiry
     (an instant with its offset), american, daily_volume. A unit that is told again is what it was told last.
     """
-    told = pd.read_csv(file, dtype=str, keep_default_na=False)
+    try:
+        told = pd.read_csv(file, dtype=str, keep_default_na=False)
+    except ValueError as error:  # empty, no text, or rows of different lengths
+        raise DataError(f"{file.name} must be a readable CSV, got {error!r:.200}. Export it again.") from error
     if unknown := sorted(set(told.columns) - set(INSTRUMENT_COLUMNS)):
         raise typer.BadParameter(f"columns must be of {', '.join(INSTRUMENT_COLUMNS)}, got {', '.join(unknown)}.")
     if "unit" not in told:

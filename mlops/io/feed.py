@@ -9,6 +9,7 @@ them, `open,high,low,volume,known_at`) or wide (`event_time`, then one column of
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,10 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from mlops.errors import DataError
 from mlops.types import BAR_COLUMNS
 
+UNREADABLE = (ValueError, OSError, LookupError, TypeError, OverflowError, MemoryError, ArrowException)
 PRICES = ("open", "high", "low", "close")
 NEW_YORK_CLOSE = pd.Timedelta(hours=16)
 WIDE = 5.0  # nights, weekends and holidays are wide gaps, but never two running: two say that bars are of two kinds
@@ -141,7 +145,11 @@ def _read(path: Path) -> pd.DataFrame:
     if path.suffix not in (".csv", ".parquet"):
         raise DataError(f"{path.name} must be .csv or .parquet, got {path.suffix or 'no suffix'}. Convert it.")
     # Symbols as they are written: "NA" and "0700" are names, neither a gap nor a number.
-    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, converters={"symbol": str})
+    try:
+        frame = _table(path)
+    except UNREADABLE as error:  # empty, cut, or of another kind
+        kind, got = path.suffix.lstrip("."), repr(error)[:200]
+        raise DataError(f"{path.name} must be a readable {kind} file, got {got}. Export it again.") from error
     if "event_time" not in frame:
         raise DataError(f"{path.name} must have a column event_time, got {list(frame)[:8]}. Rename yours.")
     frame["event_time"] = _instants(frame["event_time"], path.name)
@@ -150,6 +158,18 @@ def _read(path: Path) -> pd.DataFrame:
     if "close" in frame or "symbol" in frame:
         return frame
     return frame.melt(id_vars="event_time", var_name="symbol", value_name="close", ignore_index=False)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if path.suffix == ".csv":
+        with path.open("rb") as file:
+            head, (last,) = file.readline(), deque(file, maxlen=1) or (b"\n",)
+        if not last.endswith(b"\n") and last.count(b",") < head.count(b","):
+            raise ValueError("half a line at its end")
+        return pd.read_csv(path, converters={"symbol": str})
+    table = pq.read_table(path, page_checksum_verification=True)
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)  # what pandas writes beside the data is not needed
+    return frame
 
 
 def _instants(column: pd.Series, name: str) -> pd.Series:

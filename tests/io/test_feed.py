@@ -1,6 +1,8 @@
 """The front door: what is good comes in, what is not is named with its file, its row, the rule and the remedy."""
 
+import contextlib
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -225,3 +227,31 @@ def test_what_is_no_source_is_refused_with_what_would_be(tmp_path, name, rule):
     (tmp_path / "b.xlsx").write_bytes(b"")
     with pytest.raises(DataError, match=rule):
         load_bars(str(tmp_path / name))
+
+
+JUNK = {"empty": b"", "binary": bytes(range(256)) * 8, "a page": b"<html>not bars</html>", "cut": None}
+
+
+@pytest.mark.parametrize("how", JUNK)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_that_is_none_is_named_and_ends_in_no_trace(tmp_path, suffix, how):
+    path = _saved(_long(), tmp_path, suffix)
+    with open(path, "r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(JUNK[how] if JUNK[how] is not None else content[: len(content) // 2 + 3])
+
+    with pytest.raises(DataError, match=r"bars\.(csv|parquet)"):
+        load_bars(path)
+
+
+def test_no_flip_of_a_bit_in_a_parquet_ends_in_a_trace(tmp_path):
+    path = _saved(_long(), tmp_path, "parquet")
+    whole, rng = Path(path).read_bytes(), np.random.default_rng(1)
+    for _ in range(200):
+        changed = bytearray(whole)
+        changed[rng.integers(len(whole))] ^= 1 << int(rng.integers(8))
+        Path(path).write_bytes(changed)
+        with contextlib.suppress(DataError):
+            load_bars(path)

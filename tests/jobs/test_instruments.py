@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import command
+from mlops.errors import DataError
 from mlops.io.ledger import Ledger
 
 CLI = CliRunner()
@@ -21,6 +22,15 @@ def there(tmp_path, monkeypatch):
 def load(folder, text):
     (folder / "units.csv").write_text(text, encoding="utf-8")
     return CLI.invoke(command.app, ["instrument", "load", str(folder / "units.csv")])
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'unit,kind\nA,spot,1,2,3\n"B'])
+def test_a_file_that_is_no_table_is_said_to_be_none(there, content):
+    (there / "units.csv").write_bytes(content)
+
+    done = CLI.invoke(command.app, ["instrument", "load", str(there / "units.csv")])
+    assert isinstance(done.exception, DataError)  # `main` says it in a line
+    assert "units.csv must be a readable CSV" in str(done.exception)
 
 
 def test_good_rows_go_in_and_each_bad_one_is_told_with_its_line(there):
