@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, select
 
+from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.instruments import MOST_MULTIPLIER
+from mlops.io.reading import microseconds
 from mlops.io.risk_tables import instruments
 from mlops.io.store import Rows
 from mlops.types import LARGEST, OPTIONS, Kind
 
+CLOCKS = timedelta(days=1)  # how far a bot's clock may go ahead of ours
 ASKED = 500  # units in one question
 
 
-def unbookable(connection: Connection, rows: Rows) -> dict[int, str]:
+def unbookable(connection: Connection, rows: Rows, now: datetime | None = None) -> dict[int, str]:
     """Of checked fills, those that no book can take, by their place, and why.
 
-    A price of 0 is one of an option: whatever else trades is worth something. The value counts the multiplier.
+    A price of 0 is one of an option: whatever else trades is worth something. The value counts the multiplier. Where
+    `now` is given, a fill of a day after it is refused: no book would take it before that day.
     """
+    return _not_yet(rows, now) | _worthless_or_huge(connection, rows)
+
+
+def _not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:
+    if now is None:
+        return {}
+    last = microseconds(now + CLOCKS)
+    why = f"event_time of a fill must lie before {now + CLOCKS:%Y-%m-%d %H:%M} UTC, got {{}}. Correct the clock."
+    times = enumerate(rows.columns["event_time"])
+    return {i: why.format((EPOCH + at * MICROSECOND).isoformat()) for i, at in times if at > last}
+
+
+def _worthless_or_huge(connection: Connection, rows: Rows) -> dict[int, str]:
     columns = rows.columns
     each = list(zip(columns["unit"], columns["quantity"], columns["price"], strict=True))
     doubtful = {i for i, (_, size, price) in enumerate(each) if not 0 < abs(size * price) < LARGEST / MOST_MULTIPLIER}

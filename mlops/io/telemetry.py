@@ -110,12 +110,12 @@ class Telemetry(Database):
         """Keep checked rows, a commit for every BATCH of them; the number that were new."""
         return sum(self.store_together([batch])[0] for batch in rows.batches(BATCH))
 
-    def unbookable(self, rows: Rows) -> dict[int, str]:
-        """Of checked rows, those that no book can take, by their place, and why; only fills may be such."""
+    def unbookable(self, rows: Rows, now: datetime | None = None) -> dict[int, str]:
+        """Of checked rows, those that no book can take (`now`), by their place, and why; only fills may be such."""
         if rows.table is not fills:
             return {}
         with self._reading() as connection:
-            return unbookable(connection, rows)
+            return unbookable(connection, rows, now)
 
     def store_together(self, many: Sequence[Rows]) -> list[int]:
         """Keep several lots in one commit (on disk if one of them is durable); the new rows of each.

@@ -211,7 +211,7 @@ class Intake:
             raise HTTPException(422, str(error)) from error
         waiting: list[Future[int]] = []
         try:
-            lots = [good for lot in lots if (good := self._bookable(lot, refused)).places]
+            lots = [good for lot in lots if (good := self._bookable(lot, refused, now)).places]
             waiting += [self._writer.submit(lot.rows) for lot in lots]
             stored, known = 0, 0
             for lot, future in zip(lots, waiting, strict=True):
@@ -229,9 +229,9 @@ class Intake:
         told = [RefusedRow(row=one.row, reason=one.reason) for one in sorted(refused, key=lambda one: one.row)]
         return Taken(stored=stored, known=known, rejected=told)
 
-    def _bookable(self, lot: rows.Lot, refused: list[rows.Refused]) -> rows.Lot:
+    def _bookable(self, lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:
         """The lot without fills that no book can take; those are refused."""
-        bad = self._ledger.unbookable(lot.rows)
+        bad = self._ledger.unbookable(lot.rows, now)
         refused += [rows.Refused(lot.places[i], why, rows.shown(lot.rows, i)) for i, why in bad.items()]
         return lot.without(bad)
 

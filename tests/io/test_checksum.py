@@ -84,3 +84,15 @@ def test_the_constants_stay():
 
     assert [15608248524086527861] == found
     assert 17494003049897656320 == matrix_sums(np.array([[1.0, np.nan]], dtype=np.float32)).tolist()[0]
+
+
+def test_a_row_that_is_older_than_a_column_keeps_its_checksum():
+    """Migration adds `multiplier` 1 and an empty `wide` to rows of books; other values count."""
+    old = {"unit": ["A", "B"], "quantity": [1, 2]}
+    new = [
+        checksums("book_events", old | {"multiplier": [1.0, m], "wide": ["", w]}, 2)
+        for m, w in ((1.0, ""), (2.0, ""), (1.0, "x"))
+    ]
+
+    before = checksums("book_events", old, 2)
+    assert [[True, True], [True, False], [True, False]] == [(before == sums).tolist() for sums in new]

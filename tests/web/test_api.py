@@ -10,6 +10,8 @@ import pytest
 
 from mlops.errors import StorageError
 from mlops.io.dealings import Deal
+from mlops.io.ledger import Instrument
+from mlops.types import Kind
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
 AT = T0.isoformat()
@@ -264,3 +266,27 @@ def test_answers_carry_a_correlation_id_and_safe_headers_and_other_hosts_are_ref
     assert 32 == len(made.headers["x-correlation-id"])
     assert "nosniff" == given.headers["x-content-type-options"]
     assert 400 == client.get("/healthz", headers={"host": "evil.example"}).status_code
+
+
+def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bot):
+    """Never accepted: a price of 0 of a share, a value past all trades, a date that never comes; the good one is kept."""
+    put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="A", strike=10.0, expiry=T0 + timedelta(days=30))
+    registry.ledger.put_instruments([put], T0)
+    changes = ({}, {"price": 0}, {"unit": "P", "price": 0}, {"quantity": 1e18, "price": 1e9, "unit": "P"},
+               {"event_time": "2199-12-31T00:00:00Z"}, {"fee": 1e300}, {"quantity": 1e-9})  # fmt: skip
+    fills = [bot.row("fills") | {"fill_id": f"x{i}"} | change for i, change in enumerate(changes)]
+
+    answer = bot.post(client, "fills", fills).json()
+
+    assert (2, [1, 3, 4, 5, 6]) == (answer["stored"], [refused["row"] for refused in answer["rejected"]])
+    rules = (
+        "price of A must be positive",
+        "value of a fill of P",
+        "event_time of a fill",
+        "fee: ",
+        "quantity of fills",
+    )
+    assert [True] * 5 == [rule in one["reason"] for rule, one in zip(rules, answer["rejected"], strict=True)]
+    assert 5 == len(registry.ledger.rejections("fills"))
+    (alert,) = registry.ledger.alerts()
+    assert alert.key.startswith("fills_refused:test:")
