@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from jobs import jumps, shown, view
 from jobs import past as seen
@@ -30,9 +29,10 @@ from jobs.today import Today
 from jobs.view import Now, Slow
 from jobs.weighing import Night, Weighed, lacking, left_out
 from mlops.errors import DataError
+from mlops.io.ledger import BookKey
 from mlops.risk.breakdown import State
 from mlops.risk.comovement import comovement
-from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, last_close
+from mlops.risk.drawdown import Drawdown, drawdown, last_close
 from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
 from mlops.risk.options import OptionGreeks
@@ -114,7 +114,7 @@ class Live:
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
-        self._freshness, self._void = Freshness(house), 0
+        self._freshness, self._void, self._books = Freshness(house), 0, tuple[BookKey, ...]()
         self._today = Today(house)
 
     def look(self, as_of: datetime) -> Look:
@@ -159,7 +159,7 @@ class Live:
         stand_ins, daily = book.stand_ins(self._slow.stand_in), self._daily(held)
         if book.outside and "var" not in missing:
             missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
-        gains = self._today.gains(held, last_close(held.as_of))
+        gains = self._today.gains(held, self._closes(held))
         return Now(held, book, groups, exposed, greeks, shot, stand_ins, stressed, curve, daily, gains, old, missing)
 
     def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -172,11 +172,12 @@ class Live:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
         void = ledger.last_void()
-        if time.monotonic() - self._read_at < SLOW_S and void == self._void:
+        books = tuple(held.books)
+        if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
         if void != self._void and self._read_at > 0:
             self._holdings.marks.forget()
-        self._void = void
+        self._void, self._books = void, books
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
             state = ledger.risk_state("var", ALL, as_of=held.as_of)
@@ -187,9 +188,8 @@ class Live:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
         equity = slow.past.equity  # what a void fill made of it is no peak
-        if len(equity) and (equity.index[-1], void) != slow.last_bar:
-            slow.curve = drawdown(np.asarray(equity, dtype=np.float64), _naive(equity))
-            slow.last_bar = equity.index[-1], void
+        if (bar := (equity.index[-1] if len(equity) else None, void, books)) != slow.last_bar:
+            slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), seen.naive(equity)), bar
         slow.correlation = self._correlation(held)
         slow.models = seen.models(self._house, held, slow.past, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
@@ -257,23 +257,37 @@ class Live:
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
 
     def _curve(self, held: Held) -> Drawdown:
-        """Drawdown with the equity of this second; a peak within the day is kept."""
+        """Drawdown with the equity of this second; the highest profit is kept, over new bars and restarts."""
+        opening = self._house.settings.books.cash * len(held.books)
+        self._holdings.marks.rise(held.equity - opening, held.books, held.as_of)
         self._slow.curve = self._after(held)
         return self._slow.curve
 
     def _after(self, held: Held) -> Drawdown:
-        curve = self._slow.curve
+        """The curve of the bars, from what the books opened with and the highest profit that was seen since."""
+        curve, top = self._slow.curve, self._holdings.marks.top
+        opening = self._house.settings.books.cash * len(held.books)
+        if math.isfinite(held.equity) and held.books:
+            curve = curve.raised(opening + max(0.0, top.value if top else 0.0), top.at if top else held.as_of)
         later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
         return curve.after(held.equity, held.as_of) if later else curve
 
     def _daily(self, held: Held) -> Measured:
-        equity = self._slow.past.equity
-        values, times = np.asarray(equity, dtype=np.float64), _naive(equity)
-        now = np.datetime64(held.as_of.replace(tzinfo=None), "us")
-        if math.isfinite(held.equity) and (not len(times) or times[-1] < now):
-            values, times = np.append(values, held.equity), np.concatenate([times, np.array([now])])
-        opening = self._house.settings.books.cash * len(held.books)
-        return daily_loss(values, times, last_close(held.as_of), opening or math.nan)
+        """Loss since the last close of each book; of one without bars since it was opened."""
+        curves, opening = self._slow.past.curves, self._house.settings.books.cash
+        began = [seen.began(curves[key], held.as_of) if key in curves else None for key in held.books]
+        start = sum(opening if one is None else one for one in began)
+        if not start > 0 or not math.isfinite(held.equity):
+            return Measured(
+                "daily_loss", math.nan, why="there is no equity yet" if not start > 0 else "equity is not known"
+            )
+        return Measured("daily_loss", 1 - held.equity / start, n=len(began))
+
+    def _closes(self, held: Held) -> dict[BookKey, datetime]:
+        """The last close of each book; midnight UTC of one without bars."""
+        curves = self._slow.past.curves
+        last = {key: seen.closed(curves[key], held.as_of) if key in curves else None for key in held.books}
+        return {key: at or last_close(held.as_of) for key, at in last.items()}
 
     def _measured(self, now: Now) -> Iterator[Measured]:
         """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
@@ -362,8 +376,3 @@ def _worst(stressed: pd.DataFrame | None, about: Mapping[str, Mapping[str, Any]]
     out = float(named["missing"].max())
     why = f"{out:.0%} of what is held is in no scenario" if out > 0 else ""
     return Measured("stress", float(named["loss"].max()), ALL, len(named), why, bool(out), "of what is known")
-
-
-def _naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:
-    found: NDArray[np.datetime64] = pd.DatetimeIndex(curve.index).tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return found

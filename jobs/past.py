@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from jobs import standing
 from jobs.house import House
 from jobs.positions import Held
 from mlops.io.ledger import BookKey, Experiment, Promotion
+from mlops.risk.drawdown import session_start
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
 
 POINTS = 500  # of a series on the page
@@ -32,8 +34,10 @@ class Past:
     curves: Mapping[BookKey, pd.Series[float]]
 
     def day_began(self, as_of: datetime) -> float | None:
-        """Equity at the last bar before the day (UTC) of `as_of`; None where there is none."""
-        return began(self.equity, as_of)
+        """Equity at the last close of each book before `as_of`; None where one has no bar before."""
+        each = [began(curve, as_of) for curve in self.curves.values()]
+        known = [one for one in each if one is not None]
+        return sum(known) if each and len(known) == len(each) else None
 
 
 def past(house: House, held: Held) -> Past:
@@ -46,9 +50,21 @@ def past(house: House, held: Held) -> Past:
 
 
 def began(curve: pd.Series[float], as_of: datetime) -> float | None:
-    """The last value before the day (UTC) of `as_of`."""
-    before = curve[curve.index < pd.Timestamp(as_of).normalize()]
-    return float(before.iloc[-1]) if len(before) else None
+    """The value at the last close before `as_of`."""
+    at = session_start(naive(curve), as_of)
+    return float(curve.iloc[at - 1]) if at else None
+
+
+def closed(curve: pd.Series[float], as_of: datetime) -> datetime | None:
+    """The last close before `as_of`."""
+    at = session_start(naive(curve), as_of)
+    return pd.Timestamp(curve.index[at - 1]).to_pydatetime() if at else None
+
+
+def naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:
+    """Its instants."""
+    found: NDArray[np.datetime64] = pd.DatetimeIndex(curve.index).tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return found
 
 
 def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey, float]) -> pd.Series[float]:

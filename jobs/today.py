@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -28,9 +28,11 @@ class Today:
         self._house = house
         self._paid: dict[BookKey, tuple[Book, datetime, Paid]] = {}
 
-    def gains(self, held: Held, since: datetime) -> Floats:
+    def gains(self, held: Held, since: Mapping[BookKey, datetime]) -> Floats:
         """Of each row of `held.frame`, in money."""
-        paid = {(key.model, book_name(key)): self._of(key, book, since, held.as_of) for key, book in held.books.items()}
+        paid = {
+            (key.model, book_name(key)): self._of(key, book, since[key], held.as_of) for key, book in held.books.items()
+        }
         rows = zip(held.frame["strategy"], held.frame["book"], held.frame["unit"], strict=True)
         each = np.array([paid[strategy, book].get(unit, 0.0) for strategy, book, unit in rows], dtype=np.float64)
         gains: Floats = np.asarray(held.value, dtype=np.float64) - each

@@ -19,6 +19,8 @@ from mlops.risk.limits import Measured
 from mlops.stats import underwater
 from mlops.stats.dependent import Floats
 
+NIGHT = np.timedelta64(2, "h")  # longer than any lunch break of an exchange
+NIGHTS = 10  # the last ones: the shortest of them is what a night is at least
 EVERY_DAY = frozenset(range(7))  # Monday is 0
 EPISODE = ("peak_at", "trough_at", "recovered_at", "depth", "bars", "days")
 Instants = NDArray[np.datetime64]
@@ -75,6 +77,10 @@ class Drawdown:
         if depth <= self.worst:
             return fell
         return replace(fell, worst=depth, peak_at=since, trough_at=at, recovered_at=None)
+
+    def raised(self, peak: float, at: datetime) -> Drawdown:
+        """With a peak that was seen between its values; the next value is held against it."""
+        return replace(self, peak=peak, top_at=at) if peak > self.peak else self
 
     def measured(self) -> Measured:
         """The present drawdown, as lines are drawn on it."""
@@ -162,6 +168,32 @@ def last_close(
         if day.weekday() in days and at <= as_of:
             return at
         day -= timedelta(days=1)
+
+
+def session_start(times: Instants, as_of: datetime) -> int:
+    """How many of a book's bars, in order of time, lie at or before the last close before `as_of`.
+
+    A close is told by the bars alone: before a gap of `NIGHT` or more. Bars that are all so far apart are closes
+    themselves. The gap after the last bar counts once it is nearly as long as nights are: shorter, bars may be late. A
+    book whose bars never pause begins its day at midnight UTC.
+
+    Examples
+    --------
+    >>> days = np.array(["2026-01-01T21:00", "2026-01-02T21:00"], dtype="datetime64[us]")
+    >>> [session_start(days, datetime(2026, 1, day, 23, 30, tzinfo=UTC)) for day in (1, 2, 4)]
+    [1, 2, 2]
+    """
+    now = np.datetime64(as_of.astimezone(UTC).replace(tzinfo=None), "us")
+    known = times[: int(np.searchsorted(times, now, side="left"))]
+    if known.size < 2:
+        return int(known.size)
+    gaps = np.diff(known)
+    nights = gaps[gaps >= NIGHT]
+    if 2 * nights.size >= gaps.size or (nights.size and now - known[-1] >= nights[-NIGHTS:].min() * 0.9):
+        return int(known.size)
+    if nights.size:
+        return int(np.flatnonzero(gaps >= NIGHT)[-1]) + 1
+    return int(np.searchsorted(known, now.astype("datetime64[D]"), side="right"))
 
 
 def daily_loss(equity: Floats, times: Instants, since: datetime, opening: float = math.nan) -> Measured:

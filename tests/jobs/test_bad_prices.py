@@ -243,14 +243,14 @@ def test_an_option_that_doubles_is_one_and_no_split(house):
 
 
 def test_a_lift_accepts_what_stands_at_confirmed_prices_and_writes_it_into_the_change(service):
-    service.run(("A", 79.9, 80.1), seconds=20)
+    service.run(("A", 79.0, 80.0), seconds=20)
 
     assert lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
 
     change = service.house.ledger.trading_log()[-1]
-    assert 0.2 == pytest.approx(change.accepted["daily_loss:all"])
-    assert {ACTIVE} == set(service.run(("A", 79.9, 80.1), seconds=20))
-    assert HALTED is service.run(("A", 77.0, 77.1), seconds=20)[-1], "3 % of equity is over a quarter of 5 %"
+    assert {"drawdown:all": 0.205, "daily_loss:all": 0.205} == pytest.approx(change.accepted)
+    assert {ACTIVE} == set(service.run(("A", 79.0, 80.0), seconds=20))
+    assert HALTED is service.run(("A", 76.0, 76.1), seconds=20)[-1], "3 % of equity is over a quarter of 5 %"
 
 
 def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_is(service):
@@ -288,3 +288,16 @@ def test_a_look_of_a_person_leaves_nothing_in_the_ledger(service):
 
     assert ["A"] == list(look.jumps)
     assert [] == keys(service.house, "price_jump")
+
+
+def test_the_drawdown_of_a_book_without_bars_counts_from_its_opening_and_survives_a_restart(house):
+    fill(house, "A", 10_000.0, 100.0)
+    service = Service(house)
+    service.run(("A", 95.0, 95.0), seconds=7)
+    assert 0.05 == pytest.approx(service.look.state.kpi.drawdown.now)
+
+    service.run(("A", 110.0, 110.0), seconds=8)
+    service.run(None, seconds=12)
+    service.restart()
+    service.run(("A", 104.5, 104.5), seconds=8)
+    assert 0.05 == pytest.approx(service.look.state.kpi.drawdown.now)

@@ -9,7 +9,7 @@ from skfolio.measures import get_drawdowns
 from skfolio.measures import max_drawdown as skfolio_max_drawdown
 
 from mlops.errors import DataError
-from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, episodes, last_close
+from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, episodes, last_close, session_start
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CURVES = st.lists(st.sampled_from([-50.0, 0.0, 50.0, 80.0, 90.0, 100.0, 110.0, 120.0]), max_size=40)
@@ -166,3 +166,41 @@ def test_a_book_that_is_younger_than_the_day_is_held_against_what_it_was_opened_
 
 def test_a_close_at_zero_equity_has_no_loss_to_tell():
     assert np.isnan(daily_loss(*curve(0, 5), day(0)).value)
+
+
+def at(*texts):
+    return np.array(texts, dtype="datetime64[us]")
+
+
+@pytest.mark.parametrize(
+    ("bars", "now", "known"),
+    [
+        (at("2026-01-02T21:00", "2026-01-05T21:00"), "2026-01-06T00:05", 2),
+        (at("2026-01-02T21:00", "2026-01-05T21:00"), "2026-01-05T23:55", 2),
+        (at("2026-01-01T21:00", "2026-01-02T21:00"), "2026-01-04T12:00", 2),
+        (at("2026-01-01T21:00", "2026-01-02T21:00"), "2026-01-02T21:00", 1),
+        (at("2026-01-01T21:00"), "2026-01-01T20:00", 0),
+        (at(), "2026-01-01T20:00", 0),
+    ],
+    ids=["after midnight", "before midnight", "weekend", "at the bar itself", "before", "none"],
+)
+def test_the_day_of_daily_bars_begins_at_the_last_of_them_and_not_at_midnight(bars, now, known):
+    assert known == session_start(bars, datetime.fromisoformat(now).replace(tzinfo=UTC))
+
+
+def test_a_session_over_midnight_utc_keeps_its_reference_until_the_next_close():
+    start = np.datetime64("2026-01-05T23:00", "us")
+    session = start + np.arange(84) * np.timedelta64(5, "m")
+    bars = np.concatenate([session, session + np.timedelta64(1, "D")])
+
+    for hour in (23.5, 24.5, 29.0):
+        now = datetime(2026, 1, 6, tzinfo=UTC) + timedelta(hours=hour)
+        assert 84 == session_start(bars, now)
+    assert 84 == session_start(bars, datetime(2026, 1, 7, 8, tzinfo=UTC)), "late bars begin no day"
+    assert 168 == session_start(bars, datetime(2026, 1, 7, 23, 1, tzinfo=UTC)), "the next session has begun"
+
+
+def test_a_market_that_never_closes_has_its_day_begin_at_midnight_utc():
+    bars = np.datetime64("2026-01-05T00:00", "us") + np.arange(600) * np.timedelta64(5, "m")
+
+    assert 289 == session_start(bars, datetime(2026, 1, 6, 13, tzinfo=UTC))
