@@ -22,6 +22,7 @@ from filelock import FileLock
 from jobs import freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
 from jobs.loops import Alarm
+from mlops.settings import Settings
 from mlops.types import Finding
 from mlops.web import app
 from mlops.web.feed import Hub
@@ -69,7 +70,7 @@ class Service:
     def __init__(self, house: House, handed: Handed | None) -> None:
         self._house, self._handed, self._stop = house, handed, threading.Event()
         settings = house.settings
-        self._hub, self._watch = Hub(_now, settings.feed), Watch()
+        self._hub, self._watch = Hub(_now, settings.feed), _expected(settings)
         (settings.state / "run").mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(settings.state / "run" / "service.lock")
         self._scorers = Scorers(house.registry, _now, settings.service.poll_s, settings.bot)
@@ -107,24 +108,26 @@ class Service:
         house, watch, stop, s = self._house, self._watch, self._stop, self._house.settings
         sender = Sender(house.ledger, s.outgoing, _now)
         courier = self._courier = Courier(s.state / "spool", house.ledger.url)  # for what a killed bot left
-        loops: dict[str, tuple[Callable[[], None], float]] = {
-            "poll": (lambda: _poll(house, courier, watch, stop), s.service.poll_s),
-            "hooks": (lambda: sender.run(stop, lambda why: watch.settle("hooks", [why] if why else [])), PROBE_S),
-            "limits": (lambda: _limits(house, stop, watch), s.limits.every_s),
-            "freshness": (lambda: _freshness(house, stop, watch), s.limits.every_s),
-            "risk": (lambda: _risk(house, self._hub, stop, watch), s.risk.every_s),
+        loops: dict[str, Callable[[], None]] = {
+            "poll": lambda: _poll(house, courier, watch, stop),
+            "hooks": lambda: sender.run(stop, lambda why: watch.settle("hooks", [why] if why else [])),
+            "limits": lambda: _limits(house, stop, watch),
+            "freshness": lambda: _freshness(house, stop, watch),
+            "risk": lambda: _risk(house, self._hub, stop, watch),
         }
-        watch.expect("mlflow", _within(s.service.poll_s))
-        for name, (work, every_s) in loops.items():
-            watch.expect(name, _within(every_s))
+        for name, work in loops.items():
             threading.Thread(target=work, name=name, daemon=True).start()
         alarm = Alarm(house, watch)
         threading.Thread(target=alarm.run, args=(stop, _now), name="alarm", daemon=True).start()
 
 
-def _within(every_s: float) -> float:
-    """How long a loop may be silent: a few rounds, and time for a slow one."""
-    return 3 * every_s + SLOW_ROUND_S
+def _expected(settings: Settings) -> Watch:
+    """The loops, not looked at yet. Each may be silent for a few rounds and the time of a slow one."""
+    watch, poll_s, limits_s = Watch(), settings.service.poll_s, settings.limits.every_s
+    every = {"mlflow": poll_s, "poll": poll_s, "hooks": PROBE_S, "limits": limits_s, "freshness": limits_s}
+    for name, every_s in (every | {"risk": settings.risk.every_s}).items():
+        watch.expect(name, 3 * every_s + SLOW_ROUND_S)
+    return watch
 
 
 def serve(house: House, handed: Handed | None = None) -> None:

@@ -122,4 +122,4 @@ def test_a_service_that_is_killed_is_replaced_while_fills_come_and_none_is_lost(
         assert prober.sent == ledger.fills_since("m", AT)
     waits = [max(wait for wait, began in prober.waits if at - 0.2 < began < at + 1) for at in kills]
     print(json.dumps({"fills": prober.sent, "kills": len(kills), "longest_s": round(max(waits), 3)}))
-    assert max(waits) < 2.0  # 0.3 s on a quiet machine; a start takes four to fifteen
+    assert max(waits) < 4.0  # of a machine that others use, too; without the second one a start takes four to fifteen
