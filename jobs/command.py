@@ -247,8 +247,10 @@ def _say_freshness(house: House, now: datetime) -> None:
     """What came last of each model. A bot that never spoke is not known to be well."""
     seen = freshness.Freshness(house)
     for model, fresh in seen.models(now).items():
-        word = {Level.OK: "", Level.ALERT: "[bold red]SILENT[/] "}.get(fresh.silence.level, "[bold]never predicted[/] ")
-        console.print(f"{escape(model)}: {word}last {standing.told(fresh)}", highlight=False, soft_wrap=True)
+        word = {Level.OK: "", Level.ALERT: "[bold red]SILENT[/], "}.get(
+            fresh.silence.level, "[bold]never predicted[/], "
+        )
+        console.print(f"{escape(model)}: {word}{standing.told(fresh)}", highlight=False, soft_wrap=True)
     for source, found in seen.feeds(now).items():
         word = "[bold red]STALE[/] " if found.level is Level.ALERT else ""
         console.print(f"{source}: {word}{found.note}", highlight=False, soft_wrap=True)

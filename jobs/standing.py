@@ -135,4 +135,4 @@ def _about(alert: Alert, model: str) -> bool:
 def told(fresh: Fresh) -> str:
     """Last prediction, outcome and bar."""
     names = {"prediction": fresh.prediction, "outcome": fresh.outcome, "bar": fresh.bar}
-    return ", ".join(f"{name} {at:%Y-%m-%d %H:%M}" if at else f"no {name} yet" for name, at in names.items()) + " UTC"
+    return ", ".join(f"last {name} {at:%Y-%m-%d %H:%M} UTC" if at else f"no {name} yet" for name, at in names.items())

@@ -148,7 +148,7 @@ def bots(setup: Setup) -> Iterator[Problem]:
     for model, fresh in seen.models(now).items():
         if fresh.since is None:
             continue
-        last = f"{model}: last {standing.told(fresh)}"
+        last = f"{model}: {standing.told(fresh)}"
         if fresh.silence.level is Level.ALERT:
             yield Problem(f"its bot is silent. {last}", "Is the bot up? Read its log; docs/runbook.md, `bot_silent`")
         elif fresh.silence.level is Level.UNKNOWN:

@@ -268,7 +268,7 @@ def test_the_doctor_says_what_came_last_and_who_is_silent(tmp_path):
     finally:
         setup.close()
     assert (Level.OK, Level.ALERT) == (direction.level, mute.level)
-    assert f"last prediction {weekdays(30)[-1]:%Y-%m-%d %H:%M}, no outcome yet, no bar yet UTC" in direction.what
+    assert f"last prediction {weekdays(30)[-1]:%Y-%m-%d %H:%M} UTC, no outcome yet, no bar yet" in direction.what
     assert mute.remedy
 
 
