@@ -262,9 +262,9 @@ def test_the_state_can_be_told_as_json_and_is_the_same_at_the_same_instant(house
 
 def test_what_changes_slowly_is_read_now_and_then(house, monkeypatch):
     live = Live(house)
+    fill(house, "A", 1000, 100.0)
     live.look(T0)
     night(house)
-    fill(house, "A", 1000, 100.0)
 
     assert live.look(T0 + timedelta(seconds=1)).state.kpi.var.value is None
     monkeypatch.setattr(rooms, "SLOW_S", 0.0)
