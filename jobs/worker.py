@@ -37,6 +37,7 @@ from mlops.errors import MlopsError, RegistryError
 from mlops.io import feed, logs, private, record
 from mlops.io.jobruns import Claim, JobRun, run_key
 from mlops.io.ledger import Ledger
+from mlops.learn import STRATEGIES
 from mlops.settings import JobSettings
 from mlops.types import Alert, Priority, Verdict
 
@@ -226,7 +227,7 @@ def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool
     module, _, name = entry.does.partition(":")
     task, model = getattr(importlib.import_module(module), name), claim.job.partition(":")[2]
     with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
-        if entry.each_model:
+        if entry.each_model and model not in STRATEGIES:  # a strategy without a version yet has nothing to do, in order
             house.known(model)
         if claim.attempts > 1:
             record.set_aside(house.client, model, claim.key)
