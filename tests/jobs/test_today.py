@@ -32,6 +32,10 @@ def quote(house, at, price, unit="A"):
     house.ledger.add_quotes(pd.DataFrame([row]))
 
 
+def gains(today, held, since):
+    return today.gains(held, dict.fromkeys(held.books, since))
+
+
 def closed(house, close=100.0, model="direction"):
     """The book after the bar of T0."""
     bar = {"event_time": [T0], "known_at": [T0], "symbol": ["A"], "close": [close]}
@@ -43,27 +47,28 @@ def test_a_position_gained_what_its_price_did_since_the_close_and_trades_of_toda
     closed(house)
     today = Today(house)
     quote(house, NOW, 103.0)
-    assert [30.0] == today.gains(positions(house, NOW), T0).tolist(), "not the 230 since it was opened"
+    assert [30.0] == gains(today, positions(house, NOW), T0).tolist(), "not the 230 since it was opened"
     fill(house, "new", NOW, 5.0, 101.0, fee=2.0)
 
-    assert [10 * 3.0 + 5 * 2.0 - 2.0] == pytest.approx(today.gains(positions(house, NOW), T0).tolist())
+    assert [10 * 3.0 + 5 * 2.0 - 2.0] == pytest.approx(gains(today, positions(house, NOW), T0).tolist())
 
 
 def test_what_was_traded_within_bars_that_were_booked_since_counts_too(house):
     closed_at = T0 - 2 * DAY
     fill(house, "a", T0 - DAY, 10.0, 80.0, fee=1.0)
     closed(house)
-    assert [10 * 20.0 - 1.0] == Today(house).gains(positions(house, T0), closed_at).tolist()
+    assert [10 * 20.0 - 1.0] == gains(Today(house), positions(house, T0), closed_at).tolist()
 
 
 def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(house):
     house.ledger.put_instruments([Instrument("A", multiplier=50.0)], T0)
     fill(house, "a", NOW, -2.0, 100.0)
     fill(house, "b", NOW, 1.0, 100.0, model="volatility", unit="B")
-    for unit, price in (("A", 101.0), ("B", 107.0)):
-        quote(house, NOW, price, unit)
-
-    state = live.Live(house).look(NOW).state
+    look = live.Live(house)
+    for second in range(1, 30):  # a price that stays is confirmed
+        for unit, price in (("A", 101.0), ("B", 107.0)):
+            quote(house, NOW + timedelta(seconds=second), price, unit)
+        state = look.look(NOW + timedelta(seconds=second)).state
 
     assert {"A": -100.0, "B": 7.0} == {row.unit: row.pnl_today for row in state.positions.values()}
     assert {"direction": -100.0, "volatility": 7.0} == {
