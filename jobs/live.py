@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs import jumps, shown, view
+from jobs import jumps, notional, shown, view
 from jobs import past as seen
+from jobs.accounts import Account
 from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
@@ -68,6 +69,7 @@ class Look:
     unknown: tuple[Finding, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
     jumps: Mapping[str, Jump] = field(default_factory=dict)
+    accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,21 +121,23 @@ class Live:
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
-        held, r = self._holdings.at(as_of), self._house.settings.risk
-        self._refresh(held)
+        whole, r = self._holdings.at(as_of), self._house.settings.risk
+        held = whole.counted()
+        self._refresh(held, whole)
         old = self._prices.notes(held) | jumps.notes(held, self._confirm)
         others = [
             self._now(other, self._after(other), replace(self._volatilities), old) for other in held.alternatives()
         ]
         now = self._now(held, self._curve(held), self._volatilities, old)
-        known, *doubts = (list(self._measured(one)) for one in (now, *others))
+        known, *doubts = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
         findings = judge(self._lines, jumps.hedged(self._lines, known, doubts))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
             self._holdings.marks.save(as_of)
-        return Look(
-            view.state(now, self._slow, findings, r), findings, self._unknown(held, findings), held.unknown, held.jumps
-        )
+        now.missing.update(notional.missing(whole))
+        state = notional.shown(view.state(now, self._slow, findings, r), whole)
+        unknown = self._unknown(held, findings)
+        return Look(state, findings, unknown, whole.unknown, held.jumps, whole.accounts)
 
     def _now(self, held: Held, curve: Drawdown, volatilities: Volatilities, old: Mapping[str, str]) -> Now:
         """What can be told of these positions at these prices."""
@@ -164,11 +168,12 @@ class Live:
 
     def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """The findings from which something is missing for good."""
-        missing = {(f.name, f.subject): f for f in findings if f.params["why"]} if len(held.frame) else {}
+        bare = not held.accounts or not held.unbalanced  # without any balance that is the alert, not each line
+        missing = {(f.name, f.subject): f for f in findings if f.params["why"]} if len(held.frame) and bare else {}
         self._unknown_since = {key: self._unknown_since.get(key, held.as_of) for key in missing}
         return tuple(f for key, f in missing.items() if held.as_of - self._unknown_since[key] >= CONFIRMED)
 
-    def _refresh(self, held: Held) -> None:
+    def _refresh(self, held: Held, whole: Held) -> None:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
         void = ledger.last_void()
@@ -188,10 +193,12 @@ class Live:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held)
         equity = slow.past.equity  # what a void fill made of it is no peak
-        if (bar := (equity.index[-1] if len(equity) else None, void, books)) != slow.last_bar:
+        last = (equity.index[-1], float(equity.iloc[-1])) if len(equity) else None
+        if (bar := (last, void, books)) != slow.last_bar:
             slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), seen.naive(equity)), bar
         slow.correlation = self._correlation(held)
-        slow.models = seen.models(self._house, held, slow.past, Standing(self._house, held.as_of, self._freshness))
+        every = slow.past if whole is held else seen.past(self._house, whole)
+        slow.models = seen.models(self._house, whole, every, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
         self._read_at = time.monotonic()
@@ -258,7 +265,7 @@ class Live:
 
     def _curve(self, held: Held) -> Drawdown:
         """Drawdown with the equity of this second; the highest profit is kept, over new bars and restarts."""
-        opening = self._house.settings.books.cash * len(held.books)
+        opening = sum(held.opened(key) for key in held.books)
         self._holdings.marks.rise(held.equity - opening, held.books, held.as_of)
         self._slow.curve = self._after(held)
         return self._slow.curve
@@ -266,7 +273,7 @@ class Live:
     def _after(self, held: Held) -> Drawdown:
         """The curve of the bars, from what the books opened with and the highest profit that was seen since."""
         curve, top = self._slow.curve, self._holdings.marks.top
-        opening = self._house.settings.books.cash * len(held.books)
+        opening = sum(held.opened(key) for key in held.books)
         if math.isfinite(held.equity) and held.books:
             curve = curve.raised(opening + max(0.0, top.value if top else 0.0), top.at if top else held.as_of)
         later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
@@ -274,9 +281,9 @@ class Live:
 
     def _daily(self, held: Held) -> Measured:
         """Loss since the last close of each book; of one without bars since it was opened."""
-        curves, opening = self._slow.past.curves, self._house.settings.books.cash
-        began = [seen.began(curves[key], held.as_of) if key in curves else None for key in held.books]
-        start = sum(opening if one is None else one for one in began)
+        curves = self._slow.past.curves
+        began = {key: seen.began(curves[key], held.as_of) if key in curves else None for key in held.books}
+        start = sum(held.opened(key) if one is None else one for key, one in began.items())
         if not start > 0 or not math.isfinite(held.equity):
             return Measured(
                 "daily_loss", math.nan, why="there is no equity yet" if not start > 0 else "equity is not known"

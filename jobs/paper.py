@@ -47,6 +47,9 @@ class PaperBot:
             background=False,  # on simulated time: what a job reads at a bar is there when the bar is over
         )
         self.sizer = sizer(house.settings.risk)
+        about = {"model": self.model, "book": BOOK, "event_time": start, "known_at": start}
+        told = pd.DataFrame([about | {"amount": self.house.settings.books.cash, "flow": 0.0}])
+        self.house.ledger.add_balances(told, source="paper")  # its account is what the setting says
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)

@@ -14,8 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs import standing
+from jobs.accounts import Account, offsets, without_flows
 from jobs.house import House
 from jobs.positions import Held
+from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
 from mlops.risk.drawdown import session_start
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
@@ -45,8 +47,16 @@ def past(house: House, held: Held) -> Past:
     start = held.as_of - LOOK_BACK
     read = {key: house.ledger.book_curve(*key, start=start, as_of=held.as_of) for key in held.books}
     curves = {key: frame.set_index("event_time")["equity"] for key, frame in read.items()}
-    opened = dict.fromkeys(curves, house.settings.books.cash)
-    return Past(_summed(curves, opened), curves)
+    opened = {key: book.start / SCALE for key, book in held.books.items()}
+    beside = {key: _beside(held.accounts.get(key), curve, opened[key]) for key, curve in curves.items()}
+    own, flat = _summed(curves, opened), {key: found.offset for key, found in held.accounts.items() if found}
+    whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))
+    return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()})
+
+
+def _beside(found: Account | None, curve: pd.Series[float], start: float) -> pd.Series[float]:
+    """What the account of a book had beside the book's own equity, at each of its bars."""
+    return curve * 0.0 if found is None else offsets(found, curve, start)
 
 
 def began(curve: pd.Series[float], as_of: datetime) -> float | None:

@@ -8,7 +8,7 @@ in another currency than the books is not known: it has no value, and equity is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jobs import restatement, tape, twins, unbooked
+from jobs.accounts import Account, Worth, account
 from jobs.books import VIRTUAL
 from jobs.house import House
 from jobs.marks import Marks, Seen
@@ -66,6 +67,47 @@ class Held:
     currency: str = "USD"
     jumps: Mapping[str, Jump] = field(default_factory=dict)
     unusable: Mapping[str, Observation] = field(default_factory=dict)
+    accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
+
+    @property
+    def unbalanced(self) -> list[BookKey]:
+        """The bots' books of whose account nobody said what it is worth."""
+        return [key for key, known in self.accounts.items() if known is None]
+
+    @property
+    def notional(self) -> bool:
+        """Whether equity is no account's: then money is true and shares of equity are not."""
+        return not self.accounts or bool(self.unbalanced)
+
+    def opened(self, key: BookKey) -> float:
+        """What a book began with, and what its account has beside it."""
+        found = self.accounts.get(key)
+        return self.books[key].start / SCALE + (0.0 if found is None else found.offset)
+
+    def counted(self) -> Held:
+        """The books that limits are held against: those with a known account, else the bots', else virtual ones."""
+        balanced = [key for key, known in self.accounts.items() if known is not None]
+        unread = [key for key in self.cash if key not in self.books]
+        keep = [*(balanced or list(self.accounts) or list(self.books)), *unread]
+        return self if len(keep) == len(self.cash) else self._only(keep)
+
+    def rest(self) -> Held:
+        """The books that `counted` leaves out."""
+        counted = self.counted().books
+        return self._only([key for key in self.books if key not in counted])
+
+    def _only(self, keys: Collection[BookKey]) -> Held:
+        names = {(key.model, book_name(key)) for key in keys}
+        pairs = zip(self.frame["strategy"], self.frame["book"], strict=True)
+        mine = np.array([pair in names for pair in pairs], dtype=bool)
+        return replace(
+            self,
+            frame=self.frame[mine].reset_index(drop=True),
+            books={key: book for key, book in self.books.items() if key in keys},
+            cash={key: self.cash[key] for key in keys},
+            unsure={key: value for key, value in self.unsure.items() if key in keys},
+            accounts={key: known for key, known in self.accounts.items() if key in keys},
+        )
 
     @property
     def foreign(self) -> pd.Series[bool]:
@@ -132,6 +174,7 @@ class Booked:
     unread: tuple[BookKey, ...]
     news: tuple[int, int]
     read_at: datetime
+    accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
 
 
 class Holdings:
@@ -167,6 +210,29 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
             KeyError,
         ) as error:  # one book that cannot be read costs itself only
             unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
+    own = [one for one in kept if not one.key.version]
+    accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units)) for one in own}
+    return replace(_framed(house, kept, unread, units, news, as_of), accounts=accounts)
+
+
+def _worth(house: House, key: BookKey, units: tape.Units) -> Worth:
+    """What a bot's own book was worth by its own trades, at the prices known then."""
+
+    def worth(at: datetime) -> float:
+        booked = _framed(house, [_own(house, key, at, units)], {}, units, (0, 0), at)
+        return _priced(booked, Marks(house.ledger, house.settings.risk), at).equity
+
+    return worth
+
+
+def _framed(
+    house: House,
+    kept: Sequence[Kept],
+    unread: Mapping[BookKey, str],
+    units: tape.Units,
+    news: tuple[int, int],
+    as_of: datetime,
+) -> Booked:
     known = house.ledger.instruments().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
@@ -194,10 +260,14 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
     each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
-    cash = {one.key: one.book.cash / SCALE for one in booked.kept} | dict.fromkeys(booked.unread, math.nan)
+    beside = {key: 0.0 if found is None else found.offset for key, found in booked.accounts.items()}
+    cash = {one.key: one.book.cash / SCALE + beside.get(one.key, 0.0) for one in booked.kept}
+    cash |= dict.fromkeys(booked.unread, math.nan)
     frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked)
     books, doubts = {one.key: one.book for one in booked.kept}, (dict(marks.jumps), dict(marks.unusable))
-    return Held(as_of, frame, books, cash, prices, booked.unknown, unsure, marks.settings.currency, *doubts)
+    return Held(
+        as_of, frame, books, cash, prices, booked.unknown, unsure, marks.settings.currency, *doubts, booked.accounts
+    )
 
 
 def _without(frame: pd.DataFrame, booked: Booked) -> tuple[pd.DataFrame, dict[BookKey, float]]:
@@ -242,7 +312,9 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
         row = house.ledger.book_state(key, before=_just_after(as_of))
     book = Book.opened(house.settings.books.cash) if row is None else restored(row)
     seen = {} if row is None else _barred(house, key, book, row["event_time"])
-    filled, refused = tape.filled(house.ledger.unbooked_fills(key.model, key.book, as_of=as_of), units)
+    until = None if row is None else row["event_time"]
+    since = house.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
+    filled, refused = tape.filled(since, units)
     fills = [fill for fill, _ in filled]
     for fill in fills:
         if fill.at is not None:

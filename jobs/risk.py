@@ -68,7 +68,7 @@ class Told:
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at all books. It is about no model in particular; nothing is logged while nothing is held."""
-    held, r = positions(house, as_of), house.settings.risk
+    held, r = positions(house, as_of).counted(), house.settings.risk
     if held.frame.empty or not held.equity > 0:
         log.info("no risk", positions=len(held.frame), equity=held.equity)
         return []

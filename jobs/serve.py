@@ -19,7 +19,7 @@ import structlog
 import typer
 from filelock import FileLock
 
-from jobs import freshness, limits, live, risk_limits, unbooked
+from jobs import accounts, freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
 from jobs.loops import Alarm
 from mlops.settings import Settings
@@ -234,6 +234,7 @@ def _risk(house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHE
             if house.settings.risk.clock == "now":
                 risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
                 unbooked.settle(house, look.lost, as_of)
+                accounts.tell(house, look.accounts, as_of)
             watch.well("risk")
         except Exception as error:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")

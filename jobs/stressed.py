@@ -56,7 +56,7 @@ class Stressed:
 
 def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     """Everything, from what was known at `as_of`."""
-    held, risk = positions(house, as_of), house.settings.risk
+    held, risk = positions(house, as_of).counted(), house.settings.risk
     option = held.frame["kind"].isin(OPTIONS)
     units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
     history = market(bars, units, as_of, len(bars))

@@ -80,7 +80,7 @@ class Now:
     daily: Measured
     gains: Floats
     old: Mapping[str, str]
-    missing: Mapping[str, str]
+    missing: dict[str, str]
 
 
 def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSettings) -> RiskState:

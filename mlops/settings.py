@@ -148,8 +148,22 @@ class RiskSettings(Section):
         return self
 
 
+class BookBalance(Section):
+    """What the account behind a bot's book had when the book began."""
+
+    model: str = Field("", description="Empty: of every model.")
+    book: str = Field("", description="Empty: every book.")
+    amount: float = Field(gt=0, lt=9e10, description="In `risk.currency`.")
+
+
 class BookSettings(Section):
     cash: float = Field(1_000_000.0, gt=0, lt=9e10, description="What every book starts with, in its one currency.")
+    balances: tuple[BookBalance, ...] = Field(
+        (), description="What accounts had when their books began, where no bot tells it: model, book, amount."
+    )
+    balance_tolerance_bps: float = Field(
+        50.0, gt=0, description="Of the balance: one that departs further from what was expected is an alert."
+    )
     slippage_bps: float = Field(0.0, ge=0, description="Of the traded value, which a virtual book pays beside the fee.")
     funding_bps: float = Field(
         0.0, description="Of a position's value, which a virtual long pays (a short gets) a bar."

@@ -185,18 +185,20 @@ class Books(Telemetry):
         with self._reading() as connection:
             return list(_traded(connection, model))
 
-    def unbooked_fills(self, model: str, book: str, *, as_of: datetime) -> pd.DataFrame:
-        """Fills until `as_of` that a bot's own book has not taken yet: `id` and FILL_COLUMNS, by time and id.
+    def unbooked_fills(self, model: str, book: str, *, as_of: datetime, until: datetime | None = None) -> pd.DataFrame:
+        """Fills until `as_of` that a bot's own book has not taken by its bar at `until` (not given: yet).
 
-        Those that a person voided are not among them.
+        `id` and FILL_COLUMNS, by time and id. Those that a person voided are not among them.
         """
         c, e = fills.c, book_events.c
-        booked = (*of_book(book_events, BookKey(model, book)), e.fill > 0)
+        booked = [*of_book(book_events, BookKey(model, book)), e.fill > 0]
+        if until is not None:
+            booked.append(type_coerce(e.event_time, BigInteger) <= microseconds(until))
         mine, read = (c.model == model, c.book == book), ["id", *FILL_COLUMNS, "checksum"]
         with self._reading() as connection:
             taken = connection.execute(select(func.coalesce(func.max(e.fill), 0), func.count()).where(*booked)).one()
-            until = select(func.count()).select_from(fills).where(*mine, c.id <= taken[0])
-            after = taken[0] if connection.scalar(until) == taken[1] else 0  # else some before the last one still wait
+            earlier = select(func.count()).select_from(fills).where(*mine, c.id <= taken[0])
+            after = taken[0] if connection.scalar(earlier) == taken[1] else 0  # else some before it wait
             waits = (
                 c.id > after,
                 ~exists().where(*booked, e.fill == c.id),

@@ -12,7 +12,7 @@ from jobs.live import Live
 from jobs.risk_limits import act
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
-from mlops.settings import RiskLimit, RiskSettings, Settings
+from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Alert, Kind, Level, Priority, TradingState
 from mlops.web.patches import tree
 
@@ -25,9 +25,15 @@ LINES = (
 )
 
 
+def with_balances(amount=1e6, **risk):
+    """Settings by which every book's account is known."""
+    books = BookSettings(balances=(BookBalance(amount=amount),))
+    return Settings(risk=RiskSettings(**risk), books=books)
+
+
 @pytest.fixture
 def house(sqlite_ledger):
-    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(limits=LINES)), run_id=None)
+    return SimpleNamespace(ledger=sqlite_ledger, settings=with_balances(limits=LINES), run_id=None)
 
 
 def fill(house, unit, quantity, price, at=T0, *, model="direction"):
@@ -136,7 +142,7 @@ def test_a_unit_without_a_past_makes_the_var_unknown_with_a_bound_and_the_limit_
 
 def hard(house, line=0.05):
     limits = (RiskLimit(measure="var", warning=line / 3, soft=line / 2, hard=line),)
-    house.settings = Settings(risk=RiskSettings(limits=limits))
+    house.settings = with_balances(limits=limits)
 
 
 def test_a_share_without_history_does_not_disarm_the_line_on_var(house):
@@ -181,7 +187,7 @@ def test_a_position_that_is_not_known_never_lowers_what_counts_against_a_line(ho
         RiskLimit(measure=one, warning=1e-6, soft=2e-6, hard=3e-6)
         for one in ("var", "es", "gross", "net", "leverage", "concentration")
     )
-    house.settings = Settings(risk=RiskSettings(limits=limits))
+    house.settings = with_balances(limits=limits)
     put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))
     house.ledger.put_instruments([put], T0)
     night(house)
@@ -351,7 +357,7 @@ def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(house):
 
 def test_the_line_on_stress_is_held_against_named_scenarios_and_not_against_the_worst_windows(house):
     limits = (RiskLimit(measure="stress", warning=0.02, soft=0.03, hard=0.04),)
-    house.settings = Settings(risk=RiskSettings(limits=limits))
+    house.settings = with_balances(limits=limits)
     about = [{"name": "crash", "named": True}, {"name": "Worst 60 bars of this book", "named": False}]
     body = {"scenarios": [row["name"] for row in about], "units": ["A"], "missing": [], "about": about}
     arrays = {"returns": np.array([[-0.1], [-0.9]]), "proxied": np.zeros((2, 1), dtype=bool)}

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from jobs import live, serve
 from jobs.loops import Alarm
-from mlops.settings import FeedSettings, RiskLimit, RiskSettings, Settings
+from mlops.settings import BookBalance, BookSettings, FeedSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Priority, TradingState
 from mlops.web.watch import Watch
 
@@ -30,6 +30,9 @@ class Heard:
             self.stop.set()
 
 
+KNOWN = BookSettings(balances=(BookBalance(amount=1e6),))  # of every account
+
+
 def watching(*loops, **how):
     """A watch over the loops."""
     found = Watch(**how)
@@ -43,7 +46,7 @@ def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
     monkeypatch.setattr(serve, "_now", lambda: next(times))
     row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0}
     ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": 100.0, "fee": 0.0}]))
-    settings = Settings(risk=RiskSettings(every_s=0.01, limits=GROSS, clock=clock), feed=FeedSettings())
+    settings = Settings(risk=RiskSettings(every_s=0.01, limits=GROSS, clock=clock), feed=FeedSettings(), books=KNOWN)
     house = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
     stop = threading.Event()
     hub = Heard(stop, enough)
@@ -83,7 +86,9 @@ def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
 
 def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monkeypatch):
     monkeypatch.setattr(serve, "_now", lambda: T0 + timedelta(seconds=1))
-    house = SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(every_s=3600.0)), run_id=None)
+    house = SimpleNamespace(
+        ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(every_s=3600.0), books=KNOWN), run_id=None
+    )
     monkeypatch.setattr(serve, "SOONEST", 1e-6)
     stop = threading.Event()
     hub = Heard(stop, 2)

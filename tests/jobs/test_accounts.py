@@ -1,0 +1,177 @@
+"""What an account is worth: a limit in per cent of equity is of the real one, or it is not held at all."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import accounts, books
+from jobs.accounts import without_flows
+from jobs.live import Live
+from jobs.positions import positions
+from jobs.risk_limits import act
+from mlops.learn import STRATEGIES
+from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
+from mlops.types import TradingState
+
+T0, SECOND, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(seconds=1), timedelta(days=1)
+LINES = (
+    RiskLimit(measure="gross", warning=0.3, soft=0.4, hard=0.5),
+    RiskLimit(measure="drawdown", warning=0.05, soft=0.1, hard=0.2),
+    RiskLimit(measure="daily_loss", warning=0.05, soft=0.1, hard=0.2),
+)
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(limits=LINES)), run_id=None)
+
+
+def fill(house, quantity, price, at=T0, model="direction", book="live"):
+    row = {"fill_id": f"{model}{book}{at}", "model": model, "version": 1, "book": book, "unit": "A", "event_time": at}
+    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.0}]))
+
+
+def quote(house, price, at):
+    row = {"unit": "A", "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
+    house.ledger.add_quotes(pd.DataFrame([row]))
+
+
+def balance(house, amount, at=T0, flow=0.0, model="direction", book="live"):
+    row = {"model": model, "book": book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
+    house.ledger.add_balances(pd.DataFrame([row]))
+
+
+def look(house, at):
+    found = Live(house).look(at)
+    act(house, found.findings, at, unknown=found.unknown)
+    accounts.tell(house, found.accounts, at)
+    return found.state
+
+
+def open_alerts(house):
+    return sorted(alert.key for alert in house.ledger.alerts())
+
+
+def test_a_book_without_a_balance_has_money_and_no_share_of_a_fictitious_million(house):
+    fill(house, 6, 100.0)
+
+    state = look(house, T0 + SECOND)
+
+    assert 1e6 == state.kpi.notional
+    assert state.kpi.equity is state.kpi.gross.value is state.kpi.drawdown.now is state.kpi.pnl_today is None
+    row = state.positions["direction/live/A"]
+    assert (600.0, None, True) == (row.value, row.weight, row.notional)
+    assert {"unknown"} == {line.state for line in state.limits.values()}
+    assert {"no balance is known of direction/live"} == {line.why for line in state.limits.values()}
+    assert "no limit in per cent" in state.missing["balance:direction/live"]
+    assert state.balances["direction/live"].amount is None
+    assert ["balance_unknown:direction:live"] == open_alerts(house)
+
+
+def test_with_the_real_balance_the_same_position_crosses_its_line(house):
+    fill(house, 6, 100.0)
+    look(house, T0 + SECOND)
+    balance(house, 1000.0, T0 + 2 * SECOND)
+
+    state = look(house, T0 + 3 * SECOND)
+
+    assert (1000.0, 0.6, None) == (state.kpi.equity, pytest.approx(state.kpi.gross.value), state.kpi.notional)
+    assert "hard" == state.limits["gross:all"].state
+    assert TradingState.REDUCING is house.ledger.trading_state()
+    assert ["risk_limit:gross:all:hard:1", "trading_state:1"] == open_alerts(house)
+    told = state.balances["direction/live"]
+    assert (1000.0, 1000.0, "bot") == (told.amount, told.equity, told.source)
+
+
+def test_the_setting_says_what_the_account_began_with(house):
+    stated = BookSettings(balances=(BookBalance(model="direction", book="live", amount=2000.0),))
+    house.settings = house.settings.model_copy(update={"books": stated})
+    fill(house, 6, 100.0)
+    quote(house, 99.0, T0 + SECOND)
+
+    state = look(house, T0 + 2 * SECOND)
+
+    assert 1994.0 == pytest.approx(state.kpi.equity)
+    assert 6 / 2000 == pytest.approx(state.limits["daily_loss:all"].value)
+
+
+def test_equity_moves_with_the_book_after_a_balance_and_is_as_it_was_known(house):
+    fill(house, 6, 100.0)
+    balance(house, 1000.0)
+    quote(house, 99.0, T0 + 5 * SECOND)
+
+    assert [1000.0, 994.0] == [look(house, T0 + i * SECOND).kpi.equity for i in (1, 6)]
+    assert 1000.0 == positions(house, T0 + SECOND).equity
+
+
+def test_a_deposit_is_no_profit_and_a_withdrawal_no_loss(house):
+    fill(house, 1, 100.0)
+    balance(house, 1000.0)
+    balance(house, 5000.0, T0 + 5 * SECOND, flow=4000.0)
+    balance(house, 500.0, T0 + 9 * SECOND, flow=-4500.0)
+
+    for second, equity in ((1, 1000.0), (6, 5000.0), (10, 500.0)):
+        state = look(house, T0 + second * SECOND)
+        assert equity == pytest.approx(state.kpi.equity)
+        assert 0.0 == pytest.approx(state.limits["daily_loss:all"].value, abs=1e-12)
+        assert 0.0 == pytest.approx(state.limits["drawdown:all"].value, abs=1e-12)
+    assert [] == [key for key in open_alerts(house) if key.startswith("balance")]
+
+
+def test_a_balance_that_the_book_cannot_explain_is_told_and_only_ever_tightens_at_once(house):
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    balance(house, 9000.0, T0 + 5 * SECOND)
+
+    more = look(house, T0 + 6 * SECOND)
+    balance(house, 9000.0, T0 + 10 * SECOND)
+    again = look(house, T0 + 11 * SECOND)
+    balance(house, 700.0, T0 + 15 * SECOND)
+    less = look(house, T0 + 16 * SECOND)
+
+    assert [1000.0, 9000.0, 700.0] == [pytest.approx(state.kpi.equity) for state in (more, again, less)]
+    assert 8000.0 == pytest.approx(more.balances["direction/live"].departs)
+    keys = [key for key in open_alerts(house) if key.startswith("balance_departs:direction:live:")]
+    assert 2 == len(keys)
+    assert "9,000.00 (bot), is 8,000.00 more than its own trades" in house.ledger.alert(keys[0]).title
+
+
+def test_a_book_without_a_balance_does_not_dilute_one_that_has_one(house):
+    fill(house, 6, 100.0)
+    balance(house, 1000.0)
+    fill(house, 1, 100.0, model="volatility")
+
+    state = look(house, T0 + SECOND)
+
+    assert 1000.0 == state.kpi.equity
+    assert "hard" == state.limits["gross:all"].state
+    assert "no balance is known of volatility/live" == state.limits["gross:all"].why
+    assert "unknown" == state.limits["daily_loss:all"].state
+    assert state.positions["volatility/live/A"].notional
+    assert not state.positions["direction/live/A"].notional
+
+
+def test_a_past_drawdown_is_not_made_small_by_what_was_paid_in_later(house):
+    days = [T0 + i * DAY for i in range(3)]
+    bars = pd.DataFrame({"event_time": pd.DatetimeIndex(days), "known_at": pd.DatetimeIndex(days), "symbol": "A"})
+    fill(house, 10, 100.0)
+    balance(house, 1000.0)
+    books.advance(house, STRATEGIES["direction"], bars.assign(close=[100.0, 70.0, 70.0]), days[-1])
+    balance(house, 10_000.0, days[-1] + SECOND, flow=9300.0)
+
+    state = look(house, days[-1] + 2 * SECOND)
+
+    assert 10_000.0 == pytest.approx(state.kpi.equity)
+    assert 0.3 == pytest.approx(state.kpi.drawdown.now)
+    assert "hard" == state.limits["drawdown:all"].state
+
+
+def test_returns_are_over_what_was_there_when_they_were_made():
+    own, offset = pd.Series([0.0, 100.0, 50.0]), pd.Series([1000.0, 1000.0, 9000.0])
+
+    found = without_flows(own, offset)
+
+    assert [0.1, -50 / 1100] == pytest.approx(found.pct_change().dropna().tolist())
+    assert 9050.0 == found.iloc[-1]
