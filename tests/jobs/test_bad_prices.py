@@ -11,17 +11,18 @@ from jobs import live as rooms
 from jobs.live import Live
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
-from mlops.settings import Settings
+from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import Kind, TradingState
 
 T0, SECOND = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1)
 ACTIVE, REDUCING, HALTED = TradingState
+KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))  # of every account
 
 
 @pytest.fixture
 def house(sqlite_ledger, monkeypatch):
     monkeypatch.setattr(rooms, "SLOW_S", 0.0)
-    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None)
+    return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None)
 
 
 def fill(house, unit, quantity, price, at=T0 - SECOND, *, model="direction"):

@@ -17,7 +17,7 @@ from mlops.io.checksum import checksums, stored
 from mlops.io.ledger import BookKey, Instrument, Ledger
 from mlops.io.store import fill_rows
 from mlops.learn import STRATEGIES
-from mlops.settings import Settings
+from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import FILL_COLUMNS, Kind, Priority
 
 CLI = CliRunner()
@@ -28,11 +28,12 @@ T0, DAY, STRATEGY, KEY = (
     BookKey("direction", "live"),
 )
 HOUR = timedelta(hours=1)
+KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))  # of every account
 
 
 @pytest.fixture
 def house(ledger):
-    return SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None, client=None)
+    return SimpleNamespace(ledger=ledger, settings=KNOWN, run_id=None, client=None)
 
 
 def row(number, unit, quantity, price, at, fee=0.0):
@@ -136,7 +137,7 @@ def test_an_instrument_that_stands_there_and_cannot_be_read_costs_its_own_unit_o
 
 
 def test_a_book_that_a_disk_changed_costs_itself_only(sqlite_ledger):
-    house = SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
+    house = SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
     fill(house, 1, "A", 100.0, 10.0, T0)
     sqlite_ledger.add_fills(row(2, "B", 100.0, 10.0, T0).assign(book="other"))
     books.advance(house, STRATEGY, bars([10.0]), T0)
@@ -172,7 +173,7 @@ def shelf(ledger):
 def test_a_book_is_after_a_void_what_it_had_been_if_the_fill_had_never_come(house, tmp_path):
     traded(house, wrong=True)
     with Ledger(f"sqlite:///{tmp_path}/other.db") as other:
-        traded(SimpleNamespace(ledger=other, settings=Settings(), run_id=None, client=None), wrong=False)
+        traded(SimpleNamespace(ledger=other, settings=KNOWN, run_id=None, client=None), wrong=False)
         want = shelf(other)
     ledger = house.ledger
     before, fills = restored(ledger.book_state(KEY)), len(ledger.newest_fills())
@@ -223,7 +224,7 @@ def test_the_command_says_what_it_did_and_a_fill_that_is_not_there_is_an_error(t
     monkeypatch.setenv("MLOPS_STATE", str(tmp_path))
     monkeypatch.setenv("MLOPS_TRACKING_URI", "http://127.0.0.1:1")
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
-        traded(SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None, client=None), wrong=True)
+        traded(SimpleNamespace(ledger=ledger, settings=KNOWN, run_id=None, client=None), wrong=True)
 
     said = [
         CLI.invoke(command.app, ["fill", "void", "fwrong", "--reason", "a slip", "--actor", "ann"]) for _ in range(2)

@@ -11,15 +11,16 @@ from jobs.positions import positions
 from jobs.today import Today
 from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
-from mlops.settings import Settings
+from mlops.settings import BookBalance, BookSettings, Settings
 
 T0, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1)
 NOW = T0 + DAY - timedelta(hours=5)
+KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))  # of every account
 
 
 @pytest.fixture
 def house(sqlite_ledger):
-    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
+    return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
 
 
 def fill(house, name, at, quantity, price, *, unit="A", fee=0.0, model="direction"):
