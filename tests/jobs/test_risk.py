@@ -16,7 +16,7 @@ from jobs.positions import positions
 from mlops.io import feed
 from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
-from mlops.settings import RiskSettings, Settings
+from mlops.settings import BookBalance, BookSettings, RiskSettings, Settings
 from mlops.types import Finding, Kind, Level, Verdict
 
 AT = datetime(2010, 3, 1, 22, tzinfo=UTC)
@@ -41,6 +41,7 @@ def house(tmp_path, monkeypatch):
         state=tmp_path / "live",
         tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
         risk=RiskSettings(history_bars=500),
+        books=BookSettings(balances=(BookBalance(amount=1e6),)),
     )
     with opened(settings) as open_house:
         yield open_house

@@ -20,7 +20,7 @@ from mlops.io import feed, page
 from mlops.io.ledger import Instrument
 from mlops.risk.scenarios import EPISODES
 from mlops.risk.stress import stress_table
-from mlops.settings import RiskLimit, RiskSettings, Settings
+from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
 
 AT = datetime(2022, 12, 28, 23, tzinfo=UTC)
@@ -33,6 +33,7 @@ HELD = {
     "OPT": 20,
     "OLD": 5,
 }  # a name of a unit is not ours
+KNOWN = BookSettings(balances=(BookBalance(amount=1e6),))  # of every account
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,9 @@ def bars():
 
 def set_up(folder, **risk):
     state = folder / "live"
-    return Settings(state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", risk=RiskSettings(paths=1024, **risk))
+    return Settings(
+        state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", risk=RiskSettings(paths=1024, **risk), books=KNOWN
+    )
 
 
 def trade(ledger, bars, model, holdings, share=1.0):
@@ -228,7 +231,9 @@ def plain(sqlite_ledger):
     """A house without MLflow, for what only computes."""
 
     def of(**risk):
-        return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(paths=1024, **risk)))
+        return SimpleNamespace(
+            ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(paths=1024, **risk), books=KNOWN)
+        )
 
     return of
 
