@@ -19,11 +19,11 @@ import structlog
 import typer
 
 from jobs import restatement, tape, twins, unbooked
+from jobs.bars import bars_of
 from jobs.house import House, moment, run
 from mlops.experiment import Book, Fill, Terms
 from mlops.experiment.entries import events, restored, state
 from mlops.experiment.shadow import Bar, Grown, Said, Traded, follow, take
-from mlops.io import feed
 from mlops.io.ledger import BookKey, BookRows
 from mlops.learn import STRATEGIES, Strategy
 from mlops.types import BookEvent, Decision, Role
@@ -98,7 +98,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     if strategy is None:
         return []
     if bars.empty:
-        bars = feed.load_bars(house.settings.jobs.source).frame
+        bars = bars_of(house, house.settings.jobs.source, as_of)
     grown = advance(house, strategy, bars, as_of)
     log.info("books", model=model, bars=grown)
     return twins.look(house, model, as_of)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import (
     alerts,
     backup,
+    bars,
     doctor,
     fills,
     freshness,
@@ -57,6 +58,7 @@ app.add_typer(alerts.app, name="alert")
 app.add_typer(instruments.app, name="instrument")
 app.add_typer(fills.app, name="fill")
 app.add_typer(prices.app, name="price")
+app.add_typer(bars.app, name="bars")
 app.command()(weights.weights)
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]
 Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]

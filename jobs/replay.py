@@ -17,11 +17,12 @@ import structlog
 import typer
 
 from jobs import books, compare, limits, monitor, train
+from jobs.bars import bars_of
 from jobs.drift_report import When
 from jobs.house import House, moment, run
 from jobs.paper import PaperBot
 from jobs.schedule import due
-from mlops.io import feed, logs
+from mlops.io import logs
 from mlops.learn import STRATEGIES
 from mlops.types import Decision, Verdict
 
@@ -158,8 +159,8 @@ def main(
     source: str = "sp500",
 ) -> None:
     def body(house: House) -> None:
-        bars = feed.load_bars(source).frame
         until = moment(end) + timedelta(microseconds=1)
+        bars = bars_of(house, source, until)
         # Each job of a replay has a run of its own, also when a run launched the replay.
         Replay(replace(house, run_id=None), models.split(","), bars).run(moment(start), until)
 

@@ -20,6 +20,7 @@ import typer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from jobs.bars import bars_of
 from jobs.forecasts import Realised, realised
 from jobs.house import House, moment, run
 from jobs.market import Market, market
@@ -27,7 +28,7 @@ from jobs.optioned import greeks_of, in_var
 from jobs.past import past
 from jobs.positions import Held, positions
 from jobs.weighing import OPTIONS
-from mlops.io import feed, record, risk_plots
+from mlops.io import record, risk_plots
 from mlops.io.ledger import Forecast
 from mlops.risk.backtest import Backtest, findings, judge
 from mlops.risk.breakdown import breakdown, states
@@ -73,7 +74,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         log.info("no risk", positions=len(held.frame), equity=held.equity)
         return []
     if bars.empty:
-        bars = feed.load_bars(house.settings.jobs.source).frame
+        bars = bars_of(house, house.settings.jobs.source, as_of)
     option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
     units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
     table = market(bars, units, as_of, r.history_bars + JUDGED)
@@ -87,7 +88,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     found = (
         *_findings(table, told, calibration, r.confidence),
         *_together(house, held),
-        *_drivers(r, bars, table, mine, as_of),
+        *_drivers(house, bars, table, mine, as_of),
     )
     stored = _stored(house, table, held)
     found = (*found, _judged_as_stored(stored, r.confidence))
@@ -170,12 +171,12 @@ def _together(house: House, held: Held) -> tuple[Finding, ...]:
     return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
 
 
-def _drivers(r: RiskSettings, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
+def _drivers(house: House, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
     """Over the last year: beta to the mean of the units held, and exposure to factors where the settings name any."""
-    recent = table.returns[-YEAR:]
+    r, recent = house.settings.risk, table.returns[-YEAR:]
     found = [*_exposures(beta(recent @ mine, recent.mean(axis=1)))]
     if r.factors:
-        theirs = feed.load_bars(r.factors).frame
+        theirs = bars_of(house, r.factors, as_of)
         theirs = theirs.assign(symbol=r.factors + "/" + theirs["symbol"])  # a fund may be held, too
         factors = sorted(theirs["symbol"].unique())
         both = market(pd.concat([bars, theirs]), [*table.units, *factors], as_of, YEAR)  # at common closes

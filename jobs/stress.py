@@ -17,9 +17,10 @@ import pandas as pd
 import typer
 
 from jobs import stress_page
+from jobs.bars import bars_of
 from jobs.house import House, moment, run
 from jobs.stressed import Stressed, compute
-from mlops.io import feed, page, record
+from mlops.io import page, record
 from mlops.io.ledger import RiskState
 from mlops.risk.account import ALL
 from mlops.risk.episodes import EPISODES
@@ -89,7 +90,8 @@ def main(
     as_of: str = "now",
 ) -> None:
     def body(house: House) -> None:
-        written = write(house, feed.load_bars(house.settings.jobs.source).frame, moment(as_of))
+        at = moment(as_of)
+        written = write(house, bars_of(house, house.settings.jobs.source, at), at)
         if out:
             Path(out).write_text(written.html, encoding="utf-8")
 

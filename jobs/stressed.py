@@ -9,13 +9,13 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from jobs.bars import bars_of
 from jobs.house import House
 from jobs.market import Market, known, market
 from jobs.optioned import greeks_of
 from jobs.positions import Held, book_name, positions
 from jobs.stress_options import optioned, shocked
 from mlops.errors import DataError
-from mlops.io import feed
 from mlops.risk.account import ALL, StressAccount, stress_account
 from mlops.risk.episodes import EPISODES
 from mlops.risk.exposure import OPTIONS
@@ -95,7 +95,7 @@ def _index(house: House, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float
     name = house.settings.risk.market
     if not name:
         return None
-    table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else feed.load_bars(name).frame
+    table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else bars_of(house, name, as_of)
     seen = table[(table["event_time"] <= as_of) & (table["known_at"] <= as_of)]
     if len(symbols := seen["symbol"].unique()) > 1:
         raise DataError(f"risk.market must name one symbol, got {len(symbols)} in {name}. Name one of them.")

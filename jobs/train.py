@@ -30,9 +30,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from jobs.bars import bars_of
 from jobs.house import House, moment, run
 from mlops.errors import DataError
-from mlops.io import feed, logs, private, record
+from mlops.io import logs, private, record
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import kept_summary
 from mlops.types import Decision, ModelRef
@@ -361,7 +362,7 @@ def main(
         first = None if start == "all" else moment(start)
         if model not in STRATEGIES:
             raise DataError(f"model must be a strategy ({', '.join(STRATEGIES)}), got {model!r}. Check the name.")
-        ref = train(house, STRATEGIES[model], feed.load_bars(source).frame, as_of=at, start=first, note=note)
+        ref = train(house, STRATEGIES[model], bars_of(house, source, at), as_of=at, start=first, note=note)
         if aliases.champion(house.registry, model) is not None:
             apply.enlist(house.registry, ref, house.act("jobs.train", at))
 

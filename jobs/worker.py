@@ -29,12 +29,13 @@ from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import schedule as calendar
+from jobs.bars import bars_of
 from jobs.house import A_JOB, House, moment, opened, settings_for, wait_at_most
 from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
 from jobs.supervisor import die_with_parent, output
 from mlops.errors import MlopsError, RegistryError
-from mlops.io import feed, logs, private, record
+from mlops.io import logs, private, record
 from mlops.io.jobruns import Claim, JobRun, run_key
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
@@ -231,7 +232,7 @@ def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool
             house.known(model)
         if claim.attempts > 1:
             record.set_aside(house.client, model, claim.key)
-        bars = feed.load_bars(house.settings.jobs.source).frame if entry.bars else pd.DataFrame()
+        bars = bars_of(house, house.settings.jobs.source) if entry.bars else pd.DataFrame()
         decisions = task(house, model, bars, claim.scheduled_for)
         wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
         follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]

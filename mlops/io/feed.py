@@ -22,12 +22,14 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 
 from mlops.errors import DataError
+from mlops.io.columns import MAX_TEXT, storable
 from mlops.types import BAR_COLUMNS
 
 UNREADABLE = (ValueError, OSError, LookupError, TypeError, OverflowError, MemoryError, ArrowException)
 PRICES = ("open", "high", "low", "close")
 NEW_YORK_CLOSE = pd.Timedelta(hours=16)
 WIDE = 5.0  # nights, weekends and holidays are wide gaps, but never two running: two say that bars are of two kinds
+FIRST, END = (pd.Timestamp(f"{year}-01-01", tz="UTC") for year in (1800, 2200))  # of event_time
 MIXED_SHARE = 0.01  # of the gaps: a single odd one is a holiday or a late print
 
 
@@ -80,7 +82,7 @@ def check(raw: pd.DataFrame, name: str) -> Bars:
     order = [*BAR_COLUMNS, *[c for c in (*PRICES, "volume") if c in good and c != "close"]]
     good = good[order].sort_values(["event_time", "symbol"], ignore_index=True)
     # One symbol's text makes the whole column text; the good ones are numbers.
-    numbers = {c: pd.to_numeric(good[c]) for c in PRICES if c in good}
+    numbers = {c: pd.to_numeric(good[c]) for c in (*PRICES, "volume") if c in good}
     return Bars(good.assign(**numbers), rejected)
 
 
@@ -89,9 +91,15 @@ def _fault(rows: pd.DataFrame, name: str) -> str:
     symbol, at = rows.symbol.iloc[0], rows.event_time
     written = rows[[c for c in PRICES if c in rows]]
     prices = written.apply(pd.to_numeric, errors="coerce")
+    if not storable(symbol):
+        return (
+            f"{name}, row {rows.index[0]}: symbol must be text of 1 to {MAX_TEXT} characters, got {symbol!r}. Name it."
+        )
     rules: tuple[tuple[pd.Series, str, str], ...] = (
         ((prices.isna() & written.notna()).any(axis=1), "prices must be numbers", "Clean the column."),
+        (_worded(rows), "volume must be a number", "Clean the column; leave what is unknown empty."),
         (at.isna(), "event_time must be an instant", "Fill or drop the row."),
+        ((at < FIRST) | (at >= END), "event_time must lie between 1800 and 2200", "Export the file again."),
         (at.diff() < pd.Timedelta(0), "event_time must ascend", "Sort the file by event_time."),
         (at.duplicated(), "event_time must be unique", "Keep one bar an instant."),
         (~(rows.known_at >= at), "known_at must not be before event_time", "No bar is known before it closes."),
@@ -109,6 +117,13 @@ def _fault(rows: pd.DataFrame, name: str) -> str:
             place = int(np.flatnonzero(broken.to_numpy())[0])
             return f"{name}, row {rows.index[place]}, {symbol}: {rule}, got {_shown(rows.iloc[place])}. {remedy}"
     return _mixed(rows, name, symbol)
+
+
+def _worded(rows: pd.DataFrame) -> pd.Series:
+    """Where the volume is written, and no number."""
+    if "volume" not in rows:
+        return pd.Series(False, index=rows.index)
+    return pd.to_numeric(rows["volume"], errors="coerce").isna() & rows["volume"].notna()
 
 
 def _crossed(prices: pd.DataFrame) -> pd.Series:
@@ -135,7 +150,7 @@ def _mixed(rows: pd.DataFrame, name: str, symbol: str) -> str:
 
 
 def _shown(row: pd.Series) -> str:
-    return ", ".join(f"{k} {row[k]}" for k in ("event_time", *PRICES) if k in row)
+    return ", ".join(f"{k} {row[k]}" for k in ("event_time", *PRICES, "volume") if k in row)
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -6,6 +6,7 @@ One door to all of it. SQLite by default, PostgreSQL by URL when more than one p
 from mlops.io.archive import Archive
 from mlops.io.audit import Audit
 from mlops.io.balances import Balance, Balances
+from mlops.io.bar_digests import BarDigests
 from mlops.io.books import BookKey, BookRows
 from mlops.io.confirmed import ConfirmedPrices
 from mlops.io.dealings import Dealings, Epoch
@@ -66,6 +67,7 @@ class Ledger(
     Dealings,
     RiskRows,
     Balances,
+    BarDigests,
     ConfirmedPrices,
     Uploads,
     Latest,

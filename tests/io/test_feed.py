@@ -135,6 +135,7 @@ SPOILERS = {
     "negative": (_at(15, "close", -1.0), 15, "prices must be positive", "Drop the bar"),
     "infinite": (_at(15, "high", np.inf), 15, "prices must be finite", "Drop the bar"),
     "text": (_at(15, "close", "n. q."), 15, "prices must be numbers", "Clean the column"),
+    "volume of text": (_at(15, "volume", "n. q."), 15, "volume must be a number", "leave what is unknown empty"),
     "low over high": (_at(15, "low", 1e6), 15, "low must not exceed", "Check the column order"),
     "close over high": (_at(15, "close", 1e6), 15, "low must not exceed", "Check the column order"),
     "mixed frequencies": (_hourly, 20, "bars must have one frequency", "Resample"),

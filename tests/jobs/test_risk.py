@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -111,13 +112,17 @@ def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, ma
     assert "direction:volatility" == found["strategy_correlation"].subject
 
 
+def _with(told):
+    return SimpleNamespace(settings=Settings(risk=told))
+
+
 def test_beta_is_to_what_is_held_and_factors_are_told_where_the_settings_name_them():
     frame = bars(start=datetime(2018, 1, 1, tzinfo=UTC), end=datetime(2020, 1, 1, tzinfo=UTC))
     table = market_of(frame, tuple(HELD), frame.event_time.max().to_pydatetime(), 400)
     at, equal = frame.event_time.max().to_pydatetime(), np.full(3, 1 / 3)
 
-    alone = risk._drivers(RiskSettings(), frame, table, equal, at)
-    told = risk._drivers(RiskSettings(factors="factors"), frame, table, equal, at)
+    alone = risk._drivers(_with(RiskSettings()), frame, table, equal, at)
+    told = risk._drivers(_with(RiskSettings(factors="factors")), frame, table, equal, at)
 
     assert [("beta", 1.0)] == [(one.subject, pytest.approx(one.value)) for one in alone]
     assert ["beta", "MTUM", "QUAL", "SIZE", "USMV", "VLUE"] == [one.subject for one in told]
@@ -128,7 +133,7 @@ def test_beta_is_to_what_is_held_and_factors_are_told_where_the_settings_name_th
 def test_factors_that_end_before_the_bars_are_not_known_and_say_so(market):
     table = market_of(market, tuple(HELD), AT, 400)
 
-    told = risk._drivers(RiskSettings(factors="factors"), market, table, np.full(3, 1 / 3), AT)
+    told = risk._drivers(_with(RiskSettings(factors="factors")), market, table, np.full(3, 1 / 3), AT)
 
     assert [("factors", Level.UNKNOWN)] == [(one.subject, one.level) for one in told[1:]]
     assert "no bars of the year before 2010-03-01" in told[1].note

@@ -1,0 +1,205 @@
+"""Bars as every job reads them, held against what was read before; `trader-mlops bars`: a person's word on changes.
+
+Load: the file, and the ledger's digests of it. Compute: which symbols' known bars are others now. Act: those symbols
+are set aside with an alert, `bars_changed:`, which closes when the bars are as they were, or accepted; symbols that
+break the contract of bars have one, too, `bars_rejected:`. What is new is noted.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.house import House, opened
+from mlops.errors import DataError
+from mlops.io import feed
+from mlops.io.bar_digests import History, NotedBars, histories
+from mlops.types import Alert, Priority
+
+app = typer.Typer(help="Files of bars: what was read of them, and changes of it.", no_args_is_help=True)
+console = Console(emoji=False)
+log = structlog.get_logger()
+MAX_KEY = 200  # characters of a symbol in the key of an alert
+PAST = timedelta(days=1)  # a job of an instant before is no look at what is new
+MANY = 10  # symbols; more at once are one alert
+KINDS = ("bars_changed:", "bars_rejected:")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A file of bars beside the notes on it. `changed`: symbol -> why its known bars are not trusted."""
+
+    source: str
+    bars: feed.Bars
+    known: Mapping[str, NotedBars]
+    present: Mapping[str, History]
+    changed: Mapping[str, str]
+
+
+def bars_of(house: House, source: str, as_of: datetime | None = None) -> pd.DataFrame:
+    """Bars of a source, without the symbols whose known history changed.
+
+    Parameters
+    ----------
+    as_of : datetime, optional
+        Of the job. One that looks at the past only compares: it neither notes nor tells.
+
+    Raises
+    ------
+    DataError
+        No symbol is left, or the file breaks the contract of bars as a whole.
+    """
+    if source in feed.PACKAGED:
+        return feed.load_bars(source).frame
+    reading, at = read(house, source), datetime.now(UTC)
+    for symbol, why in {**reading.bars.rejected, **reading.changed}.items():
+        log.warning("symbol set aside", source=reading.source, symbol=symbol, why=why)
+    if as_of is None or at - as_of < PAST:
+        settle(house, reading, at)
+        house.ledger.note_bars(list(_new(reading, at)), reading.known)
+    frame = reading.bars.frame
+    good = frame[~frame["symbol"].isin(list(reading.changed))].reset_index(drop=True)
+    if good.empty:
+        why = next(iter(reading.changed.values()))
+        raise DataError(f"{source} must have a symbol whose known bars are as they were, got none. The first: {why}")
+    return good
+
+
+def read(house: House, source: str) -> Reading:
+    """Read a file of bars, and hold it against the notes."""
+    name = str(Path(source))
+    # Before the file: a file that grows meanwhile is never older than the notes on it.
+    known = {note.symbol: note for note in house.ledger.noted_bars(name)}
+    bars = feed.load_bars(source)
+    present = histories(bars.frame)
+    changed = {symbol: why for symbol, note in known.items() if (why := _why(note, present, bars.rejected))}
+    return Reading(name, bars, known, present, changed)
+
+
+def settle(house: House, reading: Reading, at: datetime) -> None:
+    """Open alerts for symbols that are set aside now, and close those of symbols that are not."""
+    ours = [alert for alert in house.ledger.alerts() if alert.key.startswith(KINDS)]
+    ours = [alert for alert in ours if alert.details.get("source") == reading.source]
+    for state, reasons in (("changed", reading.changed), ("rejected", reading.bars.rejected)):
+        wanted = _grouped(reasons)
+        told = {alert.details["symbol"]: alert.key for alert in ours if alert.key.startswith(f"bars_{state}:")}
+        for symbol in wanted.keys() - told.keys():
+            key = f"bars_{state}:{reading.source}:{symbol}@{at.isoformat()}"
+            details = {"source": reading.source, "symbol": symbol}
+            house.ledger.add_alert(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
+        for symbol in told.keys() - wanted.keys():
+            house.ledger.resolve_alert(told[symbol], at)
+
+
+def _why(note: NotedBars, present: Mapping[str, History], rejected: Mapping[str, str]) -> str:
+    """Why a symbol's known bars are not those that were noted; empty where they are, or where they are refused."""
+    history = present.get(note.symbol)
+    if history is None:
+        got = "" if note.symbol in rejected else "none"
+    elif history.bars < note.bars:
+        got = str(history.bars)
+    else:
+        got = "" if history.digest(note.bars) == note.digest else "others"
+    rule = f"the {note.bars} bars until {note.until:%Y-%m-%d %H:%M} must be as they were read before"
+    remedy = "Restore the file, or `trader-mlops bars accept`."
+    return f"{note.source}, {note.symbol}: {rule}, got {got}. {remedy}" if got else ""
+
+
+def _new(reading: Reading, at: datetime) -> Iterator[NotedBars]:
+    """Longer histories; new symbols only beside whole ones, for a damaged name makes a new symbol, too."""
+    for symbol, history in reading.present.items():
+        known = reading.known.get(symbol)
+        if not reading.changed if known is None else symbol not in reading.changed and history.bars > known.bars:
+            yield history.noted(reading.source, symbol, at)
+
+
+def _grouped(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Reasons by symbol as a key can hold it; of very many symbols one, under `*`."""
+    if len(reasons) > MANY:
+        return {"*": f"{len(reasons)} symbols. The first: {_plain(next(iter(reasons.values())))}"}
+    return {ascii(symbol)[1:-1][:MAX_KEY]: _plain(why) for symbol, why in reasons.items()}
+
+
+def _plain(text: str) -> str:
+    """What both databases can keep."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+@app.command("list")
+def listed() -> None:
+    """What was read of each file, and whether it is still as it was."""
+    table = Table("source", "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
+    with opened() as house:
+        notes = house.ledger.noted_bars()
+        states = {source: _states(house, source) for source in {note.source for note in notes}}
+    for note in notes:
+        state = states[note.source].get(note.symbol, "as it was")
+        times = (f"{at:%Y-%m-%d %H:%M}" for at in (note.until, note.noted_at))
+        table.add_row(escape(note.source), escape(note.symbol), str(note.bars), *times, escape(state))
+    console.print(table)
+
+
+@app.command("log")
+def accepted() -> None:
+    """Every change that a person accepted."""
+    table = Table("time (UTC)", "source", "symbol", "by", "why")
+    with opened() as house:
+        for entry in house.ledger.accepted_bars():
+            texts = (entry.source, entry.symbol, entry.actor, entry.reason)
+            table.add_row(f"{entry.accepted_at:%Y-%m-%d %H:%M:%S}", *map(escape, texts))
+    console.print(table)
+
+
+@app.command()
+def accept(
+    source: Annotated[str, typer.Argument(help="As the list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    symbol: Annotated[str, typer.Argument(help="This one only; all that changed where it is left out.")] = "",
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Take the changed bars of SOURCE for right: what the file has now is its history from now on."""
+    with opened() as house:
+        symbols = accept_changes(house, source, symbol, actor or getpass.getuser(), reason)
+    console.print(f"{source}: accepted {', '.join(symbols)}.", markup=False, soft_wrap=True)
+
+
+def accept_changes(house: House, source: str, symbol: str, actor: str, reason: str) -> list[str]:
+    """Note a file as it is now, of one symbol or of all that changed; which ones.
+
+    Raises
+    ------
+    DataError
+        Nothing of it changed, or actor or reason is missing.
+    """
+    reading, at = read(house, source), datetime.now(UTC)
+    symbols = [name for name in reading.changed if symbol in ("", name)]
+    if not symbols:
+        names = ", ".join(reading.changed) or "none"
+        got = symbol or "no change"
+        raise DataError(f"bars of {source} must have changed to be accepted ({names}), got {got}. See the list.")
+    notes = [reading.known[name] for name in symbols]
+    now = {name: reading.present[name].noted(reading.source, name, at) for name in symbols if name in reading.present}
+    house.ledger.accept_bars(notes, now, actor=actor, reason=reason, at=at)
+    log.info("bars accepted", source=reading.source, symbols=symbols, by=actor, reason=reason)
+    settle(house, read(house, source), at)
+    return symbols
+
+
+def _states(house: House, source: str) -> Mapping[str, str]:
+    """What is not as it was, by symbol."""
+    try:
+        reading = read(house, source)
+    except DataError as error:
+        return dict.fromkeys((note.symbol for note in house.ledger.noted_bars(source)), f"not read: {error}")
+    return {**dict.fromkeys(reading.bars.rejected, "rejected"), **dict.fromkeys(reading.changed, "changed")}
