@@ -68,14 +68,12 @@ class Sender:
     Raises
     ------
     SettingsError
-        Two hooks of one name, a secret that is too short or not base64, a URL that hooks may not be sent to.
+        A secret that is too short or not base64, a URL that hooks may not be sent to.
     """
 
     def __init__(self, ledger: Ledger, settings: OutgoingSettings, clock: Callable[[], datetime]) -> None:
         self._ledger, self._settings, self._clock = ledger, settings, clock
         self._receivers = {hook.name: _receiver(hook, settings.allow_hosts) for hook in settings.hooks}
-        if len(self._receivers) != len(settings.hooks):
-            raise SettingsError("names of hooks must be unique, got one twice. Rename it.")
         self._troubles: dict[str, str] = {}  # endpoint -> the error that its thread met last, until it goes on
         self._trust = httpx.create_ssl_context()
         self._lease = Lease(timedelta(seconds=settings.timeout_s + SLACK_S), timedelta(seconds=settings.max_wait_s))

@@ -210,7 +210,6 @@ def test_a_receiver_that_returns_is_found_by_a_probe_long_before_its_back_off_is
         ([_hook("https://")], "name a host"),
         ([_hook("https://user:word@bot.example/")], "no credentials"),
         ([_hook("https://bot.example:port/")], "must be a URL"),
-        ([_hook("https://a.example/"), _hook("https://b.example/")], "must be unique"),
     ],
 )
 def test_a_hook_that_could_not_be_safe_is_refused_at_the_start(sqlite_ledger, clock, hooks, rule):
