@@ -145,6 +145,7 @@ class Live:
         greeks = volatilities.greeks(held, r)
         book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
+        missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
         missing |= self._moved_away(book)
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
@@ -326,10 +327,13 @@ def _lost(held: Held) -> set[str]:
 
 
 def _without(one: Measured, held: Held) -> Measured:
-    """A measure of equity, known but for what is in another currency."""
-    if not held.foreign.any() or one.why:
+    """A measure of equity, known but for what is in another currency, or expired and pays nobody knows what."""
+    foreign = int(held.foreign.sum())
+    verb = "position is" if foreign == 1 else "positions are"
+    currency = [f"{foreign} {verb} in another currency than {held.currency}"] if foreign else []
+    why = "; ".join([*currency, *(held.unsettled[unit] for unit in sorted(held.unsettled))])
+    if not why or one.why:
         return one
-    why = f"{int(held.foreign.sum())} positions are in another currency than {held.currency}"
     return replace(one, why=why, at_least=True, words="of what is known")
 
 

@@ -109,5 +109,5 @@ def _rows(held: Held) -> dict[str, PositionNow]:
     """Positions that are in no sum: what they are worth, and what they made."""
     value = np.asarray(held.value, dtype=np.float64)
     columns = {"value": value, "pnl": value - held.frame["cost"].to_numpy(dtype=np.float64)}
-    found = rows.positions(held.frame, columns, {}, {}, stale=[False] * len(held.frame))
+    found = rows.positions(held.frame, columns, held.expired, {}, stale=[False] * len(held.frame))
     return {name: replace(row, notional=True) for name, row in found.items()}

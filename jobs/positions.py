@@ -19,6 +19,7 @@ import pandas as pd
 from jobs import restatement, tape, twins, unbooked
 from jobs.accounts import Account, Worth, account
 from jobs.books import VIRTUAL
+from jobs.expired import expired
 from jobs.house import House
 from jobs.marks import Marks, Seen
 from jobs.shown import row_key
@@ -55,6 +56,9 @@ class Held:
 
     `unknown` says why a position (model/book/unit) is not known, because a fill of it cannot be booked; it has no price
     then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
+
+    `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
+    known, why. They count in equity at their worst (`unsure`).
     """
 
     as_of: datetime
@@ -68,6 +72,8 @@ class Held:
     jumps: Mapping[str, Jump] = field(default_factory=dict)
     unusable: Mapping[str, Observation] = field(default_factory=dict)
     accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
+    expired: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unbalanced(self) -> list[BookKey]:
@@ -107,6 +113,7 @@ class Held:
             cash={key: self.cash[key] for key in keys},
             unsure={key: value for key, value in self.unsure.items() if key in keys},
             accounts={key: known for key, known in self.accounts.items() if key in keys},
+            unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
         )
 
     @property
@@ -142,12 +149,12 @@ class Held:
         return both if lose.keys() == self.jumps.keys() else [*both, self._at(lose)]
 
     def _gain(self, unit: str, jump: Jump) -> float:
-        rows = self.frame["unit"] == unit
-        size = float((self.frame["quantity"] * self.frame["multiplier"])[rows].sum())
-        return size * (jump.value - self.prices[unit].value)
+        """Profit of a jump, expired options on the unit counted."""
+        return float((self._at({unit: jump}).value - self.value).sum())
 
     def _at(self, jumps: Mapping[str, Jump]) -> Held:
         moved = {unit: Mark(jump.value, jump.at) for unit, jump in jumps.items()}
+        moved |= expired(self.frame, {**self.prices, **moved}, self.as_of).marks
         price = self.frame["unit"].map({unit: mark.value for unit, mark in moved.items()})
         known = price.notna() & self.frame["price"].notna()
         frame = self.frame.assign(price=price.where(known, self.frame["price"]))
@@ -255,28 +262,47 @@ def _framed(
 
 
 def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
-    """Positions at the marks of their units."""
+    """Positions at the marks of their units, and options past their expiry at what they pay."""
     prices = marks.at(booked.kinds, booked.seen, as_of)
+    over = expired(booked.frame, prices, as_of)
+    prices = {unit: mark for unit, mark in {**prices, **over.marks}.items() if unit not in over.unknown}
     each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
     beside = {key: 0.0 if found is None else found.offset for key, found in booked.accounts.items()}
     cash = {one.key: one.book.cash / SCALE + beside.get(one.key, 0.0) for one in booked.kept}
     cash |= dict.fromkeys(booked.unread, math.nan)
-    frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked)
-    books, doubts = {one.key: one.book for one in booked.kept}, (dict(marks.jumps), dict(marks.unusable))
+    currency = marks.settings.currency
+    frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked, over.worst.where(frame["currency"] == currency))
+    books = {one.key: one.book for one in booked.kept}
     return Held(
-        as_of, frame, books, cash, prices, booked.unknown, unsure, marks.settings.currency, *doubts, booked.accounts
+        as_of,
+        frame,
+        books,
+        cash,
+        prices,
+        booked.unknown,
+        unsure,
+        currency,
+        jumps={unit: jump for unit, jump in marks.jumps.items() if unit not in over.notes},
+        unusable={unit: quote for unit, quote in marks.unusable.items() if unit not in over.notes},
+        accounts=booked.accounts,
+        expired=over.notes,
+        unsettled=over.unknown,
     )
 
 
-def _without(frame: pd.DataFrame, booked: Booked) -> tuple[pd.DataFrame, dict[BookKey, float]]:
-    """Positions that are not known without their price, and what of each book they are by what could be booked."""
-    if not booked.unknown:
+def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
+    """Positions that are not known without their price, and what of each book they count for.
+
+    That is what could be booked, and `worst` (by row) of an option that has expired and whose payoff is not known.
+    """
+    if not booked.unknown and worst.empty:
         return frame, {}
     rows = [row_key(*row) for row in zip(frame["strategy"], frame["book"], frame["unit"], strict=True)]
     lost = np.array([row in booked.unknown for row in rows], dtype=bool)
-    value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost).fillna(0.0)
+    value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost)
+    value = value.fillna(worst.reindex(frame.index)).fillna(0.0)
     worth = value.groupby([frame["strategy"], frame["book"]]).sum()
     unsure = {one.key: float(worth.get((one.key.model, book_name(one.key)), 0.0)) for one in booked.kept}
     return frame.assign(price=frame["price"].mask(lost)), unsure

@@ -192,7 +192,8 @@ def _positions(now: Now) -> dict[str, PositionNow]:
         "days_to_exit": days_to_exit(quantity, volume),
     }
     stale = [unit in now.old and unit not in now.held.jumps for unit in frame["unit"]]
-    return shown.positions(frame, columns, now.old, now.held.jumps, stale=stale)
+    notes = {**now.old, **now.held.expired}
+    return shown.positions(frame, columns, notes, now.held.jumps, stale=stale)
 
 
 def _parts(now: Now) -> dict[str, dict[str, float]]:

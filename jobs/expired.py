@@ -1,0 +1,61 @@
+"""Options past their expiry that nobody has settled yet: worth what they pay at their underlying's confirmed price.
+
+Their own quotes have ended, and the last one says nothing of what is owed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from mlops.risk.prices import Mark
+from mlops.types import Kind
+
+OPTIONS = (Kind.CALL.value, Kind.PUT.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """By unit: what one of it pays, as old as its underlying's price; what is said of it; why its payoff is unknown.
+
+    `worst` has a row of the frame of positions each: value of what has no known payoff, as the holder would least like.
+    """
+
+    marks: dict[str, Mark] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
+    worst: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64))
+
+
+def expired(frame: pd.DataFrame, prices: Mapping[str, Mark], as_of: datetime) -> Expired:
+    """The options of a frame of positions that are over at `as_of`."""
+    options = frame[frame["kind"].isin(OPTIONS).to_numpy()]
+    over = options[(pd.to_datetime(options["expiry"], utc=True) <= as_of).to_numpy()]
+    if over.empty:
+        return Expired()
+    marks, notes, unknown = dict[str, Mark](), dict[str, str](), dict[str, str]()
+    columns = (over[name].tolist() for name in ("unit", "kind", "strike", "underlying"))
+    for unit, kind, strike, underlying in zip(*columns, strict=True):
+        spot = prices.get(underlying)
+        if spot is None or not math.isfinite(strike):
+            lacks = f"{underlying or 'its underlying'} has no price" if spot is None else "it has no strike"
+            unknown[unit] = f"{unit} has expired and is not settled yet, and {lacks}: what it pays is not known"
+            notes[unit] = f"{unknown[unit]}; it counts at its worst."
+            continue
+        pays = max(0.0, spot.value - strike if kind == Kind.CALL.value else strike - spot.value)
+        marks[unit] = Mark(pays, spot.at)
+        notes[unit] = f"Expired, not settled yet: worth what it pays at {spot.value:g}."
+    return Expired(marks, notes, unknown, _worst(over[over["unit"].isin(list(unknown))], prices))
+
+
+def _worst(rows: pd.DataFrame, prices: Mapping[str, Mark]) -> pd.Series[float]:
+    """Nothing for what was bought; what was sold pays up to its strike (a put), or has no bound: its last price."""
+    last = np.array([prices[unit].value if unit in prices else 0.0 for unit in rows["unit"]], dtype=np.float64)
+    put = (rows["kind"] == Kind.PUT.value).to_numpy() & np.isfinite(rows["strike"].to_numpy(dtype=np.float64))
+    owed = np.where(put, rows["strike"].to_numpy(dtype=np.float64), last)
+    return (rows["quantity"] * rows["multiplier"] * owed).clip(upper=0.0)
