@@ -300,11 +300,13 @@ def test_no_bar_is_scored_half_by_one_version_and_half_by_another(live):
     assert np.array_equal(said, kept.probability)
 
 
-def test_a_bot_starts_with_what_it_heard_last_while_mlflow_is_away(live, monkeypatch):
+def test_a_bot_starts_by_ledger_and_bundle_while_mlflow_is_away(live, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = replace(live, client=MlflowClient(NOWHERE, registry_uri=NOWHERE))
-    with pytest.raises(RegistryError, match="must answer at the first start"):
-        open_bot(away)
+    with pytest.raises(RegistryError, match="must be provable"):
+        open_bot(replace(away, cache=tmp_path / "nothing here"))
+    with open_bot(away) as bot:  # the first start: the ledger names the champion, and its bundle is here
+        assert {1} == set(score(bot).version.tolist())
     with open_bot(live):
         pass
     with open_bot(away) as bot:
