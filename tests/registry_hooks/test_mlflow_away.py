@@ -113,4 +113,4 @@ def test_no_command_waits_for_longer_than_it_says(live, cut, nowhere, command, s
 
     assert (status, True) == (done.returncode, says in done.stdout), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert took < 45  # a start of Python on a busy machine, and one wait
+    assert took < 150  # a start of Python on a machine as busy as may be, and one wait; it hung for ten minutes
