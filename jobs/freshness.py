@@ -6,6 +6,7 @@ Load: the ledger alone, so that it works while MLflow is down. Compute: silence 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,8 @@ EVERY = timedelta(minutes=1)  # quotes closer together are one beat of their clo
 class Fresh:
     """What came last of a model. `champion` is the version that had the champion's place in its last prediction.
 
-    `silence` is UNKNOWN while it never predicted and may still begin, ALERT where it is silent.
+    `silence` is UNKNOWN while it never predicted and may still begin, ALERT where it is silent. `failure` is the class
+    of the error where it could not be looked at.
     """
 
     prediction: datetime | None
@@ -40,6 +42,7 @@ class Fresh:
     champion: int | None
     since: datetime | None
     silence: Finding
+    failure: str = ""
 
 
 class Freshness:
@@ -50,8 +53,17 @@ class Freshness:
         self._clocks: dict[tuple[str, str], Instants] = {}
 
     def models(self, as_of: datetime) -> dict[str, Fresh]:
-        """Every model that has a champion, or that a bot predicted with."""
-        return {model: self.model(model, as_of) for model in self._house.ledger.models()}
+        """Every model that has a champion, or that a bot predicted with. One that cannot be read stops no other."""
+        return {model: self._apart(model, as_of) for model in self._house.ledger.models()}
+
+    def _apart(self, model: str, as_of: datetime) -> Fresh:
+        try:
+            return self.model(model, as_of)
+        except Exception as error:  # whatever is wrong with its rows: it is told, and the others are looked at
+            log.exception("silence of a bot not looked at", model=model)
+            note = f"it could not be looked at: {type(error).__name__}"
+            unknown = Finding("silence", math.nan, math.nan, Level.UNKNOWN, 0, note=note)
+            return Fresh(None, None, None, None, None, unknown, type(error).__name__)
 
     def model(self, model: str, as_of: datetime) -> Fresh:
         """One model."""
@@ -129,13 +141,18 @@ class Freshness:
         return kept
 
 
-def act(house: House, models: Mapping[str, Fresh], feeds: Mapping[str, Finding], as_of: datetime) -> list[Alert]:
-    """Tell of bots and feeds that are silent, close what speaks again; the alerts that stand."""
+def act(house: House, models: Mapping[str, Fresh], feeds: Mapping[str, Finding] | None, as_of: datetime) -> list[Alert]:
+    """Tell of bots and feeds that are silent, close what speaks again; the alerts that are due.
+
+    What was not looked at (a model with a `failure`, feeds that are None) keeps the alert that it has.
+    """
     wanted = [_silent(name, fresh, as_of) for name, fresh in models.items() if _due(fresh)]
-    wanted += [_stale(source, found, as_of) for source, found in feeds.items() if found.level is Level.ALERT]
+    wanted += [_stale(source, found, as_of) for source, found in (feeds or {}).items() if found.level is Level.ALERT]
     keys = {alert.key for alert in wanted}
+    unseen = tuple(f"bot_silent:{name}:" for name, fresh in models.items() if fresh.failure)
+    unseen += ("feed_stale:",) if feeds is None else ()
     for alert in house.ledger.alerts():
-        if alert.key.startswith(OURS) and alert.key not in keys:
+        if alert.key.startswith(OURS) and alert.key not in keys and not alert.key.startswith(unseen):
             house.ledger.resolve_alert(alert.key, as_of)
             log.info("heard of again", key=alert.key)
     for alert in wanted:

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from jobs import accounts, freshness, limits, live, risk_limits, unbooked
 from jobs.house import House, run
-from jobs.loops import Alarm
+from jobs.loops import Alarm, Loops
 from mlops.settings import Settings
 from mlops.types import Finding
 from mlops.web import app
@@ -75,26 +75,45 @@ class Service:
         self._lock = FileLock(settings.state / "run" / "service.lock")
         self._scorers = Scorers(house.registry, _now, settings.service.poll_s, settings.bot)
         self._courier: Courier | None = None
+        self._broken = False
         built = app.build(house.registry, settings, _now, self._scorers, self._hub, self._watch)
         self._server = Server(Config(built, settings.service), self._begun, self._ended)
 
     def run(self) -> None:
-        """Serve until stopped."""
+        """Serve until stopped.
+
+        Raises
+        ------
+        SystemExit
+            It could not begin its work: whoever started it may start another one.
+        """
         self._server.run(None if self._handed is None else [self._handed.own])
         self._stop.set()
         self._scorers.close()
         if self._courier is not None:
             self._courier.close(CARRY_S)
+        if self._broken:
+            raise SystemExit(1)
 
     def _begun(self) -> None:
-        work = self._loops if self._handed is None else self._stand_by
-        threading.Thread(target=work, name="begin", daemon=True).start()
+        threading.Thread(target=self._begin, name="begin", daemon=True).start()
 
-    def _stand_by(self) -> None:
-        assert self._handed is not None
+    def _begin(self) -> None:
+        """Work until stopped. A service that cannot look at anything ends, so that another one is started."""
+        try:
+            if self._handed is None:
+                self._loops()
+            else:
+                self._stand_by(self._handed)
+        except Exception:  # the edge of a thread: the process ends with it
+            log.exception("service cannot do its work and ends")
+        if not self._stop.is_set():
+            self._broken = self._server.should_exit = True
+
+    def _stand_by(self, handed: Handed) -> None:
         self._lock.acquire(poll_interval=TAKE_OVER_S)
         if not self._stop.is_set():
-            self._server.take_over(self._handed.shared)  # first: callers wait
+            self._server.take_over(handed.shared)  # first: callers wait
             log.info("serving")
             if not self._stop.wait(AFTER_S):
                 self._loops()
@@ -105,20 +124,22 @@ class Service:
         self._lock.release()
 
     def _loops(self) -> None:
-        house, watch, stop, s = self._house, self._watch, self._stop, self._house.settings
-        sender = Sender(house.ledger, s.outgoing, _now)
-        courier = self._courier = Courier(s.state / "spool", house.ledger.url)  # for what a killed bot left
-        loops: dict[str, Callable[[], None]] = {
-            "poll": lambda: _poll(house, courier, watch, stop),
-            "hooks": lambda: sender.run(stop, lambda why: watch.settle("hooks", [why] if why else [])),
+        """Keep the loops running and tell of those that fail, until stopped."""
+        house, watch, stop = self._house, self._watch, self._stop
+        works: dict[str, Callable[[], None]] = {
+            "poll": lambda: _poll(house, self._carry, watch, stop),
+            "hooks": lambda: _hooks(house, stop, watch),
             "limits": lambda: _limits(house, stop, watch),
             "freshness": lambda: _freshness(house, stop, watch),
             "risk": lambda: _risk(house, self._hub, stop, watch),
         }
-        for name, work in loops.items():
-            threading.Thread(target=work, name=name, daemon=True).start()
-        alarm = Alarm(house, watch)
-        threading.Thread(target=alarm.run, args=(stop, _now), name="alarm", daemon=True).start()
+        Alarm(house, watch).run(stop, _now, Loops(works, watch, stop).keep)
+
+    def _carry(self) -> None:
+        """See to it that there is a courier, for what a killed bot left."""
+        if self._courier is None:
+            self._courier = Courier(self._house.settings.state / "spool", self._house.ledger.url)
+        self._courier.look()
 
 
 def _expected(settings: Settings) -> Watch:
@@ -143,10 +164,16 @@ def _subscribe(house: House) -> None:
     webhook.subscribe(house.client, url, service.webhook_secret.get_secret_value())
 
 
-def _poll(house: House, courier: Courier, watch: Watch, stop: threading.Event) -> None:
+def _hooks(house: House, stop: threading.Event, watch: Watch) -> None:
+    """Send to outgoing hooks until stopped."""
+    sender = Sender(house.ledger, house.settings.outgoing, _now)
+    sender.run(stop, lambda why: watch.settle("hooks", [why] if why else []))
+
+
+def _poll(house: House, carry: Callable[[], None], watch: Watch, stop: threading.Event) -> None:
     """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other.
 
-    First of all the webhooks are subscribed to, as soon as MLflow answers.
+    The webhooks are subscribed to as soon as MLflow answers; `carry` does not wait for it.
     """
     s = house.settings
     mode, split = s.on_manual_move, s.experiment.split
@@ -154,10 +181,10 @@ def _poll(house: House, courier: Courier, watch: Watch, stop: threading.Event) -
         lambda: webhook.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
         lambda: freqtrade.catch_up(house.ledger, _now()),
         lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
-        courier.look,
     )
     subscribed = False
     while True:
+        failures = _failures(lambda step: step(), lambda: (carry,), "scores of killed bots are not carried")
         try:
             if not subscribed:
                 _subscribe(house)
@@ -167,7 +194,7 @@ def _poll(house: House, courier: Courier, watch: Watch, stop: threading.Event) -
         except (mlflow.MlflowException, OSError) as error:
             log.warning("MLflow does not answer", error=str(error), subscribed=subscribed)
             watch.failed("mlflow", type(error).__name__)
-        failures = _failures(lambda step: step(), lambda: steps, "poll failed")
+        failures += _failures(lambda step: step(), lambda: steps, "poll failed")
         watch.settle("poll", failures)
         if stop.wait(s.service.poll_s):
             return
@@ -202,16 +229,18 @@ def _limits(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> No
 
 def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
     """Tell of bots and feeds that are silent; feeds every minute, for they take longer. A replay has no silence."""
-    look, feeds, looked = freshness.Freshness(house), dict[str, Finding](), -math.inf
+    look, looked = freshness.Freshness(house), -math.inf
+    feeds: dict[str, Finding] | None = None
     while not stop.wait(house.settings.limits.every_s):
         try:
-            now = _now()
-            watch.well("freshness")
-            if house.settings.risk.clock != "now":
-                continue
-            if time.monotonic() - looked >= FEEDS_S:
-                feeds, looked = look.feeds(now), time.monotonic()
-            freshness.act(house, look.models(now), feeds, now)
+            now, failures = _now(), list[str]()
+            if house.settings.risk.clock == "now":
+                if time.monotonic() - looked >= FEEDS_S:
+                    feeds, looked = look.feeds(now), time.monotonic()
+                models = look.models(now)
+                freshness.act(house, models, feeds, now)
+                failures = [fresh.failure for fresh in models.values() if fresh.failure]
+            watch.settle("freshness", failures)
         except Exception as error:  # the edge of a thread, as above
             log.exception("silence not looked at")
             watch.failed("freshness", type(error).__name__)

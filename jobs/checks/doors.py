@@ -29,7 +29,9 @@ def service(setup: Setup) -> Iterator[Problem]:
     if alive.status_code != 200:
         yield Problem(f"{setup.service.base_url} answers {alive.status_code}", "Is it the service? Read its log")
     elif ready.status_code != 200:
-        yield Problem(f"service is not ready: {ready.text[:200]}", "Mend what it names; it recovers by itself")
+        logs = setup.settings.state / "logs"
+        remedy = f"Read {logs / 'serve.jsonl'} and mend what it names; what does not go on within a minute then needs"
+        yield Problem(f"service is not ready: {ready.text[:200]}", f"{remedy} a restart: `make down`, `make up`")
 
 
 def webhook_secret(setup: Setup) -> Iterator[Problem]:

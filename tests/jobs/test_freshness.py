@@ -150,6 +150,50 @@ def test_the_service_tells_of_silence_while_mlflow_is_away_and_never_in_a_replay
     assert [f"bot_silent:direction:{T0:%Y%m%dT%H%M%S}"] == run("now")
 
 
+def test_a_model_that_cannot_be_looked_at_keeps_its_alert_and_stops_no_other(house, monkeypatch):
+    promoted(house)
+    promoted(house, model="other")
+    at, seen, real = T0 + 10 * DAY, Freshness(house), Freshness.model
+    assert 2 == len(look(house, at, seen))
+
+    def broken(self, model, as_of):
+        if model == MODEL:
+            raise ValueError("one bad row")
+        return real(self, model, as_of)
+
+    monkeypatch.setattr(Freshness, "model", broken)
+    predicted(house, [at], model="other")
+    assert [f"bot_silent:direction:{T0:%Y%m%dT%H%M%S}"] == look(house, at, seen)
+    assert (Level.UNKNOWN, "ValueError") == (seen.models(at)[MODEL].silence.level, seen.models(at)[MODEL].failure)
+
+
+def test_a_look_that_fails_never_says_that_it_is_well(sqlite_ledger, monkeypatch):
+    """A slow look that fails each time opened and closed a critical alert every few seconds."""
+    settings = Settings(limits=LimitSettings(every_s=0.01))
+    house, stop, words = SimpleNamespace(ledger=sqlite_ledger, settings=settings), threading.Event(), []
+
+    class Heard(Watch):
+        def well(self, name):
+            words.append("well")
+
+        def failed(self, name, why):
+            words.append(why)
+            if len(words) >= 5:
+                stop.set()
+
+    def bad(*_):
+        raise ValueError("one bad row")
+
+    for name in ("models", "model"):
+        words.clear()
+        stop.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(Freshness, name, bad)
+            promoted(house, at=T0, to=len(sqlite_ledger.promotions(MODEL)) + 1, expected=sqlite_ledger.champion(MODEL))
+            serve._freshness(house, stop, Heard())
+        assert {"ValueError"} == set(words)
+
+
 # --- how a model stands ---------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The loop that tells the risk of all books every second: it goes on after a bad second, and hard lines act."""
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -9,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from jobs import live, serve
-from jobs.loops import Alarm
+from jobs.house import House
+from jobs.loops import AGAIN_S, Alarm, Loops
 from mlops.settings import BookBalance, BookSettings, FeedSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Priority, TradingState
 from mlops.web.watch import Watch
+from registry_hooks.aliases import Registry
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
 GROSS = (RiskLimit(measure="gross", warning=0.1, soft=0.2, hard=0.5),)
@@ -144,3 +147,86 @@ def test_a_book_that_cannot_be_read_stops_no_look_and_is_an_alert(sqlite_ledger,
 
     assert 900_000 == states[-1].positions["direction/live/A"].value
     assert ["direction/other"] == [a.details["row"] for a in sqlite_ledger.alerts() if "position_unknown" in a.key]
+
+
+def test_a_loop_that_cannot_start_or_ends_keeps_no_other_from_its_work_and_is_started_again(sqlite_ledger, monkeypatch):
+    watch, stop, seconds = watching("bad", "mute", "good"), threading.Event(), [0.0]
+    tries, worked = [], threading.Event()
+
+    def bad():
+        tries.append(1)
+        if len(tries) < 3:
+            raise PermissionError("no folder for its spool")
+        watch.well("bad")
+        stop.wait()
+
+    def good():
+        worked.set()
+        watch.well("good")
+        stop.wait()
+
+    start = threading.Thread.start
+
+    def scarce(thread):
+        if thread.name == "mute" and seconds[0] < 2 * AGAIN_S:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    works = {"bad": bad, "mute": lambda: watch.well("mute") or stop.wait(), "good": good}
+    loops = Loops(works, watch, stop, clock=lambda: seconds[0])
+
+    def keep():
+        loops.keep()
+        for thread in threading.enumerate():
+            if thread.name == "bad":
+                thread.join(0.5)
+
+    keep()
+    keep()
+    assert worked.wait(30)
+    assert ("PermissionError", "RuntimeError") == tuple(watch.parts()[n].rpartition(" ")[2] for n in ("bad", "mute"))
+    for _ in range(2):
+        seconds[0] += AGAIN_S
+        keep()
+        keep()
+    stop.wait(0.2)
+    assert {"ok"} == set(watch.parts().values())
+    stop.set()
+
+
+def eventually(holds, limit_s):
+    deadline = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def service(tmp_path, ledger):
+    settings = Settings(state=tmp_path, tracking_uri="http://127.0.0.1:9")
+    return serve.Service(House(settings, Registry(None, ledger, tmp_path / "bundles")), None)
+
+
+def test_a_service_whose_spool_is_in_the_way_looks_at_the_rest_and_tells_of_it(tmp_path, sqlite_ledger):
+    (tmp_path / "spool").write_text("a file, where a folder must be")
+    serving = service(tmp_path, sqlite_ledger)
+    thread = threading.Thread(target=serving._begin, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: any(alert.key.startswith("loop_failed:poll@") for alert in sqlite_ledger.alerts()), 60)
+        eventually(lambda: all(serving._watch.parts()[name] == "ok" for name in ("hooks", "limits", "risk")), 60)
+    finally:
+        serving._stop.set()
+        thread.join(60)
+    assert not serving._server.should_exit
+
+
+def test_a_service_that_can_begin_nothing_ends(tmp_path, sqlite_ledger, monkeypatch):
+    monkeypatch.setattr(serve, "Alarm", lambda *_: 1 / 0)
+    serving = service(tmp_path, sqlite_ledger)
+    serving._begin()
+
+    assert serving._server.should_exit
+    monkeypatch.setattr(serving._server, "run", lambda sockets: None)
+    with pytest.raises(SystemExit):
+        serving.run()
