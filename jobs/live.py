@@ -22,6 +22,7 @@ from jobs.accounts import Account
 from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
+from jobs.peak import Peak
 from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
 from jobs.standing import Standing
@@ -116,24 +117,27 @@ class Live:
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
-        self._freshness, self._void, self._books = Freshness(house), 0, tuple[BookKey, ...]()
-        self._today = Today(house)
+        self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
+        self._today, self._peak = Today(house), Peak(house.ledger)
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
         whole, r = self._holdings.at(as_of), self._house.settings.risk
         held = whole.counted()
         self._refresh(held, whole)
+        self._peak.follow(held)
         old = self._prices.notes(held) | jumps.notes(held, self._confirm)
         others = [
-            self._now(other, self._after(other), replace(self._volatilities), old) for other in held.alternatives()
+            self._now(other, self._peak.over(self._slow.curve, other), replace(self._volatilities), old)
+            for other in held.alternatives()
         ]
-        now = self._now(held, self._curve(held), self._volatilities, old)
+        now = self._now(held, self._peak.over(self._slow.curve, held), self._volatilities, old)
         known, *doubts = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
         findings = judge(self._lines, jumps.hedged(self._lines, known, doubts))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
             self._holdings.marks.save(as_of)
+            self._peak.save(as_of)
         now.missing.update(notional.missing(whole))
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)
@@ -178,11 +182,13 @@ class Live:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
         void = ledger.last_void()
-        books = tuple(held.books)
+        flows = [account.balances[-1].at for account in held.accounts.values() if account and account.balances]
+        books = (*held.books, *flows)
         if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
         if void != self._void and self._read_at > 0:
             self._holdings.marks.forget()
+            self._peak.forget()
         self._void, self._books = void, books
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
@@ -263,22 +269,6 @@ class Live:
         scenarios = with_options(self._slow.scenarios, greeks, book.value, self._repriced)
         table = stress_table(known, scenarios, equities)
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
-
-    def _curve(self, held: Held) -> Drawdown:
-        """Drawdown with the equity of this second; the highest profit is kept, over new bars and restarts."""
-        opening = sum(held.opened(key) for key in held.books)
-        self._holdings.marks.rise(held.equity - opening, held.books, held.as_of)
-        self._slow.curve = self._after(held)
-        return self._slow.curve
-
-    def _after(self, held: Held) -> Drawdown:
-        """The curve of the bars, from what the books opened with and the highest profit that was seen since."""
-        curve, top = self._slow.curve, self._holdings.marks.top
-        opening = sum(held.opened(key) for key in held.books)
-        if math.isfinite(held.equity) and held.books:
-            curve = curve.raised(opening + max(0.0, top.value if top else 0.0), top.at if top else held.as_of)
-        later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
-        return curve.after(held.equity, held.as_of) if later else curve
 
     def _daily(self, held: Held) -> Measured:
         """Loss since the last close of each book; of one without bars since it was opened."""

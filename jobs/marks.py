@@ -8,7 +8,7 @@ there every `SAVED`, so that a restart goes on from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -50,8 +50,6 @@ class Marks:
     of: dict[str, Mark] = field(default_factory=dict)
     jumps: dict[str, Jump] = field(default_factory=dict)
     unusable: dict[str, Observation] = field(default_factory=dict)
-    top: Mark | None = None
-    books: list[str] = field(default_factory=list)
     _saved_at: datetime | None = None
     _restored: bool = False
 
@@ -87,24 +85,14 @@ class Marks:
         body = {
             "marks": {unit: [mark.value, mark.at.isoformat()] for unit, mark in self.of.items()},
             "volatility": dict(self.volatility),
-            "top": [self.top.value, self.top.at.isoformat()] if self.top else None,
-            "books": self.books,
             "jumps": {unit: asdict(jump) for unit, jump in self.jumps.items()},
         }
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
         self._saved_at = as_of
 
-    def rise(self, profit: float, books: Iterable[object], at: datetime) -> None:
-        """Keep the highest profit of all books together; of other books it begins anew."""
-        names = sorted(map(str, books))
-        if names != self.books:
-            self.books, self.top = names, None
-        if math.isfinite(profit) and (self.top is None or profit > self.top.value):
-            self.top = Mark(profit, at)
-
     def forget(self) -> None:
         """Start from what books saw: a fill was taken back, and may have been a mark."""
-        self.of, self.jumps, self.top, self._restored = {}, {}, None, True
+        self.of, self.jumps, self._restored = {}, {}, True
 
     def _restore(self, as_of: datetime) -> None:
         self._restored, stored = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
@@ -113,8 +101,6 @@ class Marks:
         body = stored.body
         self.of = {unit: Mark(value, datetime.fromisoformat(at)) for unit, (value, at) in body["marks"].items()}
         self.volatility = self.volatility or body["volatility"]
-        top, self.books = body.get("top"), body.get("books", [])
-        self.top = Mark(top[0], datetime.fromisoformat(top[1])) if top else None
         self.jumps = {unit: _jump(**jump) for unit, jump in body["jumps"].items()}
 
     def _believe(self, unit: str, seen: Seen, word: Mark | None) -> None:

@@ -1,0 +1,113 @@
+"""The highest equity of all books together, over flows and restarts: what the drawdown of this second is under.
+
+It is kept as money. What is paid in or taken out, and a book that comes or goes, moves it by the share by which it
+moves equity: a flow is neither a profit nor a loss. All else that equity loses, explained or not, is a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from jobs.positions import Held
+from mlops.io.ledger import BookKey, Ledger
+from mlops.risk.drawdown import Drawdown
+from mlops.risk.prices import Mark
+
+STATE, ALL = "peak", "all"  # kind and scope of the stored state
+SAVED = timedelta(seconds=10)
+
+
+@dataclass
+class Peak:
+    """The peak from look to look. `books`: equity of each at the last one. `flows`: instants of those that it has."""
+
+    ledger: Ledger
+    top: Mark | None = None
+    books: dict[str, float] = field(default_factory=dict)
+    flows: dict[str, list[str]] = field(default_factory=dict)
+    _saved_at: datetime | None = None
+    _restored: bool = False
+
+    def follow(self, held: Held) -> None:
+        """Take what these books are worth now, which comes in order of time."""
+        if not self._restored:
+            self._restore(held.as_of)
+        equities = {_name(held, key): equity for key, equity in held.equities().items()}
+        if not equities or not math.isfinite(sum(equities.values())):
+            return
+        opened = {_name(held, key): held.opened(key) for key in held.books}
+        if self.top is None or not self.books.keys() & equities.keys():
+            self.top = Mark(sum(opened.values()), held.as_of)
+        else:
+            self._moved(equities, opened)
+            for name, flow, amount in self._paid(held):
+                self._scale(amount - flow + sum(equities.values()) - equities[name], flow)
+        self.books = equities
+        self.flows = {_name(held, key): _instants(held, key) for key in held.books}
+        if sum(equities.values()) >= self.top.value:
+            self.top = Mark(sum(equities.values()), held.as_of)
+
+    def over(self, curve: Drawdown, held: Held) -> Drawdown:
+        """The curve of the bars, from the peak on to the equity of now."""
+        if math.isfinite(held.equity) and held.books and self.top is not None:
+            curve = curve.raised(*self.top)
+        later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
+        return curve.after(held.equity, held.as_of) if later else curve
+
+    def forget(self) -> None:
+        """Begin anew: a fill was taken back, and may have made the peak."""
+        self.top, self._restored, self._saved_at = None, True, None
+
+    def save(self, as_of: datetime) -> None:
+        """Leave the peak in the ledger, where that is due."""
+        if self.top is None or not (self._saved_at is None or abs(as_of - self._saved_at) >= SAVED):
+            return
+        top = [self.top.value, self.top.at.isoformat()]
+        self.ledger.put_risk_state(STATE, ALL, as_of, {"top": top, "books": self.books, "flows": self.flows}, {})
+        self._saved_at = as_of
+
+    def _restore(self, as_of: datetime) -> None:
+        self._restored, stored = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        if stored is not None:
+            value, at = stored.body["top"]
+            self.top = Mark(value, datetime.fromisoformat(at))
+            self.books, self.flows = stored.body["books"], stored.body["flows"]
+
+    def _moved(self, equities: dict[str, float], opened: dict[str, float]) -> None:
+        """Books that came since the last look, by what they were opened with, and that went."""
+        before = sum(self.books.values())
+        for name in self.books.keys() - equities.keys():
+            self._scale(before, -self.books[name])
+            before -= self.books[name]
+        for name in equities.keys() - self.books.keys():
+            self._scale(before, opened.get(name, 0.0))
+            before += opened.get(name, 0.0)
+
+    def _paid(self, held: Held) -> Iterator[tuple[str, float, float]]:
+        """Flows that are told now and were not before, and the balance after each."""
+        for key in held.books:
+            name, account = _name(held, key), held.accounts.get(key)
+            for one in account.balances if account is not None and name in self.books else ():
+                if one.flow and one.at.isoformat() not in self.flows.get(name, ()):
+                    yield name, one.flow, one.amount
+                    self._saved_at = None
+
+    def _scale(self, before: float, flow: float) -> None:
+        if self.top is not None and flow:
+            share = (before + flow) / before if before > 0 else 0.0
+            value = self.top.value * share if share > 0 else max(0.0, self.top.value + flow)
+            self.top = Mark(value, self.top.at)
+            self._saved_at = None
+
+
+def _name(held: Held, key: BookKey) -> str:
+    """A book that has an account since now is another one than the notional one before."""
+    return f"{key.model}/{key.book}/{key.version}" + ("" if held.accounts.get(key) is not None else " notional")
+
+
+def _instants(held: Held, key: BookKey) -> list[str]:
+    account = held.accounts.get(key)
+    return [one.at.isoformat() for one in (account.balances if account is not None else ()) if one.flow]

@@ -1,0 +1,121 @@
+"""The drawdown of one long-lived service, second by second: flows never count, losses always do, restarts change nothing."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import books, risk_limits
+from jobs import live as rooms
+from jobs.live import Live
+from mlops.learn import STRATEGIES
+from mlops.settings import Settings
+from mlops.types import TradingState
+
+T0, SECOND, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(seconds=1), timedelta(days=1)
+NAME = {"model": "direction", "book": "live"}
+
+
+class Service:
+    """The loop of the service: a look a second."""
+
+    def __init__(self, ledger):
+        self.house = SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None)
+        self.live, self.now = Live(self.house), T0 + SECOND
+
+    def fill(self, quantity, price, unit="A", *, model="direction", at=None):
+        row = NAME | {"fill_id": f"{unit}{model}{self.now}", "model": model, "version": 1, "unit": unit, "fee": 0.0}
+        row |= {"event_time": at or self.now, "quantity": quantity, "price": price}
+        self.house.ledger.add_fills(pd.DataFrame([row]))
+
+    def balance(self, amount, flow=0.0, model="direction"):
+        row = NAME | {"event_time": self.now, "known_at": self.now, "amount": amount, "flow": flow, "model": model}
+        self.house.ledger.add_balances(pd.DataFrame([row]))
+
+    def run(self, *prices, seconds=1):
+        for price in prices * seconds:
+            self.now += SECOND
+            row = {"unit": "A", "event_time": self.now, "known_at": self.now, "bid_size": 0.0, "ask_size": 0.0}
+            self.house.ledger.add_quotes(pd.DataFrame([row | {"bid": price, "ask": price}]))
+            look = self.live.look(self.now)
+            risk_limits.act(self.house, look.findings, self.now, unknown=look.unknown)
+            self.state = look.state
+        return self.state.kpi.drawdown.now
+
+    def restart(self):
+        self.live = Live(self.house)
+
+
+@pytest.fixture
+def service(sqlite_ledger, monkeypatch):
+    """An account of a million, 3,000 shares at 100."""
+    monkeypatch.setattr(rooms, "SLOW_S", 0.0)
+    found = Service(sqlite_ledger)
+    found.fill(3000.0, 100.0, at=T0)
+    found.balance(1e6)
+    assert 0.0 == pytest.approx(found.run(100.0, seconds=3), abs=1e-12)
+    return found
+
+
+def barred(service, *closes):
+    days = pd.DatetimeIndex([T0 + i * DAY for i in range(len(closes))])
+    frame = pd.DataFrame({"event_time": days, "known_at": days, "symbol": "A", "close": closes})
+    books.advance(service.house, STRATEGIES["direction"], frame, days[-1].to_pydatetime())
+    service.now = days[-1].to_pydatetime() + SECOND
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_declared_withdrawal_is_no_loss_in_process_and_after_a_restart(service, bars):
+    if bars:
+        barred(service, 100.0, 100.0)
+    service.run(100.9, seconds=3)
+    equity = service.state.kpi.equity
+    service.balance(equity - 6e5, flow=-6e5)
+
+    assert 0.0 == pytest.approx(service.run(100.9, seconds=14), abs=1e-9)
+    service.restart()
+    assert 0.0 == pytest.approx(service.run(100.9, seconds=2), abs=1e-9)
+    assert TradingState.ACTIVE is service.house.ledger.trading_state()
+    assert equity - 6e5 == pytest.approx(service.state.kpi.equity)
+
+
+@pytest.mark.parametrize("flow", [1e6, -5e5])
+def test_a_loss_is_the_same_share_before_and_after_a_flow(service, flow):
+    service.run(99.0, 98.1, 97.3, seconds=1)
+    before = service.run(97.3, seconds=12)
+    service.balance(service.state.kpi.equity + flow, flow=flow)
+
+    assert 0.0081 == pytest.approx(before)
+    assert before == pytest.approx(service.run(97.3, seconds=3))
+    service.restart()
+    assert before == pytest.approx(service.run(97.3))
+
+
+def test_an_undeclared_loss_counts_in_process_and_after_a_restart(service):
+    service.balance(4e5)
+
+    assert 0.6 == pytest.approx(service.run(100.0, seconds=12))
+    service.restart()
+    assert 0.6 == pytest.approx(service.run(100.0, seconds=12))
+    service.balance(3e5, flow=-1e5)
+    assert 0.6 == pytest.approx(service.run(100.0, seconds=12))
+
+
+def test_a_flow_while_the_service_was_away_is_no_loss_and_a_loss_is_one(service):
+    service.run(100.0, seconds=12)
+    service.now += 60 * SECOND
+    service.balance(4e5, flow=-5e5)
+    service.restart()
+
+    assert 0.1 == pytest.approx(service.run(100.0)), "lost before it was taken out: 100,000 of a million"
+
+
+def test_a_book_that_comes_is_a_flow_too(service):
+    service.run(101.0, 101.9, seconds=1)
+    under = service.run(101.0, 100.1, 99.2)
+    assert under > 0.005
+    service.fill(1.0, 100.0, "B", model="volatility")
+    service.balance(5e5, model="volatility")
+
+    assert under == pytest.approx(service.run(99.2, seconds=12), rel=1e-3)
