@@ -30,7 +30,8 @@ EVERY = timedelta(minutes=1)  # quotes closer together are one beat of their clo
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """What came last of a model. `champion` is the version that had the champion's place in its last prediction.
+    """What came last of a model. `prediction` is the last by a version that is or was its champion, in that place, and
+    `champion` is that version: rows of others keep nobody alive.
 
     `silence` is UNKNOWN while it never predicted and may still begin, ALERT where it is silent. `failure` is the class
     of the error where it could not be looked at.
@@ -70,11 +71,12 @@ class Freshness:
         ledger = self._house.ledger
         log = [entry for entry in ledger.promotions(model) if entry.state != "undone" and entry.created_at <= as_of]
         since = log[-1].created_at if log else None
-        last = ledger.last_prediction(model, as_of=as_of)
+        champions = {entry.to_version for entry in log if entry.to_version is not None}
+        last = ledger.last_prediction(model, champions, as_of=as_of)
         times = self._clock(
             ("predictions", model),
             None if last is None else last.event_time,
-            lambda start: ledger.predicted_bars(model, start=start, as_of=as_of),
+            lambda start: ledger.predicted_bars(model, champions, start=start, as_of=as_of),
         )
         lag = timedelta(0) if last is None else max(last.known_at - last.event_time, timedelta(0))
         finding = room.silence("silence", times, since, as_of, self._patience(), lag=lag)

@@ -5,6 +5,7 @@ For a look: nothing is held against checksums.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,41 +16,46 @@ from mlops.io.database import Database
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.reading import microseconds
 from mlops.io.schema import outcomes, predictions, quotes
+from mlops.types import Role
 
 MOST = 20_000  # bars of a clock: 4 weeks at two minutes, a second each 0.1 ms
 
 
 @dataclass(frozen=True, slots=True)
 class LastPrediction:
-    """The newest bar that was predicted, when its last row came, and which version had the champion's place."""
+    """The newest bar that a champion predicted, when its last row came, and which version it was."""
 
     event_time: datetime
     known_at: datetime
-    champion: int | None
+    champion: int
 
 
 class Latest(Database):
     """What came last, of predictions, outcomes and quotes."""
 
-    def last_prediction(self, model: str, *, as_of: datetime) -> LastPrediction | None:
-        """The newest bar until `as_of` of whatever version; None where nothing was predicted."""
-        c = predictions.c
-        at = self._newest(predictions, (c.model == model,), as_of)
+    def last_prediction(self, model: str, versions: Collection[int], *, as_of: datetime) -> LastPrediction | None:
+        """The newest bar that one of the versions predicted in the champion's place; None where there is none.
+
+        Neither the bar nor its row lies after `as_of`.
+        """
+        c, scope = predictions.c, _traded(model, versions, as_of)
+        at = self._newest(predictions, scope, as_of)
         if at is None:
             return None
-        mine = (c.model == model, _stored(c.event_time) == microseconds(at))
+        bar = (*scope, _stored(c.event_time) == microseconds(at))
         with self._reading() as connection:
-            known: datetime = connection.execute(select(func.max(c.known_at)).where(*mine)).scalar_one()
-            champion = connection.scalar(select(func.max(c.version)).where(*mine, c.role == "champion"))
+            known, champion = connection.execute(select(func.max(c.known_at), func.max(c.version)).where(*bar)).one()
         return LastPrediction(at, known, champion)
 
     def last_outcome(self, model: str, *, as_of: datetime) -> datetime | None:
         """The newest bar until `as_of` of which it is known what came true."""
         return self._newest(outcomes, (outcomes.c.model == model,), as_of)
 
-    def predicted_bars(self, model: str, *, start: datetime, as_of: datetime) -> list[datetime]:
-        """Event times that were predicted from `start` on, oldest first; the newest MOST."""
-        return self._times(predictions, (predictions.c.model == model,), start, as_of, timedelta(0))
+    def predicted_bars(
+        self, model: str, versions: Collection[int], *, start: datetime, as_of: datetime
+    ) -> list[datetime]:
+        """Event times that the versions predicted as champions from `start` on, oldest first; the newest MOST."""
+        return self._times(predictions, _traded(model, versions, as_of), start, as_of, timedelta(0))
 
     def quoted_times(self, unit: str, *, start: datetime, as_of: datetime, every: timedelta) -> list[datetime]:
         """Times of quotes of a unit from `start` on, at least `every` apart, oldest first; the newest MOST."""
@@ -98,6 +104,12 @@ class Latest(Database):
         with self._reading() as connection:
             rows = connection.execute(select(value).where(value >= first).limit(MOST)).scalars().all()
         return [EPOCH + int(row) * MICROSECOND for row in reversed(rows)]
+
+
+def _traded(model: str, versions: Collection[int], as_of: datetime) -> tuple[ColumnElement[bool], ...]:
+    c = predictions.c
+    own = (c.model == model, c.version.in_(sorted(versions)), c.role == Role.CHAMPION.value)
+    return (*own, _stored(c.known_at) <= microseconds(as_of))
 
 
 def _stored(column: Column[Any]) -> ColumnElement[Any]:

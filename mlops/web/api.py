@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Late
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import structlog
@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import DataError, RegistryError, StorageError
 from mlops.io.ledger import Ledger
+from mlops.io.reading import microseconds
 from mlops.io.rejections import Rejection
 from mlops.io.writer import Writer
 from mlops.settings import Settings
@@ -38,6 +39,8 @@ MOVING = ("fills", "quotes", "balances")  # rows that change what is held, or wh
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
+AHEAD = timedelta(minutes=5)  # that a bot's clock may be ahead of ours
+NOT_YET = f"known_at must not lie after now (by more than {AHEAD}). Correct the clock, or send it when it is known."
 AGAIN = "The ledger cannot take it now. Send it again later: no row is stored twice."
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 Kinds = Literal["predictions", "outcomes", "fills", "quotes", "balances"]
@@ -211,6 +214,7 @@ class Intake:
             raise HTTPException(422, str(error)) from error
         waiting: list[Future[int]] = []
         try:
+            lots = [_timely(lot, refused, now) for lot in lots]
             lots = [good for lot in lots if (good := self._bookable(lot, refused, now)).places]
             waiting += [self._writer.submit(lot.rows) for lot in lots]
             stored, known = 0, 0
@@ -240,6 +244,16 @@ class Intake:
             refuse_fills(self._ledger, source, pairs, now)
         else:
             self._ledger.add_rejections(kind, source, pairs, now)
+
+
+def _timely(lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:
+    """The lot without rows that nobody can know yet; sent ahead they would stand for a bot that is dead by then."""
+    latest, instants = microseconds(now + AHEAD), lot.rows.columns.get("known_at", ())
+    if max(instants, default=latest) <= latest:
+        return lot
+    bad = [i for i, at in enumerate(instants) if at > latest]
+    refused += [rows.Refused(lot.places[i], NOT_YET, rows.shown(lot.rows, i)) for i in bad]
+    return lot.without(set(bad))
 
 
 class Lineups:

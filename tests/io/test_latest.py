@@ -26,24 +26,38 @@ def test_bars_are_told_once_however_many_rows_they_have(ledger, monkeypatch):
     predicted(ledger, range(3), model="other")
     predicted(ledger, range(12, 13), version=2)
 
-    bars = ledger.predicted_bars("m", start=T0 + 2 * DAY, as_of=T0 + 40 * DAY)
+    bars = ledger.predicted_bars("m", {1, 2}, start=T0 + 2 * DAY, as_of=T0 + 40 * DAY)
 
     assert [T0 + d * DAY for d in (*range(2, 10), 12)] == bars
-    assert [] == ledger.predicted_bars("nobody", start=T0, as_of=T0 + DAY)
-    assert T0 + 5 * DAY == ledger.predicted_bars("m", start=T0, as_of=T0 + 5.5 * DAY)[-1]
+    assert [] == ledger.predicted_bars("nobody", {1}, start=T0, as_of=T0 + DAY)
+    assert T0 + 5 * DAY == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 5.5 * DAY)[-1]
     monkeypatch.setattr(latest, "MOST", 3)
-    assert bars[-3:] == ledger.predicted_bars("m", start=T0, as_of=T0 + 40 * DAY)
+    assert bars[-3:] == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 40 * DAY)
 
 
 def test_the_last_prediction_says_when_it_came_and_who_had_the_champions_place(ledger):
-    assert ledger.last_prediction("m", as_of=T0) is None
+    assert ledger.last_prediction("m", {1, 2}, as_of=T0) is None
     predicted(ledger, range(2))
     predicted(ledger, [1], version=2, role="challenger")
 
-    last = ledger.last_prediction("m", as_of=T0 + 9 * DAY)
+    last = ledger.last_prediction("m", {1, 2}, as_of=T0 + 9 * DAY)
 
     assert (T0 + DAY, T0 + DAY + MINUTE, 1) == (last.event_time, last.known_at, last.champion)
-    assert T0 == ledger.last_prediction("m", as_of=T0 + DAY / 2).event_time
+    assert T0 == ledger.last_prediction("m", {1, 2}, as_of=T0 + DAY / 2).event_time
+
+
+def test_rows_of_other_versions_and_roles_and_rows_dated_ahead_are_no_word_of_the_champion(ledger):
+    predicted(ledger, range(3))
+    predicted(ledger, [5], version=2, role="shadow")
+    predicted(ledger, [6], version=1, role="challenger")
+    predicted(ledger, [7], version=9)
+    as_of = T0 + 8 * DAY
+
+    assert T0 + 2 * DAY == ledger.last_prediction("m", {1, 2}, as_of=as_of).event_time
+    assert [T0, T0 + DAY, T0 + 2 * DAY] == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=as_of)
+    assert ledger.last_prediction("m", set(), as_of=as_of) is None
+    predicted(ledger, [4], units=("C",))
+    assert T0 + 2 * DAY == ledger.last_prediction("m", {1}, as_of=T0 + 4 * DAY).event_time, "known a minute later"
 
 
 def test_the_last_outcome(ledger):

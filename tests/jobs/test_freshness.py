@@ -39,10 +39,10 @@ def weekdays(n, start=T0):
     return [day for i in range(2 * n) if (day := start + i * DAY).weekday() < 5][:n]
 
 
-def predicted(house, days, version=1, model=MODEL):
+def predicted(house, days, version=1, model=MODEL, role="champion"):
     rows = [
         {"model": model, "version": version, "unit": "A", "event_time": day, "known_at": day, "matures_at": day + DAY,
-         "role": "champion", "probability": 0.6}
+         "role": role, "probability": 0.6}
         for day in days
     ]  # fmt: skip
     house.ledger.add_predictions(pd.DataFrame(rows), np.zeros((len(rows), 1), dtype=np.float32), ["x"])
@@ -78,6 +78,21 @@ def test_a_daily_bot_is_silent_on_the_second_session_that_it_misses_and_on_no_we
     predicted(house, [friday + 5 * DAY])
     assert [] == look(house, friday + 5 * DAY + timedelta(minutes=1), seen)
     assert 2 == len({*look(house, friday + 9 * DAY, seen), *(a.key for a in house.ledger.alerts(open_only=False))})
+
+
+def test_a_dead_bot_is_not_kept_alive_by_rows_of_other_versions(house):
+    days = weekdays(30)
+    promoted(house, days[0])
+    predicted(house, days)
+    dead = days[-1] + 4 * DAY + timedelta(minutes=6)
+    alerts = look(house, dead)
+    assert 1 == len(alerts)
+
+    predicted(house, [dead - timedelta(minutes=1)], version=77)  # never a champion
+    predicted(house, [dead - timedelta(minutes=1)], version=78, role="shadow")
+
+    assert alerts == look(house, dead), "also by a new look at all"
+    assert days[-1] == Freshness(house).model(MODEL, dead).prediction
 
 
 def test_a_bot_that_never_spoke_is_silent_from_its_promotion_on(house):

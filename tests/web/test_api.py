@@ -68,6 +68,18 @@ def test_a_row_that_contradicts_a_stored_one_never_overwrites_it(client, kind, b
     assert "stored with other values" in answer["rejected"][0]["reason"]
 
 
+def test_rows_that_nobody_can_know_yet_are_set_aside(client, registry, bot):
+    """Sent a month ahead they would stand for a bot that is dead by then."""
+    ahead = {"event_time": "2190-01-01T00:00:00Z", "known_at": "2190-01-01T00:00:00Z"}
+    sent = [bot.prediction("A"), bot.prediction("B") | ahead | {"matures_at": "2190-01-02T00:00:00Z"}]
+
+    answer = bot.post(client, "predictions", sent).json()
+
+    assert (1, [1]) == (answer["stored"], [row["row"] for row in answer["rejected"]])
+    assert "known_at must not lie after now" in answer["rejected"][0]["reason"]
+    assert 1 == len(registry.ledger.rejections("predictions"))
+
+
 def test_what_was_posted_is_what_the_ledger_has(client, registry, bot):
     bot.post(client, "predictions", [bot.prediction("A"), bot.prediction("B", probability=0.25)])
 
