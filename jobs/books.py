@@ -1,7 +1,8 @@
 """Every book of a model, bar by bar: a virtual one for each version that scores, and what a bot really traded.
 
-Load: the end of each book, the scores and the fills since, the bars. Compute: what is new. Act: append it, all books in
-one commit. Then each bot's own book is held against its virtual twin (`jobs/twins.py`).
+Load: the mark of each book, the scores and the fills since, the bars. Compute: what is new. Act: append it, all books
+in one commit; books that moved meanwhile are read and computed again. A book that cannot be read costs itself only.
+Then each bot's own book is held against its virtual twin (`jobs/twins.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -21,10 +22,11 @@ import typer
 from jobs import restatement, tape, twins, unbooked
 from jobs.bars import bars_of
 from jobs.house import House, moment, run
+from mlops.errors import DataError, StorageError
 from mlops.experiment import Book, Fill, Terms
 from mlops.experiment.entries import events, restored, state
 from mlops.experiment.shadow import Bar, Grown, Said, Traded, follow, take
-from mlops.io.ledger import BookKey, BookRows
+from mlops.io.ledger import BookKey, BookRows, Mark
 from mlops.learn import STRATEGIES, Strategy
 from mlops.types import BookEvent, Decision, Role
 
@@ -32,36 +34,38 @@ log = structlog.get_logger()
 VIRTUAL = "virtual"
 LATE = timedelta(days=2)  # a version's scores that come later than this after other books' last bar are not looked at
 BARS_A_COMMIT = 250
+TRIES = 5  # of a job whose books others move meanwhile
 LAST = datetime.max.replace(tzinfo=UTC)
 _AT = attrgetter("at")
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What is new of one book: its bars after `end`, where the ledger's last event is number `seq`."""
+    """What is new of one book: its bars after `mark`."""
 
     key: BookKey
-    end: datetime | None
-    seq: int
+    mark: Mark | None
     bars: Sequence[Grown]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that the books of one model grow by. `said` and `roles` are by bar and version; `ends`: of the books.
+    """All that the books of one model grow by. `said` and `roles` are by bar and version; `marks`: of the books.
 
-    `refused`: fills that cannot be booked, by book.
+    `refused`: fills that cannot be booked, by book. `unread`: books that cannot be read, and why.
     """
 
     house: House
     strategy: Strategy
+    names: Sequence[str]
     said: Mapping[datetime, Mapping[int, Said]]
     roles: Mapping[datetime, Mapping[int, str]]
     fills: Mapping[str, Sequence[tuple[Fill, int]]]
     refused: Mapping[str, Sequence[tape.Refused]]
     units: tape.Units
-    ends: Mapping[BookKey, datetime]
+    marks: Mapping[BookKey, Mark]
     tape: Sequence[Bar]
+    unread: dict[BookKey, str] = field(default_factory=dict)
 
     @property
     def terms(self) -> Terms:
@@ -75,16 +79,15 @@ class Table:
     def key(self, book: str, version: int = 0) -> BookKey:
         return BookKey(self.strategy.name, book, version)
 
-    def end(self, key: BookKey) -> tuple[datetime | None, int, Book]:
-        """Time, number of the last event, and the book there; a new book where there is none."""
-        row = self.house.ledger.book_state(key) if key in self.ends else None
-        if row is None:
-            return None, 0, Book.opened(self.house.settings.books.cash)
-        return row["event_time"], row["seq"], restored(row)
+    def end(self, key: BookKey) -> tuple[Mark | None, Book]:
+        """The mark of a book and the book there; a new book where there is none."""
+        mark = self.marks.get(key)
+        row = None if mark is None else self.house.ledger.book_state(key)
+        return mark, Book.opened(self.house.settings.books.cash) if row is None else restored(row)
 
-    def bars(self, end: datetime | None, first: datetime, last: datetime) -> Sequence[Bar]:
-        """The bars after `end` (of a new book: from `first` on), until `last`."""
-        start = bisect_left(self.tape, first, key=_AT) if end is None else bisect_right(self.tape, end, key=_AT)
+    def bars(self, mark: Mark | None, first: datetime, last: datetime) -> Sequence[Bar]:
+        """The bars after `mark` (of a new book: from `first` on), until `last`."""
+        start = bisect_left(self.tape, first, key=_AT) if mark is None else bisect_right(self.tape, mark.end, key=_AT)
         return self.tape[start : bisect_right(self.tape, last, key=_AT)]
 
     def bar_of(self, at: datetime) -> Bar | None:
@@ -93,37 +96,76 @@ class Table:
 
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """Bring all books of `model` up to the last bar that was known at `as_of`, then look at the twins."""
+    """Bring all books of `model` up to the last bar that was known at `as_of`, then look at the twins.
+
+    Raises
+    ------
+    DataError
+        A book cannot be read; all others were brought up.
+    """
     strategy = STRATEGIES.get(model)
     if strategy is None:
         return []
     if bars.empty:
         bars = bars_of(house, house.settings.jobs.source, as_of)
-    grown = advance(house, strategy, bars, as_of)
+    grown, unread = _brought_up(house, strategy, bars, as_of)
     log.info("books", model=model, bars=grown)
-    return twins.look(house, model, as_of)
+    decisions = twins.look(house, model, as_of, without=unread)
+    if unread:
+        raise DataError("; ".join(unread.values()))
+    return decisions
 
 
 def advance(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> int:
-    """Append what is new to every book of a strategy's model; how many books grew."""
-    units = restatement.units(house)
-    for book in twins.traded(house, strategy.name):
-        restatement.restate(house, BookKey(strategy.name, book), units)
-    table = _table(house, strategy, bars, as_of, units)
-    unbooked.settle(house, unbooked.of_books(strategy.name, table.refused), as_of, model=strategy.name)
-    grown = [*_virtual(table)]
-    for book in table.fills:
-        grown += [*_own(table, book), *_twin(table, book)]
-    return _append(house, [growth for growth in grown if growth.bars])
+    """Append what is new to every book of a strategy's model that can be read; how many books grew."""
+    return _brought_up(house, strategy, bars, as_of)[0]
 
 
-def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime, units: tape.Units) -> Table:
-    ledger, model = house.ledger, strategy.name
-    ends = ledger.book_ends(model)
+def _brought_up(
+    house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
+) -> tuple[int, Mapping[BookKey, str]]:
+    """How many books grew, and those that cannot be read, with the reason."""
+    total = 0
+    for _ in range(TRIES):
+        table = _table(house, strategy, bars, as_of)
+        grown = [growth for growth in _grown(table) if growth.bars]
+        own = {f"{key.model}/{key.book}": why for key, why in table.unread.items() if key.book in table.names}
+        unknown = unbooked.of_books(strategy.name, table.refused) | own
+        unbooked.settle(house, unknown, as_of, model=strategy.name)
+        for key, why in table.unread.items():
+            log.error("book not brought up", model=key.model, book=key.book, version=key.version, reason=why)
+        moved = _append(house, grown)
+        total += len(grown) - len(moved)
+        if not moved:
+            return total, table.unread
+    names = ", ".join(sorted(key.book for key in moved))
+    raise StorageError(f"books must stand still while bars come to them, got changes of {names}. Run the job again.")
+
+
+def _grown(table: Table) -> Iterator[Growth]:
+    yield from _virtual(table)
+    unread = {key.book for key in table.unread}
+    for book in (name for name in table.fills if name not in unread):
+        with unbooked.apart(table.key(book), table.unread):
+            yield from [*_own(table, book)]
+        with unbooked.apart(table.key(twins.of(book)), table.unread):
+            yield from [*_twin(table, book)]
+
+
+def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
+    ledger, model, units, unread = house.ledger, strategy.name, restatement.units(house), dict[BookKey, str]()
+    names = twins.traded(house, model)
+    for book in names:
+        with unbooked.apart(BookKey(model, book), unread):
+            restatement.restate(house, BookKey(model, book), units)
+    marks = ledger.book_marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
+    ends = {key: mark.end for key, mark in marks.items()}
     newest = max(ends.values(), default=None)
     said, roles = tape.heard(ledger.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
-    names = twins.traded(house, model)
-    read = {book: tape.filled(ledger.unbooked_fills(model, book, as_of=as_of), units) for book in names}
+    read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
+    for book in names:
+        with unbooked.apart(BookKey(model, book), unread):
+            read[book] = tape.filled(ledger.unbooked_fills(model, book, as_of=as_of), units)
     fills = {book: good for book, (good, _) in read.items()}
     refused = {book: bad for book, (_, bad) in read.items()}
     versions = {version for row in said.values() for version in row}
@@ -135,7 +177,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     begun = [*said, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
     line = tape.tape(bars, since - LATE, as_of)
-    return Table(house, strategy, said, roles, fills, refused, units, ends, line)
+    return Table(house, strategy, names, said, roles, fills, refused, units, marks, line, unread)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:
@@ -146,31 +188,32 @@ def _virtual(table: Table) -> Iterator[Growth]:
             of[version][bar] = one
     for version, said in of.items():
         key = table.key(VIRTUAL, version)
-        end, seq, book = table.end(key)
-        bars = table.bars(end, min(said), max(said))
-        yield Growth(key, end, seq, [*table.follow(book, bars, said)])
+        with unbooked.apart(key, table.unread):
+            mark, book = table.end(key)
+            bars = table.bars(mark, min(said), max(said))
+            yield Growth(key, mark, [*table.follow(book, bars, said)])
 
 
 def _own(table: Table, name: str) -> Iterator[Growth]:
     """A bot's own book, from the bar of its first fill on."""
     rows, key = table.fills[name], table.key(name)
-    end, seq, book = table.end(key)
-    if end is not None or rows:
-        bars = table.bars(end, _time(rows[0]) if rows else LAST, LAST)
-        yield Growth(key, end, seq, [*take(book, bars, [fill for fill, _ in rows])])
+    mark, book = table.end(key)
+    if mark is not None or rows:
+        bars = table.bars(mark, _time(rows[0]) if rows else LAST, LAST)
+        yield Growth(key, mark, [*take(book, bars, [fill for fill, _ in rows])])
 
 
 def _twin(table: Table, name: str) -> Iterator[Growth]:
     """What a bot's book had been if every trade that its versions asked for had been filled at the bar's price."""
     rows, key = table.fills[name], table.key(twins.of(name))
-    end, seq, book = table.end(key)
-    if (end is None and not rows and table.key(name) not in table.ends) or not table.said:
+    mark, book = table.end(key)
+    if (mark is None and not rows and table.key(name) not in table.marks) or not table.said:
         return
     first = table.bar_of(_time(rows[0])) if rows else None
     # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
-    bars = table.bars(end, first.at if first is not None else min(table.said), max(table.said))
+    bars = table.bars(mark, first.at if first is not None else min(table.said), max(table.said))
     said = _asked(table, name, bars, _versions(table, rows))
-    yield Growth(key, end, seq, [*table.follow(book, bars, said)])
+    yield Growth(key, mark, [*table.follow(book, bars, said)])
 
 
 def _versions(table: Table, rows: Sequence[tuple[Fill, int]]) -> dict[datetime, dict[str, int]]:
@@ -204,30 +247,28 @@ def _asked(
     return found
 
 
-def _append(house: House, grown: Sequence[Growth]) -> int:
-    """A commit for every BARS_A_COMMIT bars of all books; how many books grew."""
-    most, books = max((len(growth.bars) for growth in grown), default=0), [_Writing(growth) for growth in grown]
+def _append(house: House, grown: Sequence[Growth]) -> set[BookKey]:
+    """A commit for every BARS_A_COMMIT bars of all books; the books that somebody else moved, which grew no further."""
+    most, moved = max((len(growth.bars) for growth in grown), default=0), set[BookKey]()
+    marks = {growth.key: growth.mark for growth in grown}
     for start in range(0, most, BARS_A_COMMIT):
-        house.ledger.append_books([one.rows(start, start + BARS_A_COMMIT) for one in books])
-    return len(grown)
+        rest = [growth for growth in grown if len(growth.bars) > start and growth.key not in moved]
+        lots = [_rows(growth, marks[growth.key], start) for growth in rest]
+        new = house.ledger.append_books(lots)
+        moved |= {lot.key for lot in lots} - new.keys()
+        marks |= new
+    return moved
 
 
-class _Writing:
-    """The rows of one book, numbered on."""
-
-    def __init__(self, growth: Growth) -> None:
-        self._growth, self._seq, self._end = growth, growth.seq, growth.end
-
-    def rows(self, start: int, stop: int) -> BookRows:
-        """Those of the bars from `start` to `stop`."""
-        after, happened, states = self._end, list[BookEvent](), list[Mapping[str, Any]]()
-        for one in self._growth.bars[start:stop]:
-            told = events(one.step, self._seq)
-            self._seq, self._end = self._seq + len(told), one.step.at
-            times = {"event_time": one.step.at, "known_at": one.known_at, "seq": self._seq}
-            happened += told
-            states.append(state(one.book) | times)
-        return BookRows(self._growth.key, after, happened, states)
+def _rows(growth: Growth, mark: Mark | None, start: int) -> BookRows:
+    """The rows of a book from its bar `start` on, of one commit, numbered on."""
+    seq = 0 if mark is None else mark.seq
+    happened, states = list[BookEvent](), list[Mapping[str, Any]]()
+    for bar in growth.bars[start : start + BARS_A_COMMIT]:
+        happened += events(bar.step, seq + len(happened))
+        times = {"event_time": bar.step.at, "known_at": bar.known_at, "seq": seq + len(happened)}
+        states.append(state(bar.book) | times)
+    return BookRows(growth.key, mark, happened, states)
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:

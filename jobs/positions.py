@@ -23,7 +23,6 @@ from jobs.expired import expired
 from jobs.house import House
 from jobs.marks import Marks, Seen
 from jobs.shown import row_key
-from mlops.errors import CorruptionError, DataError
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
@@ -208,15 +207,8 @@ class Holdings:
 def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
     units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
     for key in (key for model in _models(house) for key in _keys(house, model)):
-        try:
+        with unbooked.apart(key, unread):
             kept += _kept(house, key, as_of, units)
-        except (
-            CorruptionError,
-            DataError,
-            ValueError,
-            KeyError,
-        ) as error:  # one book that cannot be read costs itself only
-            unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
     own = [one for one in kept if not one.key.version]
     accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units)) for one in own}
     return replace(_framed(house, kept, unread, units, news, as_of), accounts=accounts)
@@ -334,7 +326,7 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
     if key in house.ledger.books_with_voids():
         restatement.restate(house, key, units)
     row = house.ledger.book_state(key, before=_just_after(as_of))
-    if row is not None and _outdated(restored(row), units) and restatement.restate(house, key, units):
+    if row is not None and restatement.outdated(restored(row), units) and restatement.restate(house, key, units):
         row = house.ledger.book_state(key, before=_just_after(as_of))
     book = Book.opened(house.settings.books.cash) if row is None else restored(row)
     seen = {} if row is None else _barred(house, key, book, row["event_time"])
@@ -359,12 +351,6 @@ def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, S
     priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
     marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
     return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}
-
-
-def _outdated(book: Book, units: tape.Units) -> bool:
-    """Whether a position was booked by another multiplier than its unit's."""
-    held = ((unit, position.multiplier) for unit, position in book.positions.items() if unit not in units.unusable)
-    return any(multiplier != units.multipliers.get(unit, 1.0) for unit, multiplier in held)
 
 
 def _seen(kept: Iterable[Kept]) -> dict[str, Seen]:

@@ -3,6 +3,9 @@
 A multiplier is a fact about a unit: where it was told late, or told wrong first, a bot's own book counts every fill of
 the unit by the right one, from the first on. So nothing that a person says of a unit is ever a profit. Virtual books
 chose their quantities by the multiplier of the day: they trade over to the new one at their next bar instead.
+
+The states are judged too, where a fill was taken out or the last state holds another multiplier: they must be what the
+events make of them.
 """
 
 from __future__ import annotations
@@ -37,21 +40,31 @@ def restate(house: House, key: BookKey, now: Units) -> bool:
     Safe to repeat and to kill: it is one commit, and nothing is done where somebody else moved the book meanwhile.
     """
     ledger = house.ledger
+    mark, taken = ledger.book_mark(key), ledger.voids_of(key)
+    last = None if mark is None else ledger.book_state(key)
+    if mark is None or last is None:
+        return False
     void = ledger.books_with_voids().get(key, frozenset())
     booked = {unit: held for unit, held in ledger.booked_multipliers(key).items() if unit not in now.unusable}
     wrong = {unit for unit, held in booked.items() if held != {now.multipliers.get(unit, 1.0)}}
-    mark = ledger.book_mark(key) if void or wrong else None
-    if mark is None:
+    if not (void or wrong or taken or outdated(restored(last), now)):
         return False
     rows = ledger.book_events(key)
     right = [_right(event, void, wrong, now.multipliers) for event in rows]
     changed = [new for old, new in zip(rows, right, strict=True) if new != old]
-    if not changed:
+    states = _wrong_states(ledger.book_states(key, start=None), right)
+    if not (changed or states):
         return False
-    states = _states(ledger.book_states(key, start=None), right, changed[0])
-    done = ledger.rewrite_book(BookRows(key, mark.end, changed, states), mark)
-    log.info("book restated", model=key.model, book=key.book, voids=len(void), units=sorted(wrong), done=done)
+    done = ledger.rewrite_book(BookRows(key, mark, changed, states), taken)
+    about = {"voids": len(void), "units": sorted(wrong), "states": len(states)}
+    log.info("book restated", model=key.model, book=key.book, **about, done=done)
     return done
+
+
+def outdated(book: Book, now: Units) -> bool:
+    """Whether a position was booked by another multiplier than its unit's."""
+    held = ((unit, position.multiplier) for unit, position in book.positions.items() if unit not in now.unusable)
+    return any(multiplier != now.multipliers.get(unit, 1.0) for unit, multiplier in held)
 
 
 def _right(event: BookEvent, void: frozenset[int], wrong: set[str], multipliers: Mapping[str, float]) -> BookEvent:
@@ -62,18 +75,16 @@ def _right(event: BookEvent, void: frozenset[int], wrong: set[str], multipliers:
     return event
 
 
-def _states(
-    rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent], first: BookEvent
-) -> list[Mapping[str, Any]]:
-    """The states from the bar of `first` on, as these events make them."""
-    before = [row for row in rows if row["event_time"] < first.event_time]
+def _wrong_states(rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent]) -> list[Mapping[str, Any]]:
+    """The states that are not what these events make, as they make them."""
     opened = int(rows[0]["start"])
-    book = restored(before[-1]) if before else Book(opened, opened, opened)
+    book = Book(opened, opened, opened)
     happened = {at: steps(list(bar)) for at, bar in groupby(events, _BAR)}
     found = list[Mapping[str, Any]]()
-    for row in rows[len(before) :]:
+    for row in rows:
         at = row["event_time"]
         for step in happened.get(at, [Step(at)]):
             book = book.after(step)
-        found.append({**row, **state(book)})
+        if book != restored(row):
+            found.append({**row, **state(book)})
     return found

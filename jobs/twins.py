@@ -7,6 +7,7 @@ twin's live run; a run of its own when it is asked for by hand, or when the book
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -34,12 +35,13 @@ def traded(house: House, model: str) -> list[str]:
     return [book for book in house.ledger.traded_books(model) if not book.startswith(TWIN)]
 
 
-def look(house: House, model: str, as_of: datetime) -> list[Decision]:
+def look(house: House, model: str, as_of: datetime, *, without: Collection[BookKey] = ()) -> list[Decision]:
     """Hold every book that a bot traded for `model` against its twin; HOLD with the reason where one departs."""
     books = traded(house, model)
     ends = house.ledger.book_ends(model) if books else {}
     pairs = [(BookKey(model, book), BookKey(model, of(book))) for book in books]
-    both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if all(key in ends for key in pair)]
+    there = ends.keys() - set(without)
+    both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if there.issuperset(pair)]
     runs = [house.run_id, *[None] * len(both)]  # the run that launched the job takes the first; others have their own
     return [one for pair, run in zip(both, runs, strict=False) for one in _judged(house, *pair, as_of, run)]
 

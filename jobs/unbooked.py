@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from jobs.house import House
 from jobs.shown import row_key
 from jobs.tape import Refused
+from mlops.errors import CorruptionError, DataError
+from mlops.io.ledger import BookKey
 from mlops.types import Alert, Priority
 
 KIND = "position_unknown:"
+
+
+@contextmanager
+def apart(key: BookKey, unread: MutableMapping[BookKey, str]) -> Iterator[None]:
+    """A book that cannot be read costs itself only: the reason goes into `unread`."""
+    try:
+        yield
+    except (CorruptionError, DataError, ValueError, KeyError) as error:
+        unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
 
 
 def of_books(model: str, refused: Mapping[str, Sequence[Refused]]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Books: every event and the state at each bar, in one commit; a book only ever grows at its end.
 
-Who appends says where the book ended when it was read. Where somebody else has appended meanwhile nothing is stored, so
-that two jobs at once, or a job that is done again, leave one chain. A kill leaves the book at the end of a bar.
+Who appends gives the mark that the book had when it was read. Where somebody else has appended meanwhile, or made the
+book anew, nothing is stored, so that two jobs at once, or a job that is done again, leave one chain, and no void is
+undone. A kill leaves the book at the end of a bar.
 """
 
 from __future__ import annotations
@@ -55,15 +56,23 @@ class BookKey(NamedTuple):
     version: int = 0
 
 
+class Mark(NamedTuple):
+    """Time, last event and checksum of a book's last state: another one after it grew or was made anew."""
+
+    end: datetime
+    seq: int
+    checksum: int
+
+
 @dataclass(frozen=True, slots=True)
 class BookRows:
-    """New rows of one book. `after`: where it ended when it was read (the time of its last state; None: it is new).
+    """New rows of one book. `after`: its mark when it was read (None: it is new).
 
     `states` are mappings with STATE; a state's `seq` is that of its last event.
     """
 
     key: BookKey
-    after: datetime | None
+    after: Mark | None
     events: Sequence[BookEvent] = field(default_factory=list)
     states: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
@@ -71,13 +80,24 @@ class BookRows:
 class Books(Telemetry):
     """Events and states of books, and what of the ledger moves them."""
 
-    def append_books(self, lots: Sequence[BookRows]) -> int:
-        """Append to several books in one commit; how many grew: those that somebody else had appended to did not."""
+    def append_books(self, lots: Sequence[BookRows]) -> dict[BookKey, Mark]:
+        """Append to several books in one commit; the new marks of those that grew: books that moved did not."""
         with self._writing(durable=False, lock="books") as connection:
-            ends = _ends_of(connection, [lot.key for lot in lots])
-            mine = [lot for lot in lots if lot.states and ends.get(lot.key) == lot.after]
-            put(connection, [rows for rows in (event_rows(mine), state_rows(mine)) if len(rows)])
-        return len(mine)
+            grow = [lot for lot in lots if lot.states and mark_of(connection, lot.key) == lot.after]
+            put(connection, [rows for rows in (event_rows(grow), state_rows(grow)) if len(rows)])
+            marks = {lot.key: mark_of(connection, lot.key) for lot in grow}
+        return {key: mark for key, mark in marks.items() if mark is not None}
+
+    def book_mark(self, key: BookKey) -> Mark | None:
+        """Where a book stands; None where it has no state."""
+        with self._reading() as connection:
+            return mark_of(connection, key)
+
+    def book_marks(self, model: str) -> dict[BookKey, Mark]:
+        """Where the books of a model stand."""
+        with self._reading() as connection:
+            marks = {key: mark_of(connection, key) for key, _ in _keys(connection, model)}
+        return {key: mark for key, mark in marks.items() if mark is not None}
 
     def book_ends(self, model: str) -> dict[BookKey, datetime]:
         """The books that a model has, by name and version, and the last bar of each."""
@@ -235,12 +255,12 @@ def _ends(start: datetime | None, end: datetime | None) -> tuple[int, int]:
     return FIRST_US if start is None else microseconds(start), LAST_US if end is None else microseconds(end)
 
 
-def _ends_of(connection: Connection, keys: Sequence[BookKey]) -> dict[BookKey, datetime]:
-    """The last bar of each of these books that has one."""
+def mark_of(connection: Connection, key: BookKey) -> Mark | None:
+    """Where a book stands; None where it has no state."""
     c = book_states.c
-    columns = (c.model, c.book, c.version)
-    query = select(*columns, func.max(c.event_time)).where(tuple_(*columns).in_(keys)).group_by(*columns)
-    return {BookKey(*row[:3]): row[3] for row in connection.execute(query)}
+    newest = select(c.event_time, c.seq, c.checksum).where(*of_book(book_states, key)).order_by(c.event_time.desc())
+    last = connection.execute(newest.limit(1)).one_or_none()
+    return None if last is None else Mark(*last)
 
 
 def _keys(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetime]]:

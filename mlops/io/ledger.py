@@ -7,7 +7,7 @@ from mlops.io.archive import Archive
 from mlops.io.audit import Audit
 from mlops.io.balances import Balance, Balances
 from mlops.io.bar_digests import BarDigests
-from mlops.io.books import BookKey, BookRows
+from mlops.io.books import BookKey, BookRows, Mark
 from mlops.io.confirmed import ConfirmedPrices
 from mlops.io.dealings import Dealings, Epoch
 from mlops.io.dispatches import Dispatches
@@ -44,6 +44,7 @@ __all__ = [
     "JobRun",
     "LastPrediction",
     "Ledger",
+    "Mark",
     "Promotion",
     "RiskState",
     "Upload",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import (
@@ -27,8 +27,8 @@ from sqlalchemy import (
 )
 
 from mlops.errors import DataError
-from mlops.io.book_tables import book_events, book_states, voids
-from mlops.io.books import TIMES, BookKey, BookRows, Books, event_rows, of_book, state_rows
+from mlops.io.book_tables import book_events, voids
+from mlops.io.books import TIMES, BookKey, BookRows, Books, event_rows, mark_of, of_book, state_rows
 from mlops.io.checksum import record_sum
 from mlops.io.columns import MAX_TEXT, storable
 from mlops.io.journal import added, every
@@ -47,15 +47,6 @@ class Void:
     actor: str
     reason: str
     created_at: datetime
-
-
-class Mark(NamedTuple):
-    """Where a book stands: another one after anybody appended to it or made it anew."""
-
-    end: datetime
-    seq: int
-    checksum: int
-    voids: int
 
 
 class Voids(Books):
@@ -130,27 +121,27 @@ class Voids(Books):
                 found[unit].add(multiplier)
         return dict(found)
 
-    def book_mark(self, key: BookKey) -> Mark | None:
-        """Where a book stands; None where it has no state."""
+    def voids_of(self, key: BookKey) -> int:
+        """How many fills were taken out of a book."""
         with self._reading() as connection:
-            return _mark(connection, key)
+            return _voids(connection, key)
 
-    def rewrite_book(self, lot: BookRows, mark: Mark) -> bool:
-        """Replace events (by their number) and states (by their bar) of a book; False where it moved since `mark`."""
+    def rewrite_book(self, lot: BookRows, taken: int) -> bool:
+        """Replace events (by their number) and states (by their bar) of a book; False where it moved since it was read.
+
+        `taken`: how many fills had been taken out of it then.
+        """
         with self._writing(lock="books") as connection:
-            if _mark(connection, lot.key) != mark:
+            if mark_of(connection, lot.key) != lot.after or _voids(connection, lot.key) != taken:
                 return False
             _replace(connection, event_rows([lot]), "seq")
             _replace(connection, state_rows([lot]), "event_time")
         return True
 
 
-def _mark(connection: Connection, key: BookKey) -> Mark | None:
-    c, e = book_states.c, book_events.c
-    newest = select(c.event_time, c.seq, c.checksum).where(*of_book(book_states, key)).order_by(c.event_time.desc())
-    last = connection.execute(newest.limit(1)).one_or_none()
-    taken = connection.scalar(select(func.count()).where(*of_book(book_events, key), e.kind == "void"))
-    return None if last is None else Mark(*last, int(taken or 0))
+def _voids(connection: Connection, key: BookKey) -> int:
+    query = select(func.count()).where(*of_book(book_events, key), book_events.c.kind == "void")
+    return int(connection.scalar(query) or 0)
 
 
 def _replace(connection: Connection, rows: Rows, place: str) -> None:

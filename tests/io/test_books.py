@@ -12,7 +12,8 @@ from mlops.errors import CorruptionError
 from mlops.experiment import Book, Fill, Step
 from mlops.experiment.book import SCALE
 from mlops.experiment.entries import events, replayed, restored, state, steps
-from mlops.io.ledger import BookKey, BookRows
+from mlops.io.books import state_rows
+from mlops.io.ledger import BookKey, BookRows, Mark
 
 T0, DAY = datetime(2020, 1, 2, 21, tzinfo=UTC), timedelta(days=1)
 KEY = BookKey("m", "virtual", 3)
@@ -34,9 +35,10 @@ def lot(n, *, key=KEY, known=timedelta(0), numbers=False):
 def tail(whole, n):
     """What comes after the first n bars."""
     after = whole.states[n - 1]
+    checksum = state_rows([replace(whole, states=[after])]).columns["checksum"][0]
     return replace(
         whole,
-        after=after["event_time"],
+        after=Mark(after["event_time"], after["seq"], checksum),
         events=[e for e in whole.events if e.seq > after["seq"]],
         states=whole.states[n:],
     )
@@ -44,8 +46,9 @@ def tail(whole, n):
 
 def test_what_was_appended_is_read_back_and_makes_the_same_book(ledger):
     whole = lot(5)
-    assert 1 == ledger.append_books([lot(2)])
-    assert 1 == ledger.append_books([tail(whole, 2)])
+    assert {KEY} == ledger.append_books([lot(2)]).keys()
+    grown = ledger.append_books([tail(whole, 2)])
+    assert {KEY: ledger.book_mark(KEY)} == grown
 
     assert whole.events == ledger.book_events(KEY)
     assert {KEY: T0 + 4 * DAY} == ledger.book_ends("m")
@@ -69,12 +72,25 @@ def test_who_appends_to_an_end_that_has_moved_appends_nothing(ledger):
     whole, other = lot(4), BookKey("m", "paper")
     ledger.append_books([lot(2), lot(1, key=other)])
 
-    assert 1 == ledger.append_books([lot(3), tail(lot(2, key=other), 1)])  # the first began anew, the other goes on
-    assert 0 == ledger.append_books([whole, tail(whole, 3)])
-    assert 1 == ledger.append_books([tail(whole, 2)])
-    assert 0 == ledger.append_books([tail(whole, 2)])  # said again
+    both = ledger.append_books([lot(3), tail(lot(2, key=other), 1)])
+    assert {other} == both.keys()  # the first began anew, the other goes on
+    assert {} == ledger.append_books([whole, tail(whole, 3)])
+    assert {KEY} == ledger.append_books([tail(whole, 2)]).keys()
+    assert {} == ledger.append_books([tail(whole, 2)])  # said again
     assert whole.events == ledger.book_events(KEY)
     assert {other: T0 + DAY, KEY: T0 + 3 * DAY} == ledger.book_ends("m")
+
+
+def test_who_appends_to_a_book_that_was_made_anew_appends_nothing(ledger):
+    """Its last state has another content at the same time."""
+    whole = lot(4)
+    ledger.append_books([lot(2)])
+    anew = {**whole.states[1], "cash": whole.states[1]["cash"] + 5}
+    assert ledger.rewrite_book(replace(whole, after=ledger.book_mark(KEY), events=[], states=[anew]), 0)
+    assert not ledger.rewrite_book(replace(tail(whole, 2), events=[], states=[anew]), 0)
+
+    assert {} == ledger.append_books([tail(whole, 2)])
+    assert {KEY} == ledger.append_books([replace(tail(whole, 2), after=ledger.book_mark(KEY))]).keys()
 
 
 def test_a_curve_is_in_money_and_shows_what_was_known(ledger):

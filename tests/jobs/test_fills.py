@@ -14,7 +14,7 @@ from jobs.positions import positions
 from mlops.errors import DataError
 from mlops.experiment.entries import restored
 from mlops.io.checksum import checksums, stored
-from mlops.io.ledger import BookKey, Instrument, Ledger
+from mlops.io.ledger import BookKey, BookRows, Instrument, Ledger
 from mlops.io.store import fill_rows
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, Settings
@@ -218,6 +218,93 @@ def test_a_fill_that_no_book_had_taken_is_void_at_once(house):
 
     assert [100.0] == list(positions(house, T0).frame.quantity)
     assert [100.0] == list(house.ledger.positions("direction", "live")["quantity"])
+
+
+def meanwhile(house, monkeypatch, act):
+    """Let somebody act once, between what the job reads of the books and what it appends."""
+    append = house.ledger.append_books
+
+    def late(lots):
+        monkeypatch.setattr(house.ledger, "append_books", append)
+        act()
+        return append(lots)
+
+    monkeypatch.setattr(house.ledger, "append_books", late)
+
+
+def test_a_void_between_reading_and_appending_of_the_job_stays(house, monkeypatch):
+    traded(house, wrong=True, days=3)
+
+    def void():
+        house.ledger.void_fill("fwrong", "ann", "a slip", T0 + 3 * DAY)
+        assert restatement.restate(house, KEY, restatement.units(house))
+
+    meanwhile(house, monkeypatch, void)
+    books.advance(house, STRATEGY, bars([10.0, 11.0, 12.0, 9.0]), T0 + 3 * DAY)
+
+    state = house.ledger.book_state(KEY)
+    assert T0 + 3 * DAY == state["event_time"]
+    assert 50.0 == state["positions"]["A"][0] / 1e8
+    assert not restatement.restate(house, KEY, restatement.units(house))
+
+
+def test_a_multiplier_between_reading_and_appending_of_the_job_holds(house, monkeypatch):
+    closes = [10.0, 11.0, 12.0, 13.0]
+    fill(house, 1, "F", 10.0, 10.0, T0)
+    market = bars(closes).assign(symbol="F")
+    books.advance(house, STRATEGY, market, T0 + DAY)
+
+    def load():
+        house.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=50.0)], T0 + 2 * DAY)
+        assert restatement.restate(house, KEY, restatement.units(house))
+
+    meanwhile(house, monkeypatch, load)
+    books.advance(house, STRATEGY, market, T0 + 2 * DAY)
+    assert 1e6 + 10 * 50 * 2 == house.ledger.book_state(KEY)["equity"] / 1e8
+    fill(house, 2, "F", 5.0, 12.0, T0 + 2 * DAY + HOUR)
+
+    assert {} == positions(house, T0 + 2 * DAY + HOUR).unknown
+    books.advance(house, STRATEGY, market, T0 + 3 * DAY)
+    assert 1e6 + 10 * 50 * 3 + 5 * 50 == house.ledger.book_state(KEY)["equity"] / 1e8
+
+
+@pytest.mark.parametrize("damage", ["void", "multiplier"])
+def test_states_that_an_older_release_left_behind_their_events_are_made_right(house, damage):
+    """The events are right, the states from the third bar on are not."""
+    closes = [10.0, 11.0, 12.0, 13.0]
+    fill(house, 1, "A", 10.0, 10.0, T0)
+    fill(house, 2, "A", 5.0, 11.0, T0 + DAY)
+    books.advance(house, STRATEGY, bars(closes), T0 + 3 * DAY)
+    ledger, bad = house.ledger, house.ledger.book_states(KEY, start=T0 + 2 * DAY)
+    if damage == "void":
+        ledger.void_fill("f2", "ann", "a slip", T0 + 3 * DAY)
+    else:
+        ledger.put_instruments([Instrument("A", Kind.FUTURE, multiplier=50.0)], T0 + 3 * DAY)
+    assert restatement.restate(house, KEY, restatement.units(house))
+    right, taken = ledger.book_states(KEY, start=None), ledger.voids_of(KEY)
+    assert ledger.rewrite_book(BookRows(KEY, ledger.book_mark(KEY), [], bad), taken)
+    assert right != ledger.book_states(KEY, start=None)
+
+    books.advance(house, STRATEGY, bars(closes), T0 + 3 * DAY)
+
+    assert right == ledger.book_states(KEY, start=None)
+    assert [] == ledger.verify()
+
+
+def test_a_book_that_cannot_be_read_stops_no_other_and_the_job_says_so(sqlite_ledger):
+    house = SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
+    other = KEY._replace(book="other")
+    fill(house, 1, "A", 100.0, 10.0, T0)
+    sqlite_ledger.add_fills(row(2, "A", 100.0, 10.0, T0).assign(book="other"))
+    books.advance(house, STRATEGY, bars([10.0]), T0)
+    with sqlite_ledger._writing() as connection:
+        connection.execute(text("UPDATE book_states SET cash = cash + 1 WHERE book = 'live'"))
+
+    with pytest.raises(DataError, match="book live of direction cannot be read"):
+        books.at(house, "direction", bars([10.0, 11.0]), T0 + DAY)
+
+    assert T0 + DAY == sqlite_ledger.book_state(other)["event_time"]
+    assert ["direction/live"] == [alert.details["row"] for alert in sqlite_ledger.alerts()]
 
 
 def test_the_command_says_what_it_did_and_a_fill_that_is_not_there_is_an_error(tmp_path, monkeypatch):
