@@ -34,7 +34,8 @@ def settle(ledger: Ledger, held: Held, confirm: timedelta) -> None:
     wanted = {}
     for unit, jump in held.jumps.items():
         key = f"{ALERT}{unit}:{jump.since:%Y-%m-%dT%H:%M:%S}"
-        if jump.sustained or held.as_of - jump.since >= PATIENCE * confirm or key in open_now:
+        lasts = jump.at - jump.since >= confirm or held.as_of - jump.since >= PATIENCE * confirm
+        if jump.sustained or lasts or key in open_now:
             wanted[key] = _alert(held, unit, jump, key, confirm)
     for key in open_now - wanted.keys():
         ledger.resolve_alert(key, held.as_of)
@@ -77,7 +78,9 @@ def _note(held: Held, unit: str, jump: Jump, confirm: timedelta) -> str:
     word = f"`trader-mlops price confirm {unit} {jump.value:g}`, or another price, settles it"
     if not math.isnan(jump.split):
         n = f"{jump.split:g} for 1 split" if jump.split > 1 else f"1 for {1 / jump.split:g} reverse split"
-        return f"{said}. It looks like a {n}: a bar, or {word}."
+        return f"{said}. It looks like a {n}: {word}."
+    if mark.at > jump.at:
+        return f"{said}. Quotes say the one and the other by turns: {word}."
     if held.as_of - jump.at >= confirm:
         return f"{said}. No quote has come since {jump.at:%H:%M:%S}: one that agrees, a fill, a bar, or {word}."
     return f"{said} until quotes have stood there for {confirm.total_seconds():g} s."

@@ -198,7 +198,7 @@ class Live:
             self._holdings.marks.volatility = {} if slow.night is None else _daily_volatility(slow.night)
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
-        slow.past = seen.past(self._house, held)
+        slow.past = seen.past(self._house, held).without(self._holdings.marks.refused)
         equity = slow.past.equity  # what a void fill made of it is no peak
         last = (equity.index[-1], float(equity.iloc[-1])) if len(equity) else None
         if (bar := (last, void, books)) != slow.last_bar:

@@ -1,8 +1,10 @@
 """The last confirmed price of each unit, from look to look and over restarts; what is not confirmed stands beside it.
 
-Bars and a person's word are believed. Quotes and fills are held against the mark before (`mlops.risk.prices`). Quotes
-are read from the ledger as they came, so that whoever looks at an instant sees the same; where the marks stood is left
-there every `SAVED`, so that a restart goes on from it.
+A person's word is believed, and a bar that looks like no split. Quotes and fills are held against the mark before
+(`mlops.risk.prices`), and so is a bar that looks like one. Quotes that disagree by turns for as long as a jump takes to
+be confirmed are one jump, until they agree with the mark for as long. Quotes are read from the ledger as they came, so
+that whoever looks at an instant sees the same; where the marks stood is left there every `SAVED`, so that a restart
+goes on from it.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mlops.io.ledger import Ledger
-from mlops.risk.prices import Assessed, Jump, Mark, Observation, Trust, assess
+from mlops.risk.prices import BAR, Assessed, Jump, Mark, Observation, Trust, assess, jumped, split_ratio
 from mlops.settings import RiskSettings
 from mlops.types import Kind
 
 STATE, ALL = "marks", "all"  # kind and scope of the stored state
 SAVED = timedelta(seconds=10)  # what came since is read again from the quotes
+RESUMED = timedelta(minutes=1)  # of quotes that are followed one by one after a restart: more than SAVED
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 OPTION_SPREAD = 1.0  # of the middle: cheap options are quoted 0.05 to 0.15, and that is a price
 OPTION_FLOOR = 0.30  # a tick of a cheap option is that much
@@ -42,7 +45,10 @@ class Seen:
 
 @dataclass
 class Marks:
-    """Marks of the units of all books. `volatility` is a unit's own, a calendar day, where its past is known."""
+    """Marks of the units of all books. `volatility` is a unit's own, a calendar day, where its past is known.
+
+    `refused`: instants of bars that were held for splits and not believed.
+    """
 
     ledger: Ledger
     settings: RiskSettings
@@ -50,8 +56,11 @@ class Marks:
     of: dict[str, Mark] = field(default_factory=dict)
     jumps: dict[str, Jump] = field(default_factory=dict)
     unusable: dict[str, Observation] = field(default_factory=dict)
+    refused: set[datetime] = field(default_factory=set)
     _saved_at: datetime | None = None
     _restored: bool = False
+    _resumed: bool = False
+    _turns: dict[str, tuple[Mark, Jump]] = field(default_factory=dict)
 
     def at(self, kinds: Mapping[str, str], seen: Mapping[str, Seen], as_of: datetime) -> dict[str, Mark]:
         """The marks at `as_of`, which comes in order, of the units in `kinds` (unit -> what it is) that have one."""
@@ -62,8 +71,13 @@ class Marks:
         newest = {unit: Observation(at.to_pydatetime(), bid, ask) for unit, at, bid, ask in zip(*columns, strict=True)}
         words = {unit: Mark(*told) for unit, told in self.ledger.confirmed_prices(as_of=as_of).items()}
         for unit, kind in kinds.items():
-            self._believe(unit, seen.get(unit, Seen()), words.get(unit))
-            self._assess(unit, self.trust(unit, kind), seen.get(unit, Seen()).fills, newest.get(unit), as_of)
+            trust, of_books = self.trust(unit, kind), seen.get(unit, Seen())
+            bar = self._believe(unit, of_books, words.get(unit), trust)
+            if self._resumed:
+                self._resume(unit, trust, [*of_books.fills, *bar], as_of)
+            self._assess(unit, trust, [*of_books.fills, *bar], newest.get(unit), as_of)
+            self._take_turns(unit, trust, as_of)
+        self._resumed = False
         self.jumps = {unit: jump for unit, jump in self.jumps.items() if unit in kinds}
         return {unit: self.of[unit] for unit in kinds if unit in self.of}
 
@@ -86,6 +100,7 @@ class Marks:
             "marks": {unit: [mark.value, mark.at.isoformat()] for unit, mark in self.of.items()},
             "volatility": dict(self.volatility),
             "jumps": {unit: asdict(jump) for unit, jump in self.jumps.items()},
+            "refused": sorted(at.isoformat() for at in self.refused),
         }
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
         self._saved_at = as_of
@@ -95,26 +110,36 @@ class Marks:
         self.of, self.jumps, self._restored = {}, {}, True
 
     def _restore(self, as_of: datetime) -> None:
-        self._restored, stored = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        self._restored = self._resumed = True
+        stored = self.ledger.risk_state(STATE, ALL, as_of=as_of)
         if stored is None:
             return
         body = stored.body
         self.of = {unit: Mark(value, datetime.fromisoformat(at)) for unit, (value, at) in body["marks"].items()}
         self.volatility = self.volatility or body["volatility"]
         self.jumps = {unit: _jump(**jump) for unit, jump in body["jumps"].items()}
+        self._turns = {unit: (self.of[unit], jump) for unit, jump in self.jumps.items() if unit in self.of}
+        self.refused = {datetime.fromisoformat(at) for at in body.get("refused", [])}
 
-    def _believe(self, unit: str, seen: Seen, word: Mark | None) -> None:
-        """Take a newer bar or word of a person; where nothing is known, the first price that a book saw."""
-        mark = self.of.get(unit)
-        for told in (seen.bar, word):
-            if told is not None and (mark is None or mark.at < told.at):
-                mark = told
+    def _believe(self, unit: str, seen: Seen, word: Mark | None, trust: Trust) -> list[Observation]:
+        """Take a newer bar or word of a person, else the first price of a book; the bar where that has to wait."""
+        mark, waits, news = self.of.get(unit), list[Observation](), [one for one in (seen.bar, word) if one is not None]
+        for newer in sorted(news, key=lambda one: one.at):
+            if mark is not None and newer.at <= mark.at:
+                continue
+            if mark is None or newer is word or not trust.splits or math.isnan(split_ratio(mark.value, newer.value)):
+                mark, waits = newer, []
+                self._turns.pop(unit, None)
+            else:
+                waits = [Observation(newer.at, newer.value, newer.value, BAR)]
+                self.refused.add(newer.at)
         if mark is None and seen.carried is not None:
             mark = seen.carried
         if mark is None and seen.fills:
             mark = Mark(seen.fills[0].bid, seen.fills[0].at)
         if mark is not None:
             self._put(unit, mark)
+        return waits
 
     def _assess(
         self, unit: str, trust: Trust, fills: Sequence[Observation], newest: Observation | None, as_of: datetime
@@ -127,9 +152,22 @@ class Marks:
             return  # what jumped before the last look still does
         found = assess(mark, _in_order(since, fresh), trust)
         if mark is not None and found.jump is not None and fresh:
-            rows = self.ledger.last_quotes(unit, after=mark.at, until=fresh[0].at, span=trust.confirm, as_of=as_of)
+            span = 3 * trust.confirm
+            rows = self.ledger.last_quotes(unit, after=mark.at, until=fresh[0].at, span=span, as_of=as_of)
             found = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust)
         self._settle(unit, mark, found)
+
+    def _resume(self, unit: str, trust: Trust, others: Sequence[Observation], as_of: datetime) -> None:
+        """Follow the quotes since the stored mark as if each had been looked at: small steps are no jump."""
+        mark = self.of.get(unit)
+        if mark is None:
+            return
+        rows = self.ledger.last_quotes(unit, after=mark.at, until=as_of, span=RESUMED, as_of=as_of)
+        seen = _in_order(others, [Observation(*row) for row in rows])
+        for at in (row[0] for row in rows):
+            mark = self.of[unit]
+            self._settle(unit, mark, assess(mark, [one for one in seen if mark.at < one.at <= at], trust))
+            self._take_turns(unit, trust, at)
 
     def _settle(self, unit: str, before: Mark | None, found: Assessed) -> None:
         if found.mark is not None:
@@ -142,6 +180,20 @@ class Marks:
             self.unusable[unit] = found.unusable
         else:
             self.unusable.pop(unit, None)
+
+    def _take_turns(self, unit: str, trust: Trust, as_of: datetime) -> None:
+        """Keep a jump that quotes take back and make again, from its first time on, while the mark stands."""
+        jump, mark = self.jumps.get(unit), self.of.get(unit)
+        before = self._turns.pop(unit, None)
+        last = None if before is None or mark is None or jumped(before[0], mark, trust) else before[1]
+        if last is not None and jump is None:
+            over = as_of - last.at >= trust.confirm
+            lasted = not over and last.at - last.since >= trust.confirm
+            last, jump = None if over else last, last if lasted else None
+        if jump is not None:
+            last = self.jumps[unit] = jump if last is None else replace(jump, since=min(last.since, jump.since))
+        if last is not None and mark is not None:
+            self._turns[unit] = (mark, last)
 
     def _put(self, unit: str, mark: Mark) -> None:
         """A new mark ends what had jumped away from the one before."""

@@ -5,7 +5,7 @@ Every book counts from its first cash: a book that began later was flat before, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -34,6 +34,13 @@ class Past:
 
     equity: pd.Series[float]
     curves: Mapping[BookKey, pd.Series[float]]
+
+    def without(self, times: Collection[datetime]) -> Past:
+        """The same but for bars at those instants: one whose price nobody believed is no close and no peak."""
+        if not times:
+            return self
+        curves = {key: curve[~curve.index.isin(list(times))] for key, curve in self.curves.items()}
+        return Past(self.equity[~self.equity.index.isin(list(times))], curves)
 
     def day_began(self, as_of: datetime) -> float | None:
         """Equity at the last close of each book before `as_of`; None where one has no bar before."""

@@ -17,6 +17,7 @@ from mlops.io.store import QUOTE_COLUMNS, Rows, quote_rows
 from mlops.io.telemetry import Telemetry
 
 ASKED = 500  # keys in one question
+BEFORE = 3  # quotes of a slow feed that are read together
 
 
 class Quotes(Telemetry):
@@ -42,16 +43,16 @@ class Quotes(Telemetry):
     def last_quotes(
         self, unit: str, *, after: datetime, until: datetime, span: timedelta, as_of: datetime
     ) -> list[tuple[datetime, float, float]]:
-        """Quotes in the last `span` until an instant and the one before it: (event_time, bid, ask), by time.
+        """Quotes in the last `span` until an instant and the BEFORE before it: (event_time, bid, ask), by time.
 
         Only those after `after` that were known at `as_of`. For a look: they are not held against checksums.
         """
         at, c = type_coerce(quotes.c.event_time, BigInteger), quotes.c
         known = type_coerce(c.known_at, BigInteger) <= microseconds(as_of)
         mine, end = (c.unit == unit, at > microseconds(after), known), microseconds(until)
-        begun = select(func.max(at)).where(*mine, at <= microseconds(until - span))
+        begun = select(at).where(*mine, at <= microseconds(until - span)).order_by(at.desc()).limit(BEFORE)
         with self._reading() as connection:
-            start = connection.scalar(begun) or microseconds(after)
+            start = min(connection.scalars(begun), default=microseconds(after))
             query = select(c.event_time, c.bid, c.ask).where(*mine, at >= start, at <= end).order_by(at)
             return [(row.event_time, row.bid, row.ask) for row in connection.execute(query)]
 

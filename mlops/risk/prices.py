@@ -1,9 +1,10 @@
 """Which quotes are prices: a spread too wide is none, and a jump waits until something confirms it.
 
 A *mark* is the last confirmed price of a unit. A quote within its usual move of the mark is the next mark. One that
-jumped is not, until quotes have stood beyond the jump for `Trust.confirm`, or a fill agrees with a quote. The mark then
-moves by the least of what was quoted in that time, so that a spike on top of a true move is not taken with it. A jump
-by a ratio of splits is confirmed by neither: quotes and fills look the same after a split and after a crash.
+jumped is not, until quotes have stood beyond the jump for `Trust.confirm`, or a fill agrees with a quote. Quotes must
+come throughout that time: a silence counts for half of it at most, so that a slow feed needs three. The mark then moves
+by the least of what was quoted in that time, so that a spike on top of a true move is not taken with it. A jump by a
+ratio of splits is confirmed by neither: quotes and fills look the same after a split and after a crash.
 
 Several units that jump together confirm nothing: a feed that is wrong is often wrong in all of them.
 """
@@ -17,10 +18,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 DAY = timedelta(days=1)
-LONGEST = 7 * DAY  # a mark as old as that allows no larger move than one of a week
+AT_ONCE = timedelta(minutes=5)  # a longer pause lets a market move further, and makes a bad tick no rarer
 SPLITS = range(2, 21)  # of 2 to 20 for 1, either way: nearly all that were ever made
 SPLIT_ERROR = 0.03  # how far from its ratio a split is seen: what a stock usually moves beside it
-QUOTE, FILL = "quote", "fill"
+QUOTE, FILL, BAR = "quote", "fill", "bar"
 
 
 class Mark(NamedTuple):
@@ -32,7 +33,7 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one source said of a unit at an instant; a fill has its price as bid and ask."""
+    """What one source said of a unit at an instant; a fill and a bar have their price as bid and ask."""
 
     at: datetime
     bid: float
@@ -56,8 +57,8 @@ class Trust:
     splits: bool = True
 
     def usual(self, elapsed: timedelta) -> float:
-        """The largest move that is no jump, after `elapsed`."""
-        days = min(abs(elapsed), LONGEST) / DAY
+        """The largest move that one observation is believed, after `elapsed`; a larger one has to be confirmed."""
+        days = min(abs(elapsed), AT_ONCE) / DAY
         return max(self.floor, self.sigmas * self.volatility * math.sqrt(days))
 
 
@@ -117,8 +118,7 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Asse
     mark : Mark or None
         None: nothing was seen before, the first price is taken as it is.
     seen : sequence of Observation
-        In order of time, the newest last. At least those of the last `trust.confirm` and the one before, where the
-        newest is a jump.
+        In order of time, the newest last. Where the newest is a jump, enough of those before to see it confirmed.
 
     Examples
     --------
@@ -132,19 +132,18 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Asse
     if not told:
         return Assessed(mark, unusable=unusable)
     newest = Mark(told[-1][1], told[-1][0].at)
-    if mark is None or not _jumped(mark, newest, trust):
+    if mark is None or not jumped(mark, newest, trust):
         return Assessed(newest, unusable=unusable)
     run = _run(mark, told, trust)
-    since = run[0][0].at
-    recent = sum(newest.at - one.at < trust.confirm for one, _ in run)
-    level = min(run[-recent - 1 :][::-1], key=lambda pair: abs(pair[1] - mark.value))
-    least, sustained = Mark(level[1], level[0].at), newest.at - since >= trust.confirm
+    stood = _stood(run, trust)
+    level = min((stood or run)[::-1], key=lambda pair: abs(pair[1] - mark.value))
+    least = Mark(level[1], level[0].at)
     split = split_ratio(mark.value, least.value) if trust.splits else math.nan
     if math.isnan(split) and _agreed(run, trust):
         return Assessed(newest, unusable=unusable)
-    if math.isnan(split) and sustained:
+    if math.isnan(split) and stood:
         return assess(least, [one for one in seen if one.at > least.at], trust)
-    return Assessed(mark, Jump(*newest, since, sustained, split), unusable)
+    return Assessed(mark, Jump(*newest, run[0][0].at, bool(stood), split), unusable)
 
 
 def split_ratio(before: float, after: float) -> float:
@@ -164,7 +163,8 @@ def split_ratio(before: float, after: float) -> float:
     return float(n) if before > after else 1 / n
 
 
-def _jumped(mark: Mark, newest: Mark, trust: Trust) -> bool:
+def jumped(mark: Mark, newest: Mark, trust: Trust) -> bool:
+    """Whether a price is too far from the mark to be believed at once."""
     return abs(newest.value - mark.value) > trust.usual(newest.at - mark.at) * abs(mark.value)
 
 
@@ -172,13 +172,24 @@ def _run(mark: Mark, told: Sequence[tuple[Observation, float]], trust: Trust) ->
     """The last observations that all jumped to the side of the newest."""
     up, run = told[-1][1] > mark.value, list[tuple[Observation, float]]()
     for one, value in reversed(told):
-        if (value > mark.value) != up or not _jumped(mark, Mark(value, one.at), trust):
+        if (value > mark.value) != up or not jumped(mark, Mark(value, one.at), trust):
             break
         run.append((one, value))
     return run[::-1]
 
 
+def _stood(run: Sequence[tuple[Observation, float]], trust: Trust) -> Sequence[tuple[Observation, float]]:
+    """The last observations that have stood for long enough together; none where they have not."""
+    total = timedelta(0)
+    for i in range(len(run) - 1, -1, -1):
+        if total >= trust.confirm:
+            return run[i:]
+        if i:
+            total += min(run[i][0].at - run[i - 1][0].at, trust.confirm / 2)
+    return []
+
+
 def _agreed(run: Sequence[tuple[Observation, float]], trust: Trust) -> bool:
     """Whether the last fill and the last quote say the same."""
     last = {one.source: Mark(value, one.at) for one, value in run}
-    return len(last) > 1 and not _jumped(last[QUOTE], last[FILL], trust)
+    return {QUOTE, FILL} <= last.keys() and not jumped(last[QUOTE], last[FILL], trust)

@@ -38,18 +38,18 @@ def test_what_a_person_accepted_is_kept_with_the_change_of_state(ledger):
     assert [None, {"drawdown:all": 0.22}] == [change.accepted for change in ledger.trading_log()]
 
 
-def test_quotes_until_an_instant_are_those_of_the_last_seconds_and_the_one_before(ledger):
+def test_quotes_until_an_instant_are_those_of_the_last_seconds_and_three_before(ledger):
     def put(seconds, price, late=0):
         at, known = T0 + timedelta(seconds=seconds), T0 + timedelta(seconds=seconds + late)
         row = {"unit": "A", "event_time": at, "known_at": known, "bid": price, "ask": price}
         ledger.add_quotes(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
 
-    for seconds, late in ((0, 0), (2, 0), (4, 0), (8, 0), (9, 60), (10, 0), (11, 0)):
+    for seconds, late in ((0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (8, 0), (9, 60), (10, 0), (11, 0)):
         put(seconds, 100.0 + seconds, late)
     at = T0 + timedelta(seconds=10)
 
     found = ledger.last_quotes("A", after=T0, until=at, span=timedelta(seconds=5), as_of=at)
 
-    assert [104.0, 108.0, 110.0] == [bid for _, bid, _ in found]
-    assert found[0][0] == T0 + timedelta(seconds=4)
+    assert [102.0, 103.0, 104.0, 108.0, 110.0] == [bid for _, bid, _ in found]
+    assert found[0][0] == T0 + timedelta(seconds=2)
     assert [] == ledger.last_quotes("B", after=T0, until=at, span=timedelta(seconds=5), as_of=at)

@@ -3,14 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import lifting, risk_limits
+from jobs import books, lifting, risk_limits
 from jobs import live as rooms
 from jobs.live import Live
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
+from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import Kind, TradingState
 
@@ -209,15 +211,58 @@ def test_a_crash_while_the_service_was_away_counts_at_the_first_look(service):
     assert 79.0 == service.row.price
 
 
-def test_a_gap_over_night_is_measured_by_the_time_that_passed(service):
+def test_a_gap_over_night_counts_once_its_quotes_have_stood(service):
     service.now += timedelta(hours=17)
 
-    assert ACTIVE is service.run(("A", 96.0, 96.1))[0]
-    assert 96.05 == pytest.approx(service.row.price), "4 % in a night is no jump"
-    service.now += timedelta(hours=17)
     assert ACTIVE is service.run(("A", 75.0, 75.1))[0]
-    assert 96.05 == pytest.approx(service.row.price)
+    assert 100.0 == pytest.approx(service.row.price)
     assert REDUCING is service.run(("A", 75.0, 75.1), seconds=6)[-1]
+
+
+@pytest.mark.parametrize("tick", [86.0, 116.0])
+def test_one_bad_tick_after_a_weekend_halts_nothing_and_leaves_no_peak(service, tick):
+    service.now += timedelta(days=3)
+
+    states = service.run(("A", tick, tick)) + service.run(None, seconds=30) + service.run(GOOD, seconds=5)
+
+    assert {ACTIVE} == set(states)
+    assert 0.0 == pytest.approx(service.look.state.kpi.drawdown.now, abs=1e-9)
+
+
+def test_two_bad_ticks_with_silence_between_them_confirm_nothing(service):
+    states = service.run(("A", 70.0, 70.1), *[None] * 5, ("A", 70.0, 70.1), *[None] * 20)
+
+    assert {ACTIVE} == set(states)
+    assert 100.0 == service.row.price
+
+
+def test_quotes_that_flap_are_told_once_and_stop_a_lift_until_they_agree(service):
+    service.run(("A", 70.0, 70.1), GOOD, seconds=4)
+    assert [] != keys(service.house, "price_jump")
+    assert {ACTIVE} == set(service.run(("A", 70.0, 70.1), GOOD, seconds=20))
+
+    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.house, "price_jump")
+    assert (100.0, 70.05) == (service.row.price, service.row.unconfirmed)
+    assert "by turns" in service.look.state.missing["price:A"]
+    service.house.ledger.set_trading_state(HALTED, "bob", "look at it", service.now)
+    with pytest.raises(DataError, match="at confirmed prices"):
+        lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+
+    service.run(GOOD, seconds=6)
+    assert [] == [alert.key for alert in service.house.ledger.alerts() if alert.key.startswith("price_jump")]
+    assert service.row.unconfirmed is None
+
+
+def test_a_fall_in_progress_is_followed_by_whoever_looks_for_the_first_time(service):
+    service.run(GOOD, seconds=8)
+    service.run(*(("A", p, p) for p in (100 - 0.6 * i for i in range(1, 9))))
+    expected = service.row.price
+    service.restart()
+
+    service.now -= SECOND
+    service.run(None)
+    assert expected == service.row.price == pytest.approx(95.2)
+    assert service.row.unconfirmed is None
 
 
 @pytest.mark.parametrize("bad", [(101.0, 99.0), (0.0, 0.0), (-1.0, 100.0), (-5.0, -4.0), (float("inf"), float("inf"))])
@@ -302,3 +347,65 @@ def test_the_drawdown_of_a_book_without_bars_counts_from_its_opening_and_survive
     service.restart()
     service.run(("A", 104.5, 104.5), seconds=8)
     assert 0.05 == pytest.approx(service.look.state.kpi.drawdown.now)
+
+
+CLOSE = datetime(2026, 3, 2, 21, tzinfo=UTC)  # of the first bar
+
+
+def advance(house, *closes):
+    days = [CLOSE + timedelta(days=i) for i in range(len(closes))]
+    index = pd.DatetimeIndex(days)
+    bars = pd.DataFrame({"event_time": index, "known_at": index, "symbol": "A", "close": np.asarray(closes, float)})
+    books.advance(house, STRATEGIES["direction"], bars, days[-1])
+
+
+@pytest.fixture
+def barred(house):
+    """A book with two bars at 100, looked at after the second."""
+    fill(house, "A", 5_000.0, 100.0, CLOSE - SECOND)
+    advance(house, 100, 100)
+    found = Service(house)
+    found.now = CLOSE + timedelta(days=1, seconds=2)
+    found.run(GOOD, seconds=2)
+    return found
+
+
+def test_the_first_bar_after_a_split_waits_and_halts_nothing(barred):
+    barred.now += timedelta(hours=17)
+    states = barred.run(("A", 50.0, 50.0), seconds=15)
+    advance(barred.house, 100, 100, 50)
+    barred.now = CLOSE + timedelta(days=2, seconds=2)
+
+    states += barred.run(("A", 50.0, 50.0), seconds=15)
+    barred.restart()
+    states += barred.run(None, seconds=15)
+
+    assert {ACTIVE} == set(states)
+    assert (100.0, 50.0) == (barred.row.price, barred.row.unconfirmed)
+    assert "unknown" == barred.look.state.limits["drawdown:all"].state
+    assert 1 == len(keys(barred.house, "price_jump"))
+    assert -0.01 < barred.look.state.kpi.pnl_today < 0.01, "no close is made of it"
+
+
+def test_a_bar_of_three_times_the_price_moves_no_mark_and_leaves_no_peak(barred):
+    advance(barred.house, 100, 100, 300)
+    barred.now = CLOSE + timedelta(days=2, seconds=2)
+
+    states = barred.run(None, seconds=3) + barred.run(GOOD, seconds=20)
+    advance(barred.house, 100, 100, 300, 100)
+    barred.now = CLOSE + timedelta(days=3, seconds=2)
+    barred.restart()
+    states += barred.run(GOOD, seconds=20)
+
+    assert {ACTIVE} == set(states)
+    assert 100.0 == barred.row.price
+    assert 0.0 == pytest.approx(barred.look.state.kpi.drawdown.now, abs=1e-9)
+
+
+def test_a_bar_that_fell_by_no_ratio_of_splits_counts(barred):
+    advance(barred.house, 100, 100, 70)
+    barred.now = CLOSE + timedelta(days=2, seconds=2)
+
+    barred.run(None, seconds=2)
+    assert (70.0, None) == (barred.row.price, barred.row.unconfirmed)
+    assert 0.15 == pytest.approx(barred.look.state.kpi.drawdown.now)

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -43,12 +44,18 @@ def test_a_spike_of_any_size_that_is_shorter_than_the_time_of_confirmation_moves
     assert found.jump is None
 
 
+def covered(told):
+    """How long quotes have stood, a silence as half of the time of confirmation at most."""
+    gaps = (after.at - before.at for before, after in pairwise(told))
+    return sum((min(gap, TRUST.confirm / 2) for gap in gaps), timedelta(0))
+
+
 @given(LEVELS, GAPS, st.integers(1, 3))
 def test_a_level_that_stands_for_the_time_of_confirmation_is_the_mark_and_not_before(level, gaps, every):
     told = quotes([level] * len(gaps), gaps)
 
     for end, found in zip(range(every, len(told) + 1, every), followed(told, every=every), strict=True):
-        stood = told[end - 1].at - told[0].at >= TRUST.confirm
+        stood = covered(told[:end]) >= TRUST.confirm
         assert (level if stood else 100.0) == found.mark.value
         assert stood == (found.jump is None)
 
@@ -149,8 +156,25 @@ def test_a_fill_and_a_quote_that_agree_confirm_and_that_do_not_agree_confirm_not
     assert 100.0 == assess(MARK, told[1:], TRUST).mark.value
 
 
-def test_a_larger_move_is_usual_after_a_longer_time_and_of_a_wilder_unit():
-    assert 0.01 == TRUST.usual(SECOND)
-    assert 0.1 == pytest.approx(TRUST.usual(timedelta(days=1)))
-    assert TRUST.usual(timedelta(days=7)) == TRUST.usual(timedelta(days=700))
-    assert 0.5 == pytest.approx(Trust(volatility=0.1).usual(timedelta(days=1)))
+def test_a_larger_move_is_usual_of_a_wilder_unit_and_after_minutes_but_not_after_a_pause():
+    wild = Trust(volatility=0.1)
+
+    assert 0.01 == TRUST.usual(SECOND) == TRUST.usual(timedelta(days=3)) == TRUST.usual(timedelta(days=700))
+    assert 0.01 < wild.usual(timedelta(minutes=2)) < wild.usual(timedelta(minutes=5)) < 0.03
+    assert wild.usual(timedelta(minutes=5)) == wild.usual(timedelta(days=7))
+
+
+@pytest.mark.parametrize("level", [86.0, 116.0])
+def test_one_quote_after_a_weekend_is_not_believed_and_a_gap_is_once_its_quotes_have_stood(level):
+    told = quotes([level] * 6, [1000] * 6, T0 + timedelta(days=3))
+
+    assert 100.0 == assess(MARK, told[:1], TRUST).mark.value
+    assert 100.0 == assess(MARK, told[:5], TRUST).mark.value
+    assert level == assess(MARK, told, TRUST).mark.value
+
+
+@pytest.mark.parametrize(("gaps", "stood"), [([6], False), ([60], False), ([0, 6], False), ([6, 6], True)])
+def test_quotes_with_silence_between_them_confirm_nothing_until_there_are_three(gaps, stood):
+    told = quotes([70.0] * (len(gaps) + 1), [1000, *(1000 * gap for gap in gaps)])
+
+    assert (70.0 if stood else 100.0) == assess(MARK, told, TRUST).mark.value
