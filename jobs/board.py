@@ -41,11 +41,17 @@ class Board:
     ----------
     path : Path
         Written whole or not at all, at every change; in its place where the disk has no room for a second one.
+
+    Attributes
+    ----------
+    well_at : dict
+        When each part last answered its health check (`time.monotonic`); in memory only.
     """
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._path, self._turn = path, threading.Lock()
         self._standings = {name: Standing(name, since=now()) for name in names}
+        self.well_at: dict[str, float] = {}
         self._unwritten = ""
         self._write()
 

@@ -31,7 +31,7 @@ class Part:
     """A process that must be there.
 
     `health` answers 200 while it is well (empty: it is well while it lives); `needs` names parts that should be up
-    before its first start; `port` is what it listens on.
+    before its first start; `port` is what it listens on; `peer` takes its place as soon as it ends.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Part:
     port: int | None = None
     remedy: str = ""  # what to do when its port is taken
     sockets: tuple[int, ...] = ()  # file descriptors that it gets
+    peer: str = ""
 
 
 def live(settings: Settings | None = None) -> Settings:
@@ -94,12 +95,12 @@ def _service(settings: Settings, base: Mapping[str, str]) -> Part:
     port = settings.service.port
     remedy = f"Stop that program, or choose another port: MLOPS_SERVICE__PORT={port + 1}"
     health, command = f"http://{settings.service.host}:{port}/healthz", (sys.executable, "-m", "jobs.serve")
-    return Part("service", command, base, health, ("mlflow",), port, remedy)
+    return Part("service", command, base, health, ("mlflow",), port, remedy, peer="standby")
 
 
 def _standby(_: Settings, base: Mapping[str, str]) -> Part:
     """A second service, which takes the first one's place within a moment when that ends."""
-    return Part("standby", (sys.executable, "-m", "jobs.serve"), base, needs=("service",))
+    return Part("standby", (sys.executable, "-m", "jobs.serve"), base, needs=("service",), peer="service")
 
 
 def bound(parts: Sequence[Part], service: ServiceSettings) -> tuple[Part, ...]:

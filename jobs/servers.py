@@ -161,17 +161,19 @@ def _stop(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def end_group(leader: int) -> list[psutil.Process]:
-    """End a whole process group, asked first, then made to; who was in it.
+def end_group(leader: int, *, at_once: bool = False) -> list[psutil.Process]:
+    """End a whole process group, asked first, then made to (`at_once`: a hung one hears nothing); who was in it.
 
     Killing only the leader leaves MLflow's worker serving, and its port taken.
     """
-    return end([p for p in psutil.process_iter() if _in_group(p, leader)])
+    return end([p for p in psutil.process_iter() if _in_group(p, leader)], at_once=at_once)
 
 
-def end(processes: list[psutil.Process], limit_s: float | None = None) -> list[psutil.Process]:
-    """End processes: asked first, killed if they are still there after a while (`STOP_LIMIT_S`)."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
+def end(
+    processes: list[psutil.Process], limit_s: float | None = None, *, at_once: bool = False
+) -> list[psutil.Process]:
+    """End processes: asked first, killed if they are still there after a while (`STOP_LIMIT_S`), or `at_once`."""
+    for sign in (signal.SIGTERM, signal.SIGKILL)[at_once:]:
         _signalled([process for process in processes if alive(process)], sign)
         deadline = time.monotonic() + (limit_s or STOP_LIMIT_S)
         while any(map(alive, processes)) and time.monotonic() < deadline:

@@ -41,12 +41,16 @@ class Patience:
 
     start_s: float = 180.0  # until the first answer: a cold MLflow needs 6 to 40 s, more on a busy machine
     hang_s: float = 60.0  # without an answer before it counts as hung
+    beside_s: float = 8.0  # likewise, of one whose peer answers and so can take its place: callers wait
+    misses: int = 3  # checks in a row that must fail, however slow the machine is
     first_wait_s: float = 0.5  # before the first restart; doubles
     longest_wait_s: float = 60.0
     settle_s: float = 3.0  # alive for so long, and a part that answers no health check counts as up
     steady_s: float = 60.0  # so long up, and earlier failures are forgotten
     look_s: float = 0.25
     check_s: float = 2.0  # between two health checks of a part that is up
+    answer_s: float = 5.0  # for the answer to one
+    quick_s: float = 2.0  # likewise, of a part with a peer
 
 
 class Keeper:
@@ -55,7 +59,9 @@ class Keeper:
     def __init__(self, part: Part, board: Board, logs: Path, patience: Patience) -> None:
         self.part, self.patience, self._board, self._log = part, patience, board, logs / f"{part.name}.log"
         self._stop = threading.Event()
-        self._client = httpx.Client(timeout=5, trust_env=False)  # a proxy has no business on loopback
+        timeout = patience.quick_s if part.peer else patience.answer_s
+        self._client = httpx.Client(timeout=timeout, trust_env=False)  # a proxy has no business on loopback
+        self._hung = False
         self._thread = threading.Thread(target=self._run, name=part.name, daemon=True)
 
     def start(self) -> None:
@@ -109,7 +115,7 @@ class Keeper:
         try:
             return self._watched(child)
         finally:
-            end_group(child.pid)  # also when the leader is dead: what it started may live
+            end_group(child.pid, at_once=self._hung)  # also when the leader is dead: what it started may live
             child.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -129,7 +135,7 @@ class Keeper:
         return child
 
     def _watched(self, child: subprocess.Popen[bytes]) -> tuple[str, float]:
-        up_at, checked_at = 0.0, 0.0
+        up_at, checked_at, misses, self._hung = 0.0, 0.0, 0, False
         began = well_at = time.monotonic()
         while not self._stop.is_set():
             looked_at = time.monotonic()
@@ -137,17 +143,27 @@ class Keeper:
             if child.poll() is not None:
                 return _ending(child.returncode), lasted
             if not up_at or looked_at - checked_at >= self.patience.check_s:
-                checked_at = looked_at
+                checked_at, misses = looked_at, misses + 1
                 if self._well(looked_at - began):
-                    well_at = time.monotonic()
+                    well_at, misses = time.monotonic(), 0
+                    self._board.well_at[self.part.name] = well_at
                     up_at = up_at or self._now_up(child.pid)
-            limit = self.patience.hang_s if up_at else self.patience.start_s
+            limit = self._limit(misses) if up_at else self.patience.start_s
             if time.monotonic() - well_at > limit:
-                return f"gave no answer for {limit:.0f} s", lasted
+                self._hung = True
+                return f"gave no answer for {time.monotonic() - well_at:.0f} s", lasted
             if lasted >= self.patience.steady_s and self._board[self.part.name].failures:
                 self._board.put(self.part.name, failures=0, trouble="")
             self._stop.wait(self.patience.look_s)
         return "told to stop", 0.0
+
+    def _limit(self, misses: int) -> float:
+        """How long it may give no answer: not for long while its peer answers, so that the machine is not to blame."""
+        patience, peer = self.patience, self.part.peer
+        if not peer or misses < patience.misses or self._board[peer].state != "up":
+            return patience.hang_s
+        recent = patience.check_s + patience.quick_s + patience.look_s
+        return patience.beside_s if time.monotonic() - self._board.well_at.get(peer, 0.0) < recent else patience.hang_s
 
     def _now_up(self, pid: int) -> float:
         self._board.put(self.part.name, state="up", why="")

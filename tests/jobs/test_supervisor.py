@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -111,6 +112,31 @@ def test_a_part_that_lives_but_gives_no_answer_is_ended_and_started_again(tmp_pa
 
         assert first.pid != second.pid
         assert [] == _group(first.pid)
+
+
+def test_a_part_that_hangs_beside_a_peer_that_answers_is_killed_soon_but_not_while_both_are_silent(
+    tmp_path, server, monkeypatch
+):
+    """Callers of a stopped service waited for 84 s beside one that stood by: 60 for its answer, 20 for its end."""
+    monkeypatch.setattr(sys.modules[__name__], "QUICK", replace(QUICK, hang_s=3600.0, beside_s=2.0, quick_s=0.5))
+    port = free_port()
+    other = replace(server, name="other", port=port, peer="server", health=f"http://127.0.0.1:{port}/")
+    other = replace(other, command=(*server.command[:2], str(port)))
+    with _supervised(tmp_path, replace(server, peer="other"), other) as board:
+        first, peer = _up(board, "server"), _up(board, "other")
+        for process in _group(first.pid):  # the leader, too: it would hear no SIGTERM
+            process.suspend()
+        began = time.monotonic()
+        second = _up(board, "server", restarts=1)
+        assert time.monotonic() - began < 15.0, "it was not asked to end first, which would take 20 s"
+        assert (True, peer.pid) == (first.pid != second.pid, board["other"].pid)
+
+        for process in (*_group(second.pid), *_group(peer.pid)):
+            process.suspend()
+        time.sleep(5)
+        assert (second.pid, peer.pid) == (board["server"].pid, board["other"].pid), "a machine that stands still"
+        for process in (*_group(second.pid), *_group(peer.pid)):
+            process.resume()
 
 
 def test_a_part_that_cannot_live_is_tried_for_ever_and_the_rest_goes_on(tmp_path, server):
