@@ -11,7 +11,7 @@ import shutil
 import stat
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 import pyarrow as pa
 
@@ -19,7 +19,25 @@ from mlops.errors import CorruptionError
 
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)  # neither links, devices and pipes, nor sparse files
 BYTES_AT_ONCE = 2**20
+HEADERS = (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)  # say more of the next member
+MOST_HEADER = 2**16  # bytes of one, which is read whole: a path has 4,096
+SHOWN = 200  # characters of a name
+DEEPEST = 64  # folders in each other; MLflow's artifacts have under twenty
 REMEDY = "Nothing was changed; take another backup"
+
+
+class Member(tarfile.TarInfo):
+    """A member whose headers are small. Those for all members and lists of holes have no end: none of ours has any."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The member of a block; raises ReadError before what it announces is read."""
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in (tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_SPARSE):
+            raise tarfile.ReadError(f"a header of kind {member.type!r}")
+        if member.type in HEADERS and not 0 <= member.size <= MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size} bytes, more than {MOST_HEADER}")
+        return member
 
 
 def untar(source: Path, compression: str, to: Path, most_bytes: int) -> None:
@@ -39,7 +57,7 @@ def untar(source: Path, compression: str, to: Path, most_bytes: int) -> None:
     try:
         with (
             pa.CompressedInputStream(pa.OSFile(str(source)), compression) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as tar,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar,
         ):
             for member in tar:
                 name, target = member.name, to / _inside(member.name, source)
@@ -59,7 +77,7 @@ def untar(source: Path, compression: str, to: Path, most_bytes: int) -> None:
                     _write(content, target)
     except FileExistsError as error:
         raise CorruptionError(f"{source} must hold each name once, got {name!r} twice. {REMEDY}.") from error
-    except (OSError, ValueError, OverflowError, EOFError, tarfile.TarError) as error:
+    except (OSError, ValueError, OverflowError, EOFError, RecursionError, tarfile.TarError) as error:
         rule = f"{source} must be readable"
         raise CorruptionError(f"{rule}, got {type(error).__name__}: {error} at or after {name!r}. {REMEDY}.") from error
 
@@ -90,7 +108,10 @@ def _inside(name: str, source: Path) -> PurePosixPath:
     """The name as a path that stays where it is put."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not name.isprintable():
-        raise CorruptionError(f"{source} must hold names that stay inside, got {name!r}. {REMEDY}.")
+        raise CorruptionError(f"{source} must hold names that stay inside, got {name[:SHOWN]!r}. {REMEDY}.")
+    if len(path.parts) > DEEPEST:
+        rule = f"{source} must hold folders at most {DEEPEST} deep"
+        raise CorruptionError(f"{rule}, got {len(path.parts)} at {name[:SHOWN]!r}. {REMEDY}.")
     return path
 
 

@@ -1,16 +1,18 @@
 """Archives that somebody made to hurt: nothing outside the fresh folder is touched, and the message says what is wrong."""
 
+import gzip
 import io
 import os
 import random
 import tarfile
+import tracemalloc
 
 import pyarrow as pa
 import pytest
 
 from jobs.backup import backup, restore
 from jobs.servers import own_secret
-from jobs.untar import untar
+from jobs.untar import HEADERS, untar
 from mlops.errors import CorruptionError, MlopsError
 from mlops.settings import Settings
 from tests.jobs.test_backup import NOW
@@ -142,3 +144,44 @@ def test_no_flip_of_a_bit_and_no_cut_ends_in_anything_but_our_own_error_or_the_s
             assert not new.state.exists()
         else:
             assert secret == (new.state / "secrets" / "webhook").read_text()
+
+
+def _headers(path, kind, sizes, content=b"\0" * 2**20):
+    """An archive of headers that announce so many bytes and have them, each before a folder."""
+    with gzip.open(path, "wb", 1) as file:
+        for size in sizes:
+            header = tarfile.TarInfo("x")
+            header.type, header.size = kind, size
+            file.write(header.tobuf(tarfile.USTAR_FORMAT))
+            for _ in range(size // len(content)):
+                file.write(content)
+            folder = tarfile.TarInfo("a")
+            folder.type = tarfile.DIRTYPE
+            file.write(folder.tobuf())
+        file.write(b"\0" * 1024)
+    return path
+
+
+@pytest.mark.parametrize("kind", [*HEADERS, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
+def test_headers_that_would_fill_the_memory_are_not_read(tmp_path, kind):
+    source = _headers(tmp_path / "a.tar.gz", kind, [200 * 2**20])
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptionError, match="must be readable, got ReadError: a header of"):
+            _untar(source, tmp_path / "to")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_chain_of_headers_and_a_path_without_end_are_our_own_errors(tmp_path):
+    with gzip.open(tmp_path / "chain.tar.gz", "wb") as file:
+        header = tarfile.TarInfo("x")
+        header.type = tarfile.XHDTYPE
+        file.write(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    with pytest.raises(CorruptionError, match="RecursionError"):
+        _untar(tmp_path / "chain.tar.gz", tmp_path / "to")
+    deep = _packed(tmp_path / "deep.tar.gz", [("a/" * 1800 + "f", b"x")])
+    with pytest.raises(CorruptionError, match="at most 64 deep, got 1801") as told:
+        _untar(deep, tmp_path / "to")
+    assert len(str(told.value)) < 600
