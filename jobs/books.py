@@ -129,8 +129,10 @@ def _brought_up(
     for _ in range(TRIES):
         table = _table(house, strategy, bars, as_of)
         grown = [growth for growth in _grown(table) if growth.bars]
-        own = {f"{key.model}/{key.book}": why for key, why in table.unread.items() if key.book in table.names}
-        unknown = unbooked.of_books(strategy.name, table.refused) | own
+        own = {key: why for key, why in table.unread.items() if key.book in table.names}
+        own |= twins.hidden(house, strategy.name, as_of)
+        unknown = {f"{key.model}/{key.book}": why for key, why in own.items()}
+        unknown |= unbooked.of_books(strategy.name, table.refused)
         unbooked.settle(house, unknown, as_of, model=strategy.name)
         for key, why in table.unread.items():
             log.error("book not brought up", model=key.model, book=key.book, version=key.version, reason=why)

@@ -209,6 +209,8 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
     for key in (key for model in _models(house) for key in _keys(house, model)):
         with unbooked.apart(key, unread):
             kept += _kept(house, key, as_of, units)
+    for model in _models(house):
+        unread |= twins.hidden(house, model, as_of)
     own = [one for one in kept if not one.key.version]
     accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units)) for one in own}
     return replace(_framed(house, kept, unread, units, news, as_of), accounts=accounts)

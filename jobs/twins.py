@@ -35,6 +35,14 @@ def traded(house: House, model: str) -> list[str]:
     return [book for book in house.ledger.traded_books(model) if not book.startswith(TWIN)]
 
 
+def hidden(house: House, model: str, as_of: datetime) -> dict[BookKey, str]:
+    """Books of fills whose name is a twin's, which no position counts, and why; an older release took such fills."""
+    keys = [BookKey(model, book) for book in house.ledger.traded_books(model) if book.startswith(TWIN)]
+    counted = {key: len(house.ledger.unbooked_fills(*key[:2], as_of=as_of)) for key in keys}
+    why = "{} fills of book {} of {} are in no position: its name is reserved. Void them, send them for another book."
+    return {key: why.format(n, key.book, model) for key, n in counted.items() if n}
+
+
 def look(house: House, model: str, as_of: datetime, *, without: Collection[BookKey] = ()) -> list[Decision]:
     """Hold every book that a bot traded for `model` against its twin; HOLD with the reason where one departs."""
     books = traded(house, model)

@@ -193,6 +193,8 @@ class ServiceSettings(Section):
     poll_s: float = Field(10.0, gt=0, description="How often service and bot look for what a lost hook told of.")
     max_body: int = Field(8 * 2**20, ge=1024, description="Bytes of a request to the bot API.")
     max_rows: int = Field(50_000, ge=1, description="Rows of a request to the bot API.")
+    max_books: int = Field(50, ge=1, description="Books of one model that fills over HTTP may open.")
+    max_books_all: int = Field(200, ge=1, description="Books of all models that fills over HTTP may open.")
     max_depth: int = Field(8, ge=2, description="Nesting of a request's JSON.")
     rate: int = Field(6000, ge=1, description="Requests a minute of one API key (or of one address without a key).")
     max_connections: int = Field(2000, ge=1, description="Open connections at once; strangers make room for keys.")

@@ -17,6 +17,7 @@ import pandas as pd
 
 BAR_COLUMNS = ("event_time", "known_at", "symbol", "close")  # open, high, low, volume where the feed has them
 PREDICTION_COLUMNS = ("model", "version", "unit", "event_time", "known_at", "matures_at", "role", "probability")
+RESERVED = ("twin:", "virtual")  # how the names of books begin that are not a bot's
 OUTCOME_COLUMNS = ("model", "unit", "event_time", "known_at", "label", "value")
 FILL_COLUMNS = ("fill_id", "model", "version", "book", "unit", "event_time", "quantity", "price", "fee")
 SCORING_COLUMNS = ("model", "event_time", "version", "batch", "failed", "rows", "seconds")
@@ -179,3 +180,8 @@ class BookEvent:
     funding: int = 0
     fill: int = 0
     multiplier: float = 1.0
+
+
+def reserved(book: str) -> bool:
+    """Whether a name is of the platform's own books."""
+    return book.strip().casefold().startswith(RESERVED)

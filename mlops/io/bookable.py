@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.instruments import MOST_MULTIPLIER
 from mlops.io.reading import microseconds
 from mlops.io.risk_tables import instruments
+from mlops.io.schema import fills
 from mlops.io.store import Rows
 from mlops.types import LARGEST, OPTIONS, Kind
 
@@ -18,20 +19,70 @@ CLOCKS = timedelta(days=1)  # how far a bot's clock may go ahead of ours
 ASKED = 500  # units in one question
 
 
-def unbookable(connection: Connection, rows: Rows, now: datetime | None = None) -> dict[int, str]:
+def unbookable(
+    connection: Connection, rows: Rows, now: datetime | None = None, most: tuple[int, int] | None = None
+) -> dict[int, str]:
     """Of checked fills, those that no book can take, by their place, and why.
 
     A price of 0 is one of an option: whatever else trades is worth something. The value counts the multiplier. Where
-    `now` is given, a fill of a day after it is refused: no book would take it before that day.
+    `now` is given, a fill of a day after it is refused: no book would take it before that day. `most`: books of a
+    model, and of all models; a fill that would open one more is refused.
     """
-    return _not_yet(rows, now) | _worthless_or_huge(connection, rows)
+    return too_many(connection, rows, most) | not_yet(rows, now) | _worthless_or_huge(connection, rows)
 
 
-def _not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:
+def traded_books(connection: Connection, model: str) -> Iterator[str]:
+    """The books that a model has fills of; one look into the index a book."""
+    c, book = fills.c, ""
+    while (later := connection.scalar(select(func.min(c.book)).where(c.model == model, c.book > book))) is not None:
+        book = later
+        yield book
+
+
+def too_many(connection: Connection, rows: Rows, most: tuple[int, int] | None) -> dict[int, str]:
+    """Fills that would open a book past `most` (of a model, of all models), by their place, and why."""
+    pairs = list(zip(rows.columns["model"], rows.columns["book"], strict=True))
+    new = [] if most is None else [pair for pair in dict.fromkeys(pairs) if not _traded(connection, *pair)]
+    if most is None or not new:
+        return {}
+    books = {model: len(list(traded_books(connection, model))) for model in _models(connection)}
+    total, refused = sum(books.values()), dict[tuple[str, str], str]()
+    for model, book in new:
+        of_model, of_all = (most[0], books.get(model, 0), model), (most[1], total, "all models")
+        limit, n, which = min(of_model, of_all, key=_room)
+        if n >= limit:
+            rule = f"books of {which} must be at most {limit}, got one more: {book[:60]!r}"
+            refused[model, book] = (
+                f"{rule}. Use one that is there, or raise `service.max_books` and `service.max_books_all`."
+            )
+        else:
+            books[model], total = books.get(model, 0) + 1, total + 1
+    return {i: refused[pair] for i, pair in enumerate(pairs) if pair in refused}
+
+
+def _room(about: tuple[int, int, str]) -> int:
+    return about[0] - about[1]
+
+
+def _traded(connection: Connection, model: str, book: str) -> bool:
+    query = select(fills.c.id).where(fills.c.model == model, fills.c.book == book).limit(1)
+    return connection.scalar(query) is not None
+
+
+def _models(connection: Connection) -> Iterator[str]:
+    c, model = fills.c, ""
+    while (later := connection.scalar(select(func.min(c.model)).where(c.model > model))) is not None:
+        model = later
+        yield model
+
+
+def not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:
+    """Rows of more than a day after `now`, by their place, and why."""
     if now is None:
         return {}
     last = microseconds(now + CLOCKS)
-    why = f"event_time of a fill must lie before {now + CLOCKS:%Y-%m-%d %H:%M} UTC, got {{}}. Correct the clock."
+    row = rows.table.name.removesuffix("s")
+    why = f"event_time of a {row} must lie before {now + CLOCKS:%Y-%m-%d %H:%M} UTC, got {{}}. Correct the clock."
     times = enumerate(rows.columns["event_time"])
     return {i: why.format((EPOCH + at * MICROSECOND).isoformat()) for i, at in times if at > last}
 

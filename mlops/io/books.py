@@ -21,6 +21,7 @@ from sqlalchemy import BigInteger, Connection, Table, exists, func, select, tupl
 from mlops.errors import CorruptionError
 from mlops.io.amounts import entries, narrowed, widened
 from mlops.io.book_tables import book_events, book_states, is_void
+from mlops.io.bookable import traded_books
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
 from mlops.io.instants import EPOCH, MICROSECOND
@@ -203,7 +204,7 @@ class Books(Telemetry):
     def traded_books(self, model: str) -> list[str]:
         """The books that a model has fills of."""
         with self._reading() as connection:
-            return list(_traded(connection, model))
+            return list(traded_books(connection, model))
 
     def unbooked_fills(self, model: str, book: str, *, as_of: datetime, until: datetime | None = None) -> pd.DataFrame:
         """Fills until `as_of` that a bot's own book has not taken by its bar at `until` (not given: yet).
@@ -276,14 +277,6 @@ def _keys(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetim
             return
         key = BookKey(model, row[0], row[1])
         yield key, row[2]
-
-
-def _traded(connection: Connection, model: str) -> Iterator[str]:
-    """One look into the index a book."""
-    c, book = fills.c, ""
-    while (found := connection.scalar(select(func.min(c.book)).where(c.model == model, c.book > book))) is not None:
-        book = found
-        yield book
 
 
 def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:

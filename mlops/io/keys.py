@@ -19,6 +19,7 @@ from sqlalchemy import RowMapping, select, update
 from mlops.errors import DataError
 from mlops.io.database import Database
 from mlops.io.schema import api_keys
+from mlops.types import RESERVED, reserved
 
 SCOPES = ("predictions:write", "outcomes:write", "fills:write", "quotes:write", "score", "risk:read", "hooks", "admin")
 SECRET_BYTES, ID_BYTES = 32, 6
@@ -54,6 +55,8 @@ class Keys(Database):
             raise DataError(f"scopes must be of {', '.join(SCOPES)}, got {unknown or 'none'}. Name at least one.")
         if LABEL.fullmatch(label) is None:
             raise DataError(f"label must be letters, digits, `_`, `.` or `-`, at most 64, got {label!r}. Rename it.")
+        if reserved(label):  # it names the book of a bot of freqtrade
+            raise DataError(f"label must not begin with {' or '.join(RESERVED)}, got {label!r}. Rename it.")
         name = secrets.token_urlsafe(ID_BYTES).replace("-", "_")  # a command line takes a leading "-" for an option
         secret = secrets.token_urlsafe(SECRET_BYTES)
         row = {"id": name, "label": label, "digest": _digest(secret), "scopes": " ".join(dict.fromkeys(scopes))}

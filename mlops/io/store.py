@@ -24,7 +24,7 @@ from mlops.io.reading import STORED_FLOAT
 from mlops.io.risk_tables import balances
 from mlops.io.schema import fills, metadata, outcomes, predictions, quotes, scorings
 from mlops.io.tally import count_in
-from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, SCORING_COLUMNS
+from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, RESERVED, SCORING_COLUMNS, reserved
 
 QUOTE_COLUMNS = ("unit", "event_time", "known_at", "bid", "ask", "bid_size", "ask_size")
 BALANCE_COLUMNS = ("model", "book", "event_time", "known_at", "amount", "flow", "source")
@@ -83,6 +83,7 @@ def outcome_rows(frame: pd.DataFrame) -> Rows:
 
 def fill_rows(frame: pd.DataFrame) -> Rows:
     """Trades; raises DataError."""
+    _not_reserved(frame)
     return _summed(fills, frame, FILL_COLUMNS, durable=True)
 
 
@@ -93,8 +94,17 @@ def quote_rows(frame: pd.DataFrame) -> Rows:
 
 def balance_rows(frame: pd.DataFrame, source: str = "api") -> Rows:
     """What accounts were worth; `source` where the frame does not say; raises DataError."""
+    _not_reserved(frame)
     said = frame if "source" in frame else frame.assign(source=source)
     return _summed(balances, said, BALANCE_COLUMNS, durable=True)
+
+
+def _not_reserved(frame: pd.DataFrame) -> None:
+    """Books of virtual trades are ours: a trade in a book of such a name would be in no position."""
+    for book in frame["book"].unique() if "book" in frame else ():
+        if isinstance(book, str) and reserved(book):
+            rule = f"book must not begin with {' or '.join(RESERVED)}, got {book[:60]!r}"
+            raise DataError(f"{rule}. Those are the platform's own; rename it.")
 
 
 def scoring_rows(frame: pd.DataFrame) -> Rows:

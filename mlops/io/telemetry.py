@@ -110,12 +110,17 @@ class Telemetry(Database):
         """Keep checked rows, a commit for every BATCH of them; the number that were new."""
         return sum(self.store_together([batch])[0] for batch in rows.batches(BATCH))
 
-    def unbookable(self, rows: Rows, now: datetime | None = None) -> dict[int, str]:
-        """Of checked rows, those that no book can take (`now`), by their place, and why; only fills may be such."""
+    def unbookable(
+        self, rows: Rows, now: datetime | None = None, most: tuple[int, int] | None = None
+    ) -> dict[int, str]:
+        """Of checked rows, those that cannot be counted, by their place, and why: see `mlops.io.bookable`.
+
+        Only fills may be such.
+        """
         if rows.table is not fills:
             return {}
         with self._reading() as connection:
-            return unbookable(connection, rows, now)
+            return unbookable(connection, rows, now, most)
 
     def store_together(self, many: Sequence[Rows]) -> list[int]:
         """Keep several lots in one commit (on disk if one of them is durable); the new rows of each.

@@ -137,7 +137,8 @@ def router(
     """All of /v1. A key is asked for before anything else is looked at. `moved` is told of new prices and trades."""
     routes, lineups = APIRouter(prefix="/v1", responses=ERRORS), Lineups(ledger)
     # Fills have a writer of their own: no flood of predictions stands before them.
-    fills, others = (Intake(ledger, settings.service.max_rows) for _ in range(2))
+    most = (settings.service.max_books, settings.service.max_books_all)
+    fills, others = (Intake(ledger, settings.service.max_rows, most) for _ in range(2))
     may_score, may_read = [Depends(gate.asks("score"))], [Depends(gate.asks("admin"))]
 
     async def taken(request: Request, kind: rows.Kind) -> Taken:
@@ -203,7 +204,8 @@ def router(
 class Intake:
     """Takes rows for the ledger: checks, stores, sets aside. Usable from several threads."""
 
-    def __init__(self, ledger: Ledger, max_rows: int) -> None:
+    def __init__(self, ledger: Ledger, max_rows: int, max_books: tuple[int, int]) -> None:
+        self._max_books = max_books  # of a model, of all
         self._ledger, self._writer, self._max_rows = ledger, Writer(ledger), max_rows
 
     def take(self, kind: rows.Kind, body: Outline, *, lines: bool, source: str, now: datetime) -> Taken:
@@ -234,8 +236,8 @@ class Intake:
         return Taken(stored=stored, known=known, rejected=told)
 
     def _bookable(self, lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:
-        """The lot without fills that no book can take; those are refused."""
-        bad = self._ledger.unbookable(lot.rows, now)
+        """The lot without rows that no book or price can take; those are refused."""
+        bad = self._ledger.unbookable(lot.rows, now, self._max_books)
         refused += [rows.Refused(lot.places[i], why, rows.shown(lot.rows, i)) for i, why in bad.items()]
         return lot.without(bad)
 

@@ -291,6 +291,24 @@ def test_states_that_an_older_release_left_behind_their_events_are_made_right(ho
     assert [] == ledger.verify()
 
 
+def test_fills_that_stand_in_a_book_of_a_reserved_name_are_told(house):
+    of_old(house, 1, "A", 100.0, 10.0, T0)
+    with house.ledger._writing() as connection:  # of an older release
+        columns = fill_rows(row(1, "A", 1.0, 1.0, T0)).columns | {"quantity": [100.0], "price": [10.0]}
+        columns["book"] = ["twin:live"]
+        sums = checksums("fills", {name: columns[name] for name in FILL_COLUMNS}, 1)
+        change = text("UPDATE fills SET book = 'twin:live', checksum = :sum")
+        connection.execute(change, {"sum": stored(sums)[0]})
+
+    unknown = positions(house, T0).unknown
+    assert {"direction/twin:live"} == set(unknown)
+    assert "1 fills of book twin:live of direction are in no position" in unknown["direction/twin:live"]
+    books.advance(house, STRATEGY, bars([10.0]), T0)
+    assert ["direction/twin:live"] == [alert.details["row"] for alert in house.ledger.alerts()]
+    house.ledger.void_fill("f1", "ann", "a wrong name", T0)
+    assert {} == positions(house, T0).unknown
+
+
 def test_a_book_that_cannot_be_read_stops_no_other_and_the_job_says_so(sqlite_ledger):
     house = SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
     other = KEY._replace(book="other")

@@ -302,3 +302,30 @@ def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bo
     assert 5 == len(registry.ledger.rejections("fills"))
     (alert,) = registry.ledger.alerts()
     assert alert.key.startswith("fills_refused:test:")
+
+
+@pytest.mark.parametrize("book", ["twin:live", "virtual", "virtual v3", " Twin:x"])
+@pytest.mark.parametrize("kind", ["fills", "balances"])
+def test_books_of_virtual_trades_are_no_bots(client, registry, bot, kind, book):
+    """Nobody would see such a position."""
+    rows = [bot.row(kind), bot.row(kind) | {"book": book}]
+
+    answer = bot.post(client, kind, rows).json()
+
+    assert (1, [1]) == (answer["stored"], [refused["row"] for refused in answer["rejected"]])
+    assert "book must not begin with twin: or virtual" in answer["rejected"][0]["reason"]
+
+
+def test_fills_open_so_many_books_and_no_more(client, registry, bot):
+    """Three thousand of them kept the look at risk busy for minutes."""
+    fills = [bot.row("fills") | {"fill_id": f"b{i}", "book": f"bk{i}"} for i in range(60)]
+    answer = bot.post(client, "fills", fills).json()
+    assert (50, [*range(50, 60)]) == (answer["stored"], [refused["row"] for refused in answer["rejected"]])
+    assert "must be at most 50" in answer["rejected"][0]["reason"]
+    models = [bot.row("fills") | {"fill_id": f"m{i}", "model": f"m{i}"} for i in range(200)]
+    assert 150 == bot.post(client, "fills", models).json()["stored"]
+
+    again = [bot.row("fills") | {"fill_id": "c0", "book": "bk3"}]
+
+    assert 1 == bot.post(client, "fills", again).json()["stored"], "a book that is there goes on"
+    assert 1 == len([alert for alert in registry.ledger.alerts() if alert.key.startswith("fills_refused:")])
