@@ -22,6 +22,7 @@ from jobs.accounts import Account
 from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
+from jobs.outdated import outdated
 from jobs.peak import Peak
 from jobs.positions import Held, Holdings, book_name
 from jobs.risk_limits import lines
@@ -37,6 +38,7 @@ from mlops.risk.comovement import comovement
 from mlops.risk.drawdown import Drawdown, drawdown, last_close
 from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
+from mlops.risk.measures import Floats
 from mlops.risk.options import OptionGreeks
 from mlops.risk.prices import Jump
 from mlops.risk.snapshot import Snapshot, snapshot
@@ -151,6 +153,7 @@ class Live:
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
         missing |= self._moved_away(book)
+        missing |= {"age": why} if (why := outdated(held, night)) else {}
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
@@ -165,11 +168,15 @@ class Live:
             groups=groups,
         )
         shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)
-        stand_ins, daily = book.stand_ins(self._slow.stand_in), self._daily(held)
+        stand_ins, began = book.stand_ins(self._slow.stand_in), self._began(held)
         if book.outside and "var" not in missing:
             missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
-        gains = self._today.gains(held, self._closes(held))
-        return Now(held, book, groups, exposed, greeks, shot, stand_ins, stressed, curve, daily, gains, old, missing)
+        daily = seen.daily(began, held.equity)
+        since = min((began[key].at for key in seen.late(began)), default=None)
+        gains = self._gains(held, began)
+        return Now(
+            held, book, groups, exposed, greeks, shot, stand_ins, stressed, curve, daily, gains, old, missing, since
+        )
 
     def _unknown(self, held: Held, findings: Sequence[Finding]) -> tuple[Finding, ...]:
         """The findings from which something is missing for good."""
@@ -270,22 +277,16 @@ class Live:
         table = stress_table(known, scenarios, equities)
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
 
-    def _daily(self, held: Held) -> Measured:
-        """Loss since the last close of each book; of one without bars since it was opened."""
-        curves = self._slow.past.curves
-        began = {key: seen.began(curves[key], held.as_of) if key in curves else None for key in held.books}
-        start = sum(held.opened(key) if one is None else one for key, one in began.items())
-        if not start > 0 or not math.isfinite(held.equity):
-            return Measured(
-                "daily_loss", math.nan, why="there is no equity yet" if not start > 0 else "equity is not known"
-            )
-        return Measured("daily_loss", 1 - held.equity / start, n=len(began))
+    def _began(self, held: Held) -> dict[BookKey, seen.Beginning]:
+        """What the day of each book began with."""
+        return {key: self._slow.past.beginning(key, held.opened(key), held.as_of) for key in held.books}
 
-    def _closes(self, held: Held) -> dict[BookKey, datetime]:
-        """The last close of each book; midnight UTC of one without bars."""
-        curves = self._slow.past.curves
-        last = {key: seen.closed(curves[key], held.as_of) if key in curves else None for key in held.books}
-        return {key: at or last_close(held.as_of) for key, at in last.items()}
+    def _gains(self, held: Held, began: Mapping[BookKey, seen.Beginning]) -> Floats:
+        """Profit and loss of each position today; not known of a book whose last close is not of this day."""
+        since = {key: one.at if one.closed else last_close(held.as_of) for key, one in began.items()}
+        late = {(key.model, book_name(key)) for key in seen.late(began)}
+        rows = zip(held.frame["strategy"], held.frame["book"], strict=True)
+        return np.where([row in late for row in rows], math.nan, self._today.gains(held, since))
 
     def _measured(self, now: Now) -> Iterator[Measured]:
         """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
@@ -308,7 +309,9 @@ def _foreign(held: Held) -> dict[str, str]:
         f"currency:{unit}": f"{unit} is in {currency}, and no rate to {held.currency} is known: it has no value here."
         for unit, currency in zip(rows["unit"], rows["currency"], strict=True)
     }
-    return told | ({"equity": f"Equity is without {', '.join(sorted(set(rows['unit'])))}."} if told else {})
+    without = f"Equity is without {', '.join(sorted(set(rows['unit'])))}." if told else ""
+    worst = f"{', '.join(sorted(held.unsettled))} count at their worst." if held.unsettled else ""
+    return told | ({"equity": " ".join(filter(None, (without, worst)))} if without or worst else {})
 
 
 def _lost(held: Held) -> set[str]:

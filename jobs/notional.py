@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jobs import shown as rows
 from jobs.positions import Held, book_name
 from mlops.io.ledger import BookKey
+from mlops.risk.exposure import Groups
 from mlops.risk.limits import ALL, Measured
 from mlops.web.messages import BalanceNow, Exposure, Kpi, PositionNow, RiskState
 
 NAMED = 3
+Dimension = Literal["strategy", "sector", "currency", "underlying"]
 MODEL_FREE = "of what is known"
 
 
@@ -52,7 +54,10 @@ def shown(state: RiskState, whole: Held) -> RiskState:
         name: replace(model, notional=any(key.model == name and _bare(key, whole) for key in whole.books))
         for name, model in state.models.items()
     }
-    told = replace(state, positions={**state.positions, **more}, models=models, balances=balances(whole))
+    exposed = _named(state.exposure, whole.rest())
+    told = replace(
+        state, positions={**state.positions, **more}, exposure=exposed, models=models, balances=balances(whole)
+    )
     if not counted.notional:
         return told
     kpi = replace(told.kpi, notional=rows.known(counted.equity))
@@ -103,6 +108,15 @@ def _money_only(kpi: Kpi) -> Kpi:
 
 def _bare_row(row: PositionNow) -> PositionNow:
     return replace(row, weight=None, component_var=None, component_es=None, stand_in=None, notional=True)
+
+
+def _named(exposure: Mapping[Dimension, Mapping[str, Exposure]], rest: Held) -> dict[Dimension, Mapping[str, Exposure]]:
+    """Exposure with the names of what is in no sum: a share of an equity that nobody knows is a dash."""
+    names = Groups.of(rest.frame).names
+    return {
+        by: {**dict.fromkeys(names.get("symbol" if by == "underlying" else by, ()), Exposure()), **known}
+        for by, known in exposure.items()
+    }
 
 
 def _rows(held: Held) -> dict[str, PositionNow]:

@@ -5,8 +5,9 @@ Every book counts from its first cash: a book that began later was flat before, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,31 +17,53 @@ from numpy.typing import NDArray
 from jobs import standing
 from jobs.accounts import Account, offsets, without_flows
 from jobs.house import House
-from jobs.positions import Held
+from jobs.positions import Held, book_name
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
-from mlops.risk.drawdown import session_start
+from mlops.risk.drawdown import overdue, session_start
+from mlops.risk.limits import Measured
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
 
 POINTS = 500  # of a series on the page
 CURVE_POINTS = 120  # of a model's small one
+SESSION = timedelta(days=1)  # of a book without bars
 LOOK_BACK = timedelta(days=3 * 365)
 COMPARED = ("compare", "watch")
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a book was worth `at` an instant, which is no more than a session ago (`today`), and whether at a close."""
+
+    value: float
+    at: datetime
+    today: bool
+    closed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
-    """Equity of all books together at each bar, and of each one."""
+    """Equity of all books together at each bar, and of each one; when each of them `traded` first."""
 
     equity: pd.Series[float]
     curves: Mapping[BookKey, pd.Series[float]]
+    traded: Mapping[BookKey, datetime | None] = field(default_factory=dict)
+
+    def beginning(self, key: BookKey, opening: float, as_of: datetime) -> Beginning:
+        """What a book's day began with: its last close, or without bars its opening, of its first trade."""
+        curve = self.curves.get(key)
+        at = None if curve is None else closed(curve, as_of)
+        if curve is None or at is None:
+            first = self.traded.get(key) or as_of
+            return Beginning(opening, first, as_of - first <= SESSION, closed=False)
+        return Beginning(float(curve[at]), at, not overdue(naive(curve), as_of))
 
     def without(self, times: Collection[datetime]) -> Past:
         """The same but for bars at those instants: one whose price nobody believed is no close and no peak."""
         if not times:
             return self
         curves = {key: curve[~curve.index.isin(list(times))] for key, curve in self.curves.items()}
-        return Past(self.equity[~self.equity.index.isin(list(times))], curves)
+        return Past(self.equity[~self.equity.index.isin(list(times))], curves, self.traded)
 
     def day_began(self, as_of: datetime) -> float | None:
         """Equity at the last close of each book before `as_of`; None where one has no bar before."""
@@ -58,7 +81,8 @@ def past(house: House, held: Held) -> Past:
     beside = {key: _beside(held.accounts.get(key), curve, opened[key]) for key, curve in curves.items()}
     own, flat = _summed(curves, opened), {key: found.offset for key, found in held.accounts.items() if found}
     whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))
-    return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()})
+    traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in curves.items() if not len(curve)}
+    return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()}, traded)
 
 
 def _beside(found: Account | None, curve: pd.Series[float], start: float) -> pd.Series[float]:
@@ -70,6 +94,25 @@ def began(curve: pd.Series[float], as_of: datetime) -> float | None:
     """The value at the last close before `as_of`."""
     at = session_start(naive(curve), as_of)
     return float(curve.iloc[at - 1]) if at else None
+
+
+def daily(began: Mapping[BookKey, Beginning], equity: float) -> Measured:
+    """Loss since the day of each book began; where that is longer than a session ago it is not the day's."""
+    start = sum(one.value for one in began.values())
+    if not start > 0 or not math.isfinite(equity):
+        why = "there is no equity yet" if not start > 0 else "equity is not known"
+        return Measured("daily_loss", math.nan, why=why)
+    loss = Measured("daily_loss", 1 - equity / start, n=len(began))
+    since = [(f"{key.model}/{book_name(key)}", began[key].at) for key in late(began)]
+    if not since:
+        return loss
+    why = "; ".join(f"{name} has had no close since {at:%-d %b}" for name, at in since)
+    return replace(loss, why=why, at_least=True, words=f"since {since[0][1]:%-d %b}")
+
+
+def late(began: Mapping[BookKey, Beginning]) -> list[BookKey]:
+    """The books whose day began longer than a session ago, the longest first."""
+    return sorted((key for key, one in began.items() if not one.today), key=lambda key: began[key].at)
 
 
 def closed(curve: pd.Series[float], as_of: datetime) -> datetime | None:
@@ -138,12 +181,13 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
     if key is None:
         return now
     curve, equity = seen.curves[key], held.equities()[key]
-    start, peak = began(curve, held.as_of), max(float(curve.max()), equity) if len(curve) else equity
+    start = seen.beginning(key, held.opened(key), held.as_of)
+    peak = max(float(curve.max()), equity) if len(curve) else equity
     thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))] if len(curve) else curve
     return replace(
         now,
         equity=equity,
-        pnl_today=None if not start else equity / start - 1,
+        pnl_today=equity / start.value - 1 if start.closed and start.today and start.value else None,
         drawdown=1 - equity / peak if peak > 0 else None,
         curve={at.isoformat(): value for at, value in zip(pd.DatetimeIndex(thin.index), thin.tolist(), strict=True)},
     )

@@ -64,7 +64,7 @@ def row_key(strategy: str, book: str, unit: str) -> str:
 
 def known(value: float | None) -> Number:
     """The number, or None where it is none."""
-    return None if value is None or not math.isfinite(value) else float(value)
+    return None if value is None or not math.isfinite(value) else float(value) + 0.0  # never -0
 
 
 def counted(found: Finding) -> float:
@@ -81,8 +81,11 @@ def _stands(found: Finding, alerts: Iterable[str]) -> LimitState | None:
     return "hard" if "hard" in states else "soft" if "soft" in states else None
 
 
-def limits(findings: Iterable[Finding], alerts: Iterable[str] = ()) -> dict[str, LimitNow]:
-    """Every line and what stands against it; `alerts`: keys of the open ones, which say what was crossed before."""
+def limits(findings: Iterable[Finding], alerts: Iterable[str] = (), old: str = "") -> dict[str, LimitNow]:
+    """Every line and what stands against it; `alerts`: keys of the open ones, which say what was crossed before.
+
+    `old`: on what old parameters or prices VaR and ES stand.
+    """
     alerts = list(alerts)
     return {
         f"{f.name}:{f.subject}": LimitNow(
@@ -97,6 +100,7 @@ def limits(findings: Iterable[Finding], alerts: Iterable[str] = ()) -> dict[str,
             stands=_stands(f, alerts),
             why=f.params["why"],
             owner=f.params["owner"],
+            old=old if f.name in ("var", "es") else "",
         )
         for f in findings
     }
@@ -231,17 +235,23 @@ def exposure(
 
 
 def normal(
-    var: float | None, past: Sequence[float], level: Level, line: LimitState | None = None, why: str = ""
+    var: float | None,
+    past: Sequence[float],
+    level: Level,
+    line: LimitState | None = None,
+    why: str = "",
+    old: str = "",
 ) -> Normal:
     """Is today's risk usual: its place among the VaRs that the same holdings had in the last year.
 
     `level` is of the line on VaR, whose state `line` says. `why` the VaR is not known, where it is not: then nothing is
-    said to be usual, or low.
+    said to be usual, or low; neither of one that stands on what is `old`.
     """
     year = np.asarray(past[-YEAR:], dtype=np.float64)
     stands = LINES.get(line or "", "")
-    if known(var) is None or var is None:
-        unknown = f"Whether that is usual is not known. {why or 'What is missing is listed below.'}"
+    if known(var) is None or var is None or old:
+        instead = "Not known while the VaR is not." if why else "Not known: what is missing is listed below."
+        unknown = f"Not known to be usual. {old}" if old and known(var) is not None else instead
         return Normal(unknown, level=level, line=stands)
     if len(year) < YEAR // 5:
         short = f"Size: not known to be usual, {len(year)} of {YEAR // 5} bars of history."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -65,7 +66,7 @@ class Now:
 
     `gains`: profit and loss of each position since the last close; `stand_ins`: what each position that is in no model
     may lose by a stand-in, VaR and ES, NaN for the others; `old`: unit -> what is wrong with its price; `missing`:
-    what -> why.
+    what -> why; `since`: from when on the day's loss counts, where that is longer ago than a session.
     """
 
     held: Held
@@ -81,6 +82,7 @@ class Now:
     gains: Floats
     old: Mapping[str, str]
     missing: dict[str, str]
+    since: datetime | None = None
 
 
 def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSettings) -> RiskState:
@@ -92,12 +94,12 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         currency=settings.currency,
         missing=now.missing,
         kpi=_kpi(now, slow, shown.Lines(findings), settings),
-        backtest=Backtest(**slow.night.body["backtest"]) if slow.night else Backtest(),
+        backtest=_backtest(slow.night),
         positions=held,
         exposure=shown.exposure(now.exposed, _parts(now), _grouped(now, now.gains)),
         greeks=optioned.shown(now.greeks),
         stress=stress,
-        limits=shown.limits(findings, slow.alerts),
+        limits=shown.limits(findings, slow.alerts, now.missing.get("age", "")),
         history=_history(now, slow),
         correlation=slow.correlation,
         models=slow.models,
@@ -125,22 +127,30 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
         "odds": odds,
     }
     (var, least_var), (es, least_es) = _loss(now, "var"), _loss(now, "es")
-    why = now.missing.get("var", "")
+    why, old = now.missing.get("var", ""), now.missing.get("age", "")
     opened = held.equity / (1 - now.daily.value) if now.daily.value < 1 else math.nan
     past = list(slow.night.var) if slow.night else []
     return Kpi(
         equity=shown.known(held.equity),
         pnl_today=shown.known(-now.daily.value),
         pnl_today_money=shown.known(held.equity - opened),
-        var=lines.loss("var", var, held.equity, bound=least_var, why=why, **about),
-        es=lines.loss("es", es, held.equity, bound=least_es, why=why, **about),
+        pnl_since=now.since,
+        var=lines.loss("var", var, held.equity, bound=least_var, why=why, old=old, **about),
+        es=lines.loss("es", es, held.equity, bound=least_es, why=why, old=old, **about),
         gross=lines.use("gross", exposed.gross),
         net=lines.use("net", exposed.net),
         leverage=lines.use("leverage", exposed.leverage),
         drawdown=lines.drawdown(curve.current, curve.worst, curve.peak_at, curve.trough_at),
-        normal=shown.normal(var, past, lines.level("var", var), lines.state("var"), why),
+        normal=shown.normal(var, past, lines.level("var", var), lines.state("var"), why, old),
         trading=slow.trading,
     )
+
+
+def _backtest(night: Night | None) -> Backtest:
+    """Of the model that is shown; one of whose tests none gave an answer is not known to be right."""
+    found = Backtest(**night.body["backtest"]) if night else Backtest()
+    tested = found.p if isinstance(found.p, Mapping) else asdict(found.p)
+    return found if any(value is not None for value in tested.values()) else replace(found, level=Level.UNKNOWN)
 
 
 def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -142,6 +142,14 @@ class RiskRows(Database):
         mine = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at), ~is_void(c.fill_id))
         with self._reading() as connection:
             return int(connection.scalar(select(func.count()).select_from(fills).where(*mine)) or 0)
+
+    def first_traded(self, model: str, book: str) -> datetime | None:
+        """When a book's first trade was; None of one that never traded."""
+        c = fills.c
+        first = select(func.min(type_coerce(c.event_time, BigInteger)))
+        with self._reading() as connection:
+            at = connection.scalar(first.where(c.model == model, c.book == book, ~is_void(c.fill_id)))
+        return None if at is None else datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(at))
 
     def last_fill(self) -> int:
         """Number of the newest fill: while it stays nobody has traded."""

@@ -21,6 +21,8 @@ from mlops.stats.dependent import Floats
 
 NIGHT = np.timedelta64(2, "h")  # longer than any lunch break of an exchange
 NIGHTS = 10  # the last ones: the shortest of them is what a night is at least
+DAY, DAILY = np.timedelta64(1, "D"), np.timedelta64(28, "h")  # closes of a day are closer than that
+RECENT, SATURDAY, FORTNIGHT = 60, 5, np.timedelta64(14, "D")
 EVERY_DAY = frozenset(range(7))  # Monday is 0
 EPISODE = ("peak_at", "trough_at", "recovered_at", "depth", "bars", "days")
 Instants = NDArray[np.datetime64]
@@ -194,6 +196,45 @@ def session_start(times: Instants, as_of: datetime) -> int:
     if nights.size:
         return int(np.flatnonzero(gaps >= NIGHT)[-1]) + 1
     return int(np.searchsorted(known, now.astype("datetime64[D]"), side="right"))
+
+
+def overdue(times: Instants, as_of: datetime) -> bool:
+    """Whether the last close before `as_of` is more than one session old, by the rhythm of a book's own closes.
+
+    The next one is due after the usual time between two, of daily ones not on a Saturday or Sunday without any bar in
+    the last two weeks; it may be late by half a session. A single bar is one of a day.
+
+    Examples
+    --------
+    >>> week = np.array([f"2026-01-{day:02}T21:00" for day in range(5, 10)], dtype="datetime64[us]")
+    >>> [overdue(week, datetime(2026, 1, day, 15, tzinfo=UTC)) for day in (9, 10, 11, 12, 13)]
+    [False, False, False, False, True]
+    """
+    closes, now = _closes(times, as_of), np.datetime64(as_of.astimezone(UTC).replace(tzinfo=None), "us")
+    if not closes.size:
+        return True
+    gaps = np.diff(closes)
+    session = max(np.sort(gaps)[gaps.size // 2], DAY) if gaps.size else DAY
+    due, recent = closes[-1] + session, np.unique(times[times >= closes[-1] - FORTNIGHT].astype("datetime64[D]"))
+    days = {_weekday(at) for at in recent}
+    while session < DAILY and _weekday(due) >= SATURDAY and _weekday(due) not in days:
+        due += DAY
+    return bool(now > due + session / 2)
+
+
+def _closes(times: Instants, as_of: datetime) -> Instants:
+    """The last `RECENT` closes up to the one with which the day of `as_of` began."""
+    known = times[: session_start(times, as_of)]
+    gaps = np.diff(known)
+    if 2 * (gaps >= NIGHT).sum() >= gaps.size:
+        return known[-RECENT:]
+    ends = np.append(known[:-1][gaps >= NIGHT], known[-1:]) if (gaps >= NIGHT).any() else known[-1:]
+    return ends[-RECENT:]
+
+
+def _weekday(at: np.datetime64) -> int:
+    """Of an instant: Monday is 0, and the epoch was a Thursday."""
+    return int((at.astype("datetime64[D]").astype(int) + 3) % 7)
 
 
 def daily_loss(equity: Floats, times: Instants, since: datetime, opening: float = math.nan) -> Measured:

@@ -23,7 +23,7 @@ class Column:
     """A column of a table.
 
     `of` is a field of the row, `@key` its key; `old`: a field that marks the value as old; `other`: one with a second
-    value that is not confirmed; `full`: what fills a bar.
+    value that is not confirmed; `full`: what fills a bar; `none`: a field that is said where there is no value.
     """
 
     of: str
@@ -33,11 +33,16 @@ class Column:
     old: str = ""
     other: str = ""
     full: float = 1.0
+    none: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number of the strip: the path of a value; `also`: others under it; `meter`: a path with its utilisation."""
+    """A number of the strip: the path of a value; `also`: others under it; `meter`: a path with its utilisation.
+
+    `since`: a path that is there where the value is not of today, and says since when it is. `least`: a key of
+    `missing` that says what is not in the value; with a `meter` it is at least that (≥), else a dash.
+    """
 
     label: str
     of: str
@@ -45,6 +50,8 @@ class Tile:
     also: tuple[tuple[str, Format, str], ...] = ()  # path, format, words before it
     meter: str = ""
     help: str = ""
+    since: str = ""
+    least: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Loss:
 
     Where positions are in no model, `value` and `money` are absent and `why` names the positions; `bound` and
     `bound_money` are then the loss with a stand-in for each of them, which is what the limit is held against.
+    `old`: on what old parameters or prices it stands.
     """
 
     value: Number = None
@@ -59,6 +60,7 @@ class Loss:
     limit: Number = None
     utilisation: Number = None
     level: Level = Level.UNKNOWN
+    old: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,9 @@ class Normal:
 class Kpi:
     """The strip on top. `pnl_today` is a fraction of the equity that the day began with.
 
+    `pnl_since`: the close since which it counts, where no newer one is known: then it is not of today, and no
+    position's `pnl_today` is known.
+
     `notional`: the part of `equity` that nobody told the balance of (absent: every balance is known). All fractions of
     it are then "of a notional" amount, and money alone is true.
     """
@@ -116,6 +121,7 @@ class Kpi:
     notional: Number = None
     pnl_today: Number = None
     pnl_today_money: Number = None
+    pnl_since: datetime | None = None
     var: Loss = Loss()
     es: Loss = Loss()
     gross: Use = Use()
@@ -273,6 +279,7 @@ class LimitNow:
     stands: LimitState | None = None
     why: str = ""
     owner: str = ""
+    old: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,3 +440,36 @@ def test_a_book_that_turned_round_since_the_night_is_said_to_be_another_one(hous
     assert "fit" not in same.missing
     assert "by a correlation of -0.9" in turned.missing["fit"]
     assert turned.kpi.var.value > 0
+
+
+def looked_at(house, as_of, priced_at, fitted_at):
+    night(house, fitted_at)
+    fill(house, "A", 1000, 100.0, priced_at)
+    return Live(house).look(as_of).state
+
+
+@pytest.mark.parametrize(
+    ("priced", "fitted", "words"),
+    [
+        (timedelta(days=5), timedelta(days=1), "old prices: A (5 d)"),
+        (timedelta(0), timedelta(days=40), "parameters are 40 d old"),
+    ],
+)
+def test_what_is_old_is_said_and_nothing_is_usual(house, priced, fitted, words):
+    state = looked_at(house, T0, T0 - priced, T0 - fitted)
+
+    assert words in state.missing["age"]
+    assert words in state.kpi.normal.sentence
+    assert state.kpi.normal.percentile is None
+    assert state.kpi.var.value > 0
+    assert words in state.kpi.var.old
+    assert words in state.limits["var:all"].old
+    assert "unknown" != state.limits["var:all"].state
+
+
+def test_of_last_night_and_of_now_it_is_usual_or_not(house):
+    state = looked_at(house, T0, T0, T0 - timedelta(hours=12))
+
+    assert "age" not in state.missing
+    assert state.kpi.normal.percentile is not None
+    assert "" == state.kpi.var.old == state.limits["var:all"].old

@@ -93,3 +93,18 @@ def test_the_trading_state_is_told_with_who_set_it_and_why(house):
     now = past.trading(house)
 
     assert ("reducing", "exchange slow", "ann", T0) == (now.state, now.reason, now.actor, now.since)
+
+
+def test_what_a_book_made_since_a_close_of_days_ago_is_not_shown_as_todays(house):
+    end = grown(house, [100.0] * 5)  # Monday to Friday
+    monday, tuesday = end + timedelta(days=2, hours=18), end + timedelta(days=3, hours=18)
+
+    def shown(as_of):
+        held = positions(house, as_of)
+        seen = past.past(house, held)
+        model = past.models(house, held, seen, standing(house, as_of))["direction"]
+        [key] = held.books
+        return seen.beginning(key, 1e6, as_of), model.pnl_today
+
+    assert (past.Beginning(1e6, end, today=True), 0.0) == shown(monday), "over a weekend Friday's close is the last"
+    assert (past.Beginning(1e6, end, today=False), None) == shown(tuesday)

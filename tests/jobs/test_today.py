@@ -75,3 +75,50 @@ def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(h
     assert {"direction": -100.0, "volatility": 7.0} == {
         name: row.pnl_today for name, row in state.exposure["strategy"].items()
     }
+
+
+def looked(house, quotes, start):
+    """A look a second at quotes of A."""
+    look = live.Live(house)
+    for second, price in enumerate(quotes):
+        at = start + timedelta(seconds=second)
+        quote(house, at, price)
+        state = look.look(at)
+    return state
+
+
+@pytest.mark.parametrize(("bars", "since"), [(True, T0), (False, T0 - DAY)])
+def test_what_was_made_since_days_ago_says_since_when_and_the_line_on_the_day_is_unknown(house, bars, since):
+    fill(house, "a", T0 - DAY, 5000.0, 100.0)
+    if bars:
+        closed(house)
+
+    look = looked(house, [110.0] * 10, T0 + 6 * DAY)
+
+    state, [line] = look.state, [f for f in look.findings if f.name == "daily_loss"]
+    assert since == state.kpi.pnl_since
+    assert 50_000 == pytest.approx(state.kpi.pnl_today_money)
+    assert state.positions["direction/live/A"].pnl_today is None
+    assert state.exposure["strategy"]["direction"].pnl_today is None
+    assert ("unknown", -0.05) == (line.params["state"].value, pytest.approx(line.params["bound"]))
+    assert f"no close since {since:%-d %b}" in line.params["why"]
+
+
+def test_a_loss_since_days_ago_still_counts_against_the_line(house):
+    fill(house, "a", T0 - DAY, 9000.0, 100.0)
+    closed(house)
+
+    look = looked(house, [90.0] * 10, T0 + 6 * DAY)
+
+    assert "hard" == look.state.limits["daily_loss:all"].state
+
+
+def test_a_day_that_began_at_the_last_close_is_told_as_before(house):
+    fill(house, "a", T0 - DAY, 5000.0, 100.0)
+    closed(house)
+
+    look = looked(house, [101.0] * 10, NOW)
+
+    assert look.state.kpi.pnl_since is None
+    assert 5000.0 == pytest.approx(look.state.kpi.pnl_today_money)
+    assert "" == look.state.limits["daily_loss:all"].why

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from skfolio.measures import get_drawdowns
 from skfolio.measures import max_drawdown as skfolio_max_drawdown
 
 from mlops.errors import DataError
-from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, episodes, last_close, session_start
+from mlops.risk.drawdown import Drawdown, daily_loss, drawdown, episodes, last_close, overdue, session_start
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CURVES = st.lists(st.sampled_from([-50.0, 0.0, 50.0, 80.0, 90.0, 100.0, 110.0, 120.0]), max_size=40)
@@ -204,3 +205,25 @@ def test_a_market_that_never_closes_has_its_day_begin_at_midnight_utc():
     bars = np.datetime64("2026-01-05T00:00", "us") + np.arange(600) * np.timedelta64(5, "m")
 
     assert 289 == session_start(bars, datetime(2026, 1, 6, 13, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("times", "late", "in_time"),
+    [
+        (pd.bdate_range("2026-01-05", periods=20) + pd.Timedelta(hours=21), "2026-02-03 10:00", "2026-02-02 20:00"),
+        (pd.date_range("2026-01-05", periods=26) + pd.Timedelta(hours=21), "2026-02-01 10:00", "2026-02-01 08:00"),
+        (pd.date_range("2026-01-05", "2026-01-30 23:00", freq="h"), "2026-02-02 00:00", "2026-01-30 23:30"),
+        (pd.date_range("2026-01-02 21:00", periods=5, freq="7D"), "2026-02-11 10:00", "2026-02-09 20:00"),
+        (pd.DatetimeIndex(["2026-01-30 21:00"]), "2026-02-03 10:00", "2026-01-31 20:00"),
+    ],
+)
+def test_a_close_is_overdue_by_the_rhythm_of_the_books_own_closes(times, late, in_time):
+    at = times.to_numpy(dtype="datetime64[us]")
+    assert [True, False] == [overdue(at, pd.Timestamp(one, tz="UTC").to_pydatetime()) for one in (late, in_time)]
+
+
+def test_a_book_of_minutes_with_nights_is_held_to_its_last_session():
+    days = pd.bdate_range("2026-01-05", periods=10)
+    at = np.concatenate([(d + pd.timedelta_range("14:30:00", "21:00:00", freq="5min")).to_numpy() for d in days])
+    told = [overdue(at.astype("datetime64[us]"), datetime(2026, 1, day, 20, tzinfo=UTC)) for day in (16, 19, 20, 21)]
+    assert [False, False, True, True] == told  # the last bar is of Friday the 16th

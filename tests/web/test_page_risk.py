@@ -18,7 +18,7 @@ from serving import now, serving, state
 from benchmarks.states import World, crowd
 from mlops.io.ledger import Ledger
 from mlops.types import Kind
-from mlops.web.messages import Kpi, LimitNow, Loss, PositionNow
+from mlops.web.messages import Drawdown, Kpi, LimitNow, Loss, PositionNow
 
 CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
@@ -333,7 +333,8 @@ def test_a_bound_a_notional_book_and_an_unconfirmed_price_are_told_as_what_they_
     )
     assert answer.endswith(why)
     assert "≥ 3.10%" in tile
-    assert why in tile
+    assert "see the answer above" in tile, "once is enough"
+    assert "notional" in cells
     assert "100.00 ? 300.00" in cells
     assert "at least 3.10% of 5.00% (62%); stands at hard limit; 2 positions" in limit
     assert "notional" in page.locator(".tile").first.inner_text()
@@ -540,3 +541,24 @@ def test_a_viewer_whose_session_ends_is_sent_to_log_in(service, opened, monkeypa
     service.hub.publish(state(2.0))
     service.hub.publish(state(3.0))
     page.wait_for_url("**/login")
+
+
+def test_profit_that_is_not_of_today_says_since_when(service, opened):
+    page = watched(opened())
+    kpi = Kpi(pnl_today_money=4_500.0, pnl_today=0.0045, pnl_since=datetime(2026, 11, 24, 21, tzinfo=UTC))
+    shown(page, service.hub.publish(replace(state(), kpi=kpi)))
+    head, value = page.locator(".tile").nth(1).locator("h2, .value").all_inner_texts()
+
+    assert ("P&L since 24 Nov", "▲ +$4,500") == (head, value)
+
+
+def test_figures_of_an_equity_that_is_not_whole_do_not_stand_bare(service, opened):
+    page = watched(opened())
+    kpi = Kpi(equity=2e5, pnl_today_money=0.0, pnl_today=0.0, drawdown=Drawdown(now=0.0, limit=0.2, utilisation=0.0))
+    shown(page, service.hub.publish(replace(state(missing={"equity": "It is without J."}), kpi=kpi)))
+    tiles = page.locator(".tile").all_inner_texts()
+
+    assert ["–", "–", "≥ 0.00%"] == [page.locator(".tile .value").nth(i).inner_text() for i in (0, 1, 5)]
+    assert "$200,000 of what is known. It is without J." in tiles[0]
+    assert "It is without J." in tiles[1]
+    assert "It is without J." in tiles[5]

@@ -18,6 +18,7 @@ STRIP = Card(
             "money",
             (("kpi.notional", "money", "of it notional, no balance is known:"),),
             help="With open trades at their last good prices.",
+            least="equity",
         ),
         Tile(
             "P&L today",
@@ -25,6 +26,8 @@ STRIP = Card(
             "gain",
             (("kpi.pnl_today", "gain_percent", ""),),
             help="Since the last close, open trades counted.",
+            since="kpi.pnl_since",
+            least="equity",
         ),
         Tile(
             "VaR",
@@ -57,6 +60,7 @@ STRIP = Card(
             (("kpi.drawdown.worst", "percent", "at worst"), ("kpi.drawdown.start", "day", "from")),
             meter="kpi.drawdown",
             help="Under the highest equity so far, open trades counted.",
+            least="equity",
         ),
         Tile("Trading", "kpi.trading", "text"),
     ),
@@ -75,7 +79,7 @@ POSITIONS = Card(
         Column("share_of_var", "Share of VaR", "bar", "Part of the book's VaR that this position carries.", full=0.5),
         Column("component_var", "VaR", "percent", "Component VaR, of equity: the parts add up to the book's VaR."),
         Column("value", "Value", "money"),
-        Column("weight", "Weight", "percent", "Value over equity."),
+        Column("weight", "Weight", "percent", "Value over equity; notional: no balance is known.", none="notional"),
         Column("pnl_today", "P&L today", "gain", "Since the last close, trades of today counted."),
         Column("pnl", "P&L", "gain", "Since it was opened."),
         Column(
@@ -89,7 +93,7 @@ POSITIONS = Card(
         Column("priced_at", "Age", "age", "Of the price."),
         Column("quantity", "Quantity", "number"),
         Column("component_es", "ES", "percent", "Component ES, of equity."),
-        Column("days_to_exit", "Days to exit", "days", "Trading a tenth of the daily volume, or as the job says."),
+        Column("days_to_exit", "Exit", "days", "Days to exit, trading a tenth of the daily volume or as set."),
         Column("book", "Book", "text"),
         Column("kind", "Kind", "text"),
         Column("note", "Note", "text"),

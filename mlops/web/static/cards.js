@@ -96,7 +96,7 @@ function where(state) {
   const many = Object.keys(state.positions || {}).length;
   const total = state.kpi?.var?.value;
   if (many === 0) return [missing(state, "positions") || "Nowhere: no open positions."];
-  if (total === undefined) return ["– ", missing(state, "kpi.var") || "Not known."];
+  if (total === undefined) return ["– Not known while the VaR is not."];
   const ranked = (name) => Object.entries(state.exposure?.[name] || {})
     .filter(([key, row]) => key && row.component_var !== undefined)
     .sort(([, a], [, b]) => b.component_var - a.component_var).slice(0, 3)
@@ -153,16 +153,24 @@ function figure(list, tile) {
     const found = at(state, tile.of);
     const use = tile.meter ? at(state, tile.meter) || {} : {};
     const signed = tile.format.startsWith("gain") && found ? (found > 0 ? "▲ " : "▼ ") : "";
-    put(value, found === undefined ? bounded(use, tile.format) : signed + shown(found, tile.format));
-    if (signed) value.className = `value ${found > 0 ? "up" : "down"}`;
+    const lacks = tile.least && at(state.missing, tile.least); // what of it is not known
+    const part = lacks && found !== undefined;
+    if (part) put(value, tile.meter ? `≥ ${shown(found, tile.format)}` : NONE);
+    else put(value, found === undefined ? bounded(use, tile.format) : signed + shown(found, tile.format));
+    if (part) value.className = "value";
+    else if (signed) value.className = `value ${found > 0 ? "up" : "down"}`;
     const confidence = use.confidence === undefined ? "" : ` ${+(100 * use.confidence).toFixed(2)} %`;
-    put(label, tile.label + confidence);
+    const since = tile.since && at(state, tile.since);
+    put(label, since ? `${tile.label.replace(" today", "")} since ${shown(since, "date")}` : tile.label + confidence);
     const also = tile.also
       .map(([path, format, word]) => [at(state, path), format, word])
       .filter(([v]) => v !== undefined && v !== "")
       .map(([v, format, word]) => `${word} ${shown(v, format)}`.trim());
-    put(notes, found === undefined ? use.why || missing(state, tile.of) || "Not known." : also.join(" · "));
-    notes.title = notes.textContent;
+    const why = use.why || missing(state, tile.of) || "Not known.";
+    const told = use.why && use.why === state.kpi?.var?.why; // the answer on top says it
+    if (part) put(notes, `${tile.meter ? "" : `${shown(found, tile.format)} of what is known. `}${lacks}`);
+    else put(notes, found === undefined ? (told ? "Why: see the answer above." : why) : [use.old, ...also].filter(Boolean).join(" · "));
+    notes.title = told ? why : notes.textContent;
     gauge?.show(use);
     box.dataset.level = use.level || "";
   };
@@ -213,7 +221,7 @@ const TESTS = [
   ["dq", "DQ", "not foreseeable"],
   ["z2", "Z2", "ES is large enough"],
 ];
-const WORDS = { ok: "Yes", warn: "In doubt", alert: "No: it failed its backtest", unknown: "Too few days to say" };
+const WORDS = { ok: "Yes", warn: "In doubt", alert: "No: it failed its backtest", unknown: "Not known yet" };
 const ZONES = { green: ["✓", "ok"], yellow: ["▲", "warn"], red: ["✕", "alert"] };
 
 function verdict(body, spec, tools, element) {
@@ -292,12 +300,12 @@ function limits(body) {
       const words = [
         row.value === undefined ? missing(state, `limits.${key}`) || "– not known" : `${least}${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`,
         row.stands ? `stands at ${LIMITS[row.stands]?.[1] || row.stands}` : "",
-        row.why || "",
+        row.why && row.measure === "es" && row.why === data[key.replace("es:", "var:")]?.why ? "why: as the VaR" : row.why || row.old || "",
       ].filter(Boolean).join("; ");
       return make("li", { "data-key": key, title: `Warning ${shown(row.warning, format)}, soft ${shown(row.soft, format)}, hard ${shown(row.hard, format)}` },
         make("p", { class: "row" }, make("strong", {}, name), mark(row.state, LIMITS)),
         make("span", { class: "track", "data-level": level, "aria-hidden": "true" }, fill, ...ticks),
-        make("p", { class: "row soft" }, make("span", {}, words), make("span", {}, `owner ${row.owner}`)));
+        make("p", { class: "row soft" }, make("span", { class: "words", title: words }, words), make("span", {}, `owner ${row.owner}`)));
     }));
   };
 }

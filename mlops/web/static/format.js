@@ -51,6 +51,8 @@ export function time(text, replay = false) {
 
 const minute = (text) => `${text.slice(0, 10)} ${text.slice(11, 16)} UTC`;
 
+const dates = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+
 const FORMATS = {
   text: (v) => String(v),
   money: (v) => money(v),
@@ -66,6 +68,7 @@ const FORMATS = {
   times: (v) => `${v.toFixed(2)}×`,
   days: (v) => (v < 0.1 ? "< 0.1" : v.toFixed(v < 10 ? 1 : 0)),
   day,
+  date: (v) => dates.format(new Date(v)),
   minute,
   time: (v) => time(v),
   version: (v) => `v${v}`,

@@ -104,7 +104,7 @@ export function table(body, spec, tools) {
       row.data = data;
       row.cells.forEach((one, i) => {
         const value = field(key, data, columns[i].of);
-        const old = columns[i].old ? `${data[columns[i].old]} ${data[columns[i].other]}` : undefined;
+        const old = columns[i].old ? `${data[columns[i].old]} ${data[columns[i].other]}` : columns[i].none ? data[columns[i].none] : undefined;
         if (value === one.was && old === one.old && columns[i].format !== "age") return;
         one.was = value;
         one.old = old;
@@ -133,7 +133,7 @@ function cell(column, index) {
 
 function plain(node, column) {
   return (value, row) => {
-    const text = shown(value, column.format);
+    const text = column.none && value === undefined && row[column.none] ? column.none : shown(value, column.format);
     const old = column.old && row[column.old];
     const other = column.other && row[column.other];
     put(node, `${old ? "◷ " : ""}${text}${other === undefined || other === "" ? "" : ` ? ${shown(other, column.format)}`}`);

@@ -1,0 +1,47 @@
+"""How old the parameters and prices are that the VaR stands on: old ones still count, but nothing is usual of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from jobs import shown
+from jobs.positions import Held
+from jobs.weighing import Night
+
+WEEKENDS, DAYS = 300, 365.25  # bars a year: fewer, and markets that bar daily rest on weekends
+PARAMETERS, PRICES, NAMED = 2, 1, 3  # sessions that they may be old; units that are named
+LATE = 0.5  # of a session
+
+
+def outdated(held: Held, night: Night | None) -> str:
+    """Whether the VaR stands on what is old, in words; empty where it does not."""
+    if night is None:
+        return ""
+    found = []
+    if _sessions(night.as_of, held.as_of, night.bars_a_year) > PARAMETERS:
+        found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `mlflow run . -e risk`.")
+    units = [unit for unit in dict.fromkeys(held.frame["unit"]) if unit in held.prices]
+    at = {unit: held.prices[unit].at for unit in units}
+    old = sorted(
+        (unit for unit in units if _sessions(at[unit], held.as_of, night.bars_a_year) > PRICES),
+        key=lambda unit: at[unit],
+    )
+    if old:
+        names = ", ".join(f"{unit} ({_age(at[unit], held.as_of)})" for unit in old[:NAMED])
+        more = f" and {len(old) - NAMED} more" if len(old) > NAMED else ""
+        found.append(f"The VaR stands on old prices: {names}{more}.")
+    return " ".join(found)
+
+
+def _sessions(since: datetime, as_of: datetime, bars_a_year: float) -> float:
+    """How many whole sessions ago an instant was, half a one of lateness granted; of bars within a day a day is one."""
+    days = max(1.0, DAYS / bars_a_year)
+    if days < DAYS / WEEKENDS or days > 2:
+        return (as_of - since).total_seconds() / 86_400 / days - LATE
+    return float(np.busday_count(since.date(), as_of.date()))
+
+
+def _age(since: datetime, as_of: datetime) -> str:
+    return shown.age((as_of - since).total_seconds())
