@@ -1,4 +1,4 @@
-"""`trader-mlops fill`: what was traded, and taking back a fill that should not be there."""
+"""`trader-mlops fill`: what was traded; a fill taken back that should not be there, one in doubt confirmed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from jobs import restatement, twins
+from jobs import doubts, restatement, twins
 from jobs.house import House, opened
 from mlops.io.ledger import BookKey
 from mlops.types import FILL_COLUMNS
 
-app = typer.Typer(help="Fills: list, void.", no_args_is_help=True)
+app = typer.Typer(help="Fills: list, void, confirm.", no_args_is_help=True)
 console = Console(emoji=False)  # an id such as binance:7 is no smiley
 log = structlog.get_logger()
 
@@ -51,6 +51,18 @@ def void(
         restated = _restated(house)
     log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
     console.print(f"{fill_id} is void{'' if new else ' already'}; books made anew: {restated}.", soft_wrap=True)
+
+
+@app.command()
+def confirm(
+    fill_id: Annotated[str, typer.Argument(help="As the list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Say that a doubtful fill is right as it was told: what it gained counts from now on."""
+    with opened() as house:
+        doubts.confirm(house.ledger, fill_id, actor or getpass.getuser(), reason, datetime.now(UTC))
+    console.print(f"{fill_id} counts at its price.", soft_wrap=True)
 
 
 def _restated(house: House) -> int:

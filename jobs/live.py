@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs import jumps, notional, shown, view
+from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
 from jobs.accounts import Account
 from jobs.freshness import Freshness
@@ -134,13 +134,14 @@ class Live:
             for other in held.alternatives()
         ]
         now = self._now(held, self._peak.over(self._slow.curve, held), self._volatilities, old)
-        known, *doubts = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
-        findings = judge(self._lines, jumps.hedged(self._lines, known, doubts))
+        known, *beside = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
+        findings = judge(self._lines, jumps.hedged(self._lines, known, beside))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
             self._holdings.marks.save(as_of)
             self._peak.save(as_of)
-        now.missing.update(notional.missing(whole))
+            self._holdings.doubts.settle(as_of)
+        now.missing.update(notional.missing(whole) | doubts.notes(whole.doubts))
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)
         return Look(state, findings, unknown, whole.unknown, held.jumps, whole.accounts)
@@ -193,7 +194,7 @@ class Live:
         books = (*held.books, *flows)
         if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
-        if void != self._void and self._read_at > 0:
+        if void != self._void and self._read_at > 0 and not doubts.only(ledger, self._void):
             self._holdings.marks.forget()
             self._peak.forget()
         self._void, self._books = void, books

@@ -76,13 +76,21 @@ def past(house: House, held: Held) -> Past:
     """The last years of every book that is held now."""
     start = held.as_of - LOOK_BACK
     read = {key: house.ledger.book_curve(*key, start=start, as_of=held.as_of) for key in held.books}
-    curves = {key: frame.set_index("event_time")["equity"] for key, frame in read.items()}
+    curves = {key: _undoubted(frame.set_index("event_time")["equity"], key, held) for key, frame in read.items()}
     opened = {key: book.start / SCALE for key, book in held.books.items()}
     beside = {key: _beside(held.accounts.get(key), curve, opened[key]) for key, curve in curves.items()}
     own, flat = _summed(curves, opened), {key: found.offset for key, found in held.accounts.items() if found}
     whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))
     traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in curves.items() if not len(curve)}
     return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()}, traded)
+
+
+def _undoubted(curve: pd.Series[float], key: BookKey, held: Held) -> pd.Series[float]:
+    """Without what fills would gain whose price nothing agrees with."""
+    for one in held.doubts:
+        if one.key == key and one.gain:
+            curve = curve.where(pd.DatetimeIndex(curve.index) < pd.Timestamp(one.at), curve - one.gain)
+    return curve
 
 
 def _beside(found: Account | None, curve: pd.Series[float], start: float) -> pd.Series[float]:

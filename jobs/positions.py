@@ -19,11 +19,12 @@ import pandas as pd
 from jobs import restatement, tape, twins, unbooked
 from jobs.accounts import Account, Worth, account
 from jobs.books import VIRTUAL
+from jobs.doubts import Doubt, Doubts
 from jobs.expired import expired
 from jobs.house import House
 from jobs.marks import Marks, Seen
 from jobs.shown import row_key
-from mlops.experiment import Book
+from mlops.experiment import Book, Fill
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
 from mlops.io.ledger import BookKey
@@ -31,19 +32,18 @@ from mlops.risk.prices import FILL, Jump, Mark, Observation
 from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
 
 DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american": False}
-
-
 NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A book after its last bar and all fills since, and what it saw of the price of each of its units."""
+    """A book after its last bar and all `fills` since, and what it saw of the price of each of its units."""
 
     key: BookKey
     book: Book
     seen: Mapping[str, Seen]
     refused: tuple[tape.Refused, ...] = ()
+    fills: tuple[tuple[str, Fill], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Held:
     then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
 
     `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
-    known, why. They count in equity at their worst (`unsure`).
+    known, why. They count in equity at their worst (`unsure`). What `doubts` would gain is not in the cash.
     """
 
     as_of: datetime
@@ -73,6 +73,7 @@ class Held:
     accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
     expired: Mapping[str, str] = field(default_factory=dict)
     unsettled: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def unbalanced(self) -> list[BookKey]:
@@ -112,6 +113,7 @@ class Held:
             cash={key: self.cash[key] for key in keys},
             unsure={key: value for key, value in self.unsure.items() if key in keys},
             accounts={key: known for key, known in self.accounts.items() if key in keys},
+            doubts=tuple(one for one in self.doubts if one.key in keys),
             unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
         )
 
@@ -193,18 +195,30 @@ class Holdings:
     def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
         self._house, self._fresh = house, fresh
         self._booked: Booked | None = None
-        self.marks = Marks(house.ledger, house.settings.risk)
+        self.marks, self.doubts = Marks(house.ledger, house.settings.risk), Doubts(house.ledger)
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
         ledger, booked = self._house.ledger, self._booked
         news = ledger.last_fill(), ledger.last_void()
         if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
-            booked = self._booked = _booked(self._house, news, as_of)
-        return _priced(booked, self.marks, as_of)
+            booked = self._booked = _booked(self._house, news, as_of, self.doubts)
+        found = _priced(booked, self.marks, as_of)
+        trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
+        fills = [(one.key, *fill) for one in booked.kept for fill in one.fills]
+        if self.doubts.follow(fills, found.prices, trust, as_of):
+            booked = self._booked = _booked(self._house, news, as_of, self.doubts)
+            found = _priced(booked, self.marks, as_of)
+        mine = {*found.frame["unit"], *found.frame["underlying"]}
+        cash = {key: cash - self.doubts.of(key) for key, cash in found.cash.items()}
+        jumps = {unit: jump for unit, jump in found.jumps.items() if unit in mine}
+        unusable = {unit: quote for unit, quote in found.unusable.items() if unit in mine}
+        prices = {unit: mark for unit, mark in found.prices.items() if unit in mine}
+        doubts = tuple(self.doubts.open.values())
+        return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
 
 
-def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
+def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts) -> Booked:
     units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
     for key in (key for model in _models(house) for key in _keys(house, model)):
         with unbooked.apart(key, unread):
@@ -212,16 +226,17 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime) -> Booked:
     for model in _models(house):
         unread |= twins.hidden(house, model, as_of)
     own = [one for one in kept if not one.key.version]
-    accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units)) for one in own}
-    return replace(_framed(house, kept, unread, units, news, as_of), accounts=accounts)
+    accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units, doubts)) for one in own}
+    more = doubts.units(fill for one in kept for _, fill in one.fills)
+    return replace(_framed(house, kept, unread, units, news, as_of, more), accounts=accounts)
 
 
-def _worth(house: House, key: BookKey, units: tape.Units) -> Worth:
+def _worth(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Worth:
     """What a bot's own book was worth by its own trades, at the prices known then."""
 
     def worth(at: datetime) -> float:
         booked = _framed(house, [_own(house, key, at, units)], {}, units, (0, 0), at)
-        return _priced(booked, Marks(house.ledger, house.settings.risk), at).equity
+        return _priced(booked, Marks(house.ledger, house.settings.risk), at).equity - doubts.of(key, at)
 
     return worth
 
@@ -233,7 +248,9 @@ def _framed(
     units: tape.Units,
     news: tuple[int, int],
     as_of: datetime,
+    more: Iterable[str] = (),
 ) -> Booked:
+    """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
     known = house.ledger.instruments().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
@@ -251,7 +268,7 @@ def _framed(
         lost = units.unusable.keys() & one.book.positions.keys()
         unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
     kinds = dict(zip(known.index, known["kind"], strict=True))
-    wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under})}
+    wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
     return Booked(tuple(kept), frame, wanted, _seen(kept), unknown, tuple(unread), news, as_of)
 
 
@@ -341,7 +358,8 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
             told = Observation(fill.at, fill.price, fill.price, FILL)
             seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(told,)))
     after = book.after(Step(as_of, fills=tuple(fills))) if fills else book
-    return Kept(key, after, seen, tuple(refused))
+    names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
+    return Kept(key, after, seen, tuple(refused), tuple((names[fill.number], fill) for fill in fills))
 
 
 def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:

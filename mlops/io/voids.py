@@ -70,8 +70,8 @@ class Voids(Books):
                 raise DataError(f"{rule}. See `trader-mlops fill list`.")
             return added(connection, voids, row | {"checksum": record_sum("voids", row)})
 
-    def voids(self) -> list[Void]:
-        """All of them, oldest first.
+    def voids(self, *, after: int = 0) -> list[Void]:
+        """All of them, oldest first; only those after the one of that number, where that is given.
 
         Raises
         ------
@@ -79,8 +79,9 @@ class Voids(Books):
             One is not what was written.
         """
         with self._reading() as connection:
-            found = every(connection, Void, select(voids).order_by(voids.c.id))
-            sums = list(connection.scalars(select(voids.c.checksum).order_by(voids.c.id)))
+            mine = voids.c.id > after
+            found = every(connection, Void, select(voids).where(mine).order_by(voids.c.id))
+            sums = list(connection.scalars(select(voids.c.checksum).where(mine).order_by(voids.c.id)))
         for void, checksum in zip(found, sums, strict=True):
             if record_sum("voids", asdict(void)) != checksum:
                 raise DataError(f"void of {void.fill_id} must be as it was written, got another. Restore a backup.")

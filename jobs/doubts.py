@@ -1,0 +1,180 @@
+"""Fills at a price that nothing agrees with: they are booked, and what they would gain counts once that is settled.
+
+A fill is judged once, when it is first seen: its price is a jump against the mark of its unit, by the rule of quotes
+(`mlops.risk.prices`), and no quote says the same. Equity then counts the worse of it at its price and at that mark. It
+ends when the unit is marked there, or when a person confirms or voids the fill. What is open stands in the alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from mlops.errors import DataError
+from mlops.experiment import Fill
+from mlops.experiment.book import SCALE
+from mlops.io.ledger import BookKey, Ledger
+from mlops.risk.prices import Mark, Observation, Trust, price
+from mlops.types import Alert, Priority
+
+ALERT, CONFIRMED = "fill_doubtful:", "fill_confirmed:"
+STATE, ALL = "doubts", "all"  # kind and scope of the stored state: up to which fill all are judged
+LONGEST = timedelta(hours=1)  # a longer time between fill and price does not make a larger move usual
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A fill of a book, the mark that it jumped away from, and its `gain` there in money (0 for a loss)."""
+
+    key: BookKey
+    fill_id: str
+    unit: str
+    at: datetime
+    quantity: float
+    price: float
+    mark: float
+    gain: float
+
+    def __str__(self) -> str:
+        verb = "bought" if self.quantity > 0 else "sold"
+        told = f"fill {self.fill_id} {verb} {abs(self.quantity):g} {self.unit} at {self.price:g}"
+        counted = f"{self.gain:,.2f} that it would gain is not counted" if self.gain else "its loss is counted"
+        remedy = "`trader-mlops fill confirm` or `fill void` settles it"
+        return f"{told} when {self.unit} was at {self.mark:g}, and no quote agrees: {counted}. {remedy}."
+
+
+@dataclass
+class Doubts:
+    """The doubtful fills of all books, from look to look. `judged`: the number of the last fill that was."""
+
+    ledger: Ledger
+    open: dict[str, Doubt] = field(default_factory=dict)
+    judged: int = 0
+    _told: set[str] = field(default_factory=set)
+    _saved: int = 0
+    _restored: bool = False
+
+    def follow(
+        self,
+        fills: Iterable[tuple[BookKey, str, Fill]],
+        marks: Mapping[str, Mark],
+        trust: Mapping[str, Trust],
+        as_of: datetime,
+    ) -> bool:
+        """Judge new fills, and settle what can be; whether anything changed."""
+        before = set(self.open)
+        if not self._restored:
+            self._restore(as_of)
+        new = [row for row in fills if row[2].number > self.judged and row[2].unit in marks]
+        for key, fill_id, fill in sorted(new, key=lambda row: row[2].number):
+            if self._doubtful(fill, marks[fill.unit], trust[fill.unit], as_of):
+                self.open.setdefault(fill_id, _doubt(key, fill_id, fill, marks[fill.unit].value))
+            self.judged = max(self.judged, fill.number)
+        if self.open:
+            void = {one.fill_id for one in self.ledger.voids()}
+            still = {one.key.removeprefix(ALERT) for one in self.ledger.alerts() if one.key.startswith(ALERT)}
+            for name, doubt in list(self.open.items()):
+                mark, rule = marks.get(doubt.unit), trust.get(doubt.unit)
+                agreed = mark is not None and rule is not None and _reached(doubt, mark, rule)
+                if agreed or name in void or (name in self._told and name not in still):
+                    del self.open[name]
+        return before != set(self.open)
+
+    def of(self, key: BookKey, at: datetime | None = None) -> float:
+        """What a book would gain by its doubtful fills, until `at`."""
+        return sum(one.gain for one in self.open.values() if one.key == key and (at is None or one.at <= at))
+
+    def units(self, fills: Iterable[Fill]) -> set[str]:
+        """Whose prices are wanted, held or not: of fills to judge, and of those in doubt."""
+        return {one.unit for one in fills if one.number > self.judged} | {one.unit for one in self.open.values()}
+
+    def settle(self, as_of: datetime) -> None:
+        """Tell of each doubtful fill, close what is settled, and leave in the ledger which fills were judged."""
+        known = {alert.key.removeprefix(ALERT) for alert in self.ledger.alerts() if alert.key.startswith(ALERT)}
+        for name in self.open.keys() - known - self._told:
+            doubt = self.open[name]
+            at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
+            details = at | {"price": doubt.price, "mark": doubt.mark, "gain": doubt.gain}
+            self.ledger.add_alert(
+                Alert(f"fill_doubtful:{name}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
+            )
+        for name in known - self.open.keys():
+            self.ledger.resolve_alert(ALERT + name, as_of)
+        self._told = set(self.open)
+        if self.judged != self._saved:
+            self.ledger.put_risk_state(STATE, ALL, as_of, {"judged": self.judged}, {})
+            self._saved = self.judged
+
+    def _restore(self, as_of: datetime) -> None:
+        self._restored, state = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        self.judged = self._saved = 0 if state is None else int(state.body["judged"])
+        for alert in self.ledger.alerts():
+            if alert.key.startswith(ALERT):
+                name, d = alert.key.removeprefix(ALERT), alert.details
+                about = BookKey(*d["book"]), name, d["unit"], datetime.fromisoformat(d["at"])
+                self.open[name] = Doubt(*about, d["quantity"], d["price"], d["mark"], d["gain"])
+                self._told.add(name)
+
+    def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
+        """Whether neither the mark nor a quote of then or now is what was paid."""
+        at = fill.at or as_of
+        if _near(fill.price, mark.value, trust.usual(min(abs(at - mark.at), LONGEST))):
+            return False
+        for instant in (at, as_of):
+            frame = self.ledger.latest_quotes([fill.unit], as_of=instant)
+            for told, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
+                quote = Observation(told.to_pydatetime(), bid, ask)
+                if _near(fill.price, price(quote, None, trust), trust.usual(min(abs(at - quote.at), LONGEST))):
+                    return False
+        return True
+
+
+def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime) -> None:
+    """A person's word that a doubtful fill is as it was told.
+
+    Raises
+    ------
+    DataError
+        The fill is not doubtful, or there is no reason.
+    """
+    if not reason.strip():
+        raise DataError("reason must be a text, got none. Say why the fill is right.")
+    if not any(alert.key == ALERT + fill_id for alert in ledger.alerts()):
+        raise DataError(f"fill must be a doubtful one, got {fill_id!r}. See `trader-mlops alerts`.")
+    title = f"{actor} confirmed fill {fill_id}: {reason}"
+    details = {"actor": actor, "reason": reason}
+    ledger.add_alert(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
+    for kind in (CONFIRMED, ALERT):
+        ledger.resolve_alert(kind + fill_id, at)
+
+
+def only(ledger: Ledger, after: int) -> bool:
+    """Whether all fills that were voided after that number were doubtful: no peak and no mark was of them."""
+    new = [one.fill_id for one in ledger.voids(after=after)]
+    return all(ledger.alert(ALERT + name) is not None for name in new)
+
+
+def notes(doubts: Sequence[Doubt]) -> dict[str, str]:
+    """A sentence a fill."""
+    return {f"fill:{one.fill_id}": str(one)[:1].upper() + str(one)[1:] for one in doubts}
+
+
+def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
+    quantity = fill.quantity / SCALE
+    gain = max(0.0, quantity * (mark - fill.price) * fill.multiplier)
+    if fill.at is None:
+        raise DataError(f"fill {fill_id} must have a time, got none. Void it.")
+    return Doubt(key, fill_id, fill.unit, fill.at, quantity, fill.price, mark, gain)
+
+
+def _reached(doubt: Doubt, mark: Mark, trust: Trust) -> bool:
+    """Whether the mark has come to the price of the fill, or went past it."""
+    room = 2 * trust.usual(min(abs(mark.at - doubt.at), LONGEST)) * abs(mark.value)
+    low, high = sorted((doubt.mark, mark.value))
+    moved = mark.value != doubt.mark and low <= doubt.price <= high
+    return moved or abs(doubt.price - mark.value) <= room
+
+
+def _near(one: float, other: float, usual: float) -> bool:
+    return abs(one - other) <= usual * abs(other)
