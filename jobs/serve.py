@@ -75,7 +75,7 @@ class Service:
         self._lock = FileLock(settings.state / "run" / "service.lock")
         self._scorers = Scorers(house.registry, _now, settings.service.poll_s, settings.bot)
         self._courier: Courier | None = None
-        self._broken = False
+        self._broken, self._held = False, 0
         built = app.build(house.registry, settings, _now, self._scorers, self._hub, self._watch)
         self._server = Server(Config(built, settings.service), self._begun, self._ended)
 
@@ -112,6 +112,7 @@ class Service:
 
     def _stand_by(self, handed: Handed) -> None:
         self._lock.acquire(poll_interval=TAKE_OVER_S)
+        self._held = self._inode()
         if not self._stop.is_set():
             self._server.take_over(handed.shared)  # first: callers wait
             log.info("serving")
@@ -133,7 +134,26 @@ class Service:
             "freshness": lambda: _freshness(house, stop, watch),
             "risk": lambda: _risk(house, self._hub, stop, watch),
         }
-        Alarm(house, watch).run(stop, _now, Loops(works, watch, stop).keep)
+        loops = Loops(works, watch, stop)
+
+        def keep() -> None:
+            self._end_without_lock()
+            loops.keep()
+
+        Alarm(house, watch).run(stop, _now, keep)
+
+    def _end_without_lock(self) -> None:
+        """End if the lock's file was deleted or replaced: the other service holds the new one, and two would serve."""
+        if self._held and self._inode() != self._held:
+            log.error("the lock of this service is gone, and it ends", lock=self._lock.lock_file)
+            self._broken = self._server.should_exit = True
+
+    def _inode(self) -> int:
+        """Of the lock's file, as others find it; -1 where there is none."""
+        try:
+            return os.stat(self._lock.lock_file).st_ino
+        except FileNotFoundError:
+            return -1
 
     def _carry(self) -> None:
         """See to it that there is a courier, for what a killed bot left."""

@@ -202,6 +202,15 @@ class ServiceSettings(Section):
         (), description="Addresses of reverse proxies whose `X-Forwarded-For` is believed; by default nobody's is."
     )
 
+    @model_validator(mode="after")
+    def _few_proxies(self) -> Self:
+        if everybody := [
+            proxy for proxy in self.trusted_proxies if proxy.strip() == "*" or proxy.strip().endswith("/0")
+        ]:
+            rule = "trusted_proxies must name proxies"
+            raise ValueError(f"{rule}, got {everybody[0]!r}, which is everybody. Give the address of each.")
+        return self
+
 
 class FeedSettings(Section):
     """The live feed and its pages."""

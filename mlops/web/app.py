@@ -102,7 +102,7 @@ def build(
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus exposition."""
-        return Response(await lanes.health.run(meters.text), media_type=CONTENT_TYPE)
+        return Response(await lanes.meters.run(meters.text), media_type=CONTENT_TYPE)
 
     app.include_router(hooks.router(registry, settings, clock, gate, lanes))
     moved = hub.news.set if hub is not None else _nobody

@@ -230,3 +230,14 @@ def test_a_service_that_can_begin_nothing_ends(tmp_path, sqlite_ledger, monkeypa
     monkeypatch.setattr(serving._server, "run", lambda sockets: None)
     with pytest.raises(SystemExit):
         serving.run()
+
+
+def test_a_service_whose_lock_is_deleted_ends_before_two_serve_for_long(tmp_path, sqlite_ledger):
+    serving = service(tmp_path, sqlite_ledger)
+    serving._lock.acquire()
+    serving._held = serving._inode()
+    serving._end_without_lock()
+    assert not serving._server.should_exit
+    (tmp_path / "run" / "service.lock").unlink()
+    serving._end_without_lock()
+    assert serving._server.should_exit

@@ -6,6 +6,7 @@ import time
 import pytest
 from serving import AT, serving, state
 
+from mlops.settings import ServiceSettings
 from mlops.web import gate, sockets
 
 
@@ -115,3 +116,10 @@ def test_nobody_says_with_a_header_where_he_comes_from(service):
 def test_an_ipv6_host_is_its_network():
     assert gate.network("2001:db8::1") == gate.network("2001:db8::ffff") != gate.network("2001:db8:0:1::1")
     assert "10.0.0.1" == gate.network("10.0.0.1")
+
+
+@pytest.mark.parametrize("proxy", ["*", " * ", "0.0.0.0/0", "::/0"])
+def test_not_everybody_can_be_a_trusted_proxy(proxy):
+    with pytest.raises(ValueError, match="trusted_proxies must name proxies"):
+        ServiceSettings(trusted_proxies=(proxy,))
+    assert ("10.0.0.2",) == ServiceSettings(trusted_proxies=("10.0.0.2",)).trusted_proxies
