@@ -58,8 +58,8 @@ def age(seconds: float) -> str:
 
 
 def row_key(strategy: str, book: str, unit: str) -> str:
-    """Of a position's row."""
-    return f"{strategy}/{book}/{unit}"
+    """Key of a position's row; a slash in the book's name is written as %2F, so that no two positions share one."""
+    return f"{strategy}/{book.replace('%', '%25').replace('/', '%2F')}/{unit}"
 
 
 def known(value: float | None) -> Number:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from jobs import books, command, restatement, unbooked
 from jobs.live import Live
 from jobs.positions import positions
+from jobs.shown import row_key
 from mlops.errors import DataError
 from mlops.experiment.entries import restored
 from mlops.io.checksum import checksums, stored
@@ -149,6 +150,11 @@ def test_a_book_that_a_disk_changed_costs_itself_only(sqlite_ledger):
     assert {"direction/other"} == set(look.lost)
     assert 1000.0 == look.state.positions["direction/live/A"].value
     assert look.state.kpi.equity is None, "what a book is worth that cannot be read is not nothing"
+
+
+def test_no_two_positions_share_a_row():
+    names = [("a", "b/c"), ("a/b", "c"), ("a%2Fb", "c")]
+    assert 3 == len({row_key("m", *pair) for pair in names})
 
 
 # --- voids ----------------------------------------------------------------------------------------------------------
