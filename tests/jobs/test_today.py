@@ -47,7 +47,8 @@ def test_a_position_gained_what_its_price_did_since_the_close_and_trades_of_toda
     fill(house, "old", T0 - DAY, 10.0, 80.0)
     closed(house)
     today = Today(house)
-    quote(house, NOW, 103.0)
+    for second in range(8):  # after a pause a price is confirmed by quotes that stay
+        quote(house, NOW - timedelta(seconds=7 - second), 103.0)
     assert [30.0] == gains(today, positions(house, NOW), T0).tolist(), "not the 230 since it was opened"
     fill(house, "new", NOW, 5.0, 101.0, fee=2.0)
 
