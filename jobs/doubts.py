@@ -1,15 +1,16 @@
 """Fills at a price that nothing agrees with: they are booked, and what they would gain counts once that is settled.
 
-A fill is judged once, when it is first seen: its price is a jump against the mark of its unit, by the rule of quotes
-(`mlops.risk.prices`), and no quote says the same. Equity then counts the worse of it at its price and at that mark. It
-ends when the unit is marked there, or when a person confirms or voids the fill. What is open stands in the alerts.
+A fill is judged once, when it is first seen: its price is further from the mark of its unit than the market may have
+moved since (`Trust.possible`), and no quote says the same. Equity then counts the worse of it at its price and at that
+mark. It ends when the unit is marked there, or when a person confirms or voids the fill. What is open stands in the
+alerts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from mlops.errors import DataError
 from mlops.experiment import Fill
@@ -20,7 +21,6 @@ from mlops.types import Alert, Priority
 
 ALERT, CONFIRMED = "fill_doubtful:", "fill_confirmed:"
 STATE, ALL = "doubts", "all"  # kind and scope of the stored state: up to which fill all are judged
-LONGEST = timedelta(hours=1)  # a longer time between fill and price does not make a larger move usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,13 @@ class Doubts:
     def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
         """Whether neither the mark nor a quote of then or now is what was paid."""
         at = fill.at or as_of
-        if _near(fill.price, mark.value, trust.usual(min(abs(at - mark.at), LONGEST))):
+        if _near(fill.price, mark.value, trust.possible(at - mark.at)):
             return False
         for instant in (at, as_of):
             frame = self.ledger.latest_quotes([fill.unit], as_of=instant)
             for told, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
                 quote = Observation(told.to_pydatetime(), bid, ask)
-                if _near(fill.price, price(quote, None, trust), trust.usual(min(abs(at - quote.at), LONGEST))):
+                if _near(fill.price, price(quote, None, trust), trust.possible(at - quote.at)):
                     return False
         return True
 
@@ -170,7 +170,7 @@ def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
 
 def _reached(doubt: Doubt, mark: Mark, trust: Trust) -> bool:
     """Whether the mark has come to the price of the fill, or went past it."""
-    room = 2 * trust.usual(min(abs(mark.at - doubt.at), LONGEST)) * abs(mark.value)
+    room = 2 * trust.possible(mark.at - doubt.at) * abs(mark.value)
     low, high = sorted((doubt.mark, mark.value))
     moved = mark.value != doubt.mark and low <= doubt.price <= high
     return moved or abs(doubt.price - mark.value) <= room

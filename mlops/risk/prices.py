@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 DAY = timedelta(days=1)
+WEEK = 7 * DAY  # a mark that is older allows a fill no larger move
 AT_ONCE = timedelta(minutes=5)  # a longer pause lets a market move further, and makes a bad tick no rarer
 SPLITS = range(2, 21)  # of 2 to 20 for 1, either way: nearly all that were ever made
 SPLIT_ERROR = 0.03  # how far from its ratio a split is seen: what a stock usually moves beside it
@@ -58,8 +59,14 @@ class Trust:
 
     def usual(self, elapsed: timedelta) -> float:
         """The largest move that one observation is believed, after `elapsed`; a larger one has to be confirmed."""
-        days = min(abs(elapsed), AT_ONCE) / DAY
-        return max(self.floor, self.sigmas * self.volatility * math.sqrt(days))
+        return self._move(min(abs(elapsed), AT_ONCE))
+
+    def possible(self, elapsed: timedelta) -> float:
+        """The largest move that a market may well have made in `elapsed`: a fill beyond it needs a second word."""
+        return self._move(min(abs(elapsed), WEEK))
+
+    def _move(self, elapsed: timedelta) -> float:
+        return max(self.floor, self.sigmas * self.volatility * math.sqrt(elapsed / DAY))
 
 
 @dataclass(frozen=True, slots=True)

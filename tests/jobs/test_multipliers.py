@@ -14,11 +14,12 @@ from jobs.live import Live
 from jobs.positions import positions
 from mlops.io.ledger import BookKey, Instrument, Ledger
 from mlops.learn import STRATEGIES
-from mlops.settings import Settings
+from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import Kind
 
 T0, DAY, STRATEGY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1), STRATEGIES["direction"]
 KEY = BookKey("direction", "live")
+KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
 ABOUT = {"underlying": "S0", "strike": 100.0, "expiry": T0 + 90 * DAY}
 SCALES = [0.1, 1.0, 5.0, 50.0, 100.0, 1000.0]
 UNITS = st.lists(st.tuples(st.sampled_from(list(Kind)), st.sampled_from(SCALES)), min_size=1, max_size=4)
@@ -26,7 +27,7 @@ UNITS = st.lists(st.tuples(st.sampled_from(list(Kind)), st.sampled_from(SCALES))
 
 def world(url):
     ledger = Ledger(url)
-    return SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None, client=None)
+    return SimpleNamespace(ledger=ledger, settings=KNOWN, run_id=None, client=None)
 
 
 def trade(house, number, unit, quantity, price, fee, at):
@@ -104,7 +105,7 @@ def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, se
 
 @pytest.fixture
 def house(sqlite_ledger):
-    return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
+    return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
 
 
 @pytest.mark.parametrize("booked", [False, True])
