@@ -292,21 +292,7 @@ def test_a_book_without_equity_has_losses_in_money_only(plain, bars):
     house = plain()
     trade(house.ledger, bars, "direction", {"AAPL": -400_000})
     later = bars.assign(close=bars["close"])
-    house.ledger.add_quotes(
-        pd.DataFrame(
-            [
-                {
-                    "unit": "AAPL",
-                    "event_time": AT,
-                    "known_at": AT,
-                    "bid": 400.0,
-                    "ask": 400.0,
-                    "bid_size": 0.0,
-                    "ask_size": 0.0,
-                }
-            ]
-        )
-    )
+    house.ledger.confirm_price("AAPL", 400.0, "desk", "it is what the exchange says", AT)
 
     found = stress.compute(house, later, AT)
 
