@@ -60,11 +60,9 @@ def implied_volatility(
     >>> round(float(found[0]), 10), why
     (0.2, [''])
     """
-    market = _Market.of(spot, strike, years, rate, dividend, call, american)
-    volatility, why = market.volatility(price, np.arange(price.size))
-    for i in np.flatnonzero(market.vega(volatility) < SILENT * spot):
-        volatility[i], why[i] = math.nan, MUTE
-    return volatility, why
+    terms = (price, spot, strike, years)
+    implied = implied_interval(*terms, call=call, rate=rate, dividend=dividend, american=american)
+    return implied.volatility, implied.why
 
 
 def implied_interval(
