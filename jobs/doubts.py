@@ -8,7 +8,7 @@ alerts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -58,24 +58,31 @@ class Doubts:
     def follow(
         self,
         fills: Iterable[tuple[BookKey, str, Fill]],
-        marks: Mapping[str, Mark],
+        mark_of: Callable[[str, datetime], Mark | None],
         trust: Mapping[str, Trust],
         as_of: datetime,
     ) -> bool:
-        """Judge new fills, and settle what can be; whether anything changed."""
+        """Judge new fills, and settle what can be; whether anything changed.
+
+        `mark_of` gives what a unit is marked at that was traded at an instant: an option past its expiry pays, before
+        it has a price.
+        """
         before = set(self.open)
         if not self._restored:
             self._restore(as_of)
-        new = [row for row in fills if row[2].number > self.judged and row[2].unit in marks]
+        new = [row for row in fills if row[2].number > self.judged]
         for key, fill_id, fill in sorted(new, key=lambda row: row[2].number):
-            if self._doubtful(fill, marks[fill.unit], trust[fill.unit], as_of):
-                self.open.setdefault(fill_id, _doubt(key, fill_id, fill, marks[fill.unit].value))
+            mark = mark_of(fill.unit, fill.at or as_of)
+            if mark is None:
+                continue
+            if self._doubtful(fill, mark, trust[fill.unit], as_of):
+                self.open.setdefault(fill_id, _doubt(key, fill_id, fill, mark.value))
             self.judged = max(self.judged, fill.number)
         if self.open:
             void = {one.fill_id for one in self.ledger.voids()}
             still = {one.key.removeprefix(ALERT) for one in self.ledger.alerts() if one.key.startswith(ALERT)}
             for name, doubt in list(self.open.items()):
-                mark, rule = marks.get(doubt.unit), trust.get(doubt.unit)
+                mark, rule = mark_of(doubt.unit, doubt.at), trust.get(doubt.unit)
                 agreed = mark is not None and rule is not None and _reached(doubt, mark, rule)
                 if agreed or name in void or (name in self._told and name not in still):
                     del self.open[name]

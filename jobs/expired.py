@@ -6,7 +6,7 @@ Their own quotes have ended, and the last one says nothing of what is owed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -51,6 +51,20 @@ def expired(frame: pd.DataFrame, prices: Mapping[str, Mark], as_of: datetime) ->
         marks[unit] = Mark(pays, spot.at)
         notes[unit] = f"Expired, not settled yet: worth what it pays at {spot.value:g}."
     return Expired(marks, notes, unknown, _worst(over[over["unit"].isin(list(unknown))], prices))
+
+
+def traded_at(
+    instruments: pd.DataFrame, quoted: Mapping[str, Mark], paid: Mapping[str, Mark]
+) -> Callable[[str, datetime], Mark | None]:
+    """The mark that a trade in a unit at an instant is judged by: what an option pays only once it has expired."""
+    ends = instruments[["unit", "expiry"]].dropna()
+    expiries = dict(zip(ends["unit"], pd.to_datetime(ends["expiry"], utc=True), strict=True))
+
+    def mark_of(unit: str, at: datetime) -> Mark | None:
+        over = unit in expiries and at >= expiries[unit]
+        return (paid if over else quoted).get(unit)
+
+    return mark_of
 
 
 def _worst(rows: pd.DataFrame, prices: Mapping[str, Mark]) -> pd.Series[float]:

@@ -20,7 +20,7 @@ from jobs import restatement, tape, twins, unbooked
 from jobs.accounts import Account, Worth, account
 from jobs.books import VIRTUAL
 from jobs.doubts import Doubt, Doubts
-from jobs.expired import expired
+from jobs.expired import expired, traded_at
 from jobs.house import House
 from jobs.marks import Marks, Seen
 from jobs.shown import row_key
@@ -171,11 +171,13 @@ def positions(house: House, as_of: datetime) -> Held:
 class Booked:
     """Positions without prices, as they were read: what does not change until somebody trades.
 
-    `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them.
+    `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them. `flat`: the instruments among
+    them that no book holds any more.
     """
 
     kept: tuple[Kept, ...]
     frame: pd.DataFrame
+    flat: pd.DataFrame
     kinds: Mapping[str, str]
     seen: Mapping[str, Seen]
     unknown: Mapping[str, str]
@@ -206,7 +208,8 @@ class Holdings:
         found = _priced(booked, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
         fills = [(one.key, *fill) for one in booked.kept for fill in one.fills]
-        if self.doubts.follow(fills, found.prices, trust, as_of):
+        mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
+        if self.doubts.follow(fills, mark_of, trust, as_of):
             booked = self._booked = _booked(self._house, news, as_of, self.doubts)
             found = _priced(booked, self.marks, as_of)
         mine = {*found.frame["unit"], *found.frame["underlying"]}
@@ -248,14 +251,15 @@ def _framed(
     units: tape.Units,
     news: tuple[int, int],
     as_of: datetime,
-    more: Iterable[str] = (),
+    more: Collection[str] = (),
 ) -> Booked:
     """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
     known = house.ledger.instruments().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
     held = sorted(set(frame["unit"]))
-    under = {unit for unit in known["underlying"].reindex(held).dropna() if unit}
+    flat = known[known.index.isin(set(more) - set(held))].reset_index()
+    under = {unit for unit in [*known["underlying"].reindex(held).dropna(), *flat["underlying"]] if unit}
     about = known.reindex(frame["unit"]).reset_index(drop=True)
     for name in INSTRUMENT_COLUMNS[1:]:
         default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
@@ -269,14 +273,15 @@ def _framed(
         unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
     kinds = dict(zip(known.index, known["kind"], strict=True))
     wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
-    return Booked(tuple(kept), frame, wanted, _seen(kept), unknown, tuple(unread), news, as_of)
+    return Booked(tuple(kept), frame, flat, wanted, _seen(kept), unknown, tuple(unread), news, as_of)
 
 
 def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
     """Positions at the marks of their units, and options past their expiry at what they pay."""
     prices = marks.at(booked.kinds, booked.seen, as_of)
-    over = expired(booked.frame, prices, as_of)
-    prices = {unit: mark for unit, mark in {**prices, **over.marks}.items() if unit not in over.unknown}
+    over, settled = expired(booked.frame, prices, as_of), expired(booked.flat.assign(quantity=0.0), prices, as_of)
+    pays, unpriced = {**settled.marks, **over.marks}, {*settled.unknown, *over.unknown}
+    prices = {unit: mark for unit, mark in {**prices, **pays}.items() if unit not in unpriced}
     each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))

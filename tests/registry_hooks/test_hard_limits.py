@@ -146,7 +146,7 @@ def test_without_a_champion_before_a_person_must_decide(house):
 def test_a_rollback_that_did_not_come_off_is_told_and_tried_again(house, monkeypatch):
     _book(house, 2, 100.0, 80.0)
 
-    def away(*_):
+    def away(*_, **__):
         raise RegistryError("artifacts must be there, got none")
 
     with monkeypatch.context() as patch:

@@ -1,5 +1,6 @@
 """A transition, its crash, a hand in the registry, and the bot that follows: on real bundles and a real registry."""
 
+import shutil
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -330,6 +331,7 @@ def test_the_old_model_trades_on_when_the_new_one_cannot_be_taken(registry, faul
     if fault == "feature code":
         broken.set()
     else:
+        shutil.rmtree(registry.cache / MODEL / "2")
         bot._prover._registry = replace(registry, client=_Away())
 
     assert bot.boundary(NOW) is None
@@ -342,6 +344,9 @@ def test_the_old_model_trades_on_when_the_new_one_cannot_be_taken(registry, faul
 
 class _Away(MlflowClient):
     """MLflow does not answer."""
+
+    def get_logged_model(self, model_id, **rest):
+        raise mlflow.MlflowException(f"connection refused asking for {model_id}")
 
     def search_model_versions(self, filter_string=None, **rest):
         raise mlflow.MlflowException(f"connection refused asking for {filter_string}")
