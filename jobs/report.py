@@ -93,8 +93,11 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
 def _chosen(house: House, model: str, as_of: datetime, experiment: int) -> Experiment:
     known = [e for e in house.ledger.experiments(model) if e.started_at <= as_of]
     found = [e for e in known if e.id == experiment] if experiment else known[-1:]
+    if not known:
+        remedy = "Train a challenger, and look again when it has scored"
+        raise DataError(f"report of {model} must have a comparison to be about, got a model without one. {remedy}.")
     if not found:
-        ids = ", ".join(str(e.id) for e in known) or "none"
+        ids = ", ".join(str(e.id) for e in known)
         raise DataError(f"experiment of {model} must be one of its comparisons ({ids}), got {experiment}. Name one.")
     return found[0]
 

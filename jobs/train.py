@@ -286,7 +286,7 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     """The study's journal and the run that its trials hang under; both are taken up again after a kill."""
     name = f"{study.strategy.name}-{study.digest[:24]}"
     path = house.settings.state / "studies" / f"{name}.jsonl"
-    private.folder(path.parent)
+    private.file(path)
     _mend_journal(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(path)))

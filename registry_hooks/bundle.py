@@ -139,6 +139,7 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path, *, model_id: str = "
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
     try:
         got = download(client, ref, part, model_id=model_id, size=size)
+        private.close_to_others(got)
         with suppress(OSError):  # another process was first: its copy is as good
             os.rename(got, place)
     except (mlflow.MlflowException, OSError) as error:

@@ -190,11 +190,12 @@ def test_a_server_without_its_webhook_settings_is_named_and_the_remedies_mend_it
 
 def test_a_host_name_a_stranger_and_a_reader_are_refused_and_named(tmp_path):
     reader = {"MLFLOW_TRACKING_USERNAME": "bot", "MLFLOW_TRACKING_PASSWORD": "a long password"}
+    stranger = {"MLFLOW_TRACKING_USERNAME": "nobody", "MLFLOW_TRACKING_PASSWORD": "a wrong password"}
     admin = {"MLFLOW_TRACKING_USERNAME": "admin", "MLFLOW_TRACKING_PASSWORD": own_secret(tmp_path, "mlflow-admin")}
     with _mlflow(tmp_path, auth=True, MLFLOW_SERVER_ALLOWED_HOSTS="localhost:*") as port:
         named, numbered = _of(tmp_path, f"http://localhost:{port}"), _of(tmp_path, f"http://127.0.0.1:{port}")
         assert f"MLFLOW_SERVER_ALLOWED_HOSTS=127.0.0.1:{port}" in _one(numbered, *MLFLOW[1:], environment=admin).remedy
-        assert "does not know us (401)" in _one(named, *MLFLOW[1:]).what
+        assert "does not know us (401)" in _one(named, *MLFLOW[1:], environment=stranger).what
         with pytest.MonkeyPatch.context() as patch:
             for name, value in admin.items():
                 patch.setenv(name, value)

@@ -51,9 +51,10 @@ def test_the_jobs_of_the_readme_run_as_pasted_in_a_set_up_that_had_no_accounts(p
     assert "account admin, password in" in place.call("up")
     assert 401 == httpx.get(f"{uri}/api/2.0/mlflow/experiments/search?max_results=1").status_code
     _paste(_block("mlflow run ."), place)
-    status = _paste(
-        "\n".join(_block("trader-mlops explain").splitlines()[:3]).replace("trader-mlops", _program()), place
+    status, _, explain = (
+        line.replace("trader-mlops", _program()) for line in _block("trader-mlops explain").splitlines()[:3]
     )
+    status = _paste(f"{status}\n{explain}", place)
 
     assert str(place.state / "secrets" / "mlflow-admin") in status
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):

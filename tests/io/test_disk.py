@@ -117,9 +117,10 @@ def test_the_writer_tells_every_caller_that_the_disk_is_full_and_goes_on_afterwa
 
 
 def test_retention_works_on_a_full_disk(small, make, clock, tmp_path):
-    (small / "somebody else's").write_bytes(bytes(4 * MIB))
+    (small / "somebody else's").write_bytes(bytes(3 * MIB))
     with Ledger(f"sqlite:///{small / 'ledger.db'}", Disk(small, ballast_mib=2, clock=clock.read)) as ledger:
-        ledger.degraded()
+        assert "" == ledger.degraded()
+        assert (small / "ballast").exists()
         stored, _ = _filled_up(ledger, make)
 
         assert stored > ledger.prune(tmp_path / "archive", before=make.at(3), at=make.at(9))["outcomes"] > 0
