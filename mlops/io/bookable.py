@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
 from sqlalchemy import Connection, func, select
 
 from mlops.io.instants import EPOCH, MICROSECOND
@@ -41,9 +42,11 @@ def traded_books(connection: Connection, model: str) -> Iterator[str]:
 
 def too_many(connection: Connection, rows: Rows, most: tuple[int, int] | None) -> dict[int, str]:
     """Fills that would open a book past `most` (of a model, of all models), by their place, and why."""
+    if most is None:
+        return {}
     pairs = list(zip(rows.columns["model"], rows.columns["book"], strict=True))
-    new = [] if most is None else [pair for pair in dict.fromkeys(pairs) if not _traded(connection, *pair)]
-    if most is None or not new:
+    new = [pair for pair in dict.fromkeys(pairs) if not _traded(connection, *pair)]
+    if not new:
         return {}
     books = {model: len(list(traded_books(connection, model))) for model in _models(connection)}
     total, refused = sum(books.values()), dict[tuple[str, str], str]()
@@ -89,12 +92,12 @@ def not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:
 
 def _worthless_or_huge(connection: Connection, rows: Rows) -> dict[int, str]:
     columns = rows.columns
-    each = list(zip(columns["unit"], columns["quantity"], columns["price"], strict=True))
-    doubtful = {i for i, (_, size, price) in enumerate(each) if not 0 < abs(size * price) < LARGEST / MOST_MULTIPLIER}
-    known = dict(_known(connection, sorted({each[i][0] for i in doubtful})))
+    value = np.abs(np.asarray(columns["quantity"], dtype=np.float64) * np.asarray(columns["price"], dtype=np.float64))
+    doubtful = np.flatnonzero(~((value > 0) & (value < LARGEST / MOST_MULTIPLIER))).tolist()
+    known = dict(_known(connection, sorted({columns["unit"][i] for i in doubtful})))
     found = {}
-    for i in sorted(doubtful):
-        unit, quantity, price = each[i]
+    for i in doubtful:
+        unit, quantity, price = (columns[name][i] for name in ("unit", "quantity", "price"))
         kind, multiplier = known.get(unit, (Kind.SPOT.value, 1.0))
         if price == 0 and kind not in OPTIONS:
             remedy = "If it is an option, load it with `trader-mlops instrument load`, then send the fill again"

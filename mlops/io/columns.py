@@ -110,14 +110,24 @@ def _microseconds(column: pd.Series[Any], what: str) -> list[int]:
 
 
 def _text(column: pd.Series[Any], what: str) -> list[str]:
-    found = column.tolist()
-    if not all(issubclass(kind, str) for kind in set(map(type, found))) or not all(found):
+    found: list[str] = column.tolist()
+    kinds = set(map(type, found))
+    if kinds == {str} and _plain(found):
+        return found
+    if not all(issubclass(kind, str) for kind in kinds) or not all(found):
         good = np.fromiter((isinstance(x, str) and len(x) > 0 for x in found), dtype=bool, count=len(found))
         _refuse(~good, column, what, "be text, not empty")
     if not all(map(storable, set(found))):  # a million rows name few units
         fit = np.fromiter(map(storable, found), dtype=bool, count=len(found))
         _refuse(~fit, column, what, f"be valid text of at most {MAX_TEXT} characters without NUL")
     return [str(x) for x in found]  # an enum member becomes its plain value
+
+
+def _plain(texts: list[str]) -> bool:
+    """Whether all are short ASCII without NUL and none is empty: one look at them together."""
+    lengths = set(map(len, texts))
+    together = "".join(texts)
+    return 0 not in lengths and max(lengths) <= MAX_TEXT and together.isascii() and "\0" not in together
 
 
 def decimal(name: str, text: str) -> float:
@@ -148,9 +158,9 @@ def storable(text: str) -> bool:
 def _whole(column: pd.Series[Any], what: str) -> list[int]:
     if not pd.api.types.is_integer_dtype(column.dtype):
         raise DataError(f"{what} must be whole numbers, got {column.dtype}. Use astype(int).")
+    outside = ((column < 0) | (column > MAX_WHOLE)).to_numpy(dtype=bool)
+    _refuse(outside, column, what, f"be within 0 and {MAX_WHOLE}")
     found: list[int] = column.tolist()
-    fit = np.fromiter((0 <= x <= MAX_WHOLE for x in found), dtype=bool, count=len(found))
-    _refuse(~fit, column, what, f"be within 0 and {MAX_WHOLE}")
     return found
 
 

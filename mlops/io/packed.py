@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mlops.errors import DataError
 from mlops.io.instants import UtcTime
 
 HEAD, LENGTH = struct.Struct(">iiiii"), struct.Struct(">i")
+FEW = 8  # times that a text must come, on average, for a look at what was encoded to be quicker than encoding
 NUMBERS = {"int8": ">i8", "int4": ">i4", "float8": ">f8"}
 
 
@@ -63,11 +65,17 @@ def _numbers(form: str, values: Sequence[Any]) -> bytes:
 
 
 def _texts(values: Sequence[str | bytes]) -> bytes:
-    parts = []
-    for value in values:
-        plain = value.encode() if isinstance(value, str) else value
-        parts += [LENGTH.pack(len(plain)), plain]
-    return b"".join(parts)
+    """Each text behind its length; one that comes again (a model, a unit) is encoded once."""
+    distinct = set(values)
+    if len(distinct) * FEW < len(values):
+        images = {value: _framed([value]) for value in distinct}
+        return b"".join(map(images.__getitem__, values))
+    return _framed(values)
+
+
+def _framed(values: Sequence[str | bytes]) -> bytes:
+    plain = [value if isinstance(value, bytes) else value.encode() for value in values]
+    return b"".join(chain.from_iterable(zip(map(LENGTH.pack, map(len, plain)), plain, strict=True)))
 
 
 def _array(oid: int) -> type[Packed]:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlops.io.checksum import _odds, checksums, matrix_sums, record_sum
+from mlops.io.checksum import MANY_TEXTS, _odds, checksums, matrix_sums, record_sum
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 STORABLE = st.characters(exclude_characters="\0", exclude_categories=["Cs"])  # what the ledger takes
@@ -62,6 +62,13 @@ def test_a_row_has_the_same_checksum_alone_and_among_others(texts, same):
     alone = [checksums("t", {"model": [same], "unit": [text]}, 1)[0] for text in texts]
 
     assert alone == together.tolist()
+
+
+def test_a_text_has_the_same_checksum_among_few_and_among_many():
+    ids = [f"fill-{i}é" for i in range(MANY_TEXTS + 1)]
+    few, many = checksums("t", {"fill_id": ids[:9]}, 9), checksums("t", {"fill_id": ids}, len(ids))
+
+    assert few.tolist() == many[:9].tolist()
 
 
 def test_blocks_do_not_show():

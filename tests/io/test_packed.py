@@ -19,6 +19,8 @@ COLUMNS = [
     (Text(), ["", "a", "{}", '"\\', "NULL", "é\U0001f600", "x" * 10_000]),
     (LargeBinary(), [b"", b"\0\xff\\x", np.arange(5, dtype="<f4").tobytes()]),
     (Text(), []),
+    (Text(), ["m", "", "é"] * 50),  # few different ones: each is encoded once
+    (LargeBinary(), [b"\0", b""] * 50),
 ]
 
 
