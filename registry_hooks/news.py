@@ -33,17 +33,22 @@ class News:
     def __init__(self, model: str, registry: Registry, poll_s: float, *, at_once: bool) -> None:
         self._model, self._ledger, self._poll_s, self._at_once = model, registry.ledger, poll_s, at_once
         self._untold: deque[Alert | str] = deque(maxlen=MOST)  # alerts, and keys of those that are over
-        self._polled, self._seen = time.monotonic(), self._newest()
+        self._polled, (self._seen, self._last) = time.monotonic(), self._newest()
 
     def due(self) -> bool:
-        """Whether it is time to read the registry: a hint came, or the last reading is old."""
+        """Whether it is time to read the registry: the champion was moved, a hint came, or the last reading is old.
+
+        A bot that trades by the clock of others (`at_once`) waits for hints, as its replay counts them.
+        """
         hints = self._ledger.settled_deliveries(self._model, after=self._seen)
+        last = self._last if self._at_once else self._ledger.last_move(self._model)
         late = time.monotonic() - self._polled >= self._poll_s
+        moved, self._last = last != self._last, last
         if hints:
             self._seen = hints[-1].id
         if late:
             self._polled = time.monotonic()
-        return bool(hints) or late
+        return moved or bool(hints) or late
 
     def cause(self) -> str:
         """The correlation id of the last transition."""
@@ -80,8 +85,9 @@ class News:
         key = f"shadow_cut_off:{self._model}:{version}:{now:%Y-%m-%d}"
         self.tell(Alert(key, Priority.MEDIUM, self._model, title, now))
 
-    def _newest(self) -> int:
+    def _newest(self) -> tuple[int, int]:
         try:
-            return max((d.id for d in self._ledger.settled_deliveries(self._model, after=0)), default=0)
+            hints = self._ledger.settled_deliveries(self._model, after=0)
+            return max((hint.id for hint in hints), default=0), self._ledger.last_move(self._model)
         except AWAY:
-            return 0
+            return 0, 0

@@ -298,7 +298,13 @@ def _read(readings: Iterator[tuple[str, Callable[[], Any]]], confused: list[str]
 
 def _plain(value: Any) -> Any:
     if isinstance(value, pd.DataFrame):
-        return [(name, [_plain(x) for x in value[name].tolist()]) for name in value.columns]
+        return [(name, _column(value[name])) for name in value.columns]
     if isinstance(value, np.ndarray):
         return value.tobytes()
     return [_plain(x) for x in value] if isinstance(value, tuple | list) else repr(value)
+
+
+def _column(values: pd.Series[Any]) -> bytes:
+    if values.dtype == object:
+        return repr(values.tolist()).encode()
+    return (values.astype("int64") if isinstance(values.dtype, pd.DatetimeTZDtype) else values).to_numpy().tobytes()

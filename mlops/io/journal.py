@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from sqlalchemy import Connection, Insert, Select, Table, case, null, select, update
+from sqlalchemy import Connection, Insert, Select, Table, case, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -179,6 +179,17 @@ class Journal(Database):
         """The whole log of a model, oldest first."""
         with self._reading() as connection:
             return _log(connection, model)
+
+    def last_move(self, model: str) -> int:
+        """Number of the last transition that bots go by, 0 where none is: while it stays the champion stays.
+
+        One that was applied, or a rollback that waits for MLflow.
+        """
+        c = promotions.c
+        counts = (c.state == "applied") | ((c.state == "pending") & (c.kind == "rollback"))
+        query = select(func.max(c.seq)).where(c.model == model, counts)
+        with self._reading() as connection:
+            return int(connection.scalar(query) or 0)
 
     def models(self) -> list[str]:
         """Every model that a bundle or a transition is known of, by name; also those that MLflow lost."""

@@ -128,6 +128,21 @@ def test_an_undone_entry_gives_the_champion_back_and_keeps_its_number(ledger, pr
     assert 3 == promote(ledger, 1, 3).seq
 
 
+def test_bots_go_by_what_was_applied_and_by_a_rollback_that_waits(ledger, promote, make):
+    assert 0 == ledger.last_move("volatility")
+    first = promote(ledger, None, 1)
+    assert 0 == ledger.last_move("volatility")
+    ledger.settle_promotion(first.id, "applied", make.at(1))
+    undone = promote(ledger, 1, 2)
+    ledger.settle_promotion(undone.id, "undone", make.at(2))
+    assert 1 == ledger.last_move("volatility")
+
+    promote(ledger, 1, 3, kind="rollback")
+
+    assert 3 == ledger.last_move("volatility")
+    assert 0 == ledger.last_move("direction")
+
+
 def test_an_entry_that_others_build_on_cannot_be_undone(ledger, promote, make):
     first = promote(ledger, None, 1)
     promote(ledger, 1, 2)

@@ -216,15 +216,21 @@ def test_a_challenger_that_misbehaves_leaves_its_units_to_the_champion(live, add
         eventually(lambda: alerts(live, f"shadow_cut_off:{MODEL}:{trap}"))
 
 
-def test_a_new_champion_is_taken_up_at_the_next_boundary_after_the_hint_or_after_the_poll(live, eventually):
-    with open_bot(live) as hinted, open_bot(live, poll_s=0.2) as polling:
-        live.ledger.add_delivery("d1", "mlflow", b"{}", NOW)
+def test_a_new_champion_is_taken_up_at_the_next_boundary_though_no_webhook_comes_and_no_poll_is_due(live, eventually):
+    with open_bot(live) as bot:
         apply.promote(live, ModelRef(MODEL, 2), "better", ACT, expected=1)
-        assert 2 == eventually(lambda: polling.boundary(NOW))
-        assert 1 == hinted.champion
+        assert 2 == eventually(lambda: bot.boundary(NOW))
+        assert {2} == set(score(bot).version.tolist())
+        apply.rollback(live, MODEL, "worse", ACT)
+        assert 1 == eventually(lambda: bot.boundary(NOW))
+
+
+def test_a_hint_has_the_registry_read_though_no_transition_was_applied_since(live, eventually):
+    with open_bot(live) as bot:
+        live.client.set_model_version_tag(MODEL, "2", "role", "shadow")
+        live.ledger.add_delivery("d1", "mlflow", b"{}", NOW)
         webhook.handle(live, webhook.Hint("d1", MODEL, "champion"), NOW, on_manual_move="adopt")
-        assert 2 == eventually(lambda: hinted.boundary(NOW))
-        assert {2} == set(score(hinted).version.tolist())
+        eventually(lambda: bot.boundary(NOW) or 2 in bot.lineup.roles)
 
 
 @pytest.mark.parametrize("how", ["nan", "crash", "short"])
