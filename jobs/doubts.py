@@ -148,7 +148,7 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
     if not reason.strip():
         raise DataError("reason must be a text, got none. Say why the fill is right.")
     if not any(alert.key == ALERT + fill_id for alert in ledger.alerts()):
-        raise DataError(f"fill must be a doubtful one, got {fill_id!r}. See `trader-mlops alerts`.")
+        raise DataError(f"fill must be a doubtful one, got {fill_id!r}. `trader-mlops status` names those.")
     title = f"{actor} confirmed fill {fill_id}: {reason}"
     details = {"actor": actor, "reason": reason}
     ledger.add_alert(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))

@@ -280,6 +280,17 @@ def test_a_command_that_is_named_exists_and_takes_its_options(name, tail):
         assert not word.startswith("--") or word.partition("=")[0] in options, f"{name}: {tail}: there is no {word}"
 
 
+@pytest.mark.parametrize("top", TOPS[:4])
+def test_a_command_that_a_message_names_exists(top):
+    here = typer.main.get_command(command.app)
+    for path in (ROOT / top).rglob("*.py"):
+        for first, second in re.findall(r"`trader-mlops ([a-z-]+)(?: ([a-z-]+))?", path.read_text(encoding="utf-8")):
+            assert first in here.commands, f"{path.name}: trader-mlops {first}"
+            assert second in ("", *getattr(here.commands[first], "commands", {second})), (
+                f"{path.name}: {first} {second}"
+            )
+
+
 def test_every_command_is_in_some_document():
     tree, named = typer.main.get_command(command.app), {tuple(p.values[1].split()[:2]) for p in commands()}
     for name, one in tree.commands.items():
