@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from jobs.positions import Held
+from jobs.held import Held
 from mlops.io.ledger import Ledger
 from mlops.risk.limits import Line, Measured, State, judge
 from mlops.risk.prices import Jump

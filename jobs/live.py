@@ -20,11 +20,12 @@ from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
 from jobs.accounts import Account
 from jobs.freshness import Freshness
+from jobs.held import Held, book_name
 from jobs.house import House
 from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.outdated import outdated
 from jobs.peak import Peak
-from jobs.positions import Held, Holdings, book_name
+from jobs.positions import Holdings
 from jobs.risk_limits import lines
 from jobs.standing import Standing
 from jobs.stress import scenarios_of

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jobs import shown as rows
-from jobs.positions import Held, book_name
+from jobs.held import Held, book_name
 from mlops.io.ledger import BookKey
 from mlops.risk.exposure import Groups
 from mlops.risk.limits import ALL, Measured

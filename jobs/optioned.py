@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.positions import Held
+from jobs.held import Held
 from mlops.risk.deltagamma import full_pnl, taylor_pnl
 from mlops.risk.options import OptionGreeks, position_greeks
 from mlops.risk.scenarios import Scenarios

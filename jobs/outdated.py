@@ -7,7 +7,7 @@ from datetime import datetime
 import numpy as np
 
 from jobs import shown
-from jobs.positions import Held
+from jobs.held import Held
 from jobs.weighing import Night
 
 WEEKENDS, DAYS = 300, 365.25  # bars a year: fewer, and markets that bar daily rest on weekends

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from jobs import standing
 from jobs.accounts import Account, offsets, without_flows
+from jobs.held import Held, book_name
 from jobs.house import House
-from jobs.positions import Held, book_name
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
 from mlops.risk.drawdown import overdue, session_start

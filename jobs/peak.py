@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from jobs.positions import Held
+from jobs.held import Held
 from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.drawdown import Drawdown
 from mlops.risk.prices import Mark

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from jobs.bars import bars_of
 from jobs.forecasts import Realised, realised
+from jobs.held import Held
 from jobs.house import House, moment, run
 from jobs.market import Market, market
 from jobs.optioned import greeks_of, in_var
 from jobs.past import past
-from jobs.positions import Held, positions
+from jobs.positions import positions
 from jobs.weighing import OPTIONS
 from mlops.io import record, risk_plots
 from mlops.io.ledger import Forecast

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from jobs.held import Held
 from jobs.optioned import with_options
-from jobs.positions import Held
 from mlops.risk.deltagamma import full_pnl
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.options import OptionGreeks

@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from jobs.bars import bars_of
+from jobs.held import Held, book_name
 from jobs.house import House
 from jobs.market import Market, known, market
 from jobs.optioned import greeks_of
-from jobs.positions import Held, book_name, positions
+from jobs.positions import positions
 from jobs.stress_options import optioned, shocked
 from mlops.errors import DataError
 from mlops.risk.account import ALL, StressAccount, stress_account

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from jobs import restatement, tape
+from jobs.held import Held, book_name
 from jobs.house import House
-from jobs.positions import Held, book_name
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE, worth
 from mlops.experiment.entries import FILL, FUNDING, restored

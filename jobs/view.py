@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from jobs import optioned, shown
+from jobs.held import Held
 from jobs.past import POINTS, Past
-from jobs.positions import Held
 from jobs.weighing import Night, Weighed
 from mlops.risk.drawdown import Drawdown as Fallen
 from mlops.risk.exposure import Exposure as Exposed

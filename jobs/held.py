@@ -1,0 +1,139 @@
+"""Positions at an instant, what they are worth, and the equity of the books that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from jobs.accounts import Account
+from jobs.doubts import Doubt
+from jobs.expired import expired
+from mlops.experiment import Book
+from mlops.experiment.book import SCALE
+from mlops.io.ledger import BookKey
+from mlops.risk.prices import Jump, Mark, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Positions at an instant.
+
+    `frame` has POSITION_COLUMNS, a row a book and unit. `cash` is by book; `prices` also has the underlyings of
+    options, and so have `jumps`, the prices that are not confirmed. `equity` is in `currency`, the one of the books.
+
+    `unknown` says why a position (model/book/unit) is not known, because a fill of it cannot be booked; it has no price
+    then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
+
+    `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
+    known, why. They count in equity at their worst (`unsure`). What `doubts` would gain is not in the cash.
+    """
+
+    as_of: datetime
+    frame: pd.DataFrame
+    books: Mapping[BookKey, Book]
+    cash: Mapping[BookKey, float]
+    prices: Mapping[str, Mark]
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    unsure: Mapping[BookKey, float] = field(default_factory=dict)
+    currency: str = "USD"
+    jumps: Mapping[str, Jump] = field(default_factory=dict)
+    unusable: Mapping[str, Observation] = field(default_factory=dict)
+    accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
+    expired: Mapping[str, str] = field(default_factory=dict)
+    unsettled: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def unbalanced(self) -> list[BookKey]:
+        """The bots' books of whose account nobody said what it is worth."""
+        return [key for key, known in self.accounts.items() if known is None]
+
+    @property
+    def notional(self) -> bool:
+        """Whether equity is no account's: then money is true and shares of equity are not."""
+        return not self.accounts or bool(self.unbalanced)
+
+    def opened(self, key: BookKey) -> float:
+        """What a book began with, and what its account has beside it."""
+        found = self.accounts.get(key)
+        return self.books[key].start / SCALE + (0.0 if found is None else found.offset)
+
+    def counted(self) -> Held:
+        """The books that limits are held against: those with a known account, else the bots', else virtual ones."""
+        balanced = [key for key, known in self.accounts.items() if known is not None]
+        unread = [key for key in self.cash if key not in self.books]
+        keep = [*(balanced or list(self.accounts) or list(self.books)), *unread]
+        return self if len(keep) == len(self.cash) else self._only(keep)
+
+    def rest(self) -> Held:
+        """The books that `counted` leaves out."""
+        counted = self.counted().books
+        return self._only([key for key in self.books if key not in counted])
+
+    def _only(self, keys: Collection[BookKey]) -> Held:
+        names = {(key.model, book_name(key)) for key in keys}
+        pairs = zip(self.frame["strategy"], self.frame["book"], strict=True)
+        mine = np.array([pair in names for pair in pairs], dtype=bool)
+        return replace(
+            self,
+            frame=self.frame[mine].reset_index(drop=True),
+            books={key: book for key, book in self.books.items() if key in keys},
+            cash={key: self.cash[key] for key in keys},
+            unsure={key: value for key, value in self.unsure.items() if key in keys},
+            accounts={key: known for key, known in self.accounts.items() if key in keys},
+            doubts=tuple(one for one in self.doubts if one.key in keys),
+            unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
+        )
+
+    @property
+    def foreign(self) -> pd.Series[bool]:
+        """Whether each position is in another currency than the books: no rate is known."""
+        return self.frame["currency"] != self.currency
+
+    @property
+    def value(self) -> pd.Series[float]:
+        """Of each position, signed; NaN where it is not known."""
+        worth = self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
+        return worth.where(~self.foreign)
+
+    @property
+    def equity(self) -> float:
+        return sum(self.equities().values())
+
+    def equities(self) -> dict[BookKey, float]:
+        """The equity of each book, as if what is in another currency had never been bought."""
+        known = self.value.where(~self.foreign, self.frame["cost"])
+        worth = known.groupby([self.frame["strategy"], self.frame["book"]]).sum()
+        return {
+            key: cash + self.unsure.get(key, 0.0) + float(worth.get((key.model, book_name(key)), 0.0))
+            for key, cash in self.cash.items()
+        }
+
+    def alternatives(self) -> list[Held]:
+        """The same at the prices that are not confirmed: at all of them, and at those that lose."""
+        if not self.jumps:
+            return []
+        both = [self._at(self.jumps)]
+        lose = {unit: jump for unit, jump in self.jumps.items() if self._gain(unit, jump) < 0}
+        return both if lose.keys() == self.jumps.keys() else [*both, self._at(lose)]
+
+    def _gain(self, unit: str, jump: Jump) -> float:
+        """Profit of a jump, expired options on the unit counted."""
+        return float((self._at({unit: jump}).value - self.value).sum())
+
+    def _at(self, jumps: Mapping[str, Jump]) -> Held:
+        moved = {unit: Mark(jump.value, jump.at) for unit, jump in jumps.items()}
+        moved |= expired(self.frame, {**self.prices, **moved}, self.as_of).marks
+        price = self.frame["unit"].map({unit: mark.value for unit, mark in moved.items()})
+        known = price.notna() & self.frame["price"].notna()
+        frame = self.frame.assign(price=price.where(known, self.frame["price"]))
+        return replace(self, frame=frame, prices={**self.prices, **moved}, jumps={})
+
+
+def book_name(key: BookKey) -> str:
+    """`virtual v3` for a version's virtual book."""
+    return f"{key.book} v{key.version}" if key.version else key.book
