@@ -28,6 +28,9 @@ class Held:
     `unknown` says why a position (model/book/unit) is not known, because a fill of it cannot be booked; it has no price
     then, and counts in equity by what could be booked (`unsure`). The cash of a book that cannot be read is NaN.
 
+    What trades in other currencies moved is not in the cash. `abroad`: the units (and their currency) whose part in a
+    book's equity is therefore not known.
+
     `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
     known, why. They count in equity at their worst (`unsure`). What `doubts` would gain is not in the cash.
     """
@@ -46,6 +49,7 @@ class Held:
     expired: Mapping[str, str] = field(default_factory=dict)
     unsettled: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
+    abroad: Mapping[BookKey, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def unbalanced(self) -> list[BookKey]:
@@ -74,6 +78,10 @@ class Held:
         counted = self.counted().books
         return self._only([key for key in self.books if key not in counted])
 
+    def of(self, strategy: str) -> Held:
+        """The books of one strategy."""
+        return self._only([key for key in self.cash if key.model == strategy])
+
     def _only(self, keys: Collection[BookKey]) -> Held:
         names = {(key.model, book_name(key)) for key in keys}
         pairs = zip(self.frame["strategy"], self.frame["book"], strict=True)
@@ -86,6 +94,7 @@ class Held:
             unsure={key: value for key, value in self.unsure.items() if key in keys},
             accounts={key: known for key, known in self.accounts.items() if key in keys},
             doubts=tuple(one for one in self.doubts if one.key in keys),
+            abroad={key: units for key, units in self.abroad.items() if key in keys},
             unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
         )
 
@@ -101,13 +110,22 @@ class Held:
         return worth.where(~self.foreign)
 
     @property
+    def valued(self) -> pd.DataFrame:
+        """The positions, without a price where that is no money of the books."""
+        return self.frame.assign(price=self.frame["price"].where(~self.foreign))
+
+    @property
+    def lost(self) -> dict[str, str]:
+        """The units in other currencies whose part in equity nobody knows, and their currency."""
+        return {unit: name for units in self.abroad.values() for unit, name in units.items()}
+
+    @property
     def equity(self) -> float:
         return sum(self.equities().values())
 
     def equities(self) -> dict[BookKey, float]:
-        """The equity of each book, as if what is in another currency had never been bought."""
-        known = self.value.where(~self.foreign, self.frame["cost"])
-        worth = known.groupby([self.frame["strategy"], self.frame["book"]]).sum()
+        """The equity of each book, as if nothing in another currency had ever been traded."""
+        worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum()
         return {
             key: cash + self.unsure.get(key, 0.0) + float(worth.get((key.model, book_name(key)), 0.0))
             for key, cash in self.cash.items()

@@ -22,6 +22,7 @@ from jobs.accounts import Account
 from jobs.freshness import Freshness
 from jobs.held import Held, book_name
 from jobs.house import House
+from jobs.measured import abroad, foreign, historyless, measured
 from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.outdated import outdated
 from jobs.peak import Peak
@@ -121,37 +122,45 @@ class Live:
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
-        self._today, self._peak = Today(house), Peak(house.ledger)
+        self._today = Today(house)
+        self._peaks = {
+            scope: Peak(house.ledger, scope) for scope in (ALL, *sorted({x.scope for x in self._lines} - {ALL}))
+        }
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
         whole, r = self._holdings.at(as_of), self._house.settings.risk
         held = whole.counted()
         self._refresh(held, whole)
-        self._peak.follow(held)
+        for scope, peak in self._peaks.items():
+            peak.follow(held if scope == ALL else held.of(scope))
         old = self._prices.notes(held) | jumps.notes(held, self._confirm)
         others = [
-            self._now(other, self._peak.over(self._slow.curve, other), replace(self._volatilities), old)
-            for other in held.alternatives()
+            self._now(other, self._curve(other), replace(self._volatilities), old) for other in held.alternatives()
         ]
-        now = self._now(held, self._peak.over(self._slow.curve, held), self._volatilities, old)
+        now = self._now(held, self._curve(held), self._volatilities, old)
         known, *beside = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
         findings = judge(self._lines, jumps.hedged(self._lines, known, beside))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
             self._holdings.marks.save(as_of)
-            self._peak.save(as_of)
+            for peak in self._peaks.values():
+                peak.save(as_of)
             self._holdings.doubts.settle(as_of)
         now.missing.update(notional.missing(whole) | doubts.notes(whole.doubts))
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)
         return Look(state, findings, unknown, whole.unknown, held.jumps, whole.accounts)
 
+    def _curve(self, held: Held, scope: str = ALL) -> Drawdown:
+        """The bars' equity, from the peak on to that of now."""
+        return self._peaks[scope].over(self._slow.curves.get(scope, Drawdown()), held)
+
     def _now(self, held: Held, curve: Drawdown, volatilities: Volatilities, old: Mapping[str, str]) -> Now:
         """What can be told of these positions at these prices."""
         night, r = self._slow.night, self._house.settings.risk
         greeks = volatilities.greeks(held, r)
-        book = Weighed.of(held.frame, np.asarray(held.value, dtype=np.float64), held.equity, night, greeks)
+        book = Weighed.of(held, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
         missing |= self._moved_away(book)
@@ -159,7 +168,7 @@ class Live:
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
-        missing = {key: why for key, why in missing.items() if key not in _lost(held)} | _foreign(held)
+        missing = {key: why for key, why in missing.items() if key not in historyless(held)} | foreign(held)
         groups = Groups.of(held.frame)
         exposed = exposure(
             held.frame,
@@ -171,8 +180,9 @@ class Live:
         )
         shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)
         stand_ins, began = book.stand_ins(self._slow.stand_in), self._began(held)
-        if book.outside and "var" not in missing:
-            missing["var"] = f"{left_out(book.outside)}. The bound has them move like {self._slow.stand_in.words}."
+        if (book.outside or held.abroad) and "var" not in missing:
+            bound = f" The bound has them move like {self._slow.stand_in.words}."
+            missing["var"] = f"{abroad(held)}." if held.abroad else f"{left_out(book.outside)}.{bound}"
         daily = seen.daily(began, held.equity)
         since = min((began[key].at for key in seen.late(began)), default=None)
         gains = self._gains(held, began)
@@ -197,7 +207,8 @@ class Live:
             return
         if void != self._void and self._read_at > 0 and not doubts.only(ledger, self._void):
             self._holdings.marks.forget()
-            self._peak.forget()
+            for peak in self._peaks.values():
+                peak.forget()
         self._void, self._books = void, books
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
@@ -211,13 +222,20 @@ class Live:
         equity = slow.past.equity  # what a void fill made of it is no peak
         last = (equity.index[-1], float(equity.iloc[-1])) if len(equity) else None
         if (bar := (last, void, books)) != slow.last_bar:
-            slow.curve, slow.last_bar = drawdown(np.asarray(equity, dtype=np.float64), seen.naive(equity)), bar
+            slow.curves, slow.last_bar = self._curves(held), bar
         slow.correlation = self._correlation(held)
         every = slow.past if whole is held else seen.past(self._house, whole)
         slow.models = seen.models(self._house, whole, every, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
         self._read_at = time.monotonic()
+
+    def _curves(self, held: Held) -> dict[str, Drawdown]:
+        """The drawdown of the bars, of the whole and of each strategy that has a line of its own."""
+        refused = self._holdings.marks.refused
+        each = {scope: seen.past(self._house, held.of(scope)).without(refused) for scope in self._peaks if scope != ALL}
+        curves = {scope: past.equity for scope, past in {ALL: self._slow.past, **each}.items()}
+        return {scope: drawdown(np.asarray(one, dtype=np.float64), seen.naive(one)) for scope, one in curves.items()}
 
     def _correlation(self, held: Held) -> Correlation:
         """Of the heaviest units, by last night's returns and calibration; the book's numbers are of the weights now."""
@@ -274,9 +292,8 @@ class Live:
             missing["stress"] = "No scenarios yet: the weekly stress job has not run. `mlflow run . -e stress`."
             return None
         equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
-        known = held.frame.assign(price=held.frame["price"].where(~held.foreign))
         scenarios = with_options(self._slow.scenarios, greeks, book.value, self._repriced)
-        table = stress_table(known, scenarios, equities)
+        table = stress_table(held.valued, scenarios, equities)
         return table[table["strategy"] == ALL] if len(equities) > 1 else table
 
     def _began(self, held: Held) -> dict[BookKey, seen.Beginning]:
@@ -291,45 +308,12 @@ class Live:
         return np.where([row in late for row in rows], math.nan, self._today.gains(held, since))
 
     def _measured(self, now: Now) -> Iterator[Measured]:
-        """Everything that lines may be drawn on: of the whole, and VaR and ES of each strategy for itself."""
-        yield from now.exposed.measures()
-        yield from (_without(one, now.held) for one in (now.curve.measured(), now.daily))
-        yield _worst(now.stressed, self._slow.about)
-        yield from _losses(ALL, now.shot, now.book, self._slow)
-        equities: dict[str, float] = {}
-        for key, equity in now.held.equities().items():
-            equities[key.model] = equities.get(key.model, 0.0) + equity
-        for scope in sorted({line.scope for line in self._lines} & equities.keys()):
-            part = now.book.only(scope, equities[scope], self._slow.night, now.greeks)
-            yield from _losses(scope, self._shot(part, {}), part, self._slow)
-
-
-def _foreign(held: Held) -> dict[str, str]:
-    """What is in another currency than the books, and that nothing knows its value."""
-    rows = held.frame[held.foreign]
-    told = {
-        f"currency:{unit}": f"{unit} is in {currency}, and no rate to {held.currency} is known: it has no value here."
-        for unit, currency in zip(rows["unit"], rows["currency"], strict=True)
-    }
-    without = f"Equity is without {', '.join(sorted(set(rows['unit'])))}." if told else ""
-    worst = f"{', '.join(sorted(held.unsettled))} count at their worst." if held.unsettled else ""
-    return told | ({"equity": " ".join(filter(None, (without, worst)))} if without or worst else {})
-
-
-def _lost(held: Held) -> set[str]:
-    """Keys of `missing` that a position in another currency makes void: its history is not what is missing."""
-    return {f"history:{unit}" for unit in held.frame["unit"][held.foreign]}
-
-
-def _without(one: Measured, held: Held) -> Measured:
-    """A measure of equity, known but for what is in another currency, or expired and pays nobody knows what."""
-    foreign = int(held.foreign.sum())
-    verb = "position is" if foreign == 1 else "positions are"
-    currency = [f"{foreign} {verb} in another currency than {held.currency}"] if foreign else []
-    why = "; ".join([*currency, *(held.unsettled[unit] for unit in sorted(held.unsettled))])
-    if not why or one.why:
-        return one
-    return replace(one, why=why, at_least=True, words="of what is known")
+        """Everything that lines may be drawn on: of the whole, and of each strategy that has a line of its own."""
+        yield from measured(now, self._slow)
+        for scope in self._peaks.keys() - {ALL}:
+            if (part := now.held.of(scope)).books:
+                own = self._now(part, self._curve(part, scope), replace(self._volatilities), now.old)
+                yield from (replace(one, scope=scope) for one in measured(own, self._slow))
 
 
 def _daily_volatility(night: Night) -> dict[str, float]:
@@ -342,18 +326,6 @@ def _calibration(kept: Mapping[str, Any]) -> Calibration:
     """As it was kept: JSON has no NaN, it comes back as None."""
     known: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
     return Calibration(**known)
-
-
-def _losses(scope: str, shot: Snapshot | None, book: Weighed, slow: Slow) -> Iterator[Measured]:
-    """VaR and ES. Where a position is in neither they are not known, and count with a stand-in for it."""
-    n, out = 0 if slow.night is None else slow.night.returns.shape[0], book.outside
-    if shot is None:
-        yield from (Measured(name, math.nan, scope, why="there is none yet") for name in ("var", "es"))
-        return
-    why, words = left_out(out) if out else "", f"with stand-ins for {', '.join(out[:3])}"
-    parts = zip(("var", "es"), (shot.loss.var, shot.loss.es), book.stand_ins(slow.stand_in), strict=True)
-    for name, known, missing in parts:
-        yield Measured(name, known + float(np.nansum(missing)), scope, n, why, bool(out), words)
 
 
 def _stand_in(night: Night | None, risk: RiskSettings) -> StandIn:
@@ -369,16 +341,3 @@ def _stand_in(night: Night | None, risk: RiskSettings) -> StandIn:
         growth=night.growth,
         bars_a_year=night.bars_a_year,
     )
-
-
-def _worst(stressed: pd.DataFrame | None, about: Mapping[str, Mapping[str, Any]]) -> Measured:
-    """The largest loss in a named scenario; a position that is in none leaves it unknown, and known parts count."""
-    if stressed is None or stressed.empty:
-        return Measured("stress", math.nan, why="no scenario was run")
-    named = stressed[[bool(about.get(str(name), {}).get("named", True)) for name in stressed["scenario"]]]
-    if named.empty:
-        return Measured("stress", math.nan, why="no named scenario was run")
-    named = named[named["missing"] < 1] if (named["missing"] < 1).any() else named  # the others are of other markets
-    out = float(named["missing"].max())
-    why = f"{out:.0%} of what is held is in no scenario" if out > 0 else ""
-    return Measured("stress", float(named["loss"].max()), ALL, len(named), why, bool(out), "of what is known")

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs import standing
+from jobs import restatement, standing
 from jobs.accounts import Account, offsets, without_flows
+from jobs.foreign import without
 from jobs.held import Held, book_name
 from jobs.house import House
 from mlops.experiment.book import SCALE
@@ -73,10 +74,12 @@ class Past:
 
 
 def past(house: House, held: Held) -> Past:
-    """The last years of every book that is held now."""
+    """The last years of every book that is held now, without what is in other currencies."""
     start = held.as_of - LOOK_BACK
-    read = {key: house.ledger.book_curve(*key, start=start, as_of=held.as_of) for key in held.books}
-    curves = {key: _undoubted(frame.set_index("event_time")["equity"], key, held) for key, frame in read.items()}
+    ledger, units = house.ledger, restatement.units(house).foreign
+    read = {key: ledger.book_curve(*key, start=start, as_of=held.as_of).set_index("event_time") for key in held.books}
+    home = {key: without(frame["equity"], ledger, key, units) for key, frame in read.items()}
+    curves = {key: _undoubted(curve, key, held) for key, curve in home.items()}
     opened = {key: book.start / SCALE for key, book in held.books.items()}
     beside = {key: _beside(held.accounts.get(key), curve, opened[key]) for key, curve in curves.items()}
     own, flat = _summed(curves, opened), {key: found.offset for key, found in held.accounts.items() if found}
@@ -191,14 +194,21 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
     curve, equity = seen.curves[key], held.equities()[key]
     start = seen.beginning(key, held.opened(key), held.as_of)
     peak = max(float(curve.max()), equity) if len(curve) else equity
-    thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))] if len(curve) else curve
+    if key in held.abroad:
+        return replace(now, curve=_thin(curve))
     return replace(
         now,
         equity=equity,
         pnl_today=equity / start.value - 1 if start.closed and start.today and start.value else None,
         drawdown=1 - equity / peak if peak > 0 else None,
-        curve={at.isoformat(): value for at, value in zip(pd.DatetimeIndex(thin.index), thin.tolist(), strict=True)},
+        curve=_thin(curve),
     )
+
+
+def _thin(curve: pd.Series[float]) -> dict[str, float]:
+    """Not more points than a small chart can show."""
+    thin = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).astype(int))] if len(curve) else curve
+    return {at.isoformat(): value for at, value in zip(pd.DatetimeIndex(thin.index), thin.tolist(), strict=True)}
 
 
 def _verdict(log: list[Promotion], trials: list[Experiment]) -> tuple[str, datetime | None, str]:

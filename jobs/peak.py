@@ -1,4 +1,4 @@
-"""The highest equity of all books together, over flows and restarts: what the drawdown of this second is under.
+"""The highest equity of books together, over flows and restarts: what the drawdown of this second is under.
 
 It is kept as money. What is paid in or taken out, and a book that comes or goes, moves it by the share by which it
 moves equity: a flow is neither a profit nor a loss. All else that equity loses, explained or not, is a loss.
@@ -16,15 +16,19 @@ from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.drawdown import Drawdown
 from mlops.risk.prices import Mark
 
-STATE, ALL = "peak", "all"  # kind and scope of the stored state
+STATE, ALL = "peak", "all"  # kind of the stored state, and the scope of all books
 SAVED = timedelta(seconds=10)
 
 
 @dataclass
 class Peak:
-    """The peak from look to look. `books`: equity of each at the last one. `flows`: instants of those that it has."""
+    """The peak from look to look, of all books or of one strategy's (`scope`).
+
+    `books`: equity of each at the last look. `flows`: instants of those that it has.
+    """
 
     ledger: Ledger
+    scope: str = ALL
     top: Mark | None = None
     books: dict[str, float] = field(default_factory=dict)
     flows: dict[str, list[str]] = field(default_factory=dict)
@@ -66,11 +70,11 @@ class Peak:
         if self.top is None or not (self._saved_at is None or abs(as_of - self._saved_at) >= SAVED):
             return
         top = [self.top.value, self.top.at.isoformat()]
-        self.ledger.put_risk_state(STATE, ALL, as_of, {"top": top, "books": self.books, "flows": self.flows}, {})
+        self.ledger.put_risk_state(STATE, self.scope, as_of, {"top": top, "books": self.books, "flows": self.flows}, {})
         self._saved_at = as_of
 
     def _restore(self, as_of: datetime) -> None:
-        self._restored, stored = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        self._restored, stored = True, self.ledger.risk_state(STATE, self.scope, as_of=as_of)
         if stored is not None:
             value, at = stored.body["top"]
             self.top = Mark(value, datetime.fromisoformat(at))

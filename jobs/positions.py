@@ -2,13 +2,13 @@
 
 A model whose bot tells of no fills is looked at through the virtual book of its champion; its name says so. A unit is
 worth its last confirmed price (`jobs.marks`); how old that is, and what jumped away from it, stand beside it. What is
-in another currency than the books is not known: it has no value, and equity is without it and what was paid for it.
+in another currency than the books is not known: it has no value, and equity is without all that it moved.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import cast
@@ -21,6 +21,7 @@ from jobs.accounts import Account, Worth, account
 from jobs.books import VIRTUAL
 from jobs.doubts import Doubts
 from jobs.expired import expired, traded_at
+from jobs.foreign import Foreign, foreign, uncovered
 from jobs.held import Held, book_name
 from jobs.house import House
 from jobs.marks import Marks, Seen
@@ -38,13 +39,17 @@ NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A book after its last bar and all `fills` since, and what it saw of the price of each of its units."""
+    """A book after its last bar and all `fills` since, and what it saw of the price of each of its units.
+
+    `foreign`: the part of it that is in other currencies than the books.
+    """
 
     key: BookKey
     book: Book
     seen: Mapping[str, Seen]
     refused: tuple[tape.Refused, ...] = ()
     fills: tuple[tuple[str, Fill], ...] = ()
+    foreign: Foreign = field(default_factory=Foreign)
 
 
 def positions(house: House, as_of: datetime) -> Held:
@@ -57,7 +62,7 @@ class Booked:
     """Positions without prices, as they were read: what does not change until somebody trades.
 
     `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them. `flat`: the instruments among
-    them that no book holds any more.
+    them that no book holds any more. `foreign`: units in another currency.
     """
 
     kept: tuple[Kept, ...]
@@ -70,6 +75,7 @@ class Booked:
     news: tuple[int, int]
     read_at: datetime
     accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 class Holdings:
@@ -92,7 +98,9 @@ class Holdings:
             booked = self._booked = _booked(self._house, news, as_of, self.doubts)
         found = _priced(booked, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
-        fills = [(one.key, *fill) for one in booked.kept for fill in one.fills]
+        fills = [
+            (one.key, *fill) for one in booked.kept for fill in one.fills if fill[1].unit not in booked.foreign
+        ]  # what is in another currency gains nothing here anyway
         mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
         if self.doubts.follow(fills, mark_of, trust, as_of):
             booked = self._booked = _booked(self._house, news, as_of, self.doubts)
@@ -158,7 +166,8 @@ def _framed(
         unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
     kinds = dict(zip(known.index, known["kind"], strict=True))
     wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
-    return Booked(tuple(kept), frame, flat, wanted, _seen(kept), unknown, tuple(unread), news, as_of)
+    seen = _seen(kept)
+    return Booked(tuple(kept), frame, flat, wanted, seen, unknown, tuple(unread), news, as_of, foreign=units.foreign)
 
 
 def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
@@ -171,7 +180,7 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
     price = np.array([one.value for one in each], dtype=np.float64)
     frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
     beside = {key: 0.0 if found is None else found.offset for key, found in booked.accounts.items()}
-    cash = {one.key: one.book.cash / SCALE + beside.get(one.key, 0.0) for one in booked.kept}
+    cash = {one.key: one.book.cash / SCALE - one.foreign.cash + beside.get(one.key, 0.0) for one in booked.kept}
     cash |= dict.fromkeys(booked.unread, math.nan)
     currency = marks.settings.currency
     frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked, over.worst.where(frame["currency"] == currency))
@@ -190,7 +199,17 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
         accounts=booked.accounts,
         expired=over.notes,
         unsettled=over.unknown,
+        abroad=_abroad(booked),
     )
+
+
+def _abroad(booked: Booked) -> dict[BookKey, dict[str, str]]:
+    """The units in other currencies whose part in each book's equity is not known; books without any left out."""
+    found = dict[BookKey, dict[str, str]]()
+    for one in booked.kept:
+        known = booked.accounts.get(one.key)
+        found[one.key] = uncovered(one.foreign, one.book, booked.foreign, None if known is None else known.at)
+    return {key: units for key, units in found.items() if units}
 
 
 def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
@@ -227,8 +246,8 @@ def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Ite
     if key.book != VIRTUAL or not key.version:
         yield _own(house, key, as_of, units)
     elif (row := house.ledger.book_state(key, before=_just_after(as_of))) is not None:
-        book = restored(row)
-        yield Kept(key, book, _barred(house, key, book, row["event_time"]))
+        book, part = restored(row), foreign(house.ledger, key, (), units.foreign, as_of)
+        yield Kept(key, book, _barred(house, key, book, row["event_time"]), foreign=part)
 
 
 def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
@@ -249,7 +268,8 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
             seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(told,)))
     after = book.after(Step(as_of, fills=tuple(fills))) if fills else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
-    return Kept(key, after, seen, tuple(refused), tuple((names[fill.number], fill) for fill in fills))
+    part = foreign(house.ledger, key, fills, units.foreign, as_of)
+    return Kept(key, after, seen, tuple(refused), tuple((names[fill.number], fill) for fill in fills), part)
 
 
 def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:

@@ -31,7 +31,9 @@ _BAR = attrgetter("event_time")
 
 def units(house: House) -> Units:
     """What fills are booked by now."""
-    return Units(house.ledger.multipliers(), house.ledger.unusable_instruments())
+    ledger, currency = house.ledger, house.settings.risk.currency
+    foreign = {unit: name for unit, name in ledger.currencies().items() if name != currency}
+    return Units(ledger.multipliers(), ledger.unusable_instruments(), foreign)
 
 
 def restate(house: House, key: BookKey, now: Units) -> bool:

@@ -86,7 +86,7 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
         )
         told = optioned(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
-    table = stress_table(held.frame, told.scenarios, equities)
+    table = stress_table(held.valued, told.scenarios, equities)
     lost, shocks, doubts = tuple(without.values()), shocked(held, greeks), tuple(greeks.doubts.values())
     return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
 

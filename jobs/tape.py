@@ -33,10 +33,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What fills are booked by: multipliers other than 1; and units whose instrument cannot be read, and why."""
+    """What fills are booked by: multipliers other than 1; and units whose instrument cannot be read, and why.
+
+    `foreign`: the currency of each unit that is in another one than the books.
+    """
 
     multipliers: Mapping[str, float] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 def filled(rows: pd.DataFrame, units: Units) -> tuple[list[tuple[Fill, int]], list[Refused]]:

@@ -43,14 +43,14 @@ from mlops.web.messages import (
 
 @dataclass
 class Slow:
-    """What is read every few seconds."""
+    """What is read every few seconds. `curves`: drawdown at the last bar, by scope."""
 
     stand_in: StandIn
     night: Night | None = None
     past: Past = field(
         default_factory=lambda: Past(pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC")), {})
     )
-    curve: Fallen = field(default_factory=Fallen)
+    curves: Mapping[str, Fallen] = field(default_factory=dict)
     last_bar: object = None
     scenarios: Scenarios | None = None
     about: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -154,10 +154,15 @@ def _backtest(night: Night | None) -> Backtest:
 
 
 def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:
-    """VaR or ES, and where positions are in neither, NaN and the bound with stand-ins for them."""
+    """VaR or ES, and where positions are in neither, NaN and the bound with stand-ins for them.
+
+    Neither where what is in another currency has a part in equity that nobody knows.
+    """
     known = math.nan if now.shot is None else float(getattr(now.shot.loss, measure))
     if not now.book.outside:
-        return known, math.nan
+        return (math.nan if now.held.abroad else known), math.nan
+    if now.held.abroad:
+        return math.nan, math.nan
     inside = 0.0 if not now.book.inside.any() else known
     return math.nan, inside + float(np.nansum(now.stand_ins[measure == "es"]))
 

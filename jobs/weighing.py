@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.optioned import InVar, chosen, in_var
+from jobs.held import Held
+from jobs.optioned import InVar, in_var
 from mlops.io.ledger import RiskState as Stored
 from mlops.risk.fitted import Fitted
 from mlops.risk.measures import Floats, Loss
@@ -61,8 +62,8 @@ class Night:
 class Weighed:
     """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
-    `column` (P,) is each position's place in the night's table, -1 where it has none. `optioned`: the options that are
-    in the VaR.
+    `column` (P,) is each position's place in the night's table, -1 where it has none. `foreign` (P,): whether it is in
+    another currency. `optioned`: the options that are in the VaR.
     """
 
     frame: pd.DataFrame
@@ -70,14 +71,17 @@ class Weighed:
     equity: float
     column: NDArray[np.intp]
     width: int
+    foreign: NDArray[np.bool_]
     optioned: InVar | None = None
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, value: Floats, equity: float, night: Night | None, found: OptionGreeks) -> Self:
+    def of(cls, held: Held, night: Night | None, found: OptionGreeks) -> Self:
         """Positions with their values, over last night's table."""
         units = night.units if night is not None else {}
-        column = np.array([units.get(unit, -1) for unit in frame["unit"]], dtype=np.intp)
-        return cls(frame, value, equity, column, len(units), in_var(found, units, equity))
+        column = np.array([units.get(unit, -1) for unit in held.frame["unit"]], dtype=np.intp)
+        value, foreign = np.asarray(held.value, dtype=np.float64), np.asarray(held.foreign, dtype=np.bool_)
+        about = held.frame, value, held.equity, column, len(units), foreign
+        return cls(*about, in_var(found, units, held.equity))
 
     @property
     def linear(self) -> NDArray[np.bool_]:
@@ -98,9 +102,17 @@ class Weighed:
         """The units of the positions that no VaR knows of."""
         return sorted(set(self.frame["unit"][~self.inside]))
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether a position outside is in another currency: what it may lose in ours has no bound that is known."""
+        return bool((self.foreign & ~self.inside).any())
+
     def stand_ins(self, by: StandIn) -> tuple[Floats, Floats]:
-        """What each position outside may lose by a stand-in, VaR and ES as shares of equity; NaN for those inside."""
-        inside = self.inside
+        """What each position outside may lose by a stand-in, VaR and ES as shares of equity.
+
+        NaN for those inside, and for those in another currency.
+        """
+        inside = self.inside | self.foreign
         var, es = (np.where(inside, math.nan, money) for money in sizes(self.frame, self.value, by.loss))
         return (var / self.equity, es / self.equity) if self.equity > 0 else (var * math.nan, es * math.nan)
 
@@ -128,16 +140,6 @@ class Weighed:
         if self.optioned is not None:
             found[self.optioned.rows] = parts[self.width :]
         return found
-
-    def only(self, strategy: str, equity: float, night: Night | None, found: OptionGreeks) -> Weighed:
-        """The same of one strategy for itself, over its own equity."""
-        mine = (self.frame["strategy"] == strategy).to_numpy()
-        frame = self.frame[mine].reset_index(drop=True)
-        own = np.flatnonzero((found.held["strategy"] == strategy).to_numpy())
-        place = {row: i for i, row in enumerate(np.flatnonzero(mine).tolist())}
-        part = chosen(found, own)
-        moved = part.held.set_axis([place[row] for row in part.held.index.tolist()], axis=0)
-        return Weighed.of(frame, self.value[mine], equity, night, replace(part, held=moved))
 
 
 def left_out(units: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ undone. A kill leaves the book at the end of a bar.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
@@ -161,8 +161,13 @@ class Books(Telemetry):
         if (np.diff(found["seq"]) != 1).any():
             where = {"table": "book_events", "scope": key}
             raise CorruptionError(GONE.format(**where, expected="numbered without a gap", found="one"))
-        columns = [_instants(found[name]) if name in TIMES else found[name].tolist() for name in EVENT]
-        return [BookEvent(*row) for row in zip(*columns, strict=True)]
+        return _events(found)
+
+    def unit_events(self, key: BookKey, units: Collection[str], *, end: datetime) -> list[BookEvent]:
+        """The events of some units of a book at the bars before `end`, in order; each is verified, none is counted."""
+        with self._reading() as connection:
+            found = _read(connection, book_events, key, EVENT, FIRST_US, microseconds(end), units)
+        return _events(found)
 
     def book_curve(
         self, model: str, book: str, version: int = 0, *, start: datetime | None = None, as_of: datetime
@@ -288,10 +293,19 @@ def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[st
     return {name: values[keep] for name, values in found.items()}
 
 
-def _read(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:
-    """The same, not counted."""
+def _read(
+    connection: Connection,
+    table: Table,
+    key: BookKey,
+    names: Sequence[str],
+    start: int,
+    end: int,
+    units: Collection[str] | None = None,
+) -> Arrays:
+    """The same, not counted; of events only those of `units`, where they are given."""
     at, c, read = type_coerce(table.c.event_time, BigInteger), table.c, [*names, "wide", "checksum"]
     query = select(*(c[name] for name in read)).where(*of_book(table, key), at >= start, at < end)
+    query = query if units is None else query.where(c.unit.in_(units))
     kinds = [KINDS.get(name, np.int64) for name in read]
     order = c.seq if table is book_events else c.event_time
     found: Arrays = dict(zip(read, arrays(connection, query.order_by(order), kinds), strict=True))
@@ -305,6 +319,11 @@ def _states(found: Arrays) -> list[dict[str, Any]]:
     columns: Arrays = {name: _instants(v) if name in TIMES else v.tolist() for name, v in found.items()}
     columns["positions"] = [orjson.loads(text) for text in columns["positions"]]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _events(found: Arrays) -> list[BookEvent]:
+    columns = [_instants(found[name]) if name in TIMES else found[name].tolist() for name in EVENT]
+    return [BookEvent(*row) for row in zip(*columns, strict=True)]
 
 
 def _instants(values: Any) -> list[datetime]:

@@ -104,6 +104,10 @@ class Instruments(Database):
         """Of the units that have another one than 1."""
         return {one.unit: one.multiplier for one in self._instruments()[0] if one.multiplier != 1.0}
 
+    def currencies(self) -> dict[str, str]:
+        """What each unit that something is known of is traded in."""
+        return {one.unit: one.currency for one in self._instruments()[0]}
+
     def _instruments(self) -> tuple[list[Instrument], dict[str, str]]:
         c = instruments.c
         read = [type_coerce(c[name], BigInteger) if name == "expiry" else c[name] for name in INSTRUMENT_COLUMNS]

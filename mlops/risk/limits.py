@@ -61,7 +61,8 @@ class Measured:
     """The value of a measure; NaN, or a reason in `why`, where it is not known.
 
     `at_least`: `value` counts although something is missing, so that a line which it crosses is crossed; `words` say
-    what it is (known from below, of what is known, or with stand-ins for what is not). `n` as of a `Finding`.
+    what it is (known from below, of what is known, or with stand-ins for what is not). `bounded`: whether it is told as
+    a bound while it crosses nothing; what is missing may be of any size where it is not. `n` as of a `Finding`.
     """
 
     measure: str
@@ -71,6 +72,7 @@ class Measured:
     why: str = ""
     at_least: bool = False
     words: str = "at least"
+    bounded: bool = True
 
 
 def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding, ...]:
@@ -113,7 +115,8 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
 def _judged(line: Line, one: Measured | None) -> Finding:
     state = _state(line, one)
     value = one.value if one is not None and state is not State.UNKNOWN else math.nan
-    bound = one.value if one is not None and one.at_least and one.why and math.isfinite(one.value) else math.nan
+    counts = one is not None and one.at_least and one.why and (one.bounded or state is not State.UNKNOWN)
+    bound = one.value if one is not None and counts and math.isfinite(one.value) else math.nan
     why = "it was not measured" if one is None else one.why or ("" if math.isfinite(value) else "it is not a number")
     params = {
         "state": state,
