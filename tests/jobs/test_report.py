@@ -185,6 +185,8 @@ def test_before_the_first_outcome_there_is_a_page_too(house):
 def test_a_comparison_that_is_not_there_is_named(house):
     with pytest.raises(DataError, match=r"must be one of its comparisons \(1\), got 99"):
         report.at(house, "volatility", NOW, 99)
+    with pytest.raises(DataError, match="report of direction must have a comparison to be about"):
+        report.at(house, "direction", NOW)
 
 
 @pytest.fixture(scope="module")
