@@ -44,6 +44,7 @@ CHECKS: dict[str, Check] = {  # in this order: what comes later may rest on what
     "mlflow store": server.store,
     "mlflow server": server.reachable,
     "mlflow release": server.release,
+    "mlflow accounts": server.accounts,
     "clock": work.clock,
     "service": doors.service,
     "webhook secret": doors.webhook_secret,

@@ -19,7 +19,7 @@ import structlog
 import typer
 from filelock import FileLock
 
-from jobs import accounts, freshness, limits, live, risk_limits, unbooked
+from jobs import accounts, freshness, limits, live, risk_limits, unbooked, writers
 from jobs.house import House, run
 from jobs.loops import Alarm, Loops
 from mlops.settings import Settings
@@ -201,6 +201,7 @@ def _poll(house: House, carry: Callable[[], None], watch: Watch, stop: threading
         lambda: webhook.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
         lambda: freqtrade.catch_up(house.ledger, _now()),
         lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
+        writers.Look(house, _now),
     )
     subscribed = False
     while True:

@@ -21,6 +21,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 
 from mlops.errors import MlopsError, SettingsError
 from mlops.io import private
+from registry_hooks.account import AUTHORIZE
 
 START_LIMIT_S = 120.0  # a cold MLflow server needs 6 to 40 s, more on a busy machine
 STOP_LIMIT_S = 20.0  # MLflow with one worker ends in 2 s; a job gets the time to hand its run back
@@ -97,7 +98,7 @@ def _basic_auth(folder: Path) -> dict[str, str]:
         "default_permission = READ\n"
         f"database_uri = sqlite:///{(folder / 'basic_auth.db').absolute()}\n"
         "admin_username = admin\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        f"authorization_function = {AUTHORIZE}\n"
         "auth_cache_ttl_seconds = 60\n",
         encoding="utf-8",
     )

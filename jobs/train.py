@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +30,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from jobs import writers
 from jobs.bars import bars_of
 from jobs.house import House, moment, run
 from mlops.errors import DataError
@@ -105,7 +106,10 @@ def train(
         Too few labelled bars.
     LeakError
         A feature or a label changes when the future is cut off.
+    RegistryError
+        Other accounts of MLflow may write there.
     """
+    writers.check(house, datetime.now(UTC))
     study = prepare(house, strategy, bars[bars.known_at <= as_of], start)
     training = Training(strategy.name, *study.window, strategy.horizon, study.digest, as_of, note)
     if (ref := register.resume(house.registry, training)) is not None:  # registered by an attempt that died after it
@@ -256,7 +260,7 @@ def _register(
         at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400  # the step is the day, as in live runs
         rows = [Metric(k, v, at, day, upload.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
-    ref = register.register(house.registry, upload, training)
+    ref = register.register(house.registry, upload, training, lambda: writers.check(house, datetime.now(UTC)))
     log.info("trained", model=name, version=ref.version, note=training.note, **metrics)
     return ref
 

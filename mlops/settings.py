@@ -292,6 +292,9 @@ class Settings(BaseSettings):
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
     tracking_uri: str = Field("http://127.0.0.1:5000", description="Of MLflow; on loopback `make up` runs it.")
     tracking_auth: bool = Field(True, description="`make up` runs MLflow with accounts: only the platform writes.")
+    tracking_writers: tuple[str, ...] = Field(
+        (), description="Accounts of MLflow, beside the platform's own, that may write its models and experiments."
+    )
     retention_days: int = Field(730, ge=1, description="Predictions, outcomes, quotes older than this may be pruned.")
     on_manual_move: Literal["adopt", "undo", "keep"] = Field(
         "adopt",

@@ -13,6 +13,7 @@ from registry_hooks.aliases import Registry
 
 ADMIN = "admin"
 PASSWORD_FILE = "mlflow-admin"  # noqa: S105 - in the folder `secrets` of the state
+AUTHORIZE = "registry_hooks.mlflow_auth:authorize"  # what our MLflow asks of each request
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 LOOPBACK = ("127.0.0.1", "localhost")
 

@@ -62,17 +62,20 @@ def upload(registry: Registry, training: Training, run_id: str, save: Callable[[
     return noted
 
 
-def register(registry: Registry, noted: Upload, training: Training) -> ModelRef:
-    """Make a version of an upload.
+def register(registry: Registry, noted: Upload, training: Training, check: Callable[[], None]) -> ModelRef:
+    """Make a version of an upload; `check` refuses a registered model that others may write.
 
     Raises
     ------
     BundleError
         MLflow serves other files than were uploaded. The version is known to nobody but MLflow: it is never loaded.
+    RegistryError
+        Others may write there; as above.
     """
     with redirect_stderr(StringIO()):  # MLflow prints here what our log says already
         version = mlflow.register_model(_source(noted), noted.model, tags=logs.job_run())
     ref = ModelRef(noted.model, int(version.version))
+    check()
     _prove(registry, ref, noted)
     _enter(registry, ref, noted, training)
     return ref

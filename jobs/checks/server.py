@@ -11,9 +11,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import mlflow
+from mlflow import MlflowClient
 
+from jobs import writers
 from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
 from mlops.types import Level
+from registry_hooks import grants
 from registry_hooks.webhook import EVENTS
 
 OLDEST, TOO_NEW = (3, 11), (4,)  # releases before 3.11 have known holes (CVE-2026-4137 among others)
@@ -23,6 +26,8 @@ EXAMPLE = "example_model"  # what MLflow's test delivery is about
 SEEN_S = 5.0  # until a delivery that was accepted must be in the ledger
 KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
 ADMIN = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to the admin's"
+REVOKED_BY = "The service takes that back within a minute: `make up`"
+TAKE_BACK = "Take it back as MLflow's admin, or name the account in MLOPS_TRACKING_WRITERS"
 WHY_NOT = (  # what MLflow says of a URL that it may not call, and the setting of its server that allows it
     ("scheme", "Start MLflow's server with MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https (`make up` does)"),
     ("non-public", "Start MLflow's server with MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true (`make up` does)"),
@@ -71,6 +76,23 @@ def wrong_release(theirs: str, ours: str) -> Iterator[Problem]:
         yield Problem(f"MLflow's server is {theirs[:40]!r}, not of 3.11 or a later 3.x", remedy)
     elif theirs != ours:
         yield Problem(f"MLflow's server is {theirs}, its client here {ours}", remedy, Level.WARN)
+
+
+def accounts(setup: Setup) -> Iterator[Problem]:
+    """Only the platform's account may write its models and experiments in MLflow."""
+    client = MlflowClient(setup.settings.tracking_uri)
+    if not setup.answers:
+        yield NO_SERVER
+    elif not setup.current:
+        yield NO_LEDGER
+    elif not grants.has_accounts(client):
+        what = "MLflow asks nobody for an account: whoever reaches it may move aliases and delete models"
+        yield Problem(what, "MLOPS_TRACKING_AUTH=true where `make up` runs it; else docs/registry.md", Level.WARN)
+    else:
+        names = writers.names(setup.registry.ledger)
+        for right in grants.excess(client, names, setup.settings.tracking_writers):
+            what = f"account {right.account} of MLflow has {right}, which is the platform's"
+            yield Problem(what, REVOKED_BY if right.revocable else TAKE_BACK)
 
 
 def hooks(setup: Setup) -> Iterator[Problem]:

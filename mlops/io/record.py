@@ -49,16 +49,15 @@ def experiment_id(client: MlflowClient, model: str) -> str:
     refused.
     """
     found = client.get_experiment_by_name(model)
-    if found is not None:
-        stores.check(client, found.artifact_location, f"experiment {model}")
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
-    except mlflow.MlflowException:
-        found = client.get_experiment_by_name(model)
-        if found is None:
-            raise
-        return str(found.experiment_id)  # somebody else made it meanwhile
+    if found is None:
+        try:
+            return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
+        except mlflow.MlflowException:
+            found = client.get_experiment_by_name(model)  # somebody else made it meanwhile
+            if found is None:
+                raise
+    stores.check(client, found.artifact_location, f"experiment {model}")
+    return str(found.experiment_id)
 
 
 @contextmanager
