@@ -37,6 +37,7 @@ from jobs import (
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import PATIENCE_S, House, moment, opened, wait_at_most
+from jobs.numbers import whole
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, private, record
@@ -107,7 +108,9 @@ def explain(model: str) -> None:
 @app.command()
 def report(
     model: str,
-    experiment: Annotated[int, typer.Option(help="Number of the comparison, as `explain` lists it; 0: latest.")] = 0,
+    experiment: Annotated[
+        int, typer.Option(help="Number of the comparison, as `explain` lists it; 0: latest.", parser=whole(0))
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Where to write the page.", dir_okay=False)] = Path("report.html"),
     as_of: Annotated[str, typer.Option(help="What was known then: `now`, or an ISO instant.")] = "now",
 ) -> None:
@@ -121,7 +124,12 @@ def report(
 
 
 @app.command()
-def promote(model: str, version: int, reason: Reason, actor: Actor = "") -> None:
+def promote(
+    model: str,
+    version: Annotated[int, typer.Argument(parser=whole(1))],
+    reason: Reason,
+    actor: Actor = "",
+) -> None:
     """Make VERSION the champion of MODEL by hand. No gate is asked; the new champion is watched."""
     with opened() as house:
         target = ModelRef(model, version)

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from jobs import live, promote, risk, stress, train
 from jobs.house import House, opened
+from jobs.numbers import whole
 from jobs.replay import Event, Replay
 from jobs.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
@@ -244,7 +245,9 @@ def _fresh(state: Path) -> None:
 
 def main(
     state: Path = Path(".state/demo"),
-    port: Annotated[int, typer.Option(help="Of MLflow; the service takes the next one.")] = 5000,
+    port: Annotated[
+        int, typer.Option(help="Of MLflow; the service takes the next one.", parser=whole(1, 65_534))
+    ] = 5000,
     leave: Annotated[
         bool, typer.Option("--exit", help="End by itself; status 0 only if the whole loop closed.")
     ] = False,

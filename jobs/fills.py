@@ -15,6 +15,7 @@ from rich.table import Column, Table
 
 from jobs import doubts, restatement, twins
 from jobs.house import House, opened
+from jobs.numbers import whole
 from mlops.io.ledger import BookKey
 from mlops.types import FILL_COLUMNS
 
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 def show(
     model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
     book: Annotated[str | None, typer.Option(help="Of this book only.")] = None,
-    limit: Annotated[int, typer.Option(help="How many, newest first.", min=1, max=100_000)] = 50,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 50,
 ) -> None:
     """The newest fills; those that were voided say why."""
     with opened() as house:

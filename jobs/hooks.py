@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.house import House, opened
+from jobs.numbers import whole
 from mlops.errors import DataError
 from registry_hooks.outgoing import Sender
 
@@ -47,7 +48,7 @@ def dead(endpoint: Annotated[str | None, typer.Argument(help="Of one endpoint on
 @app.command()
 def resend(
     endpoint: str,
-    seq: Annotated[int | None, typer.Argument(help="Number of the event.")] = None,
+    seq: Annotated[int | None, typer.Argument(help="Number of the event.", parser=whole(0))] = None,
     every: Annotated[bool, typer.Option("--all", help="All dead letters of the endpoint.")] = False,
 ) -> None:
     """Send a dead letter again, before anything newer. The running service does it within a second."""

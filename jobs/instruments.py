@@ -15,8 +15,8 @@ from rich.table import Table
 
 from jobs.house import moment, opened
 from mlops.errors import DataError
-from mlops.io.columns import decimal
 from mlops.io.ledger import Instrument
+from mlops.numerals import decimal
 from mlops.types import INSTRUMENT_COLUMNS, Kind
 
 app = typer.Typer(help="What units are: sector, currency, and the terms of options.", no_args_is_help=True)

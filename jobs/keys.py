@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.house import opened
+from jobs.numbers import whole
 from mlops.io.keys import SCOPES
 
 app = typer.Typer(help="API keys: add, list, revoke.", no_args_is_help=True)
@@ -20,7 +21,7 @@ console = Console(emoji=False)
 def add(
     label: Annotated[str, typer.Argument(help="Whose it is; shown in logs and in the list.")],
     scope: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(SCOPES)}. May be repeated.")],
-    days: Annotated[int, typer.Option(help="Valid for so long; 0: until it is revoked.")] = 0,
+    days: Annotated[int, typer.Option(help="Valid for so long; 0: until it is revoked.", parser=whole(0, 36_500))] = 0,
 ) -> None:
     """Make a key. It is shown once and kept nowhere."""
     now = datetime.now(UTC)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jobs.house import opened
 from jobs.jumps import notes
+from jobs.numbers import decimal
 from jobs.positions import positions
 
 app = typer.Typer(help="What units are worth: prices that are not confirmed.", no_args_is_help=True)
@@ -45,7 +46,7 @@ def log() -> None:
 @app.command("confirm")
 def confirm(
     unit: str,
-    price: float,
+    price: Annotated[float, typer.Argument(parser=decimal)],
     reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:

@@ -11,6 +11,7 @@ import typer
 from mlflow import MlflowException
 
 from jobs.house import House, moment, run
+from jobs.numbers import whole
 from mlops.io import record
 from mlops.io.ledger import Promotion
 from mlops.types import Decision, ModelRef, Report, Verdict
@@ -72,7 +73,9 @@ def _write(house: House, decision: Decision, actor: str, at: datetime, run_id: s
 def main(
     model: Annotated[str, typer.Option(help="Registered model.")],
     reason: Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")],
-    version: Annotated[int, typer.Option(help="Version to promote; 0 rolls back to the previous champion.")] = 0,
+    version: Annotated[
+        int, typer.Option(help="Version to promote; 0 rolls back to the previous champion.", parser=whole(0))
+    ] = 0,
     actor: Annotated[str, typer.Option(help="Who.")] = "operator",
     as_of: str = "now",
 ) -> None:

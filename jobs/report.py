@@ -20,6 +20,7 @@ import typer
 
 from jobs import compare
 from jobs.house import House, moment, run
+from jobs.numbers import whole
 from mlops import policy
 from mlops.errors import DataError
 from mlops.experiment.account import TESTED, UNTESTED, Account, account
@@ -180,7 +181,7 @@ def _pictures(told: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, st
 
 def main(
     model: str = "volatility",
-    experiment: Annotated[int, typer.Option(help="Number of the comparison; 0: the latest.")] = 0,
+    experiment: Annotated[int, typer.Option(help="Number of the comparison; 0: the latest.", parser=whole(0))] = 0,
     out: Annotated[str, typer.Option(help="Also write the page there.")] = "",
     as_of: str = "now",
 ) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jobs.house import House, opened
 from mlops.errors import DataError
+from mlops.numerals import decimal, whole
 from registry_hooks import dealing
 
 console = Console(emoji=False)
@@ -49,8 +50,8 @@ def read(given: Sequence[str]) -> dict[int, float]:
     for text in given:
         version, _, weight = text.partition("=")
         try:
-            found[int(version.removeprefix("v"))] = float(weight)
-        except ValueError as error:
+            found[whole("version", version.removeprefix("v"))] = decimal("weight", weight)
+        except DataError as error:
             raise DataError(f"weight must be written as version=share, got {text!r}. Write 7=0.05.") from error
     return found
 

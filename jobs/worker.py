@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import schedule as calendar
 from jobs.bars import bars_of
 from jobs.house import A_JOB, House, moment, opened, settings_for, wait_at_most
+from jobs.numbers import whole
 from jobs.schedule import SCHEDULE, Entry
 from jobs.servers import end_group
 from jobs.supervisor import die_with_parent, output
@@ -310,8 +311,8 @@ def main(
     job: Annotated[str, typer.Option(help="Run this claimed job and end; else schedule.", hidden=True)] = "",
     at: Annotated[str, typer.Option(hidden=True)] = "",
     owner: Annotated[str, typer.Option(hidden=True)] = "",
-    fence: Annotated[int, typer.Option(hidden=True)] = 0,
-    attempt: Annotated[int, typer.Option(hidden=True)] = 0,
+    fence: Annotated[int, typer.Option(hidden=True, parser=whole(0))] = 0,
+    attempt: Annotated[int, typer.Option(hidden=True, parser=whole(0))] = 0,
 ) -> None:
     """Be the scheduler: plan and run all jobs by the clock, until SIGTERM."""
     settings = settings_for(job or "worker")

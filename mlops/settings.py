@@ -10,16 +10,44 @@ import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from mlops.errors import SettingsError
+from mlops.numerals import decimal, whole
 
 TOML = "mlops.toml"
 
 
+def _numeral(model: type[BaseModel], value: object, info: ValidationInfo) -> object:
+    """Refuse what is no number in plain digits: pydantic takes `1_000` and blanks in a text, and `true` for 1."""
+    name = info.field_name or ""
+    kind = model.model_fields[name].annotation
+    if kind is not int and kind is not float:
+        return value
+    if isinstance(value, bool):
+        raise ValueError(f"{name} must be a number, got {str(value).lower()}. Write 1.")
+    if isinstance(value, str):
+        return whole(name, value) if kind is int else decimal(name, value)
+    return value
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_plain_digits(cls, value: object, info: ValidationInfo) -> object:
+        return _numeral(cls, value, info)
 
 
 class MonitorSettings(Section):
@@ -287,6 +315,11 @@ class Settings(BaseSettings):
         extra="forbid",
         allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_plain_digits(cls, value: object, info: ValidationInfo) -> object:
+        return _numeral(cls, value, info)
 
     state: Path = Field(Path(".state/live"), description="Folder of everything that a set-up keeps.")
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")

@@ -21,8 +21,8 @@ import pandas as pd
 import structlog
 
 from mlops.errors import DataError
-from mlops.io.columns import decimal
 from mlops.io.ledger import Ledger
+from mlops.numerals import decimal
 from mlops.types import FILL_COLUMNS
 from registry_hooks.refusals import refuse_fills
 

@@ -10,20 +10,28 @@ PURE_ROOMS = {f"mlops.{room}" for room in ("monitor", "experiment", "learn", "ri
 MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "mlops.types": set(),
     "mlops.errors": set(),
+    "mlops.numerals": {"mlops.errors"},
     "mlops.stats": {"mlops.errors"},
     **{room: {"mlops.stats", "mlops.types", "mlops.errors"} for room in PURE_ROOMS},
     "mlops.policy": {"mlops.types", "mlops.errors"},
-    "mlops.settings": {"mlops.errors"},
+    "mlops.settings": {"mlops.errors", "mlops.numerals"},
     "mlops.io": {"mlops.types", "mlops.errors"},
     "mlops.migrations": {"mlops.io"},
-    "mlops.web": {"mlops.types", "mlops.errors", "mlops.settings", "mlops.io", "registry_hooks"},
+    "mlops.web": {"mlops.types", "mlops.errors", "mlops.numerals", "mlops.settings", "mlops.io", "registry_hooks"},
     "mlops": {"mlops.types"},
     "models": {"mlops.types", "mlops.learn"},
     # The bot splits units as the experiment room says: one pure function, so that both sides hash alike.
-    "registry_hooks": {"mlops.types", "mlops.errors", "mlops.settings", "mlops.io", "mlops.experiment.assignment"},
+    "registry_hooks": {
+        "mlops.types",
+        "mlops.errors",
+        "mlops.numerals",
+        "mlops.settings",
+        "mlops.io",
+        "mlops.experiment.assignment",
+    },
     "jobs": {"mlops", "models", "registry_hooks"},
 }
-PURE = ("mlops.types", "mlops.errors", "mlops.stats", "mlops.policy", *sorted(PURE_ROOMS))
+PURE = ("mlops.types", "mlops.errors", "mlops.numerals", "mlops.stats", "mlops.policy", *sorted(PURE_ROOMS))
 DOORS = {
     "mlflow",
     "requests",

@@ -32,6 +32,40 @@ def test_no_number_may_be_infinite_or_none(path, value, monkeypatch):
         settings.read()
 
 
+def numbers(model=Settings, path=()):
+    """(path, kind) of every number in the settings, sections included."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from numbers(kind, (*path, name))
+        elif kind in (int, float):
+            yield (*path, name), kind
+
+
+@pytest.mark.parametrize("value", ["{}_0", " {}", "{} ", "\uff15", "\u0665", "0x{}", "", "{},000"])
+@pytest.mark.parametrize("path", [pytest.param(path, id=".".join(path)) for path, _ in numbers()])
+def test_a_number_in_a_variable_is_plain_digits(path, value, monkeypatch):
+    monkeypatch.setenv("MLOPS_" + "__".join(path).upper(), value.format(5))
+
+    with pytest.raises(SettingsError, match=rf"{path[-1]} must be a (whole )?number in plain digits"):
+        settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("MLOPS_MONITOR__WINDOW", "2000", lambda s: s.monitor.window == 2000),
+        ("MLOPS_RISK__EVERY_S", "2.5e0", lambda s: s.risk.every_s == 2.5),
+        ("MLOPS_RISK__INTEREST_RATE", "-.01", lambda s: s.risk.interest_rate == -0.01),
+        ("MLOPS_TRAIN__SEED", "-3", lambda s: s.train.seed == -3),
+    ],
+)
+def test_a_number_in_plain_digits_is_read(name, value, read, monkeypatch):
+    monkeypatch.setenv(name, value)
+
+    assert read(settings.read())
+
+
 LINE = '[[risk.limits]]\nmeasure = "var"\nwarning = {}\nsoft = {}\nhard = {}\n'
 
 
@@ -43,6 +77,9 @@ LINE = '[[risk.limits]]\nmeasure = "var"\nwarning = {}\nsoft = {}\nhard = {}\n'
         (LINE.format(0.01, 0.03, "inf"), "risk.limits.0.hard"),
         (LINE.format("nan", 0.03, 0.05), "risk.limits.0.warning"),
         (LINE.format(0.01, 0.02, 0.03) * 2, "one line in limits for each scope, got more of var of all"),
+        ("[monitor]\nwindow = true", "window must be a number, got true"),
+        ("[monitor]\nwindow = '1_000'", "window must be a whole number in plain digits"),
+        (LINE.format("'0.0_1'", 0.02, 0.03), "warning must be a number in plain digits"),
         ("[experiment]\nmin_bars = 300\nhorizon_bars = 252\n", "min_bars must be at most horizon_bars"),
         ("[risk\nevery_s = 1", "TOML in UTF-8"),
         ("a = 1\na = 2", "TOML in UTF-8"),

@@ -5,8 +5,6 @@ Nothing is converted silently: a naive instant, a missing value, a probability o
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 from mlops.errors import DataError
 from mlops.types import LARGEST
 
-DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 Check = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 LEAST = 1e-8  # of a quantity: the step that books count in
 TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch", "source"})
@@ -128,20 +125,6 @@ def _plain(texts: list[str]) -> bool:
     lengths = set(map(len, texts))
     together = "".join(texts)
     return 0 not in lengths and max(lengths) <= MAX_TEXT and together.isascii() and "\0" not in together
-
-
-def decimal(name: str, text: str) -> float:
-    """The number that a text is, in plain digits: Python alone would take `1_000`, blanks and digits of other scripts.
-
-    Raises
-    ------
-    DataError
-        It is none, or not finite.
-    """
-    value = float(text) if DECIMAL.fullmatch(text) else math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{name} must be a number in plain digits, got {text[:40]!r}. Write 1234.5, without units.")
-    return value
 
 
 def storable(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
+from mlops.numerals import whole
 from mlops.types import LARGEST
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -25,10 +25,7 @@ def _spelled(given: object) -> object:
 
 
 def _digits(given: object) -> object:
-    """Pydantic alone would also take `1_000`, blanks and digits of other scripts."""
-    if isinstance(given, str) and re.fullmatch(r"[0-9]{1,18}", given) is None:
-        raise ValueError("must be a whole number in plain digits")
-    return given
+    return whole("number", given) if isinstance(given, str) else given
 
 
 Whole = Annotated[int, BeforeValidator(_digits)]  # of a query
