@@ -1,19 +1,25 @@
 """What the account behind each bot's book is worth: by its balances, or by the setting; nothing is assumed.
 
 A book counts its own trades from a notional start. What a balance says beside it is one number, the `offset`: the
-account's worth less the book's own equity at that instant. Between two balances equity moves with the book alone, so a
+account's worth less the book's own worth at that instant. Between two balances equity moves with the book alone, so a
 deposit is no profit and a withdrawal no loss.
+
+The offset is that of an anchor (`jobs.anchors`) and what was declared to be paid in since. A balance that is less
+counts at once, and is the new anchor where it is less by more than the tolerance: a loss. One that is more is held
+aside until a person says that it is right. One that was told while a price jumped moves nothing but by what no price
+explains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
+from jobs.anchors import Anchor, Anchors, Known, Valued
 from jobs.house import House
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE
@@ -21,15 +27,16 @@ from mlops.io.ledger import Balance, BookKey
 from mlops.types import Alert, Priority
 
 SETTING = "setting"
-HISTORY = 5_000  # balances of a book that its past is told by
-Worth = Callable[[datetime], float]  # of the book by its own trades, at an instant
+RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
+DEPARTS = "balance_departs:"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`offset`: what the account has beside the book's own equity. `amount` was told `at` by `source`.
+    """`offset`: what the account has beside the book's own worth. `amount` was told `at` by `source`.
 
-    `departs`: the newest balance less what was expected of it, 0 where that is within the tolerance. `balances`: all.
+    `departs`: the newest balance less what was expected of it, 0 where that is within the tolerance. `flows`: balances
+    with which something was paid in or taken out. `known`: what it is counted from.
     """
 
     offset: float
@@ -37,24 +44,98 @@ class Account:
     at: datetime | None
     source: str
     departs: float = 0.0
-    balances: Sequence[Balance] = ()
+    flows: Sequence[Balance] = ()
+    known: Known = field(default_factory=Known)
+
+    @property
+    def covers(self) -> datetime | None:
+        """Until when all that the account made is in its equity."""
+        return self.known.anchors[-1].at if self.departs > 0 and self.known.anchors else self.at
+
+    @property
+    def lost(self) -> float:
+        """What balances were less than could be explained, all together."""
+        return sum(one.lost for one in self.known.anchors)
 
 
-def account(house: House, key: BookKey, book: Book, as_of: datetime, worth: Worth) -> Account | None:
+def account(
+    house: House, key: BookKey, book: Book, as_of: datetime, valued: Valued, anchors: Anchors
+) -> Account | None:
     """The account of a bot's book; None where nobody said what it is worth."""
     if key.version:
         return None
-    told, start = house.ledger.balances(key.model, key.book, as_of=as_of, last=HISTORY), book.start / SCALE
-    stated = _stated(house, key)
-    if not told:
+    newest = house.ledger.balances(key.model, key.book, as_of=as_of, last=1)
+    start, stated = book.start / SCALE, _stated(house, key)
+    if not newest:
         return None if stated is None else Account(stated - start, stated, None, SETTING)
-    last, offset = told[-1], told[-1].amount - worth(told[-1].at)
-    before = told[-2].amount - worth(told[-2].at) if len(told) > 1 else None if stated is None else stated - start
-    departs = 0.0 if before is None else offset - before - last.flow
-    if abs(departs) <= house.settings.books.balance_tolerance_bps / 1e4 * last.amount:
-        departs = 0.0
-    # What is more than expected counts once the next balance says so too: a typo must not make limits wider.
-    return Account(offset - max(departs, 0.0), last.amount, last.at, last.source, departs, told)
+    told, flows = newest[0], house.ledger.flows(key.model, key.book, as_of=as_of)
+    known = anchors.known(key, as_of)
+    same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
+    last = known.last if known.last is not None and same else _anchor(told, valued)
+    chain = known.anchors or _first(house, key, last, valued, as_of, stated)
+    base, chain = (None if stated is None else stated - start), _relost(chain, flows, valued)
+    if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
+        offset = last.offset(valued) - last.high
+        return Account(offset, told.amount, told.at, told.source, 0.0, flows, Known((), last))
+    if chain:
+        base = _offset(chain, flows, valued)
+    since = chain[-1].at if chain else None
+    expected = (base or 0.0) + (_paid(flows, since, told.at) if since is None or told.at > since else 0.0)
+    account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
+    if since is not None and told.at <= since:
+        return account
+    tolerance = house.settings.books.balance_tolerance_bps / 1e4 * told.amount
+    return _judged(account, last, last.offset(valued) - expected, tolerance)
+
+
+def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Account:
+    """The account by a newer balance, which is `gap` more than expected at the marks that stood."""
+    least, most, chain = gap - last.high, gap - last.low, account.known.anchors
+    if most < -tolerance:
+        lost = Known((*chain, replace(last, lost=-gap)), last) if not last.jumps else account.known
+        return replace(account, offset=account.offset + most, departs=most, known=lost)
+    if least > tolerance:
+        return replace(account, departs=least)
+    return account if last.jumps else replace(account, offset=account.offset + min(gap, 0.0))
+
+
+def _anchor(told: Balance, valued: Valued) -> Anchor:
+    worth = valued(told.at, {})
+    return Anchor(told.at, told.amount, worth.marks, worth.low - worth.value, worth.high - worth.value)
+
+
+def _first(
+    house: House, key: BookKey, last: Anchor, valued: Valued, as_of: datetime, stated: float | None
+) -> tuple[Anchor, ...]:
+    """The first balance, unless a setting says more; the newest where a price jumped at the first, or it is old."""
+    if stated is not None:
+        return ()
+    told = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    old = told is None or told.at == last.at or last.at - told.at > RECENT
+    first = last if told is None or old else _anchor(told, valued)
+    return next(((one,) for one in (first, last) if not one.jumps), ())
+
+
+def _relost(chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued) -> tuple[Anchor, ...]:
+    """With what the newest anchor lost by what is known now: a late fill may explain it, a void may undo it."""
+    if len(chain) < 2:
+        return chain
+    before, newest = chain[-2:]
+    expected = before.offset(valued) + _paid(flows, before.at, newest.at)
+    return (*chain[:-1], replace(newest, lost=max(0.0, expected - newest.offset(valued))))
+
+
+def _offset(chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued) -> float:
+    """Of the newest anchor, which is never more than the one before explains."""
+    newest = chain[-1].offset(valued)
+    if len(chain) < 2:
+        return newest
+    return min(newest, chain[-2].offset(valued) + _paid(flows, chain[-2].at, chain[-1].at))
+
+
+def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> float:
+    """What was paid in after `since`, until `until`."""
+    return sum(one.flow for one in flows if (since is None or one.at > since) and one.at <= until)
 
 
 def _stated(house: House, key: BookKey) -> float | None:
@@ -63,19 +144,24 @@ def _stated(house: House, key: BookKey) -> float | None:
     return max(fits, key=lambda one: (bool(one.model), bool(one.book))).amount if fits else None
 
 
-def offsets(found: Account, curve: pd.Series[float], start: float) -> pd.Series[float]:
-    """The offset at each bar of a book; before the first balance that of the first, at the end that of now."""
-    if len(found.balances) < 2 or not len(curve):
-        return pd.Series(found.offset, index=curve.index)
-    times = pd.DatetimeIndex([one.at for one in found.balances])
-    place = np.asarray(curve.index.searchsorted(times, side="right")) - 1
-    own = np.where(place >= 0, curve.to_numpy(dtype=np.float64)[np.maximum(place, 0)], start)
-    each = np.array([one.amount for one in found.balances]) - own
-    each[-1] = found.offset
-    at = np.maximum(np.asarray(times.searchsorted(pd.DatetimeIndex(curve.index), side="right")) - 1, 0)
-    each = each[at]
-    each[-1] = found.offset  # what was paid in since the last bar was there from it on
-    return pd.Series(each, index=curve.index)
+def offsets(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+    """The offset at each bar of a book; at the last one that of now: what was paid in since was there from it on."""
+    each = found.offset - _after(curve, [(one.at, one.flow) for one in found.flows])
+    each.iloc[-1:] = found.offset
+    return each
+
+
+def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+    """A book's own worth at each bar, and what its account lost later without an explanation."""
+    return curve + _after(curve, [(one.at, one.lost) for one in found.known.anchors if one.lost])
+
+
+def _after(curve: pd.Series[float], steps: Sequence[tuple[datetime, float]]) -> pd.Series[float]:
+    """The sum of the steps after each bar."""
+    times = pd.DatetimeIndex([at for at, _ in steps], tz="UTC")
+    total = np.concatenate([[0.0], np.cumsum([amount for _, amount in steps])])
+    place = np.asarray(times.searchsorted(pd.DatetimeIndex(curve.index), side="right"))
+    return pd.Series(total[-1] - total[place], index=curve.index, dtype=np.float64)
 
 
 def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:
@@ -103,27 +189,45 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
 
 def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """An alert for each bot's book without a balance, and for each balance that is not what it should be."""
-    wanted: dict[str, Alert] = {}
+    wanted, open_now = dict[str, Alert](), [alert.key for alert in house.ledger.alerts()]
     for key, found in accounts.items():
         name = f"{key.model}:{key.book}"
         if found is None:
             title = f"no balance of {key.model}/{key.book} is known: no limit in per cent of equity is held against it"
             alert = Alert(f"balance_unknown:{name}", Priority.HIGH, key.model, title, as_of)
-        elif found.departs:
-            what = f"{abs(found.departs):,.2f} {'more' if found.departs > 0 else 'less'}"
-            title = (
-                f"the balance of {key.model}/{key.book}, {found.amount:,.2f} ({found.source}), is {what} than its own "
-                "trades and what was paid in or taken out make of the one before"
-            )
-            at = "" if found.at is None else found.at.isoformat()
-            details = {"departs": found.departs, "amount": found.amount}
-            alert = Alert(f"balance_departs:{name}:{at}", Priority.HIGH, key.model, title, as_of, details)
-        else:
-            continue
-        wanted[alert.key] = alert
-    open_now = {alert.key for alert in house.ledger.alerts()}
-    for gone in open_now - wanted.keys():
-        if gone.startswith("balance_unknown:"):
+            wanted[alert.key] = alert
+        elif found.departs > 0:
+            about = f"{DEPARTS}{name}:more:"
+            number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
+            alert = _departs(house, key, found, about + (number or _number(house, about)), as_of)
+            wanted[alert.key] = alert
+        elif found.known.anchors and (last := found.known.anchors[-1]).lost:
+            about = f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}"
+            if house.ledger.alert(about) is None:
+                fell = replace(found, amount=last.amount, departs=-last.lost)
+                wanted[about] = _departs(house, key, fell, about, as_of)
+    for gone in set(open_now) - wanted.keys():
+        if gone.startswith("balance_unknown:") or (gone.startswith(DEPARTS) and ":more:" in gone):
             house.ledger.resolve_alert(gone, as_of)
-    for new in wanted.keys() - open_now:
+    for new in wanted.keys() - set(open_now):
         house.ledger.add_alert(wanted[new])
+
+
+def _number(house: House, about: str) -> str:
+    """Of the next alert of this kind."""
+    return str(1 + sum(alert.key.startswith(about) for alert in house.ledger.alerts(open_only=False)))
+
+
+def _departs(house: House, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
+    what = f"{abs(found.departs):,.2f} {'more' if found.departs > 0 else 'less'}"
+    then = (
+        "It is held aside until `trader-mlops balance confirm` says that it is right"
+        if found.departs > 0
+        else "It counts as a loss"
+    )
+    title = (
+        f"the balance of {key.model}/{key.book}, {found.amount:,.2f} ({found.source}), is {what} than its own trades "
+        f"and what was paid in or taken out explain. {then}"
+    )
+    details = {"departs": found.departs, "amount": found.amount}
+    return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import (
     alerts,
     backup,
+    balances,
     bars,
     doctor,
     fills,
@@ -59,6 +60,7 @@ app.add_typer(alerts.app, name="alert")
 app.add_typer(instruments.app, name="instrument")
 app.add_typer(fills.app, name="fill")
 app.add_typer(prices.app, name="price")
+app.add_typer(balances.app, name="balance")
 app.add_typer(bars.app, name="bars")
 app.command()(weights.weights)
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]

@@ -62,9 +62,9 @@ class Held:
         return not self.accounts or bool(self.unbalanced)
 
     def opened(self, key: BookKey) -> float:
-        """What a book began with, and what its account has beside it."""
+        """What a book began with, and what its account has beside it or lost."""
         found = self.accounts.get(key)
-        return self.books[key].start / SCALE + (0.0 if found is None else found.offset)
+        return self.books[key].start / SCALE + (0.0 if found is None else found.offset + found.lost)
 
     def counted(self) -> Held:
         """The books that limits are held against: those with a known account, else the bots', else virtual ones."""

@@ -147,6 +147,7 @@ class Live:
             for peak in self._peaks.values():
                 peak.save(as_of)
             self._holdings.doubts.settle(as_of)
+            self._holdings.anchors.save(as_of)
         now.missing.update(notional.missing(whole) | doubts.notes(whole.doubts))
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)
@@ -201,7 +202,7 @@ class Live:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
         void = ledger.last_void()
-        flows = [account.balances[-1].at for account in held.accounts.values() if account and account.balances]
+        flows = [(one.flows[-1:], one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
         books = (*held.books, *flows)
         if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return

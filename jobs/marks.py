@@ -62,6 +62,14 @@ class Marks:
     _resumed: bool = False
     _turns: dict[str, tuple[Mark, Jump]] = field(default_factory=dict)
 
+    @classmethod
+    def standing(cls, ledger: Ledger, settings: RiskSettings, prices: Mapping[str, float], at: datetime) -> Marks:
+        """Marks as they stood at an instant, where that is known; else as the ledger tells them."""
+        marks = cls(ledger, settings)
+        if prices:
+            marks.of, marks._restored = {unit: Mark(value, at) for unit, value in prices.items()}, True
+        return marks
+
     def at(self, kinds: Mapping[str, str], seen: Mapping[str, Seen], as_of: datetime) -> dict[str, Mark]:
         """The marks at `as_of`, which comes in order, of the units in `kinds` (unit -> what it is) that have one."""
         if not self._restored:

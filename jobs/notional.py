@@ -84,7 +84,9 @@ def balances(whole: Held) -> dict[str, BalanceNow]:
             now = BalanceNow(note="No balance is known: no limit in per cent of equity is held against it.")
         else:
             departs = account.departs or None
-            now = BalanceNow(account.amount, equity, account.at, account.source, departs)
+            aside = "Held aside: more than its trades explain. `trader-mlops balance confirm` accepts it."
+            note = aside if account.departs > 0 else ""
+            now = BalanceNow(account.amount, equity, account.at, account.source, departs, note)
         found[f"{key.model}/{book_name(key)}"] = now
     return found
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs import restatement, standing
-from jobs.accounts import Account, offsets, without_flows
+from jobs.accounts import offsets, with_losses, without_flows
 from jobs.foreign import without
 from jobs.held import Held, book_name
 from jobs.house import House
@@ -79,10 +79,13 @@ def past(house: House, held: Held) -> Past:
     ledger, units = house.ledger, restatement.units(house).foreign
     read = {key: ledger.book_curve(*key, start=start, as_of=held.as_of).set_index("event_time") for key in held.books}
     home = {key: without(frame["equity"], ledger, key, units) for key, frame in read.items()}
+    accounts = {key: found for key, found in held.accounts.items() if found is not None}
     curves = {key: _undoubted(curve, key, held) for key, curve in home.items()}
-    opened = {key: book.start / SCALE for key, book in held.books.items()}
-    beside = {key: _beside(held.accounts.get(key), curve, opened[key]) for key, curve in curves.items()}
-    own, flat = _summed(curves, opened), {key: found.offset for key, found in held.accounts.items() if found}
+    beside = {key: offsets(accounts[key], curve) if key in accounts else curve * 0.0 for key, curve in curves.items()}
+    curves = {key: with_losses(accounts[key], curve) if key in accounts else curve for key, curve in curves.items()}
+    lost = {key: found.lost for key, found in accounts.items()}
+    opened = {key: book.start / SCALE + lost.get(key, 0.0) for key, book in held.books.items()}
+    own, flat = _summed(curves, opened), {key: found.offset for key, found in accounts.items()}
     whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))
     traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in curves.items() if not len(curve)}
     return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()}, traded)
@@ -94,11 +97,6 @@ def _undoubted(curve: pd.Series[float], key: BookKey, held: Held) -> pd.Series[f
         if one.key == key and one.gain:
             curve = curve.where(pd.DatetimeIndex(curve.index) < pd.Timestamp(one.at), curve - one.gain)
     return curve
-
-
-def _beside(found: Account | None, curve: pd.Series[float], start: float) -> pd.Series[float]:
-    """What the account of a book had beside the book's own equity, at each of its bars."""
-    return curve * 0.0 if found is None else offsets(found, curve, start)
 
 
 def began(curve: pd.Series[float], as_of: datetime) -> float | None:

@@ -94,8 +94,8 @@ class Peak:
         """Flows that are told now and were not before, and the balance after each."""
         for key in held.books:
             name, account = _name(held, key), held.accounts.get(key)
-            for one in account.balances if account is not None and name in self.books else ():
-                if one.flow and one.at.isoformat() not in self.flows.get(name, ()):
+            for one in account.flows if account is not None and name in self.books else ():
+                if one.at.isoformat() not in self.flows.get(name, ()):
                     yield name, one.flow, one.amount
                     self._saved_at = None
 
@@ -114,4 +114,4 @@ def _name(held: Held, key: BookKey) -> str:
 
 def _instants(held: Held, key: BookKey) -> list[str]:
     account = held.accounts.get(key)
-    return [one.at.isoformat() for one in (account.balances if account is not None else ()) if one.flow]
+    return [one.at.isoformat() for one in (account.flows if account is not None else ())]

@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from jobs import restatement, tape, twins, unbooked
-from jobs.accounts import Account, Worth, account
+from jobs.accounts import Account, account
+from jobs.anchors import Anchors, Valued, Worth
 from jobs.books import VIRTUAL
 from jobs.doubts import Doubts
 from jobs.expired import expired, traded_at
@@ -89,13 +90,14 @@ class Holdings:
         self._house, self._fresh = house, fresh
         self._booked: Booked | None = None
         self.marks, self.doubts = Marks(house.ledger, house.settings.risk), Doubts(house.ledger)
+        self.anchors = Anchors(house.ledger)
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
         ledger, booked = self._house.ledger, self._booked
         news = ledger.last_fill(), ledger.last_void()
         if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
-            booked = self._booked = _booked(self._house, news, as_of, self.doubts)
+            booked = self._booked = _booked(self._house, news, as_of, self.doubts, self.anchors)
         found = _priced(booked, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
         fills = [
@@ -103,7 +105,7 @@ class Holdings:
         ]  # what is in another currency gains nothing here anyway
         mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
         if self.doubts.follow(fills, mark_of, trust, as_of):
-            booked = self._booked = _booked(self._house, news, as_of, self.doubts)
+            booked = self._booked = _booked(self._house, news, as_of, self.doubts, self.anchors)
             found = _priced(booked, self.marks, as_of)
         mine = {*found.frame["unit"], *found.frame["underlying"]}
         cash = {key: cash - self.doubts.of(key) for key, cash in found.cash.items()}
@@ -114,7 +116,7 @@ class Holdings:
         return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
 
 
-def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts) -> Booked:
+def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts, anchors: Anchors) -> Booked:
     units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
     for key in (key for model in _models(house) for key in _keys(house, model)):
         with unbooked.apart(key, unread):
@@ -122,19 +124,26 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts
     for model in _models(house):
         unread |= twins.hidden(house, model, as_of)
     own = [one for one in kept if not one.key.version]
-    accounts = {one.key: account(house, one.key, one.book, as_of, _worth(house, one.key, units, doubts)) for one in own}
+    accounts = {
+        one.key: account(house, one.key, one.book, as_of, _valued(house, one.key, units, doubts), anchors)
+        for one in own
+    }
+    anchors.of |= {key: found.known for key, found in accounts.items() if found is not None and found.known.last}
     more = doubts.units(fill for one in kept for _, fill in one.fills)
     return replace(_framed(house, kept, unread, units, news, as_of, more), accounts=accounts)
 
 
-def _worth(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Worth:
+def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Valued:
     """What a bot's own book was worth by its own trades, at the prices known then."""
 
-    def worth(at: datetime) -> float:
+    def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
         booked = _framed(house, [_own(house, key, at, units)], {}, units, (0, 0), at)
-        return _priced(booked, Marks(house.ledger, house.settings.risk), at).equity - doubts.of(key, at)
+        marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
+        held, gain = _priced(booked, marks, at), doubts.of(key, at)
+        each = [one.equity - gain for one in (held, *held.alternatives())]
+        return Worth(each[0], min(each), max(each), {unit: mark.value for unit, mark in marks.of.items()})
 
-    return worth
+    return valued
 
 
 def _framed(
@@ -208,7 +217,7 @@ def _abroad(booked: Booked) -> dict[BookKey, dict[str, str]]:
     found = dict[BookKey, dict[str, str]]()
     for one in booked.kept:
         known = booked.accounts.get(one.key)
-        found[one.key] = uncovered(one.foreign, one.book, booked.foreign, None if known is None else known.at)
+        found[one.key] = uncovered(one.foreign, one.book, booked.foreign, None if known is None else known.covers)
     return {key: units for key, units in found.items() if units}
 
 

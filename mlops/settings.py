@@ -190,7 +190,7 @@ class BookSettings(Section):
         (), description="What accounts had when their books began, where no bot tells it: model, book, amount."
     )
     balance_tolerance_bps: float = Field(
-        50.0, gt=0, description="Of the balance: one that departs further from what was expected is an alert."
+        50.0, gt=0, description="Of the balance: one that departs further from what is expected is an alert."
     )
     slippage_bps: float = Field(0.0, ge=0, description="Of the traded value, which a virtual book pays beside the fee.")
     funding_bps: float = Field(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
-from sqlalchemy import BigInteger, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, UnaryExpression, select, type_coerce
 
 from mlops.io.reading import arrays, kind, microseconds, verify
 from mlops.io.risk_tables import balances
@@ -46,18 +47,35 @@ class Balances(Telemetry):
         CorruptionError
             A row is not what was written.
         """
+        later = () if since is None else (type_coerce(balances.c.event_time, BigInteger) >= microseconds(since),)
+        return self._balances(model, book, as_of, *later, order=balances.c.event_time.desc(), limit=last)[::-1]
+
+    def first_balance(self, model: str, book: str, *, as_of: datetime) -> Balance | None:
+        """The oldest balance of a book that was known at `as_of`."""
+        found = self._balances(model, book, as_of, order=balances.c.event_time.asc(), limit=1)
+        return found[0] if found else None
+
+    def flows(self, model: str, book: str, *, as_of: datetime) -> list[Balance]:
+        """The balances of a book with which something was paid in or taken out, oldest first."""
+        return self._balances(model, book, as_of, balances.c.flow != 0, order=balances.c.event_time.asc())
+
+    def _balances(
+        self,
+        model: str,
+        book: str,
+        as_of: datetime,
+        *rules: ColumnElement[bool],
+        order: UnaryExpression[Any],
+        limit: int | None = None,
+    ) -> list[Balance]:
         c, until = balances.c, microseconds(as_of)
         at, known = (type_coerce(column, BigInteger) for column in (c.event_time, c.known_at))
-        mine = [c.model == model, c.book == book, at <= until, known <= until]
-        if since is not None:
-            mine.append(at >= microseconds(since))
-        query = (
-            select(*(c[name] for name in (*READ, "checksum"))).where(*mine).order_by(c.event_time.desc()).limit(last)
-        )
+        mine = [c.model == model, c.book == book, at <= until, known <= until, *rules]
+        query = select(*(c[name] for name in (*READ, "checksum"))).where(*mine).order_by(order).limit(limit)
         with self._reading() as connection:
             found = dict(zip((*READ, "checksum"), arrays(connection, query, [*map(kind, READ), int]), strict=True))
         sums = found.pop("checksum")
         verify("balances", {**found, "model": model, "book": book}, sums, ["event_time"])
         times = pd.to_datetime(found["event_time"], unit="us", utc=True)
         rows = zip(times, found["amount"].tolist(), found["flow"].tolist(), found["source"].tolist(), strict=True)
-        return [Balance(when.to_pydatetime(), *rest) for when, *rest in rows][::-1]
+        return [Balance(when.to_pydatetime(), *rest) for when, *rest in rows]

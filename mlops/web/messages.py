@@ -288,7 +288,8 @@ class BalanceNow:
 
     `source`: `setting`, `api`, `bot`, `freqtrade`, or `virtual` for a book that trades on paper by nature. Absent
     `amount`: nobody told one, the book counts from a notional amount and no limit is held against it.
-    `departs`: this balance less what the book's own trades make of the one before, where it is too much.
+    `departs`: this balance less what the book's own trades make of the anchor, where that is too much; above 0 it is
+    held aside.
     """
 
     amount: Number = None

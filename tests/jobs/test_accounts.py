@@ -8,14 +8,18 @@ import pytest
 
 from jobs import accounts, books
 from jobs.accounts import without_flows
+from jobs.balances import confirmed
 from jobs.live import Live
 from jobs.positions import positions
 from jobs.risk_limits import act
+from mlops.errors import DataError
+from mlops.io.ledger import BookKey
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import TradingState
 
 T0, SECOND, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(seconds=1), timedelta(days=1)
+KEY = BookKey("direction", "live")
 LINES = (
     RiskLimit(measure="gross", warning=0.3, soft=0.4, hard=0.5),
     RiskLimit(measure="drawdown", warning=0.05, soft=0.1, hard=0.2),
@@ -120,22 +124,120 @@ def test_a_deposit_is_no_profit_and_a_withdrawal_no_loss(house):
     assert [] == [key for key in open_alerts(house) if key.startswith("balance")]
 
 
-def test_a_balance_that_the_book_cannot_explain_is_told_and_only_ever_tightens_at_once(house):
+def departing(house):
+    return [key for key in open_alerts(house) if key.startswith("balance_departs:direction:live:")]
+
+
+def test_a_rise_that_nothing_explains_is_held_aside_however_often_a_bot_repeats_it(house):
     fill(house, 4, 100.0)
     balance(house, 1000.0)
-    balance(house, 9000.0, T0 + 5 * SECOND)
+    look(house, T0 + SECOND)
+    for i in range(1, 6):
+        balance(house, 9000.0 + i, T0 + 5 * i * SECOND)
+        state = look(house, T0 + 5 * i * SECOND + SECOND)
+        assert 1000.0 == pytest.approx(state.kpi.equity)
+    assert 8005.0 == pytest.approx(state.balances["direction/live"].departs)
+    assert "Held aside" in state.balances["direction/live"].note
+    assert ["balance_departs:direction:live:more:1"] == departing(house), "one alert, whatever the amounts"
+    assert "8,001.00 more than its own trades" in house.ledger.alert(departing(house)[0]).title
 
-    more = look(house, T0 + 6 * SECOND)
-    balance(house, 9000.0, T0 + 10 * SECOND)
+    balance(house, 1001.0, T0 + 60 * SECOND)
+    look(house, T0 + 61 * SECOND)
+    assert [] == departing(house), "what is right again closes it"
+
+
+def test_many_small_rises_do_not_add_up(house):
+    """Each is within the tolerance of the one before."""
+    fill(house, 4, 100.0)
+    for i in range(20):
+        balance(house, 1000.0 * 1.004**i, T0 + 5 * i * SECOND)
+        state = look(house, T0 + 5 * i * SECOND + SECOND)
+
+    assert 1000.0 == pytest.approx(state.kpi.equity)
+
+
+def test_a_fall_counts_at_once_as_a_loss_and_a_stale_balance_does_not_undo_it(house):
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    look(house, T0 + SECOND)
+    balance(house, 700.0, T0 + 5 * SECOND)
+    fell = look(house, T0 + 6 * SECOND)
+    assert 700.0 == pytest.approx(fell.kpi.equity)
+    assert 0.3 == pytest.approx(fell.limits["drawdown:all"].value) == pytest.approx(fell.limits["daily_loss:all"].value)
+    assert ["balance_departs:direction:live:less:2026-03-02T21:00:05"] == departing(house)
+
+    balance(house, 1000.0, T0 + 10 * SECOND)
     again = look(house, T0 + 11 * SECOND)
-    balance(house, 700.0, T0 + 15 * SECOND)
-    less = look(house, T0 + 16 * SECOND)
 
-    assert [1000.0, 9000.0, 700.0] == [pytest.approx(state.kpi.equity) for state in (more, again, less)]
-    assert 8000.0 == pytest.approx(more.balances["direction/live"].departs)
-    keys = [key for key in open_alerts(house) if key.startswith("balance_departs:direction:live:")]
-    assert 2 == len(keys)
-    assert "9,000.00 (bot), is 8,000.00 more than its own trades" in house.ledger.alert(keys[0]).title
+    assert 700.0 == pytest.approx(again.kpi.equity)
+    assert 2 == len(departing(house))
+
+
+def test_a_person_says_that_a_rise_is_right_and_it_is_no_profit(house):
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    look(house, T0 + SECOND)
+    balance(house, 9000.0, T0 + 5 * SECOND)
+    look(house, T0 + 6 * SECOND)
+    with pytest.raises(DataError, match="reason and actor"):
+        confirmed(house, KEY, 9000.0, "ada", " ", T0 + 7 * SECOND)
+    with pytest.raises(DataError, match="book must be one that a bot trades, got direction/nosuch"):
+        confirmed(house, BookKey("direction", "nosuch"), 9000.0, "ada", "why", T0 + 7 * SECOND)
+
+    assert 8000.0 == pytest.approx(confirmed(house, KEY, 9000.0, "ada", "the bank said so", T0 + 8 * SECOND))
+    balance(house, 9000.0, T0 + 9 * SECOND)
+    state = look(house, T0 + 10 * SECOND)
+
+    assert 9000.0 == pytest.approx(state.kpi.equity)
+    for name in ("daily_loss:all", "drawdown:all"):
+        assert 0.0 == pytest.approx(state.limits[name].value, abs=1e-12)
+    assert [] == departing(house)
+
+
+@pytest.mark.parametrize("told_at", [140.0, 100.0])
+def test_a_balance_told_while_a_price_jumps_moves_nothing(house, told_at):
+    """The exchange may count the new price or the old one: neither is a profit that is still to come."""
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    live = Live(house)
+    live.look(T0 + SECOND)
+    quote(house, 140.0, T0 + 2 * SECOND)
+    balance(house, 600.0 + 4 * told_at, T0 + 3 * SECOND)
+    seen = [live.look(T0 + 14 * SECOND).state.kpi.equity]
+    for second in range(15, 24):
+        quote(house, 140.0, T0 + second * SECOND)
+        seen.append(live.look(T0 + second * SECOND).state.kpi.equity)
+
+    assert {1000.0, 1160.0} == set(seen)
+    assert 1160.0 == seen[-1]
+    assert 1160.0 == pytest.approx(Live(house).look(T0 + 24 * SECOND).state.kpi.equity), "also after a restart"
+    assert [] == departing(house)
+
+
+def test_a_loss_that_no_price_explains_counts_while_one_jumps(house):
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    live = Live(house)
+    live.look(T0 + SECOND)
+    quote(house, 140.0, T0 + 2 * SECOND)
+    balance(house, 500.0, T0 + 3 * SECOND)
+
+    assert 500.0 == pytest.approx(live.look(T0 + 14 * SECOND).state.kpi.equity)
+
+
+def test_a_fall_that_a_late_fill_explains_is_no_loss(house):
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    look(house, T0 + SECOND)
+    balance(house, 950.0, T0 + 5 * SECOND)
+    assert 0.05 == pytest.approx(look(house, T0 + 6 * SECOND).limits["daily_loss:all"].value)
+    fill(house, 1, 150.0, T0 + 4 * SECOND)
+    house.ledger.confirm_price("A", 100.0, "ada", "seen", T0 + 4 * SECOND)
+
+    state = look(house, T0 + 20 * SECOND)
+
+    assert 950.0 == pytest.approx(state.kpi.equity)
+    assert 0.05 == pytest.approx(state.limits["daily_loss:all"].value), "by its price, and once"
 
 
 def test_a_book_without_a_balance_does_not_dilute_one_that_has_one(house):

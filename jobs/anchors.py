@@ -1,0 +1,104 @@
+"""Balances that accounts are counted from: the first of a book, and each that was less than could be explained.
+
+Only those and a person's word move what an account is counted from; what is more than a book's own trades and declared
+flows explain is never believed because it was told often. With each balance stand the prices that its book was valued
+at then, so that it means the same an hour later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mlops.io.ledger import BookKey, Ledger
+
+STATE, ALL = "anchors", "all"  # kind and scope of the stored state
+MOST = 50  # of a book
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a book was worth by its own trades, at `marks`; from `low` to `high` at prices that were not confirmed."""
+
+    value: float
+    low: float
+    high: float
+    marks: Mapping[str, float]
+
+
+Valued = Callable[[datetime, Mapping[str, float]], Worth]  # of a book at an instant, at these marks where it has them
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A balance, and the marks that its book was valued at; `lost`: how much less it was than expected.
+
+    From `low` (<= 0) to `high`: what the book was worth beside that at prices that were not confirmed.
+    """
+
+    at: datetime
+    amount: float
+    marks: Mapping[str, float] = field(default_factory=dict)
+    low: float = 0.0
+    high: float = 0.0
+    lost: float = 0.0
+
+    @property
+    def jumps(self) -> bool:
+        """Whether a price that counts was not confirmed then."""
+        return self.low < 0 or self.high > 0
+
+    def offset(self, valued: Valued) -> float:
+        """What the account had beside the book's own worth."""
+        return self.amount - valued(self.at, self.marks).value
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The anchors of a book, oldest first, and the `last` balance that was looked at."""
+
+    anchors: tuple[Anchor, ...] = ()
+    last: Anchor | None = None
+
+
+@dataclass
+class Anchors:
+    """Of all books, from look to look and over restarts."""
+
+    ledger: Ledger
+    of: dict[BookKey, Known] = field(default_factory=dict)
+    _saved: dict[BookKey, Known] = field(default_factory=dict)
+    _restored: bool = False
+
+    def known(self, key: BookKey, as_of: datetime) -> Known:
+        """What is known of a book."""
+        if not self._restored:
+            self._restore(as_of)
+        return self.of.get(key, Known())
+
+    def save(self, as_of: datetime) -> None:
+        """Leave them in the ledger, where one is new."""
+        if self.of != self._saved:
+            rows = [{"key": list(key), **_stored(known)} for key, known in self.of.items()]
+            self.ledger.put_risk_state(STATE, ALL, as_of, {"books": rows}, {})
+            self._saved = dict(self.of)
+
+    def _restore(self, as_of: datetime) -> None:
+        self._restored, state = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        for row in () if state is None else state.body["books"]:
+            last = None if row["last"] is None else _read(row["last"])
+            self.of[BookKey(*row["key"])] = Known(tuple(map(_read, row["anchors"])), last)
+        self._saved = dict(self.of)
+
+
+def _stored(known: Known) -> dict[str, Any]:
+    return {
+        "anchors": [asdict(one) for one in known.anchors[-MOST:]],
+        "last": None if known.last is None else asdict(known.last),
+    }
+
+
+def _read(row: Mapping[str, Any]) -> Anchor:
+    return Anchor(**{**row, "at": datetime.fromisoformat(row["at"])})
