@@ -17,6 +17,7 @@ the old one, checks its digest, proves feature code and scores on its probe and 
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -110,7 +111,8 @@ class Bot:
             for name, value in PATIENCE.items():
                 os.environ.setdefault(name, value)
         self._news = News(model, registry, poll_s, at_once=not background)
-        self._strikes = Strikes(self._settings.shadow_budget_ms / 1e3, self._news.cut_off)
+        budget_s = self._settings.shadow_budget_ms / 1e3 if background else math.inf  # else nobody waits by the clock
+        self._strikes = Strikes(budget_s, self._news.cut_off)
         self._desk = Desk(self._strikes, self._keep)
         self._dealer = Dealer(model, registry.ledger)
         self._prover = Prover(model, registry, features, names, self._news, self._dealer)

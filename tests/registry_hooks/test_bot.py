@@ -201,6 +201,16 @@ def test_a_shadow_that_misbehaves_is_cut_off_and_reported_and_the_champion_never
     assert (14 if how == "hang" else 15) * len(UNITS) <= len(rows(live, version=3))
 
 
+def test_a_replay_on_a_busy_machine_scores_a_slow_shadow_to_the_end(live, add_trap):
+    trap = add_trap("slow")
+    make_shadow(live, trap)
+    bot = open_bot(live, background=False, settings=BotSettings(shadow_budget_ms=1))
+    for i in range(5):
+        score(bot, NOW + timedelta(days=i))
+    assert {} == bot.cut_off
+    assert 5 * len(UNITS) == len(rows(live, version=trap))
+
+
 @pytest.mark.parametrize("how", ["crash", "hang", "slow", "nan"])
 def test_a_challenger_that_misbehaves_leaves_its_units_to_the_champion(live, add_trap, how, eventually):
     trap, keys = add_trap(how), [f"key {i}" for i in range(50)]
