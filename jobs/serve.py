@@ -38,7 +38,7 @@ from registry_hooks.scorers import Scorers
 log = structlog.get_logger()
 SOONEST = 0.2  # of risk.every_s: looks are so far apart at the least, however many quotes come
 FEEDS_S = 60.0  # between two looks at the feeds
-TAKE_OVER_S = 0.05  # between two tries of who stands by to take the lock
+TAKE_OVER_S = 0.02  # between two tries of who stands by to take the lock
 AFTER_S = 0.5  # for those who waited for somebody to accept, before the loops want the processor
 SLOW_ROUND_S = 30.0  # of a loop: MLflow is waited for so long
 UNWATCHED = Watch()  # of a loop that runs alone
