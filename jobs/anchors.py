@@ -8,11 +8,12 @@ at then, so that it means the same an hour later.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from mlops.io.ledger import BookKey, Ledger
+from mlops.risk.prices import Mark
 
 STATE, ALL = "anchors", "all"  # kind and scope of the stored state
 MOST = 50  # of a book
@@ -78,6 +79,12 @@ class Anchors:
             self._restore(as_of)
         return self.of.get(key, Known())
 
+    def drop(self, unit: str, mark: Mark) -> None:
+        """Take back a mark from what balances were valued at."""
+        for key, known in self.of.items():
+            last = None if known.last is None else _dropped(known.last, unit, mark)
+            self.of[key] = Known(tuple(_dropped(one, unit, mark) for one in known.anchors), last)
+
     def save(self, as_of: datetime) -> None:
         """Leave them in the ledger, where one is new."""
         if self.of != self._saved:
@@ -91,6 +98,12 @@ class Anchors:
             last = None if row["last"] is None else _read(row["last"])
             self.of[BookKey(*row["key"])] = Known(tuple(map(_read, row["anchors"])), last)
         self._saved = dict(self.of)
+
+
+def _dropped(anchor: Anchor, unit: str, mark: Mark) -> Anchor:
+    if anchor.at < mark.at or anchor.marks.get(unit) != mark.value:
+        return anchor
+    return replace(anchor, marks={name: value for name, value in anchor.marks.items() if name != unit})
 
 
 def _stored(known: Known) -> dict[str, Any]:

@@ -156,12 +156,6 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
         ledger.resolve_alert(kind + fill_id, at)
 
 
-def only(ledger: Ledger, after: int) -> bool:
-    """Whether all fills that were voided after that number were doubtful: no peak and no mark was of them."""
-    new = [one.fill_id for one in ledger.voids(after=after)]
-    return all(ledger.alert(ALERT + name) is not None for name in new)
-
-
 def notes(doubts: Sequence[Doubt]) -> dict[str, str]:
     """A sentence a fill."""
     return {f"fill:{one.fill_id}": str(one)[:1].upper() + str(one)[1:] for one in doubts}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from jobs.standing import Standing
 from jobs.stress import scenarios_of
 from jobs.today import Today
 from jobs.view import Now, Slow
+from jobs.voided import effect, voided
 from jobs.weighing import Night, Weighed, lacking, left_out
 from mlops.errors import DataError
 from mlops.io.ledger import BookKey
@@ -42,7 +44,7 @@ from mlops.risk.exposure import Groups, exposure
 from mlops.risk.limits import Measured, judge
 from mlops.risk.measures import Floats
 from mlops.risk.options import OptionGreeks
-from mlops.risk.prices import Jump
+from mlops.risk.prices import Jump, Mark
 from mlops.risk.snapshot import Snapshot, snapshot
 from mlops.risk.stand_in import StandIn, stand_in
 from mlops.risk.stress import stress_table
@@ -130,6 +132,8 @@ class Live:
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`, which comes in order."""
         whole, r = self._holdings.at(as_of), self._house.settings.risk
+        if self._taken_back(whole):
+            whole = self._holdings.at(as_of)
         held = whole.counted()
         self._refresh(held, whole)
         for scope, peak in self._peaks.items():
@@ -152,6 +156,21 @@ class Live:
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)
         return Look(state, findings, unknown, whole.unknown, held.jumps, whole.accounts)
+
+    def _taken_back(self, whole: Held) -> bool:
+        """Take fills that a person voided out of peaks and marks; whether there were any."""
+        void, held = self._house.ledger.last_void(), whole.counted()
+        since = {scope: peak.since(whole.as_of) for scope, peak in self._peaks.items()}
+        if all(number == void for number in since.values()):
+            return False
+        for scope, peak in self._peaks.items():
+            part, voids = held if scope == ALL else held.of(scope), voided(self._house, since[scope])
+            peak.without(void, partial(effect, self._house, part, voids))
+        for one in voided(self._house, min(since.values())):
+            mark = Mark(one.fill.price, one.at)
+            if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
+                self._holdings.anchors.drop(one.fill.unit, mark)
+        return True
 
     def _curve(self, held: Held, scope: str = ALL) -> Drawdown:
         """The bars' equity, from the peak on to that of now."""
@@ -206,10 +225,6 @@ class Live:
         books = (*held.books, *flows)
         if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
-        if void != self._void and self._read_at > 0 and not doubts.only(ledger, self._void):
-            self._holdings.marks.forget()
-            for peak in self._peaks.values():
-                peak.forget()
         self._void, self._books = void, books
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):

@@ -113,9 +113,16 @@ class Marks:
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
         self._saved_at = as_of
 
-    def forget(self) -> None:
-        """Start from what books saw: a fill was taken back, and may have been a mark."""
-        self.of, self.jumps, self._restored = {}, {}, True
+    def drop(self, unit: str, mark: Mark, as_of: datetime) -> bool:
+        """Take back a mark that was that of a fill which was taken back; whether it was one."""
+        if not self._restored:
+            self._restore(as_of)
+        if self.of.get(unit) != mark:
+            return False
+        del self.of[unit]
+        self.jumps.pop(unit, None)
+        self._turns.pop(unit, None)
+        return True
 
     def _restore(self, as_of: datetime) -> None:
         self._restored = self._resumed = True

@@ -7,7 +7,7 @@ moves equity: a flow is neither a profit nor a loss. All else that equity loses,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -24,7 +24,8 @@ SAVED = timedelta(seconds=10)
 class Peak:
     """The peak from look to look, of all books or of one strategy's (`scope`).
 
-    `books`: equity of each at the last look. `flows`: instants of those that it has.
+    `books`: equity of each at the last look. `flows`: instants of those that it has. `share`: by how much flows moved
+    it since it was reached. `void`: number of the last void that it is without.
     """
 
     ledger: Ledger
@@ -32,7 +33,10 @@ class Peak:
     top: Mark | None = None
     books: dict[str, float] = field(default_factory=dict)
     flows: dict[str, list[str]] = field(default_factory=dict)
+    share: float = 1.0
+    void: int = 0
     _saved_at: datetime | None = None
+    _saved: Mark | None = None
     _restored: bool = False
 
     def follow(self, held: Held) -> None:
@@ -44,7 +48,7 @@ class Peak:
             return
         opened = {_name(held, key): held.opened(key) for key in held.books}
         if self.top is None or not self.books.keys() & equities.keys():
-            self.top = Mark(sum(opened.values()), held.as_of)
+            self.top, self.share = Mark(sum(opened.values()), held.as_of), 1.0
         else:
             self._moved(equities, opened)
             for name, flow, amount in self._paid(held):
@@ -52,7 +56,7 @@ class Peak:
         self.books = equities
         self.flows = {_name(held, key): _instants(held, key) for key in held.books}
         if sum(equities.values()) >= self.top.value:
-            self.top = Mark(sum(equities.values()), held.as_of)
+            self.top, self.share = Mark(sum(equities.values()), held.as_of), 1.0
 
     def over(self, curve: Drawdown, held: Held) -> Drawdown:
         """The curve of the bars, from the peak on to the equity of now."""
@@ -61,24 +65,38 @@ class Peak:
         later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
         return curve.after(held.equity, held.as_of) if later else curve
 
-    def forget(self) -> None:
-        """Begin anew: a fill was taken back, and may have made the peak."""
-        self.top, self._restored, self._saved_at = None, True, None
+    def since(self, as_of: datetime) -> int:
+        """Number of the last void that it is without."""
+        if not self._restored:
+            self._restore(as_of)
+        return self.void
+
+    def without(self, void: int, effect: Callable[[datetime], float]) -> None:
+        """Take out fills that were taken back until the void of that number, which added `effect` to equity."""
+        if self.top is not None:
+            value = self.top.value - self.share * effect(self.top.at)
+            self.top = Mark(max(0.0, value), self.top.at)
+        self.void, self._saved_at = void, None
 
     def save(self, as_of: datetime) -> None:
-        """Leave the peak in the ledger, where that is due."""
-        if self.top is None or not (self._saved_at is None or abs(as_of - self._saved_at) >= SAVED):
+        """Leave the peak in the ledger, where it moved or that is due: the fall from it outlives a restart."""
+        due = self._saved_at is None or self.top != self._saved or abs(as_of - self._saved_at) >= SAVED
+        if self.top is None or not due:
             return
         top = [self.top.value, self.top.at.isoformat()]
-        self.ledger.put_risk_state(STATE, self.scope, as_of, {"top": top, "books": self.books, "flows": self.flows}, {})
-        self._saved_at = as_of
+        body = {"top": top, "books": self.books, "flows": self.flows, "share": self.share, "void": self.void}
+        self.ledger.put_risk_state(STATE, self.scope, as_of, body, {})
+        self._saved_at, self._saved = as_of, self.top
 
     def _restore(self, as_of: datetime) -> None:
         self._restored, stored = True, self.ledger.risk_state(STATE, self.scope, as_of=as_of)
+        self.void = self.ledger.last_void()
         if stored is not None:
-            value, at = stored.body["top"]
+            body = stored.body
+            value, at = body["top"]
             self.top = Mark(value, datetime.fromisoformat(at))
-            self.books, self.flows = stored.body["books"], stored.body["flows"]
+            self.books, self.flows = body["books"], body["flows"]
+            self.share, self.void = body.get("share", 1.0), body.get("void", self.void)
 
     def _moved(self, equities: dict[str, float], opened: dict[str, float]) -> None:
         """Books that came since the last look, by what they were opened with, and that went."""
@@ -103,7 +121,7 @@ class Peak:
         if self.top is not None and flow:
             share = (before + flow) / before if before > 0 else 0.0
             value = self.top.value * share if share > 0 else max(0.0, self.top.value + flow)
-            self.top = Mark(value, self.top.at)
+            self.top, self.share = Mark(value, self.top.at), self.share * max(share, 0.0)
             self._saved_at = None
 
 

@@ -87,6 +87,15 @@ class Voids(Books):
                 raise DataError(f"void of {void.fill_id} must be as it was written, got another. Restore a backup.")
         return found
 
+    def void_fills(self, *, after: int) -> pd.DataFrame:
+        """The fills that were voided after the void of that number: `id` and FILL_COLUMNS, by time and id."""
+        c, read = fills.c, ["id", *FILL_COLUMNS]
+        query = select(*(c[name] for name in read)).join_from(fills, voids, voids.c.fill_id == c.fill_id)
+        with self._reading() as connection:
+            rows = connection.execute(query.where(voids.c.id > after).order_by(c.event_time, c.id)).all()
+        frame = pd.DataFrame(rows, columns=read)
+        return frame.assign(event_time=pd.to_datetime(frame["event_time"], utc=True))
+
     def last_void(self) -> int:
         """Number of the newest void: while it stays nobody has taken a fill back."""
         with self._reading() as connection:

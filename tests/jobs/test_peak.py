@@ -119,3 +119,73 @@ def test_a_book_that_comes_is_a_flow_too(service):
     service.balance(5e5, model="volatility")
 
     assert under == pytest.approx(service.run(99.2, seconds=12), rel=1e-3)
+
+
+def voided(service, *, keep=1):
+    """Take every fill back but the first ones."""
+    for name in service.house.ledger.newest_fills()["fill_id"].tolist()[:-keep]:
+        service.house.ledger.void_fill(name, "ada", "never happened", service.now)
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("away", [False, True])
+def test_a_void_erases_no_drawdown(service, away, bars):
+    if bars:
+        barred(service, 100.0, 100.0)
+    service.run(100.9, seconds=2)
+    before = service.run(100.0)
+    assert 2700 / 1_002_700 == pytest.approx(before)
+    service.fill(-1.0, 100.0)
+    service.run(100.0)
+    voided(service)
+    if away:
+        service.restart()
+
+    assert before == pytest.approx(service.run(100.0))
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_void_takes_what_the_fill_had_made_of_the_peak_and_no_more(service, away):
+    service.fill(3000.0, 100.0)
+    service.run(100.0, 100.9)
+    assert 5400 / 1_005_400 == pytest.approx(service.run(100.0))
+    voided(service)
+    if away:
+        service.restart()
+
+    assert 2700 / 1_002_700 == pytest.approx(service.run(100.0))
+    assert 0.0 == pytest.approx(service.run(100.9), abs=1e-9)
+
+
+def test_a_void_after_a_deposit_moves_the_peak_by_what_it_is_now(service):
+    service.fill(3000.0, 100.0)
+    service.run(100.0, 100.9)
+    service.run(100.0)
+    service.balance(2e6, flow=1e6)
+    service.run(100.0)
+    voided(service)
+
+    assert 2700 / 1_002_700 == pytest.approx(service.run(100.0), rel=1e-3)
+
+
+def test_a_void_leaves_every_mark_but_that_of_the_fill_itself(service):
+    service.fill(10.0, 1000.0, "B")
+    service.run(100.4)
+    service.fill(10.0, 100.0, "B")
+    service.run(100.4)
+    first = service.house.ledger.newest_fills().set_index("price")["fill_id"][1000.0]
+    service.house.ledger.void_fill(first, "ada", "a typo", service.now)
+
+    service.run(100.4)
+
+    assert {"A": 100.4, "B": 100.0} == {row.unit: row.price for row in service.state.positions.values()}
+    assert {} == {row.unit: row.unconfirmed for row in service.state.positions.values() if row.unconfirmed is not None}
+
+
+@pytest.mark.parametrize("seconds", [1, 4, 9])
+def test_a_peak_of_the_last_seconds_outlives_a_kill(service, seconds):
+    service.run(*[100 + 0.1 * i for i in range(1, seconds + 1)])
+    top = 3000 * 0.1 * seconds
+    service.restart()
+
+    assert top / (1e6 + top) == pytest.approx(service.run(100.0))
