@@ -12,6 +12,7 @@ explains.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,6 +30,8 @@ from mlops.types import Alert, Priority
 SETTING = "setting"
 RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
 DEPARTS = "balance_departs:"
+UNKNOWN = "balance_unknown:"
+SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its details
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +191,14 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
 
 
 def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
-    """An alert for each bot's book without a balance, and for each balance that is not what it should be."""
+    """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
+    _tell_unknown(house, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
     wanted, open_now = dict[str, Alert](), [alert.key for alert in house.ledger.alerts()]
     for key, found in accounts.items():
         name = f"{key.model}:{key.book}"
         if found is None:
-            title = f"no balance of {key.model}/{key.book} is known: no limit in per cent of equity is held against it"
-            alert = Alert(f"balance_unknown:{name}", Priority.HIGH, key.model, title, as_of)
-            wanted[alert.key] = alert
-        elif found.departs > 0:
+            continue
+        if found.departs > 0:
             about = f"{DEPARTS}{name}:more:"
             number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
             alert = _departs(house, key, found, about + (number or _number(house, about)), as_of)
@@ -207,7 +209,7 @@ def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: dateti
                 fell = replace(found, amount=last.amount, departs=-last.lost)
                 wanted[about] = _departs(house, key, fell, about, as_of)
     for gone in set(open_now) - wanted.keys():
-        if gone.startswith("balance_unknown:") or (gone.startswith(DEPARTS) and ":more:" in gone):
+        if gone.startswith(DEPARTS) and ":more:" in gone:
             house.ledger.resolve_alert(gone, as_of)
     for new in wanted.keys() - set(open_now):
         house.ledger.add_alert(wanted[new])
@@ -231,3 +233,28 @@ def _departs(house: House, key: BookKey, found: Account, name: str, as_of: datet
     )
     details = {"departs": found.departs, "amount": found.amount}
     return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)
+
+
+def _tell_unknown(house: House, books: Sequence[str], as_of: datetime) -> None:
+    """Told once, and anew when other books are without one: the key has a digest of their names."""
+    wanted = f"{UNKNOWN}{digest(books)}" if books else ""
+    told = [alert.key for alert in house.ledger.alerts() if alert.key.startswith(UNKNOWN)]
+    for key in told:
+        if key.partition("@")[0] != wanted:
+            house.ledger.resolve_alert(key, as_of)
+    if not books or any(key.partition("@")[0] == wanted for key in told):
+        return
+    first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
+    title = f"no balance of {first} is known: no limit in per cent of equity is held against it"
+    model, details = books[0].partition("/")[0], {"n": len(books), "books": list(books[:MOST_LISTED])}
+    key = f"balance_unknown:{digest(books)}@{as_of.isoformat()}"
+    house.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of, details))
+
+
+def _name(key: BookKey) -> str:
+    return f"{key.model}/{key.book}"
+
+
+def digest(books: Sequence[str]) -> str:
+    """Short, of the names."""
+    return hashlib.sha256("\n".join(books).encode()).hexdigest()[:8]

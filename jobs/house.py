@@ -121,6 +121,7 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     storage = settings.storage
     disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
     with Ledger(settings.ledger, disk) as ledger:
+        ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
         registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 

@@ -42,4 +42,6 @@ def connect(settings: Settings) -> Registry:
     """The registry of a set-up, for a bot on the same machine; the ledger is opened, close it at the end."""
     sign_in(settings)
     client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
-    return Registry(client, Ledger(settings.ledger), settings.state / "bundles")
+    ledger = Ledger(settings.ledger)
+    ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
+    return Registry(client, ledger, settings.state / "bundles")

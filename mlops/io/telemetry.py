@@ -67,6 +67,7 @@ class Telemetry(Database):
 
     def __init__(self, url: str, disk: Disk | None = None) -> None:
         super().__init__(url, disk)
+        self.most_books: tuple[int, int] | None = None  # of a model, of all: a fill that would open one more is refused
         self._sets: dict[str, int] = {}  # feature names that are stored, and their id
 
     def add_predictions(
@@ -102,7 +103,7 @@ class Telemetry(Database):
         Raises
         ------
         DataError
-            A row breaks its contract, or no book can take it. Nothing was stored then.
+            A row breaks its contract, lies a day ahead or more, or no book can take it. Nothing was stored then.
         """
         return self.store(fill_rows(frame))
 
@@ -130,7 +131,8 @@ class Telemetry(Database):
         DataError
             A fill is one that no book can take. Nothing was stored then.
         """
-        for why in (why for rows in many for why in self.unbookable(rows).values()):
+        now, most = datetime.now(UTC), self.most_books
+        for why in (why for rows in many for why in self.unbookable(rows, now, most).values()):
             raise DataError(why)
         ready = [self._identified(rows) for rows in many]
         with self._writing(durable=any(rows.durable for rows in many)) as connection:
