@@ -33,7 +33,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from sqlalchemy import make_url
 
-from jobs.copies import DUMP, LEFT_OUT, call, copy_all, files, libpq, mark
+from jobs import dumps
+from jobs.copies import DUMP, LEFT_OUT, copy_all, files, mark
 from jobs.untar import copy_folder, untar
 from jobs.up import present
 from mlops import settings as settings_room
@@ -83,19 +84,24 @@ def backup(settings: Settings, to: Path, at: datetime) -> dict[str, Any]:
         copy_all(settings, stage)
         manifest = _manifest(settings, stage, at)
         (stage / MANIFEST).write_bytes(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        manifest["fingerprint"] = fingerprint_of(stage)
         _put(stage, to)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return manifest
 
 
-def restore(settings: Settings, source: Path, at: datetime, *, force: bool = False) -> dict[str, Any]:
+def restore(
+    settings: Settings, source: Path, at: datetime, *, force: bool = False, fingerprint: str = ""
+) -> dict[str, Any]:
     """Put a backup into the state folder; its manifest. Nothing is touched before every checksum was right.
 
     Parameters
     ----------
     force : bool
         Replace what is there. A state folder is put aside, not deleted; a PostgreSQL ledger is overwritten.
+    fingerprint : str
+        What `backup` said of it; without it a backup that somebody else made whole is restored too.
 
     Raises
     ------
@@ -112,7 +118,7 @@ def restore(settings: Settings, source: Path, at: datetime, *, force: bool = Fal
         raise SettingsError(f"state folder must be empty, got files in {state}. Choose another, or pass --force.")
     state.parent.mkdir(parents=True, exist_ok=True)
     with _opened(source, state.parent) as stage:
-        manifest = verified(stage, source)
+        manifest = verified(stage, source, fingerprint)
         _load_ledger(settings, stage, manifest, force=force)
         if taken:
             state.rename(state.with_name(f"{state.name}.before-{at:%Y%m%dT%H%M%S}"))
@@ -123,7 +129,12 @@ def restore(settings: Settings, source: Path, at: datetime, *, force: bool = Fal
     return manifest
 
 
-def verified(folder: Path, source: Path) -> dict[str, Any]:
+def fingerprint_of(folder: Path) -> str:
+    """Digest of a manifest, and so of all that it names."""
+    return _sha256(folder / MANIFEST)
+
+
+def verified(folder: Path, source: Path, fingerprint: str = "") -> dict[str, Any]:
     """The manifest of an unpacked backup whose files are all as they were written.
 
     Raises
@@ -136,6 +147,9 @@ def verified(folder: Path, source: Path) -> dict[str, Any]:
         named = Manifest.model_validate(manifest).files
     except (OSError, ValueError) as error:  # among them JSON's, and pydantic's
         raise CorruptionError(f"{source} must be a backup with a readable {MANIFEST}, got {error}.") from error
+    if fingerprint and (got := fingerprint_of(folder)) != fingerprint.strip().lower():
+        rule = f"{source} must have the fingerprint {fingerprint[:64]}"
+        raise CorruptionError(f"{rule}, got {got}. It is another backup, or was made anew: nothing was changed.")
     if manifest["format"] != FORMAT:
         raise SettingsError(f"format of {source} must be {FORMAT}, got {manifest['format']}. Use its own release.")
     have = {path.relative_to(folder).as_posix() for path in files(folder)} - {MANIFEST}
@@ -163,16 +177,27 @@ def back_up(
     console.print(
         f"{len(manifest['files'])} files, {size / 2**20:.1f} MiB, are in {to}. It holds secrets: keep it safe."
     )
+    console.print(
+        f"Fingerprint {manifest['fingerprint']}: keep it elsewhere, for `restore --fingerprint`.",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 @app.command("restore")
 def put_back(
     source: Annotated[Path, typer.Argument(help="What `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace what is there; the old folder is put aside.")] = False,
+    fingerprint: Annotated[str, typer.Option(help="What `backup` said of it: it must be just that one.")] = "",
 ) -> None:
     """Check a backup to the last byte, then put it into the state folder (MLOPS_STATE)."""
     settings = settings_room.read()
-    manifest = restore(settings, source, datetime.now(UTC), force=force)
+    manifest = restore(settings, source, datetime.now(UTC), force=force, fingerprint=fingerprint)
+    if not fingerprint:
+        console.print(
+            "Whole, but not proven to be yours: whoever can make a backup can make one that passes. See --fingerprint.",
+            soft_wrap=True,
+        )
     console.print(
         f"{settings.state} is as it was at {manifest['made_at']}. `make up` starts it.", soft_wrap=True, highlight=False
     )
@@ -256,6 +281,4 @@ def _load_ledger(settings: Settings, stage: Path, manifest: Mapping[str, Any], *
         return
     if mark(settings) and not force:
         raise SettingsError("ledger's database must be empty, got one with a ledger. Choose another, or pass --force.")
-    name, secret = libpq(place)
-    clean = ["--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error"]
-    call("pg_restore", [*clean, f"--dbname={name}", str(stage / DUMP)], secret)
+    dumps.load(place, stage / DUMP)

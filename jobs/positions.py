@@ -118,7 +118,8 @@ class Holdings:
 
 def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts, anchors: Anchors) -> Booked:
     units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
-    for key in (key for model in _models(house) for key in _keys(house, model)):
+    _restated(house, units, unread)
+    for key in (key for model in _models(house) for key in _keys(house, model) if key not in unread):
         with unbooked.apart(key, unread):
             kept += _kept(house, key, as_of, units)
     for model in _models(house):
@@ -131,6 +132,13 @@ def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts
     anchors.of |= {key: found.known for key, found in accounts.items() if found is not None and found.known.last}
     more = doubts.units(fill for one in kept for _, fill in one.fills)
     return replace(_framed(house, kept, unread, units, news, as_of, more), accounts=accounts)
+
+
+def _restated(house: House, units: tape.Units, unread: dict[BookKey, str]) -> None:
+    """Make books anew that still count what a person took back."""
+    for key in house.ledger.books_with_voids():
+        with unbooked.apart(key, unread):
+            restatement.restate(house, key, units)
 
 
 def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Valued:
@@ -271,8 +279,6 @@ def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Ite
 
 
 def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
-    if key in house.ledger.books_with_voids():
-        restatement.restate(house, key, units)
     row = house.ledger.book_state(key, before=_just_after(as_of))
     if row is not None and restatement.outdated(restored(row), units) and restatement.restate(house, key, units):
         row = house.ledger.book_state(key, before=_just_after(as_of))

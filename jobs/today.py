@@ -22,7 +22,10 @@ Paid = dict[str, float]  # unit -> what it was worth at the close, and what was 
 
 
 class Today:
-    """What went into each position since the last close; read anew when its book was."""
+    """What went into each position since the last close; read anew when something moved its book.
+
+    Any trade does: a book counts the value of all its trades.
+    """
 
     def __init__(self, house: House) -> None:
         self._house = house
@@ -40,7 +43,7 @@ class Today:
 
     def _of(self, key: BookKey, book: Book, since: datetime, as_of: datetime) -> Paid:
         known = self._paid.get(key)
-        if known is None or known[0] is not book or known[1] != since:
+        if known is None or known[0] != book or known[1] != since:
             known = self._paid[key] = (book, since, self._read(key, since, as_of))
         return known[2]
 

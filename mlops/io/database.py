@@ -138,8 +138,8 @@ class Database:
             raise ours from error
 
 
-def migrate(connection: Connection) -> None:
-    """Bring the schema to the newest migration, within the transaction of `connection`.
+def migrate(connection: Connection, to: str = "head") -> None:
+    """Bring the schema to the newest migration (or `to` another one), within the transaction of `connection`.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def migrate(connection: Connection) -> None:
     config, script = revisions()
 
     def steps(revision: Any, _: Any) -> Any:
-        return script._upgrade_revs("head", revision)
+        return script._upgrade_revs(to, revision)
 
     with EnvironmentContext(config, script, fn=steps) as environment:
         environment.configure(connection=connection, transactional_ddl=True)

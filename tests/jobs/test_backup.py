@@ -1,9 +1,13 @@
 """Backups of real folders and databases, taken while they are written to."""
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import sqlite3
 import tarfile
+import tempfile
 import threading
 from contextlib import closing
 from datetime import UTC, datetime
@@ -12,8 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from filelock import FileLock
+from sqlalchemy import create_engine, text
 
 from jobs.backup import backup, restore
+from jobs.copies import DUMP
 from jobs.servers import own_secret
 from jobs.supervisor import Board
 from mlops.errors import CorruptionError, SettingsError, StorageError
@@ -227,6 +233,77 @@ def test_a_ledger_on_postgresql_comes_back(on_postgresql, tmp_path):
 
     with Ledger(new.ledger) as ledger:
         assert ["kept"] == [alert.key for alert in ledger.alerts()]
+
+
+def _crafted(folder, change):
+    """A backup that somebody else made whole: its dump is another one, and the manifest says so."""
+    dump = folder / DUMP
+    dump.write_bytes(change(dump.read_bytes()))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][DUMP] |= {"sha256": hashlib.sha256(dump.read_bytes()).hexdigest(), "size": dump.stat().st_size}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
+    marker = Path(tempfile.mkdtemp(dir="/tmp")) / "ran"
+    marker.parent.chmod(0o777)
+    with Ledger(on_postgresql.ledger) as ledger:
+        ledger.add_alert(Alert("kept", Priority.LOW, "", "x", NOW))
+    backup(on_postgresql, tmp_path / "copy", NOW)
+
+    def program(content):
+        (told,) = re.findall(rb"COPY public\.alerts \([^)]*\) FROM stdin;\n", content)
+        evil = f"COPY public.alerts FROM PROGRAM 'touch {marker}'; --".encode()
+        assert len(evil) < len(told)
+        return content.replace(told, evil.ljust(len(told) - 1) + b"\n")
+
+    _crafted(tmp_path / "copy", program)
+    with pytest.raises(CorruptionError, match="must hold all tables of a ledger, got none of the name alerts"):
+        restore(_elsewhere(on_postgresql, tmp_path), tmp_path / "copy", NOW, force=True)
+
+    assert not marker.exists()
+    with Ledger(on_postgresql.ledger) as ledger:
+        assert ["kept"] == [alert.key for alert in ledger.alerts()]
+
+
+def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go_on(on_postgresql, tmp_path):
+    title = "text with \t, \n, \\\\. and ü"
+    with Ledger(on_postgresql.ledger) as ledger:
+        ledger.add_alert(Alert("kept", Priority.LOW, "", title, NOW))
+    engine = create_engine(on_postgresql.ledger)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE theirs AS SELECT 1 AS id"))
+        connection.execute(text("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$"))
+        connection.execute(text("CREATE TRIGGER t BEFORE INSERT ON alerts EXECUTE FUNCTION f()"))
+    backup(on_postgresql, tmp_path / "copy", NOW)
+    with engine.begin() as connection:
+        for thing in ("TABLE theirs", "TRIGGER t ON alerts", "FUNCTION f"):
+            connection.execute(text(f"DROP {thing}"))
+
+    restore(_elsewhere(on_postgresql, tmp_path), tmp_path / "copy", NOW, force=True)
+
+    with engine.connect() as connection:
+        assert 0 == connection.scalar(text("SELECT count(*) FROM pg_trigger WHERE tgname = 't'"))
+        assert 0 == connection.scalar(text("SELECT count(*) FROM pg_proc WHERE proname = 'f'"))
+        assert connection.scalar(text("SELECT to_regclass('theirs')")) is None
+    engine.dispose()
+    with Ledger(on_postgresql.ledger) as ledger:
+        assert ledger.add_alert(Alert("next", Priority.LOW, "", "y", NOW))
+        assert {"kept", "next"} == {alert.key for alert in ledger.alerts()}
+        assert title == ledger.alert("kept").title
+
+
+def test_a_backup_that_was_made_anew_has_another_fingerprint(settings, tmp_path):
+    made = backup(settings, tmp_path / "copy", NOW)["fingerprint"]
+    with Ledger(settings.ledger) as ledger:
+        ledger.add_alert(Alert("theirs", Priority.LOW, "", "x", NOW))
+    backup(settings, tmp_path / "forged", NOW)
+    new = _elsewhere(settings, tmp_path)
+
+    with pytest.raises(CorruptionError, match=f"must have the fingerprint {made}"):
+        restore(new, tmp_path / "forged", NOW, fingerprint=made)
+    assert not new.state.exists()
+    restore(new, tmp_path / "copy", NOW, fingerprint=made.upper())
 
 
 def test_without_the_programs_of_postgresql_it_is_said_what_to_do(on_postgresql, tmp_path, monkeypatch):
