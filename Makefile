@@ -3,6 +3,7 @@
 #               The set-up is in .state/live, or in the folder STATE=...
 # make faults   kill -9 and bit flips, the long form
 # make demo     the whole loop on real data; stays up for browsing (EXIT=1: ends by itself)
+# make long     the tests that `make test` repeats less often, in full
 # make test     every test;  make check  lint, types, tests
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
@@ -19,7 +20,7 @@ endif
 # `mlflow run --env-manager local` takes the python that is first on PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install up down doctor backup restore faults demo test quick check lint types format clean
+.PHONY: install up down doctor backup restore faults demo test long quick check lint types format clean
 
 install: $(VENV)/.installed
 
@@ -52,6 +53,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=25 -n 2 --dist loadfile
+
+long: install
+	LONG=1 $(BIN)/python -m pytest -m long
 
 quick: install
 	$(BIN)/python -m pytest -m 'not e2e and not calibration and not slow' -n 2

@@ -61,6 +61,12 @@ def _copied_stores(tmp_path_factory):
         stores._initialize_tables = utils._initialize_tables
 
 
+@pytest.fixture(scope="session")
+def often():
+    """Repetitions of a test marked `long`: a fifth of the full number, and all of it in `make long`."""
+    return lambda full: full if os.environ.get("LONG") else full // 5
+
+
 class CopiedStore:
     """In place of MLflow's function that makes the tables of a store: SQLite's are copied from the first one."""
 

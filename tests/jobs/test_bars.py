@@ -70,9 +70,10 @@ def by_symbol(frame):
 # --- flips ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("wide", "flips"), [(False, FLIPS), (True, FLIPS // 5)], ids=["long", "wide"])
-def test_no_flipped_bit_changes_anything_that_a_job_reads_in_silence(near, path, wide, flips, monkeypatch):
-    frame = market()
+@pytest.mark.long
+@pytest.mark.parametrize(("wide", "full"), [(False, FLIPS), (True, FLIPS // 5)], ids=["long", "wide"])
+def test_no_flipped_bit_changes_anything_that_a_job_reads_in_silence(near, path, wide, full, monkeypatch, often):
+    frame, flips = market(), often(full)
     frame = frame.pivot(index="event_time", columns="symbol", values="close").reset_index() if wide else frame
     good = by_symbol(bars_of(near, save(frame, path)))
     raw, load = {}, feed.load_bars
