@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import mlflow
 import typer
 from rich.console import Console
@@ -43,12 +44,15 @@ from mlops import settings as settings_room
 from mlops.errors import MlopsError
 from mlops.io import logs, private, record
 from mlops.io.ledger import Promotion
+from mlops.settings import Settings
 from mlops.types import Level, ModelRef, TradingState
+from mlops.web.watch import OK
 from registry_hooks import aliases
 from registry_hooks.account import ADMIN, PASSWORD_FILE, credentials
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console(emoji=False)
+READY_S = 5.0  # for the answer of the service
 trading = typer.Typer(help="The switch above all models: may the bot trade?", no_args_is_help=True)
 for room in (up.app, doctor.app, backup.app):
     app.add_typer(room)
@@ -238,6 +242,7 @@ def _say_health(house: House) -> None:
     for part in now.parts if now.running else ():
         again = f", restarted {part.restarts} times" if part.restarts else ""
         console.print(f"{part.name}: {part.state} since {part.since}{again} {part.why}", highlight=False)
+    _say_readiness(house.settings)
     if now.died:
         console.print(f"[bold red]Parts: supervisor {now.pid} died[/], nothing restarts what ends. `make up`.")
     elif not now.running:
@@ -253,6 +258,22 @@ def _say_health(house: House) -> None:
     ):
         if n:
             console.print(f"[bold red]{n}[/] {what}")
+
+
+def _say_readiness(settings: Settings) -> None:
+    """Whether the service can do its work, and why not: that it answers is not that."""
+    address = f"http://{settings.service.host}:{settings.service.port}/readyz"
+    try:
+        answer = httpx.get(address, timeout=READY_S, trust_env=False)
+        parts = {str(part): str(state) for part, state in dict(answer.json()).items()}
+    except (httpx.HTTPError, ValueError, TypeError) as error:
+        console.print(f"[bold red]service: readiness not known[/], {address} does not tell ({type(error).__name__})")
+        return
+    wrong = ", ".join(f"{part} ({state})" for part, state in parts.items() if state != OK)
+    if answer.status_code == httpx.codes.OK and not wrong:
+        console.print("service: ready")
+    else:
+        console.print(f"[bold red]service: NOT READY[/] {escape(wrong or str(answer.status_code))}", soft_wrap=True)
 
 
 def _say_freshness(house: House, now: datetime) -> None:

@@ -348,6 +348,7 @@ def _rollback_by_log(
             correlation_id=logs.correlation_id(),
             at=act.at,
         )
+        registry.ledger.announce_promotion(entry, act.at)
         _follow(registry, entry, act.at)
     log.warning("rolled back by the log; the aliases follow", model=model, to_version=entry.to_version)
     return entry

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import orjson
 from sqlalchemy import Connection, Insert, Select, Table, case, func, null, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
@@ -17,7 +18,7 @@ from mlops.errors import AliasMoved, CorruptionError, DataError, RegistryError
 from mlops.io.checksum import record_sum
 from mlops.io.database import Database
 from mlops.io.outbox import announce
-from mlops.io.schema import bundles, experiments, promotions
+from mlops.io.schema import bundles, events, experiments, promotions
 from mlops.io.tally import CHANGED, count_in, must_be
 
 SETTLED = ("applied", "undone")
@@ -155,6 +156,12 @@ class Journal(Database):
                 return entry
         except IntegrityError as error:  # the lock makes it impossible; the key would still tell
             raise AliasMoved(_moved(model, expected, self.champion(model))) from error
+
+    def announce_promotion(self, entry: Promotion, at: datetime) -> None:
+        """Tell receivers of an entry that counts as it stands in the log; others are told once they are applied."""
+        with self._writing(lock=f"promotions:{entry.model}") as connection:
+            if not _announced(connection, entry):
+                announce(connection, "transition", entry.model, _told(entry, at), at, entry.correlation_id)
 
     def settle_promotion(self, promotion_id: int, state: str, at: datetime) -> None:
         """Say that the aliases were moved (`applied`), or that it never took effect (`undone`). Once; safe to repeat.
@@ -302,16 +309,27 @@ def _settle(connection: Connection, entry: Promotion, state: str, at: datetime) 
     summed = record_sum("promotions", asdict(replace(entry, state=state, settled_at=at)))
     kept = case((c.checksum.is_(None), null()), else_=summed)  # a row of an older release stays without
     if connection.execute(pending.values(state=state, settled_at=at, checksum=kept)).rowcount == 1:
-        if state == "applied":
+        told = _announced(connection, entry)
+        if state == "applied" and not told:
             announce(connection, "transition", entry.model, _told(entry, at), at, entry.correlation_id)
+        if state == "undone" and told:
+            back = {"kind": "undone", "from_version": entry.to_version, "to_version": entry.from_version}
+            announce(connection, "transition", entry.model, _told(entry, at) | back, at, entry.correlation_id)
         return
     now = connection.scalar(select(c.state).where(c.id == entry.id))
     if now != state:
         raise RegistryError(f"promotion {entry.seq} of {entry.model} must be pending to be {state}, got {now}. Append.")
 
 
+def _announced(connection: Connection, entry: Promotion) -> bool:
+    """Whether receivers were told of an entry before it was settled."""
+    c = events.c
+    later = select(c.body).where(c.kind == "transition", c.model == entry.model, c.created_at >= entry.created_at)
+    return any(orjson.loads(body)["seq"] == entry.seq for body in connection.scalars(later))
+
+
 def _told(entry: Promotion, at: datetime) -> dict[str, Any]:
-    """What a bot hears of a transition that was applied."""
+    """What a receiver hears of a transition."""
     names = ("model", "seq", "from_version", "to_version", "kind", "actor", "reason", "evidence_run")
     return {name: getattr(entry, name) for name in names} | {"at": at.isoformat()}
 

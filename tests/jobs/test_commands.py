@@ -1,8 +1,11 @@
 """What a person does from the command line about alerts, weights, and bits that rot."""
 
+import json
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -113,3 +116,35 @@ def test_weights_that_cannot_be_are_refused_and_change_nothing(dealing, words, e
 def test_where_nobody_is_nominated_there_are_no_weights(place):
     with pytest.raises(RegistryError, match="must have a nominated challenger"):
         say("weights", "m")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, {"ledger": "ok", "risk": "ok"}, "service: ready"),
+        (503, {"ledger": "ok", "risk": "ValueError", "poll": "not looked at yet"}, "NOT READY risk (ValueError), poll"),
+        (200, ["no service"], "readiness not known"),
+        (None, None, "readiness not known"),
+    ],
+)
+def test_status_says_whether_the_service_can_do_its_work_and_why_not(place, monkeypatch, status, body, says):
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = json.dumps(body).encode()
+            self.send_response(status if self.path == "/readyz" else 404)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        monkeypatch.setenv("MLOPS_SERVICE__PORT", str(server.server_port if status else 1))
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        said = " ".join(say("status")[1].split())
+        server.shutdown()
+        thread.join()
+
+    assert says in said

@@ -77,6 +77,31 @@ def test_a_rollback_is_in_the_log_at_once_a_bot_takes_it_up_and_the_alias_follow
     assert "agreed" == reconcile(live, MODEL, AT)
 
 
+def _transitions(live, after):
+    told = [(e.seq, e.body) for e in live.ledger.events(after) if e.kind == "transition"]
+    return [(body["kind"], body["from_version"], body["to_version"], body["seq"]) for _, body in told]
+
+
+def test_receivers_hear_of_a_rollback_by_the_log_at_once_and_once(live, cut):
+    before = live.ledger.events(0)[-1].seq
+    entry = apply.rollback(cut, MODEL, "fills look wrong", ACT)
+    assert [("rollback", 2, 1, entry.seq)] == _transitions(live, before)
+
+    assert "finished" == reconcile(live, MODEL, AT)
+
+    assert [("rollback", 2, 1, entry.seq)] == _transitions(live, before)
+
+
+def test_receivers_hear_that_a_rollback_by_the_log_was_undone(live, cut):
+    before = live.ledger.events(0)[-1].seq
+    entry = apply.rollback(cut, MODEL, "fills look wrong", ACT)
+    live.ledger.settle_promotion(entry.id, "undone", AT)
+    live.ledger.settle_promotion(entry.id, "undone", AT)
+
+    assert [("rollback", 2, 1, entry.seq), ("undone", 1, 2, entry.seq)] == _transitions(live, before)
+    assert 2 == live.ledger.champion(MODEL)
+
+
 def test_a_rollback_by_the_log_goes_to_no_bundle_that_is_not_here_or_was_altered(live, cut):
     (live.cache / MODEL / "1" / "gbm.py").write_text("raise SystemExit")
     with pytest.raises(apply.RegistryError, match="must have a previous champion"):
