@@ -52,7 +52,8 @@ class Growth:
 class Table:
     """All that the books of one model grow by. `said` and `roles` are by bar and version; `marks`: of the books.
 
-    `refused`: fills that cannot be booked, by book. `unread`: books that cannot be read, and why.
+    `news`: of the splits that it knows. `refused`: fills that cannot be booked, by book. `unread`: books that cannot be
+    read, and why.
     """
 
     house: House
@@ -65,6 +66,7 @@ class Table:
     units: tape.Units
     marks: Mapping[BookKey, Mark]
     tape: Sequence[Bar]
+    news: tuple[int, int]
     unread: dict[BookKey, str] = field(default_factory=dict)
 
     @property
@@ -72,9 +74,12 @@ class Table:
         s = self.house.settings.books
         return Terms(self.strategy.cost_bps / 1e4, s.slippage_bps / 1e4, s.funding_bps / 1e4)
 
-    def follow(self, book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said]) -> Iterator[Grown]:
+    def follow(
+        self, mark: Mark | None, book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said]
+    ) -> Iterator[Grown]:
         """A virtual book along the bars, by the strategy's rule and costs."""
-        return follow(book, bars, said, self.strategy.position, self.terms, self.units.multipliers)
+        due = self.units.between(None if mark is None else mark.end, LAST)
+        return follow(book, bars, said, self.strategy.position, self.terms, self.units.multipliers, due)
 
     def key(self, book: str, version: int = 0) -> BookKey:
         return BookKey(self.strategy.name, book, version)
@@ -136,7 +141,7 @@ def _brought_up(
         unbooked.settle(house, unknown, as_of, model=strategy.name)
         for key, why in table.unread.items():
             log.error("book not brought up", model=key.model, book=key.book, version=key.version, reason=why)
-        moved = _append(house, grown)
+        moved = _append(house, grown, table.news)
         total += len(grown) - len(moved)
         if not moved:
             return total, table.unread
@@ -155,7 +160,8 @@ def _grown(table: Table) -> Iterator[Growth]:
 
 
 def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
-    ledger, model, units, unread = house.ledger, strategy.name, restatement.units(house), dict[BookKey, str]()
+    ledger, model, unread, news = house.ledger, strategy.name, dict[BookKey, str](), house.ledger.split_news()
+    units = restatement.units(house)  # after the news: what came between is told anew
     names = twins.traded(house, model)
     for book in names:
         with unbooked.apart(BookKey(model, book), unread):
@@ -167,7 +173,8 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
     for book in names:
         with unbooked.apart(BookKey(model, book), unread):
-            read[book] = tape.filled(ledger.unbooked_fills(model, book, as_of=as_of), units)
+            rows = ledger.unbooked_fills(model, book, as_of=as_of)
+            read[book] = tape.filled(rows, units, ends.get(BookKey(model, book)))
     fills = {book: good for book, (good, _) in read.items()}
     refused = {book: bad for book, (_, bad) in read.items()}
     versions = {version for row in said.values() for version in row}
@@ -179,7 +186,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     begun = [*said, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
     line = tape.tape(bars, since - LATE, as_of)
-    return Table(house, strategy, names, said, roles, fills, refused, units, marks, line, unread)
+    return Table(house, strategy, names, said, roles, fills, refused, units, marks, line, news, unread)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:
@@ -193,7 +200,7 @@ def _virtual(table: Table) -> Iterator[Growth]:
         with unbooked.apart(key, table.unread):
             mark, book = table.end(key)
             bars = table.bars(mark, min(said), max(said))
-            yield Growth(key, mark, [*table.follow(book, bars, said)])
+            yield Growth(key, mark, [*table.follow(mark, book, bars, said)])
 
 
 def _own(table: Table, name: str) -> Iterator[Growth]:
@@ -202,7 +209,8 @@ def _own(table: Table, name: str) -> Iterator[Growth]:
     mark, book = table.end(key)
     if mark is not None or rows:
         bars = table.bars(mark, _time(rows[0]) if rows else LAST, LAST)
-        yield Growth(key, mark, [*take(book, bars, [fill for fill, _ in rows])])
+        due = table.units.between(None if mark is None else mark.end, LAST)
+        yield Growth(key, mark, [*take(book, bars, [fill for fill, _ in rows], due)])
 
 
 def _twin(table: Table, name: str) -> Iterator[Growth]:
@@ -215,7 +223,7 @@ def _twin(table: Table, name: str) -> Iterator[Growth]:
     # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
     bars = table.bars(mark, first.at if first is not None else min(table.said), max(table.said))
     said = _asked(table, name, bars, _versions(table, rows))
-    yield Growth(key, mark, [*table.follow(book, bars, said)])
+    yield Growth(key, mark, [*table.follow(mark, book, bars, said)])
 
 
 def _versions(table: Table, rows: Sequence[tuple[Fill, int]]) -> dict[datetime, dict[str, int]]:
@@ -249,14 +257,14 @@ def _asked(
     return found
 
 
-def _append(house: House, grown: Sequence[Growth]) -> set[BookKey]:
+def _append(house: House, grown: Sequence[Growth], splits: tuple[int, int]) -> set[BookKey]:
     """A commit for every BARS_A_COMMIT bars of all books; the books that somebody else moved, which grew no further."""
     most, moved = max((len(growth.bars) for growth in grown), default=0), set[BookKey]()
     marks = {growth.key: growth.mark for growth in grown}
     for start in range(0, most, BARS_A_COMMIT):
         rest = [growth for growth in grown if len(growth.bars) > start and growth.key not in moved]
         lots = [_rows(growth, marks[growth.key], start) for growth in rest]
-        new = house.ledger.append_books(lots)
+        new = house.ledger.append_books(lots, splits=splits)
         moved |= {lot.key for lot in lots} - new.keys()
         marks |= new
     return moved

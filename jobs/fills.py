@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from jobs import doubts, restatement, twins
+from jobs import doubts, restatement, splits, twins
 from jobs.house import House, opened
 from jobs.numbers import whole
 from mlops.io.ledger import BookKey
+from mlops.io.splits import PREFIX
 from mlops.types import FILL_COLUMNS
 
 app = typer.Typer(help="Fills: list, void, confirm.", no_args_is_help=True)
@@ -47,8 +48,12 @@ def void(
 ) -> None:
     """Take a fill back: it stays in the ledger, and books are made anew without it. Safe to repeat."""
     with opened() as house:
-        who = actor or getpass.getuser()
-        new = house.ledger.void_fill(fill_id, who, reason, datetime.now(UTC))
+        who, now = actor or getpass.getuser(), datetime.now(UTC)
+        if fill_id.startswith(PREFIX):
+            new = splits.take_back(house, fill_id, who, reason, now)
+            console.print(f"{fill_id} is taken back{'' if new else ' already'}.", markup=False, soft_wrap=True)
+            return
+        new = house.ledger.void_fill(fill_id, who, reason, now)
         restated = _restated(house)
     log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
     console.print(f"{fill_id} is void{'' if new else ' already'}; books made anew: {restated}.", soft_wrap=True)

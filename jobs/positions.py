@@ -30,6 +30,7 @@ from jobs.shown import row_key
 from mlops.experiment import Book, Fill
 from mlops.experiment.book import SCALE, Step
 from mlops.experiment.entries import restored
+from mlops.experiment.shadow import with_splits
 from mlops.io.ledger import BookKey
 from mlops.risk.prices import FILL, Mark, Observation
 from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
@@ -73,7 +74,7 @@ class Booked:
     seen: Mapping[str, Seen]
     unknown: Mapping[str, str]
     unread: tuple[BookKey, ...]
-    news: tuple[int, int]
+    news: tuple[int, ...]
     read_at: datetime
     accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
@@ -94,8 +95,15 @@ class Holdings:
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
+        as_of, told = self._house.ledger.after_splits(as_of)
+        found = self._at(as_of, told)
+        while (again := self._house.ledger.split_news()) != told:  # else some of it may be before a split, some after
+            found, told = self._at(as_of, again), again
+        return found
+
+    def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
         ledger, booked = self._house.ledger, self._booked
-        news = ledger.last_fill(), ledger.last_void()
+        news = ledger.last_fill(), *told
         if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
             booked = self._booked = _booked(self._house, news, as_of, self.doubts, self.anchors)
         found = _priced(booked, self.marks, as_of)
@@ -116,7 +124,7 @@ class Holdings:
         return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
 
 
-def _booked(house: House, news: tuple[int, int], as_of: datetime, doubts: Doubts, anchors: Anchors) -> Booked:
+def _booked(house: House, news: tuple[int, ...], as_of: datetime, doubts: Doubts, anchors: Anchors) -> Booked:
     units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
     _restated(house, units, unread)
     for key in (key for model in _models(house) for key in _keys(house, model) if key not in unread):
@@ -170,7 +178,7 @@ def _framed(
     kept: Sequence[Kept],
     unread: Mapping[BookKey, str],
     units: tape.Units,
-    news: tuple[int, int],
+    news: tuple[int, ...],
     as_of: datetime,
     more: Collection[str] = (),
 ) -> Booked:
@@ -275,7 +283,9 @@ def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Ite
         yield _own(house, key, as_of, units)
     elif (row := house.ledger.book_state(key, before=_just_after(as_of))) is not None:
         book, part = restored(row), foreign(house.ledger, key, (), units.foreign, as_of)
-        yield Kept(key, book, _barred(house, key, book, row["event_time"]), foreign=part)
+        due = with_splits(book, [], units.known(row["event_time"], as_of))
+        after = book.after(Step(as_of, fills=due)) if due else book
+        yield Kept(key, after, _barred(house, key, book, row["event_time"]), foreign=part)
 
 
 def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
@@ -286,13 +296,14 @@ def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept
     seen = {} if row is None else _barred(house, key, book, row["event_time"])
     until = None if row is None else row["event_time"]
     since = house.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
-    filled, refused = tape.filled(since, units)
+    filled, refused = tape.filled(since, units, until)
     fills = [fill for fill, _ in filled]
     for fill in fills:
         if fill.at is not None:
             told = Observation(fill.at, fill.price, fill.price, FILL)
             seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(told,)))
-    after = book.after(Step(as_of, fills=tuple(fills))) if fills else book
+    due = with_splits(book, fills, units.known(until, as_of))
+    after = book.after(Step(as_of, fills=tuple(due))) if due else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
     part = foreign(house.ledger, key, fills, units.foreign, as_of)
     return Kept(key, after, seen, tuple(refused), tuple((names[fill.number], fill) for fill in fills), part)

@@ -21,7 +21,7 @@ import structlog
 from jobs.house import House
 from jobs.tape import Units
 from mlops.experiment import Book, Step
-from mlops.experiment.entries import FILL, VOID, restored, state, steps
+from mlops.experiment.entries import FILL, VOID, restored, split, state, steps
 from mlops.io.ledger import BookKey, BookRows
 from mlops.types import BookEvent
 
@@ -33,7 +33,10 @@ def units(house: House) -> Units:
     """What fills are booked by now."""
     ledger, currency = house.ledger, house.settings.risk.currency
     foreign = {unit: name for unit, name in ledger.currencies().items() if name != currency}
-    return Units(ledger.multipliers(), ledger.unusable_instruments(), foreign)
+    splits = ledger.splits()
+    each = [split(one.unit, one.ratio, one.event_time, one.id) for one in splits]
+    told = {-one.id: one.created_at for one in splits}
+    return Units(ledger.multipliers(), ledger.unusable_instruments(), foreign, each, told)
 
 
 def restate(house: House, key: BookKey, now: Units) -> bool:
@@ -54,7 +57,7 @@ def restate(house: House, key: BookKey, now: Units) -> bool:
     rows = ledger.book_events(key)
     right = [_right(event, void, wrong, now.multipliers) for event in rows]
     changed = [new for old, new in zip(rows, right, strict=True) if new != old]
-    states = _wrong_states(ledger.book_states(key, start=None), right)
+    states = wrong_states(ledger.book_states(key, start=None), right)
     if not (changed or states):
         return False
     done = ledger.rewrite_book(BookRows(key, mark, changed, states), taken)
@@ -77,16 +80,18 @@ def _right(event: BookEvent, void: frozenset[int], wrong: set[str], multipliers:
     return event
 
 
-def _wrong_states(rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent]) -> list[Mapping[str, Any]]:
+def wrong_states(rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent]) -> list[Mapping[str, Any]]:
     """The states that are not what these events make, as they make them."""
     opened = int(rows[0]["start"])
     book = Book(opened, opened, opened)
     happened = {at: steps(list(bar)) for at, bar in groupby(events, _BAR)}
-    found = list[Mapping[str, Any]]()
+    found, last = list[Mapping[str, Any]](), {event.event_time: event.seq for event in events}
+    seq = 0
     for row in rows:
         at = row["event_time"]
+        seq = last.get(at, seq)
         for step in happened.get(at, [Step(at)]):
             book = book.after(step)
-        if book != restored(row):
-            found.append({**row, **state(book)})
+        if book != restored(row) or seq != row["seq"]:
+            found.append({**row, **state(book), "seq": seq})
     return found

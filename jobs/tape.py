@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """What fills are booked by: multipliers other than 1; and units whose instrument cannot be read, and why.
+    """What fills are booked by: multipliers other than 1, splits by time; units that cannot be read, and why.
 
     `foreign`: the currency of each unit that is in another one than the books.
     """
@@ -41,20 +42,50 @@ class Units:
     multipliers: Mapping[str, float] = field(default_factory=dict)
     unusable: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
+    splits: Sequence[Fill] = ()
+    told: Mapping[int, datetime] = field(default_factory=dict)  # when a person told of each split, by its number
+
+    def between(self, start: datetime | None, end: datetime) -> list[Fill]:
+        """The splits after an instant (None: all), until another."""
+        return [one for one in self.splits if one.at and (start is None or start < one.at) and one.at <= end]
+
+    def known(self, start: datetime | None, as_of: datetime) -> list[Fill]:
+        """The same until `as_of`, of which a person had told by then."""
+        return [one for one in self.between(start, as_of) if self.told.get(one.number, as_of) <= as_of]
+
+    def late(self, fill: Fill, taken: datetime | None) -> Fill:
+        """A fill as it is booked by who has taken the splits until `taken`: of units of then, at the same value."""
+        for one in () if taken is None or fill.at is None else self.between(None, taken):
+            if one.unit == fill.unit and one.at and fill.at and fill.at < one.at:
+                fill = resized(fill, one.split)
+        return fill
 
 
-def filled(rows: pd.DataFrame, units: Units) -> tuple[list[tuple[Fill, int]], list[Refused]]:
-    """Fills with the version that each was traded by, in the order of `rows`; and those that cannot be booked."""
+def filled(
+    rows: pd.DataFrame, units: Units, taken: datetime | None = None
+) -> tuple[list[tuple[Fill, int]], list[Refused]]:
+    """Fills with the version that each was traded by, in the order of `rows`; and those that cannot be booked.
+
+    `taken`: the last bar of their book, whose splits are in it.
+    """
     times = [_aware(at) for at in _naive(rows["event_time"])]
     names = ("fill_id", "unit", "id", "version", "quantity", "price", "fee")
     found, refused = list[tuple[Fill, int]](), list[Refused]()
     for at, row in zip(times, rows[list(names)].itertuples(index=False), strict=True):
         fill_id, unit, number, version, *numbers = row
         try:
-            found.append((_fill(unit, at, int(number), numbers, units), int(version)))
+            fill = units.late(_fill(unit, at, int(number), numbers, units), taken)
+            found.append((fill, int(version)))
         except DataError as error:
             refused.append(Refused(fill_id, unit, str(error)))
     return found, refused
+
+
+def resized(fill: Fill, ratio: Fraction | None) -> Fill:
+    """The same trade in units of after a split."""
+    if ratio is None:
+        return fill
+    return replace(fill, quantity=round(fill.quantity * ratio), price=fill.price / float(ratio))
 
 
 def _fill(unit: str, at: datetime, number: int, numbers: Sequence[float], units: Units) -> Fill:

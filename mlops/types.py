@@ -165,13 +165,15 @@ class Alert:
 class BookEvent:
     """One event of a book; amounts are whole 1e-8. `fill` is the id of the ledger's fill that it is, 0 for none.
 
+    Of a split it is minus the split's id.
+
     A fill that a person voided stays as an event of kind `void`, which moves nothing.
     """
 
     seq: int
     event_time: datetime  # the bar at which the book took it
     happened_at: datetime
-    kind: str  # mark, funding, fill, void
+    kind: str  # mark, funding, fill, void, split (`quantity` new units for each `price` old ones)
     unit: str
     quantity: int = 0
     price: float = 0.0

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fractions import Fraction
 
 from mlops.errors import DataError
 from mlops.types import LARGEST
@@ -34,6 +35,8 @@ class Fill:
 
     `quantity`, `fee` and `slippage` are whole 1e-8. `at` is when it happened, where that is not the bar's own time;
     `number` is its id among the ledger's fills, 0 for a virtual one. A `price` of 0 closes what ended worthless.
+
+    A `split` trades nothing: each unit held becomes so many, at the same cost; `number` is minus the split's then.
     """
 
     unit: str
@@ -44,6 +47,7 @@ class Fill:
     at: datetime | None = None
     number: int = 0
     multiplier: float = 1.0
+    split: Fraction | None = None
 
     @property
     def value(self) -> int:
@@ -317,6 +321,8 @@ def _marked(positions: Mapping[str, Position], prices: Mapping[str, float]) -> d
 
 def _booked(held: Position | None, fill: Fill, mark: float) -> tuple[Position | None, int]:
     """The position after a fill, and the profit that it realised."""
+    if fill.split is not None:
+        return (None, 0) if held is None else _split(held, fill.split, mark or held.mark / float(fill.split))
     value = fill.value
     quantity, cost = (held.quantity, held.cost) if held is not None else (0, 0)
     gain = 0
@@ -330,6 +336,12 @@ def _booked(held: Position | None, fill: Fill, mark: float) -> tuple[Position | 
     if quantity + fill.quantity == 0:
         return None, gain
     return Position(quantity + fill.quantity, cost + value + gain, mark, fill.multiplier), gain
+
+
+def _split(held: Position, ratio: Fraction, mark: float) -> tuple[Position | None, int]:
+    """The position in units of after a split; what is too little to be a unit is lost."""
+    quantity = _nearest(held.quantity * ratio.numerator, ratio.denominator)
+    return (replace(held, quantity=quantity, mark=mark), 0) if quantity else (None, -held.cost)
 
 
 def _changes(held: Position, quantity: int, multiplier: float) -> list[tuple[int, float]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 from mlops.experiment.book import Book, Fill, Position, Step
 from mlops.types import BookEvent
 
-MARK, FUNDING, FILL, VOID = "mark", "funding", "fill", "void"
+MARK, FUNDING, FILL, VOID, SPLIT = "mark", "funding", "fill", "void", "split"
 
 
 def events(step: Step, after: int) -> list[BookEvent]:
@@ -24,7 +26,11 @@ def events(step: Step, after: int) -> list[BookEvent]:
         costs: dict[str, Any] = {"fee": one.fee, "slippage": one.slippage, "fill": one.number}
         costs["multiplier"] = one.multiplier
         when, seq = one.at or at, after + len(found) + 1
-        found.append(BookEvent(seq, at, when, FILL, one.unit, one.quantity, one.price, **costs))
+        if one.split is None:
+            found.append(BookEvent(seq, at, when, FILL, one.unit, one.quantity, one.price, **costs))
+        else:
+            new, old = one.split.numerator, float(one.split.denominator)
+            found.append(BookEvent(seq, at, when, SPLIT, one.unit, new, old, **costs))
     return found
 
 
@@ -70,6 +76,11 @@ def replayed(book: Book, done: Iterable[Step]) -> Book:
     return book
 
 
+def split(unit: str, ratio: Fraction, at: datetime, number: int) -> Fill:
+    """A split as books take it."""
+    return Fill(unit, 0, 0.0, at=at, number=-number, split=ratio)
+
+
 def _entry(position: Position) -> tuple[int | float, ...]:
     plain = (position.quantity, position.cost, position.mark)
     return plain if position.multiplier == 1.0 else (*plain, position.multiplier)
@@ -77,12 +88,14 @@ def _entry(position: Position) -> tuple[int | float, ...]:
 
 def _step(bar: Sequence[BookEvent]) -> Step:
     at = bar[0].event_time
-    fills = tuple(_fill(event) for event in bar if event.kind == FILL)
+    fills = tuple(_fill(event) for event in bar if event.kind in (FILL, SPLIT))
     marks = {e.unit: e.price for e in bar if e.kind == MARK}
     return Step(at, marks, {e.unit: e.funding for e in bar if e.kind == FUNDING}, fills)
 
 
 def _fill(event: BookEvent) -> Fill:
     at = None if event.happened_at == event.event_time else event.happened_at
+    if event.kind == SPLIT:
+        return split(event.unit, Fraction(event.quantity, int(event.price)), event.happened_at, -event.fill)
     costs = (event.fee, event.slippage)
     return Fill(event.unit, event.quantity, event.price, *costs, at, event.fill, event.multiplier)

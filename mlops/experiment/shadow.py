@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from operator import attrgetter
 
@@ -50,36 +50,44 @@ def follow(
     position: Position,
     terms: Terms,
     multipliers: Mapping[str, float] | None = None,
+    splits: Sequence[Fill] = (),
 ) -> Iterator[Grown]:
     """A virtual book: at each bar's price it goes to `position(probability) / n` of its equity in each of n units.
 
     A unit that the version did not score, or that has no price, is left as it is; at a bar at which the version said
-    nothing the book is only marked.
+    nothing the book is only marked. `splits`: those after the bar at which the book stands, in order.
     """
+    until = 0
     for bar in bars:
         one, weights, known = said.get(bar.at), dict[str, float](), bar.known_at
         if one is not None:
             shares = (position(one.probability) / len(one.units)).tolist()
             weights = {u: w for u, w in zip(one.units, shares, strict=True) if u in bar.prices}
             known = max(known, one.known_at)
-        step = book.rebalanced(bar.at, bar.prices, weights, terms, multipliers)
+        start, until = until, _first_after(splits, bar.at, until)
+        due = with_splits(book, [], splits[start:until])
+        split = book.after(Step(bar.at, fills=due)) if due else book
+        step = split.rebalanced(bar.at, bar.prices, weights, terms, multipliers)
+        step = replace(step, fills=(*due, *step.fills))
         book = book.after(step)
         yield Grown(step, book, known)
 
 
-def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill]) -> Iterator[Grown]:
+def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill], splits: Sequence[Fill] = ()) -> Iterator[Grown]:
     """A bot's own book: at each bar it takes the fills that happened until then, also those that came late.
 
     Parameters
     ----------
     fills : sequence
         Each with its `at`; those after the last bar wait for the next one.
+    splits : sequence
+        Those after the bar at which the book stands, in order.
     """
-    waiting, taken = sorted(fills, key=_TIME), 0
+    waiting, taken, split = sorted(fills, key=_TIME), 0, 0
     for bar in bars:
-        until = _first_after(waiting, bar.at, taken)
-        step = book.taking(bar.at, bar.prices, waiting[taken:until])
-        book, taken = book.after(step), until
+        until, ends = _first_after(waiting, bar.at, taken), _first_after(splits, bar.at, split)
+        step = book.taking(bar.at, bar.prices, with_splits(book, waiting[taken:until], splits[split:ends]))
+        book, taken, split = book.after(step), until, ends
         yield Grown(step, book, bar.known_at)
 
 
@@ -112,6 +120,17 @@ class Traded:
             told.get(v or champion, own).get(unit, own[unit]) for unit, v in zip(mine.units, versions, strict=True)
         ]
         return Said(mine.units, np.array(found), max(one.known_at for one in row.values()))
+
+
+def with_splits(book: Book, fills: Sequence[Fill], splits: Sequence[Fill]) -> list[Fill]:
+    """Fills and the splits of what is held, in the order of time; a split comes before fills of its instant."""
+    traded = {(fill.unit, fill.at) for fill in fills}
+    mine = [
+        one
+        for one in splits
+        if one.unit in book.positions or any(unit == one.unit and _TIME(one) > at for unit, at in traded if at)
+    ]
+    return sorted([*mine, *fills], key=_TIME) if mine else list(fills)
 
 
 def _first_after(fills: Sequence[Fill], at: datetime, start: int) -> int:

@@ -16,14 +16,14 @@ book_events = Table(  # what moved a book; amounts are whole 1e-8
     Column("seq", Integer, primary_key=True, autoincrement=False),  # 1, 2, 3, ...
     Column("event_time", UtcTime, nullable=False),  # the bar at which the book took it
     Column("happened_at", UtcTime, nullable=False),
-    Column("kind", Text, nullable=False),  # mark, funding, fill, void (a fill that a person took back)
+    Column("kind", Text, nullable=False),  # mark, funding, fill, void (a person took it back), split
     Column("unit", Text, nullable=False),
     Column("quantity", BigInteger, nullable=False),
     Column("price", Float(53), nullable=False),
     Column("fee", BigInteger, nullable=False),
     Column("slippage", BigInteger, nullable=False),
     Column("funding", BigInteger, nullable=False),
-    Column("fill", BigInteger, nullable=False),  # id of the fill, 0 for a virtual one
+    Column("fill", BigInteger, nullable=False),  # id of the fill, 0: virtual; < 0: of a split
     Column("multiplier", Float(53), nullable=False, server_default=text("1")),
     Column("wide", Text, nullable=False, server_default=text("''")),  # JSON: amounts past 64 bits, 0 in their columns
     Column("checksum", BigInteger, nullable=False),
@@ -64,6 +64,21 @@ voids = Table(  # append-only: a fill that a person took back; the fill itself s
     metadata,
     Column("id", Integer, primary_key=True),
     Column("fill_id", Text, nullable=False, unique=True),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("checksum", BigInteger, nullable=False),
+)
+splits = Table(  # append-only: what a person said of a unit; taken back by a void of its name
+    "splits",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("split_id", Text, nullable=False, unique=True),
+    Column("unit", Text, nullable=False),
+    Column("new", BigInteger, nullable=False),  # units for each `old` ones
+    Column("old", BigInteger, nullable=False),
+    Column("event_time", UtcTime, nullable=False),  # from then on trades and prices are of new units
+    Column("price", Float(53), nullable=False),  # of a new unit, confirmed with it
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),

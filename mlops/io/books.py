@@ -20,7 +20,7 @@ from sqlalchemy import BigInteger, Connection, Table, exists, func, select, tupl
 
 from mlops.errors import CorruptionError
 from mlops.io.amounts import entries, narrowed, widened
-from mlops.io.book_tables import book_events, book_states, is_void
+from mlops.io.book_tables import book_events, book_states, is_void, splits, voids
 from mlops.io.bookable import traded_books
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
@@ -81,13 +81,22 @@ class BookRows:
 class Books(Telemetry):
     """Events and states of books, and what of the ledger moves them."""
 
-    def append_books(self, lots: Sequence[BookRows]) -> dict[BookKey, Mark]:
-        """Append to several books in one commit; the new marks of those that grew: books that moved did not."""
+    def append_books(self, lots: Sequence[BookRows], *, splits: tuple[int, int] | None = None) -> dict[BookKey, Mark]:
+        """Append to several books in one commit; the new marks of those that grew: books that moved did not.
+
+        `splits`: those that the rows were made with, as `split_news`; where there are others by now, no book grows.
+        """
         with self._writing(durable=False, lock="books") as connection:
-            grow = [lot for lot in lots if lot.states and mark_of(connection, lot.key) == lot.after]
+            known = splits is None or splits == split_news(connection)
+            grow = [lot for lot in lots if known and lot.states and mark_of(connection, lot.key) == lot.after]
             put(connection, [rows for rows in (event_rows(grow), state_rows(grow)) if len(rows)])
             marks = {lot.key: mark_of(connection, lot.key) for lot in grow}
         return {key: mark for key, mark in marks.items() if mark is not None}
+
+    def split_news(self) -> tuple[int, int]:
+        """The numbers of the newest split and of the newest void: while both stay, splits are what they were."""
+        with self._reading() as connection:
+            return split_news(connection)
 
     def book_mark(self, key: BookKey) -> Mark | None:
         """Where a book stands; None where it has no state."""
@@ -97,13 +106,13 @@ class Books(Telemetry):
     def book_marks(self, model: str) -> dict[BookKey, Mark]:
         """Where the books of a model stand."""
         with self._reading() as connection:
-            marks = {key: mark_of(connection, key) for key, _ in _keys(connection, model)}
+            marks = {key: mark_of(connection, key) for key, _ in keys_of(connection, model)}
         return {key: mark for key, mark in marks.items() if mark is not None}
 
     def book_ends(self, model: str) -> dict[BookKey, datetime]:
         """The books that a model has, by name and version, and the last bar of each."""
         with self._reading() as connection:
-            return dict(_keys(connection, model))
+            return dict(keys_of(connection, model))
 
     def book_state(self, key: BookKey, *, before: datetime | None = None) -> dict[str, Any] | None:
         """The last state of a book (before an instant), a mapping with STATE; None where it has none.
@@ -252,6 +261,13 @@ class Books(Telemetry):
             }
 
 
+def split_news(connection: Connection) -> tuple[int, int]:
+    """The numbers of the newest split and of the newest void."""
+    last = (connection.scalar(select(func.max(table.c.id))) for table in (splits, voids))
+    split, void = (int(number or 0) for number in last)
+    return split, void
+
+
 def of_book(table: Table, key: BookKey) -> tuple[Any, ...]:
     """The condition that a row is of a book."""
     return tuple(table.c[name] == value for name, value in key._asdict().items())
@@ -269,8 +285,8 @@ def mark_of(connection: Connection, key: BookKey) -> Mark | None:
     return None if last is None else Mark(*last)
 
 
-def _keys(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetime]]:
-    """One look into the index a book."""
+def keys_of(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetime]]:
+    """The books of a model and their last bars: one look into the index a book."""
     c, other, key = book_states.c, book_states.alias(), BookKey(model, "", -1)
     same = (other.c.model == c.model, other.c.book == c.book, other.c.version == c.version)
     end = select(func.max(other.c.event_time)).where(*same).scalar_subquery()

@@ -22,11 +22,12 @@ from mlops.io.quotes import Quotes
 from mlops.io.rejections import Rejections
 from mlops.io.risk import Forecast, RiskRows, RiskState
 from mlops.io.scorings import Scorings
+from mlops.io.splits import Split, Splits
 from mlops.io.telemetry import MATURED_COLUMNS
 from mlops.io.trading import Trading
 from mlops.io.turns import Turns
 from mlops.io.uploads import Upload, Uploads
-from mlops.io.voids import Void, Voids
+from mlops.io.voids import Void
 
 __all__ = [
     "MATURED_COLUMNS",
@@ -47,6 +48,7 @@ __all__ = [
     "Mark",
     "Promotion",
     "RiskState",
+    "Split",
     "Upload",
     "Void",
 ]
@@ -73,7 +75,7 @@ class Ledger(
     Uploads,
     Latest,
     Instruments,
-    Voids,
+    Splits,
 ):
     """The database of the platform, migrated when opened; a context manager, usable from several threads.
 

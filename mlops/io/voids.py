@@ -49,6 +49,13 @@ class Void:
     created_at: datetime
 
 
+def named(actor: str, reason: str, what: str = "a void") -> None:
+    """Refuse what nobody did, or without a reason."""
+    for name, text in (("actor", actor), ("reason", reason)):
+        if not (text.strip() and storable(text)):
+            raise DataError(f"{name} of {what} must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
+
+
 class Voids(Books):
     """Voids, and what they do to books."""
 
@@ -60,9 +67,7 @@ class Voids(Books):
         DataError
             There is no such fill, or actor or reason is missing.
         """
-        for name, text in (("actor", actor), ("reason", reason)):
-            if not (text.strip() and storable(text)):
-                raise DataError(f"{name} of a void must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
+        named(actor, reason)
         row = {"fill_id": fill_id, "actor": actor, "reason": reason, "created_at": at}
         with self._writing() as connection:
             if connection.scalar(select(fills.c.id).where(fills.c.fill_id == fill_id)) is None:
@@ -134,7 +139,7 @@ class Voids(Books):
     def voids_of(self, key: BookKey) -> int:
         """How many fills were taken out of a book."""
         with self._reading() as connection:
-            return _voids(connection, key)
+            return taken_out(connection, key)
 
     def rewrite_book(self, lot: BookRows, taken: int) -> bool:
         """Replace events (by their number) and states (by their bar) of a book; False where it moved since it was read.
@@ -142,19 +147,21 @@ class Voids(Books):
         `taken`: how many fills had been taken out of it then.
         """
         with self._writing(lock="books") as connection:
-            if mark_of(connection, lot.key) != lot.after or _voids(connection, lot.key) != taken:
+            if mark_of(connection, lot.key) != lot.after or taken_out(connection, lot.key) != taken:
                 return False
-            _replace(connection, event_rows([lot]), "seq")
-            _replace(connection, state_rows([lot]), "event_time")
+            replaced(connection, event_rows([lot]), "seq")
+            replaced(connection, state_rows([lot]), "event_time")
         return True
 
 
-def _voids(connection: Connection, key: BookKey) -> int:
+def taken_out(connection: Connection, key: BookKey) -> int:
+    """How many events of a book are void."""
     query = select(func.count()).where(*of_book(book_events, key), book_events.c.kind == "void")
     return int(connection.scalar(query) or 0)
 
 
-def _replace(connection: Connection, rows: Rows, place: str) -> None:
+def replaced(connection: Connection, rows: Rows, place: str) -> None:
+    """Write rows of books in the place of those with their key."""
     if not len(rows):
         return
     key = (*BookKey._fields, place)
