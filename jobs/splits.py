@@ -18,8 +18,9 @@ import pandas as pd
 import structlog
 
 from jobs import jumps, restatement, tape, twins
+from jobs.held import Held, book_name
 from jobs.house import House
-from jobs.positions import Held, book_name, positions
+from jobs.positions import positions
 from mlops.errors import DataError, StorageError
 from mlops.experiment import Book, Fill
 from mlops.experiment.book import SCALE, Step

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from fractions import Fraction
 
 import pandas as pd
 
@@ -71,6 +72,7 @@ def twin_differences(real: History, virtual: History) -> pd.DataFrame:
         their sum, and the sum of all effects is the growth of the real equity less that of the virtual one.
         `slippage_bps` > 0: the real price was worse.
     """
+    real, virtual = _of_new_units(real), _of_new_units(virtual)
     bars = sorted({step.at for history in (real, virtual) for step in history.steps})
     marks, last = _marks(real, virtual)
     rows = list(_carried(real.opening, virtual.opening, last, bars))
@@ -106,6 +108,28 @@ def twin_findings(differences: pd.DataFrame, *, equity: float, limit_bps: float,
     whole = _finding("twin_departure", differences["effect"], differences, equity, limit_bps, bars)
     parts = (_finding(name, effect, rows, equity, limit_bps, len(rows)) for name, (effect, rows) in groups.items())
     return (whole, *parts)
+
+
+def _of_new_units(history: History) -> History:
+    """The same in units of after all its splits: what was traded before one is worth the same in those."""
+    ratio, found = dict[str, Fraction](), list[Step]()
+    for step in reversed(history.steps):
+        marks = {unit: price / float(ratio.get(unit, 1)) for unit, price in step.marks.items()}
+        fills = list[Fill]()
+        for fill in reversed(step.fills):
+            by = ratio.get(fill.unit, Fraction(1))
+            if fill.split is not None:
+                ratio[fill.unit] = by * fill.split
+            else:
+                fills.append(replace(fill, quantity=round(fill.quantity * by), price=fill.price / float(by)))
+        found.append(replace(step, marks=marks, fills=tuple(reversed(fills))))
+    if not ratio:
+        return history
+    held = {
+        unit: replace(one, quantity=round(one.quantity * ratio.get(unit, 1)), mark=one.mark / float(ratio.get(unit, 1)))
+        for unit, one in history.opening.positions.items()
+    }
+    return History(replace(history.opening, positions=held), found[::-1])
 
 
 def _finding(name: str, effect: pd.Series, rows: pd.DataFrame, equity: float, limit: float, n: int) -> Finding:

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jobs import books, command, jumps, splits
+from jobs import books, command, jumps, splits, twins
 from jobs import live as rooms
 from jobs.live import Live
 from jobs.positions import positions
 from mlops.errors import DataError
-from mlops.experiment.entries import restored
+from mlops.experiment.entries import restored, steps
+from mlops.experiment.twin import History, twin_differences
 from mlops.io.ledger import BookKey, Instrument, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, Settings
@@ -80,7 +81,8 @@ def book(house, unit="A", ratio="2:1", *, at=None, now=None, actor="ann", reason
 
 
 @pytest.mark.parametrize(
-    "text, new, old", [("2:1", 2, 1), ("1:10", 1, 10), ("3", 3, 1), ("0.1", 1, 10), ("1.05", 21, 20), ("4:2", 2, 1)]
+    ("text", "new", "old"),
+    [("2:1", 2, 1), ("1:10", 1, 10), ("3", 3, 1), ("0.1", 1, 10), ("1.05", 21, 20), ("4:2", 2, 1)],
 )
 def test_a_ratio_is_new_for_old_or_a_number(text, new, old):
     assert Fraction(new, old) == splits.ratio(text)
@@ -247,6 +249,29 @@ def test_a_split_is_the_same_told_in_time_and_late(anywhere, late):
     assert 41.0 == house.ledger.book_state(KEY)["positions"]["A"][0] / 1e8
     assert [] == house.ledger.verify()
     books.advance(house, STRATEGY, days, T0 + 3 * DAY + HOUR)
+
+
+def test_a_split_is_no_departure_of_a_book_from_its_twin(house):
+    score(house)
+    fill(house, "A", 30.0, 100.0, T0)
+    fill(house, "A", 5.0, 50.0, OPEN + HOUR)
+    days = bars(A=[100.0, 50.0, 51.0, 53.0], B=[20.0] * 4)
+    quote(house, "A", 50.0, OPEN)
+    books.advance(house, STRATEGY, days[days.event_time <= T0], T0)
+    book(house, at=OPEN, now=OPEN + 2 * HOUR)
+    books.advance(house, STRATEGY, days, T0 + 3 * DAY)
+    end = T0 + 4 * DAY
+    real, virtual = (
+        History(twins._book(house, key, T0), steps(house.ledger.book_events(key, start=T0, end=end)))
+        for key in (KEY, BookKey("direction", "twin:live"))
+    )
+    assert any(fill.split for step in real.steps for fill in step.fills)
+    assert any(fill.split for step in virtual.steps for fill in step.fills)
+    rows = twin_differences(real, virtual)
+    assert real.closing.equity - virtual.closing.equity == pytest.approx(1e8 * rows.effect.sum(), abs=10)
+    assert 1e-4 > rows[rows.kind == "rounding"].effect.abs().sum()
+    first = rows[(rows.unit == "A") & (rows.event_time == T0)].iloc[0]
+    assert (65.0, 50.0) == (first.quantity, pytest.approx(first.price)), "a fill of before the next bar is of this one"
 
 
 def test_a_fill_of_before_a_split_that_comes_after_it_counts_in_new_units(house):
