@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mlops.io.ledger import Ledger
-from mlops.risk.prices import BAR, Assessed, Jump, Mark, Observation, Trust, assess, jumped, split_ratio
+from mlops.risk.prices import BAR, Assessed, Jump, Mark, Observation, Trust, assess, jumped, split_of
 from mlops.settings import RiskSettings
 from mlops.types import Kind
 
@@ -142,7 +142,7 @@ class Marks:
         for newer in sorted(news, key=lambda one: one.at):
             if mark is not None and newer.at <= mark.at:
                 continue
-            if mark is None or newer is word or not trust.splits or math.isnan(split_ratio(mark.value, newer.value)):
+            if mark is None or newer is word or math.isnan(split_of(mark, newer, trust, self.jumps.get(unit))):
                 mark, waits = newer, []
                 self._turns.pop(unit, None)
             else:
@@ -165,11 +165,12 @@ class Marks:
         fresh = [newest] if newest is not None and (mark is None or newest.at > mark.at) else []
         if not since and not fresh:
             return  # what jumped before the last look still does
-        found = assess(mark, _in_order(since, fresh), trust)
+        known = self.jumps.get(unit)
+        found = assess(mark, _in_order(since, fresh), trust, known)
         if mark is not None and found.jump is not None and fresh:
             span = 3 * trust.confirm
             rows = self.ledger.last_quotes(unit, after=mark.at, until=fresh[0].at, span=span, as_of=as_of)
-            found = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust)
+            found = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust, known)
         self._settle(unit, mark, found)
 
     def _resume(self, unit: str, trust: Trust, others: Sequence[Observation], as_of: datetime) -> None:
@@ -181,7 +182,8 @@ class Marks:
         seen = _in_order(others, [Observation(*row) for row in rows])
         for at in (row[0] for row in rows):
             mark = self.of[unit]
-            self._settle(unit, mark, assess(mark, [one for one in seen if mark.at < one.at <= at], trust))
+            new = [one for one in seen if mark.at < one.at <= at]
+            self._settle(unit, mark, assess(mark, new, trust, self.jumps.get(unit)))
             self._take_turns(unit, trust, at)
 
     def _settle(self, unit: str, before: Mark | None, found: Assessed) -> None:

@@ -117,7 +117,7 @@ def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     return bid if mark.value < bid else ask
 
 
-def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Assessed:
+def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust, known: Jump | None = None) -> Assessed:
     """The mark after observations that came later than it.
 
     Parameters
@@ -126,6 +126,8 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Asse
         None: nothing was seen before, the first price is taken as it is.
     seen : sequence of Observation
         In order of time, the newest last. Where the newest is a jump, enough of those before to see it confirmed.
+    known : Jump, optional
+        What had jumped away from this mark before.
 
     Examples
     --------
@@ -145,12 +147,27 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust) -> Asse
     stood = _stood(run, trust)
     level = min((stood or run)[::-1], key=lambda pair: abs(pair[1] - mark.value))
     least = Mark(level[1], level[0].at)
-    split = split_ratio(mark.value, least.value) if trust.splits else math.nan
+    split = split_of(mark, least, trust, known)
     if math.isnan(split) and _agreed(run, trust):
         return Assessed(newest, unusable=unusable)
     if math.isnan(split) and stood:
-        return assess(least, [one for one in seen if one.at > least.at], trust)
+        return assess(least, [one for one in seen if one.at > least.at], trust)  # of another mark nothing is known
     return Assessed(mark, Jump(*newest, run[0][0].at, bool(stood), split), unusable)
+
+
+def split_of(mark: Mark, newest: Mark, trust: Trust, known: Jump | None = None) -> float:
+    """The ratio of the split that a jump looks like; NaN where it looks like none.
+
+    One that did is still one where the share may well have moved so far since: time settles no split.
+    """
+    if not trust.splits:
+        return math.nan
+    split = split_ratio(mark.value, newest.value)
+    if math.isnan(split) and known is not None and not math.isnan(known.split):
+        moved = abs(newest.value * known.split / mark.value - 1)
+        if moved <= SPLIT_ERROR + trust.possible(newest.at - known.since):
+            return known.split
+    return split
 
 
 def split_ratio(before: float, after: float) -> float:

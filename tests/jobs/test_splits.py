@@ -151,6 +151,27 @@ def alerts(house, kind=jumps.ALERT):
     return [alert.key for alert in house.ledger.alerts() if alert.key.startswith(kind)]
 
 
+def test_a_split_that_nobody_tells_for_days_is_no_loss_when_the_share_moves_on(jumped):
+    """53 is no ratio of splits to 100, and still the same split."""
+    for day, price in ((1, 51.0), (2, 53.0), (3, 55.0)):
+        for i in range(12):
+            at = jumped.now + day * DAY + i * SECOND
+            quote(jumped.house, "A", price, at)
+            look = jumped.live.look(at)
+        row = look.state.positions["direction/live/A"]
+        assert (100.0, price) == (pytest.approx(row.price), pytest.approx(row.unconfirmed))
+    assert 1 == len(alerts(jumped.house))
+    assert 50.0 == pytest.approx(book(jumped.house, now=at).split.price)
+
+
+def test_a_crash_that_rests_at_half_and_goes_on_counts(jumped):
+    for i in range(15):
+        at = jumped.now + i * SECOND
+        quote(jumped.house, "A", 44.0, at)
+        look = jumped.live.look(at)
+    assert 44.0 == pytest.approx(look.state.positions["direction/live/A"].price)
+
+
 def test_a_split_ends_what_was_asked_about_its_price(jumped):
     assert 1 == len(alerts(jumped.house))
     plan = book(jumped.house, now=jumped.now)
