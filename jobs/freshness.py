@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -112,19 +113,28 @@ class Freshness:
         )
         return room.silence("feed", times, None, as_of, self._patience(), lag=timedelta(0))
 
+    def bars(self, as_of: datetime) -> dict[str, Finding]:
+        """How the bars of each model come: by those of all its books, because the book of a refitted version is new."""
+        ledger, found = self._house.ledger, dict[str, Finding]()
+        for model in ledger.models():
+            last = max((end for end in ledger.book_ends(model).values() if end <= as_of), default=None)
+            if last is None:
+                continue
+            times = self._clock((BARS, model), last, partial(ledger.booked_bars, model, as_of=as_of))
+            found[model] = room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
+        return found
+
     def _bars(self, as_of: datetime) -> Finding | None:
-        """By the bars of the book that had one last."""
-        ledger = self._house.ledger
-        ends = {key: end for model in ledger.models() for key, end in ledger.book_ends(model).items() if end <= as_of}
-        if not ends:
+        """The worst of the models with a champion, named where others have bars still; without one, of all."""
+        every = self.bars(as_of)
+        due = {model: one for model, one in every.items() if self._house.ledger.champion(model) is not None} or every
+        stopped = {model: one for model, one in due.items() if one.level is Level.ALERT}
+        if not due:
             return None
-        key = max(ends, key=lambda name: ends[name])
-        times = self._clock(
-            (BARS, str(key)),
-            ends[key],
-            lambda start: _bars_of(ledger.book_curve(*key, start=start, as_of=as_of)),
-        )
-        return room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
+        worst = min((stopped or due).values(), key=lambda one: one.params["last"])
+        if not stopped or len(stopped) == len(due):
+            return worst
+        return replace(worst, note=f"{worst.note} ({', '.join(sorted(stopped))}; others have bars)")
 
     def _patience(self, more: timedelta = timedelta(0)) -> room.Patience:
         bot = self._house.settings.bot
@@ -181,10 +191,6 @@ def _stale(source: str, found: Finding, as_of: datetime) -> Alert:
 def _stamp(found: Finding) -> str:
     """When the silence began, as a part of a key."""
     return f"{datetime.fromisoformat(found.params['since']):%Y%m%dT%H%M%S}"
-
-
-def _bars_of(curve: pd.DataFrame) -> list[datetime]:
-    return list(pd.DatetimeIndex(curve["event_time"]).to_pydatetime())
 
 
 def _after(at: np.datetime64) -> datetime:

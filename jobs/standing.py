@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jobs import limits
-from jobs.freshness import BARS, Fresh, Freshness
+from jobs.freshness import Fresh, Freshness
 from jobs.house import House
 from mlops.errors import CorruptionError
 from mlops.io.ledger import Promotion
@@ -39,7 +39,7 @@ class Standing:
     def __init__(self, house: House, as_of: datetime, freshness: Freshness) -> None:
         self._house, self._as_of, self._freshness = house, as_of, freshness
         self._alerts = [alert for alert in house.ledger.alerts() if alert.as_of <= as_of]
-        self._bars = freshness.feeds(as_of, quotes=False).get(BARS)
+        self._bars = freshness.bars(as_of)
 
     def judged(self, model: str, now: ModelNow) -> ModelNow:
         """The model with its level, the reasons for it, and what came last."""
@@ -54,7 +54,7 @@ class Standing:
             "limits": self._limits(log),
             "evidence": self._evidence(model, log),
             "predictions": _predictions(fresh, log),
-            "bars": self._newest(fresh),
+            "bars": self._newest(model, fresh),
         }
         level = max((reason.level for reason in found.values()), key=ORDER.index)
         return replace(
@@ -106,12 +106,13 @@ class Standing:
             return Reason(Level.UNKNOWN, f"The last look was on {day}: the monitor job has not run since.")
         return Reason(Level(body["level"]), f"On {day}: {body['note']}.")
 
-    def _newest(self, fresh: Fresh) -> Reason:
-        """Of its own book's bars, as far as the feed of bars goes on."""
+    def _newest(self, model: str, fresh: Fresh) -> Reason:
+        """Of its own books' bars; those of other models stand for none of its own."""
         if fresh.bar is None:
             return Reason(Level.UNKNOWN, "Its books have no bars yet.")
-        if self._bars is not None and self._bars.level is Level.ALERT:
-            return Reason(Level.WARN, f"No new bars: {self._bars.note}.")
+        bars = self._bars.get(model)
+        if bars is not None and bars.level is Level.ALERT:
+            return Reason(Level.WARN, f"No new bars: {bars.note}.")
         return Reason(Level.OK, f"The last bar is of {fresh.bar:%Y-%m-%d %H:%M} UTC.")
 
 

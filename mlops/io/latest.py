@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Select, Table, func, select, type_coerce
 
+from mlops.io.book_tables import book_states
 from mlops.io.database import Database
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.reading import microseconds
@@ -56,6 +57,15 @@ class Latest(Database):
     ) -> list[datetime]:
         """Event times that the versions predicted as champions from `start` on, oldest first; the newest MOST."""
         return self._times(predictions, _traded(model, versions, as_of), start, as_of, timedelta(0))
+
+    def booked_bars(self, model: str, start: datetime, *, as_of: datetime) -> list[datetime]:
+        """Bars that any book of a model took from `start` on, oldest first; books of refitted versions follow on."""
+        c = book_states.c
+        at = _stored(c.event_time)
+        mine = (c.model == model, at >= microseconds(start), at <= microseconds(as_of))
+        with self._reading() as connection:
+            rows = connection.scalars(select(at).where(*mine).distinct().order_by(at)).all()
+        return [EPOCH + int(row) * MICROSECOND for row in rows]
 
     def quoted_times(self, unit: str, *, start: datetime, as_of: datetime, every: timedelta) -> list[datetime]:
         """Times of quotes of a unit from `start` on, at least `every` apart, oldest first; the newest MOST."""

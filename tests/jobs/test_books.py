@@ -154,10 +154,10 @@ def test_two_jobs_at_once_leave_one_chain(house, one_go, monkeypatch):
     life(house, market(), 10, every=None)
     append, at = house.ledger.append_books, T0 + 9 * DAY + timedelta(minutes=30)
 
-    def late(lots):
+    def late(lots, **more):
         monkeypatch.setattr(house.ledger, "append_books", append)
         books.advance(house, STRATEGY, market(), at - 4 * DAY)
-        return append(lots)
+        return append(lots, **more)
 
     monkeypatch.setattr(house.ledger, "append_books", late)
     books.advance(house, STRATEGY, market(), at)

@@ -230,10 +230,10 @@ def meanwhile(house, monkeypatch, act):
     """Let somebody act once, between what the job reads of the books and what it appends."""
     append = house.ledger.append_books
 
-    def late(lots):
+    def late(lots, **more):
         monkeypatch.setattr(house.ledger, "append_books", append)
         act()
-        return append(lots)
+        return append(lots, **more)
 
     monkeypatch.setattr(house.ledger, "append_books", late)
 

@@ -13,7 +13,7 @@ from jobs.checks import Setup, work
 from jobs.freshness import Freshness
 from jobs.house import House
 from jobs.standing import Standing
-from mlops.io.ledger import Ledger
+from mlops.io.ledger import BookKey, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BotSettings, LimitSettings, RiskSettings, Settings
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Verdict
@@ -143,6 +143,47 @@ def test_bars_that_stop_are_a_stale_feed(house):
 
     assert [] == look(house, days[-1] + 3 * DAY)
     assert [f"feed_stale:bars:{days[-1]:%Y%m%dT%H%M%S}"] == look(house, days[-1] + 6 * DAY)
+
+
+def refitted(house, days, closes=100.0):
+    """A new version each day, whose book has that day's bar only."""
+    for version, day in enumerate(days, start=1):
+        predicted(house, [day], version=version)
+        bar = {"event_time": [day], "known_at": [day], "symbol": ["A"], "close": [closes]}
+        books.advance(house, STRATEGIES[MODEL], pd.DataFrame(bar), day)
+
+
+def test_bars_that_stop_are_a_stale_feed_where_a_model_is_refitted_every_night(house):
+    days = weekdays(30)
+    promoted(house)
+    refitted(house, days)
+    assert 1 == len(house.ledger.book_states(BookKey(MODEL, "virtual", 30), start=None)), "no book has a clock"
+    late = weekdays(8, days[-1] + DAY)
+    for version, day in enumerate(late, start=31):
+        predicted(house, [day], version=version)
+
+    assert [] == [key for key in look(house, days[-1] + 3 * DAY) if key.startswith("feed")]
+    assert f"feed_stale:bars:{days[-1]:%Y%m%dT%H%M%S}" in look(house, days[-1] + 6 * DAY)
+    reason = judged(house, days[-1] + 6 * DAY).reasons["bars"]
+    assert Level.WARN == reason.level
+    assert "No new bars" in reason.text
+
+
+def test_bars_of_another_model_stand_for_none_of_ones_own(house):
+    days, other = weekdays(30), "volatility"
+    for model in (MODEL, other):
+        promoted(house, model=model)
+    grown(house, days)
+    more = weekdays(40)
+    fill = {"fill_id": "g", "model": other, "version": 1, "book": "live", "unit": "A", "event_time": days[0]}
+    house.ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 100.0, "fee": 0.0}]))
+    bars = pd.DataFrame({"event_time": pd.DatetimeIndex(more), "known_at": pd.DatetimeIndex(more), "symbol": "A"})
+    books.advance(house, STRATEGIES[other], bars.assign(close=100.0), more[-1])
+
+    assert f"feed_stale:bars:{days[-1]:%Y%m%dT%H%M%S}" in look(house, more[-1] + timedelta(hours=1))
+    (alert,) = (one for one in house.ledger.alerts() if one.key.startswith("feed_stale"))
+    assert "(direction; others have bars)" in alert.title
+    assert Level.WARN == judged(house, more[-1] + timedelta(hours=1)).reasons["bars"].level
 
 
 def test_the_service_tells_of_silence_while_mlflow_is_away_and_never_in_a_replay(sqlite_ledger, monkeypatch):
