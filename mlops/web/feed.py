@@ -24,8 +24,9 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from mlops.settings import FeedSettings
 from mlops.web.contracts import Whole
+from mlops.web.envelopes import schema
 from mlops.web.login import Door
-from mlops.web.messages import RiskState, schema
+from mlops.web.messages import RiskState
 from mlops.web.patches import Tree, patch, tree
 
 log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""What the feed says: one risk state, and the envelopes that carry it.
+"""What the feed says: one risk state; `mlops.web.envelopes` has the messages that carry it.
 
 The state is a tree of objects keyed by an id, so that what changed since the last second is an RFC 7386 merge patch.
 Lists stand only for short rows that change as a whole. A field that is not known is `None`, never 0, and `missing` says
@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
-
-from pydantic import TypeAdapter
+from typing import Literal
 
 from mlops.types import Kind, Level, Priority
 
@@ -383,41 +381,3 @@ class RiskState:
     alerts: Mapping[str, AlertNow] = field(default_factory=dict)
     history: History = History()
     models: Mapping[str, ModelNow] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole state. It is the first message, and the next one where deltas were lost."""
-
-    type: Literal["snapshot"]
-    seq: int
-    at: datetime
-    state: RiskState
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What changed from `prev` to `seq`, as a merge patch (RFC 7386). Apply it only to the state of `prev`."""
-
-    type: Literal["delta"]
-    seq: int
-    prev: int
-    at: datetime
-    patch: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The service lives, and `seq` is still the last state."""
-
-    type: Literal["heartbeat"]
-    seq: int
-    at: datetime
-
-
-Message = Snapshot | Delta | Heartbeat
-
-
-def schema() -> dict[str, Any]:
-    """JSON schema of every message."""
-    return TypeAdapter(Message).json_schema(mode="serialization")
