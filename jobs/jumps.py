@@ -78,7 +78,11 @@ def _note(held: Held, unit: str, jump: Jump, confirm: timedelta) -> str:
     word = f"`trader-mlops price confirm {unit} {jump.value:g}`, or another price, settles it"
     if not math.isnan(jump.split):
         n = f"{jump.split:g} for 1 split" if jump.split > 1 else f"1 for {1 / jump.split:g} reverse split"
-        return f"{said}. It looks like a {n}: {word}."
+        ratio = f"{jump.split:g}:1" if jump.split > 1 else f"1:{1 / jump.split:g}"
+        book = f"`trader-mlops price split {unit} {ratio}` books it"
+        return (
+            f"{said}. It looks like a {n}: {book}; if it is none, `trader-mlops price confirm {unit}` with the price."
+        )
     if mark.at > jump.at:
         return f"{said}. Quotes say the one and the other by turns: {word}."
     if held.as_of - jump.at >= confirm:

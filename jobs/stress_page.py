@@ -34,9 +34,13 @@ def headline(found: Stressed) -> str:
     row = found.worst
     if row is None:
         return "What all books would lose is not known."
+    named = found.total[found.total["scenario"].isin(NAMED)]
+    partly = int((named["loss"].isna() | (named["missing"] > 0)).sum())
+    rest = f" Of {partly} of {len(named)} scenarios not all is known." if partly else ""
     if row["loss"] <= 0:
-        return "None of the named scenarios would cost the books anything."
-    return f"The worst scenario, {row['scenario']}, would cost {page.percent(row['loss'], 1)} of equity."
+        which = "None of the named scenarios" if not partly else "No scenario of which all is known"
+        return f"{which} would cost the books anything.{rest}"
+    return f"The worst scenario, {row['scenario']}, would cost {page.percent(row['loss'], 1)} of equity.{rest}"
 
 
 def about(found: Stressed) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ class Exposure:
     def measures(self) -> tuple[Measured, ...]:
         """What lines are drawn on; where a position has no value, all are of what is known, and gross from below."""
         told = "; ".join(f"{one.unit}: {one.why}" for one in self.missing[:TOLD])
-        why = self.why or (f"{len(self.missing)} positions have no value ({told})" if self.missing else "")
+        why = self.why or (f"{_counted(len(self.missing))} no value ({told})" if self.missing else "")
         found = {"net": abs(self.net), "leverage": self.leverage, "concentration": self.largest}
         gross = Measured("gross", self.gross, n=self.n, why=why, at_least=not self.why)
         known, words = not self.why, "of what is known"
@@ -250,3 +250,7 @@ def _labels(positions: pd.DataFrame, dimension: str) -> NDArray[np.object_]:
         option = np.isin(positions["kind"].to_numpy(), OPTIONS)
         column = np.where(option, underlying, unit)
     return np.array([one if isinstance(one, str) and one else NOT_STATED for one in column], dtype=object)
+
+
+def _counted(n: int) -> str:
+    return f"{n} position has" if n == 1 else f"{n} positions have"

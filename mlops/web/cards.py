@@ -13,7 +13,7 @@ import orjson
 
 Format = Literal[
     "text", "money", "gain", "percent", "gain_percent", "number", "price", "times", "days", "age", "day", "time",
-    "minute", "level", "bar", "version", "p", "score", "points",
+    "minute", "level", "bar", "version", "p", "score", "points", "note",
 ]  # fmt: skip
 Kind = Literal["answer", "tiles", "panels", "verdict", "table", "heat", "rail", "limits", "models"]
 

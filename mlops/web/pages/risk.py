@@ -96,7 +96,7 @@ POSITIONS = Card(
         Column("days_to_exit", "Exit", "days", "Days to exit, trading a tenth of the daily volume or as set."),
         Column("book", "Book", "text"),
         Column("kind", "Kind", "text"),
-        Column("note", "Note", "text"),
+        Column("note", "Note", "note"),
     ),
     options={"sort": "share_of_var", "filter": ("unit", "strategy", "book", "kind", "note"), "rows": 14},
 )

@@ -21,7 +21,7 @@ export function mounted(element) {
       const data = at(state, spec.topic);
       const why = nothing(spec, data) ? missing(state, spec.topic) || spec.empty : "";
       if (why) {
-        if (was !== why) body.replaceChildren(make("p", { class: "empty" }, why));
+        if (was !== why) body.replaceChildren(make("p", { class: "empty" }, why[0].toUpperCase() + why.slice(1)));
         drawn = null;
         if (tools) tools.hidden = true;
       } else {
@@ -80,7 +80,7 @@ function answer(body) {
 function loses(state, loss, es) {
   const known = loss.value !== undefined;
   const value = known ? loss.value : loss.bound;
-  if (value === undefined) return ["– ", missing(state, "kpi.var") || loss.why || "Not known."];
+  if (value === undefined) return [unknown(missing(state, "kpi.var") || loss.why)];
   const money = known ? loss.money : loss.bound_money;
   const bars = loss.horizon_bars === 1 ? "within one bar" : `within ${loss.horizon_bars} bars`;
   const odds = loss.odds || `worse one time in ${Math.round(1 / (1 - (loss.confidence ?? 0.99)))}`;
@@ -91,12 +91,17 @@ function loses(state, loss, es) {
     known ? "" : loss.why || missing(state, "kpi.var")];
 }
 
+// A reason may be a sentence or a part of one.
+const unknown = (why) => (why ? `Not known: ${why.replace(/\.?$/, ".")}` : "Not known.");
+// What the list on top says already is not said again.
+const above = (state, why) => (why && Object.values(state.missing || {}).some((one) => one.includes(why.replace(/\.$/, ""))) ? "why: see the answer on top" : why);
+
 // "37 % technology, 22 % finance; AMD 12 %": shares of the VaR by sector and by underlying, each ranked by the same number.
 function where(state) {
   const many = Object.keys(state.positions || {}).length;
   const total = state.kpi?.var?.value;
   if (many === 0) return [missing(state, "positions") || "Nowhere: no open positions."];
-  if (total === undefined) return ["– Not known while the VaR is not."];
+  if (total === undefined) return ["Not known while the VaR is not known."];
   const ranked = (name) => Object.entries(state.exposure?.[name] || {})
     .filter(([key, row]) => key && row.component_var !== undefined)
     .sort(([, a], [, b]) => b.component_var - a.component_var).slice(0, 3)
@@ -171,7 +176,7 @@ function figure(list, tile) {
     if (part) put(notes, `${tile.meter ? "" : `${shown(found, tile.format)} of what is known. `}${lacks}`);
     else put(notes, found === undefined ? (told ? "Why: see the answer above." : why) : [use.old, ...also].filter(Boolean).join(" · "));
     notes.title = told ? why : notes.textContent;
-    gauge?.show(use);
+    gauge?.show(use, found === undefined && use.bound === undefined);
     box.dataset.level = use.level || "";
   };
 }
@@ -183,14 +188,14 @@ function meter() {
   const node = make("div", { class: "gauge" }, track, text);
   return {
     node,
-    show(use) {
+    show(use, part) {
       const known = use.utilisation !== undefined;
       node.hidden = use.limit === undefined && !known;
       fill.style.width = `${Math.min(100, 100 * Math.max(0, use.utilisation ?? 0))}%`;
       track.dataset.level = use.level || "unknown";
       const [sign, word] = LEVELS[use.level] || LEVELS.unknown;
       const limit = use.limit === undefined ? "" : ` of limit ${shown(use.limit, use.limit > 1 ? "times" : "percent")}`;
-      put(text, `${sign} ${known ? shown(use.utilisation, "meter") : NONE}${limit}`);
+      put(text, known ? `${sign} ${part ? "known part: " : ""}${shown(use.utilisation, "meter")}${limit}` : `${sign} not known${limit && `, limit${limit.replace(" of limit", "")}`}`);
       track.setAttribute("aria-label", `${word}: ${text.textContent}`);
     },
   };
@@ -298,10 +303,10 @@ function limits(body) {
       const name = (WORD[row.measure] || row.measure.replace("_", " ").replace(/^./, (c) => c.toUpperCase())) + (row.scope === "all" ? "" : ` · ${row.scope}`);
       const least = row.why ? "at least " : "";
       const words = [
-        row.value === undefined ? missing(state, `limits.${key}`) || "– not known" : `${least}${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`,
+        row.value === undefined ? missing(state, `limits.${key}`) || "" : `${least}${shown(row.value, format)} of ${shown(row.hard, format)} (${shown(row.utilisation, "meter")})`,
         row.stands ? `stands at ${LIMITS[row.stands]?.[1] || row.stands}` : "",
-        row.why && row.measure === "es" && row.why === data[key.replace("es:", "var:")]?.why ? "why: as the VaR" : row.why || row.old || "",
-      ].filter(Boolean).join("; ");
+        row.why && row.measure === "es" && row.why === data[key.replace("es:", "var:")]?.why ? "why: as the VaR" : above(state, row.why) || row.old || "",
+      ].filter(Boolean).join("; ") || "not known";
       return make("li", { "data-key": key, title: `Warning ${shown(row.warning, format)}, soft ${shown(row.soft, format)}, hard ${shown(row.hard, format)}` },
         make("p", { class: "row" }, make("strong", {}, name), mark(row.state, LIMITS)),
         make("span", { class: "track", "data-level": level, "aria-hidden": "true" }, fill, ...ticks),

@@ -44,7 +44,7 @@ export function heat(body, spec, tools) {
   return (state, now) => {
     data = now;
     put(head, "");
-    head.replaceChildren(mark(now.level), ` ${now.state || ""}`);
+    head.replaceChildren(mark(now.level), now.state ? `: ${now.state}` : "");
     put(facts, [
       now.mean === undefined ? "" : `Mean ${two(now.mean)}.`,
       now.effective_bets === undefined ? "" : `Effective bets ${now.effective_bets.toFixed(1)} of ${now.units.length}.`,

@@ -201,8 +201,8 @@ function scale(low, high, want) {
 }
 
 function dates(times, width) {
-  const many = Math.max(2, Math.min(6, Math.floor((width - left()) / (8 * rem()))));
   const last = times.length - 1;
+  const many = Math.max(2, Math.min(6, last + 1, Math.floor((width - left()) / (8 * rem()))));
   if (last < 1) return [[0, times[0].slice(0, 10), "middle"]];
   const within = times[0].slice(0, 10) === times[last].slice(0, 10);
   return Array.from({ length: many }, (_, k) => {

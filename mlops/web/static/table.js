@@ -20,7 +20,8 @@ export function table(body, spec, tools) {
 
   const heads = columns.map((column) => make("button", { type: "button", title: column.help || undefined, onclick: () => turn(column) }, column.label));
   const tbody = make("tbody");
-  const head = make("tr", {}, ...columns.map((c, i) => make("th", { scope: "col", class: NUMBERS.has(c.format) ? "n" : undefined }, heads[i])));
+  const notes = columns.findIndex((c) => c.format === "note"); // no column of its own: a line under the row, as wide as what is seen
+  const head = make("tr", {}, ...columns.filter((c) => c.format !== "note").map((c, i) => make("th", { scope: "col", class: NUMBERS.has(c.format) ? "n" : undefined }, heads[i])));
   const grid = make("table", { class: "grid" }, make("thead", {}, head), tbody);
   const frame = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${spec.title}, table` }, grid);
   frame.style.setProperty("--rows", options.rows || 10);
@@ -34,7 +35,10 @@ export function table(body, spec, tools) {
   tools.append(csvButton(spec.id, () => [columns.map((c) => c.label), ...[...tbody.children].filter((node) => !node.hidden).map((node) => columns.map((c) => field(node.dataset.key, rows.get(node.dataset.key).data, c.of)))]));
   body.append(frame);
   // What is cut off at the right fades, so that it is seen to go on.
-  const hint = () => frame.classList.toggle("more", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 4);
+  const hint = () => {
+    frame.style.setProperty("--seen", `${frame.clientWidth}px`);
+    frame.classList.toggle("more", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 4);
+  };
   frame.addEventListener("scroll", hint, { passive: true });
   new ResizeObserver(hint).observe(frame);
 
@@ -56,7 +60,7 @@ export function table(body, spec, tools) {
   const field = (key, row, of) => (of === "@key" ? key : row[of]);
 
   function arrange() {
-    heads.forEach((_, i) => head.children[i].setAttribute("aria-sort", columns[i].of !== sort.of ? "none" : sort.down ? "descending" : "ascending"));
+    heads.forEach((_, i) => head.children[i]?.setAttribute("aria-sort", columns[i].of !== sort.of ? "none" : sort.down ? "descending" : "ascending"));
     const ordered = [...rows.entries()].sort(([a, x], [b, y]) => order(field(a, x.data, sort.of), field(b, y.data, sort.of), sort.down) || (a < b ? -1 : 1));
     let shownRows = 0;
     let place = tbody.firstChild;
@@ -97,7 +101,8 @@ export function table(body, spec, tools) {
       if (!row) {
         const cells = columns.map((column, i) => cell(column, i));
         for (const one of cells) one.was = NaN; // nothing is shown yet
-        row = { node: make("tr", { "data-key": key }, ...cells.map((c) => c.node)), cells };
+        row = { node: make("tr", { "data-key": key }, ...cells.filter((_, i) => i !== notes).map((c) => c.node)), cells };
+        if (notes >= 0) cells[0].node.append(cells[notes].node);
         rows.set(key, row);
         moved = true;
       }
@@ -109,6 +114,7 @@ export function table(body, spec, tools) {
         one.was = value;
         one.old = old;
         one.show(value, data, state);
+        if (i === notes) row.node.classList.toggle("noted", Boolean(value));
       });
     }
     // Rows do not run away from under a pointer or the keyboard.
@@ -128,7 +134,11 @@ function order(a, b, down) {
 function cell(column, index) {
   const node = make(index === 0 ? "th" : "td", { scope: index === 0 ? "row" : undefined, class: NUMBERS.has(column.format) ? `n ${column.format}` : column.format });
   const kind = CELLS[column.format] || plain;
-  return { node, show: kind(node, column) };
+  if (column.format === "note") return { node: make("span", { class: "note" }), show(value) { put(this.node, value || ""); this.node.title = value || ""; } };
+  if (index > 0) return { node, show: kind(node, column) };
+  const text = make("span"); // a note may stand under it
+  node.append(text);
+  return { node, show: kind(text, column) };
 }
 
 function plain(node, column) {
