@@ -166,8 +166,9 @@ def worth_of(
     house: House, key: BookKey, fills: Sequence[Fill], seen: Mapping[str, Seen], at: datetime
 ) -> tuple[float, float]:
     """What these fills alone made of a book until an instant, from and to, by the prices that were told then."""
-    book = Book(0, 0, 0).after(Step(at, fills=tuple(fills)))
-    booked = _framed(house, [Kept(key, book, seen)], {}, restatement.units(house), (0, 0), at)
+    empty, units = Book(0, 0, 0), restatement.units(house)
+    book = empty.after(Step(at, fills=with_splits(empty, fills, units.known(None, at))))
+    booked = _framed(house, [Kept(key, book, seen)], {}, units, (0, 0), at)
     held = _priced(booked, Marks(house.ledger, house.settings.risk), at)
     each = [one.equity for one in (held, *held.alternatives())]
     return min(each), max(each)
