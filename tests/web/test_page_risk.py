@@ -139,7 +139,8 @@ def test_the_strip_and_every_position_say_what_was_published(service, opened):
     assert published.positions.keys() == {row[0] for row in rows}
     for key, unit, strategy, share, var, value, weight, today, pnl, price, _, _, es, *_ in rows:
         position = published.positions[key]
-        assert (position.unit, position.strategy) == (unit, strategy)
+        noted = [position.unit, *([position.note] if position.note else [])]
+        assert (noted, position.strategy) == (unit.split("\n"), strategy), "a note stands under its row"
         assert same(position.share_of_var, share, 4)
         assert same(position.component_var, var, 4)
         assert same(position.component_es, es, 4)
