@@ -60,6 +60,7 @@ RECENT = 250  # bars over which the present book is held against last night's
 ALIKE = 0.7  # their correlation: under it half of what moves one is not what moves the other
 CONFIRMED = timedelta(seconds=10)  # a gap that is over within it was one late quote
 DAYS_A_YEAR = 365.25
+SOLD = "Volatility stands still in VaR and scenarios: options that were sold lose more in a crash than is shown."
 STUCK = timedelta(minutes=15)  # quotes that come and never move for so long are not a market
 
 
@@ -187,6 +188,7 @@ class Live:
         missing |= {"age": why} if (why := outdated(held, night)) else {}
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
+        missing |= {"volatility": SOLD} if (greeks.held["quantity"] < 0).any() else {}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
         missing = {key: why for key, why in missing.items() if key not in historyless(held)} | foreign(held)
         groups = Groups.of(held.frame)

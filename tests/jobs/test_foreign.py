@@ -3,18 +3,25 @@
 from datetime import timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jobs import books, past
 from jobs.live import Live
 from jobs.positions import positions
-from mlops.io.ledger import Instrument
+from mlops.io.ledger import Instrument, Ledger
 from mlops.learn import STRATEGIES
-from mlops.settings import RiskLimit
+from mlops.settings import RiskLimit, RiskSettings, Settings
+from mlops.types import Kind
 from tests.jobs.test_accounts import balance
 from tests.jobs.test_live import T0, fill, night, quote, with_balances
 
+UNITS = st.lists(
+    st.tuples(st.sampled_from(["USD", "USD", "EUR"]), st.sampled_from([0.1, 1.0, 50.0, 100.0])), min_size=2, max_size=4
+)
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 LINES = tuple(
     RiskLimit(measure=name, warning=0.05, soft=0.1, hard=0.2)
@@ -168,3 +175,48 @@ def test_a_strategys_peak_outlives_a_restart(house):
     found = Live(house).look(T0 + 16 * SECOND).state.limits["drawdown:direction"]
 
     assert 1800 / 1_001_800 == pytest.approx(found.value)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(UNITS, st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_factory, about, seed, booked, told):
+    """By hand: what trades in dollars paid and are worth; after a balance, the balance and what dollars made since."""
+    rng, url = np.random.default_rng(seed), f"sqlite:///{tmp_path_factory.mktemp('m')}/ledger.db"
+    ledger = Ledger(url)
+    known = Settings(risk=RiskSettings(limits=LINES)) if told else with_balances(limits=LINES)
+    house = SimpleNamespace(ledger=ledger, settings=known, run_id=None, client=None)
+    names = [f"S{i}" for i in range(len(about))]
+    kinds = [Instrument(n, Kind.FUTURE, c, multiplier=m) for n, (c, m) in zip(names, about, strict=True)]
+    ledger.put_instruments(kinds, T0 - DAY)
+    scale = {n: m if c == "USD" else 0.0 for n, (c, m) in zip(names, about, strict=True)}
+    price, rows = dict(zip(names, np.round(rng.uniform(10, 90, len(names)), 2).tolist(), strict=True)), []
+    for i, unit in enumerate(rng.choice(names, 8).tolist()):
+        at, quantity = T0 + i * SECOND, float(rng.choice([-1, 1]) * rng.integers(1, 40) / 4)
+        paid = float(np.round(price[unit] * rng.uniform(0.995, 1.005), 4))
+        rows.append((unit, quantity, paid, at))
+        fill(house, unit, quantity, paid, at)
+    now = T0 + 8 * SECOND
+    for unit in names:
+        ledger.confirm_price(unit, price[unit], "ada", "the close", now)
+    if booked:
+        brought_up(house, {unit: [price[unit]] for unit in names}, [pd.Timestamp(now)])
+    if told:
+        balance(house, 2e6, now)
+        Live(house).look(now + SECOND)
+    for at in rng.choice(8, 3, replace=False).tolist():
+        unit, *_, when = rows[at]
+        ledger.void_fill(f"direction{unit}{when}", "ada", "never happened", now + 2 * SECOND)
+        rows[at] = (unit, 0.0, 0.0, when)
+    worth = {unit: price[unit] * scale[unit] for unit in names}
+    own = 1e6 + sum(q * (worth[unit] - p * scale[unit]) for unit, q, p, _ in rows)
+    ledger.close()
+
+    house.ledger = Ledger(url)
+    found = positions(house, now + 3 * SECOND)
+    page = Live(house).look(now + 3 * SECOND).state
+
+    assert found.equity == pytest.approx(sum(found.cash.values()) + found.value.sum())
+    assert (2e6 if told else own) == pytest.approx(found.equity, abs=1e-4) == pytest.approx(page.kpi.equity, abs=1e-4)
+    [curve] = past.past(house, found).curves.values()
+    assert curve.iloc[-1:].tolist() == pytest.approx([found.equity] * len(curve.iloc[-1:]), abs=1e-4)
+    house.ledger.close()

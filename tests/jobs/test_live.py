@@ -305,6 +305,18 @@ def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_p
     assert "1 position is in no model: Q" == state.limits["var:all"].why
 
 
+def test_options_that_were_sold_are_said_to_lose_more_than_is_shown(house):
+    put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
+    house.ledger.put_instruments([put], T0)
+    night(house)
+    quote(house, "A", 100.0, T0)
+    fill(house, "P", 10, 4.0)
+    assert "volatility" not in Live(house).look(T0).state.missing
+    fill(house, "P", -20, 4.0, T0 + timedelta(seconds=1))
+
+    assert "sold lose more" in Live(house).look(T0 + timedelta(seconds=1)).state.missing["volatility"]
+
+
 def test_an_option_past_its_expiry_is_said_to_be_and_the_rest_goes_on(house):
     house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
     night(house)
