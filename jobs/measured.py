@@ -17,18 +17,19 @@ from mlops.risk.limits import ALL, Measured
 from mlops.risk.snapshot import Snapshot
 
 NAMED, KNOWN = 3, "of what is known"
+LOSSES = ("var", "es", "stress")  # that may come
 
 
 def measured(now: Now, slow: Slow) -> Iterator[Measured]:
     """Every measure of what is held there."""
-    yield from (_without(one, now.held) for one in _measured(now, slow))
+    yield from (_without(_beyond(one, now.held), now.held) for one in _measured(now, slow))
 
 
 def _measured(now: Now, slow: Slow) -> Iterator[Measured]:
     yield from now.exposed.measures()
     yield from (_settled(one, now.held) for one in (now.curve.measured(), now.daily))
     yield _worst(now.stressed, slow.about)
-    yield from _losses(now.shot, now.book, slow)
+    yield from _losses(now.shot, now.book, slow, now.missing.get("var", "there is none yet"))
 
 
 def foreign(held: Held) -> dict[str, str]:
@@ -59,6 +60,14 @@ def abroad(held: Held) -> str:
     return f"equity is without what is in another currency than {held.currency}: {listed}" if names else ""
 
 
+def _beyond(one: Measured, held: Held) -> Measured:
+    """A loss that may come, beyond every line where something is held and no equity is left to lose."""
+    value, equity = held.value, held.equity
+    if one.measure not in LOSSES or not -math.inf < equity <= 0 or not (value.isna() | (value != 0)).any():
+        return one
+    return replace(one, value=math.nan, why="", beyond=f"equity is {equity:,.0f}, and something is held")
+
+
 def _without(one: Measured, held: Held) -> Measured:
     """A measure, of what is known where something is in another currency: no bound is told, for that may be all."""
     why = abroad(held)
@@ -74,11 +83,11 @@ def _settled(one: Measured, held: Held) -> Measured:
     return one if not why or one.why else replace(one, why=why, at_least=True, words=KNOWN)
 
 
-def _losses(shot: Snapshot | None, book: Weighed, slow: Slow) -> Iterator[Measured]:
-    """VaR and ES. Where a position is in neither they are not known, and count with a stand-in for it."""
+def _losses(shot: Snapshot | None, book: Weighed, slow: Slow, why: str) -> Iterator[Measured]:
+    """VaR and ES; `why` there are none. Where a position is in neither they are unknown, and have a stand-in for it."""
     n, out = 0 if slow.night is None else slow.night.returns.shape[0], book.outside
     if shot is None:
-        yield from (Measured(name, math.nan, why="there is none yet") for name in ("var", "es"))
+        yield from (Measured(name, math.nan, why=why) for name in ("var", "es"))
         return
     why, words = left_out(out) if out else "", f"with stand-ins for {', '.join(out[:3])}"
     parts = zip(("var", "es"), (shot.loss.var, shot.loss.es), book.stand_ins(slow.stand_in), strict=True)

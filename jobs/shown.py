@@ -69,6 +69,8 @@ def known(value: float | None) -> Number:
 
 def counted(found: Finding) -> float:
     """What is held against a line: the measure, or its bound where something is missing; NaN where there is none."""
+    if found.params["beyond"]:
+        return math.nan
     return found.value if math.isfinite(found.value) else float(found.params["bound"])
 
 
@@ -98,7 +100,7 @@ def limits(findings: Iterable[Finding], alerts: Iterable[str] = (), old: str = "
             known(counted(f) / f.limit),
             State(f.params["state"]).value,
             stands=_stands(f, alerts),
-            why=f.params["why"],
+            why=f.params["beyond"] or f.params["why"],
             owner=f.params["owner"],
             old=old if f.name in ("var", "es") else "",
         )

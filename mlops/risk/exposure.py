@@ -6,6 +6,7 @@ second. `exposure` does both from a frame, converts currencies, and lists what i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from mlops.types import Kind
 DIMENSIONS = ("strategy", "sector", "currency", "symbol")  # symbol: the unit; of an option, its underlying
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 TOP, TOLD = 5, 3  # symbols whose joint share is told; positions named where some have no value
+OF_KNOWN = "of what is known"
 NOT_STATED = "(not stated)"  # name of the group of what names none
 
 
@@ -95,13 +97,26 @@ class Exposure:
     missing: tuple[Missing, ...] = ()
 
     def measures(self) -> tuple[Measured, ...]:
-        """What lines are drawn on; where a position has no value, all are of what is known, and gross from below."""
+        """What lines are drawn on; where a position has no value, all are of what is known, and gross from below.
+
+        What is held without equity under it is beyond every line.
+        """
         told = "; ".join(f"{one.unit}: {one.why}" for one in self.missing[:TOLD])
-        why = self.why or (f"{_counted(len(self.missing))} no value ({told})" if self.missing else "")
-        found = {"net": abs(self.net), "leverage": self.leverage, "concentration": self.largest}
-        gross = Measured("gross", self.gross, n=self.n, why=why, at_least=not self.why)
-        known, words = not self.why, "of what is known"
-        return (gross, *(Measured(name, value, ALL, self.n, why, known, words) for name, value in found.items()))
+        why = f"{_counted(len(self.missing))} no value ({told})" if self.missing else ""
+        if self.why and not -math.inf < self.equity <= 0:
+            names = ("gross", "net", "leverage", "concentration")
+            return tuple(Measured(name, math.nan, n=self.n, why=self.why) for name in names)
+        net, held = np.abs(self.total.net), np.abs(self.by["symbol"].net).max(initial=0.0)
+        found = (
+            ("gross", self.gross, bool(self.total.gross > 0 or self.missing), "at least"),
+            ("net", abs(self.net), bool(net > 0), OF_KNOWN),
+            ("leverage", self.leverage, bool(held > 0), OF_KNOWN),
+            ("concentration", self.largest, bool(held > 0), OF_KNOWN),
+        )
+        return tuple(
+            Measured(name, value, ALL, self.n, why if held else why or self.why, True, words, beyond=self.why * held)
+            for name, value, held, words in found
+        )
 
     def frame(self, dimension: str) -> pd.DataFrame:
         """One row a group: `long`, `short`, `gross`, `net` in money, `share` = gross over all gross. Largest first."""

@@ -11,6 +11,8 @@ from mlops.errors import DataError
 from mlops.types import Finding, Level
 
 ALL = "all"  # the scope of every book together; any other is a strategy's name
+BEYOND = 1e9  # hard lines: what counts where a ratio has no equity under it
+ROUNDING = 1e-9  # of a line: 1 - 0.8 is on a line of 0.2
 PLAIN_FROM = 2.0  # a fraction with a hard line from here on is told as a number: 3.00 reads better than 300.0 %
 
 
@@ -63,6 +65,7 @@ class Measured:
     `at_least`: `value` counts although something is missing, so that a line which it crosses is crossed; `words` say
     what it is (known from below, of what is known, or with stand-ins for what is not). `bounded`: whether it is told as
     a bound while it crosses nothing; what is missing may be of any size where it is not. `n` as of a `Finding`.
+    `beyond`: why there is no ratio, and every line is crossed all the same: something is held, and no equity under it.
     """
 
     measure: str
@@ -73,6 +76,7 @@ class Measured:
     at_least: bool = False
     words: str = "at least"
     bounded: bool = True
+    beyond: str = ""
 
 
 def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding, ...]:
@@ -90,7 +94,8 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
         One a line, in their order: `name` the measure, `subject` the scope, `limit` the hard line. `params`: `state` (a
         `State`), `utilisation` = value / hard, `headroom` = hard - value (in the measure's unit; negative beyond it),
         the lines, `owner`, `why`, `bound` (what counts where something is missing, else NaN). A measure that is not
-        known is UNKNOWN, with NaN for value, utilisation, headroom.
+        known is UNKNOWN, with NaN for value, utilisation, headroom. One that is beyond every line counts as `BEYOND`
+        times its hard one, and `params` has the reason in `beyond`.
 
     Raises
     ------
@@ -114,7 +119,9 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
 
 def _judged(line: Line, one: Measured | None) -> Finding:
     state = _state(line, one)
+    beyond = one.beyond if one is not None and state is not State.UNKNOWN else ""
     value = one.value if one is not None and state is not State.UNKNOWN else math.nan
+    value = BEYOND * line.hard if beyond else value
     counts = one is not None and one.at_least and one.why and (one.bounded or state is not State.UNKNOWN)
     bound = one.value if one is not None and counts and math.isfinite(one.value) else math.nan
     why = "it was not measured" if one is None else one.why or ("" if math.isfinite(value) else "it is not a number")
@@ -127,15 +134,18 @@ def _judged(line: Line, one: Measured | None) -> Finding:
         "owner": line.owner,
         "why": why,
         "bound": bound,
+        "beyond": beyond,
     }
-    note, n = _note(line, state, value, one.words if one is not None and why else "", why), 0 if one is None else one.n
+    words = one.words if one is not None and why else ""
+    note, n = _note(line, state, value, words, beyond or why), 0 if one is None else one.n
     return Finding(line.measure, value, line.hard, LEVELS[state], n, params, subject=line.scope, note=note)
 
 
 def _state(line: Line, one: Measured | None) -> State:
-    if one is None or not math.isfinite(one.value):
+    if one is None or not (one.beyond or math.isfinite(one.value)):
         return State.UNKNOWN
-    crossed = [s for s in (State.WARNING, State.SOFT, State.HARD) if one.value >= getattr(line, s.value)]
+    value = math.inf if one.beyond else one.value
+    crossed = [s for s in (State.WARNING, State.SOFT, State.HARD) if value >= getattr(line, s.value) * (1 - ROUNDING)]
     if one.why and not (one.at_least and crossed):
         return State.UNKNOWN
     return crossed[-1] if crossed else State.OK
@@ -148,6 +158,8 @@ def _note(line: Line, state: State, value: float, words: str, why: str) -> str:
     name = line.measure if line.scope == ALL else f"{line.measure} of {line.scope}"
     if state is State.UNKNOWN:
         return f"{name} is not known: {why}"
+    if value >= BEYOND * line.hard:
+        return f"{name} is beyond its hard line of {told(line.hard)}: {why}"
     least = f"{words} " if words else ""
     if state is State.OK:
         return f"{name} {told(value)}, under the warning line of {told(line.warning)}"

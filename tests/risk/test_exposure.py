@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from mlops.risk.exposure import DIMENSIONS, Groups, exposed, exposure
+from mlops.risk.limits import Line, State, judge
 from mlops.types import POSITION_COLUMNS
 
 NOW = datetime(2026, 1, 5, 15, tzinfo=UTC)
@@ -136,7 +137,29 @@ def test_without_equity_ratios_are_not_known_and_the_money_still_is(equity):
     assert np.isnan([ruined.gross, ruined.net, ruined.leverage, ruined.largest]).all()
     assert 2120 == pytest.approx(ruined.total.gross)
     assert f"equity is {equity:g}" in ruined.why
-    assert {True} == {bool(measured.why) for measured in ruined.measures()}
+    assert {True} == {bool(measured.why or measured.beyond) for measured in ruined.measures()}
+
+
+@pytest.mark.parametrize("equity", [0.0, -100.0])
+def test_what_is_held_without_equity_is_beyond_every_line(equity):
+    lines = [Line(name, 1.0, 2.0, 3.0) for name in ("gross", "net", "leverage", "concentration")]
+
+    findings = judge(lines, found(equity=equity).measures())
+
+    assert {State.HARD} == {one.params["state"] for one in findings}
+    assert f"gross is beyond its hard line of 3.00: equity is {equity:g}: there is nothing" in findings[0].note
+    flat = judge(lines, exposed(np.zeros(len(BOOK)), Groups.of(BOOK), equity).measures())
+    assert {State.UNKNOWN} == {one.params["state"] for one in flat}
+    lost = found(positions({"unit": "B", "price": np.nan}), equity)
+    assert [State.HARD, *[State.UNKNOWN] * 3] == [one.params["state"] for one in judge(lines, lost.measures())]
+
+
+def test_a_hedged_book_without_equity_has_no_net_and_is_beyond_the_line_on_gross():
+    book = positions({"unit": "A"}, {"unit": "B", "quantity": -10.0, "price": 10.0})
+
+    states = {one.measure: bool(one.beyond) for one in found(book, -1.0).measures()}
+
+    assert {"gross": True, "net": False, "leverage": True, "concentration": True} == states
 
 
 def test_a_missing_position_leaves_gross_known_from_below_and_the_others_as_what_is_known():

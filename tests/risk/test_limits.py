@@ -91,3 +91,17 @@ def test_lines_out_of_order_are_refused(lines):
 def test_a_measure_that_is_given_twice_is_refused():
     with pytest.raises(DataError, match="measures must be given once a scope, got var of all twice"):
         judge([VAR], [Measured("var", 0.01), Measured("var", 0.02)])
+
+
+def test_a_fall_of_exactly_the_hard_line_is_on_it():
+    assert State.HARD is only(Line("drawdown", 0.08, 0.12, 0.2), Measured("drawdown", 1 - 0.8)).params["state"]
+
+
+def test_what_has_no_equity_under_it_is_beyond_every_line_unless_more_is_missing():
+    beyond = Measured("gross", math.nan, beyond="equity is -5")
+
+    assert State.HARD is only(Line("gross", 1.5, 2.0, 3.0), beyond).params["state"]
+    assert "gross is beyond its hard line of 3.00: equity is -5" == only(Line("gross", 1.5, 2.0, 3.0), beyond).note
+    assert (
+        State.UNKNOWN is only(VAR, Measured("var", math.nan, why="no balance", beyond="equity is -5")).params["state"]
+    )
