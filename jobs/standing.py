@@ -73,7 +73,7 @@ class Standing:
             return Reason(Level.OK, "No alert is open.")
         first = min(mine, key=lambda alert: [*Priority].index(alert.priority))
         more = f" And {len(mine) - 1} more." if len(mine) > 1 else ""
-        return Reason(worst, f"{first.priority.value.capitalize()}: {first.title}.{more}")
+        return Reason(worst, f"{first.priority.value.capitalize()}: {first.title.rstrip('.')}.{more}")
 
     def _limits(self, log: list[Promotion]) -> Reason:
         if not log:

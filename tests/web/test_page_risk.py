@@ -159,7 +159,9 @@ def test_three_questions_are_answered_in_words(service, opened):
 
     var = published.kpi.var
     assert what.startswith(f"${var.money:,.0f} ({var.value:.2%} of equity) by tomorrow's close, worse one day in 100; ")
-    assert where == f"{ranked(published, 'sector')}; {ranked(published, 'underlying')} of the VaR of 60 positions."
+    shared = ", all strategies together" if len({row.unit for row in published.positions.values()}) < 60 else ""
+    ranks = f"{ranked(published, 'sector')}; {ranked(published, 'underlying')}"
+    assert where == f"{ranks} of the VaR of 60 positions{shared}."
     assert normal == f"{published.kpi.normal.sentence} ▲ over its soft limit"
 
 

@@ -96,19 +96,22 @@ const unknown = (why) => (why ? `Not known: ${why.replace(/\.?$/, ".")}` : "Not 
 // What the list on top says already is not said again.
 const above = (state, why) => (why && Object.values(state.missing || {}).some((one) => one.includes(why.replace(/\.$/, ""))) ? "why: see the answer on top" : why);
 
+const NOT_STATED = "(not stated)"; // the sector of what names none
 // "37 % technology, 22 % finance; AMD 12 %": shares of the VaR by sector and by underlying, each ranked by the same number.
+// A unit counts with all strategies that hold it: what one is long and another short cancels, unlike in its rows below.
 function where(state) {
   const many = Object.keys(state.positions || {}).length;
   const total = state.kpi?.var?.value;
   if (many === 0) return [missing(state, "positions") || "Nowhere: no open positions."];
   if (total === undefined) return ["Not known while the VaR is not known."];
   const ranked = (name) => Object.entries(state.exposure?.[name] || {})
-    .filter(([key, row]) => key && row.component_var !== undefined)
+    .filter(([key, row]) => key && key !== NOT_STATED && row.component_var !== undefined)
     .sort(([, a], [, b]) => b.component_var - a.component_var).slice(0, 3)
     .map(([key, row]) => [key, shown(row.component_var / total, "meter").replace("%", " %")]);
   const sectors = ranked("sector").flatMap(([key, share], i) => [i ? ", " : "", make("strong", {}, `${share} ${key}`)]);
   const units = ranked("underlying").flatMap(([key, share], i) => [i ? ", " : "", leading(state, key), ` ${share}`]);
-  return [...sectors, sectors.length ? "; " : "", ...units, ` of the VaR of ${many} position${many === 1 ? "" : "s"}.`];
+  const shared = new Set(Object.values(state.positions).map((row) => row.unit)).size < many ? ", all strategies together" : "";
+  return [...sectors, sectors.length ? "; " : "", ...units, ` of the VaR of ${many} position${many === 1 ? "" : "s"}${shared}.`];
 }
 
 // To the largest position in a unit.
