@@ -23,6 +23,7 @@ from jobs.accounts import Account
 from jobs.freshness import Freshness
 from jobs.held import Held, book_name
 from jobs.house import House
+from jobs.instants import Instants
 from jobs.measured import abroad, foreign, historyless, measured
 from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.outdated import outdated
@@ -122,6 +123,7 @@ class Live:
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
+        self._instants = Instants(house.ledger)
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
@@ -131,8 +133,10 @@ class Live:
         }
 
     def look(self, as_of: datetime) -> Look:
-        """All that can be told at `as_of`, which comes in order."""
-        whole, r = self._holdings.at(as_of), self._house.settings.risk
+        """All that can be told at `as_of`; where that is earlier than a look before, that look's instant stands."""
+        clock, r = as_of, self._house.settings.risk
+        as_of = self._instants.at(clock) if r.clock == "now" else clock
+        whole = self._holdings.at(as_of)
         if self._taken_back(whole):
             whole = self._holdings.at(as_of)
         held = whole.counted()
@@ -145,7 +149,7 @@ class Live:
         ]
         now = self._now(held, self._curve(held), self._volatilities, old)
         known, *beside = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
-        findings = judge(self._lines, jumps.hedged(self._lines, known, beside))
+        findings = judge(self._lines, self._instants.bounded(jumps.hedged(self._lines, known, beside), clock))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
             self._holdings.marks.save(as_of)
@@ -153,6 +157,8 @@ class Live:
                 peak.save(as_of)
             self._holdings.doubts.settle(as_of)
             self._holdings.anchors.save(as_of)
+            self._instants.settle(clock)
+        now.missing.update({"clock": f"{why[:1].upper()}{why[1:]}."} if (why := self._instants.why(clock)) else {})
         now.missing.update(notional.missing(whole) | doubts.notes(whole.doubts))
         state = notional.shown(view.state(now, self._slow, findings, r), whole)
         unknown = self._unknown(held, findings)

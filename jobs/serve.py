@@ -278,8 +278,8 @@ def _risk(house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHE
         hub.news.clear()
         began = time.perf_counter()
         try:
-            as_of = live.clock(house, _now())
-            look = looking.look(as_of)
+            look = looking.look(live.clock(house, _now()))
+            as_of = look.state.as_of  # never an earlier one than before
             hub.publish(look.state)
             if house.settings.risk.clock == "now":
                 risk_limits.act(house, look.findings, as_of, unknown=look.unknown)

@@ -107,6 +107,14 @@ class RiskRows(Database):
             )
         return at
 
+    def newest_risk_state(self, kinds: Sequence[str]) -> datetime | None:
+        """Of when the newest state of these kinds is, in any scope, whatever the clock says."""
+        with self._reading() as connection:
+            at: datetime | None = connection.scalar(
+                select(func.max(risk_states.c.as_of)).where(risk_states.c.kind.in_(kinds))
+            )
+        return at
+
     def add_forecasts(self, told: Sequence[Forecast]) -> int:
         """Append forecasts; how many were new: what was said of a bar stands."""
         for one in told:

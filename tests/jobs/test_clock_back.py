@@ -1,0 +1,104 @@
+"""A clock that is set back: nothing relaxes, nothing is forgotten, and a person hears of it at once."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs.live import Live
+from jobs.risk_limits import act
+from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
+from mlops.types import Priority, TradingState
+
+T0, S, HOUR = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1), timedelta(hours=1)
+LINES = (
+    RiskLimit(measure="gross", warning=1.5, soft=2, hard=3),
+    RiskLimit(measure="drawdown", warning=0.08, soft=0.12, hard=0.9),
+    RiskLimit(measure="net", warning=50, soft=60, hard=70),
+)
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    books = BookSettings(balances=(BookBalance(amount=1e6),))
+    return SimpleNamespace(
+        ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(limits=LINES), books=books), run_id=None
+    )
+
+
+def fill(house, quantity, at):
+    row = {"fill_id": f"{at}", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": at}
+    house.ledger.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": 100.0, "fee": 0.0}]))
+
+
+def looked(house, live, prices, at):
+    for i, price in enumerate(prices):
+        now = at + i * S
+        row = {"unit": "A", "event_time": now, "known_at": now, "bid": price, "ask": price}
+        house.ledger.add_quotes(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
+        look = live.look(now)
+        act(house, look.findings, look.state.as_of, unknown=look.unknown)
+    return look
+
+
+def states(look):
+    return {f.name: f.params["state"].value for f in look.findings}
+
+
+def keys(house, kind):
+    return [alert.key for alert in house.ledger.alerts() if alert.key.startswith(kind)]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_breach_of_a_fill_of_ten_minutes_ago_stands(house, restart):
+    fill(house, 5000, T0 - 48 * HOUR)
+    fill(house, 40_000, T0 - 1 * S)
+    live = Live(house)
+    looked(house, live, [100.0] * 3, T0)
+    look = looked(house, live, [100.0], T0 + 600 * S)
+    assert "hard" == states(look)["gross"]
+    [breach] = keys(house, "risk_limit:gross:all:hard")
+
+    look = looked(house, Live(house) if restart else live, [100.0] * 3, T0 - HOUR)
+
+    assert {"gross": "hard", "drawdown": "unknown", "net": "unknown"} == states(look)
+    assert [breach] == keys(house, "risk_limit:gross:all:hard")
+    assert 4.5 == pytest.approx(look.state.kpi.gross.value)
+    assert TradingState.ACTIVE is not house.ledger.trading_state()
+    assert "The clock was set back, 70 min" in look.state.missing["clock"]
+    [alert] = [one for one in house.ledger.alerts() if one.key.startswith("clock_back:")]
+    assert (Priority.CRITICAL, f"clock_back:{T0 + 600 * S:%Y-%m-%dT%H:%M:%S}") == (alert.priority, alert.key)
+
+
+def test_a_drawdown_is_the_same_when_the_clock_is_right_again_and_all_is_known(house):
+    fill(house, 9000, T0 - 5 * S)
+    live = Live(house)
+    look = looked(house, live, [100.0, *range(100, 79, -1), *[80.0] * 12], T0)
+    assert (0.18, "soft") == (pytest.approx(look.state.kpi.drawdown.now), states(look)["drawdown"])
+    soft, at = keys(house, "risk_limit:drawdown"), T0 + 40 * S
+
+    live = Live(house)
+    for minute in range(8):  # more saved looks than are kept
+        look = looked(house, live, [80.0], T0 - HOUR + minute * 60 * S)
+        assert (0.18, "soft") == (pytest.approx(look.state.kpi.drawdown.now), states(look)["drawdown"])
+    live = Live(house)
+    look = looked(house, live, [80.0, 80.0], at)
+
+    assert (0.18, "soft") == (pytest.approx(look.state.kpi.drawdown.now), states(look)["drawdown"])
+    assert {"gross": "ok", "net": "ok"}.items() <= states(look).items()
+    assert soft == keys(house, "risk_limit:drawdown") != []
+    assert [] == keys(house, "clock_back:")
+    assert "clock" not in look.state.missing
+
+
+def test_a_clock_that_is_a_second_behind_is_no_news(house):
+    fill(house, 100, T0 - 5 * S)
+    live = Live(house)
+    looked(house, live, [100.0] * 3, T0)
+
+    look = live.look(T0 + S)
+
+    assert {"ok"} == set(states(look).values())
+    assert T0 + 2 * S == look.state.as_of
+    assert [] == keys(house, "clock_back:")
