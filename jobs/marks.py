@@ -10,18 +10,22 @@ goes on from it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
 from mlops.io.ledger import Ledger
+from mlops.io.quotes import BEFORE
 from mlops.risk.prices import BAR, Assessed, Jump, Mark, Observation, Trust, assess, jumped, split_of
 from mlops.settings import RiskSettings
 from mlops.types import Kind
 
 STATE, ALL = "marks", "all"  # kind and scope of the stored state
 SAVED = timedelta(seconds=10)  # what came since is read again from the quotes
-RESUMED = timedelta(minutes=1)  # of quotes that are followed one by one after a restart: more than SAVED
+RESUMED = timedelta(days=1)  # of quotes that are followed after a restart
+EACH = timedelta(minutes=1)  # the newest of them one by one, and of those before STEPS at most
+STEPS = 5000
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 OPTION_SPREAD = 1.0  # of the middle: cheap options are quoted 0.05 to 0.15, and that is a price
 OPTION_FLOOR = 0.30  # a tick of a cheap option is that much
@@ -179,10 +183,13 @@ class Marks:
         if mark is None:
             return
         rows = self.ledger.last_quotes(unit, after=mark.at, until=as_of, span=RESUMED, as_of=as_of)
-        seen = _in_order(others, [Observation(*row) for row in rows])
-        for at in (row[0] for row in rows):
+        told = _thinned([Observation(*row) for row in rows])
+        times = [one.at for one in told]
+        for i, at in enumerate(times):
             mark = self.of[unit]
-            new = [one for one in seen if mark.at < one.at <= at]
+            window = max(bisect_right(times, at - 3 * trust.confirm) - BEFORE, 0)
+            quotes = told[max(window, bisect_right(times, mark.at)) : i + 1]
+            new = _in_order([one for one in others if mark.at < one.at <= at], quotes)
             self._settle(unit, mark, assess(mark, new, trust, self.jumps.get(unit)))
             self._take_turns(unit, trust, at)
 
@@ -223,6 +230,12 @@ def _jump(value: float, at: str, since: str, sustained: bool, split: float | Non
     """As it was stored: JSON has no NaN, it comes back as None."""
     ratio = math.nan if split is None else split
     return Jump(value, datetime.fromisoformat(at), datetime.fromisoformat(since), sustained, ratio)
+
+
+def _thinned(quotes: Sequence[Observation]) -> list[Observation]:
+    """Quotes of a long time: not more than STEPS of those before the last EACH."""
+    recent = bisect_right([one.at for one in quotes], quotes[-1].at - EACH) if quotes else 0
+    return [*quotes[: recent : max(1, -(-recent // STEPS))], *quotes[recent:]]
 
 
 def _in_order(*lots: Sequence[Observation]) -> list[Observation]:

@@ -1,0 +1,79 @@
+"""Prices that moved while nobody looked are followed as they came, however long the service was away."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs import marks
+from jobs.live import Live
+from jobs.risk_limits import act
+from mlops.settings import BookBalance, BookSettings, Settings
+from mlops.types import TradingState
+
+T0, S, MINUTE = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1), timedelta(minutes=1)
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    settings = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
+    found = SimpleNamespace(ledger=sqlite_ledger, settings=settings, run_id=None)
+    row = {"fill_id": "a", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0 - S}
+    found.ledger.add_fills(pd.DataFrame([row | {"quantity": 9000.0, "price": 100.0, "fee": 0.0}]))
+    return found
+
+
+def quotes(house, prices, start, step):
+    at = [start + i * step for i in range(len(prices))]
+    told = pd.DataFrame({"event_time": at, "known_at": at, "bid": prices, "ask": prices})
+    house.ledger.add_quotes(told.assign(unit="A", bid_size=0.0, ask_size=0.0))
+    return at[-1]
+
+
+def up_again(house, at, price=50.0):
+    """The price and the state of trading after looks a second at one price, by a service that has just begun."""
+    live = Live(house)
+    for i in range(1, 20):
+        quotes(house, [price], at + i * S, S)
+        look = live.look(at + i * S)
+        act(house, look.findings, look.state.as_of, unknown=look.unknown)
+    return look.state.positions["direction/live/A"].price, house.ledger.trading_state(), look
+
+
+@pytest.mark.parametrize(("n", "step"), [(60, MINUTE), (600, 6 * S), (60, 20 * MINUTE)])
+def test_a_slide_to_half_while_the_service_was_down_is_no_split(house, n, step):
+    quotes(house, [100.0], T0, S)
+    Live(house).look(T0)
+    at = quotes(house, np.geomspace(100, 50, n), T0 + S, step) + MINUTE
+
+    price, trading, look = up_again(house, at)
+
+    assert 50.0 == pytest.approx(price)
+    assert {} == dict(look.jumps)
+    assert 550_000 == pytest.approx(look.state.kpi.equity)
+    assert TradingState.HALTED is trading
+
+
+def test_a_fall_to_half_at_once_while_the_service_was_down_still_waits_for_a_person(house):
+    quotes(house, [100.0], T0, S)
+    Live(house).look(T0)
+    at = quotes(house, [100.0] * 60 + [50.0] * 60, T0 + S, S)
+
+    price, trading, look = up_again(house, at)
+
+    assert (100.0, 2.0) == (price, look.jumps["A"].split)
+    assert TradingState.ACTIVE is trading
+
+
+def test_of_many_quotes_the_newest_are_followed_one_by_one_and_all_others_in_steps(house, monkeypatch):
+    monkeypatch.setattr(marks, "STEPS", 100)
+    told = [marks.Observation(T0 + i * S, 1.0, 1.0) for i in range(1000)]
+
+    kept = marks._thinned(told)
+
+    assert told[-60:] == kept[-60:]
+    assert len(kept) <= 100 + 61
+    assert told[0] == kept[0]
+    assert [] == marks._thinned([])
