@@ -6,7 +6,7 @@ Their own quotes have ended, and the last one says nothing of what is owed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -51,6 +51,17 @@ def expired(frame: pd.DataFrame, prices: Mapping[str, Mark], as_of: datetime) ->
         marks[unit] = Mark(pays, spot.at)
         notes[unit] = f"Expired, not settled yet: worth what it pays at {spot.value:g}."
     return Expired(marks, notes, unknown, _worst(over[over["unit"].isin(list(unknown))], prices))
+
+
+def equivalents(frame: pd.DataFrame, prices: Mapping[str, Mark], settled: Collection[str]) -> dict[str, float]:
+    """What one of each expired option in `settled` is as a holding of its underlying: all of it where it pays."""
+    rows, found = frame[frame["unit"].isin(list(settled)).to_numpy()], dict[str, float]()
+    columns = (rows[name].tolist() for name in ("unit", "kind", "strike", "underlying", "multiplier"))
+    for unit, kind, strike, underlying, multiplier in zip(*columns, strict=True):
+        if underlying in prices and math.isfinite(strike):
+            spot, sign = prices[underlying].value, 1.0 if kind == Kind.CALL.value else -1.0
+            found[unit] = sign * spot * multiplier if sign * (spot - strike) >= 0 else 0.0
+    return found
 
 
 def traded_at(

@@ -20,6 +20,7 @@ import pandas as pd
 from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
 from jobs.accounts import Account
+from jobs.expired import equivalents
 from jobs.freshness import Freshness
 from jobs.held import Held, book_name
 from jobs.house import House
@@ -197,13 +198,14 @@ class Live:
         missing |= {"volatility": SOLD} if (greeks.held["quantity"] < 0).any() else {}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
         missing = {key: why for key, why in missing.items() if key not in historyless(held)} | foreign(held)
-        groups = Groups.of(held.frame)
+        groups, settled = Groups.of(held.frame), held.expired.keys() - held.unsettled.keys()
+        paying = equivalents(held.frame, held.prices, settled)
         exposed = exposure(
             held.frame,
             held.equity,
             as_of=held.as_of,
             base=r.currency,
-            equivalents=greeks.equivalents,
+            equivalents={**greeks.equivalents, **paying},
             groups=groups,
         )
         shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)

@@ -134,3 +134,17 @@ def test_one_in_another_currency_adds_nothing_at_its_worst(house):
     fill(house, "P", -10, 0.5)
 
     assert 1e6 == pytest.approx(positions(house, T0 + 60 * S).equity)
+
+
+@pytest.mark.parametrize(("kind", "gross"), [(Kind.CALL, 0.12), (Kind.PUT, 0.0)])
+def test_its_exposure_is_that_of_its_underlying_where_it_pays(house, kind, gross):
+    option(house, kind)
+    fill(house, "P", -10, 4.0)
+    quote(house, "A", 120.0, T0)
+
+    look = Live(house).look(T0 + 60 * S)
+
+    equity = 1e6 + 4000 - (20_000 if gross else 0)
+    [line] = [f for f in look.findings if f.name == "gross"]
+    assert gross * 1e6 / equity == pytest.approx(line.value)
+    assert ("", "ok") == (line.params["why"], line.params["state"].value)
