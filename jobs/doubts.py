@@ -126,13 +126,14 @@ class Doubts:
     def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
         """Whether neither the mark nor a quote of then or now is what was paid."""
         at = fill.at or as_of
-        if _near(fill.price, mark.value, trust.possible(at - mark.at)):
+        if abs(fill.price - mark.value) <= trust.possible(at - mark.at) * trust.scale(mark.value):
             return False
         for instant in (at, as_of):
             frame = self.ledger.latest_quotes([fill.unit], as_of=instant)
             for told, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
                 quote = Observation(told.to_pydatetime(), bid, ask)
-                if _near(fill.price, price(quote, None, trust), trust.possible(at - quote.at)):
+                value = price(quote, None, trust)
+                if abs(fill.price - value) <= trust.possible(at - quote.at) * trust.scale(value):
                     return False
         return True
 
@@ -171,11 +172,7 @@ def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
 
 def _reached(doubt: Doubt, mark: Mark, trust: Trust) -> bool:
     """Whether the mark has come to the price of the fill, or went past it."""
-    room = 2 * trust.possible(mark.at - doubt.at) * abs(mark.value)
+    room = 2 * trust.possible(mark.at - doubt.at) * trust.scale(mark.value)
     low, high = sorted((doubt.mark, mark.value))
     moved = mark.value != doubt.mark and low <= doubt.price <= high
     return moved or abs(doubt.price - mark.value) <= room
-
-
-def _near(one: float, other: float, usual: float) -> bool:
-    return abs(one - other) <= usual * abs(other)

@@ -16,6 +16,7 @@ from mlops.experiment import Book
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey
 from mlops.risk.prices import Jump, Mark, Observation
+from mlops.risk.stand_in import below_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,8 @@ class Held:
 
     @property
     def valued(self) -> pd.DataFrame:
-        """The positions, without a price where that is no money of the books."""
-        return self.frame.assign(price=self.frame["price"].where(~self.foreign))
+        """The positions, without a price where that is no money of the books, or a share of it is no move."""
+        return self.frame.assign(price=self.frame["price"].mask(self.foreign | below_zero(self.frame)))
 
     @property
     def lost(self) -> dict[str, str]:

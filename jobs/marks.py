@@ -51,7 +51,8 @@ class Seen:
 class Marks:
     """Marks of the units of all books. `volatility` is a unit's own, a calendar day, where its past is known.
 
-    `refused`: instants of bars that were held for splits and not believed.
+    `refused`: instants of bars that were held for splits and not believed. `levels`: of a future, the day and the price
+    that it began with, or half of the level before where that is more: near zero a share of the price is no move.
     """
 
     ledger: Ledger
@@ -61,6 +62,7 @@ class Marks:
     jumps: dict[str, Jump] = field(default_factory=dict)
     unusable: dict[str, Observation] = field(default_factory=dict)
     refused: set[datetime] = field(default_factory=set)
+    levels: dict[str, tuple[str, float]] = field(default_factory=dict)
     _saved_at: datetime | None = None
     _restored: bool = False
     _resumed: bool = False
@@ -83,6 +85,7 @@ class Marks:
         newest = {unit: Observation(at.to_pydatetime(), bid, ask) for unit, at, bid, ask in zip(*columns, strict=True)}
         words = {unit: Mark(*told) for unit, told in self.ledger.confirmed_prices(as_of=as_of).items()}
         for unit, kind in kinds.items():
+            self._level(unit, as_of)
             trust, of_books = self.trust(unit, kind), seen.get(unit, Seen())
             bar = self._believe(unit, of_books, words.get(unit), trust)
             if self._resumed:
@@ -101,8 +104,9 @@ class Marks:
             volatility = max(self.volatility.get(unit, 0.0), OPTION_VOLATILITY)
             return Trust(OPTION_SPREAD, OPTION_FLOOR, s.price_jump_sigmas, volatility, confirm, splits=False)
         own, future = self.volatility.get(unit, s.price_volatility), kind == Kind.FUTURE
-        sigmas = s.price_jump_sigmas
-        return Trust(s.price_max_spread, s.price_jump_floor, sigmas, own, confirm, signed=future, splits=not future)
+        about = (s.price_max_spread, s.price_jump_floor, s.price_jump_sigmas, own, confirm)
+        level = self.levels.get(unit, ("", 0.0))[1] if future else 0.0
+        return Trust(*about, signed=future, splits=not future, level=level)
 
     def save(self, as_of: datetime, *, at_once: bool = False) -> None:
         """Leave the marks in the ledger, where that is due."""
@@ -113,6 +117,7 @@ class Marks:
             "volatility": dict(self.volatility),
             "jumps": {unit: asdict(jump) for unit, jump in self.jumps.items()},
             "refused": sorted(at.isoformat() for at in self.refused),
+            "levels": self.levels,
         }
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
         self._saved_at = as_of
@@ -139,6 +144,12 @@ class Marks:
         self.jumps = {unit: _jump(**jump) for unit, jump in body["jumps"].items()}
         self._turns = {unit: (self.of[unit], jump) for unit, jump in self.jumps.items() if unit in self.of}
         self.refused = {datetime.fromisoformat(at) for at in body.get("refused", [])}
+        self.levels = {unit: (day, level) for unit, (day, level) in body.get("levels", {}).items()}
+
+    def _level(self, unit: str, as_of: datetime) -> None:
+        mark, (day, level) = self.of.get(unit), self.levels.get(unit, ("", 0.0))
+        if mark is not None and day != f"{as_of:%F}":
+            self.levels[unit] = (f"{as_of:%F}", max(abs(mark.value), level / 2))
 
     def _believe(self, unit: str, seen: Seen, word: Mark | None, trust: Trust) -> list[Observation]:
         """Take a newer bar or word of a person, else the first price of a book; the bar where that has to wait."""

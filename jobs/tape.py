@@ -93,8 +93,8 @@ def _fill(unit: str, at: datetime, number: int, numbers: Sequence[float], units:
     quantity, price, fee = numbers
     if unit in units.unusable:
         raise DataError(units.unusable[unit])
-    if not 0 <= price < LARGEST:
-        raise DataError(f"price of {unit} must be zero or more and under {LARGEST:g}, got {price}. Void the fill.")
+    if not abs(price) < LARGEST:  # also NaN
+        raise DataError(f"price of {unit} must be under {LARGEST:g} either way, got {price}. Void the fill.")
     fill = Fill(unit, exact(quantity), price, exact(fee), 0, at, number, units.multipliers.get(unit, 1.0))
     if abs(fill.value) >= LARGEST * SCALE:
         value = fill.value / SCALE

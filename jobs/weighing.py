@@ -18,7 +18,7 @@ from mlops.io.ledger import RiskState as Stored
 from mlops.risk.fitted import Fitted
 from mlops.risk.measures import Floats, Loss
 from mlops.risk.options import OptionGreeks
-from mlops.risk.stand_in import BARS_A_YEAR, StandIn, bars_a_year, sizes
+from mlops.risk.stand_in import BARS_A_YEAR, StandIn, bars_a_year, below_zero, sizes
 from mlops.types import Kind
 
 NAMED = 3  # positions that are named where some are left out
@@ -85,9 +85,9 @@ class Weighed:
 
     @property
     def linear(self) -> NDArray[np.bool_]:
-        """The positions that are in the VaR by their weights."""
+        """The positions that are in the VaR by their weights; returns say nothing of a price at or below zero."""
         option = self.frame["kind"].isin(OPTIONS).to_numpy()
-        return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option)
+        return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option & ~below_zero(self.frame))
 
     @property
     def inside(self) -> NDArray[np.bool_]:
@@ -159,8 +159,13 @@ def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) ->
         return {"var": "No VaR yet: the nightly risk job has not run on these books. `mlflow run . -e risk`."}
     known, mine = night.body["lacking"], set(frame["unit"])
     found = {f"history:{unit}": why for unit, why in known.items() if unit in mine}
+    negative = frame[below_zero(frame)].set_index("unit")["price"].to_dict()
     for unit in outside:
-        if unit not in known:
+        if unit in negative:
+            found[f"history:{unit}"] = (
+                f"{unit} is at {negative[unit]:g}, where returns say nothing: VaR and scenarios are without it."
+            )
+        elif unit not in known:
             found[f"history:{unit}"] = (
                 f"{unit} was not known on the night of {night.as_of:%Y-%m-%d}: VaR is without it."
             )

@@ -34,7 +34,8 @@ class Fill:
     """A trade: signed `quantity` of `unit` (positive bought) at `price`; `fee` and `slippage` were paid beside it.
 
     `quantity`, `fee` and `slippage` are whole 1e-8. `at` is when it happened, where that is not the bar's own time;
-    `number` is its id among the ledger's fills, 0 for a virtual one. A `price` of 0 closes what ended worthless.
+    `number` is its id among the ledger's fills, 0 for a virtual one. A `price` of 0 closes what ended worthless; below
+    0 the seller pays.
 
     A `split` trades nothing: each unit held becomes so many, at the same cost; `number` is minus the split's then.
     """
@@ -183,12 +184,12 @@ class Book:
         Raises
         ------
         DataError
-            A mark is not positive and finite, the price of a fill is negative or not finite, or its multiplier is not
-            that of the position that it meets.
+            A mark is not positive and finite, the price of a fill is not finite, or its multiplier is not that of the
+            position that it meets.
         """
         _refuse(step.marks)
         for fill in step.fills:
-            _refuse({fill.unit: fill.price} if fill.price else {})
+            _refuse({fill.unit: abs(fill.price)} if fill.price else {})
         held = _marked(self.positions, step.marks)
         cash, realised, traded = self.cash - sum(step.funding.values()), self.realised, self.traded
         for fill in step.fills:

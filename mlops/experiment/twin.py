@@ -190,7 +190,7 @@ def _row(
     by_price = _valued(cell.real, price) - paid
     by_quantity = _valued(cell.real, final) - _valued(cell.real, price) - _valued(cell.virtual, final) + asked
     parts = (by_price, by_quantity, their_fees - fees, their_slip - slip)
-    worse = (own / price - 1) * 1e4 * (1 if mine > 0 else -1) if price else float("nan")
+    worse = (own - price) / abs(price) * 1e4 * (1 if mine > 0 else -1) if price else float("nan")
     return (at, unit, kind, multiplier, mine, theirs, own, price, worse, *parts, sum(parts))
 
 

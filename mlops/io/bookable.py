@@ -1,4 +1,4 @@
-"""Which fills a book can take: asked at every door, so that nothing is accepted that could not be booked."""
+"""Which fills a book can take and which quotes can be prices: asked at every door, so that no other is accepted."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.instruments import MOST_MULTIPLIER
 from mlops.io.reading import microseconds
 from mlops.io.risk_tables import instruments
-from mlops.io.schema import fills
+from mlops.io.schema import fills, quotes
 from mlops.io.store import Rows
 from mlops.types import LARGEST, OPTIONS, Kind
 
 CLOCKS = timedelta(days=1)  # how far a bot's clock may go ahead of ours
 ASKED = 500  # units in one question
+UNTOLD = (Kind.SPOT.value, 1.0)  # kind and multiplier of a unit that nothing is known of
 
 
 def unbookable(
     connection: Connection, rows: Rows, now: datetime | None = None, most: tuple[int, int] | None = None
 ) -> dict[int, str]:
-    """Of checked fills, those that no book can take, by their place, and why.
+    """Of checked fills and quotes, those that no book can take, by their place, and why.
 
-    A price of 0 is one of an option: whatever else trades is worth something. The value counts the multiplier. Where
+    A price below 0 is one of a future, one of 0 of a future or an option: whatever else trades is worth something.
+    Whether a bid of 0 beside a positive ask is a price is said where it is used. The value counts the multiplier. Where
     `now` is given, a fill of a day after it is refused: no book would take it before that day. `most`: books of a
     model, and of all models; a fill that would open one more is refused.
     """
+    if rows.table is quotes:
+        return _unpriced(connection, rows, below_zero(rows))
     return too_many(connection, rows, most) | not_yet(rows, now) | _worthless_or_huge(connection, rows)
 
 
@@ -90,18 +94,42 @@ def not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:
     return {i: why.format((EPOCH + at * MICROSECOND).isoformat()) for i, at in times if at > last}
 
 
+def below_zero(rows: Rows) -> list[int]:
+    """The places of quotes that are prices of a future alone."""
+    pairs = zip(rows.columns["bid"], rows.columns["ask"], strict=True)
+    return [i for i, (bid, ask) in enumerate(pairs) if bid < 0 or ask <= 0]
+
+
+def _unpriced(connection: Connection, rows: Rows, doubtful: Sequence[int]) -> dict[int, str]:
+    """Quotes at or below zero of what cannot be worth that, by their place, and why."""
+    units, bids, asks = (rows.columns[name] for name in ("unit", "bid", "ask"))
+    known, found = dict(_known(connection, sorted({units[i] for i in doubtful}))), dict[int, str]()
+    for i in doubtful:
+        kind, _ = known.get(units[i], UNTOLD)
+        if kind != Kind.FUTURE:
+            name, rule, got = ("bid", "0 or more", bids[i]) if bids[i] < 0 else ("ask", "positive", asks[i])
+            found[i] = _wrong_sign(name, units[i], f"{rule} (less only of a future)", got, "quote")
+    return found
+
+
+def _wrong_sign(name: str, unit: str, rule: str, got: float, row: str) -> str:
+    remedy = f"If it is one, load it with `trader-mlops instrument load`, then send the {row} again"
+    return f"{name} of {unit} must be {rule}, got {got}. {remedy}."
+
+
 def _worthless_or_huge(connection: Connection, rows: Rows) -> dict[int, str]:
     columns = rows.columns
-    value = np.abs(np.asarray(columns["quantity"], dtype=np.float64) * np.asarray(columns["price"], dtype=np.float64))
+    price = np.asarray(columns["price"], dtype=np.float64)
+    value = np.abs(np.asarray(columns["quantity"], dtype=np.float64)) * price
     doubtful = np.flatnonzero(~((value > 0) & (value < LARGEST / MOST_MULTIPLIER))).tolist()
     known = dict(_known(connection, sorted({columns["unit"][i] for i in doubtful})))
     found = {}
     for i in doubtful:
         unit, quantity, price = (columns[name][i] for name in ("unit", "quantity", "price"))
-        kind, multiplier = known.get(unit, (Kind.SPOT.value, 1.0))
-        if price == 0 and kind not in OPTIONS:
-            remedy = "If it is an option, load it with `trader-mlops instrument load`, then send the fill again"
-            found[i] = f"price of {unit} must be positive (0 only of an option), got 0.0. {remedy}."
+        kind, multiplier = known.get(unit, UNTOLD)
+        if price <= 0 and kind != Kind.FUTURE and (price < 0 or kind not in OPTIONS):
+            rule = "positive (0 only of an option or a future, less only of a future)"
+            found[i] = _wrong_sign("price", unit, rule, price, "fill")
         elif not abs(quantity * price) * multiplier < LARGEST:
             value = quantity * price * multiplier
             found[i] = f"value of a fill of {unit} must be under {LARGEST:g}, got {value:g}. Correct it."

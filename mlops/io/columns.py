@@ -20,22 +20,22 @@ LEAST = 1e-8  # of a quantity: the step that books count in
 TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch", "source"})
 TIMES = frozenset({"event_time", "known_at", "matures_at"})
 WHOLE = frozenset({"version", "rows", "failed"})
+EITHER_WAY: tuple[str, Check] = (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST)
 POSITIVE: tuple[str, Check] = (f"be positive and under {LARGEST:g}", lambda x: (x > 0) & (x < LARGEST))
 NOT_NEGATIVE: tuple[str, Check] = (f"be zero or more and under {LARGEST:g}", lambda x: (x >= 0) & (x < LARGEST))
 RULES: Mapping[str, tuple[str, Check]] = {
     "probability": ("be within 0 and 1", lambda x: (x >= 0) & (x <= 1)),
     "label": ("be 0 or 1", lambda x: (x == 0) | (x == 1)),
-    "value": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
+    "value": EITHER_WAY,
     "quantity": (
         f"be 0, or {LEAST:g} to {LARGEST:g} either way",
         lambda x: (x == 0) | ((np.abs(x) >= LEAST) & (np.abs(x) < LARGEST)),
     ),
-    "price": NOT_NEGATIVE,
-    "fee": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
-    **dict.fromkeys(("bid", "ask"), POSITIVE),
+    **dict.fromkeys(("price", "bid", "ask"), EITHER_WAY),  # which sign a unit allows: `mlops.io.bookable`
+    "fee": EITHER_WAY,
     **dict.fromkeys(("bid_size", "ask_size", "seconds"), NOT_NEGATIVE),
     "amount": POSITIVE,
-    "flow": (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST),
+    "flow": EITHER_WAY,
 }
 NS_PER_US = 1_000
 MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry of PostgreSQL (2,704 bytes)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select
 
 from mlops.errors import DataError
 from mlops.io.book_tables import voids
-from mlops.io.bookable import unbookable
+from mlops.io.bookable import below_zero, unbookable
 from mlops.io.checksum import checksums
 from mlops.io.columns import put_together
 from mlops.io.database import Database
@@ -41,7 +41,7 @@ from mlops.io.reading import (
     verify,
     window,
 )
-from mlops.io.schema import feature_sets, fills, outcomes, predictions
+from mlops.io.schema import feature_sets, fills, outcomes, predictions, quotes
 from mlops.io.store import (
     Rows,
     feature_sums,
@@ -116,9 +116,9 @@ class Telemetry(Database):
     ) -> dict[int, str]:
         """Of checked rows, those that cannot be counted, by their place, and why: see `mlops.io.bookable`.
 
-        Only fills may be such.
+        Only fills and quotes may be such.
         """
-        if rows.table is not fills:
+        if rows.table is not fills and not (rows.table is quotes and below_zero(rows)):
             return {}
         with self._reading() as connection:
             return unbookable(connection, rows, now, most)
@@ -129,7 +129,7 @@ class Telemetry(Database):
         Raises
         ------
         DataError
-            A fill is one that no book can take. Nothing was stored then.
+            A fill or a quote is one that no book can take. Nothing was stored then.
         """
         now, most = datetime.now(UTC), self.most_books
         for why in (why for rows in many for why in self.unbookable(rows, now, most).values()):

@@ -46,7 +46,8 @@ class Observation:
 class Trust:
     """What is believed at once. Fractions of the price; `volatility` is the unit's own, a calendar day.
 
-    `signed`: the price may be negative (a future's). `splits`: the unit may be split (a share).
+    `signed`: the price may be negative (a future's). `splits`: the unit may be split (a share). `level`: of a price
+    nearer to zero, fractions are of this.
     """
 
     spread: float = 0.05
@@ -56,6 +57,11 @@ class Trust:
     confirm: timedelta = timedelta(seconds=5)
     signed: bool = False
     splits: bool = True
+    level: float = 0.0
+
+    def scale(self, value: float) -> float:
+        """What fractions of a price are taken of."""
+        return max(abs(value), self.level)
 
     def usual(self, elapsed: timedelta) -> float:
         """The largest move that one observation is believed, after `elapsed`; a larger one has to be confirmed."""
@@ -110,7 +116,7 @@ def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     if not (math.isfinite(bid) and math.isfinite(ask)) or bid > ask or (ask <= 0 and not trust.signed):
         return math.nan
     middle = bid + (ask - bid) / 2
-    if (bid > 0 or trust.signed) and ask - bid <= trust.spread * abs(middle):
+    if (bid > 0 or trust.signed) and ask - bid <= trust.spread * trust.scale(middle):
         return middle
     if mark is None or bid <= mark.value <= ask:
         return math.nan
@@ -189,7 +195,7 @@ def split_ratio(before: float, after: float) -> float:
 
 def jumped(mark: Mark, newest: Mark, trust: Trust) -> bool:
     """Whether a price is too far from the mark to be believed at once."""
-    return abs(newest.value - mark.value) > trust.usual(newest.at - mark.at) * abs(mark.value)
+    return abs(newest.value - mark.value) > trust.usual(newest.at - mark.at) * trust.scale(mark.value)
 
 
 def _run(mark: Mark, told: Sequence[tuple[Observation, float]], trust: Trust) -> list[tuple[Observation, float]]:

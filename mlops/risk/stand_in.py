@@ -73,20 +73,27 @@ def stand_in(
 def sizes(frame: pd.DataFrame, value: Floats, losses: Loss) -> tuple[Floats, Floats]:
     """What each position of a frame with POSITION_COLUMNS may lose by a stand-in, VaR and ES in money, shape (P,).
 
-    A position whose value is not known (NaN) counts by what it cost. An option that was bought can lose what it is
-    worth and no more; one that was sold moves at most as its underlying does, so it counts by its strike.
+    A position whose value is not known (NaN) counts by what it cost, one at or below zero by the larger of both. An
+    option that was bought can lose what it is worth and no more; one that was sold moves at most as its
+    underlying does, so it counts by its strike.
     """
     quantity, cost, strike, multiplier = (
         frame[name].to_numpy(dtype=np.float64) for name in ("quantity", "cost", "strike", "multiplier")
     )
     size = np.abs(np.where(np.isfinite(value), value, cost))
     size = np.where(np.isfinite(size), size, 0.0)
+    size = np.where(below_zero(frame), np.fmax(size, np.abs(cost)), size)
     option = frame["kind"].isin(OPTIONS).to_numpy()
     sold = option & (quantity < 0)
     notional = np.abs(quantity * strike * multiplier)
     size = np.where(sold & np.isfinite(notional), np.maximum(size, notional), size)
     bought = option & ~sold
     return np.where(bought, size, size * losses.var), np.where(bought, size, size * losses.es)
+
+
+def below_zero(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """The futures of a frame of positions whose price is at or below zero: returns have no meaning there."""
+    return np.asarray((frame["kind"] == Kind.FUTURE.value) & (frame["price"] <= 0), dtype=np.bool_)
 
 
 def bars_a_year(times: NDArray[np.datetime64]) -> float:

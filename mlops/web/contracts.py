@@ -93,7 +93,10 @@ class Outcome(Row):
 
 
 class Fill(Row):
-    """One trade. Key: fill_id. `quantity` > 0 was bought; `fee` in money; `price` 0: an option that ended worthless."""
+    """One trade. Key: fill_id. `quantity` > 0 was bought; `fee` in money.
+
+    `price`: positive; of an option 0 too (it ended worthless), of a future any number.
+    """
 
     fill_id: Name
     model: Name
@@ -102,18 +105,21 @@ class Fill(Row):
     unit: Name
     event_time: Instant
     quantity: Finite
-    price: Size
+    price: Finite
     fee: Finite
 
 
 class Quote(Row):
-    """Best bid and ask. Key: unit, event_time. A size of 0 was not told."""
+    """Best bid and ask. Key: unit, event_time. A size of 0 was not told.
+
+    `ask`: positive; `bid`: 0 or more (nobody bids); of a future both are any numbers.
+    """
 
     unit: Name
     event_time: Instant
     known_at: Instant
-    bid: Positive
-    ask: Positive
+    bid: Finite
+    ask: Finite
     bid_size: Size = 0.0
     ask_size: Size = 0.0
 

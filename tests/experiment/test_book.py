@@ -208,6 +208,28 @@ def test_what_cannot_be_traded_is_refused(prices, weights, rule):
         Book.opened(1e6).rebalanced(T0, prices, weights, Terms())
 
 
+@pytest.mark.parametrize("price", [3.0, 0.0, -37.63])
+@pytest.mark.parametrize("side", [1, -1])
+def test_cash_and_equity_are_exact_through_zero(price, side):
+    """Bought at 3, more at the price (below zero the seller pays), closed at -40: what it cost is lost to the cent."""
+    fills = [(2, 3.0), (1, price), (-3, -40.0)]
+    book = Book.opened(1e6)
+    for i, (quantity, paid) in enumerate(fills):
+        book = book.after(Step(T0 + i * DAY, fills=(Fill("F", side * quantity * SCALE, paid, multiplier=1000.0),)))
+        if i == 1:
+            assert book.equity == exact(1e6 + side * 2 * (price - 3.0) * 1000.0)
+            assert book.positions["F"].value == exact(side * 3 * price * 1000.0)
+
+    assert {} == book.positions
+    assert book.cash == book.equity == book.start + book.realised == exact(1e6 - side * (6.0 + price + 120.0) * 1000.0)
+
+
+@pytest.mark.parametrize("price", [float("nan"), float("inf"), -float("inf")])
+def test_a_fill_at_no_number_is_refused(price):
+    with pytest.raises(DataError, match="price of F must be positive and finite"):
+        Book.opened(1e6).after(Step(T0, fills=(Fill("F", SCALE, price),)))
+
+
 def test_terms_are_fractions():
     for wrong in ({"fee": -1.0}, {"slippage": float("nan")}, {"funding": float("inf")}):
         with pytest.raises(DataError, match=f"{next(iter(wrong))} must be"):

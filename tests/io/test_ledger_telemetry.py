@@ -192,7 +192,7 @@ def test_a_bad_prediction_is_refused_by_name(sqlite_ledger, make, features, chan
         ),
         ("add_outcomes", lambda make: make.outcomes([("A", 0)]).drop(columns="label"), r"none named \['label'\]"),
         ("add_fills", lambda make: make.fills([("1", "A", 1, 0.0, 0.0)]), "price of A must be positive"),
-        ("add_fills", lambda make: make.fills([("1", "A", 1, -1.0, 0.0)]), "price of fills must be zero or more"),
+        ("add_fills", lambda make: make.fills([("1", "A", 1, -1.0, 0.0)]), "price of A must be positive"),
         ("add_fills", lambda make: make.fills([("1", "A", 1, 1.0, 1e300)]), "fee of fills must be under"),
         ("add_fills", lambda make: make.fills([("1", "A", 4e-9, 1.0, 0.0)]), "quantity of fills must be 0, or"),
         ("add_fills", lambda make: make.fills([("1", "A", 1e15, 1e9, 0.0)]), "value of a fill of A must be under"),

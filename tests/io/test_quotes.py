@@ -26,7 +26,7 @@ def test_quotes_are_kept_once_and_read_as_they_were_known(ledger, make):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"bid": 0.0}, {"bid": -1.0}, {"bid": float("nan")}, {"ask": 9.0}, {"ask": float("inf")}]
+    "wrong", [{"bid": -1.0}, {"bid": -1.0, "ask": 0.0}, {"bid": float("nan")}, {"ask": 9.0}, {"ask": float("inf")}]
 )
 def test_a_quote_that_cannot_be_is_refused(ledger, make, wrong):
     with pytest.raises(DataError):

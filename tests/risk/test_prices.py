@@ -113,6 +113,31 @@ def test_a_future_may_be_quoted_below_zero_and_a_share_may_not():
     assert math.isnan(price(seen, MARK, TRUST))
 
 
+def test_near_zero_a_share_of_the_level_is_a_usual_move_and_a_usual_spread():
+    near = Trust(signed=True, level=20.0)
+    path = [0.15, 0.05, -0.04, 0.0, 0.1, -0.02]
+    told = [Observation(T0 + i * SECOND, level - 0.02, level + 0.03) for i, level in enumerate(path, 1)]
+
+    mark = Mark(0.2, T0)
+    for i, one in enumerate(told):
+        found = assess(mark, [one], near)
+        assert (path[i] + 0.005, None, None) == (pytest.approx(found.mark.value), found.jump, found.unusable)
+        mark = found.mark
+    assert assess(mark, [Observation(T0 + 9 * SECOND, -5.0, -4.9)], near).jump is not None
+    assert assess(Mark(0.2, T0), told[:3], Trust(signed=True)).mark == Mark(0.2, T0), "by its own share it is a jump"
+
+
+@pytest.mark.parametrize("level", [3.0, 0.01, 0.0])
+def test_a_fall_through_zero_is_a_jump_until_it_stands_and_a_cut_in_half_of_a_future_is_no_split(level):
+    near, down = Trust(signed=True, splits=False, level=3.0), quotes([-37.0] * 7, [1000] * 7)
+
+    assert (level, -37.0) == (lambda found: (found.mark.value, found.jump.value))(
+        assess(Mark(level, T0), down[:2], near)
+    )
+    assert -37.0 == assess(Mark(level, T0), down, near).mark.value
+    assert -74.0 == assess(Mark(-37.0, T0), quotes([-74.0] * 7, [1000] * 7), near).mark.value
+
+
 def test_the_first_price_is_taken_as_it_is_and_a_first_quote_that_is_wide_is_none():
     assert 100.0 == assess(None, [Observation(T0, 100.0, 100.0)], TRUST).mark.value
     found = assess(None, [Observation(T0, 1.0, 100.0)], TRUST)

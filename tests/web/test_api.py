@@ -19,7 +19,7 @@ KINDS = ("predictions", "outcomes", "fills", "quotes", "balances")
 WRONG = {
     "predictions": {"probability": 1.5},
     "outcomes": {"label": 2},
-    "fills": {"price": -1},
+    "fills": {"price": "1"},
     "quotes": {"ask": 1.0},
     "balances": {"amount": 0},
 }
@@ -302,6 +302,22 @@ def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bo
     assert 5 == len(registry.ledger.rejections("fills"))
     (alert,) = registry.ledger.alerts()
     assert alert.key.startswith("fills_refused:test:")
+
+
+def test_prices_below_zero_are_taken_of_a_future_and_refused_row_by_row_of_others(client, registry, bot):
+    registry.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=1_000.0)], T0)
+    fills = [bot.row("fills") | {"fill_id": unit, "unit": unit, "price": -37.63} for unit in ("F", "A")]
+    pairs = (("F", -37.7, -37.6), ("A", -37.7, -37.6), ("B", 0.0, 0.05), ("C", 0.0, 0.0), ("D", 2.0, -1.0))
+    quotes = [bot.row("quotes") | {"unit": unit, "bid": bid, "ask": ask} for unit, bid, ask in pairs]
+
+    of_fills, of_quotes = (bot.post(client, kind, told).json() for kind, told in (("fills", fills), ("quotes", quotes)))
+
+    assert (1, [1]) == (of_fills["stored"], [one["row"] for one in of_fills["rejected"]])
+    assert "price of A must be positive (0 only of an option" in of_fills["rejected"][0]["reason"]
+    assert (2, [1, 3, 4]) == (of_quotes["stored"], [one["row"] for one in of_quotes["rejected"]])
+    rules = ("bid of A must be 0 or more", "ask of C must be positive", "bid must not lie above ask")
+    assert all(rule in one["reason"] for rule, one in zip(rules, of_quotes["rejected"], strict=True))
+    assert 3 == len(registry.ledger.rejections("quotes"))
 
 
 @pytest.mark.parametrize("book", ["twin:live", "virtual", "virtual v3", " Twin:x"])
