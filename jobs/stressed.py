@@ -22,6 +22,7 @@ from mlops.risk.episodes import EPISODES
 from mlops.risk.exposure import OPTIONS
 from mlops.risk.measures import Floats
 from mlops.risk.scenarios import Scenarios, episode_scenarios
+from mlops.risk.stand_in import below_zero
 from mlops.risk.stress import WorstWindow, stress_table, window_returns
 
 NAMED = frozenset(episode.name for episode in EPISODES)
@@ -70,6 +71,8 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
     without |= {unit: why for unit, why in history.lacking.items() if unit not in history.units}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
+    for unit in held.frame["unit"][below_zero(held.frame)]:
+        without[unit] = f"{unit} is at or below zero, where a share of its price is no move: no scenario speaks of it."
     without |= {**told.missing, **_untold(named, index)}
     account = None
     if history.units and held.equity > 0:
@@ -129,7 +132,7 @@ def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> di
     option = held.frame["kind"].isin(OPTIONS)
     unit = held.frame["underlying"].where(option, held.frame["unit"])
     like = held.frame["quantity"] * held.frame["unit"].map(worth)
-    value = like.where(option, held.value).fillna(0.0)
+    value = like.where(option, held.value.mask(below_zero(held.frame))).fillna(0.0)
     equity = {key.model: 0.0 for key in held.cash}
     for key, amount in held.equities().items():
         equity[key.model] += amount

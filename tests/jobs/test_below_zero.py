@@ -11,7 +11,9 @@ import pytest
 from jobs import live as rooms
 from jobs import risk_limits
 from jobs.live import Live
+from jobs.market import Market
 from jobs.positions import positions
+from jobs.risk import weights
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
@@ -146,5 +148,9 @@ def test_var_and_scenarios_of_a_future_at_or_below_zero_are_unknown_and_never_no
     row = service.look.state.positions["direction/live/CL"]
     assert row.stand_in > 0
     assert before > 0
-    valued = positions(service.house, service.now).valued.set_index("unit")["price"]
+    held = positions(service.house, service.now)
+    valued = held.valued.set_index("unit")["price"]
     assert (True, 100.0) == (math.isnan(valued["CL"]), valued["A"])
+    table = Market(pd.DatetimeIndex([]), ("A", "CL"), returns, {}, {}, {})
+    nightly = weights(held, table, service.house.settings.risk)
+    assert [100_000.0 / held.equity, 0.0] == pytest.approx(nightly.tolist())
