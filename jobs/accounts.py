@@ -13,7 +13,8 @@ explains.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -31,6 +32,7 @@ SETTING = "setting"
 RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
 DEPARTS = "balance_departs:"
 UNKNOWN = "balance_unknown:"
+REVISED = 6  # anchors that are valued anew at each look, the newest
 SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its details
 
 
@@ -56,38 +58,52 @@ class Account:
         return self.known.anchors[-1].at if self.departs > 0 and self.known.anchors else self.at
 
     @property
+    def paid(self) -> list[Balance]:
+        """The flows that moved it: all since it is counted from a balance, or from the setting."""
+        first = self.known.anchors[0] if self.known.anchors else None
+        since = None if first is None or first.lost else first.at
+        return [one for one in self.flows if since is None or one.at > since]
+
+    @property
     def lost(self) -> float:
         """What balances were less than could be explained, all together."""
         return sum(one.lost for one in self.known.anchors)
 
 
 def account(
-    house: House, key: BookKey, book: Book, as_of: datetime, valued: Valued, anchors: Anchors
+    house: House,
+    key: BookKey,
+    book: Book,
+    as_of: datetime,
+    valued: Valued,
+    anchors: Anchors,
+    wrong: Collection[datetime] = (),
 ) -> Account | None:
-    """The account of a bot's book; None where nobody said what it is worth."""
+    """The account of a bot's book, without `wrong` balances; None where nobody said what it is worth."""
     if key.version:
         return None
-    newest = house.ledger.balances(key.model, key.book, as_of=as_of, last=1)
+    told_last = house.ledger.balances(key.model, key.book, as_of=as_of, last=1 + len(wrong))
+    newest = [one for one in told_last if one.at not in wrong][-1:]
     start, stated = book.start / SCALE, _stated(house, key)
     if not newest:
         return None if stated is None else Account(stated - start, stated, None, SETTING)
-    told, flows = newest[0], house.ledger.flows(key.model, key.book, as_of=as_of)
+    flows = [one for one in house.ledger.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
+    told, void = newest[0], {*wrong, *house.ledger.void_balances(key.model, key.book)}
     known = anchors.known(key, as_of)
     same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
     last = known.last if known.last is not None and same else _anchor(told, valued)
-    chain = known.anchors or _first(house, key, last, valued, as_of, stated)
-    base, chain = (None if stated is None else stated - start), _relost(chain, flows, valued)
+    judged = tuple(one for one in known.anchors if one.at not in void)
+    base = None if stated is None else stated - start
+    chain, expected = _chained(judged or _first(house, key, last, valued, as_of, stated), flows, valued, base)
     if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
         offset = last.offset(valued) - last.high
         return Account(offset, told.amount, told.at, told.source, 0.0, flows, Known((), last))
-    if chain:
-        base = _offset(chain, flows, valued)
     since = chain[-1].at if chain else None
-    expected = (base or 0.0) + (_paid(flows, since, told.at) if since is None or told.at > since else 0.0)
+    expected = (expected if chain else base or 0.0) + _paid(flows, since, told.at)
     account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
     if since is not None and told.at <= since:
         return account
-    tolerance = house.settings.books.balance_tolerance_bps / 1e4 * told.amount
+    tolerance = house.settings.books.balance_tolerance_bps / 1e4 * abs(told.amount)
     return _judged(account, last, last.offset(valued) - expected, tolerance)
 
 
@@ -119,21 +135,22 @@ def _first(
     return next(((one,) for one in (first, last) if not one.jumps), ())
 
 
-def _relost(chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued) -> tuple[Anchor, ...]:
-    """With what the newest anchor lost by what is known now: a late fill may explain it, a void may undo it."""
-    if len(chain) < 2:
-        return chain
-    before, newest = chain[-2:]
-    expected = before.offset(valued) + _paid(flows, before.at, newest.at)
-    return (*chain[:-1], replace(newest, lost=max(0.0, expected - newest.offset(valued))))
+def _chained(
+    chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued, base: float | None
+) -> tuple[tuple[Anchor, ...], float]:
+    """The anchors with what each lost by what is known now, and the offset of the newest.
 
-
-def _offset(chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued) -> float:
-    """Of the newest anchor, which is never more than the one before explains."""
-    newest = chain[-1].offset(valued)
-    if len(chain) < 2:
-        return newest
-    return min(newest, chain[-2].offset(valued) + _paid(flows, chain[-2].at, chain[-1].at))
+    A late fill may explain a loss, and a void may undo it. No anchor is ever more than the one before explains.
+    """
+    found, since = list(chain[:-REVISED]), None
+    expected = base if base is not None and chain and chain[0].lost and not found else math.inf
+    for one in chain[-REVISED:]:
+        own = one.offset(valued)
+        expected += _paid(flows, since, one.at)
+        lost = max(0.0, expected - own) if math.isfinite(expected) else one.lost if found else 0.0
+        expected, since = min(own, expected), one.at
+        found.append(replace(one, lost=lost))
+    return tuple(found), expected
 
 
 def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> float:

@@ -101,6 +101,12 @@ class Holdings:
             found, told = self._at(as_of, again), again
         return found
 
+    def supposed(self, key: BookKey, as_of: datetime, wrong: Collection[datetime]) -> Account | None:
+        """The account of a bot's book as if the balances of these instants had never been told."""
+        units = restatement.units(self._house)
+        book, valued = _own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
+        return account(self._house, key, book, as_of, valued, self.anchors, wrong)
+
     def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
         ledger, booked = self._house.ledger, self._booked
         news = ledger.last_fill(), *told

@@ -7,13 +7,19 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import BigInteger, ColumnElement, UnaryExpression, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Text, UnaryExpression, cast, literal, select, type_coerce
 
+from mlops.errors import DataError
+from mlops.io.book_tables import is_void, voids
+from mlops.io.checksum import record_sum
+from mlops.io.journal import added
 from mlops.io.reading import arrays, kind, microseconds, verify
 from mlops.io.risk_tables import balances
 from mlops.io.store import BALANCE_COLUMNS, balance_rows
 from mlops.io.telemetry import Telemetry
+from mlops.io.voids import named
 
+PREFIX = "balance:"  # how the name of a void begins that takes back a balance
 READ = [name for name in BALANCE_COLUMNS if name not in ("model", "book")]
 
 
@@ -31,7 +37,7 @@ class Balance:
 
 
 class Balances(Telemetry):
-    """Balances of accounts: appended, never changed."""
+    """Balances of accounts: appended, never changed. One that a person took back stays, and is not told any more."""
 
     def add_balances(self, frame: pd.DataFrame, source: str = "bot") -> int:
         """Keep balances, in a frame with BALANCE_COLUMNS (`source` may be left out); how many were new."""
@@ -59,6 +65,34 @@ class Balances(Telemetry):
         """The balances of a book with which something was paid in or taken out, oldest first."""
         return self._balances(model, book, as_of, balances.c.flow != 0, order=balances.c.event_time.asc())
 
+    def void_balance(self, model: str, book: str, told_at: datetime, actor: str, reason: str, at: datetime) -> bool:
+        """Take back the balance that was told for an instant; False where it was before.
+
+        Raises
+        ------
+        DataError
+            There is no such balance, or actor or reason is missing.
+        """
+        named(actor, reason)
+        c, name = balances.c, f"{_prefix(model, book)}{microseconds(told_at)}"
+        row = {"fill_id": name, "actor": actor, "reason": reason, "created_at": at}
+        wanted = select(c.amount).where(c.model == model, c.book == book, c.event_time == told_at)
+        with self._writing() as connection:
+            if connection.scalar(wanted) is None:
+                rule = f"balance must be one that was told of {model}/{book}, got {told_at.isoformat()}"
+                raise DataError(f"{rule}. See `trader-mlops balance told`.")
+            return added(connection, voids, row | {"checksum": record_sum("voids", row)})
+
+    def void_balances(self, model: str, book: str) -> set[datetime]:
+        """Of when the balances are that a person took back."""
+        prefix = _prefix(model, book)
+        with self._reading() as connection:
+            names = list(
+                connection.scalars(select(voids.c.fill_id).where(voids.c.fill_id.startswith(prefix, autoescape=True)))
+            )
+        times = pd.to_datetime([int(name.removeprefix(prefix)) for name in names], unit="us", utc=True)
+        return {when.to_pydatetime() for when in times}
+
     def _balances(
         self,
         model: str,
@@ -70,7 +104,8 @@ class Balances(Telemetry):
     ) -> list[Balance]:
         c, until = balances.c, microseconds(as_of)
         at, known = (type_coerce(column, BigInteger) for column in (c.event_time, c.known_at))
-        mine = [c.model == model, c.book == book, at <= until, known <= until, *rules]
+        counts = ~is_void(literal(_prefix(model, book)) + cast(at, Text))
+        mine = [c.model == model, c.book == book, at <= until, known <= until, counts, *rules]
         query = select(*(c[name] for name in (*READ, "checksum"))).where(*mine).order_by(order).limit(limit)
         with self._reading() as connection:
             found = dict(zip((*READ, "checksum"), arrays(connection, query, [*map(kind, READ), int]), strict=True))
@@ -79,3 +114,8 @@ class Balances(Telemetry):
         times = pd.to_datetime(found["event_time"], unit="us", utc=True)
         rows = zip(times, found["amount"].tolist(), found["flow"].tolist(), found["source"].tolist(), strict=True)
         return [Balance(when.to_pydatetime(), *rest) for when, *rest in rows]
+
+
+def _prefix(model: str, book: str) -> str:
+    """How the names of voids of a book's balances begin; the instant in microseconds follows."""
+    return f"{PREFIX}{len(model)}:{model}:{len(book)}:{book}:"

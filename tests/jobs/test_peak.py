@@ -8,7 +8,10 @@ import pytest
 
 from jobs import books, risk_limits
 from jobs import live as rooms
+from jobs.balances import confirmed, take_back
 from jobs.live import Live
+from mlops.errors import DataError
+from mlops.io.ledger import BookKey
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings
 from mlops.types import TradingState
@@ -189,3 +192,114 @@ def test_a_peak_of_the_last_seconds_outlives_a_kill(service, seconds):
     service.restart()
 
     assert top / (1e6 + top) == pytest.approx(service.run(100.0))
+
+
+def confirm(service, amount):
+    return confirmed(service.house, BookKey("direction", "live"), amount, "ada", "the statement", service.now)
+
+
+def falls(service):
+    return [line.value for name, line in service.state.limits.items() if name in ("drawdown:all", "daily_loss:all")]
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_persons_word_takes_a_balance_back_that_was_too_low(service, away):
+    """A digit was lost: the loss that it made is none, and the line holds as before."""
+    service.run(101.0)
+    service.balance(1e5)
+    assert 0.9 < service.run(101.0, seconds=11)
+    service.balance(1.003e6)
+    service.run(101.0, seconds=11)
+    if away:
+        service.restart()
+
+    assert 0.0 == pytest.approx(confirm(service, 1.003e6))
+    service.run(101.0, seconds=2)
+
+    assert 1.003e6 == pytest.approx(service.state.kpi.equity)
+    assert 0.0 == pytest.approx(service.state.kpi.drawdown.now, abs=1e-9)
+    assert 0.0 == pytest.approx(service.state.kpi.pnl_today_money - 3000, abs=1e-6)
+    assert [] == [one.key for one in service.house.ledger.alerts() if one.key.startswith("balance_departs")]
+    service.balance(5e5)
+    assert 0.5 == pytest.approx(service.run(101.0, seconds=11), abs=0.01), "a loss that is one counts as before"
+
+
+def test_a_true_loss_is_no_typo_whoever_confirms_it(service):
+    service.balance(4e5)
+    service.run(100.0, seconds=11)
+    confirm(service, 4e5)
+    assert 0.6 == pytest.approx(service.run(100.0, seconds=2))
+    assert 1e5 == pytest.approx(confirm(service, 5e5))
+    assert 0.6 == pytest.approx(service.run(100.0, seconds=2))
+
+
+@pytest.mark.parametrize("top", [100.0, 101.0])
+def test_a_deposit_that_came_twice_is_taken_back(service, top):
+    service.balance(2e6, flow=1e6)
+    service.run(100.0, seconds=2)
+    service.run(top, 100.0)
+    before = service.state.kpi.drawdown.now
+    service.balance(2e6, flow=1e6)
+    assert 0.3 < service.run(100.0, seconds=11)
+
+    assert 0.0 == confirm(service, 2e6)
+    assert before == pytest.approx(service.run(100.0, seconds=2), abs=1e-9)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_what_a_person_confirmed_by_mistake_is_taken_back_by_the_next_word(service, told):
+    service.run(101.0, 100.0)
+    before = service.state.kpi.drawdown.now
+    confirm(service, 1e7)
+    service.run(100.0, seconds=2)
+    if told:
+        service.balance(1e6)
+        service.run(100.0, seconds=11)
+
+    assert 0.0 == confirm(service, 1e6)
+    assert before == pytest.approx(service.run(100.0, seconds=2))
+    assert 1e6 == pytest.approx(service.state.kpi.equity)
+
+
+def test_a_balance_is_taken_back_by_its_time(service):
+    service.run(101.0, 100.0)
+    before, ledger = service.state.kpi.drawdown.now, service.house.ledger
+    service.balance(1.5e6, flow=5e5)
+    wrong = service.now
+    service.run(100.0, seconds=11)
+    service.run(101.0, 102.0, 101.0, 100.0)
+    with pytest.raises(DataError, match="balance must be one that was told"):
+        take_back(service.house, BookKey("direction", "live"), wrong + SECOND, "ada", "why", service.now)
+    take_back(service.house, BookKey("direction", "live"), wrong, "ada", "never came", service.now)
+    assert {wrong} == ledger.void_balances("direction", "live")
+
+    assert 6000 / 1_006_000 == pytest.approx(service.run(100.0), rel=1e-6)
+    assert 1e6 == pytest.approx(service.state.kpi.equity)
+    assert before < service.state.kpi.drawdown.now
+
+
+def test_a_deposit_with_a_wrong_amount_erases_no_drawdown(service):
+    """A nought too many is held aside; equity moves by the flow, and the peak by that share."""
+    service.run(99.0, 98.1, 97.3)
+    before = service.run(97.3, seconds=12)
+    service.balance(1e7, flow=9e5)
+
+    assert before == pytest.approx(service.run(97.3, seconds=12))
+
+
+def test_a_withdrawal_that_is_repeated_moves_the_peak_as_it_moves_equity(service):
+    service.run(99.0, 98.1, 97.3)
+    before = service.run(97.3, seconds=12)
+    for _ in range(2):
+        service.balance(service.state.kpi.equity, flow=-1e5)
+        assert before == pytest.approx(service.run(97.3, seconds=12))
+    assert 791_900 == pytest.approx(service.state.kpi.equity)
+
+
+def test_a_late_flow_of_before_an_account_is_counted_erases_no_drawdown(service):
+    service.run(99.0, 98.1, 97.3)
+    before = service.run(97.3, seconds=12)
+    row = NAME | {"event_time": T0 - DAY, "known_at": service.now, "amount": 1e6, "flow": -5e5}
+    service.house.ledger.add_balances(pd.DataFrame([row]))
+
+    assert before == pytest.approx(service.run(97.3, seconds=12))
