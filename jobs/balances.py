@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jobs.accounts import DEPARTS, Account
 from jobs.house import House, moment, opened
-from jobs.numbers import whole
+from jobs.numbers import decimal, whole
 from jobs.positions import Holdings, positions
 from mlops.errors import DataError
 from mlops.io.ledger import Balance, BookKey
@@ -77,7 +77,9 @@ def listed() -> None:
 @app.command("confirm")
 def confirm(
     model: str,
-    amount: Annotated[float, typer.Argument(help="What the account is worth now, open positions included.")],
+    amount: Annotated[
+        float, typer.Argument(parser=decimal, help="What the account is worth now, open positions included.")
+    ],
     reason: Because,
     book: Of = "live",
     actor: Who = "",

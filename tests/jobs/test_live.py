@@ -188,7 +188,9 @@ def test_a_position_that_is_not_known_never_lowers_what_counts_against_a_line(ho
         for one in ("var", "es", "gross", "net", "leverage", "concentration")
     )
     house.settings = with_balances(limits=limits)
-    put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 101.0, T0 - timedelta(days=1))  # it pays what it cost
+    put = Instrument(
+        "P", Kind.PUT, "USD", "", 1.0, "Z", 101.0, T0 - timedelta(days=1)
+    )  # Z has no price: it has expired
     house.ledger.put_instruments([put], T0)
     night(house)
     fill(house, "A", 1000, 100.0)
