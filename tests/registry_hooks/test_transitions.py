@@ -339,7 +339,7 @@ def test_the_old_model_trades_on_when_the_new_one_cannot_be_taken(registry, faul
 
     assert {1} == set(_score(bot).version.tolist())
     rejected = [alert for alert in registry.ledger.alerts() if alert.key.startswith("swap_rejected")]
-    assert (0 if fault == "registry away" else 1) == len(rejected)
+    assert 1 == len(rejected), "the log says that it trades, and it does not"
 
 
 class _Away(MlflowClient):
