@@ -23,7 +23,7 @@ class Place:
         self.state = state
         self.mlflow, self.service = ports or (free_port(), free_port())
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING")},
             "MLOPS_STATE": str(state),
             "MLOPS_TRACKING_URI": f"http://127.0.0.1:{self.mlflow}",
             "MLOPS_SERVICE__PORT": str(self.service),
