@@ -42,12 +42,17 @@ def _own_environment(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _quiet_logs():
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    _silence()
     yield
     logs.close()
+    _silence()  # a thread that still waits for a server away prints into no doctest: those are not below this folder
     sys.modules.pop(
         "dbutils", None
     )  # MLflow's stand-in, left by two loads at once, is nothing that Hypothesis can read
+
+
+def _silence():
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 
 
 @pytest.fixture(autouse=True)
