@@ -196,6 +196,18 @@ def test_the_tables_beside_say_what_was_published(service, opened):
     assert 2 * 190 == page.locator("#correlation .cell").count()
 
 
+@pytest.mark.parametrize(("line", "sign"), [("warning", "▲"), ("soft", "▲"), ("hard", "✕"), ("unknown", "?")])
+def test_a_tile_and_the_list_of_limits_say_the_same_of_a_line(service, opened, line, sign):
+    page = watched(opened())
+    state = WORLD.state(now())
+    lines = {key: replace(row, state=line) if key == "es:all" else row for key, row in state.limits.items()}
+    shown(page, service.hub.publish(replace(state, limits=lines)))
+    tile = page.locator(".tile").nth(3)  # expected shortfall
+
+    assert page.locator("#limits li[data-key='es:all']").inner_text().count(sign)
+    assert tile.locator(".of").inner_text().startswith(sign)
+
+
 def test_a_change_arrives_and_what_is_gone_goes(service, opened):
     page = watched(opened())
     first = WORLD.state(now())

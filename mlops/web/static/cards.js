@@ -64,7 +64,8 @@ function answer(body) {
     says(rows[0], loses(state, loss, es));
     says(rows[1], where(state));
     const normal = state.kpi?.normal || {};
-    const over = normal.line ? [make("span", { class: `mark ${loss.level || "unknown"}` }, `${(LEVELS[loss.level] || LEVELS.unknown)[0]} ${normal.line}`)] : [];
+    const [sign, , level] = standing(state, "kpi.var", loss.level);
+    const over = normal.line ? [make("span", { class: `mark ${level}` }, `${sign} ${normal.line}`)] : [];
     says(rows[2], normal.sentence ? [normal.sentence, ...(over.length ? [" ", ...over] : [])] : [missing(state, "kpi.normal") || "Not known: too little history."]);
     const found = Object.values(state.missing || {});
     unknown.hidden = found.length === 0;
@@ -150,6 +151,14 @@ function tiles(body, spec) {
   return (state) => draw.forEach((one) => one(state));
 }
 
+// Sign, word and colour of a measure: of the line that it crossed, as in the list of limits; else of its level.
+function standing(state, path, level) {
+  const line = path && state.limits?.[`${path.split(".").at(-1)}:all`]?.state;
+  if (line) return LIMITS[line] || LIMITS.unknown;
+  const of = LEVELS[level] ? level : "unknown";
+  return [...LEVELS[of], of];
+}
+
 function figure(list, tile) {
   const value = make("p", { class: "value" });
   const notes = make("p", { class: "also" });
@@ -160,6 +169,7 @@ function figure(list, tile) {
   return (state) => {
     const found = at(state, tile.of);
     const use = tile.meter ? at(state, tile.meter) || {} : {};
+    const [sign, word, level] = standing(state, tile.meter, use.level);
     const signed = tile.format.startsWith("gain") && found ? (found > 0 ? "▲ " : "▼ ") : "";
     const lacks = tile.least && at(state.missing, tile.least); // what of it is not known
     const part = lacks && found !== undefined;
@@ -179,8 +189,8 @@ function figure(list, tile) {
     if (part) put(notes, `${tile.meter ? "" : `${shown(found, tile.format)} of what is known. `}${lacks}`);
     else put(notes, found === undefined ? (told ? "Why: see the answer above." : why) : [use.old, ...also].filter(Boolean).join(" · "));
     notes.title = told ? why : notes.textContent;
-    gauge?.show(use, found === undefined && use.bound === undefined);
-    box.dataset.level = use.level || "";
+    gauge?.show(use, found === undefined && use.bound === undefined, sign, word, level);
+    box.dataset.level = tile.meter ? level : "";
   };
 }
 
@@ -191,12 +201,11 @@ function meter() {
   const node = make("div", { class: "gauge" }, track, text);
   return {
     node,
-    show(use, part) {
+    show(use, part, sign, word, level) {
       const known = use.utilisation !== undefined;
       node.hidden = use.limit === undefined && !known;
       fill.style.width = `${Math.min(100, 100 * Math.max(0, use.utilisation ?? 0))}%`;
-      track.dataset.level = use.level || "unknown";
-      const [sign, word] = LEVELS[use.level] || LEVELS.unknown;
+      track.dataset.level = level;
       const limit = use.limit === undefined ? "" : ` of limit ${shown(use.limit, use.limit > 1 ? "times" : "percent")}`;
       put(text, known ? `${sign} ${part ? "known part: " : ""}${shown(use.utilisation, "meter")}${limit}` : `${sign} not known${limit && `, limit${limit.replace(" of limit", "")}`}`);
       track.setAttribute("aria-label", `${word}: ${text.textContent}`);
