@@ -5,7 +5,7 @@ import { panels } from "./panels.js";
 import { heat } from "./heat.js";
 import { models } from "./models.js";
 
-const ALSO = { answer: ["positions", "missing", "kpi"], rail: ["positions"], table: ["as_of", "exposure"] };
+const ALSO = { answer: ["positions", "missing", "kpi", "limits"], tiles: ["limits", "trading"], rail: ["positions"], table: ["as_of", "exposure"] };
 const DRAWN = { answer, tiles, verdict, rail, limits, table, panels, heat, models };
 
 export function mounted(element) {
