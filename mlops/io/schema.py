@@ -85,7 +85,6 @@ fills = Table(
     Column("fee", Float(53), nullable=False),
     Column("checksum", BigInteger),
 )
-Index(None, fills.c.model, fills.c.book, fills.c.unit)
 Index(None, fills.c.model, fills.c.book, fills.c.id)
 bundles = Table(
     "bundles",

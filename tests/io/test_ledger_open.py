@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
 from mlops.errors import SettingsError
 from mlops.io.database import revisions
@@ -105,3 +105,24 @@ def test_downgrading_leaves_nothing_behind(url):
         left = connection.dialect.get_table_names(connection)
 
     assert ["alembic_version"] == left
+
+
+def test_reads_of_one_book_look_into_an_index_of_its_fills(sqlite_ledger, make):
+    sqlite_ledger.add_fills(make.fills([("f1", "A", 1.0, 10.0, 0.1)]))
+    plans = []
+
+    def explain(connection, _cursor, statement, values, *_):
+        if "FROM fills" in statement:
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            plans.extend(row[-1] for row in rows if " fills" in row[-1])
+
+    event.listen(sqlite_ledger._engine, "before_cursor_execute", explain)
+    sqlite_ledger.positions("volatility", "paper")
+    sqlite_ledger.unbooked_fills("volatility", "paper", as_of=make.at(9))
+    sqlite_ledger.traded_versions("volatility", "paper")
+    sqlite_ledger.fills_since("volatility", make.at(0))
+    sqlite_ledger.first_traded("volatility", "paper")
+    sqlite_ledger.newest_fills("volatility", "paper")
+
+    assert 7 <= len(plans)
+    assert [] == [plan for plan in plans if not plan.startswith("SEARCH fills USING")]
