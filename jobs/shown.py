@@ -264,22 +264,22 @@ def normal(
     return Normal(words, place, len(year), Level.OK if how == "usual" else Level.WARN, stands)
 
 
-def until(times: Sequence[str], horizon: int, as_of: datetime) -> tuple[str, str]:
+def until(ends: pd.DatetimeIndex, horizon: int, as_of: datetime) -> tuple[str, str]:
     """By when a loss may come, and what one time of it is: `by tomorrow's close`, `day`.
 
     Parameters
     ----------
-    times : sequence of str
-        ISO instants of the bars that the VaR was estimated from.
+    ends : DatetimeIndex
+        Ends of the bars that the VaR was estimated from.
 
     Examples
     --------
     >>> friday = datetime(2026, 1, 2, 22)
-    >>> days = [f"{at:%Y-%m-%dT21:00}" for at in pd.bdate_range("2025-12-01", "2026-01-02")]
+    >>> days = pd.bdate_range("2025-12-01 21:00", "2026-01-02 21:00")
     >>> until(days, 1, friday), until(days, 5, friday)
     (("by Monday's close", 'day'), ('within 5 days', 'day'))
     """
-    bars = pd.DatetimeIndex(list(times[-YEAR:]))
+    bars = ends[-YEAR:]
     every = bars.to_series().diff().median()
     if pd.isna(every) or not DAILY[0] <= every <= DAILY[1]:
         return ("within the next bar" if horizon == 1 else f"within {horizon} bars"), "bar"

@@ -117,7 +117,7 @@ def rows(held: Held) -> list[str]:
 def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kpi:
     held, exposed, curve = now.held, now.exposed, now.curve
     model = slow.night.fitted.model if slow.night else ""
-    due, step = shown.until(slow.night.times if slow.night else (), settings.horizon_bars, held.as_of)
+    due, step = shown.until(slow.night.bars if slow.night else pd.DatetimeIndex([]), settings.horizon_bars, held.as_of)
     odds = f"worse one {step} in {1 / (1 - settings.confidence):.0f}"
     about = {
         "confidence": settings.confidence,

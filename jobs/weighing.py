@@ -29,8 +29,9 @@ OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 class Night:
     """What the nightly risk job left: returns (T, N) of `units` and the model.
 
-    `var` is what this model would have said of the bars before, of what was held on that night. `times`, `stored_var`
-    and `loss` are the forecasts that were stored before their bars, and what the books then lost.
+    `bars` are the ends of the bars of `returns`. `var` is what this model would have said of the bars before, of what
+    was held on that night. `times`, `stored_var` and `loss` are the forecasts that were stored before their bars, and
+    what the books then lost.
     """
 
     as_of: datetime
@@ -43,6 +44,7 @@ class Night:
     var: Floats
     stored_var: Floats
     loss: Floats
+    bars: pd.DatetimeIndex
     bars_a_year: float = BARS_A_YEAR
 
     @classmethod
@@ -51,11 +53,12 @@ class Night:
         none = np.empty(0)  # a state of before forecasts were in it
         ends, stored_var, loss = (arrays.get(f"stored_{name}", none) for name in ("times", "var", "loss"))
         times = [at.isoformat() for at in pd.to_datetime(ends, unit="us", utc=True)]
-        bars = bars_a_year(arrays.get("bars", arrays["times"]).astype("datetime64[us]"))
+        bars = pd.DatetimeIndex(arrays.get("bars", arrays["times"]).astype("datetime64[us]")).tz_localize("UTC")
         units = {unit: i for i, unit in enumerate(body["units"])}
         fitted, growth = Fitted.from_dict(body["fitted"]), Loss(**body["growth"])
         about = state.as_of, units, arrays["returns"], fitted, growth, body
-        return cls(*about, times, arrays["var"], stored_var, loss, bars)
+        every = bars_a_year(bars.tz_localize(None).to_numpy())
+        return cls(*about, times, arrays["var"], stored_var, loss, bars, every)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,18 @@ def test_before_anything_was_traded_nothing_is_known_and_nothing_fails(house):
     assert "unknown" == state.limits["var:all"].state
 
 
+def test_by_when_it_may_be_lost_is_said_by_the_bars_even_before_a_forecast_was_stored(house):
+    night(house)
+    fill(house, "A", 1000, 100.0)
+    state = house.ledger.risk_state("var", "all", as_of=T0)
+    ends = pd.bdate_range(end="2026-02-27 21:00", periods=1000).to_numpy().astype("datetime64[us]")
+    house.ledger.put_risk_state("var", "all", state.as_of, state.body, {**state.arrays, "bars": ends.astype(np.int64)})
+
+    said = Live(house).look(T0 + timedelta(seconds=5)).state.kpi.var
+
+    assert ("by today's close", "worse one day in 100") == (said.until, said.odds)
+
+
 def test_what_positions_have_in_the_var_adds_up_along_every_dimension(house):
     house.ledger.put_instruments([Instrument("A", sector="tech"), Instrument("B", sector="oil")], T0)
     night(house)
