@@ -32,7 +32,6 @@ from jobs.peak import Peak
 from jobs.positions import Holdings
 from jobs.risk_limits import lines
 from jobs.standing import Standing
-from jobs.stress import scenarios_of
 from jobs.today import Today
 from jobs.view import Now, Slow
 from jobs.voided import effect, voided
@@ -47,6 +46,7 @@ from mlops.risk.limits import Measured, judge
 from mlops.risk.measures import Floats
 from mlops.risk.options import OptionGreeks
 from mlops.risk.prices import Jump, Mark
+from mlops.risk.scenarios import Scenarios
 from mlops.risk.snapshot import Snapshot, snapshot
 from mlops.risk.stand_in import StandIn, stand_in
 from mlops.risk.stress import stress_table
@@ -243,7 +243,8 @@ class Live:
             slow.stand_in = _stand_in(slow.night, self._house.settings.risk)
             self._holdings.marks.volatility = {} if slow.night is None else _daily_volatility(slow.night)
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
-            slow.scenarios, slow.about = scenarios_of(stressed), {row["name"]: row for row in stressed.body["about"]}
+            slow.scenarios = Scenarios.from_stored(stressed.body, stressed.arrays)
+            slow.about = {row["name"]: row for row in stressed.body["about"]}
         slow.past = seen.past(self._house, held).without(self._holdings.marks.refused)
         equity = slow.past.equity  # what a void fill made of it is no peak
         last = (equity.index[-1], float(equity.iloc[-1])) if len(equity) else None

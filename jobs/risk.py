@@ -42,11 +42,10 @@ from mlops.risk.stand_in import below_zero
 from mlops.risk.threshold import Calibration, calibrate
 from mlops.risk.together import bleed_together
 from mlops.settings import RiskSettings
-from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Verdict
+from mlops.types import Alert, Decision, Finding, Level, Priority, Report, Verdict
 
 log = structlog.get_logger()
 ALL = "all"
-BOOKS = ModelRef("risk", 0)  # the MLflow experiment of what is about all books
 YEAR = 250  # bars over which exposures are estimated: older ones are another book's
 FAILED = "var_backtest"
 
@@ -95,8 +94,10 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     stored = _stored(house, table, held)
     found = (*found, _judged_as_stored(stored, r.confidence))
     _keep(house, table, mine, told, calibration, held, stored)
-    report = Report(BOOKS, as_of, found)
-    decision = Decision(Verdict.HOLD, BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told))
+    report = Report(record.BOOKS, as_of, found)
+    decision = Decision(
+        Verdict.HOLD, record.BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told)
+    )
     evidence = record.Evidence(
         "risk", report, decision, figures=_figures(table, mine, told, r.confidence), numbers=_numbers(told, held)
     )
@@ -358,12 +359,14 @@ def _tell(house: House, verdict: Finding, moved: Finding, run_id: str, as_of: da
     gone = f"correlation_breakdown: {moved.note}"
     of = {"evidence_run": run_id}
     _keep_open(
-        house, verdict, Alert(f"var_backtest:{day}", Priority.HIGH, BOOKS.name, fails, as_of, of | {**verdict.params})
+        house,
+        verdict,
+        Alert(f"var_backtest:{day}", Priority.HIGH, record.BOOKS.name, fails, as_of, of | {**verdict.params}),
     )
     _keep_open(
         house,
         moved,
-        Alert(f"correlation_breakdown:{day}", Priority.MEDIUM, BOOKS.name, gone, as_of, of | {**moved.params}),
+        Alert(f"correlation_breakdown:{day}", Priority.MEDIUM, record.BOOKS.name, gone, as_of, of | {**moved.params}),
     )
 
 

@@ -12,7 +12,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pandas as pd
 import typer
 
@@ -21,14 +20,11 @@ from jobs.bars import bars_of
 from jobs.house import House, moment, run
 from jobs.stressed import Stressed, compute
 from mlops.io import page, record
-from mlops.io.ledger import RiskState
 from mlops.risk.account import ALL
 from mlops.risk.episodes import EPISODES
 from mlops.risk.limits import Line, Measured, judge
-from mlops.risk.scenarios import Scenarios
-from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
+from mlops.types import Decision, Finding, Level, Report, Verdict
 
-MODEL = ModelRef("risk", 0)  # the MLflow experiment of what is about all models at once
 KIND = "stress"  # of the state in the ledger
 
 
@@ -54,22 +50,16 @@ def write(house: House, bars: pd.DataFrame, as_of: datetime) -> Written:
     body = {"scenarios": s.names, "units": s.units, "missing": found.missing, "about": stress_page.about(found)}
     house.ledger.put_risk_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
     html = page.render("stress.html", stress_page.context(found, house.settings.risk.currency))
-    report = Report(MODEL, as_of, _findings(house, found))
+    report = Report(record.BOOKS, as_of, _findings(house, found))
     evidence = record.Evidence(
         "stress",
         report,
-        Decision(Verdict.HOLD, MODEL, report.findings, reason=report.findings[0].note),
+        Decision(Verdict.HOLD, record.BOOKS, report.findings, reason=report.findings[0].note),
         figures=stress_page.figures(found),
         numbers=stress_page.numbers(found),
         pages={"stress.html": html, "scenarios.csv": found.table.to_csv(index=False)},
     )
     return Written(html, found, record.emit(house.client, evidence, house.run_id))
-
-
-def scenarios_of(state: RiskState) -> Scenarios:
-    """The scenarios that a look stored, ready for `stress_table`."""
-    names, units = tuple(state.body["scenarios"]), tuple(state.body["units"])
-    return Scenarios(names, units, state.arrays["returns"], state.arrays["proxied"].astype(np.bool_))
 
 
 def _findings(house: House, found: Stressed) -> tuple[Finding, ...]:

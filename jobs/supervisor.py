@@ -45,6 +45,7 @@ class Patience:
     misses: int = 3  # checks in a row that must fail, however slow the machine is
     first_wait_s: float = 0.5  # before the first restart; doubles
     longest_wait_s: float = 60.0
+    beside_wait_s: float = 5.0  # likewise, of one that takes the place of its peer: until it stands by nobody can
     settle_s: float = 3.0  # alive for so long, and a part that answers no health check counts as up
     steady_s: float = 60.0  # so long up, and earlier failures are forgotten
     look_s: float = 0.25
@@ -89,13 +90,21 @@ class Keeper:
             before = self._board[self.part.name]
             failures = 1 if lasted >= self.patience.steady_s else before.failures + 1
             trouble = before.trouble if failures > 1 else now()
-            wait = min(self.patience.first_wait_s * 2.0 ** min(failures - 1, 30), self.patience.longest_wait_s)
+            wait = self._wait(failures, lasted)
             again = {"failures": failures, "trouble": trouble, "restarts": before.restarts + 1}
             self._board.put(self.part.name, state="down", pid=0, why=why, **again)
             log.warning("part down", part=self.part.name, why=why, failures=failures, again_in_s=wait)
             self._stop.wait(wait)
         self._board.put(self.part.name, state="stopped", pid=0)
         self._client.close()
+
+    def _wait(self, failures: int, lasted: float) -> float:
+        """Seconds until the next start. One that was well and has a peer is started soon, however often it ends."""
+        patience, peer = self.patience, self.part.peer
+        if peer and lasted >= patience.settle_s:
+            return patience.first_wait_s
+        longest = patience.beside_wait_s if peer else patience.longest_wait_s
+        return min(patience.first_wait_s * 2.0 ** min(failures - 1, 30), longest)
 
     def _wait_for_needs(self) -> None:
         """Until they are up; not for ever: who waits for a part that never comes might do without."""

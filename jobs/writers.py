@@ -11,8 +11,8 @@ from datetime import datetime
 import structlog
 
 from jobs.house import House
-from jobs.risk import BOOKS
 from mlops.errors import RegistryError
+from mlops.io import record
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.types import Alert, Priority
@@ -26,7 +26,7 @@ EVERY_S = 60.0  # between two looks of the service
 
 def names(ledger: Ledger) -> set[str]:
     """Names of the experiments and registered models that the platform uses, also before it does."""
-    return {*STRATEGIES, *ledger.models(), BOOKS.name}
+    return {*STRATEGIES, *ledger.models(), record.BOOKS.name}
 
 
 def settle(house: House, at: datetime) -> list[Grant]:

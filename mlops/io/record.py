@@ -13,18 +13,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import structlog
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from mlops.io import logs, stores
 from mlops.types import Decision, Finding, ModelRef, Report
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # a service that draws nothing starts without matplotlib
+
 log = structlog.get_logger()
+BOOKS = ModelRef("risk", 0)  # the MLflow experiment of what is about all books
 PARAMS, METRICS = 100, 1000  # MLflow takes no more in one batch
 
 

@@ -16,7 +16,6 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeRegressor
 
 from mlops.errors import DataError
 from mlops.monitor.accuracy import scored
@@ -247,6 +246,8 @@ def _chosen(table: _Table, first: Mask, second: Mask, features: tuple[str, ...])
 
 def _leaves(table: _Table, first: Mask, features: tuple[str, ...]) -> list[tuple[str, Mask]]:
     """Leaves of a tree of depth 2, grown on the surprises of the first half; each is a rule that a person can read."""
+    from sklearn.tree import DecisionTreeRegressor  # late: a third of a second
+
     day, hour = (np.asarray(part)[table.bar].astype(np.float64) for part in (table.times.dayofweek, table.times.hour))
     names = (*features, "confidence", "weekday", "hour")
     x = np.column_stack([*table.features.values(), table.confidence, day, hour])

@@ -8,17 +8,20 @@ estimated 0.577, true 0.415). So it is never evidence of health, and its own err
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
-from sklearn.isotonic import IsotonicRegression
 
 from mlops.errors import DataError
 from mlops.monitor.accuracy import scored
 from mlops.monitor.panel import Floats, flat, instants
 from mlops.stats import by_bar, ewc_dof, ewc_error, hits, mean_shift
 from mlops.types import Finding, Level
+
+if TYPE_CHECKING:
+    from sklearn.isotonic import IsotonicRegression
 
 ALPHA = 0.05
 MIN_BARS = 20
@@ -161,6 +164,8 @@ def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, Floats, Floats]:
 
 
 def _fit(probability: Floats, label: Floats) -> IsotonicRegression:
+    from sklearn.isotonic import IsotonicRegression  # late: a third of a second
+
     return IsotonicRegression(out_of_bounds="clip").fit(probability, label)
 
 

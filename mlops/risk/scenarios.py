@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,6 +98,12 @@ class Scenarios:
             )
         if len(set(self.units)) < len(self.units):
             raise DataError(f"units of scenarios must be unique, got {self.units}. Give each one column.")
+
+    @classmethod
+    def from_stored(cls, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Scenarios:
+        """Those that the weekly look stored, ready for `stress_table`."""
+        names, units = tuple(body["scenarios"]), tuple(body["units"])
+        return cls(names, units, arrays["returns"], arrays["proxied"].astype(np.bool_))
 
     def with_units(self, units: Sequence[str], returns: Floats, proxied: NDArray[np.bool_]) -> Scenarios:
         """More columns: options, revalued under each scenario."""

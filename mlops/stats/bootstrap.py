@@ -8,7 +8,6 @@ from math import nan
 from typing import Literal
 
 import numpy as np
-from arch.bootstrap import optimal_block_length
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
@@ -67,6 +66,8 @@ def block_length(*series: ArrayLike, scheme: Scheme = "stationary") -> float:
     >>> 1.0 <= block_length(np.random.default_rng(0).normal(size=500)) < 5
     True
     """
+    from arch.bootstrap import optimal_block_length  # imports numba: half a second
+
     longest = 1.0
     for one in series:
         values = finite_series(one, "series", least=LEAST_BARS)

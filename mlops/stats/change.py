@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from arch.bootstrap import optimal_block_length
 from numpy.typing import ArrayLike
 
 from mlops.errors import DataError
@@ -145,6 +144,8 @@ def cusum(
 
 
 def _block_length(series: Floats) -> float:
+    from arch.bootstrap import optimal_block_length  # imports numba: half a second
+
     if np.ptp(series) == 0:
         return MIN_BLOCK
     return float(max(MIN_BLOCK, BLOCK_SCALE * optimal_block_length(series)["stationary"].iloc[0]))

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats.contingency import odds_ratio as scipy_odds_ratio
-from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from mlops.errors import DataError
 from mlops.stats.results import ALPHA, Estimate, check_share, unknown_estimate
@@ -95,6 +94,8 @@ def risk_difference(hits_x: int, n_x: int, hits_y: int, n_y: int, *, alpha: floa
     >>> round(difference.value, 2), round(difference.low, 4), round(difference.high, 4)
     (0.2, 0.0524, 0.3339)
     """
+    from statsmodels.stats.proportion import confint_proportions_2indep  # late: a tenth of a second
+
     for hits, n in ((hits_x, n_x), (hits_y, n_y)):
         if not 0 <= hits <= n:
             raise DataError(f"wins must lie between 0 and the trades, got {hits} of {n}. Count both on the same rows.")
@@ -120,6 +121,8 @@ def paired_odds_ratio(only_x: int, only_y: int, *, alpha: float = ALPHA) -> Esti
     >>> round(paired_odds_ratio(150, 86).value, 3)
     1.744
     """
+    from statsmodels.stats.proportion import proportion_confint  # late: a tenth of a second
+
     n = only_x + only_y
     if n == 0:
         return unknown_estimate("paired odds ratio", 0, "no differing row")

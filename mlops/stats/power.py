@@ -9,8 +9,6 @@ from math import sqrt
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import chi2, ncx2
-from statsmodels.stats.power import GofChisquarePower, TTestIndPower, TTestPower
-from statsmodels.stats.proportion import power_proportions_2indep
 
 from mlops.errors import DataError
 from mlops.stats.results import ALPHA, MOST_ROWS, POWER, Alternative, check_share
@@ -66,6 +64,8 @@ def t_power(
     >>> round(t_power(0.5, 64), 4)
     0.8015
     """
+    from statsmodels.stats.power import TTestIndPower, TTestPower  # late: a tenth of a second
+
     side = STATSMODELS[alternative]
     if paired:
         return float(TTestPower().power(effect, n, check_share(alpha, "alpha"), alternative=side))
@@ -115,6 +115,8 @@ def shares_power(p_x: float, p_y: float, n: int, *, ratio: float = 1.0, alpha: f
     >>> round(shares_power(0.5, 0.75, 77), 3)
     0.901
     """
+    from statsmodels.stats.proportion import power_proportions_2indep  # late: a tenth of a second
+
     first, second = check_share(p_x, "p_x"), check_share(p_y, "p_y")
     found = power_proportions_2indep(
         second - first, first, n * ratio, ratio=1 / ratio, alpha=check_share(alpha, "alpha"), return_results=False
@@ -231,6 +233,8 @@ def chi_square_power(w: float, n: int, *, dof: int, alpha: float = ALPHA) -> flo
     >>> round(chi_square_power(0.3, 88, dof=1), 3)
     0.804
     """
+    from statsmodels.stats.power import GofChisquarePower  # late: a tenth of a second
+
     return float(GofChisquarePower().power(w, n, check_share(alpha, "alpha"), n_bins=dof + 1))
 
 

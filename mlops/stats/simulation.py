@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from statsmodels.stats.proportion import proportion_confint
 
 from mlops.stats.dependent import Floats
 from mlops.stats.power import least_rows
@@ -41,6 +40,8 @@ def simulated_power(
     >>> 0.7 < simulated_power(ks_test, shifted, 80, rng=np.random.default_rng(0), runs=200).value < 0.9
     True
     """
+    from statsmodels.stats.proportion import proportion_confint  # late: a tenth of a second
+
     level = check_share(alpha, "alpha")
     hits = sum(bool(test(*draw(rng, n)).p_value <= level) for _ in range(runs))
     low, high = proportion_confint(hits, runs, alpha=0.05, method="beta")

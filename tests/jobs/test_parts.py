@@ -1,5 +1,8 @@
 """What a set-up is made of, by its settings."""
 
+import subprocess
+import sys
+
 import pytest
 
 from jobs.parts import MARK, environment, live, parts
@@ -60,3 +63,10 @@ def test_the_platform_signs_in_to_an_mlflow_with_accounts_only_if_it_runs_it(tmp
     assert "--app-name" in ours[0].command
     assert {"admin"} == {part.environment["MLFLOW_TRACKING_USERNAME"] for part in ours}
     assert not any("MLFLOW_TRACKING_USERNAME" in part.environment for part in theirs)
+
+
+def test_what_stays_up_starts_without_a_compiler_and_without_pictures():
+    """A killed service has no other one beside it until its successor has started: a third of that was imports."""
+    late = {"numba", "matplotlib", "sklearn", "statsmodels", "lightgbm", "optuna"}
+    code = f"import sys, jobs.serve, jobs.worker; print(sorted({late!r} & set(sys.modules)))"
+    assert "[]\n" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

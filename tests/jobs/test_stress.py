@@ -18,7 +18,7 @@ from jobs.live import Live
 from jobs.positions import positions
 from mlops.io import feed, page
 from mlops.io.ledger import Instrument
-from mlops.risk.scenarios import EPISODES
+from mlops.risk.scenarios import EPISODES, Scenarios
 from mlops.risk.stress import stress_table
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
@@ -199,7 +199,7 @@ def mlflow_text(house, run_id, name):
 
 def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(house, written):
     state = house.ledger.risk_state("stress", "all", as_of=AT)
-    held, told = positions(house, AT), stress.scenarios_of(state)
+    held, told = positions(house, AT), Scenarios.from_stored(state.body, state.arrays)
     equities = {(key.model, key.book): equity for key, equity in held.equities().items()}
 
     again = stress_table(held.frame, told, equities)

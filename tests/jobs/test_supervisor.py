@@ -50,10 +50,11 @@ def server(tmp_path):
 
 
 @contextmanager
-def _supervised(tmp_path, *parts, beside=None):
+def _supervised(tmp_path, *parts, beside=None, patience=None):
     board, stop = Board(tmp_path / "up.json", [part.name for part in parts]), threading.Event()
     beside = beside(board) if beside else None
-    thread = threading.Thread(target=supervise, args=(parts, board, tmp_path / "logs", stop, QUICK, beside))
+    arguments = (parts, board, tmp_path / "logs", stop, patience or QUICK, beside)
+    thread = threading.Thread(target=supervise, args=arguments)
     thread.start()
     try:
         yield board
@@ -137,6 +138,26 @@ def test_a_part_that_hangs_beside_a_peer_that_answers_is_killed_soon_but_not_whi
         assert (second.pid, peer.pid) == (board["server"].pid, board["other"].pid), "a machine that stands still"
         for process in (*_group(second.pid), *_group(peer.pid)):
             process.resume()
+
+
+def test_a_part_with_a_peer_that_is_killed_again_and_again_never_waits_long_for_its_next_start(tmp_path, server):
+    """After nine kills within ten minutes a service waited 60 s to be started, and nobody answered beside a killed one."""
+    slow = replace(QUICK, first_wait_s=0.1, longest_wait_s=3600.0)
+    other = replace(_idle("other"), peer="server")
+    with _supervised(tmp_path, replace(server, peer="other"), other, patience=slow) as board:
+        for kills in range(12):  # the wait would double to seven minutes
+            pid = _up(board, "server", restarts=kills).pid
+            time.sleep(QUICK.settle_s)
+            os.kill(pid, signal.SIGKILL)
+        _up(board, "server", restarts=12)
+        assert "up" == board["other"].state
+
+
+def test_a_part_with_a_peer_that_never_gets_well_waits_seconds_at_the_most(tmp_path):
+    broken = Part("broken", (sys.executable, "-c", "raise SystemExit(3)"), dict(os.environ), peer="other")
+    eager = replace(QUICK, first_wait_s=0.1, longest_wait_s=3600.0, beside_wait_s=0.2)
+    with _supervised(tmp_path, broken, patience=eager) as board:
+        _eventually(lambda: board["broken"].failures >= 14)
 
 
 def test_a_part_that_cannot_live_is_tried_for_ever_and_the_rest_goes_on(tmp_path, server):
