@@ -54,19 +54,24 @@ def seed(ledger: Ledger, at: datetime) -> None:
         for m in range(MODELS) for unit in UNITS
     ]  # fmt: skip
     ledger.add_fills(pd.DataFrame(rows))
+    night(ledger, at, UNITS)
+
+
+def night(ledger: Ledger, at: datetime, units: Sequence[str]) -> None:
+    """What the nightly and the weekly job leave."""
     rng = np.random.default_rng(0)
-    returns = rng.standard_t(4, (BARS, 1)) * 0.008 + rng.normal(0, 0.01, (BARS, len(UNITS)))
+    returns = rng.standard_t(4, (BARS, 1)) * 0.008 + rng.normal(0, 0.01, (BARS, len(units)))
     fitted = fit(("fhs_gjr", "evt_gjr_skewt", "fhs_ewma"), returns.mean(axis=1))
     body = {
-        "units": UNITS, "lacking": {}, "weights": [0.01] * len(UNITS), "fitted": fitted.as_dict(),
+        "units": units, "lacking": {}, "weights": [0.01] * len(units), "fitted": fitted.as_dict(),
         "growth": {"var": 1.0, "es": 1.0}, "backtest": {"model": fitted.model, "level": "unknown"},
     }  # fmt: skip
     arrays = {"returns": returns.astype(np.float32), "times": np.arange(750) * 86_400_000_000}
     arrays |= {"var": np.full(750, 0.02), "loss": rng.normal(0, 0.01, 750)}
     ledger.put_risk_state("var", "all", at, body, arrays)
     names = [f"crisis {i}" for i in range(SCENARIOS)]
-    told = {"scenarios": names, "units": UNITS, "missing": [], "about": []}
-    moves = {"returns": rng.normal(-0.2, 0.1, (SCENARIOS, len(UNITS))), "proxied": np.zeros((SCENARIOS, len(UNITS)))}
+    told = {"scenarios": names, "units": units, "missing": [], "about": []}
+    moves = {"returns": rng.normal(-0.2, 0.1, (SCENARIOS, len(units))), "proxied": np.zeros((SCENARIOS, len(units)))}
     ledger.put_risk_state("stress", "all", at, told, moves)
 
 

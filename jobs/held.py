@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,9 @@ from mlops.risk.prices import Jump, Mark, Observation
 from mlops.risk.stand_in import below_zero
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Held:
-    """Positions at an instant.
+    """Positions at an instant. What they are worth is computed once, when it is asked for first.
 
     `frame` has POSITION_COLUMNS, a row a book and unit. `cash` is by book; `prices` also has the underlyings of
     options, and so have `jumps`, the prices that are not confirmed. `equity` is in `currency`, the one of the books.
@@ -99,18 +100,18 @@ class Held:
             unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
         )
 
-    @property
+    @cached_property
     def foreign(self) -> pd.Series[bool]:
         """Whether each position is in another currency than the books: no rate is known."""
         return self.frame["currency"] != self.currency
 
-    @property
+    @cached_property
     def value(self) -> pd.Series[float]:
         """Of each position, signed; NaN where it is not known."""
         worth = self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
         return worth.where(~self.foreign)
 
-    @property
+    @cached_property
     def valued(self) -> pd.DataFrame:
         """The positions, without a price where that is no money of the books, or a share of it is no move."""
         return self.frame.assign(price=self.frame["price"].mask(self.foreign | below_zero(self.frame)))
@@ -120,13 +121,17 @@ class Held:
         """The units in other currencies whose part in equity nobody knows, and their currency."""
         return {unit: name for units in self.abroad.values() for unit, name in units.items()}
 
-    @property
+    @cached_property
     def equity(self) -> float:
-        return sum(self.equities().values())
+        return sum(self._equities.values())
 
     def equities(self) -> dict[BookKey, float]:
         """The equity of each book, as if nothing in another currency had ever been traded."""
-        worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum()
+        return dict(self._equities)
+
+    @cached_property
+    def _equities(self) -> dict[BookKey, float]:
+        worth = self.value.groupby([self.frame["strategy"], self.frame["book"]]).sum().to_dict()
         return {
             key: cash + self.unsure.get(key, 0.0) + float(worth.get((key.model, book_name(key)), 0.0))
             for key, cash in self.cash.items()
@@ -142,7 +147,9 @@ class Held:
 
     def _gain(self, unit: str, jump: Jump) -> float:
         """Profit of a jump, expired options on the unit counted."""
-        return float((self._at({unit: jump}).value - self.value).sum())
+        mine = (self.frame["unit"] == unit) | (self.frame["underlying"] == unit)
+        part = replace(self, frame=self.frame[mine])
+        return float((part._at({unit: jump}).value - part.value).sum())
 
     def _at(self, jumps: Mapping[str, Jump]) -> Held:
         moved = {unit: Mark(jump.value, jump.at) for unit, jump in jumps.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,6 +30,7 @@ from jobs.optioned import Repriced, Volatilities, with_options
 from jobs.outdated import outdated
 from jobs.peak import Peak
 from jobs.positions import Holdings
+from jobs.reading import News
 from jobs.risk_limits import lines
 from jobs.standing import Standing
 from jobs.today import Today
@@ -109,32 +110,43 @@ def clock(house: House, now: datetime) -> datetime:
     """As of when the page looks: now, or (to look at a replay) the newest bar of any book."""
     if house.settings.risk.clock == "now":
         return now
-    ends = [end for model in house.ledger.models() for end in house.ledger.book_ends(model).values()]
-    return max(ends, default=now)
+    return max((mark.end for mark in house.ledger.all_marks().values()), default=now)
 
 
 class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
-    def __init__(self, house: House, *, records: bool = True) -> None:
+    def __init__(self, house: House, *, records: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         """`records`: confirmed prices and jumps are left in the ledger, for a restart and for people."""
-        self._house, self._read_at = house, -math.inf
+        self._house, self._read_at, self._clock = house, -math.inf, clock
         self._records = records and house.settings.risk.clock == "now"
         self._confirm = timedelta(seconds=house.settings.risk.price_confirm_s)
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._instants = Instants(house.ledger)
+        self._replayed: tuple[object, Look] | None = None
         self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
-        self._today = Today(house)
+        self._today, self._pasts = Today(house), seen.Pasts(house)
         self._peaks = {
             scope: Peak(house.ledger, scope) for scope in (ALL, *sorted({x.scope for x in self._lines} - {ALL}))
         }
 
     def look(self, as_of: datetime) -> Look:
-        """All that can be told at `as_of`; where that is earlier than a look before, that look's instant stands."""
+        """All that can be told at `as_of`; where that is earlier than a look before, that look's instant stands.
+
+        In a replay, whose clock stands, the last look is told again while no book moves, for SLOW_S at most.
+        """
+        if self._house.settings.risk.clock == "now":
+            return self._look(as_of)
+        about = as_of, News.read(self._house.ledger, self._house.ledger.split_news(), as_of)
+        if self._replayed is None or self._replayed[0] != about or self._clock() - self._read_at >= SLOW_S:
+            self._replayed = about, self._look(as_of)
+        return self._replayed[1]
+
+    def _look(self, as_of: datetime) -> Look:
         clock, r = as_of, self._house.settings.risk
         as_of = self._instants.at(clock) if r.clock == "now" else clock
         whole = self._holdings.at(as_of)
@@ -233,7 +245,7 @@ class Live:
         void = ledger.last_void()
         flows = [(one.flows[-1:], one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
         books = (*held.books, *flows)
-        if time.monotonic() - self._read_at < SLOW_S and void == self._void and books == self._books:
+        if self._clock() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
         self._void, self._books = void, books
         newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
@@ -245,22 +257,22 @@ class Live:
         if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios = Scenarios.from_stored(stressed.body, stressed.arrays)
             slow.about = {row["name"]: row for row in stressed.body["about"]}
-        slow.past = seen.past(self._house, held).without(self._holdings.marks.refused)
+        slow.past = self._pasts.at(held).without(self._holdings.marks.refused)
         equity = slow.past.equity  # what a void fill made of it is no peak
         last = (equity.index[-1], float(equity.iloc[-1])) if len(equity) else None
         if (bar := (last, void, books)) != slow.last_bar:
             slow.curves, slow.last_bar = self._curves(held), bar
         slow.correlation = self._correlation(held)
-        every = slow.past if whole is held else seen.past(self._house, whole)
+        every = slow.past if whole is held else self._pasts.at(whole)
         slow.models = seen.models(self._house, whole, every, Standing(self._house, held.as_of, self._freshness))
         slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
         slow.trading = seen.trading(self._house)
-        self._read_at = time.monotonic()
+        self._read_at = self._clock()
 
     def _curves(self, held: Held) -> dict[str, Drawdown]:
         """The drawdown of the bars, of the whole and of each strategy that has a line of its own."""
         refused = self._holdings.marks.refused
-        each = {scope: seen.past(self._house, held.of(scope)).without(refused) for scope in self._peaks if scope != ALL}
+        each = {scope: self._pasts.at(held.of(scope)).without(refused) for scope in self._peaks if scope != ALL}
         curves = {scope: past.equity for scope, past in {ALL: self._slow.past, **each}.items()}
         return {scope: drawdown(np.asarray(one, dtype=np.float64), seen.naive(one)) for scope, one in curves.items()}
 

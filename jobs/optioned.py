@@ -141,6 +141,8 @@ def with_options(
 
 def shown(found: OptionGreeks) -> dict[str, GreeksOf]:
     """Added up by underlying and expiry; deltas in units of the underlying."""
+    if found.held.empty:
+        return {}
     frame = found.frame()
     names = ["underlying", "expiry"]
     units = frame.assign(

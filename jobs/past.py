@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from jobs.accounts import offsets, with_losses, without_flows
 from jobs.foreign import without
 from jobs.held import Held, book_name
 from jobs.house import House
+from jobs.reading import Memo
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
 from mlops.risk.drawdown import overdue, session_start
@@ -29,6 +32,8 @@ POINTS = 500  # of a series on the page
 CURVE_POINTS = 120  # of a model's small one
 SESSION = timedelta(days=1)  # of a book without bars
 LOOK_BACK = timedelta(days=3 * 365)
+MOMENT = timedelta(microseconds=1)
+MOST = 20  # sets of books whose past is kept
 COMPARED = ("compare", "watch")
 
 
@@ -42,22 +47,38 @@ class Beginning:
     closed: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Past:
     """Equity of all books together at each bar, and of each one; when each of them `traded` first."""
 
     equity: pd.Series[float]
     curves: Mapping[BookKey, pd.Series[float]]
     traded: Mapping[BookKey, datetime | None] = field(default_factory=dict)
+    _sessions: dict[int, tuple[datetime, int, bool]] = field(default_factory=dict, compare=False, repr=False)
 
     def beginning(self, key: BookKey, opening: float, as_of: datetime) -> Beginning:
         """What a book's day began with: its last close, or without bars its opening, of its first trade."""
         curve = self.curves.get(key)
-        at = None if curve is None else closed(curve, as_of)
-        if curve is None or at is None:
+        n, late = (0, True) if curve is None else self._session(self._times[key], as_of)
+        if curve is None or not n:
             first = self.traded.get(key) or as_of
             return Beginning(opening, first, as_of - first <= SESSION, closed=False)
-        return Beginning(float(curve[at]), at, not overdue(naive(curve), as_of))
+        at: datetime = self._times[key][n - 1].item()
+        return Beginning(float(curve.to_numpy()[n - 1]), at.replace(tzinfo=UTC), not late)
+
+    def _session(self, times: NDArray[np.datetime64], as_of: datetime) -> tuple[int, bool]:
+        """How many bars there were at the last close before `as_of`, and whether that is overdue."""
+        known = self._sessions.get(id(times))
+        if known is None or known[0] != as_of:
+            n = session_start(times, as_of)
+            known = self._sessions[id(times)] = as_of, n, bool(n) and overdue(times, as_of)
+        return known[1:]
+
+    @cached_property
+    def _times(self) -> dict[BookKey, NDArray[np.datetime64]]:
+        """Of each book's bars; books with bars at the same instants share them."""
+        each, one = {key: naive(curve) for key, curve in self.curves.items()}, dict[bytes, NDArray[np.datetime64]]()
+        return {key: one.setdefault(times.tobytes(), times) for key, times in each.items()}
 
     def without(self, times: Collection[datetime]) -> Past:
         """The same but for bars at those instants: one whose price nobody believed is no close and no peak."""
@@ -73,12 +94,63 @@ class Past:
         return sum(known) if each and len(known) == len(each) else None
 
 
+@dataclass
+class Curve:
+    """Equity of a book at bars that were read, without what is in other currencies, and when each bar was `known`."""
+
+    equity: pd.Series[float]
+    times: NDArray[np.datetime64]
+    known: NDArray[np.datetime64]
+    _last: tuple[NDArray[np.bool_], pd.Series[float]] | None = None
+
+    @classmethod
+    def read(cls, house: House, key: BookKey, start: datetime, end: datetime, units: Collection[str]) -> Self:
+        rows = house.ledger.book_equity(key, start=start, end=end).set_index("event_time")
+        known = naive(rows.set_index("known_at")["equity"])
+        return cls(without(rows["equity"], house.ledger, key, units), naive(rows["equity"]), known)
+
+    def at(self, start: datetime, as_of: datetime) -> pd.Series[float]:
+        """Of the bars from `start` on that were known then; the same object where those are the same."""
+        first, now = (np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us") for at in (start, as_of))
+        seen = (self.times >= first) & (self.times <= now) & (self.known <= now)
+        if self._last is None or not np.array_equal(self._last[0], seen):
+            self._last = seen, self.equity[seen]
+        return self._last[1]
+
+
+class Pasts:
+    """What books were worth, from look to look: bars are read anew of a book that has new ones, or was made anew."""
+
+    def __init__(self, house: House) -> None:
+        self._house, self._common = house, object()
+        self._curves = Memo[Curve]()
+        self._of: dict[tuple[BookKey, ...], tuple[list[Any], Mapping[BookKey, pd.Series[float]], Past]] = {}
+
+    def at(self, held: Held) -> Past:
+        """The last years of every book that is held now, without what is in other currencies."""
+        house, start, keys = self._house, held.as_of - LOOK_BACK, tuple(held.books)
+        common = house.ledger.split_news(), restatement.units(house)
+        if common != self._common or len(self._of) > MOST:
+            self._common, self._curves, self._of = common, Memo(), {}
+        tips, units = house.ledger.all_marks(as_of=held.as_of), common[1].foreign
+        found: dict[BookKey, pd.Series[float]] = {}
+        for key in keys:
+            read = partial(Curve.read, house, key, start, held.as_of + MOMENT, units)
+            found[key] = self._curves.get(key, tips.get(key), read).at(start, held.as_of)
+        bare = {key: held.books[key] for key, curve in found.items() if not len(curve)}
+        about = [held.accounts, held.doubts, {key: book.start for key, book in held.books.items()}, bare]
+        known = self._of.get(keys)
+        if known is None or known[0] != about or any(curve is not known[1][key] for key, curve in found.items()):
+            known = self._of[keys] = about, found, _past(house, held, found)
+        return known[2]
+
+
 def past(house: House, held: Held) -> Past:
     """The last years of every book that is held now, without what is in other currencies."""
-    start = held.as_of - LOOK_BACK
-    ledger, units = house.ledger, restatement.units(house).foreign
-    read = {key: ledger.book_curve(*key, start=start, as_of=held.as_of).set_index("event_time") for key in held.books}
-    home = {key: without(frame["equity"], ledger, key, units) for key, frame in read.items()}
+    return Pasts(house).at(held)
+
+
+def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]]) -> Past:
     accounts = {key: found for key, found in held.accounts.items() if found is not None}
     curves = {key: _undoubted(curve, key, held) for key, curve in home.items()}
     beside = {key: offsets(accounts[key], curve) if key in accounts else curve * 0.0 for key, curve in curves.items()}
@@ -122,12 +194,6 @@ def daily(began: Mapping[BookKey, Beginning], equity: float) -> Measured:
 def late(began: Mapping[BookKey, Beginning]) -> list[BookKey]:
     """The books whose day began longer than a session ago, the longest first."""
     return sorted((key for key, one in began.items() if not one.today), key=lambda key: began[key].at)
-
-
-def closed(curve: pd.Series[float], as_of: datetime) -> datetime | None:
-    """The last close before `as_of`."""
-    at = session_start(naive(curve), as_of)
-    return pd.Timestamp(curve.index[at - 1]).to_pydatetime() if at else None
 
 
 def naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:

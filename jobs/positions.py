@@ -19,39 +19,23 @@ import pandas as pd
 from jobs import restatement, tape, twins, unbooked
 from jobs.accounts import Account, account
 from jobs.anchors import Anchors, Valued, Worth
-from jobs.books import VIRTUAL
 from jobs.doubts import Doubts
 from jobs.expired import expired, traded_at
-from jobs.foreign import Foreign, foreign, uncovered
+from jobs.foreign import uncovered
 from jobs.held import Held, book_name
 from jobs.house import House
 from jobs.marks import Marks, Seen
+from jobs.reading import Kept, Memo, News, Readings, own, restated
 from jobs.shown import row_key
 from mlops.experiment import Book, Fill
 from mlops.experiment.book import SCALE, Step
-from mlops.experiment.entries import restored
 from mlops.experiment.shadow import with_splits
 from mlops.io.ledger import BookKey
-from mlops.risk.prices import FILL, Mark, Observation
+from mlops.risk.prices import Mark
 from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
 
 DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american": False}
 NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A book after its last bar and all `fills` since, and what it saw of the price of each of its units.
-
-    `foreign`: the part of it that is in other currencies than the books.
-    """
-
-    key: BookKey
-    book: Book
-    seen: Mapping[str, Seen]
-    refused: tuple[tape.Refused, ...] = ()
-    fills: tuple[tuple[str, Fill], ...] = ()
-    foreign: Foreign = field(default_factory=Foreign)
 
 
 def positions(house: House, as_of: datetime) -> Held:
@@ -74,22 +58,26 @@ class Booked:
     seen: Mapping[str, Seen]
     unknown: Mapping[str, str]
     unread: tuple[BookKey, ...]
-    news: tuple[int, ...]
     read_at: datetime
     accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
+    news: News | None = None
 
 
 class Holdings:
     """What is held, from instant to instant: only prices are read anew while nobody trades.
 
-    Books and instruments are read again when a fill has come or was taken back, and every `fresh` of the clock that is
-    passed in.
+    A book is read again when one of its rows is new, or a person told of a split, a void or an instrument. Instruments,
+    champions, and balances that were told late are looked for when a row of any book is new, and every `fresh` of the
+    clock that is passed in.
     """
 
     def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
         self._house, self._fresh = house, fresh
         self._booked: Booked | None = None
+        self._readings, self._accounts = Readings(house), Memo[Account | None]()
+        self._counts: Mapping[tuple[str, str], int] = {}
+        self._counted_at: datetime | None = None
         self.marks, self.doubts = Marks(house.ledger, house.settings.risk), Doubts(house.ledger)
         self.anchors = Anchors(house.ledger)
 
@@ -104,14 +92,13 @@ class Holdings:
     def supposed(self, key: BookKey, as_of: datetime, wrong: Collection[datetime]) -> Account | None:
         """The account of a bot's book as if the balances of these instants had never been told."""
         units = restatement.units(self._house)
-        book, valued = _own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
+        book, valued = own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
         return account(self._house, key, book, as_of, valued, self.anchors, wrong)
 
     def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
-        ledger, booked = self._house.ledger, self._booked
-        news = ledger.last_fill(), *told
-        if booked is None or booked.news != news or not timedelta(0) <= as_of - booked.read_at < self._fresh:
-            booked = self._booked = _booked(self._house, news, as_of, self.doubts, self.anchors)
+        news = News.read(self._house.ledger, told, as_of)
+        if (booked := self._booked) is None or not self._stands(booked, news, as_of):
+            booked = self._booked = self._read(news, as_of)
         found = _priced(booked, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
         fills = [
@@ -119,7 +106,7 @@ class Holdings:
         ]  # what is in another currency gains nothing here anyway
         mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
         if self.doubts.follow(fills, mark_of, trust, as_of):
-            booked = self._booked = _booked(self._house, news, as_of, self.doubts, self.anchors)
+            booked = self._booked = self._read(news, as_of)
             found = _priced(booked, self.marks, as_of)
         mine = {*found.frame["unit"], *found.frame["underlying"]}
         cash = {key: cash - self.doubts.of(key) for key, cash in found.cash.items()}
@@ -129,37 +116,42 @@ class Holdings:
         doubts = tuple(self.doubts.open.values())
         return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
 
+    def _stands(self, booked: Booked, news: News, as_of: datetime) -> bool:
+        """Whether nothing is new of what was read."""
+        same = booked.news == news and as_of < self._readings.due
+        return same and timedelta(0) <= as_of - booked.read_at < self._fresh
 
-def _booked(house: House, news: tuple[int, ...], as_of: datetime, doubts: Doubts, anchors: Anchors) -> Booked:
-    units, kept, unread = restatement.units(house), list[Kept](), dict[BookKey, str]()
-    _restated(house, units, unread)
-    for key in (key for model in _models(house) for key in _keys(house, model) if key not in unread):
-        with unbooked.apart(key, unread):
-            kept += _kept(house, key, as_of, units)
-    for model in _models(house):
-        unread |= twins.hidden(house, model, as_of)
-    own = [one for one in kept if not one.key.version]
-    accounts = {
-        one.key: account(house, one.key, one.book, as_of, _valued(house, one.key, units, doubts), anchors)
-        for one in own
-    }
-    anchors.of |= {key: found.known for key, found in accounts.items() if found is not None and found.known.last}
-    more = doubts.units(fill for one in kept for _, fill in one.fills)
-    return replace(_framed(house, kept, unread, units, news, as_of, more), accounts=accounts)
+    def _read(self, news: News, as_of: datetime) -> Booked:
+        """Positions and accounts, those anew that something moved."""
+        house, units, unread = self._house, restatement.units(self._house), dict[BookKey, str]()
+        if news.splits[1]:
+            restated(house, units, unread)
+        if self._counted_at is None or not timedelta(0) <= as_of - self._counted_at < self._fresh:
+            self._counts, self._counted_at = house.ledger.count_balances(as_of=as_of), as_of
+        kept = self._readings.all(news, units, as_of, unread)
+        for model in sorted({model for model, book in news.fills if book.startswith(twins.TWIN)}):
+            unread |= twins.hidden(house, model, as_of)
+        accounts = {one.key: self._account(one, news, units, as_of) for one in kept if not one.key.version}
+        self.anchors.of |= {
+            key: found.known for key, found in accounts.items() if found is not None and found.known.last
+        }
+        more = self.doubts.units(fill for one in kept for _, fill in one.fills)
+        return replace(_framed(house, kept, unread, units, as_of, more), accounts=accounts, news=news)
 
-
-def _restated(house: House, units: tape.Units, unread: dict[BookKey, str]) -> None:
-    """Make books anew that still count what a person took back."""
-    for key in house.ledger.books_with_voids():
-        with unbooked.apart(key, unread):
-            restatement.restate(house, key, units)
+    def _account(self, one: Kept, news: News, units: tape.Units, as_of: datetime) -> Account | None:
+        key = one.key
+        told = news.balances.get(key[:2]), self._counts.get(key[:2])
+        doubts = [doubt for doubt in self.doubts.open.values() if doubt.key == key]
+        stamp = one, told, doubts, self.anchors.known(key, as_of), self._readings.generation
+        valued = _valued(self._house, key, units, self.doubts)
+        return self._accounts.get(key, stamp, lambda: account(self._house, key, one.book, as_of, valued, self.anchors))
 
 
 def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Valued:
     """What a bot's own book was worth by its own trades, at the prices known then."""
 
     def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
-        booked = _framed(house, [_own(house, key, at, units)], {}, units, (0, 0), at)
+        booked = _framed(house, [own(house, key, at, units)], {}, units, at)
         marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
         held, gain = _priced(booked, marks, at), doubts.of(key, at)
         each = [one.equity - gain for one in (held, *held.alternatives())]
@@ -174,7 +166,7 @@ def worth_of(
     """What these fills alone made of a book until an instant, from and to, by the prices that were told then."""
     empty, units = Book(0, 0, 0), restatement.units(house)
     book = empty.after(Step(at, fills=with_splits(empty, fills, units.known(None, at))))
-    booked = _framed(house, [Kept(key, book, seen)], {}, units, (0, 0), at)
+    booked = _framed(house, [Kept(key, book, seen)], {}, units, at)
     held = _priced(booked, Marks(house.ledger, house.settings.risk), at)
     each = [one.equity for one in (held, *held.alternatives())]
     return min(each), max(each)
@@ -185,7 +177,6 @@ def _framed(
     kept: Sequence[Kept],
     unread: Mapping[BookKey, str],
     units: tape.Units,
-    news: tuple[int, ...],
     as_of: datetime,
     more: Collection[str] = (),
 ) -> Booked:
@@ -210,7 +201,7 @@ def _framed(
     kinds = dict(zip(known.index, known["kind"], strict=True))
     wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
     seen = _seen(kept)
-    return Booked(tuple(kept), frame, flat, wanted, seen, unknown, tuple(unread), news, as_of, foreign=units.foreign)
+    return Booked(tuple(kept), frame, flat, wanted, seen, unknown, tuple(unread), as_of, foreign=units.foreign)
 
 
 def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
@@ -271,62 +262,6 @@ def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tu
     return frame.assign(price=frame["price"].mask(lost)), unsure
 
 
-def _models(house: House) -> list[str]:
-    return sorted({*house.ledger.models(), *house.ledger.traded_models()})
-
-
-def _keys(house: House, model: str) -> Iterator[BookKey]:
-    """The books that bots trade for a model; the champion's virtual one where no bot tells of any."""
-    names = twins.traded(house, model)
-    yield from (BookKey(model, name) for name in names)
-    champion = None if names else house.ledger.champion(model)
-    if champion is not None:
-        yield BookKey(model, VIRTUAL, champion)
-
-
-def _kept(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Iterator[Kept]:
-    """A book once its new fills are in it; none where a virtual one has no bar yet."""
-    if key.book != VIRTUAL or not key.version:
-        yield _own(house, key, as_of, units)
-    elif (row := house.ledger.book_state(key, before=_just_after(as_of))) is not None:
-        book, part = restored(row), foreign(house.ledger, key, (), units.foreign, as_of)
-        due = with_splits(book, [], units.known(row["event_time"], as_of))
-        after = book.after(Step(as_of, fills=due)) if due else book
-        yield Kept(key, after, _barred(house, key, book, row["event_time"]), foreign=part)
-
-
-def _own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
-    row = house.ledger.book_state(key, before=_just_after(as_of))
-    if row is not None and restatement.outdated(restored(row), units) and restatement.restate(house, key, units):
-        row = house.ledger.book_state(key, before=_just_after(as_of))
-    book = Book.opened(house.settings.books.cash) if row is None else restored(row)
-    seen = {} if row is None else _barred(house, key, book, row["event_time"])
-    until = None if row is None else row["event_time"]
-    since = house.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
-    filled, refused = tape.filled(since, units, until)
-    fills = [fill for fill, _ in filled]
-    for fill in fills:
-        if fill.at is not None:
-            told = Observation(fill.at, fill.price, fill.price, FILL)
-            seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(told,)))
-    due = with_splits(book, fills, units.known(until, as_of))
-    after = book.after(Step(as_of, fills=tuple(due))) if due else book
-    names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
-    part = foreign(house.ledger, key, fills, units.foreign, as_of)
-    return Kept(key, after, seen, tuple(refused), tuple((names[fill.number], fill) for fill in fills), part)
-
-
-def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
-    """What the bar at `at` said of each unit; a unit that it did not price is at what it was worth before.
-
-    In a bot's own book a unit that was only filled may have the fill's price for a bar's.
-    """
-    events = house.ledger.book_events(key, start=at, end=_just_after(at))
-    priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
-    marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
-    return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}
-
-
 def _seen(kept: Iterable[Kept]) -> dict[str, Seen]:
     """What all books saw of each unit."""
     found: dict[str, Seen] = {}
@@ -342,7 +277,3 @@ def _rows(one: Kept) -> Iterator[tuple[object, ...]]:
         yield *about, unit, position.quantity / SCALE, position.cost / SCALE, position.multiplier
     for unit in sorted({fill.unit for fill in one.refused} - one.book.positions.keys()):
         yield *about, unit, math.nan, math.nan, 1.0
-
-
-def _just_after(as_of: datetime) -> datetime:
-    return as_of + pd.Timedelta(microseconds=1).to_pytimedelta()

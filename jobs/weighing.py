@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -61,7 +62,7 @@ class Night:
         return cls(*about, times, arrays["var"], stored_var, loss, bars, every)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Weighed:
     """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
@@ -86,26 +87,26 @@ class Weighed:
         about = held.frame, value, held.equity, column, len(units), foreign
         return cls(*about, in_var(found, units, held.equity))
 
-    @property
+    @cached_property
     def linear(self) -> NDArray[np.bool_]:
         """The positions that are in the VaR by their weights; returns say nothing of a price at or below zero."""
         option = self.frame["kind"].isin(OPTIONS).to_numpy()
         return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option & ~below_zero(self.frame))
 
-    @property
+    @cached_property
     def inside(self) -> NDArray[np.bool_]:
         """The positions that are in the VaR."""
-        inside = self.linear
+        inside = self.linear.copy()
         if self.optioned is not None:
             inside[self.optioned.rows] = True
         return inside
 
-    @property
+    @cached_property
     def outside(self) -> list[str]:
         """The units of the positions that no VaR knows of."""
         return sorted(set(self.frame["unit"][~self.inside]))
 
-    @property
+    @cached_property
     def unbounded(self) -> bool:
         """Whether a position outside is in another currency: what it may lose in ours has no bound that is known."""
         return bool((self.foreign & ~self.inside).any())
@@ -119,12 +120,12 @@ class Weighed:
         var, es = (np.where(inside, math.nan, money) for money in sizes(self.frame, self.value, by.loss))
         return (var / self.equity, es / self.equity) if self.equity > 0 else (var * math.nan, es * math.nan)
 
-    @property
+    @cached_property
     def shares(self) -> Floats:
         """Of each position, value over equity; NaN where either is not known or equity is not positive."""
         return self.value / self.equity if self.equity > 0 else np.full(len(self.value), math.nan)
 
-    @property
+    @cached_property
     def weights(self) -> Floats:
         """Of each unit of the table, of what is held outright."""
         rows = self.linear

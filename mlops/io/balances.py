@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import BigInteger, ColumnElement, Text, UnaryExpression, cast, literal, select, type_coerce
+from sqlalchemy import BigInteger, ColumnElement, Text, UnaryExpression, cast, func, literal, select, type_coerce
 
 from mlops.errors import DataError
 from mlops.io.book_tables import is_void, voids
 from mlops.io.checksum import record_sum
+from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.journal import added
+from mlops.io.newest import newest
 from mlops.io.reading import arrays, kind, microseconds, verify
 from mlops.io.risk_tables import balances
 from mlops.io.store import BALANCE_COLUMNS, balance_rows
@@ -64,6 +66,20 @@ class Balances(Telemetry):
     def flows(self, model: str, book: str, *, as_of: datetime) -> list[Balance]:
         """The balances of a book with which something was paid in or taken out, oldest first."""
         return self._balances(model, book, as_of, balances.c.flow != 0, order=balances.c.event_time.asc())
+
+    def last_balances(self, *, as_of: datetime) -> dict[tuple[str, str], datetime]:
+        """Of when the newest balance of each model and book until `as_of` is: one question."""
+        with self._reading() as connection:
+            rows = newest(connection, balances, ("model", "book"), "event_time", until=microseconds(as_of))
+        return {(row[0], row[1]): EPOCH + row[2] * MICROSECOND for row in rows if row[2] is not None}
+
+    def count_balances(self, *, as_of: datetime) -> dict[tuple[str, str], int]:
+        """How many balances of each model and book were known at `as_of`, in the time of reading them all."""
+        c, until = balances.c, microseconds(as_of)
+        mine = (type_coerce(column, BigInteger) <= until for column in (c.event_time, c.known_at))
+        query = select(c.model, c.book, func.count().label("n")).where(*mine).group_by(c.model, c.book)
+        with self._reading() as connection:
+            return {(row.model, row.book): row.n for row in connection.execute(query)}
 
     def void_balance(self, model: str, book: str, told_at: datetime, actor: str, reason: str, at: datetime) -> bool:
         """Take back the balance that was told for an instant; False where it was before.

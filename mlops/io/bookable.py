@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.instruments import MOST_MULTIPLIER
+from mlops.io.newest import newest
 from mlops.io.reading import microseconds
 from mlops.io.risk_tables import instruments
 from mlops.io.schema import fills, quotes
@@ -36,12 +38,10 @@ def unbookable(
     return too_many(connection, rows, most) | not_yet(rows, now) | _worthless_or_huge(connection, rows)
 
 
-def traded_books(connection: Connection, model: str) -> Iterator[str]:
-    """The books that a model has fills of; one look into the index a book."""
-    c, book = fills.c, ""
-    while (later := connection.scalar(select(func.min(c.book)).where(c.model == model, c.book > book))) is not None:
-        book = later
-        yield book
+def last_fills(connection: Connection, model: str | None = None) -> dict[tuple[str, str], int]:
+    """Number of the newest fill of each model (or of one) and book, in order: one question."""
+    rows = newest(connection, fills, ("model", "book"), "id", model=model)
+    return {(row.model, row.book): row.id for row in rows}
 
 
 def too_many(connection: Connection, rows: Rows, most: tuple[int, int] | None) -> dict[int, str]:
@@ -52,10 +52,10 @@ def too_many(connection: Connection, rows: Rows, most: tuple[int, int] | None) -
     new = [pair for pair in dict.fromkeys(pairs) if not _traded(connection, *pair)]
     if not new:
         return {}
-    books = {model: len(list(traded_books(connection, model))) for model in _models(connection)}
-    total, refused = sum(books.values()), dict[tuple[str, str], str]()
+    books = Counter(model for model, _ in last_fills(connection))
+    total, refused = books.total(), dict[tuple[str, str], str]()
     for model, book in new:
-        of_model, of_all = (most[0], books.get(model, 0), model), (most[1], total, "all models")
+        of_model, of_all = (most[0], books[model], model), (most[1], total, "all models")
         limit, n, which = min(of_model, of_all, key=_room)
         if n >= limit:
             rule = f"books of {which} must be at most {limit}, got one more: {book[:60]!r}"
@@ -63,7 +63,7 @@ def too_many(connection: Connection, rows: Rows, most: tuple[int, int] | None) -
                 f"{rule}. Use one that is there, or raise `service.max_books` and `service.max_books_all`."
             )
         else:
-            books[model], total = books.get(model, 0) + 1, total + 1
+            books[model], total = books[model] + 1, total + 1
     return {i: refused[pair] for i, pair in enumerate(pairs) if pair in refused}
 
 
@@ -74,13 +74,6 @@ def _room(about: tuple[int, int, str]) -> int:
 def _traded(connection: Connection, model: str, book: str) -> bool:
     query = select(fills.c.id).where(fills.c.model == model, fills.c.book == book).limit(1)
     return connection.scalar(query) is not None
-
-
-def _models(connection: Connection) -> Iterator[str]:
-    c, model = fills.c, ""
-    while (later := connection.scalar(select(func.min(c.model)).where(c.model > model))) is not None:
-        model = later
-        yield model
 
 
 def not_yet(rows: Rows, now: datetime | None) -> dict[int, str]:

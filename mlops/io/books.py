@@ -7,7 +7,7 @@ undone. A kill leaves the book at the end of a bar.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 import pandas as pd
-from sqlalchemy import BigInteger, Connection, Table, exists, func, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Connection, Table, exists, func, select, type_coerce
 
 from mlops.errors import CorruptionError
 from mlops.io.amounts import entries, narrowed, widened
 from mlops.io.book_tables import book_events, book_states, is_void, splits, voids
-from mlops.io.bookable import traded_books
+from mlops.io.bookable import last_fills
 from mlops.io.checksum import checksums, stored
 from mlops.io.columns import put_together
 from mlops.io.instants import EPOCH, MICROSECOND
+from mlops.io.newest import newest
 from mlops.io.reading import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
 from mlops.io.schema import fills, predictions
 from mlops.io.store import Rows, put
@@ -106,13 +107,16 @@ class Books(Telemetry):
     def book_marks(self, model: str) -> dict[BookKey, Mark]:
         """Where the books of a model stand."""
         with self._reading() as connection:
-            marks = {key: mark_of(connection, key) for key, _ in keys_of(connection, model)}
-        return {key: mark for key, mark in marks.items() if mark is not None}
+            return marks_of(connection, model=model)
+
+    def all_marks(self, *, as_of: datetime | None = None) -> dict[BookKey, Mark]:
+        """Where every book of every model stands, or stood by its bars until `as_of`."""
+        with self._reading() as connection:
+            return marks_of(connection, as_of=as_of)
 
     def book_ends(self, model: str) -> dict[BookKey, datetime]:
         """The books that a model has, by name and version, and the last bar of each."""
-        with self._reading() as connection:
-            return dict(keys_of(connection, model))
+        return {key: mark.end for key, mark in self.book_marks(model).items()}
 
     def book_state(self, key: BookKey, *, before: datetime | None = None) -> dict[str, Any] | None:
         """The last state of a book (before an instant), a mapping with STATE; None where it has none.
@@ -205,6 +209,13 @@ class Books(Telemetry):
         rows["event_time"] = found["event_time"][seen]
         return put_together(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
 
+    def book_equity(self, key: BookKey, *, start: datetime, end: datetime) -> pd.DataFrame:
+        """Equity of a book at each bar with `start <= event_time < end`: event_time, known_at, equity in money."""
+        with self._reading() as connection:
+            found = _rows(connection, book_states, key, STATE, microseconds(start), microseconds(end))
+        equity = np.asarray(found["equity"] / SCALE, dtype=np.float64)
+        return put_together(("event_time", "known_at", "equity"), [found["event_time"], found["known_at"], equity])
+
     def scores(self, model: str, *, start: datetime | None, as_of: datetime) -> pd.DataFrame:
         """Predictions from `start` on known at `as_of`, without features: PREDICTED, by time, version, unit."""
         first, last = _ends(start, None)[0], microseconds(as_of) + 1
@@ -218,7 +229,12 @@ class Books(Telemetry):
     def traded_books(self, model: str) -> list[str]:
         """The books that a model has fills of."""
         with self._reading() as connection:
-            return list(traded_books(connection, model))
+            return [book for _, book in last_fills(connection, model)]
+
+    def last_fills(self) -> dict[tuple[str, str], int]:
+        """Number of the newest fill of each model and book: while it stays that book has not traded."""
+        with self._reading() as connection:
+            return last_fills(connection)
 
     def unbooked_fills(self, model: str, book: str, *, as_of: datetime, until: datetime | None = None) -> pd.DataFrame:
         """Fills until `as_of` that a bot's own book has not taken by its bar at `until` (not given: yet).
@@ -285,19 +301,11 @@ def mark_of(connection: Connection, key: BookKey) -> Mark | None:
     return None if last is None else Mark(*last)
 
 
-def keys_of(connection: Connection, model: str) -> Iterator[tuple[BookKey, datetime]]:
-    """The books of a model and their last bars: one look into the index a book."""
-    c, other, key = book_states.c, book_states.alias(), BookKey(model, "", -1)
-    same = (other.c.model == c.model, other.c.book == c.book, other.c.version == c.version)
-    end = select(func.max(other.c.event_time)).where(*same).scalar_subquery()
-    while True:
-        later = tuple_(c.book, c.version) > tuple_(key.book, key.version)
-        query = select(c.book, c.version, end).where(c.model == model, later).order_by(c.book, c.version).limit(1)
-        row = connection.execute(query).one_or_none()
-        if row is None:
-            return
-        key = BookKey(model, row[0], row[1])
-        yield key, row[2]
+def marks_of(connection: Connection, *, model: str | None = None, as_of: datetime | None = None) -> dict[BookKey, Mark]:
+    """Where all books stand, in order: one question."""
+    until, read = None if as_of is None else microseconds(as_of), ("seq", "checksum")
+    rows = newest(connection, book_states, BookKey._fields, "event_time", model=model, until=until, read=read)
+    return {BookKey(*row[:3]): Mark(EPOCH + row[3] * MICROSECOND, *row[4:]) for row in rows if row[3] is not None}
 
 
 def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:

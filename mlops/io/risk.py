@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import orjson
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import BigInteger, String, column, delete, func, select, type_coerce, values
+from sqlalchemy import JSON, BigInteger, Select, Text, bindparam, cast, delete, func, select, type_coerce
 
 from mlops.errors import CorruptionError, DataError
 from mlops.io.book_tables import is_void
@@ -26,7 +27,6 @@ from mlops.io.schema import fills, quotes
 
 DOCUMENT = "document"  # the array that holds the JSON
 KEPT = 5  # states of a kind and scope: the page reads the newest, the runs in MLflow keep the evidence
-ASKED = 5000  # units in one question
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,23 +169,23 @@ class RiskRows(Database):
 
         For a look: it is not held against checksums.
         """
-        c, newest = quotes.c, quotes.alias()
-        until, found = microseconds(as_of), list[Any]()
-        at = type_coerce(newest.c.event_time, BigInteger)
-        for i in range(0, len(units), ASKED):
-            asked = values(column("unit", String), name="asked").data([(one,) for one in units[i : i + ASKED]]).cte()
-            last = (
-                select(newest.c.event_time)
-                .where(newest.c.unit == asked.c.unit, at <= until, type_coerce(newest.c.known_at, BigInteger) <= until)
-                .order_by(newest.c.event_time.desc())
-                .limit(1)
-                .scalar_subquery()
-            )
-            query = select(c.unit, c.event_time, c.bid, c.ask).join(
-                asked, (c.unit == asked.c.unit) & (c.event_time == last)
-            )
-            with self._reading() as connection:
-                found += connection.execute(query).all()
+        with self._reading() as connection:
+            given = {"asked": orjson.dumps(list(units)).decode(), "until": microseconds(as_of)}
+            found = connection.execute(_latest(connection.dialect.name), given).all()
         frame = pd.DataFrame(found, columns=["unit", "event_time", "bid", "ask"])
         frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True)
         return frame.astype({"bid": float, "ask": float})
+
+
+@lru_cache
+def _latest(dialect: str) -> Select[Any]:
+    """The newest quote of each unit of the JSON list `:asked` until `:until`."""
+    if dialect == "sqlite":
+        told = func.json_each(bindparam("asked")).table_valued("value")
+    else:
+        told = func.json_array_elements_text(cast(bindparam("asked", type_=Text), JSON)).table_valued("value")
+    c, newest, until = quotes.c, quotes.alias(), bindparam("until", type_=BigInteger)
+    at, known = (type_coerce(newest.c[name], BigInteger) for name in ("event_time", "known_at"))
+    mine = newest.c.unit == told.c.value, at <= until, known <= until
+    last = select(newest.c.event_time).where(*mine).order_by(newest.c.event_time.desc()).limit(1).scalar_subquery()
+    return select(c.unit, c.event_time, c.bid, c.ask).join(told, (c.unit == told.c.value) & (c.event_time == last))

@@ -6,7 +6,7 @@ made anew with it, in the commit that stores it and the new price. It is taken b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, insert, select
 
 from mlops.errors import CorruptionError, DataError
-from mlops.io.book_tables import book_states, is_void, splits, voids
-from mlops.io.books import BookKey, BookRows, Mark, event_rows, keys_of, mark_of, split_news, state_rows
+from mlops.io.book_tables import is_void, splits, voids
+from mlops.io.books import BookKey, BookRows, Mark, event_rows, marks_of, split_news, state_rows
 from mlops.io.checksum import record_sum
 from mlops.io.journal import added, every
 from mlops.io.risk_tables import confirmed_prices
@@ -145,17 +145,12 @@ class Splits(Voids):
 
         return self._restated(stored, ends, books)
 
-    def all_marks(self) -> dict[BookKey, Mark]:
-        """Where every book of every model stands."""
-        with self._reading() as connection:
-            return _ends(connection)
-
     def _restated(
         self, first: Callable[[Connection], None], ends: Mapping[BookKey, Mark], books: Sequence[Restated]
     ) -> bool:
         try:
             with self._writing(lock="books") as connection:
-                if _ends(connection) != dict(ends):
+                if marks_of(connection) != dict(ends):
                     raise Moved
                 first(connection)
                 for one in books:
@@ -172,18 +167,6 @@ def _told(split: Split) -> dict[str, Any]:
 def _confirm(connection: Connection, unit: str, price: float, actor: str, reason: str, at: datetime) -> None:
     row = {"unit": unit, "price": price, "actor": actor, "reason": reason, "confirmed_at": at}
     connection.execute(insert(confirmed_prices).values(row))
-
-
-def _ends(connection: Connection) -> dict[BookKey, Mark]:
-    each = ((key, mark_of(connection, key)) for model in _models(connection) for key, _ in keys_of(connection, model))
-    return {key: mark for key, mark in each if mark is not None}
-
-
-def _models(connection: Connection) -> Iterator[str]:
-    c, model = book_states.c, ""
-    while (later := connection.scalar(select(func.min(c.model)).where(c.model > model))) is not None:
-        model = later
-        yield model
 
 
 def _rewrite(connection: Connection, one: Restated) -> None:

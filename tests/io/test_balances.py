@@ -43,3 +43,15 @@ def test_a_balance_that_changed_on_the_disk_is_an_error(sqlite_ledger):
 
     with pytest.raises(CorruptionError):
         sqlite_ledger.balances("m", "b", as_of=T0)
+
+
+def test_the_newest_balance_of_each_book_and_how_many_there_are(ledger):
+    assert {} == ledger.last_balances(as_of=T0)
+    for hours, book in ((0, "a"), (5, "a"), (3, "a"), (1, "b"), (9, "b")):
+        at = T0 + hours * HOUR
+        ledger.add_balances(frame((at, at, 1.0, 0.0)).assign(book=book))
+
+    now = T0 + 8 * HOUR
+
+    assert {("m", "a"): T0 + 5 * HOUR, ("m", "b"): T0 + HOUR} == ledger.last_balances(as_of=now)
+    assert {("m", "a"): 3, ("m", "b"): 1} == ledger.count_balances(as_of=now)

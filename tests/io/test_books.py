@@ -202,3 +202,29 @@ def test_a_ledger_of_books_is_whole(ledger):
     ledger.append_books([lot(3), lot(2, key=BookKey("m", "paper"), numbers=True)])
     assert [] == ledger.verify()
     assert pd.Timestamp(T0) == ledger.book_curve("m", "paper", as_of=T0 + DAY)["event_time"][0]
+
+
+def test_where_all_books_stand_is_told_by_one_question_now_and_at_an_instant(ledger):
+    other = BookKey("m", "virtual", 12)
+    ledger.append_books([lot(3), lot(1, key=other), lot(2, key=BookKey("a", "bot"))])
+
+    told = ledger.all_marks()
+
+    assert [("a", "bot", 0), KEY, other] == sorted(told)
+    assert {key: ledger.book_mark(key) for key in told} == told
+    assert {KEY: told[KEY], other: told[other]} == ledger.book_marks("m")
+    before = ledger.all_marks(as_of=T0 + DAY)
+    assert T0 + DAY == before[KEY].end < told[KEY].end
+    assert ledger.book_state(KEY, before=T0 + 2 * DAY)["seq"] == before[KEY].seq
+    assert {} == ledger.all_marks(as_of=T0 - DAY)
+
+
+def test_the_newest_fill_of_each_book_is_told(ledger):
+    assert {} == ledger.last_fills()
+    rows = [("m", "b", "1"), ("a", "b", "2"), ("m", "b", "3"), ("m", "a", "4")]
+    about = {"version": 1, "unit": "A", "event_time": T0, "quantity": 1.0, "price": 1.0, "fee": 0.0}
+    for model, book, name in rows:
+        ledger.add_fills(pd.DataFrame([{"fill_id": name, "model": model, "book": book, **about}]))
+
+    assert {("a", "b"): 2, ("m", "a"): 4, ("m", "b"): 3} == ledger.last_fills()
+    assert ["a", "b"] == ledger.traded_books("m")

@@ -1,0 +1,152 @@
+"""What is read only where it is new is what a look that reads everything tells, to the last bit."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jobs import books, splits
+from jobs.live import Live, clock
+from jobs.past import Pasts
+from jobs.positions import positions
+from jobs.reading import Memo, Readings
+from mlops.io.ledger import Instrument, Ledger
+from mlops.learn import STRATEGIES
+from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
+from mlops.types import Kind
+from tests.jobs.test_live import night
+
+T0, DAY, SECOND = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(days=1), timedelta(seconds=1)
+UNITS = ("A", "B", "C")
+SPLIT, TOLD = 8, 25  # steps at which a person tells of a split, and of an instrument
+LINES = (
+    RiskLimit(measure="var", warning=0.02, soft=0.05, hard=0.2),
+    RiskLimit(measure="drawdown", warning=0.01, soft=0.05, hard=0.2, scope="direction"),
+)
+
+
+def opened(path, amount=None, **risk):
+    """A set-up of its own, which reads whatever is slow at each look."""
+    told = () if amount is None else (BookBalance(amount=amount),)
+    settings = Settings(risk=RiskSettings(limits=LINES, **risk), books=BookSettings(balances=told))
+    house = SimpleNamespace(ledger=Ledger(f"sqlite:///{path}"), settings=settings, run_id=None, client=None)
+    seconds = iter(range(0, 1_000_000, 60))
+    return house, Live(house, clock=lambda: float(next(seconds)))
+
+
+def forget(live):
+    """Have it read everything anew."""
+    live._holdings._booked = live._holdings._counted_at = None
+    live._holdings._readings, live._holdings._accounts = Readings(live._house), Memo()
+    live._pasts = Pasts(live._house)
+
+
+def fill(house, name, book, unit, quantity, price, at, model="direction"):
+    row = {"fill_id": name, "model": model, "version": 1, "book": book, "unit": unit, "event_time": at}
+    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.01}]))
+
+
+def quote(house, unit, price, at):
+    row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
+    house.ledger.add_quotes(pd.DataFrame([row]))
+
+
+def balance(house, book, amount, at, flow=0.0):
+    row = {"model": "direction", "book": book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
+    house.ledger.add_balances(pd.DataFrame([row]))
+
+
+def bars(house, prices, at):
+    rows = {"event_time": at, "known_at": at, "symbol": list(prices), "close": list(prices.values())}
+    for model in ("direction", "volatility"):
+        books.advance(house, STRATEGIES[model], pd.DataFrame(rows), at)
+
+
+def split(house, unit, price, at):
+    quote(house, unit, price, at)
+    held = positions(house, at)
+    told = splits.plan(house, held, unit, splits.ratio("2:1"), at - SECOND / 2, "ann", "notice")
+    assert splits.book(house, told)
+
+
+def instrument(house, at):
+    house.ledger.put_instruments([Instrument("C", kind=Kind.FUTURE, multiplier=5.0)], at)
+
+
+def happen(rng, prices, i, at):
+    """One thing that happens in a set-up at an instant, drawn once so that it can happen in two."""
+    unit, book = str(rng.choice(UNITS)), f"bot{rng.integers(3)}"
+    prices[unit] *= float(np.exp(rng.normal(0, 0.002)))
+    now, quantity, flow = dict(prices), float(rng.integers(1, 50)) * float(rng.choice([-1, 1])), float(rng.normal())
+    model = str(rng.choice(["direction", "volatility"]))
+    ahead = ["ahead"] if i > SPLIT else []  # a fill that is told ahead of a split contradicts it
+    what = str(rng.choice(["quote", "fill", "late", "void", "bars", "balance", "flow", "none", *ahead]))
+    if what == "fill":
+        return lambda house: fill(house, f"f{i}", book, unit, quantity, now[unit], at, model)
+    if what in ("late", "ahead"):
+        other = at + (-30 if what == "late" else 25) * SECOND
+        return lambda house: fill(house, f"f{i}", book, unit, quantity, now[unit], other, model)
+    if what == "void":
+        name = f"f{rng.integers(max(i, 1))}"
+        known = lambda house: house.ledger.newest_fills()["fill_id"].tolist()  # noqa: E731
+        return lambda house: name in known(house) and house.ledger.void_fill(name, "ann", "a mistake", at)
+    if what == "bars":
+        return lambda house: bars(house, now, at)
+    if what in ("balance", "flow"):
+        paid = 100.0 * flow if what == "flow" else 0.0
+        return lambda house: balance(house, book, 1e6 + 50 * flow + paid, at, paid)
+    return lambda house: what == "quote" and quote(house, unit, now[unit], at)
+
+
+@pytest.mark.parametrize(("seed", "amount"), [(0, 1e6), (1, 1e6), (2, None)])
+def test_whatever_happens_a_look_tells_what_one_that_reads_everything_tells(tmp_path, seed, amount):
+    rng, prices, at = np.random.default_rng(seed), dict.fromkeys(UNITS, 100.0), T0
+    both = [opened(tmp_path / f"{name}.db", amount) for name in ("kept", "anew")]
+    for house, _ in both:
+        night(house)
+        for i, unit in enumerate(UNITS):
+            fill(house, f"s{i}", f"bot{i}", unit, 100.0, 100.0, T0 - 2 * DAY)
+        bars(house, prices, T0 - DAY)
+    for i in range(40):
+        at += int(rng.integers(1, 15)) * SECOND
+        thing = happen(rng, prices, i, at - SECOND)
+        prices["A"] = prices["A"] / 2 if i == SPLIT else prices["A"]
+        for house, _ in both:
+            thing(house)
+            if i == SPLIT:
+                split(house, "A", prices["A"], at)
+            if i == TOLD:
+                instrument(house, at)
+        if i == TOLD:
+            at += 10 * SECOND  # what an instrument is is looked for so often while nothing else is new
+
+        forget(both[1][1])
+        mine, theirs = (live.look(at) for _, live in both)
+
+        assert theirs.state == mine.state, f"step {i}"
+        assert repr(theirs.findings) == repr(mine.findings), f"step {i}"
+    for house, _ in both:
+        house.ledger.close()
+
+
+def test_a_replay_whose_clock_stands_is_looked_at_anew_when_a_book_moves_and_after_ten_seconds(sqlite_ledger):
+    seconds = [0.0]
+    house = SimpleNamespace(ledger=sqlite_ledger, run_id=None, client=None)
+    house.settings = Settings(
+        risk=RiskSettings(clock="ledger"), books=BookSettings(balances=(BookBalance(amount=1e6),))
+    )
+    fill(house, "f0", "bot0", "A", 100.0, 100.0, T0 - 2 * DAY)
+    bars(house, {"A": 100.0}, T0)
+    live = Live(house, clock=lambda: seconds[0])
+
+    first = live.look(clock(house, T0 + DAY))
+
+    assert live.look(clock(house, T0 + DAY)) is first
+    house.ledger.set_trading_state("reducing", "ann", "a look at it", T0)
+    assert live.look(clock(house, T0 + DAY)) is first
+    seconds[0] = 10.0
+    assert "reducing" == live.look(clock(house, T0 + DAY)).state.kpi.trading.state
+    fill(house, "f1", "bot0", "A", 50.0, 101.0, T0)
+    assert 150 == live.look(clock(house, T0 + DAY)).state.positions["direction/bot0/A"].quantity
