@@ -17,6 +17,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from jobs.house import House
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import Balance, BookKey
+from mlops.stats.dependent import Floats
 from mlops.types import Alert, Priority
 
+Side = Literal["left", "right"]
 SETTING = "setting"
 RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
 DEPARTS = "balance_departs:"
@@ -41,7 +44,8 @@ class Account:
     """`offset`: what the account has beside the book's own worth. `amount` was told `at` by `source`.
 
     `departs`: the newest balance less what was expected of it, 0 where that is within the tolerance. `flows`: balances
-    with which something was paid in or taken out. `known`: what it is counted from.
+    with which something was paid in or taken out. `known`: what it is counted from. `short`: by how much the newest
+    balance lowers it without being an anchor.
     """
 
     offset: float
@@ -51,6 +55,7 @@ class Account:
     departs: float = 0.0
     flows: Sequence[Balance] = ()
     known: Known = field(default_factory=Known)
+    short: float = 0.0
 
     @property
     def covers(self) -> datetime | None:
@@ -58,16 +63,39 @@ class Account:
         return self.known.anchors[-1].at if self.departs > 0 and self.known.anchors else self.at
 
     @property
-    def paid(self) -> list[Balance]:
-        """The flows that moved it: all since it is counted from a balance, or from the setting."""
-        first = self.known.anchors[0] if self.known.anchors else None
-        since = None if first is None or first.lost else first.at
-        return [one for one in self.flows if since is None or one.at > since]
-
-    @property
     def lost(self) -> float:
         """What balances were less than could be explained, all together."""
         return sum(one.lost for one in self.known.anchors)
+
+    @property
+    def losses(self) -> list[tuple[datetime, float]]:
+        """When the account was less than could be explained, and by how much."""
+        found = [(one.at, one.lost) for one in self.known.anchors if one.lost]
+        return [*found, (self.at, self.short)] if self.at is not None and self.short else found
+
+    @property
+    def fell(self) -> float:
+        """All that the account was less than could be explained."""
+        return sum(amount for _, amount in self.losses)
+
+    @property
+    def paid_in(self) -> list[tuple[datetime, float]]:
+        """When something was paid in (or taken out) that moved it, and how much."""
+        since = self.counted_from(None)
+        return [(one.at, one.flow) for one in self.flows if since is None or one.at > since]
+
+    def counted_from(self, at: datetime | None) -> datetime | None:
+        """The balance that it is counted from at an instant; None where that is the setting."""
+        anchors = self.known.anchors
+        before = [one.at for one in anchors if at is not None and one.at <= at]
+        return before[-1] if before else anchors[0].at if anchors and not anchors[0].lost else None
+
+    def beside(self, times: pd.DatetimeIndex) -> Floats:
+        """What it had at instants beside the book's own worth, by all that is known now.
+
+        At the instant of a balance that is less nothing is lost yet, for it may have been looked at before that came.
+        """
+        return self.offset + after(times, self.losses, "left") - after(times, self.paid_in)
 
 
 def account(
@@ -111,11 +139,14 @@ def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Acc
     """The account by a newer balance, which is `gap` more than expected at the marks that stood."""
     least, most, chain = gap - last.high, gap - last.low, account.known.anchors
     if most < -tolerance:
-        lost = Known((*chain, replace(last, lost=-gap)), last) if not last.jumps else account.known
-        return replace(account, offset=account.offset + most, departs=most, known=lost)
+        short = replace(account, offset=account.offset + most, departs=most)
+        if last.jumps:
+            return replace(short, short=-most)
+        return replace(short, known=Known((*chain, replace(last, lost=-gap)), last))
     if least > tolerance:
         return replace(account, departs=least)
-    return account if last.jumps else replace(account, offset=account.offset + min(gap, 0.0))
+    less = 0.0 if last.jumps else max(0.0, -gap)
+    return replace(account, offset=account.offset - less, short=less)
 
 
 def _anchor(told: Balance, valued: Valued) -> Anchor:
@@ -166,22 +197,22 @@ def _stated(house: House, key: BookKey) -> float | None:
 
 def offsets(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """The offset at each bar of a book; at the last one that of now: what was paid in since was there from it on."""
-    each = found.offset - _after(curve, [(one.at, one.flow) for one in found.flows])
+    flows = after(pd.DatetimeIndex(curve.index), [(one.at, one.flow) for one in found.flows])
+    each = pd.Series(found.offset - flows, index=curve.index, dtype=np.float64)
     each.iloc[-1:] = found.offset
     return each
 
 
 def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """A book's own worth at each bar, and what its account lost later without an explanation."""
-    return curve + _after(curve, [(one.at, one.lost) for one in found.known.anchors if one.lost])
+    return curve + after(pd.DatetimeIndex(curve.index), found.losses)
 
 
-def _after(curve: pd.Series[float], steps: Sequence[tuple[datetime, float]]) -> pd.Series[float]:
-    """The sum of the steps after each bar."""
-    times = pd.DatetimeIndex([at for at, _ in steps], tz="UTC")
-    total = np.concatenate([[0.0], np.cumsum([amount for _, amount in steps])])
-    place = np.asarray(times.searchsorted(pd.DatetimeIndex(curve.index), side="right"))
-    return pd.Series(total[-1] - total[place], index=curve.index, dtype=np.float64)
+def after(times: pd.DatetimeIndex, steps: Sequence[tuple[datetime, float]], side: Side = "right") -> Floats:
+    """The sum of the steps after each instant (`left`: and at it); steps are in order of time."""
+    each = np.array([amount for _, amount in steps], dtype=np.float64)
+    left = np.concatenate([each[::-1].cumsum()[::-1], [0.0]])
+    return left[pd.DatetimeIndex([at for at, _ in steps], tz="UTC").searchsorted(times, side=side)]
 
 
 def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:

@@ -25,7 +25,10 @@ STATE, ALL = "doubts", "all"  # kind and scope of the stored state: up to which 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A fill of a book, the mark that it jumped away from, and its `gain` there in money (0 for a loss)."""
+    """A fill of a book, the mark that it jumped away from, and its `gain` there in money (0 for a loss).
+
+    `number`: its own among the ledger's fills.
+    """
 
     key: BookKey
     fill_id: str
@@ -35,6 +38,7 @@ class Doubt:
     price: float
     mark: float
     gain: float
+    number: int = 0
 
     def __str__(self) -> str:
         verb = "bought" if self.quantity > 0 else "sold"
@@ -102,7 +106,7 @@ class Doubts:
         for name in self.open.keys() - known - self._told:
             doubt = self.open[name]
             at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
-            details = at | {"price": doubt.price, "mark": doubt.mark, "gain": doubt.gain}
+            details = at | {"price": doubt.price, "mark": doubt.mark, "gain": doubt.gain, "number": doubt.number}
             self.ledger.add_alert(
                 Alert(f"fill_doubtful:{name}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
             )
@@ -120,7 +124,7 @@ class Doubts:
             if alert.key.startswith(ALERT):
                 name, d = alert.key.removeprefix(ALERT), alert.details
                 about = BookKey(*d["book"]), name, d["unit"], datetime.fromisoformat(d["at"])
-                self.open[name] = Doubt(*about, d["quantity"], d["price"], d["mark"], d["gain"])
+                self.open[name] = Doubt(*about, d["quantity"], d["price"], d["mark"], d["gain"], d.get("number", 0))
                 self._told.add(name)
 
     def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
@@ -167,7 +171,7 @@ def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
     gain = max(0.0, quantity * (mark - fill.price) * fill.multiplier)
     if fill.at is None:
         raise DataError(f"fill {fill_id} must have a time, got none. Void it.")
-    return Doubt(key, fill_id, fill.unit, fill.at, quantity, fill.price, mark, gain)
+    return Doubt(key, fill_id, fill.unit, fill.at, quantity, fill.price, mark, gain, fill.number)
 
 
 def _reached(doubt: Doubt, mark: Mark, trust: Trust) -> bool:

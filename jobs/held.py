@@ -35,6 +35,8 @@ class Held:
 
     `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
     known, why. They count in equity at their worst (`unsure`). What `doubts` would gain is not in the cash.
+
+    `last_fill`: number of the last fill that is in it.
     """
 
     as_of: datetime
@@ -51,6 +53,7 @@ class Held:
     expired: Mapping[str, str] = field(default_factory=dict)
     unsettled: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
+    last_fill: int = 0
     abroad: Mapping[BookKey, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -66,7 +69,7 @@ class Held:
     def opened(self, key: BookKey) -> float:
         """What a book began with, and what its account has beside it or lost."""
         found = self.accounts.get(key)
-        return self.books[key].start / SCALE + (0.0 if found is None else found.offset + found.lost)
+        return self.books[key].start / SCALE + (0.0 if found is None else found.offset + found.fell)
 
     def counted(self) -> Held:
         """The books that limits are held against: those with a known account, else the bots', else virtual ones."""

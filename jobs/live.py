@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ import pandas as pd
 from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
 from jobs.accounts import Account
+from jobs.corrections import Effect, voided
 from jobs.expired import equivalents
 from jobs.freshness import Freshness
 from jobs.held import Held, book_name
@@ -35,7 +35,6 @@ from jobs.risk_limits import lines
 from jobs.standing import Standing
 from jobs.today import Today
 from jobs.view import Now, Slow
-from jobs.voided import effect, voided
 from jobs.weighing import Night, Weighed, lacking, left_out
 from mlops.errors import DataError
 from mlops.io.ledger import BookKey
@@ -150,7 +149,7 @@ class Live:
         clock, r = as_of, self._house.settings.risk
         as_of = self._instants.at(clock) if r.clock == "now" else clock
         whole = self._holdings.at(as_of)
-        if self._taken_back(whole):
+        if self._corrected(whole):
             whole = self._holdings.at(as_of)
         held = whole.counted()
         self._refresh(held, whole)
@@ -177,19 +176,20 @@ class Live:
         unknown = self._unknown(held, findings)
         return Look(state, findings, unknown, whole.unknown, held.jumps, whole.accounts)
 
-    def _taken_back(self, whole: Held) -> bool:
-        """Take fills that a person voided out of peaks and marks; whether there were any."""
+    def _corrected(self, whole: Held) -> bool:
+        """Put what was told late or taken back into peaks, and out of marks; whether a price may have gone by that."""
         void, held = self._house.ledger.last_void(), whole.counted()
-        since = {scope: peak.since(whole.as_of) for scope, peak in self._peaks.items()}
-        if all(number == void for number in since.values()):
-            return False
+        effect = Effect(self._house, held)
+        since = min(peak.void_since(held) for peak in self._peaks.values())
         for scope, peak in self._peaks.items():
-            part, voids = held if scope == ALL else held.of(scope), voided(self._house, since[scope])
-            peak.without(void, partial(effect, self._house, part, voids))
-        for one in voided(self._house, min(since.values())):
-            mark = Mark(one.fill.price, one.at)
-            if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
-                self._holdings.anchors.drop(one.fill.unit, mark)
+            peak.correct(effect, held if scope == ALL else held.of(scope), void)
+        if since == void:
+            return False
+        for one in voided(self._house, since):
+            if one.fill is not None:
+                mark = Mark(one.fill.price, one.at)
+                if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
+                    self._holdings.anchors.drop(one.fill.unit, mark)
         return True
 
     def _curve(self, held: Held, scope: str = ALL) -> Drawdown:

@@ -155,7 +155,7 @@ def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]]) ->
     curves = {key: _undoubted(curve, key, held) for key, curve in home.items()}
     beside = {key: offsets(accounts[key], curve) if key in accounts else curve * 0.0 for key, curve in curves.items()}
     curves = {key: with_losses(accounts[key], curve) if key in accounts else curve for key, curve in curves.items()}
-    lost = {key: found.lost for key, found in accounts.items()}
+    lost = {key: found.fell for key, found in accounts.items()}
     opened = {key: book.start / SCALE + lost.get(key, 0.0) for key, book in held.books.items()}
     own, flat = _summed(curves, opened), {key: found.offset for key, found in accounts.items()}
     whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))

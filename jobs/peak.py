@@ -1,69 +1,132 @@
 """The highest equity of books together, over flows and restarts: what the drawdown of this second is under.
 
-It is kept as money. What is paid in or taken out, and a book that comes or goes, moves it by the share by which it
-moves equity: a flow is neither a profit nor a loss. All else that equity loses, explained or not, is a loss.
+It is derived at each look from one list: what the books were worth by their own trades at the looks before, and what
+their accounts have beside it by all that is known now. So it is what it had been if all that stands now had been told
+in order: a balance that was taken back leaves nothing in it, and what a fill made of a book (`jobs.corrections`) is put
+into each look that did not know of it. But a fill that is told late makes no look worth less than it was seen to be.
+
+Flows move it by the share by which they move equity, and so does a book that comes or goes: they are neither a profit
+nor a loss. All else that equity loses, explained or not, is a loss.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jobs import corrections
+from jobs.accounts import Account, Side, after
+from jobs.corrections import Correction, Effect
+from jobs.doubts import Doubt
 from jobs.held import Held
-from mlops.io.ledger import Balance, BookKey, Ledger
+from mlops.experiment.book import SCALE
+from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.drawdown import Drawdown
 from mlops.risk.prices import Mark
+from mlops.stats.dependent import Floats
 
 STATE, ALL = "peak", "all"  # kind of the stored state, and the scope of all books
-SAVED = timedelta(seconds=10)
+SAVED, SECOND = timedelta(seconds=10), timedelta(seconds=1)
+MOST = 64  # looks that are kept: the newest one by one, the older ones the sparser
+WHOLE = ""  # in the place of the names of books that are gone
+Step = tuple[datetime, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What books were worth `own` at a look, by their names; `fill`: number of the last fill that was known then.
+
+    `late`: what fills that were told later made of each account. `top`: of books that are gone, when they were worth
+    most.
+    """
+
+    at: datetime
+    fill: int
+    own: dict[str, float]
+    late: dict[str, float] = field(default_factory=dict)
+    top: datetime | None = None
+
+    def corrected(self, lot: Sequence[Correction], names: Mapping[BookKey, str], effect: Effect) -> Point:
+        """The same with what these made of each book."""
+        own, late = dict(self.own), dict(self.late)
+        for key in {one.key for one in lot} & names.keys():
+            name, mine = names[key], [one for one in lot if one.key == key]
+            later = [one for one in mine if one.number > self.fill]
+            if not own.keys() & {name, WHOLE} and any(one.at <= self.at for one in later):
+                own[name] = effect.held.books[key].start / SCALE
+            if name in own:
+                own[name] += effect.own(key, mine, self.at)
+                late[name] = late.get(name, 0.0) + effect.account(key, later, self.at)
+            elif WHOLE in own:
+                own[WHOLE] += effect.account(key, mine, self.top or self.at)
+        return replace(self, own=own, late=late)
 
 
 @dataclass
 class Peak:
     """The peak from look to look, of all books or of one strategy's (`scope`).
 
-    `books`: equity of each at the last look. `flows`: of each the flows that moved it, by instant: how much, and the
-    share (0: the peak was reached with it). `firsts`: of each the balance that it is counted from, and what it had then
-    beside its own worth. `share`: by how much flows moved it since it was reached. `void`: number of the last void that
-    it is without.
+    `void`, `fill`: numbers of the last void and fill that its points know of. `doubts`: fills in doubt in them.
     """
 
     ledger: Ledger
     scope: str = ALL
     top: Mark | None = None
-    books: dict[str, float] = field(default_factory=dict)
-    flows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    firsts: dict[str, tuple[str, float]] = field(default_factory=dict)
-    share: float = 1.0
+    points: list[Point] = field(default_factory=list)
     void: int = 0
+    fill: int = 0
+    doubts: tuple[Doubt, ...] = ()
+    _equities: dict[str, float] = field(default_factory=dict)
     _saved_at: datetime | None = None
     _saved: Mark | None = None
     _restored: bool = False
 
+    def void_since(self, held: Held) -> int:
+        """Number of the last void that it knows of."""
+        if not self._restored:
+            self._restore(held)
+        return self.void
+
+    def correct(self, effect: Effect, held: Held, void: int) -> None:
+        """Put what was told late, confirmed or taken back, until the void of that number, into the looks before."""
+        if self.void_since(held) == void and self.fill >= held.last_fill and self.doubts == held.doubts:
+            return
+        house = effect.house
+        lot = corrections.told(house, held, self.fill) + corrections.confirmed(house, self.doubts, held)
+        lot += [one for one in corrections.voided(house, self.void) if one.number <= self.fill]
+        names = {key: _name(held, key) for key in held.books}
+        if lot:  # all at once: what failed in between is done again
+            self.points, self._saved_at = [point.corrected(lot, names, effect) for point in self.points], None
+        self.void, self.fill, self.doubts = void, max(self.fill, held.last_fill), held.doubts
+
     def follow(self, held: Held) -> None:
         """Take what these books are worth now, which comes in order of time."""
-        if not self._restored:
-            self._restore(held.as_of)
+        self.void_since(held)
         equities = {_name(held, key): equity for key, equity in held.equities().items()}
-        if not equities or not math.isfinite(sum(equities.values())):
+        if not math.isfinite(sum(equities.values())) or (self._equities and not equities):
             return
-        opened = {_name(held, key): held.opened(key) for key in held.books}
-        if self.top is None or not self.books.keys() & equities.keys():
-            self.top, self.share = Mark(sum(opened.values()), held.as_of), 1.0
-        else:
-            self._moved(equities, opened)
-            self._corrected(held)
-            self._paid(held, sum(equities.values()))
-        self.books = equities
-        self.flows = {_name(held, key): self._flows(held, key) for key in held.books}
-        self.firsts = {_name(held, key): first for key in held.books if (first := _first(held, key)) is not None}
-        if sum(equities.values()) >= self.top.value:
-            self.top, self.share = Mark(sum(equities.values()), held.as_of), 1.0
-            self.flows = {
-                name: {at: [amount, 0.0] for at, (amount, _) in of.items()} for name, of in self.flows.items()
-            }
+        keys = {_name(held, key): key for key in held.books}
+        offsets = {_name(held, key): one.offset for key, one in held.accounts.items() if one is not None}
+        own = {name: equity - offsets.get(name, 0.0) for name, equity in equities.items()}
+        last = self.points[-1].own if self.points else {}
+        if last and not last.keys() & {*own, WHOLE}:
+            self.points = []
+        elif last.keys() - own.keys() - {WHOLE}:
+            self._gone(held, keys)
+        self.points.append(Point(held.as_of, held.last_fill, own))
+        self._equities = equities
+        path = _Path.of(self.points, held, keys)
+        self.top = path.highest() if own else None
+        if len(self.points) > MOST:
+            del self.points[path.dispensable()]
 
     def over(self, curve: Drawdown, held: Held) -> Drawdown:
         """The curve of the bars, from the peak on to the equity of now."""
@@ -72,109 +135,127 @@ class Peak:
         later = math.isfinite(held.equity) and (curve.at is None or held.as_of > curve.at)
         return curve.after(held.equity, held.as_of) if later else curve
 
-    def since(self, as_of: datetime) -> int:
-        """Number of the last void that it is without."""
-        if not self._restored:
-            self._restore(as_of)
-        return self.void
-
-    def without(self, void: int, effect: Callable[[datetime], float]) -> None:
-        """Take out fills that were taken back until the void of that number, which added `effect` to equity."""
-        if self.top is not None:
-            value = self.top.value - self.share * effect(self.top.at)
-            self.top = Mark(max(0.0, value), self.top.at)
-        self.void, self._saved_at = void, None
-
     def save(self, as_of: datetime) -> None:
         """Leave the peak in the ledger, where it moved or that is due: the fall from it outlives a restart."""
         due = self._saved_at is None or self.top != self._saved or abs(as_of - self._saved_at) >= SAVED
-        if self.top is None or not due:
+        if not due:
             return
-        top = [self.top.value, self.top.at.isoformat()]
-        body = {"top": top, "books": self.books, "flows": self.flows, "share": self.share, "void": self.void}
-        body |= {"firsts": self.firsts}
+        body: dict[str, Any] = {
+            "points": [asdict(one) for one in self.points],
+            "top": None if self.top is None else [self.top.value, self.top.at.isoformat()],
+            "equities": self._equities,
+            "void": self.void,
+            "fill": self.fill,
+            "doubts": [{**asdict(one), "key": list(one.key)} for one in self.doubts],
+        }
         self.ledger.put_risk_state(STATE, self.scope, as_of, body, {})
         self._saved_at, self._saved = as_of, self.top
 
-    def _restore(self, as_of: datetime) -> None:
-        self._restored, stored = True, self.ledger.risk_state(STATE, self.scope, as_of=as_of)
-        self.void = self.ledger.last_void()
-        if stored is not None:
-            body = stored.body
-            value, at = body["top"]
-            self.top = Mark(value, datetime.fromisoformat(at))
-            self.books = body["books"]
-            self.flows = {
-                name: dict(of) if isinstance(of, dict) else {at: [math.nan, 0.0] for at in of}
-                for name, of in body["flows"].items()
-            }
-            self.firsts = {name: (at, amount) for name, (at, amount) in body.get("firsts", {}).items()}
-            self.share, self.void = body.get("share", 1.0), body.get("void", self.void)
+    def _restore(self, held: Held) -> None:
+        self._restored, stored = True, self.ledger.risk_state(STATE, self.scope, as_of=held.as_of)
+        self.void, self.fill = self.ledger.last_void(), held.last_fill
+        if stored is None:
+            return
+        body = stored.body
+        self.void, self.fill = body.get("void", self.void), body.get("fill", self.fill)
+        self.top = None if body["top"] is None else Mark(body["top"][0], datetime.fromisoformat(body["top"][1]))
+        self._equities, self.doubts = body.get("equities", {}), tuple(_doubt(**row) for row in body.get("doubts", ()))
+        if "points" in body:
+            self.points = [_point(**row) for row in body["points"]]
+        elif self.top is not None:  # as an older version left it
+            self.points = [Point(stored.as_of, self.fill, {WHOLE: self.top.value}, top=self.top.at)]
 
-    def _moved(self, equities: dict[str, float], opened: dict[str, float]) -> None:
-        """Books that came since the last look, by what they were opened with, and that went."""
-        before = sum(self.books.values())
-        for name in self.books.keys() - equities.keys():
-            self._scale(before, -self.books[name])
-            before -= self.books[name]
-        for name in equities.keys() - self.books.keys():
-            self._scale(before, opened.get(name, 0.0))
-            before += opened.get(name, 0.0)
+    def _gone(self, held: Held, keys: Mapping[str, BookKey]) -> None:
+        """Keep the peak alone, by the share of what is left when books went since the last look, and others came."""
+        if self.top is None:
+            return
+        last, value, before = self.points[-1], self.top.value, sum(self._equities.values())
+        for name in self._equities.keys() - keys.keys():
+            value, before = _moved(value, before, -self._equities[name]), before - self._equities[name]
+        for name in keys.keys() - self._equities.keys():
+            value, before = _moved(value, before, opened := held.opened(keys[name])), before + opened
+        self.points = [Point(last.at, last.fill, {WHOLE: value}, top=self.top.at)]
 
-    def _corrected(self, held: Held) -> None:
-        """Take out flows, and what an account was counted from, that a person took back."""
-        for key in held.books:
-            name, account, first = _name(held, key), held.accounts.get(key), _first(held, key)
-            if account is None or self.top is None:
-                continue
-            told = {one.at.isoformat() for one in account.flows}
-            for at in self.flows.get(name, {}).keys() - told:
-                amount, share = self.flows[name][at]
-                if not math.isfinite(amount):  # kept by an older version, which did not say how much
-                    continue
-                value = self.top.value / share if share else self.top.value - self.share * amount
-                self._set(value, self.share / share if share else self.share)
-            known = self.firsts.get(name)
-            if known is not None and first is not None and known[0] != first[0]:
-                self._set(self.top.value + self.share * (first[1] - known[1]), self.share)
 
-    def _paid(self, held: Held, equity: float) -> None:
-        """Move it by the flows that count now and did not before; `equity` has them all.
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Equity at each point by all that is known now; flows and unexplained losses since the point before.
 
-        What was lost with a flow was lost before it.
-        """
-        new, lost = list[tuple[str, Balance]](), list[tuple[datetime, float]]()
-        for key in held.books:
-            name, account = _name(held, key), held.accounts.get(key)
-            known = self.flows.get(name, {})
-            if account is not None and name in self.books:
-                new += [(name, one) for one in account.paid if one.at.isoformat() not in known]
-                lost += [(one.at, one.lost) for one in account.known.anchors]
-        for name, one in sorted(new, key=lambda row: row[1].at):
-            after = equity + sum(loss for at, loss in lost if at > one.at)
-            after -= sum(other.flow for _, other in new if other.at > one.at)
-            share = self._scale(after - one.flow, one.flow)
-            self.flows.setdefault(name, {})[one.at.isoformat()] = [one.flow, share]
+    `late`: by how much it was seen to be more.
+    """
 
-    def _flows(self, held: Held, key: BookKey) -> dict[str, list[float]]:
-        """Those that stand, with the share by which they moved it."""
-        known, account = self.flows.get(_name(held, key), {}), held.accounts.get(key)
-        if account is None:
-            return {}
-        here = {one.at.isoformat() for one in account.paid} | known.keys()
-        each = {one.at.isoformat(): one.flow for one in account.flows}
-        return {at: [flow, known.get(at, [flow, 0.0])[1]] for at, flow in each.items() if at in here}
+    points: Sequence[Point]
+    equity: Floats
+    late: Floats
+    flows: list[list[Step]]
+    losses: list[list[Step]]
 
-    def _set(self, value: float, share: float) -> None:
-        if self.top is not None:
-            self.top, self.share, self._saved_at = Mark(max(0.0, value), self.top.at), share, None
+    @classmethod
+    def of(cls, points: Sequence[Point], held: Held, keys: Mapping[str, BookKey]) -> _Path:
+        """The path of the books that are held."""
+        whole = np.array([one.own.get(WHOLE, 0.0) for one in points])
+        path = cls(points, whole, np.zeros(len(points)), [[] for _ in points], [[] for _ in points])
+        times = pd.DatetimeIndex([one.at for one in points])
+        for name, key in keys.items():
+            path._add(name, held.books[key].start / SCALE, held.accounts.get(key), times)
+        return path
 
-    def _scale(self, before: float, flow: float) -> float:
-        """Move it by the share by which a flow moves equity, which is given back; by as much where that is none."""
-        share = max(0.0, (before + flow) / before) if before > 0 else 0.0
-        if self.top is not None and flow:
-            self._set(self.top.value * share if share else self.top.value + flow, self.share * (share or 1.0))
-        return share
+    def highest(self) -> Mark:
+        """The peak in the money of now; it begins with what the first books were opened with."""
+        top, before = Mark(0.0, self.points[0].at), dict[str, float]()
+        each = zip(self.points, self.equity.tolist(), self.late.tolist(), self.flows, self.losses, strict=True)
+        for one, equity, late, flows, losses in each:
+            top = top if before else Mark(sum(flow for _, flow in flows), one.at)
+            for at, flow in sorted(flows) if before else ():
+                then = equity + sum(lost for when, lost in losses if when > at)
+                then -= sum(other for when, other in flows if when > at)
+                top = Mark(_moved(top.value, then - flow, flow), top.at)
+            top, before = Mark(equity + late, one.top or one.at) if equity + late >= top.value else top, one.own
+        return top
+
+    def dispensable(self) -> int:
+        """The lower one of the two points that are closest for their age, if no flow makes it needed."""
+        now, best, high = self.points[-1].at, (math.inf, 1), self.equity + self.late
+        for i, (one, other) in enumerate(pairwise(self.points[1:-1]), start=1):
+            lower = i if high[i] < high[i + 1] else i + 1
+            needed = bool(self.flows[i + 1] or self.flows[lower])
+            best = min(best, (needed + (other.at - one.at) / (now - one.at + SECOND), lower))
+        return best[1]
+
+    def _add(self, name: str, start: float, account: Account | None, times: pd.DatetimeIndex) -> None:
+        """Add a book: where it came later, what it was opened with is a flow."""
+        own = np.array([one.own.get(name, math.nan) for one in self.points])
+        self.late[:] += [max(0.0, -one.late.get(name, 0.0)) for one in self.points]
+        beside, opened = np.zeros((2, len(times)))
+        if account is not None:
+            beside = account.beside(times)
+            opened = account.offset + account.fell - after(times, account.paid_in)
+        here = np.isfinite(own)
+        self.equity[:] += np.where(here, own + beside, 0.0)
+        known = here | np.array([WHOLE in one.own for one in self.points])
+        before = np.concatenate([[False], known[:-1]])
+        for i in np.flatnonzero(here & ~before).tolist():
+            self.flows[i].append((self.points[i].at, start + float(opened[i])))
+        if account is not None:
+            both = np.concatenate([here & before, [False]])
+            _fill(self.flows, account.paid_in, times, both, "left")
+            _fill(self.losses, account.losses, times, both, "right")
+
+
+def _fill(
+    into: list[list[Step]], steps: Sequence[Step], times: pd.DatetimeIndex, here: NDArray[np.bool_], side: Side
+) -> None:
+    """Put each step to the first point after it, where the book is `here`."""
+    places = times.searchsorted(pd.DatetimeIndex([at for at, _ in steps], tz="UTC"), side=side)
+    for i, step in zip(places.tolist(), steps, strict=True):
+        if here[i]:
+            into[i].append(step)
+
+
+def _moved(value: float, before: float, flow: float) -> float:
+    """A peak moved by the share by which a flow moves equity; by as much where that is none."""
+    share = max(0.0, (before + flow) / before) if before > 0 else 0.0
+    return max(0.0, value * share if share else value + flow)
 
 
 def _name(held: Held, key: BookKey) -> str:
@@ -182,10 +263,10 @@ def _name(held: Held, key: BookKey) -> str:
     return f"{key.model}/{key.book}/{key.version}" + ("" if held.accounts.get(key) is not None else " notional")
 
 
-def _first(held: Held, key: BookKey) -> tuple[str, float] | None:
-    """The balance that an account is counted from, and what it had then beside the book's own worth."""
-    account = held.accounts.get(key)
-    if account is None or not account.known.anchors:
-        return None
-    paid = sum(one.flow for one in account.paid)
-    return account.known.anchors[0].at.isoformat(), account.offset + account.lost - paid
+def _point(at: str, top: str | None, **rest: Any) -> Point:
+    """As it was stored."""
+    return Point(datetime.fromisoformat(at), top=None if top is None else datetime.fromisoformat(top), **rest)
+
+
+def _doubt(key: Sequence[Any], at: str, **rest: Any) -> Doubt:
+    return Doubt(BookKey(*key), at=datetime.fromisoformat(at), **rest)

@@ -160,16 +160,17 @@ def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Va
     return valued
 
 
-def worth_of(
-    house: House, key: BookKey, fills: Sequence[Fill], seen: Mapping[str, Seen], at: datetime
-) -> tuple[float, float]:
-    """What these fills alone made of a book until an instant, from and to, by the prices that were told then."""
-    empty, units = Book(0, 0, 0), restatement.units(house)
-    book = empty.after(Step(at, fills=with_splits(empty, fills, units.known(None, at))))
-    booked = _framed(house, [Kept(key, book, seen)], {}, units, at)
-    held = _priced(booked, Marks(house.ledger, house.settings.risk), at)
-    each = [one.equity for one in (held, *held.alternatives())]
-    return min(each), max(each)
+def booked_alone(house: House, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Booked:
+    """What these fills alone leave in a book, by `splits` since."""
+    empty = Book(0, 0, 0)
+    book = empty.after(Step(at, fills=with_splits(empty, fills, splits)))
+    return _framed(house, [Kept(key, book, {})], {}, restatement.units(house), at)
+
+
+def worth_of(house: House, booked: Booked, seen: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
+    """What it was worth at an instant by the prices that were told then, and at the least."""
+    held = _priced(replace(booked, seen=seen, read_at=at), Marks(house.ledger, house.settings.risk), at)
+    return held.equity, min(one.equity for one in (held, *held.alternatives()))
 
 
 def _framed(
@@ -234,6 +235,7 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
         expired=over.notes,
         unsettled=over.unknown,
         abroad=_abroad(booked),
+        last_fill=0 if booked.news is None else max(booked.news.fills.values(), default=0),
     )
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     bindparam,
+    exists,
     func,
     select,
     type_coerce,
@@ -27,7 +28,7 @@ from sqlalchemy import (
 )
 
 from mlops.errors import DataError
-from mlops.io.book_tables import book_events, voids
+from mlops.io.book_tables import book_events, is_void, voids
 from mlops.io.books import TIMES, BookKey, BookRows, Books, event_rows, mark_of, of_book, state_rows
 from mlops.io.checksum import record_sum
 from mlops.io.columns import MAX_TEXT, storable
@@ -94,11 +95,17 @@ class Voids(Books):
 
     def void_fills(self, *, after: int) -> pd.DataFrame:
         """The fills that were voided after the void of that number: `id` and FILL_COLUMNS, by time and id."""
+        return self._fills(exists().where(voids.c.fill_id == fills.c.fill_id, voids.c.id > after))
+
+    def fills_after(self, number: int, *, until: int) -> pd.DataFrame:
+        """The fills after the one of that number that are not void: `id` and FILL_COLUMNS, by time and id."""
+        return self._fills(fills.c.id > number, fills.c.id <= until, ~is_void(fills.c.fill_id))
+
+    def _fills(self, *rules: ColumnElement[bool]) -> pd.DataFrame:
         c, read = fills.c, ["id", *FILL_COLUMNS]
-        query = select(*(c[name] for name in read)).join_from(fills, voids, voids.c.fill_id == c.fill_id)
+        query = select(*(c[name] for name in read)).where(*rules).order_by(c.event_time, c.id)
         with self._reading() as connection:
-            rows = connection.execute(query.where(voids.c.id > after).order_by(c.event_time, c.id)).all()
-        frame = pd.DataFrame(rows, columns=read)
+            frame = pd.DataFrame(connection.execute(query).all(), columns=read)
         return frame.assign(event_time=pd.to_datetime(frame["event_time"], utc=True))
 
     def last_void(self) -> int:

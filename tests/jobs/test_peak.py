@@ -236,7 +236,7 @@ def test_a_true_loss_is_no_typo_whoever_confirms_it(service):
 @pytest.mark.parametrize("top", [100.0, 101.0])
 def test_a_deposit_that_came_twice_is_taken_back(service, top):
     service.balance(2e6, flow=1e6)
-    service.run(100.0, seconds=2)
+    service.run(100.0, seconds=11)
     service.run(top, 100.0)
     before = service.state.kpi.drawdown.now
     service.balance(2e6, flow=1e6)

@@ -1,0 +1,130 @@
+"""Fills that were told late, taken back or confirmed, and what they made of books at an instant, so that a peak has it.
+
+No void erases a loss, and no fill that is told after the peak makes the fall from it less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from jobs import restatement, tape
+from jobs.doubts import ALERT, CONFIRMED, Doubt
+from jobs.held import Held
+from jobs.house import House
+from jobs.marks import Seen
+from jobs.positions import Booked, booked_alone, worth_of
+from jobs.tape import Units
+from mlops.experiment import Fill
+from mlops.io.ledger import BookKey
+from mlops.risk.prices import Mark
+
+MOMENT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A change of what a book did, after it was looked at.
+
+    A fill that was told (`sign` 1) or taken back (-1), less the `gain` that does not count, for the fill is in doubt.
+    Without a `fill`: what of one began to count when a person confirmed it, minus `gain`. `number` is the fill's.
+    """
+
+    key: BookKey
+    number: int
+    at: datetime
+    sign: int
+    gain: float
+    fill: Fill | None
+
+
+def told(house: House, held: Held, after: int) -> list[Correction]:
+    """The fills after the one of that number."""
+    rows = house.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
+    gains = {one.number: one.gain for one in held.doubts}
+    return (
+        []
+        if rows is None
+        else [
+            Correction(key, fill.number, at, 1, gains.get(fill.number, 0.0), fill)
+            for _, key, at, fill in _read(house, rows)
+        ]
+    )
+
+
+def voided(house: House, after: int) -> list[Correction]:
+    """The fills that were voided after the void of that number; those that no book could take moved nothing."""
+    rows = house.ledger.void_fills(after=after)
+    gains = {
+        one.key.removeprefix(ALERT): float(one.details["gain"])
+        for one in house.ledger.alerts()
+        if one.key.startswith(ALERT)
+    }
+    return [
+        Correction(key, fill.number, at, -1, gains.get(name, 0.0), fill) for name, key, at, fill in _read(house, rows)
+    ]
+
+
+def confirmed(house: House, doubts: Sequence[Doubt], held: Held) -> list[Correction]:
+    """What of these fills counts now, for a person said that they are right."""
+    still = {one.fill_id for one in held.doubts}
+    return [
+        Correction(one.key, one.number, one.at, 1, -one.gain, None)
+        for one in doubts
+        if one.fill_id not in still and house.ledger.alert(CONFIRMED + one.fill_id) is not None
+    ]
+
+
+def _read(house: House, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime, Fill]]:
+    """The fills of which books count something, their names, books and times."""
+    if rows.empty:
+        return []
+    units = restatement.units(house)
+    columns = (rows[name].tolist() for name in ("id", "fill_id", "model", "book"))
+    about = {number: (name, BookKey(model, book)) for number, name, model, book in zip(*columns, strict=True)}
+    fills = [fill for fill, _ in tape.filled(rows, units)[0] if fill.unit not in units.foreign]
+    return [(*about[fill.number], fill.at, fill) for fill in fills if fill.at is not None]
+
+
+@dataclass(slots=True)
+class Effect:
+    """What corrections made of the books that are held; what was computed is kept for the next peak."""
+
+    house: House
+    held: Held
+    _booked: dict[tuple[int, ...], Booked] = field(default_factory=dict)
+    _worth: dict[tuple[datetime, tuple[int, ...]], tuple[float, float]] = field(default_factory=dict)
+    _splits: Units | None = None
+
+    def own(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
+        """Of a book's own worth at an instant: what is taken back counts at the least, by prices of then."""
+        total = 0.0
+        for sign in (1, -1):
+            mine = [one for one in lot if one.sign == sign and one.at <= at]
+            fills = [one.fill for one in mine if one.fill is not None]
+            value, least = self._of(key, fills, at) if fills else (0.0, 0.0)
+            total += sign * ((value if sign > 0 else least) - sum(one.gain for one in mine))
+        return total
+
+    def account(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
+        """Of an account at an instant: one that is counted from a balance had their effect until then in it."""
+        found = self.held.accounts.get(key)
+        since = None if found is None else found.counted_from(at)
+        return self.own(key, lot, at) - (0.0 if since is None else self.own(key, lot, since))
+
+    def _of(self, key: BookKey, fills: Sequence[Fill], at: datetime) -> tuple[float, float]:
+        self._splits = self._splits or restatement.units(self.house)
+        numbers, splits = tuple(fill.number for fill in fills), self._splits.known(None, at)
+        if (at, numbers) not in self._worth:
+            about = (*numbers, *(one.number for one in splits))
+            if about not in self._booked:
+                self._booked[about] = booked_alone(self.house, key, fills, splits, at)
+            seen = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
+            for event in self.house.ledger.unit_events(key, list(seen), end=at + MOMENT):
+                if event.kind == "mark":
+                    seen[event.unit] = Seen(bar=Mark(event.price, event.event_time))
+            self._worth[at, numbers] = worth_of(self.house, self._booked[about], seen, at)
+        return self._worth[at, numbers]
