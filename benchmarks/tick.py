@@ -42,18 +42,21 @@ from mlops.web.feed import Hub
 from registry_hooks.aliases import Registry
 
 MODELS, UNITS, BARS = 10, [f"U{i:02d}" for i in range(50)], 2_750
-QUANTITY, PRICE = 20.0, 50.0
+QUANTITY, PRICE, BALANCE = 20.0, 50.0, 1e6
+DRAWN_S = 30.0  # for the last batch to be drawn
 SCENARIOS = 16
 
 
 def seed(ledger: Ledger, at: datetime) -> None:
-    """Fills of every model in every unit, and what the nightly and the weekly job leave."""
+    """Fills of every model in every unit, balances, and what the nightly and the weekly job leave."""
     rows = [
         {"fill_id": f"{m}{unit}", "model": f"model{m}", "version": 1, "book": "live", "unit": unit, "event_time": at,
          "quantity": QUANTITY, "price": PRICE, "fee": 0.0}
         for m in range(MODELS) for unit in UNITS
     ]  # fmt: skip
     ledger.add_fills(pd.DataFrame(rows))
+    worth = {"book": "live", "event_time": at, "known_at": at, "amount": BALANCE, "flow": 0.0}
+    ledger.add_balances(pd.DataFrame([worth | {"model": f"model{m}"} for m in range(MODELS)]))
     night(ledger, at, UNITS)
 
 
@@ -130,10 +133,15 @@ def late(seconds: float) -> list[float]:
         )
         page.wait_for_timeout(6_000)  # until the first drawings are over
         sent = _quoted(http, page, seconds)
-        page.wait_for_timeout(3_000)
-        drawn = page.evaluate("window.drawn")
+        drawn, until = list[tuple[int, float]](), time.monotonic() + DRAWN_S
+        while not drawn or drawn[-1][0] < sent[-1][0]:
+            if time.monotonic() > until:
+                raise SystemExit(f"equity of {sent[-1][0]} must be drawn within {DRAWN_S:.0f} s, got {drawn[-1:]}.")
+            page.wait_for_timeout(100)
+            found = page.evaluate("window.drawn")
+            drawn = [(int(text.replace(",", "")), at) for text, at in found if text]
         chromium.close()
-    return _waits(sent, [(int(text.replace(",", "")), at) for text, at in drawn if text])
+    return _waits(sent, drawn)
 
 
 def _quoted(http: httpx.Client, page: Any, seconds: float) -> list[tuple[int, float]]:
@@ -145,7 +153,7 @@ def _quoted(http: httpx.Client, page: Any, seconds: float) -> list[tuple[int, fl
         at = datetime.fromtimestamp(began, UTC).isoformat()
         rows = [{"unit": u, "event_time": at, "known_at": at, "bid": price, "ask": price} for u in UNITS]
         http.post("/v1/quotes", json=rows).raise_for_status()
-        equity = 1e6 * MODELS + MODELS * len(UNITS) * QUANTITY * (price - PRICE)
+        equity = BALANCE * MODELS + MODELS * len(UNITS) * QUANTITY * (price - PRICE)
         sent.append((round(equity), 1e3 * began))
     return sent
 
