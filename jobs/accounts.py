@@ -7,7 +7,7 @@ deposit is no profit and a withdrawal no loss.
 The offset is that of an anchor (`jobs.anchors`) and what was declared to be paid in since. A balance that is less
 counts at once, and is the new anchor where it is less by more than the tolerance: a loss. One that is more is held
 aside until a person says that it is right. One that was told while a price jumped moves nothing but by what no price
-explains.
+explains, and is judged again once the jump is over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jobs.anchors import Anchor, Anchors, Known, Valued
+from jobs.anchors import Anchor, Anchors, Known, Standing, Valued
 from jobs.house import House
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE
@@ -105,6 +105,7 @@ def account(
     as_of: datetime,
     valued: Valued,
     anchors: Anchors,
+    standing: Standing,
     wrong: Collection[datetime] = (),
 ) -> Account | None:
     """The account of a bot's book, without `wrong` balances; None where nobody said what it is worth."""
@@ -119,9 +120,11 @@ def account(
     told, void = newest[0], {*wrong, *house.ledger.void_balances(key.model, key.book)}
     known = anchors.known(key, as_of)
     same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
-    last = known.last if known.last is not None and same else _anchor(told, valued)
     judged = tuple(one for one in known.anchors if one.at not in void)
     base = None if stated is None else stated - start
+    last = known.last if known.last is not None and same else Anchor.of(told.at, told.amount, valued(told.at, {}))
+    if same and last.jumps and (marks := standing(last.jumped)) is not None:
+        last = last.settled(valued, marks, first=not judged and base is None)
     chain, expected = _chained(judged or _first(house, key, last, valued, as_of, stated), flows, valued, base)
     if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
         offset = last.offset(valued) - last.high
@@ -149,11 +152,6 @@ def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Acc
     return replace(account, offset=account.offset - less, short=less)
 
 
-def _anchor(told: Balance, valued: Valued) -> Anchor:
-    worth = valued(told.at, {})
-    return Anchor(told.at, told.amount, worth.marks, worth.low - worth.value, worth.high - worth.value)
-
-
 def _first(
     house: House, key: BookKey, last: Anchor, valued: Valued, as_of: datetime, stated: float | None
 ) -> tuple[Anchor, ...]:
@@ -162,7 +160,7 @@ def _first(
         return ()
     told = house.ledger.first_balance(key.model, key.book, as_of=as_of)
     old = told is None or told.at == last.at or last.at - told.at > RECENT
-    first = last if told is None or old else _anchor(told, valued)
+    first = last if told is None or old else Anchor.of(told.at, told.amount, valued(told.at, {}))
     return next(((one,) for one in (first, last) if not one.jumps), ())
 
 

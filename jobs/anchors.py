@@ -7,10 +7,10 @@ at then, so that it means the same an hour later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.prices import Mark
@@ -21,14 +21,19 @@ MOST = 50  # of a book
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What a book was worth by its own trades, at `marks`; from `low` to `high` at prices that were not confirmed."""
+    """What a book was worth by its own trades, at `marks`; from `low` to `high` at prices that were not confirmed.
+
+    `jumped`: the units of those prices.
+    """
 
     value: float
     low: float
     high: float
     marks: Mapping[str, float]
+    jumped: tuple[str, ...] = ()
 
 
+Standing = Callable[[Collection[str]], Mapping[str, float] | None]  # marks of units; None while one jumps or has none
 Valued = Callable[[datetime, Mapping[str, float]], Worth]  # of a book at an instant, at these marks where it has them
 
 
@@ -36,7 +41,8 @@ Valued = Callable[[datetime, Mapping[str, float]], Worth]  # of a book at an ins
 class Anchor:
     """A balance, and the marks that its book was valued at; `lost`: how much less it was than expected.
 
-    From `low` (<= 0) to `high`: what the book was worth beside that at prices that were not confirmed.
+    From `low` (<= 0) to `high`: what the book was worth beside that at prices that were not confirmed. `jumped`: the
+    units of those prices, until it was judged at what came of them.
     """
 
     at: datetime
@@ -45,11 +51,30 @@ class Anchor:
     low: float = 0.0
     high: float = 0.0
     lost: float = 0.0
+    jumped: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, at: datetime, amount: float, worth: Worth) -> Self:
+        """A balance of now."""
+        low, high = worth.low - worth.value, worth.high - worth.value
+        return cls(at, amount, worth.marks, low, high, jumped=worth.jumped if low < 0 or high > 0 else ())
+
+    def settled(self, valued: Valued, standing: Mapping[str, float], *, first: bool) -> Self:
+        """The same once the prices that were not confirmed stand: any between those and the ones before may explain it.
+
+        Of a jump that proved false nothing is left. A book is at its least, but in a `first` balance at its most.
+        """
+        marks = self.marks, {**self.marks, **standing}
+        values = [valued(self.at, each).value for each in marks]
+        least, most = sorted((0, 1), key=values.__getitem__)
+        if first:
+            return replace(self, marks=marks[most], low=0.0, high=0.0, jumped=())
+        return replace(self, marks=marks[least], low=0.0, high=values[most] - values[least], jumped=())
 
     @property
     def jumps(self) -> bool:
-        """Whether a price that counts was not confirmed then."""
-        return self.low < 0 or self.high > 0
+        """Whether a price that counts was not confirmed then, and nobody knows yet what came of it."""
+        return bool(self.jumped)
 
     def offset(self, valued: Valued) -> float:
         """What the account had beside the book's own worth."""
@@ -114,4 +139,5 @@ def _stored(known: Known) -> dict[str, Any]:
 
 
 def _read(row: Mapping[str, Any]) -> Anchor:
-    return Anchor(**{**row, "at": datetime.fromisoformat(row["at"])})
+    older = row["marks"] if row["low"] < 0 or row["high"] > 0 else ()
+    return Anchor(**{**row, "at": datetime.fromisoformat(row["at"]), "jumped": tuple(row.get("jumped", older))})

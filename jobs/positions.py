@@ -93,7 +93,7 @@ class Holdings:
         """The account of a bot's book as if the balances of these instants had never been told."""
         units = restatement.units(self._house)
         book, valued = own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
-        return account(self._house, key, book, as_of, valued, self.anchors, wrong)
+        return account(self._house, key, book, as_of, valued, self.anchors, self._standing, wrong)
 
     def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
         news = News.read(self._house.ledger, told, as_of)
@@ -142,9 +142,17 @@ class Holdings:
         key = one.key
         told = news.balances.get(key[:2]), self._counts.get(key[:2])
         doubts = [doubt for doubt in self.doubts.open.values() if doubt.key == key]
-        stamp = one, told, doubts, self.anchors.known(key, as_of), self._readings.generation
-        valued = _valued(self._house, key, units, self.doubts)
-        return self._accounts.get(key, stamp, lambda: account(self._house, key, one.book, as_of, valued, self.anchors))
+        known = self.anchors.known(key, as_of)
+        waits = None if known.last is None or not known.last.jumps else self._standing(known.last.jumped)
+        stamp = one, told, doubts, known, waits, self._readings.generation
+        valued, about = _valued(self._house, key, units, self.doubts), (self._house, key, one.book, as_of)
+        return self._accounts.get(key, stamp, lambda: account(*about, valued, self.anchors, self._standing))
+
+    def _standing(self, units: Collection[str]) -> Mapping[str, float] | None:
+        """What units are marked at, once no price of them waits to be confirmed."""
+        if any(unit in self.marks.jumps or unit not in self.marks.of for unit in units):
+            return None
+        return {unit: self.marks.of[unit].value for unit in units}
 
 
 def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Valued:
@@ -155,7 +163,8 @@ def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Va
         marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
         held, gain = _priced(booked, marks, at), doubts.of(key, at)
         each = [one.equity - gain for one in (held, *held.alternatives())]
-        return Worth(each[0], min(each), max(each), {unit: mark.value for unit, mark in marks.of.items()})
+        prices = {unit: mark.value for unit, mark in marks.of.items()}
+        return Worth(each[0], min(each), max(each), prices, tuple(held.jumps))
 
     return valued
 

@@ -225,6 +225,46 @@ def test_a_loss_that_no_price_explains_counts_while_one_jumps(house):
     assert 500.0 == pytest.approx(live.look(T0 + 14 * SECOND).state.kpi.equity)
 
 
+@pytest.mark.parametrize(("amount", "equity"), [(900.0, 900.0), (1100.0, 1000.0), (840.0, 840.0)])
+@pytest.mark.parametrize("tick", [60.0, 140.0])
+@pytest.mark.parametrize("away", [False, True])
+def test_a_balance_told_while_a_price_jumps_is_judged_once_the_jump_proves_false(house, tick, amount, equity, away):
+    """A bad tick explains no loss, and no rise, once it is over."""
+    fill(house, 4, 100.0)
+    balance(house, 1000.0)
+    live = Live(house)
+    live.look(T0 + SECOND)
+    quote(house, tick, T0 + 2 * SECOND)
+    balance(house, amount, T0 + 3 * SECOND)
+    assert (
+        min(1000.0, max(amount, min(1000.0, amount + 4 * (100 - tick)))) == live.look(T0 + 14 * SECOND).state.kpi.equity
+    )
+    live = Live(house) if away else live
+    for second in range(15, 40):
+        quote(house, 100.0, T0 + second * SECOND)
+        found = live.look(T0 + second * SECOND)
+    accounts.tell(house, found.accounts, T0 + 40 * SECOND)
+
+    assert equity == pytest.approx(found.state.kpi.equity)
+    told = f"less:{T0 + 3 * SECOND:%Y-%m-%dT%H:%M:%S}" if amount < 1000 else "more:1"
+    assert [f"balance_departs:direction:live:{told}"] == departing(house)
+    assert max(0.0, 1 - amount / 1000) == pytest.approx(found.state.kpi.drawdown.now)
+
+
+def test_a_first_balance_that_was_told_while_a_price_jumped_is_what_an_account_is_counted_from(house):
+    fill(house, 4, 100.0)
+    live = Live(house)
+    live.look(T0 + SECOND)
+    quote(house, 140.0, T0 + 2 * SECOND)
+    balance(house, 1000.0, T0 + 3 * SECOND)
+    for second in range(4, 30):
+        quote(house, 100.0, T0 + second * SECOND)
+        live.look(T0 + second * SECOND)
+    balance(house, 900.0, T0 + 30 * SECOND)
+
+    assert 0.1 == pytest.approx(live.look(T0 + 41 * SECOND).state.kpi.drawdown.now)
+
+
 def test_a_fall_that_a_late_fill_explains_is_no_loss(house):
     fill(house, 4, 100.0)
     balance(house, 1000.0)
