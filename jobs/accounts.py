@@ -31,7 +31,7 @@ from mlops.stats.dependent import Floats
 from mlops.types import Alert, Priority
 
 Side = Literal["left", "right"]
-SETTING = "setting"
+SETTING, CENT = "setting", 0.01  # less is rounding, also of an account that has next to nothing
 RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
 DEPARTS = "balance_departs:"
 UNKNOWN = "balance_unknown:"
@@ -134,7 +134,7 @@ def account(
     account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
     if since is not None and told.at <= since:
         return account
-    tolerance = house.settings.books.balance_tolerance_bps / 1e4 * abs(told.amount)
+    tolerance = max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(told.amount))
     return _judged(account, last, last.offset(valued) - expected, tolerance)
 
 

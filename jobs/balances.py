@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.accounts import DEPARTS, Account
+from jobs.accounts import CENT, DEPARTS, Account
 from jobs.house import House, moment, opened
 from jobs.numbers import decimal, whole
 from jobs.positions import Holdings, positions
@@ -44,7 +44,8 @@ class Plan:
 
     def doubts(self, amount: float) -> Iterator[str]:
         """What a person should be asked."""
-        if self.equity is not None and not self.equity / FAR < amount < self.equity * FAR:
+        near = self.equity == amount or (self.equity and 1 / FAR < amount / self.equity < FAR)
+        if self.equity is not None and not near:
             yield f"{self.equity:,.2f} counts now, and {amount:,.2f} is far from it"
         for at in self.wrong:
             yield f"the balance of {at.isoformat()} is taken back as wrong, with the loss or the flow that it made"
@@ -74,7 +75,7 @@ def listed() -> None:
     console.print(table)
 
 
-@app.command("confirm")
+@app.command("confirm", context_settings={"ignore_unknown_options": True})  # -500 is an amount
 def confirm(
     model: str,
     amount: Annotated[
@@ -182,7 +183,7 @@ def _plan(house: House, key: BookKey, amount: float, at: datetime) -> Plan:
     known, equity = held.accounts[key], held.equities()[key]
     if known is None:
         return Plan(None, (), 0.0)
-    near = house.settings.books.balance_tolerance_bps / 1e4 * abs(amount)
+    near = max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
     for wrong in _choices(house, key, known, at):
         other = holdings.supposed(key, at, wrong)
         if other is None:

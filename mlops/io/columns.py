@@ -21,7 +21,6 @@ TEXTS = frozenset({"model", "unit", "role", "fill_id", "book", "batch", "source"
 TIMES = frozenset({"event_time", "known_at", "matures_at"})
 WHOLE = frozenset({"version", "rows", "failed"})
 EITHER_WAY: tuple[str, Check] = (f"be under {LARGEST:g} either way", lambda x: np.abs(x) < LARGEST)
-POSITIVE: tuple[str, Check] = (f"be positive and under {LARGEST:g}", lambda x: (x > 0) & (x < LARGEST))
 NOT_NEGATIVE: tuple[str, Check] = (f"be zero or more and under {LARGEST:g}", lambda x: (x >= 0) & (x < LARGEST))
 RULES: Mapping[str, tuple[str, Check]] = {
     "probability": ("be within 0 and 1", lambda x: (x >= 0) & (x <= 1)),
@@ -34,8 +33,7 @@ RULES: Mapping[str, tuple[str, Check]] = {
     **dict.fromkeys(("price", "bid", "ask"), EITHER_WAY),  # which sign a unit allows: `mlops.io.bookable`
     "fee": EITHER_WAY,
     **dict.fromkeys(("bid_size", "ask_size", "seconds"), NOT_NEGATIVE),
-    "amount": POSITIVE,
-    "flow": EITHER_WAY,
+    **dict.fromkeys(("amount", "flow"), EITHER_WAY),
 }
 NS_PER_US = 1_000
 MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry of PostgreSQL (2,704 bytes)

@@ -134,6 +134,7 @@ class Quote(Row):
 class Balance(Row):
     """What the account behind a book is worth, open positions included. Key: model, book, event_time.
 
+    `amount`: zero or less where it owes what it is worth or more.
     `flow`: what was paid in (> 0) or taken out (< 0) since the balance before it.
     """
 
@@ -141,7 +142,7 @@ class Balance(Row):
     book: Name
     event_time: Instant
     known_at: Instant
-    amount: Positive
+    amount: Finite
     flow: Finite = 0.0
 
     @model_validator(mode="after")

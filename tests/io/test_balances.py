@@ -30,8 +30,14 @@ def test_a_balance_is_kept_once_and_told_as_it_was_known(ledger):
     assert [] == ledger.balances("m", "other", as_of=T0 + HOUR)
 
 
-@pytest.mark.parametrize("amount", [0.0, -5.0, float("nan"), float("inf")])
-def test_an_account_that_has_nothing_is_refused(ledger, amount):
+def test_an_account_may_owe_more_than_it_has(ledger):
+    ledger.add_balances(frame((T0, T0, -5.0, 0.0), (T0 + HOUR, T0 + HOUR, 0.0, 5.0)))
+
+    assert [-5.0, 0.0] == [one.amount for one in ledger.balances("m", "b", as_of=T0 + HOUR)]
+
+
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), 1e21])
+def test_an_amount_that_is_no_number_of_money_is_refused(ledger, amount):
     with pytest.raises(DataError, match="amount of balances"):
         ledger.add_balances(frame((T0, T0, amount, 0.0)))
 

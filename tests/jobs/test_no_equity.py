@@ -1,11 +1,14 @@
 """A book that lost all that it had, or more, and still holds something: beyond every line, not unknown."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from jobs import balances
 from jobs.live import Live
 from jobs.risk_limits import act
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
@@ -55,3 +58,38 @@ def test_five_times_its_equity_and_all_of_it_lost_tightens(house, last):
     flat = live.look(at + S)
 
     assert {"unknown"} == {f.params["state"].value for f in flat.findings if f.name != "daily_loss"}
+
+
+def balance(house, amount, at):
+    row = {"model": "direction", "book": "live", "event_time": at, "known_at": at, "amount": amount, "flow": 0.0}
+    house.ledger.add_balances(pd.DataFrame([row]))
+
+
+@pytest.mark.parametrize("amount", [0.0, -500.0])
+@pytest.mark.parametrize("first", [None, 1000.0])
+def test_an_account_that_owes_more_than_it_has_is_beyond_every_line(house, amount, first):
+    house.settings = house.settings.model_copy(update={"books": BookSettings()})
+    fill(house, 4, 100.0, T0 - S)
+    if first is not None:
+        balance(house, first, T0 - S)
+    live = Live(house)
+    live.look(T0)
+    balance(house, amount, T0 + S)
+    look = live.look(T0 + 12 * S)
+
+    assert amount == look.state.kpi.equity
+    assert {"hard"} == {one.params["state"].value for one in look.findings if one.name in MEASURES}
+    assert TradingState.ACTIVE is not act(house, look.findings, T0 + 12 * S, unknown=look.unknown)
+    assert look.state.kpi.drawdown.now == (None if first is None else 1 - amount / first)
+
+
+def test_a_person_confirms_a_debt(house, monkeypatch):
+    house.settings = house.settings.model_copy(update={"books": BookSettings()})
+    now = datetime.now(UTC)
+    fill(house, 4, 100.0, now - 9 * S)
+    balance(house, -500.0, now - 8 * S)
+    monkeypatch.setattr(balances, "opened", lambda: nullcontext(house))
+    asked = CliRunner().invoke(balances.app, ["confirm", "direction", "-500", "--reason", "a margin loan"])
+
+    assert (0, "direction/live: -500.00 is confirmed.") == (asked.exit_code, asked.output.strip())
+    assert [-500.0, -500.0] == [one.amount for one in house.ledger.balances("direction", "live", as_of=now + 99 * S)]

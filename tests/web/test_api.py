@@ -21,7 +21,7 @@ WRONG = {
     "outcomes": {"label": 2},
     "fills": {"price": "1"},
     "quotes": {"ask": 1.0},
-    "balances": {"amount": 0},
+    "balances": {"amount": "1"},
 }
 
 
