@@ -19,7 +19,6 @@ from sqlalchemy.types import NULLTYPE
 from mlops.errors import DataError
 from mlops.io.checksum import checksums, matrix_sums, stored, text_image
 from mlops.io.columns import storable, taken_apart
-from mlops.io.packed import packed
 from mlops.io.reading import STORED_FLOAT
 from mlops.io.risk_tables import balances
 from mlops.io.schema import fills, metadata, outcomes, predictions, quotes, scorings
@@ -197,6 +196,8 @@ def _put_sqlite(connection: Connection, rows: Rows) -> NDArray[np.bool_]:
 
 def _put_postgresql(connection: Connection, rows: Rows) -> int:
     """One statement a batch: arrays, unnested there, in the order of the key so that two writers cannot deadlock."""
+    from mlops.io.packed import packed  # the driver: a tenth of a second that a set-up on SQLite does not need
+
     table, columns = rows.table, rows.columns
     keys = [c.name for c in table.primary_key if c.name in columns] or list(columns)[:1]
     arrays = {

@@ -67,6 +67,6 @@ def test_the_platform_signs_in_to_an_mlflow_with_accounts_only_if_it_runs_it(tmp
 
 def test_what_stays_up_starts_without_a_compiler_and_without_pictures():
     """A killed service has no other one beside it until its successor has started: a third of that was imports."""
-    late = {"numba", "matplotlib", "sklearn", "statsmodels", "lightgbm", "optuna"}
+    late = {"numba", "matplotlib", "sklearn", "statsmodels", "lightgbm", "optuna", "psycopg"}
     code = f"import sys, jobs.serve, jobs.worker; print(sorted({late!r} & set(sys.modules)))"
     assert "[]\n" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
