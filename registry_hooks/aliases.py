@@ -17,8 +17,8 @@ import tenacity
 from mlflow import MlflowClient, MlflowException
 from numpy.typing import NDArray
 
+from mlops.assignment import deal
 from mlops.errors import RegistryError
-from mlops.experiment.assignment import deal
 from mlops.io.ledger import Ledger, Promotion
 from mlops.types import ModelRef, Role
 

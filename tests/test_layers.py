@@ -12,7 +12,8 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "mlops.errors": set(),
     "mlops.numerals": {"mlops.errors"},
     "mlops.stats": {"mlops.errors"},
-    **{room: {"mlops.stats", "mlops.types", "mlops.errors"} for room in PURE_ROOMS},
+    "mlops.assignment": {"mlops.errors"},
+    **{room: {"mlops.assignment", "mlops.stats", "mlops.types", "mlops.errors"} for room in PURE_ROOMS},
     "mlops.policy": {"mlops.types", "mlops.errors"},
     "mlops.settings": {"mlops.errors", "mlops.numerals"},
     "mlops.io": {"mlops.types", "mlops.errors"},
@@ -20,18 +21,26 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "mlops.web": {"mlops.types", "mlops.errors", "mlops.numerals", "mlops.settings", "mlops.io", "registry_hooks"},
     "mlops": {"mlops.types"},
     "models": {"mlops.types", "mlops.learn"},
-    # The bot splits units as the experiment room says: one pure function, so that both sides hash alike.
+    # Bot and comparison split units by one pure function, so that both hash alike; a bot loads no statistics for it.
     "registry_hooks": {
         "mlops.types",
         "mlops.errors",
         "mlops.numerals",
         "mlops.settings",
         "mlops.io",
-        "mlops.experiment.assignment",
+        "mlops.assignment",
     },
     "jobs": {"mlops", "models", "registry_hooks"},
 }
-PURE = ("mlops.types", "mlops.errors", "mlops.numerals", "mlops.stats", "mlops.policy", *sorted(PURE_ROOMS))
+PURE = (
+    "mlops.types",
+    "mlops.errors",
+    "mlops.numerals",
+    "mlops.assignment",
+    "mlops.stats",
+    "mlops.policy",
+    *sorted(PURE_ROOMS),
+)
 DOORS = {
     "mlflow",
     "requests",

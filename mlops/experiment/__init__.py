@@ -1,8 +1,8 @@
 """Champion against challenger: who trades what, paired evidence, paper books."""
 
+from mlops.assignment import deal
 from mlops.experiment.ab import compare, pairs
 from mlops.experiment.arm import Arm, arms_of
-from mlops.experiment.assignment import deal
 from mlops.experiment.book import Book, Fill, Position, Step, Terms
 from mlops.experiment.gates import Dealing
 from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure, needs

@@ -65,8 +65,14 @@ def test_the_platform_signs_in_to_an_mlflow_with_accounts_only_if_it_runs_it(tmp
     assert not any("MLFLOW_TRACKING_USERNAME" in part.environment for part in theirs)
 
 
-def test_what_stays_up_starts_without_a_compiler_and_without_pictures():
-    """A killed service has no other one beside it until its successor has started: a third of that was imports."""
-    late = {"numba", "matplotlib", "sklearn", "statsmodels", "lightgbm", "optuna", "psycopg"}
-    code = f"import sys, jobs.serve, jobs.worker; print(sorted({late!r} & set(sys.modules)))"
+LATE = {"numba", "matplotlib", "sklearn", "statsmodels", "lightgbm", "optuna", "psycopg"}
+
+
+@pytest.mark.parametrize(
+    ("process", "late"),
+    [("jobs.serve", LATE), ("jobs.worker", {*LATE, "scipy.stats"}), ("registry_hooks.bot", {*LATE, "scipy.stats"})],
+)
+def test_what_stays_up_starts_without_what_it_does_not_need(process, late):
+    """A killed service has no other one beside it until its successor has started, and that was imports for the most."""
+    code = f"import sys, {process}; print(sorted({late!r} & set(sys.modules)))"
     assert "[]\n" == subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
