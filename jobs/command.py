@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -166,14 +166,27 @@ def show_trading() -> None:
 
 
 @trading.command("set")
-def set_trading(state: TradingState, reason: Reason, actor: Actor = "") -> None:
+def set_trading(
+    state: TradingState,
+    reason: Reason,
+    actor: Actor = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
     """`active`; `reducing`: no new positions, open ones may only shrink; `halted`: no orders at all, not even to close.
 
     None of them closes a position: what is open stays open until you or the bot send an order. Hard lines that are
-    crossed when you loosen it are accepted as they are then; it is refused while a price is not confirmed.
+    crossed when you loosen it are shown, asked for, and accepted as they are then; it is refused while a price is not
+    confirmed.
     """
+
+    def show(crossed: Sequence[str]) -> None:
+        for line in crossed:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if not yes:
+            typer.confirm("Let this stand, and trade on?", abort=True)
+
     with opened() as house:
-        changed = lifting.set_state(house, state, actor or getpass.getuser(), reason, datetime.now(UTC))
+        changed = lifting.set_state(house, state, actor or getpass.getuser(), reason, datetime.now(UTC), show)
         console.print(f"Trading is {state.value} {'now' if changed else 'already'}: {state.meaning}.")
 
 

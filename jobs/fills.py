@@ -56,7 +56,8 @@ def void(
         new = house.ledger.void_fill(fill_id, who, reason, now)
         restated = _restated(house)
     log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
-    console.print(f"{fill_id} is void{'' if new else ' already'}; books made anew: {restated}.", soft_wrap=True)
+    booked = f"; {restated} {'book was' if restated == 1 else 'books were'} made anew" if restated else ""
+    console.print(f"{fill_id} is void{'' if new else ' already'} and counts nowhere{booked}.", soft_wrap=True)
 
 
 @app.command()

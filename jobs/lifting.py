@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from jobs.house import House
 from jobs.live import Live, clock
 from jobs.risk_limits import STRICTNESS
+from mlops import policy
 from mlops.errors import DataError
 from mlops.risk.limits import State
-from mlops.types import TradingState
+from mlops.types import Finding, TradingState
 
 
-def set_state(house: House, state: TradingState, actor: str, reason: str, at: datetime) -> bool:
+def set_state(
+    house: House,
+    state: TradingState,
+    actor: str,
+    reason: str,
+    at: datetime,
+    show: Callable[[Sequence[str]], object] = lambda crossed: None,
+) -> bool:
     """Set the trading state for a person; False where it holds already. Tightening asks nothing.
+
+    `show` is given what a loosening would accept, a sentence for each hard line that is crossed, before anything is
+    written; what it raises ends it.
 
     Raises
     ------
@@ -24,18 +36,26 @@ def set_state(house: House, state: TradingState, actor: str, reason: str, at: da
     before, seq = (log[-1].state, log[-1].seq) if log else (TradingState.ACTIVE, 0)
     if STRICTNESS.index(state) >= STRICTNESS.index(before):
         return house.ledger.set_trading_state(state, actor, reason, at)
-    accepted = breaches(house, at)
+    found = crossed(house, at)
+    if found:
+        show([_told(one) for one in found])
+    accepted = {f"{one.name}:{one.subject}": one.value for one in found}
     if house.ledger.set_trading_state(state, actor, reason, at, after=seq, accepted=accepted):
         return True
     now = house.ledger.trading_log()[-1]
     raise DataError(f"trading state must be {before.value} as you saw it, got {now.state.value}. Look at it again.")
 
 
-def breaches(house: House, at: datetime) -> dict[str, float]:
-    """The hard breaches that stand, value by `measure:scope`."""
+def crossed(house: House, at: datetime) -> tuple[Finding, ...]:
+    """The hard lines that are crossed."""
     look = Live(house, records=False).look(clock(house, at))
     if look.jumps:
         told = ", ".join(f"{unit} quoted at {jump.value:g}" for unit, jump in sorted(look.jumps.items()))
         remedy = "Say what is right: `trader-mlops price list`, then `trader-mlops price confirm UNIT PRICE`."
         raise DataError(f"trading must be loosened at confirmed prices, got {told}. {remedy}")
-    return {f"{f.name}:{f.subject}": f.value for f in look.findings if f.params["state"] is State.HARD}
+    return tuple(one for one in look.findings if one.params["state"] is State.HARD)
+
+
+def _told(found: Finding) -> str:
+    most = found.value / found.limit + policy.WORSE
+    return f"{found.note}; it would be accepted up to {most:.0%} of its line"

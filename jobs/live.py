@@ -305,7 +305,7 @@ class Live:
         if alike >= ALIKE:
             return {}
         told = f"What is held moves with what was held on {night.as_of:%Y-%m-%d} by a correlation of {alike:.2f}"
-        return {"fit": f"{told}: the VaR's parameters are of that book. `mlflow run . -e risk` fits this one."}
+        return {"fit": f"{told}: the VaR's parameters are of that book. `trader-mlops job run risk` fits this one."}
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
@@ -328,7 +328,7 @@ class Live:
     ) -> pd.DataFrame | None:
         """What all books would lose in each scenario; None before the stress job has run."""
         if self._slow.scenarios is None:
-            missing["stress"] = "No scenarios yet: the weekly stress job has not run. `mlflow run . -e stress`."
+            missing["stress"] = "No scenarios yet: the weekly stress job has not run. `trader-mlops job run stress`."
             return None
         equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
         scenarios = with_options(self._slow.scenarios, greeks, book.value, self._repriced)

@@ -21,7 +21,7 @@ def outdated(held: Held, night: Night | None) -> str:
         return ""
     found = []
     if _sessions(night.as_of, held.as_of, night.bars_a_year) > PARAMETERS:
-        found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `mlflow run . -e risk`.")
+        found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `trader-mlops job run risk`.")
     units = [unit for unit in dict.fromkeys(held.frame["unit"]) if unit in held.prices]
     at = {unit: held.prices[unit].at for unit in units}
     old = sorted(

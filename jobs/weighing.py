@@ -160,7 +160,7 @@ def left_out(units: Sequence[str]) -> str:
 def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) -> dict[str, str]:
     """What is not in the VaR, and why."""
     if night is None:
-        return {"var": "No VaR yet: the nightly risk job has not run on these books. `mlflow run . -e risk`."}
+        return {"var": "No VaR yet: the nightly risk job has not run on these books. `trader-mlops job run risk`."}
     known, mine = night.body["lacking"], set(frame["unit"])
     found = {f"history:{unit}": why for unit, why in known.items() if unit in mine}
     negative = frame[below_zero(frame)].set_index("unit")["price"].to_dict()

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 
 from jobs import books, lifting, risk_limits
 from jobs import live as rooms
@@ -299,6 +300,23 @@ def test_a_lift_accepts_what_stands_at_confirmed_prices_and_writes_it_into_the_c
     assert HALTED is service.run(("A", 76.0, 76.1), seconds=20)[-1], "3 % of equity is over a quarter of 5 %"
 
 
+def test_a_person_sees_what_a_lift_accepts_and_may_leave_it(service):
+    service.run(("A", 79.0, 80.0), seconds=20)
+    shown = []
+
+    def no(crossed):
+        shown.extend(crossed)
+        raise typer.Abort
+
+    with pytest.raises(typer.Abort):
+        lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now, no)
+
+    assert HALTED is service.house.ledger.trading_state()
+    told = "drawdown 20.5 %, at or over the hard line of 20.0 %; it would be accepted up to 127% of its line"
+    assert told in shown
+    assert not lifting.set_state(service.house, HALTED, "ada", "seen", service.now, no), "tightening asks nothing"
+
+
 def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_is(service):
     service.run(("A", 79.9, 80.1), seconds=20)
     service.run(("A", 50.0, 50.1), seconds=1)
@@ -319,9 +337,9 @@ def test_a_lift_of_a_state_that_somebody_changed_meanwhile_is_refused(service, m
 
     def late(house, at):
         house.ledger.set_trading_state(HALTED, "bob", "worse", at)
-        return {}
+        return ()
 
-    monkeypatch.setattr(lifting, "breaches", late)
+    monkeypatch.setattr(lifting, "crossed", late)
     with pytest.raises(DataError, match="must be reducing as you saw it, got halted"):
         lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
 
