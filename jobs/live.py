@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import structlog
 
 from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
@@ -55,6 +56,7 @@ from mlops.settings import RiskSettings
 from mlops.types import Finding
 from mlops.web.messages import Correlation, RiskState
 
+log = structlog.get_logger()
 SLOW_S = 10.0  # how often that is read which a job or a person changes
 ALL = "all"
 SHOWN = 40  # units of the correlation matrix: more cannot be read
@@ -320,7 +322,9 @@ class Live:
         try:
             return snapshot(table, held, fitted, confidence=confidence, growth=night.growth, options=options)
         except DataError as error:
-            missing["var"] = str(error)
+            log.warning("no VaR", error=str(error))
+            left = f"what the risk job of {night.as_of:%Y-%m-%d} left"
+            missing["var"] = f"The VaR could not be computed from {left}: `mlflow run . -e risk`."
             return None
 
     def _stressed(

@@ -33,6 +33,7 @@ from mlops.web.messages import (
     Correlation,
     History,
     Kpi,
+    Loss,
     ModelNow,
     PositionNow,
     RiskState,
@@ -88,13 +89,14 @@ class Now:
 def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSettings) -> RiskState:
     """Everything that the pages show."""
     held, stress = _positions(now), _stress(now, slow, shown.Lines(findings))
+    kpi = _kpi(now, slow, shown.Lines(findings), settings)
     return RiskState(
         as_of=now.held.as_of,
         clock="live" if settings.clock == "now" else "replay",
         currency=settings.currency,
         missing=now.missing,
-        kpi=_kpi(now, slow, shown.Lines(findings), settings),
-        backtest=_backtest(slow.night),
+        kpi=kpi,
+        backtest=_backtest(slow.night, kpi.var),
         positions=held,
         exposure=shown.exposure(now.exposed, _parts(now), _grouped(now, now.gains)),
         greeks=optioned.shown(now.greeks),
@@ -146,11 +148,20 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
     )
 
 
-def _backtest(night: Night | None) -> Backtest:
-    """Of the model that is shown; one of whose tests none gave an answer is not known to be right."""
+def _backtest(night: Night | None, var: Loss) -> Backtest:
+    """Of the model that is shown; one of whose tests none gave an answer is not known to be right.
+
+    Neither is a VaR of now that is not known, or stands on what is old; what failed has failed all the same.
+    """
     found = Backtest(**night.body["backtest"]) if night else Backtest()
     tested = found.p if isinstance(found.p, Mapping) else asdict(found.p)
-    return found if any(value is not None for value in tested.values()) else replace(found, level=Level.UNKNOWN)
+    if all(value is None for value in tested.values()):
+        return replace(found, level=Level.UNKNOWN)
+    if found.level is Level.ALERT or (var.value is not None and not var.old):
+        return found
+    doubt = "is not known" if var.value is None else "stands on what is old"
+    note = f"the VaR of now {doubt}; this is of the night of the risk job: {found.note}"
+    return replace(found, level=Level.UNKNOWN, note=note)
 
 
 def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:

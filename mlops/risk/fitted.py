@@ -245,7 +245,7 @@ def _ratio(
     for z in drawn:
         sigma = np.exp(np.mean(np.log(variances), axis=0) / 2)
         r = view.mean + sigma * z
-        growth = growth * (1 + view.unit * r)
+        growth = np.where(growth > 0, growth * (1 + view.unit * r), growth)  # what lost all of its equity stays there
         variances = [one.step(variance, r) for one, variance in zip(recursions, variances, strict=True)]
         losses.append(growth - 1)
     first, last = (sample_losses(one[None, :], (confidence,)) for one in (losses[0], losses[-1]))

@@ -37,13 +37,18 @@ class Forecasts:
     def realised(self, returns: ArrayLike) -> Floats:
         """What then happened: the return of each forecast's bars, compounded; of the `returns` that were walked.
 
+        What lost all of its equity, or more, within them stays there.
+
         >>> Forecasts((0.99,), 1, np.ones((1, 1)), np.ones((1, 1)), horizon=2).realised([0.5, 0.1, 0.1]).round(2)
         array([0.21])
         """
         r = finite(returns, "returns")[self.first :][: len(self.var) * self.horizon]
         if self.horizon == 1:
             return r
-        return np.asarray(np.prod(1.0 + r.reshape(-1, self.horizon), axis=1) - 1.0)
+        growth = 1.0 + r.reshape(-1, self.horizon)
+        lost = np.maximum.accumulate(growth <= 0, axis=1)
+        growth[:, 1:][lost[:, :-1]] = 1.0
+        return np.asarray(np.prod(growth, axis=1) - 1.0)
 
     def at(self, confidence: float) -> Losses:
         """VaR and ES at one confidence, each of shape (bars,)."""

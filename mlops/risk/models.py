@@ -82,10 +82,11 @@ def needs(names: Iterable[str]) -> tuple[int, bool]:
 
 
 def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bool) -> tuple[Floats, Floats | None]:
-    """Returns, and the squares that ranges stand for where `ranged`; a `DataError` where the model cannot take them."""
+    """Returns, and the squares that ranges stand for where `ranged`; a `DataError` where the model cannot take them.
+
+    A book of many times its equity may return less than -1 in a bar: it loses more than it has.
+    """
     r = finite(returns, "returns", least=least)
-    if (r <= -1).any():
-        raise DataError(f"returns must be above -1, got {r.min():g}. Give fractions of equity: 0.01 is 1 %.")
     if not ranged:
         return r, None
     if ohlc is None:

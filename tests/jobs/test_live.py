@@ -499,3 +499,31 @@ def test_of_last_night_and_of_now_it_is_usual_or_not(house):
     assert "age" not in state.missing
     assert state.kpi.normal.percentile is not None
     assert "" == state.kpi.var.old == state.limits["var:all"].old
+
+
+def test_a_var_of_more_than_all_equity_is_a_number_and_crosses_its_line(house):
+    night(house)
+    fill(house, "A", 1_500_000, 100.0)
+
+    look = Live(house).look(T0 + timedelta(seconds=5))
+
+    assert 150 == pytest.approx(look.state.kpi.gross.value)
+    assert look.state.kpi.var.value > 1
+    assert "hard" == look.state.limits["var:all"].state
+    assert "var" not in look.state.missing
+
+
+def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reaches_the_page(house):
+    night(house)
+    state = house.ledger.risk_state("var", "all", as_of=T0)
+    short = {**state.arrays, "returns": state.arrays["returns"][:20]}
+    right = {**state.body["backtest"], "p": {"kupiec": 0.5}}
+    house.ledger.put_risk_state("var", "all", T0, {**state.body, "backtest": right}, short)
+    fill(house, "A", 1000, 100.0)
+
+    state = Live(house).look(T0 + timedelta(seconds=5)).state
+
+    assert state.kpi.var.value is None
+    assert "could not be computed from what the risk job of 2026-03-02 left" in state.missing["var"]
+    assert Level.UNKNOWN == state.backtest.level
+    assert "the VaR of now is not known" in state.backtest.note

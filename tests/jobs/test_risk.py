@@ -279,3 +279,19 @@ def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_s
     assert [1, 1] == [len(one) for one in said.values()]
     assert 1.3 < said[5]["var"][0] / said[1]["var"][0] < 4
     assert said[5]["var"][0] == pytest.approx(Live(five).look(AT).state.kpi.var.value, rel=1e-4)
+
+
+@pytest.mark.parametrize("balance", [20_000.0, 1_600.0])
+def test_a_book_of_many_times_its_equity_has_a_var_at_night_and_live(house, market, balance):
+    books = BookSettings(balances=(BookBalance(amount=balance),))
+    house = replace(house, settings=house.settings.model_copy(update={"books": books}))
+    hold(house, market)
+
+    [decision] = risk.at(house, "", market, AT)
+
+    state = house.ledger.risk_state("var", "all", as_of=AT)
+    assert -state.arrays["returns"].astype(float).dot(state.body["weights"]).min() > 1
+    look = Live(house).look(AT).state
+    assert look.kpi.gross.value > 200_000 / balance
+    assert 0.1 < look.kpi.var.value < look.kpi.es.value
+    assert "" == look.kpi.var.why
