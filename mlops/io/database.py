@@ -7,6 +7,7 @@ the process, but not always a loss of power: `NORMAL`, and `synchronous_commit=o
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -191,6 +192,7 @@ def _folder(place: URL) -> Path | None:
 
 def _engine(place: URL) -> Engine:
     if place.get_backend_name() == "postgresql":
+        importlib.import_module("mlops.io.packed")  # a connection knows only of the arrays that were told before it
         return create_engine(place, pool_pre_ping=True)
     private.file(Path(str(place.database)).expanduser())  # SQLite gives its journal the same mode
     engine = create_engine(place, connect_args={"timeout": BUSY_MS / 1000})
