@@ -10,9 +10,9 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs.house import opened
+from jobs.listing import listing
 from mlops.errors import DataError
 
 app = typer.Typer(help="Alerts: list, close.", no_args_is_help=True)
@@ -25,7 +25,7 @@ def show(every: Annotated[bool, typer.Option("--all", help="Those that were clos
     """Open alerts, oldest first."""
     with opened() as house:
         found = house.ledger.alerts(open_only=not every)
-    table = Table("key", "priority", "as of (UTC)", "what")
+    table = listing("key", "priority", "as of (UTC)", "what")
     for alert in found:
         table.add_row(escape(alert.key), alert.priority.value, f"{alert.as_of:%Y-%m-%d %H:%M}", escape(alert.title))
     console.print(table)

@@ -12,10 +12,10 @@ import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs.accounts import CENT, DEPARTS, Account
 from jobs.house import House, moment, opened
+from jobs.listing import listing
 from jobs.numbers import decimal, whole
 from jobs.positions import Holdings, positions
 from mlops.errors import DataError
@@ -54,7 +54,9 @@ class Plan:
 @app.command("list")
 def listed() -> None:
     """The newest balance of each book, what counts, and how far it departs from what trades and flows explain."""
-    table = Table("model", "book", "told (UTC)", "by", "balance", "counts", "departs")
+    table = listing(
+        "model", "book", "told (UTC)", "by", "balance", "counts", "departs", numbers=("balance", "counts", "departs")
+    )
     with opened() as house:
         held = positions(house, datetime.now(UTC))
     equities = held.equities()
@@ -109,7 +111,7 @@ def told(
     limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 20,
 ) -> None:
     """The balances that were told of a book of MODEL, without those that were taken back."""
-    table = Table("time (UTC)", "balance", "paid in or out", "by")
+    table = listing("time (UTC)", "balance", "paid in or out", "by", numbers=("balance", "paid in or out"))
     with opened() as house:
         rows = house.ledger.balances(model, book, as_of=datetime.now(UTC), last=limit)
     for one in reversed(rows):

@@ -19,9 +19,9 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from jobs.house import House, opened
+from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.io import feed
 from mlops.io.bar_digests import History, NotedBars, histories
@@ -139,7 +139,7 @@ def _plain(text: str) -> str:
 @app.command("list")
 def listed() -> None:
     """What was read of each file, and whether it is still as it was."""
-    table = Table(Column("source", overflow="fold"), "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
+    table = listing("source", "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
     with opened() as house:
         notes = house.ledger.noted_bars()
         states = {source: _states(house, source) for source in {note.source for note in notes}}
@@ -153,7 +153,7 @@ def listed() -> None:
 @app.command("log")
 def accepted() -> None:
     """Every change that a person accepted."""
-    table = Table("time (UTC)", Column("source", overflow="fold"), "symbol", "by", "why")
+    table = listing("time (UTC)", "source", "symbol", "by", "why")
     with opened() as house:
         for entry in house.ledger.accepted_bars():
             texts = (entry.source, entry.symbol, entry.actor, entry.reason)

@@ -15,7 +15,6 @@ import mlflow
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import (
@@ -39,6 +38,7 @@ from jobs import (
 from jobs import promote as promotion
 from jobs import report as reporting
 from jobs.house import PATIENCE_S, House, moment, opened, wait_at_most
+from jobs.listing import listing
 from jobs.numbers import whole
 from mlops import settings as settings_room
 from mlops.errors import MlopsError
@@ -76,13 +76,14 @@ def status() -> None:
     """Which version of each model trades, what is compared with it, what is up, and what is open."""
     with opened() as house:
         _say_health(house)
-        table = Table("model", "champion", "since", "previous", "under comparison", "pending labels", title="Models")
+        table = listing("model", "champion", "since", "previous", "under comparison", "pending labels", title="Models")
         for model in house.ledger.models():
             table.add_row(*_status_row(house, model))
         console.print(table)
         _say_freshness(house, datetime.now(UTC))
         for alert in house.ledger.alerts():
-            console.print(f"[bold]{alert.priority.value.upper()}[/] {alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)}")
+            said = f"{alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)} [dim]{escape(alert.key)}[/]"
+            console.print(f"[bold]{alert.priority.value.upper()}[/] {said}", soft_wrap=True)
 
 
 @app.command()
@@ -99,7 +100,7 @@ def environment() -> None:
 def explain(model: str) -> None:
     """Every transition of a model: when, from, to, who, why, and the run that holds the evidence."""
     with opened() as house:
-        table = Table("time (UTC)", "what", "from", "to", "by", "why", "evidence", title=f"Promotion log of {model}")
+        table = listing("time (UTC)", "what", "from", "to", "by", "why", "evidence", title=f"Promotion log of {model}")
         house.known(model)
         address = _links(house, model)
         for entry in house.ledger.promotions(model):
@@ -159,7 +160,9 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
 def show_trading() -> None:
     """The trading state, and every change of it."""
     with opened() as house:
-        table = Table("time (UTC)", "state", "by", "why", title=f"Trading is {house.ledger.trading_state().value} now")
+        table = listing(
+            "time (UTC)", "state", "by", "why", title=f"Trading is {house.ledger.trading_state().value} now"
+        )
         for change in house.ledger.trading_log():
             table.add_row(f"{change.created_at:%Y-%m-%d %H:%M:%S}", change.state.value, change.actor, change.reason)
         console.print(table)

@@ -11,10 +11,10 @@ import structlog
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Column, Table
 
 from jobs import doubts, restatement, splits, twins
 from jobs.house import House, opened
+from jobs.listing import listing
 from jobs.numbers import whole
 from mlops.io.ledger import BookKey
 from mlops.io.splits import PREFIX
@@ -34,7 +34,7 @@ def show(
     """The newest fills; those that were voided say why."""
     with opened() as house:
         found = house.ledger.newest_fills(model, book, limit)
-    table = Table(*(Column(name, overflow="fold") for name in (*FILL_COLUMNS, "void")))
+    table = listing(*FILL_COLUMNS, "void")
     for row in found.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
     console.print(table)

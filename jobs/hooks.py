@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from jobs.house import House, opened
+from jobs.listing import listing
 from jobs.numbers import whole
 from mlops.errors import DataError
 from registry_hooks.outgoing import Sender
@@ -23,7 +23,7 @@ console = Console(emoji=False)
 def listed() -> None:
     """Every endpoint that was ever configured: whether it is sent to, and what waits for it."""
     with opened() as house:
-        table = Table("endpoint", "sending", "circuit", "delivered", "pending", "dead", "last error")
+        table = listing("endpoint", "sending", "circuit", "delivered", "pending", "dead", "last error")
         for endpoint in house.ledger.endpoints():
             sent = house.ledger.dispatches(endpoint.name)
             states = Counter(dispatch.state for dispatch in sent)
@@ -38,7 +38,7 @@ def listed() -> None:
 def dead(endpoint: Annotated[str | None, typer.Argument(help="Of one endpoint only.")] = None) -> None:
     """Dead letters: what was given up, and how the last attempt ended."""
     with opened() as house:
-        table = Table("endpoint", "seq", "given up (UTC)", "attempts", "status", "last error")
+        table = listing("endpoint", "seq", "given up (UTC)", "attempts", "status", "last error")
         for d in house.ledger.dispatches(endpoint, "dead"):
             when = f"{d.settled_at:%Y-%m-%d %H:%M}" if d.settled_at else ""
             table.add_row(d.endpoint, str(d.seq), when, str(d.attempts), str(d.last_status or ""), d.last_error)

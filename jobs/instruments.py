@@ -11,9 +11,9 @@ import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs.house import moment, opened
+from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
 from mlops.numerals import decimal
@@ -60,7 +60,7 @@ def listed() -> None:
     """All units that something is known of."""
     with opened() as house:
         frame = house.ledger.instruments()
-    table = Table(*INSTRUMENT_COLUMNS)
+    table = listing(*INSTRUMENT_COLUMNS)
     for row in frame.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
     console.print(table)

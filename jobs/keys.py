@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from jobs.house import opened
+from jobs.listing import listing
 from jobs.numbers import whole
 from mlops.io.keys import SCOPES
 
@@ -33,7 +33,7 @@ def add(
 @app.command("list")
 def show() -> None:
     """All keys, without their secrets."""
-    table = Table("id", "label", "scopes", "made", "expires", "revoked")
+    table = listing("id", "label", "scopes", "made", "expires", "revoked")
     with opened() as house:
         for key in house.ledger.api_keys():
             times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (key.created_at, key.expires_at, key.revoked_at)]

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from jobs import splits
 from jobs.house import moment, opened
 from jobs.jumps import notes
+from jobs.listing import listing
 from jobs.numbers import decimal
 from jobs.positions import positions
 from mlops.errors import StorageError
@@ -38,7 +38,7 @@ def listed() -> None:
 def log() -> None:
     """Every price that a person confirmed."""
     with opened() as house:
-        table = Table("time (UTC)", "unit", "price", "by", "why")
+        table = listing("time (UTC)", "unit", "price", "by", "why")
         for one in house.ledger.price_log():
             when = f"{one.confirmed_at:%Y-%m-%d %H:%M:%S}"
             table.add_row(when, escape(one.unit), f"{one.price:g}", escape(one.actor), escape(one.reason))
@@ -82,7 +82,7 @@ def _show(plan: splits.Plan, options: list[str]) -> None:
     told = plan.split
     when = f"{told.event_time:%Y-%m-%d %H:%M:%S} UTC"
     console.print(f"{told.unit}: {told.new} new for {told.old} old since {when}.", markup=False, soft_wrap=True)
-    table = Table("model", "book", "quantity", "price", "value", "quantity then", "price then", "value then")
+    table = listing("model", "book", "quantity", "price", "value", "quantity then", "price then", "value then")
     for one in plan.changes:
         values = (one.before * one.price * one.multiplier, one.after * one.new_price * one.multiplier)
         before = f"{one.before:,.10g}", f"{one.price:g}", f"{values[0]:,.2f}"

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from jobs import schedule as calendar
 from jobs.house import moment, opened
+from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.io.jobruns import STATES
 
@@ -29,7 +29,7 @@ def show(
     """The newest runs."""
     with opened() as house:
         runs = house.ledger.job_runs(job or None, states=(state,) if state else STATES)[-SHOWN:]
-    table = Table("job", "scheduled for", "state", "attempts", "ended", "error")
+    table = listing("job", "scheduled for", "state", "attempts", "ended", "error")
     for run in runs:
         ended = f"{run.ended_at:%Y-%m-%d %H:%M:%S}" if run.ended_at else ""
         error = run.error.strip().splitlines()[-1:] or [""]

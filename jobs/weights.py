@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.house import House, opened
+from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.numerals import decimal, whole
 from registry_hooks import dealing
@@ -60,7 +61,7 @@ def table(house: House, model: str) -> Table:
     """A row for each version in each epoch of the weights."""
     trial = dealing.running(house.registry, model)
     title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
-    found = Table("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
+    found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
     for epoch in house.ledger.dealt(trial):
         about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
         for version, weight in sorted(epoch.weights.items()):

@@ -49,6 +49,20 @@ def test_an_alert_is_listed_and_closed_by_its_key(place):
         say("alert", "close", "rollback:m:7", "--reason", "again")
 
 
+def test_no_key_and_no_time_is_cut_on_a_narrow_terminal(place, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    key = "risk_limit:gross:all:hard:1234567890123"
+    with Ledger(f"sqlite:///{place}") as ledger:
+        ledger.add_alert(Alert(key, Priority.HIGH, "", "gross is 9.10, at or over its hard line", NOW))
+        ledger.plan_job("train-recent:volatility", NOW)
+
+    alerts, jobs, status = (say(*words.split())[1] for words in ("alert list", "job list", "status"))
+
+    assert "…" not in alerts + jobs
+    assert key in status
+    assert "train-recent:volatility" in "".join(line.split("│")[1].strip() for line in jobs.splitlines() if "│" in line)
+
+
 def test_status_tells_of_models_and_alerts_while_mlflow_is_away(place):
     status, said = say("status")
 
