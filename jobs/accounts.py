@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -32,9 +32,10 @@ from mlops.types import Alert, Priority
 
 Side = Literal["left", "right"]
 SETTING, CENT = "setting", 0.01  # less is rounding, also of an account that has next to nothing
-RECENT = timedelta(days=1)  # a first balance that is older was valued at prices that nobody kept
+RECENT = timedelta(days=1)  # what was lost since a first balance that is older is told, and is no loss of now
 DEPARTS = "balance_departs:"
 UNKNOWN = "balance_unknown:"
+UNEXPLAINED = "balance_unexplained:"
 REVISED = 6  # anchors that are valued anew at each look, the newest
 SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its details
 
@@ -126,6 +127,9 @@ def account(
     if same and last.jumps and (marks := standing(last.jumped)) is not None:
         last = last.settled(valued, marks, first=not judged and base is None)
     chain, expected = _chained(judged or _first(house, key, last, valued, as_of, stated), flows, valued, base)
+    if chain and chain[0].newest:
+        unexplained = _unexplained(house, key, chain[0], flows, valued, as_of)
+        chain = (replace(chain[0], unexplained=unexplained), *chain[1:])
     if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
         offset = last.offset(valued) - last.high
         return Account(offset, told.amount, told.at, told.source, 0.0, flows, Known((), last))
@@ -134,8 +138,12 @@ def account(
     account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
     if since is not None and told.at <= since:
         return account
-    tolerance = max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(told.amount))
-    return _judged(account, last, last.offset(valued) - expected, tolerance)
+    return _judged(account, last, last.offset(valued) - expected, tolerance(house, told.amount))
+
+
+def tolerance(house: House, amount: float) -> float:
+    """By how much a balance may depart from what is expected of it."""
+    return max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
 
 
 def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Account:
@@ -159,9 +167,24 @@ def _first(
     if stated is not None:
         return ()
     told = house.ledger.first_balance(key.model, key.book, as_of=as_of)
-    old = told is None or told.at == last.at or last.at - told.at > RECENT
-    first = last if told is None or old else Anchor.of(told.at, told.amount, valued(told.at, {}))
-    return next(((one,) for one in (first, last) if not one.jumps), ())
+    if told is not None and timedelta(0) < last.at - told.at <= RECENT:
+        first = Anchor.of(told.at, told.amount, valued(told.at, {}))
+        if not first.jumps:
+            return (first,)
+    newest = told is not None and told.at < last.at
+    return () if last.jumps else (replace(last, newest=newest),)
+
+
+def _unexplained(
+    house: House, key: BookKey, anchor: Anchor, flows: Sequence[Balance], valued: Valued, as_of: datetime
+) -> float:
+    """How much less an account had than its first balance and its trades explain, by bars' closes, at the least."""
+    first = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    if first is None or first.at >= anchor.at:
+        return 0.0
+    before = first.amount - valued(first.at, {}).high + _paid(flows, first.at, anchor.at)
+    less = before - anchor.offset(valued)
+    return less if less > tolerance(house, anchor.amount) else 0.0
 
 
 def _chained(
@@ -239,26 +262,29 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
 def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
     _tell_unknown(house, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
-    wanted, open_now = dict[str, Alert](), [alert.key for alert in house.ledger.alerts()]
-    for key, found in accounts.items():
-        name = f"{key.model}:{key.book}"
-        if found is None:
-            continue
-        if found.departs > 0:
-            about = f"{DEPARTS}{name}:more:"
-            number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
-            alert = _departs(house, key, found, about + (number or _number(house, about)), as_of)
-            wanted[alert.key] = alert
-        elif found.known.anchors and (last := found.known.anchors[-1]).lost:
-            about = f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}"
-            if house.ledger.alert(about) is None:
-                fell = replace(found, amount=last.amount, departs=-last.lost)
-                wanted[about] = _departs(house, key, fell, about, as_of)
-    for gone in set(open_now) - wanted.keys():
-        if gone.startswith(DEPARTS) and ":more:" in gone:
+    open_now = {alert.key for alert in house.ledger.alerts()}
+    each = [_wrong(house, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
+    wanted = {alert.key: alert for alerts in each for alert in alerts}
+    for gone in open_now - wanted.keys():
+        if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
             house.ledger.resolve_alert(gone, as_of)
-    for new in wanted.keys() - set(open_now):
-        house.ledger.add_alert(wanted[new])
+    for new in wanted.keys() - open_now:
+        if house.ledger.alert(new) is None:  # what a person closed stays closed
+            house.ledger.add_alert(wanted[new])
+
+
+def _wrong(house: House, key: BookKey, found: Account, open_now: Collection[str], as_of: datetime) -> Iterator[Alert]:
+    """What is wrong with the balances of a book."""
+    name, anchors = f"{key.model}:{key.book}", found.known.anchors
+    if found.departs > 0:
+        about = f"{DEPARTS}{name}:more:"
+        number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
+        yield _departs(house, key, found, about + (number or _number(house, about)), as_of)
+    elif anchors and (last := anchors[-1]).lost:
+        fell = replace(found, amount=last.amount, departs=-last.lost)
+        yield _departs(house, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
+    if anchors and anchors[0].unexplained:
+        yield _unexplained_alert(key, anchors[0], as_of)
 
 
 def _number(house: House, about: str) -> str:
@@ -279,6 +305,17 @@ def _departs(house: House, key: BookKey, found: Account, name: str, as_of: datet
     )
     details = {"departs": found.departs, "amount": found.amount}
     return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)
+
+
+def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
+    title = (
+        f"the balance of {key.model}/{key.book}, {anchor.amount:,.2f} at {anchor.at:%Y-%m-%d %H:%M}, is "
+        f"{anchor.unexplained:,.2f} less than its first balance and its trades since explain. The account is counted "
+        "from it: that is in no drawdown and no loss of the day. If it was taken out, send a balance of then with its "
+        "`flow`"
+    )
+    name, details = f"{key.model}:{key.book}:{anchor.at:%Y-%m-%dT%H:%M:%S}", {"less": anchor.unexplained}
+    return Alert(f"balance_unexplained:{name}", Priority.HIGH, key.model, title, as_of, details)
 
 
 def _tell_unknown(house: House, books: Sequence[str], as_of: datetime) -> None:

@@ -42,7 +42,8 @@ class Anchor:
     """A balance, and the marks that its book was valued at; `lost`: how much less it was than expected.
 
     From `low` (<= 0) to `high`: what the book was worth beside that at prices that were not confirmed. `jumped`: the
-    units of those prices, until it was judged at what came of them.
+    units of those prices, until it was judged at what came of them. `newest`: an older balance was told that it is not
+    counted from, and `unexplained` by how much it is less than that one and the book's own trades explain.
     """
 
     at: datetime
@@ -52,6 +53,8 @@ class Anchor:
     high: float = 0.0
     lost: float = 0.0
     jumped: tuple[str, ...] = ()
+    newest: bool = False
+    unexplained: float = 0.0
 
     @classmethod
     def of(cls, at: datetime, amount: float, worth: Worth) -> Self:

@@ -1,0 +1,73 @@
+"""Accounts that traded for days before the service looked at them first."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from jobs import accounts, books
+from jobs.live import Live
+from mlops.learn import STRATEGIES
+from mlops.settings import Settings
+from tests.jobs.test_accounts import DAY, SECOND, T0, balance, fill, quote
+
+KEY = f"balance_unexplained:direction:live:{T0 + 2 * DAY + SECOND:%Y-%m-%dT%H:%M:%S}"
+
+
+@pytest.fixture
+def house(sqlite_ledger):
+    """A bot that bought four at 100, which were 90 at the close with its first balance, and are 80."""
+    house = SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None)
+    fill(house, 4, 100.0)
+    days = pd.DatetimeIndex([T0 + i * DAY for i in range(3)])
+    bars = pd.DataFrame({"event_time": days, "known_at": days, "symbol": "A", "close": [100.0, 90.0, 80.0]})
+    books.advance(house, STRATEGIES["direction"], bars, days[-1].to_pydatetime())
+    balance(house, 960.0, T0 + DAY)
+    return house
+
+
+def look(house, live, at):
+    quote(house, 80.0, at)
+    found = live.look(at)
+    accounts.tell(house, found.accounts, at)
+    return found.state
+
+
+def told(house):
+    return [one for one in house.ledger.alerts() if one.key.startswith("balance")]
+
+
+def test_what_went_before_the_first_look_is_told_and_is_no_loss(house):
+    balance(house, 600.0, T0 + 2 * DAY + SECOND)
+    live, at = Live(house), T0 + 2 * DAY + 2 * SECOND
+    state = look(house, live, at)
+
+    (alert,) = told(house)
+    assert (KEY, pytest.approx(320.0)) == (alert.key, alert.details["less"])
+    assert "320.00 less than its first balance and its trades since explain" in alert.title
+    assert 600.0 == pytest.approx(state.kpi.equity)
+    look(house, live := Live(house), at + SECOND)
+    assert [KEY] == [one.key for one in told(house)], "once, also after a restart"
+
+    balance(house, 640.0, T0 + DAY + 2 * SECOND, flow=-320.0)
+    assert 600.0 == pytest.approx(look(house, live, at + 12 * SECOND).kpi.equity)
+    assert [] == told(house)
+
+
+@pytest.mark.parametrize("amount", [920.0, 2000.0])
+def test_what_trades_explain_and_what_is_more_is_not_told(house, amount):
+    balance(house, amount, T0 + 2 * DAY + SECOND)
+
+    assert amount == pytest.approx(look(house, Live(house), T0 + 2 * DAY + 2 * SECOND).kpi.equity)
+    assert [] == told(house)
+
+
+def test_an_alert_that_a_person_closed_stays_closed(house):
+    balance(house, 600.0, T0 + 2 * DAY + SECOND)
+    live, at = Live(house), T0 + 2 * DAY + 2 * SECOND
+    look(house, live, at)
+    house.ledger.resolve_alert(KEY, at)
+    look(house, live, at + timedelta(seconds=12))
+
+    assert [] == told(house)
