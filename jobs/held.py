@@ -12,7 +12,7 @@ import pandas as pd
 
 from jobs.accounts import Account
 from jobs.doubts import Doubt
-from jobs.expired import expired
+from jobs.expired import OPTIONS, equivalents, expired
 from mlops.experiment import Book
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey
@@ -116,8 +116,38 @@ class Held:
 
     @cached_property
     def valued(self) -> pd.DataFrame:
-        """The positions, without a price where that is no money of the books, or a share of it is no move."""
-        return self.frame.assign(price=self.frame["price"].mask(self.foreign | below_zero(self.frame)))
+        """The positions as scenarios move them: an expired option as what its payoff is of its underlying.
+
+        Without a price where that is no money of the books, or a share of it is no move.
+        """
+        frame = self.frame.assign(price=self.frame["price"].mask(self.foreign | below_zero(self.frame)))
+        if not self.paying:
+            return frame
+        over, moves = frame["unit"].isin(self.paying.keys()), self.moves
+        one = {name: frame[name].mask(over, 1.0) for name in ("quantity", "multiplier")}
+        return frame.assign(unit=moves["unit"], price=frame["price"].mask(over, moves["value"]), **one)
+
+    @cached_property
+    def paying(self) -> dict[str, float]:
+        """What one of each expired option whose payoff is known is as a holding of its underlying; 0 where none."""
+        return equivalents(self.frame, self.prices, self.expired.keys() - self.unsettled.keys())
+
+    @cached_property
+    def moves(self) -> pd.DataFrame:
+        """By which `unit` each position moves, and what it moves by for a whole return of that: its `value`.
+
+        An expired option moves as the holding of its underlying that its payoff is. NaN where that is not known: of
+        other options, and of a price at or below zero, of which returns say nothing.
+        """
+        frame, none = self.frame, below_zero(self.frame) | self.frame["kind"].isin(OPTIONS)
+        if not self.paying:
+            return pd.DataFrame({"unit": frame["unit"], "value": self.value.mask(none)})
+        over, each = frame["unit"].isin(self.paying.keys()), frame["unit"].map(self.paying).astype(float)
+        spot = frame["underlying"].map({unit: mark.value for unit, mark in self.prices.items()}).astype(float)
+        value = self.value.where(~over, (frame["quantity"] * each).where((spot > 0) & ~self.foreign))
+        return pd.DataFrame(
+            {"unit": frame["unit"].where(~over, frame["underlying"]), "value": value.mask(none & ~over)}
+        )
 
     @property
     def lost(self) -> dict[str, str]:

@@ -21,7 +21,6 @@ from jobs import doubts, jumps, notional, shown, view
 from jobs import past as seen
 from jobs.accounts import Account
 from jobs.corrections import Effect, voided
-from jobs.expired import equivalents
 from jobs.freshness import Freshness
 from jobs.held import Held, book_name
 from jobs.house import House
@@ -212,14 +211,13 @@ class Live:
         missing |= {"volatility": SOLD} if (greeks.held["quantity"] < 0).any() else {}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
         missing = {key: why for key, why in missing.items() if key not in historyless(held)} | foreign(held)
-        groups, settled = Groups.of(held.frame), held.expired.keys() - held.unsettled.keys()
-        paying = equivalents(held.frame, held.prices, settled)
+        groups = Groups.of(held.frame)
         exposed = exposure(
             held.frame,
             held.equity,
             as_of=held.as_of,
             base=r.currency,
-            equivalents={**greeks.equivalents, **paying},
+            equivalents={**greeks.equivalents, **held.paying},
             groups=groups,
         )
         shot, stressed = self._shot(book, missing), self._stressed(held, book, greeks, missing)

@@ -38,7 +38,6 @@ from mlops.risk.factors import Factors, beta, factor_exposure
 from mlops.risk.fitted import Fitted, fit
 from mlops.risk.measures import CONFIDENCES, Floats, Loss
 from mlops.risk.snapshot import snapshot
-from mlops.risk.stand_in import below_zero
 from mlops.risk.threshold import Calibration, calibrate
 from mlops.risk.together import bleed_together
 from mlops.settings import RiskSettings
@@ -109,8 +108,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
 
 def weights(held: Held, table: Market, risk: RiskSettings) -> Floats:
     """Value over equity of each unit of the table; options count by their deltas."""
-    linear = ~held.frame["kind"].isin(OPTIONS) & ~below_zero(held.frame)
-    value = held.value[linear].groupby(held.frame.loc[linear, "unit"]).sum()
+    value = held.moves["value"].groupby(held.moves["unit"]).sum()
     outright = np.asarray(value.reindex(list(table.units)).fillna(0.0), dtype=np.float64) / held.equity
     units = {unit: i for i, unit in enumerate(table.units)}
     optioned = in_var(greeks_of(held, risk), units, held.equity)

@@ -37,8 +37,8 @@ def optioned(held: Held, greeks: OptionGreeks, scenarios: Scenarios) -> Optioned
     why = {lack.unit: f"{lack.unit} is in no scenario: {lack.why}." for lack in greeks.missing}
     missing = {
         unit: why.get(unit, f"{unit} is an option on something without bars, or is worth nothing now.")
-        for unit in rows["unit"]
-        if unit not in wide.units
+        for unit, mover in zip(rows["unit"], held.moves.loc[rows.index, "unit"], strict=True)
+        if mover not in wide.units
     }
     worth = {unit: value for unit, value in greeks.equivalents.items() if unit not in missing}
     return Optioned(wide, worth, missing)
@@ -53,7 +53,8 @@ def shocked(held: Held, greeks: OptionGreeks) -> pd.DataFrame | None:
     option, equity = held.frame["kind"].isin(OPTIONS), held.equity
     if not len(greeks.held) or not equity > 0:
         return None
-    outright, names = float(held.value[~option].sum()), sorted(set(greeks.held["underlying"]))
+    outright = float(held.value[~option].sum() + held.moves["value"][option].sum())
+    names = sorted(set(greeks.held["underlying"]))
 
     def profit(shocks: Mapping[str, float]) -> float:
         moved = replace(greeks, volatility=greeks.volatility * (1 + shocks["volatility"]))

@@ -132,7 +132,7 @@ def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> di
     option = held.frame["kind"].isin(OPTIONS)
     unit = held.frame["underlying"].where(option, held.frame["unit"])
     like = held.frame["quantity"] * held.frame["unit"].map(worth)
-    value = like.where(option, held.value.mask(below_zero(held.frame))).fillna(0.0)
+    value = held.moves["value"].fillna(like).fillna(0.0)
     equity = {key.model: 0.0 for key in held.cash}
     for key, amount in held.equities().items():
         equity[key.model] += amount

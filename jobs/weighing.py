@@ -66,8 +66,9 @@ class Night:
 class Weighed:
     """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
-    `column` (P,) is each position's place in the night's table, -1 where it has none. `foreign` (P,): whether it is in
-    another currency. `optioned`: the options that are in the VaR.
+    `column` (P,) is the place in the night's table of what moves each position, -1 where it has none; for a whole
+    return of that it moves by `moves` (P,), NaN where it moves otherwise. `foreign` (P,): whether it is in another
+    currency. `optioned`: the options that are in the VaR.
     """
 
     frame: pd.DataFrame
@@ -76,27 +77,29 @@ class Weighed:
     column: NDArray[np.intp]
     width: int
     foreign: NDArray[np.bool_]
+    moves: Floats
     optioned: InVar | None = None
 
     @classmethod
     def of(cls, held: Held, night: Night | None, found: OptionGreeks) -> Self:
         """Positions with their values, over last night's table."""
         units = night.units if night is not None else {}
-        column = np.array([units.get(unit, -1) for unit in held.frame["unit"]], dtype=np.intp)
+        column = np.array([units.get(unit, -1) for unit in held.moves["unit"]], dtype=np.intp)
         value, foreign = np.asarray(held.value, dtype=np.float64), np.asarray(held.foreign, dtype=np.bool_)
-        about = held.frame, value, held.equity, column, len(units), foreign
+        moves = np.asarray(held.moves["value"], dtype=np.float64)
+        about = held.frame, value, held.equity, column, len(units), foreign, moves
         return cls(*about, in_var(found, units, held.equity))
 
     @cached_property
     def linear(self) -> NDArray[np.bool_]:
-        """The positions that are in the VaR by their weights; returns say nothing of a price at or below zero."""
-        option = self.frame["kind"].isin(OPTIONS).to_numpy()
-        return np.asarray((self.column >= 0) & np.isfinite(self.value) & ~option & ~below_zero(self.frame))
+        """The positions that are in the VaR by their weights."""
+        return np.asarray((self.column >= 0) & np.isfinite(self.moves), dtype=np.bool_)
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """The positions that are in the VaR."""
-        inside = self.linear.copy()
+        """The positions that are in the VaR: also an expired option that pays nothing."""
+        nothing = self.frame["kind"].isin(OPTIONS).to_numpy() & (self.moves == 0)
+        inside = np.asarray(self.linear | nothing, dtype=np.bool_)
         if self.optioned is not None:
             inside[self.optioned.rows] = True
         return inside
@@ -129,7 +132,12 @@ class Weighed:
     def weights(self) -> Floats:
         """Of each unit of the table, of what is held outright."""
         rows = self.linear
-        return np.bincount(self.column[rows], self.shares[rows], minlength=self.width).astype(np.float64)
+        return np.bincount(self.column[rows], self._over[rows], minlength=self.width).astype(np.float64)
+
+    @property
+    def _over(self) -> Floats:
+        """What moves, over equity."""
+        return self.moves / self.equity if self.equity > 0 else np.full(len(self.moves), math.nan)
 
     def spread(self, parts: Floats) -> Floats:
         """What each unit, and then each option, has in a loss, onto positions; NaN for what is not in it.
@@ -137,10 +145,10 @@ class Weighed:
         Positions in the same unit have of it by their weights.
         """
         whole, rows = self.weights, self.linear
-        found = np.full(len(self.value), math.nan)
+        found = np.where(self.inside, 0.0, math.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.where(whole != 0, parts[: self.width] / whole, 0.0)
-        found[rows] = each[self.column[rows]] * self.shares[rows]
+        found[rows] = each[self.column[rows]] * self._over[rows]
         if self.optioned is not None:
             found[self.optioned.rows] = parts[self.width :]
         return found

@@ -12,6 +12,7 @@ from jobs.risk_limits import act
 from mlops.io.ledger import Instrument
 from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import Kind, TradingState
+from tests.jobs.test_live import night
 
 T0, S, DAY = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1), timedelta(days=1)
 KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
@@ -148,3 +149,47 @@ def test_its_exposure_is_that_of_its_underlying_where_it_pays(house, kind, gross
     [line] = [f for f in look.findings if f.name == "gross"]
     assert gross * 1e6 / equity == pytest.approx(line.value)
     assert ("", "ok") == (line.params["why"], line.params["state"].value)
+
+
+@pytest.mark.parametrize(("kind", "quantity"), [(Kind.CALL, -10), (Kind.CALL, 10), (Kind.PUT, -10), (Kind.PUT, 10)])
+def test_its_var_is_that_of_its_underlying_where_it_pays_and_nothing_where_it_does_not(house, kind, quantity):
+    night(house)
+    quote(house, "A", 120.0, T0)
+    option(house, kind)
+    fill(house, "P", quantity, 4.0)
+
+    kpi = Live(house).look(T0 + 60 * S).state.kpi
+
+    assert kpi.var.bound is None, "nothing stands in"
+    fill(house, "P", -quantity, 20.0 if kind is Kind.CALL else 0.0, T0 + 59 * S)
+    if kind is Kind.CALL:
+        fill(house, "A", 100 * quantity, 120.0, T0 + 59 * S)
+    same = Live(house, records=False).look(T0 + 60 * S).state.kpi
+    assert (kind is Kind.CALL) == (same.var.value > 0)
+    assert same.var.money == pytest.approx(kpi.var.money, rel=1e-3)
+
+
+def test_what_pays_by_an_underlying_that_no_night_knows_has_a_stand_in(house):
+    night(house)
+    option(house, Kind.CALL, underlying="Z")
+    fill(house, "P", -10, 4.0)
+    quote(house, "Z", 120.0, T0)
+
+    state = Live(house).look(T0 + 60 * S).state
+
+    assert state.kpi.var.value is None
+    assert state.kpi.var.bound > 0
+
+
+@pytest.mark.parametrize(("kind", "loss"), [(Kind.CALL, 24_000.0), (Kind.PUT, 0.0)])
+def test_scenarios_move_it_as_its_underlying_where_it_pays(house, kind, loss):
+    about = {"scenarios": ["crash"], "units": ["A"], "missing": [], "about": []}
+    house.ledger.put_risk_state("stress", "all", T0 - DAY, about, {"returns": [[-0.2]], "proxied": [[0.0]]})
+    quote(house, "A", 120.0, T0)
+    option(house, kind)
+    fill(house, "P", 10, 4.0)
+
+    look = Live(house).look(T0 + 60 * S)
+
+    [line] = look.state.stress.values()
+    assert loss == pytest.approx(line.loss_money)
