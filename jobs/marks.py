@@ -28,6 +28,7 @@ EACH = timedelta(minutes=1)  # the newest of them one by one, and of those befor
 STEPS = 5000
 OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 OPTION_SPREAD = 1.0  # of the middle: cheap options are quoted 0.05 to 0.15, and that is a price
+UNBID_STEPS = 10  # of risk.option_step: 0 to 0.10 is no wider than 0.05 to 0.15, and that is a price
 OPTION_FLOOR = 0.30  # a tick of a cheap option is that much
 OPTION_VOLATILITY = 0.40  # a day: an option at the money moves some 20 times its share, which moves 2 %
 
@@ -102,7 +103,8 @@ class Marks:
         confirm = timedelta(seconds=s.price_confirm_s)
         if kind in OPTIONS:
             volatility = max(self.volatility.get(unit, 0.0), OPTION_VOLATILITY)
-            return Trust(OPTION_SPREAD, OPTION_FLOOR, s.price_jump_sigmas, volatility, confirm, splits=False)
+            about = (OPTION_SPREAD, OPTION_FLOOR, s.price_jump_sigmas, volatility, confirm)
+            return Trust(*about, splits=False, unbid=UNBID_STEPS * s.option_step)
         own, future = self.volatility.get(unit, s.price_volatility), kind == Kind.FUTURE
         about = (s.price_max_spread, s.price_jump_floor, s.price_jump_sigmas, own, confirm)
         level = self.levels.get(unit, ("", 0.0))[1] if future else 0.0

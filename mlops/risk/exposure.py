@@ -220,10 +220,10 @@ def _worth(
     price, multiplier = (positions[c].to_numpy(dtype=np.float64) for c in ("price", "multiplier"))
     option = np.isin(kind, OPTIONS)
     each, why = price * multiplier, np.full(len(positions), "", dtype=object)
-    # A future may trade at zero or below (oil in April 2020); a share or a coin may not.
+    # A future may trade below zero (oil in April 2020); a share or a coin may not. That it is worth nothing is known.
     why[~np.isfinite(price)] = "no price was ever seen"
     why[np.isfinite(price) & ~np.isfinite(each)] = "its multiplier is not known"
-    why[(kind == Kind.SPOT.value) & (price <= 0)] = "the price is not positive"
+    why[(kind == Kind.SPOT.value) & (price < 0)] = "the price is below zero"
     if option.any():
         units = positions["unit"].to_numpy()[option]
         each[option] = [equivalents.get(unit, np.nan) for unit in units]

@@ -47,7 +47,7 @@ class Trust:
     """What is believed at once. Fractions of the price; `volatility` is the unit's own, a calendar day.
 
     `signed`: the price may be negative (a future's). `splits`: the unit may be split (a share). `level`: of a price
-    nearer to zero, fractions are of this.
+    nearer to zero, fractions are of this. `unbid`: where nobody bids, an ask up to this is as close as a spread may be.
     """
 
     spread: float = 0.05
@@ -58,6 +58,7 @@ class Trust:
     signed: bool = False
     splits: bool = True
     level: float = 0.0
+    unbid: float = 0.0
 
     def scale(self, value: float) -> float:
         """What fractions of a price are taken of."""
@@ -102,9 +103,9 @@ class Assessed:
 def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     """What an observation says the price is; NaN where it says nothing new.
 
-    The middle, where bid and ask are close. A wide or one-sided quote is a range: the price is its edge next to the
-    mark, and it says nothing where the mark is within. Crossed, infinite and (but for a future's) quotes without a
-    positive ask say nothing.
+    The middle, where bid and ask are close, or nobody bids and next to nothing is asked (`Trust.unbid`). A wide or
+    one-sided quote is a range: the price is its edge next to the mark, and it says nothing where the mark is within.
+    Crossed, infinite and (but for a future's) quotes without a positive ask say nothing.
 
     Examples
     --------
@@ -116,6 +117,8 @@ def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     if not (math.isfinite(bid) and math.isfinite(ask)) or bid > ask or (ask <= 0 and not trust.signed):
         return math.nan
     middle = bid + (ask - bid) / 2
+    if bid == 0 < ask <= trust.unbid:
+        return middle
     if (bid > 0 or trust.signed) and ask - bid <= trust.spread * trust.scale(middle):
         return middle
     if mark is None or bid <= mark.value <= ask:

@@ -104,15 +104,32 @@ def test_near_zero_prices_are_followed_at_once_and_after_a_restart(service):
     assert -59.95 == pytest.approx(service.look.state.positions["direction/live/CL"].unconfirmed), "a bad tick is one"
 
 
-def test_a_put_with_no_bid_falls_to_what_is_asked_and_its_quote_is_shown(service):
+@pytest.mark.parametrize(("ask", "price"), [(0.05, 0.025), (0.1, 0.05), (0.15, 0.15), (1.0, 1.0)])
+def test_a_put_with_no_bid_is_at_the_middle_where_next_to_nothing_is_asked_else_at_the_ask(service, ask, price):
     service.fill("P", 100.0, 2.0)
     service.run(("A", 99.99, 100.01), ("P", 1.95, 2.05), seconds=3)
 
-    service.run(("A", 99.99, 100.01), ("P", 0.0, 0.05), seconds=8)
+    service.run(("A", 99.99, 100.01), ("P", 0.0, ask), seconds=8)
 
-    assert 0.05 == service.look.state.positions["direction/live/P"].price
-    assert 1e6 - 19_500.0 == pytest.approx(service.look.state.kpi.equity)
-    assert "P is quoted 0 to 0.05, which is no price" in service.look.state.missing["price:P"]
+    assert price == service.look.state.positions["direction/live/P"].price
+    assert 1e6 - (2 - price) * 100 * 100 == pytest.approx(service.look.state.kpi.equity)
+    note = service.look.state.missing.get("price:P", "")
+    assert ("" if ask <= 0.1 else f"P is quoted 0 to {ask:g}, which is no price.") == note
+
+
+@pytest.mark.parametrize("quantity", [1_000.0, -1_000.0])
+def test_a_share_that_a_person_says_is_worth_nothing_has_no_exposure_and_all_else_is_known(service, quantity):
+    service.fill("A", quantity, 100.0)
+    service.fill("B", 100.0, 100.0)
+    service.run(("A", 99.99, 100.01), ("B", 99.99, 100.01), seconds=3)
+
+    service.house.ledger.confirm_price("A", 0.0, "ann", "insolvent", service.now)
+    service.run(("B", 99.99, 100.01), seconds=3)
+
+    [gross] = [one for one in service.look.findings if one.name == "gross"]
+    equity = 1e6 - quantity * 100
+    assert equity == pytest.approx(service.look.state.kpi.equity)
+    assert ("", 10_000 / equity) == (gross.params["why"], pytest.approx(gross.value))
 
 
 def test_a_share_without_a_bid_is_a_range_that_is_shown(service):

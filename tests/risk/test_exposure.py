@@ -114,8 +114,7 @@ def test_what_has_no_price_is_in_no_sum_and_its_age_is_told():
     assert 1.0 == one.gross
     assert {
         "B": ("no price was ever seen", None),
-        "C": ("the price is not positive", 60.0),
-        "D": ("the price is not positive", 60.0),
+        "D": ("the price is below zero", 60.0),
         "E": ("no price was ever seen", 60.0),
         "F": ("the option's delta is not known", 60.0),
         "G": ("the quantity is not known", 60.0),
