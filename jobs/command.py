@@ -22,6 +22,7 @@ from jobs import (
     backup,
     balances,
     bars,
+    clock,
     doctor,
     fills,
     freshness,
@@ -65,6 +66,7 @@ app.add_typer(instruments.app, name="instrument")
 app.add_typer(fills.app, name="fill")
 app.add_typer(prices.app, name="price")
 app.add_typer(balances.app, name="balance")
+app.add_typer(clock.app, name="clock")
 app.add_typer(bars.app, name="bars")
 app.command()(weights.weights)
 Reason = Annotated[str, typer.Option(help="Why; kept for ever in the promotion log.")]

@@ -116,17 +116,32 @@ def clock(house: House, now: datetime) -> datetime:
 class Live:
     """The risk of all books of a house. Not for several threads at once."""
 
-    def __init__(self, house: House, *, records: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
-        """`records`: confirmed prices and jumps are left in the ledger, for a restart and for people."""
-        self._house, self._read_at, self._clock = house, -math.inf, clock
+    def __init__(
+        self,
+        house: House,
+        *,
+        records: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        instants: Instants | None = None,
+    ) -> None:
+        """`records`: confirmed prices and jumps are left in the ledger, for a restart and for people.
+
+        `instants`: those of all loops of a process.
+        """
+        self._house, self._clock = house, clock
         self._records = records and house.settings.risk.clock == "now"
         self._confirm = timedelta(seconds=house.settings.risk.price_confirm_s)
+        self._instants = instants or Instants(house.ledger)
+        self._lines = lines(house.settings.risk.limits)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing but what is in the ledger."""
+        house, self._read_at, self._accepted = self._house, -math.inf, self._instants.accepted
         self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
         self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
-        self._instants = Instants(house.ledger)
         self._replayed: tuple[object, Look] | None = None
-        self._lines = lines(house.settings.risk.limits)
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
         self._today, self._pasts = Today(house), seen.Pasts(house)
@@ -149,6 +164,8 @@ class Live:
     def _look(self, as_of: datetime) -> Look:
         clock, r = as_of, self._house.settings.risk
         as_of = self._instants.at(clock) if r.clock == "now" else clock
+        if self._accepted != self._instants.accepted:
+            self._begin()
         whole = self._holdings.at(as_of)
         if self._corrected(whole):
             whole = self._holdings.at(as_of)

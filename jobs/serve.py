@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from jobs import accounts, freshness, limits, live, risk_limits, unbooked, writers
 from jobs.house import House, run
+from jobs.instants import Instants
 from jobs.loops import Alarm, Loops
 from mlops.settings import Settings
 from mlops.types import Finding
@@ -127,12 +128,13 @@ class Service:
     def _loops(self) -> None:
         """Keep the loops running and tell of those that fail, until stopped."""
         house, watch, stop = self._house, self._watch, self._stop
+        instants = Instants(house.ledger)
         works: dict[str, Callable[[], None]] = {
             "poll": lambda: _poll(house, self._carry, watch, stop),
             "hooks": lambda: _hooks(house, stop, watch),
-            "limits": lambda: _limits(house, stop, watch),
-            "freshness": lambda: _freshness(house, stop, watch),
-            "risk": lambda: _risk(house, self._hub, stop, watch),
+            "limits": lambda: _limits(house, stop, watch, instants),
+            "freshness": lambda: _freshness(house, stop, watch, instants),
+            "risk": lambda: _risk(house, self._hub, stop, watch, instants),
         }
         loops = Loops(works, watch, stop)
 
@@ -237,24 +239,31 @@ def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]
     return failures
 
 
-def _limits(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
+def _limits(house: House, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None) -> None:
     """Hold every champion against its hard limits, every few seconds. A look that fails stops no other."""
+    instants = instants or Instants(house.ledger)
     while not stop.wait(house.settings.limits.every_s):
         failures = _failures(
-            lambda model: limits.at(house, model, pd.DataFrame(), _now()),
+            lambda model: limits.at(house, model, pd.DataFrame(), _looked_at(house, instants)),
             house.ledger.models,
             "hard limits not held",
         )
         watch.settle("limits", failures)
 
 
-def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
+def _looked_at(house: House, instants: Instants) -> datetime:
+    """The instant of a look, never earlier than one before; in a replay that of the clock."""
+    return instants.at(_now()) if house.settings.risk.clock == "now" else _now()
+
+
+def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None) -> None:
     """Tell of bots and feeds that are silent; feeds every minute, for they take longer. A replay has no silence."""
+    instants = instants or Instants(house.ledger)
     look, looked = freshness.Freshness(house), -math.inf
     feeds: dict[str, Finding] | None = None
     while not stop.wait(house.settings.limits.every_s):
         try:
-            now, failures = _now(), list[str]()
+            now, failures = _looked_at(house, instants), list[str]()
             if house.settings.risk.clock == "now":
                 if time.monotonic() - looked >= FEEDS_S:
                     feeds, looked = look.feeds(now), time.monotonic()
@@ -267,12 +276,14 @@ def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED) ->
             watch.failed("freshness", type(error).__name__)
 
 
-def _risk(house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHED) -> None:
+def _risk(
+    house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None
+) -> None:
     """Tell the risk of all books every second, sooner when prices or trades come in, and hold it against its lines.
 
     A look that fails stops no other.
     """
-    looking, every, took = live.Live(house), house.settings.risk.every_s, 0.0
+    looking, every, took = live.Live(house, instants=instants), house.settings.risk.every_s, 0.0
     while not stop.wait(max(every * SOONEST - took, 0.0)):
         hub.news.wait(max(every - max(took, every * SOONEST), 0.0))
         hub.news.clear()

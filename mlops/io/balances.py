@@ -17,6 +17,7 @@ from mlops.io.journal import added
 from mlops.io.newest import newest
 from mlops.io.reading import arrays, kind, microseconds, verify
 from mlops.io.risk_tables import balances
+from mlops.io.schema import fills
 from mlops.io.store import BALANCE_COLUMNS, balance_rows
 from mlops.io.telemetry import Telemetry
 from mlops.io.voids import named
@@ -80,6 +81,16 @@ class Balances(Telemetry):
         query = select(c.model, c.book, func.count().label("n")).where(*mine).group_by(c.model, c.book)
         with self._reading() as connection:
             return {(row.model, row.book): row.n for row in connection.execute(query)}
+
+    def dated_after(self, now: datetime) -> dict[str, int]:
+        """How many fills and balances are dated after an instant and count then; reads all fills and balances."""
+        f, b, until = fills.c, balances.c, microseconds(now)
+        lengths = [cast(func.length(column), Text) + ":" + column + ":" for column in (b.model, b.book)]
+        name = literal(PREFIX) + lengths[0] + lengths[1] + cast(type_coerce(b.event_time, BigInteger), Text)
+        later = [select(func.count()).where(type_coerce(c.event_time, BigInteger) > until) for c in (f, b)]
+        asked = {"fills": later[0].where(~is_void(f.fill_id)), "balances": later[1].where(~is_void(name))}
+        with self._reading() as connection:
+            return {of: int(connection.scalar(query) or 0) for of, query in asked.items()}
 
     def void_balance(self, model: str, book: str, told_at: datetime, actor: str, reason: str, at: datetime) -> bool:
         """Take back the balance that was told for an instant; False where it was before.

@@ -63,11 +63,7 @@ class RiskRows(Database):
         self, kind: str, scope: str, as_of: datetime, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> bool:
         """Keep what a job computed for the page; False where that instant has one. The last KEPT of a kind stay."""
-        packed = io.BytesIO()
-        document = np.frombuffer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
-        np.savez_compressed(packed, allow_pickle=False, **{DOCUMENT: document, **arrays})
-        data = packed.getvalue()
-        row = {"kind": kind, "scope": scope, "as_of": as_of, "body": data, "digest": hashlib.sha256(data).hexdigest()}
+        row = {"kind": kind, "scope": scope, "as_of": as_of, **_packed(body, arrays)}
         c = risk_states.c
         mine = (c.kind == kind, c.scope == scope)
         last = select(c.as_of).where(*mine).order_by(c.as_of.desc()).offset(KEPT - 1).limit(1)
@@ -90,13 +86,7 @@ class RiskRows(Database):
         query = select(c.as_of, c.body, c.digest).where(c.kind == kind, c.scope == scope, c.as_of <= as_of)
         with self._reading() as connection:
             row = connection.execute(query.order_by(c.as_of.desc()).limit(1)).one_or_none()
-        if row is None:
-            return None
-        if hashlib.sha256(row.body).hexdigest() != row.digest:
-            raise CorruptionError(f"risk state {kind} of {scope} at {row.as_of} must be as written, got other bytes.")
-        with np.load(io.BytesIO(row.body), allow_pickle=False) as packed:
-            arrays = {name: packed[name] for name in packed.files if name != DOCUMENT}
-            return RiskState(row.as_of, orjson.loads(packed[DOCUMENT].tobytes()), arrays)
+        return None if row is None else _unpacked(row, kind, scope)
 
     def risk_state_at(self, kind: str, scope: str, *, as_of: datetime) -> datetime | None:
         """Of when the newest state is: a cheap question, whether there is a newer one."""
@@ -114,6 +104,28 @@ class RiskRows(Database):
                 select(func.max(risk_states.c.as_of)).where(risk_states.c.kind.in_(kinds))
             )
         return at
+
+    def redate_risk_states(self, kinds: Sequence[str], now: datetime) -> int:
+        """Date the newest states of these kinds that are of after `now` to `now`, with every instant in them, and
+        drop the others; how many were after it. One commit.
+
+        Raises
+        ------
+        CorruptionError
+            One of them is not what was written.
+        """
+        c = risk_states.c
+        ahead = (c.kind.in_(kinds), c.as_of > now)
+        query = select(c.kind, c.scope, c.as_of, c.body, c.digest).where(*ahead).order_by(c.as_of)
+        with self._writing() as connection:
+            rows = connection.execute(query).all()
+            for (kind, scope), row in {(row.kind, row.scope): row for row in rows}.items():
+                state = _unpacked(row, kind, scope)
+                new = {"kind": kind, "scope": scope, "as_of": now, **_packed(_until(state.body, now), state.arrays)}
+                connection.execute(delete(risk_states).where(c.kind == kind, c.scope == scope, c.as_of == now))
+                connection.execute(risk_states.insert().values(new))
+            connection.execute(delete(risk_states).where(*ahead))
+        return len(rows)
 
     def add_forecasts(self, told: Sequence[Forecast]) -> int:
         """Append forecasts; how many were new: what was said of a bar stands."""
@@ -189,3 +201,33 @@ def _latest(dialect: str) -> Select[Any]:
     mine = newest.c.unit == told.c.value, at <= until, known <= until
     last = select(newest.c.event_time).where(*mine).order_by(newest.c.event_time.desc()).limit(1).scalar_subquery()
     return select(c.unit, c.event_time, c.bid, c.ask).join(told, (c.unit == told.c.value) & (c.event_time == last))
+
+
+def _packed(body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """As it is stored."""
+    packed = io.BytesIO()
+    document = np.frombuffer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
+    np.savez_compressed(packed, allow_pickle=False, **{DOCUMENT: document, **arrays})
+    data = packed.getvalue()
+    return {"body": data, "digest": hashlib.sha256(data).hexdigest()}
+
+
+def _unpacked(row: Any, kind: str, scope: str) -> RiskState:
+    if hashlib.sha256(row.body).hexdigest() != row.digest:
+        raise CorruptionError(f"risk state {kind} of {scope} at {row.as_of} must be as written, got other bytes.")
+    with np.load(io.BytesIO(row.body), allow_pickle=False) as packed:
+        arrays = {name: packed[name] for name in packed.files if name != DOCUMENT}
+        return RiskState(row.as_of, orjson.loads(packed[DOCUMENT].tobytes()), arrays)
+
+
+def _until(told: Any, now: datetime) -> Any:
+    """JSON with no instant in its values after `now`."""
+    if isinstance(told, dict):
+        return {name: _until(value, now) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_until(value, now) for value in told]
+    try:
+        at = datetime.fromisoformat(told) if isinstance(told, str) else now
+    except ValueError:
+        return told
+    return now.isoformat() if at.tzinfo is not None and at > now else told

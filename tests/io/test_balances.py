@@ -61,3 +61,17 @@ def test_the_newest_balance_of_each_book_and_how_many_there_are(ledger):
 
     assert {("m", "a"): T0 + 5 * HOUR, ("m", "b"): T0 + HOUR} == ledger.last_balances(as_of=now)
     assert {("m", "a"): 3, ("m", "b"): 1} == ledger.count_balances(as_of=now)
+
+
+def test_what_is_dated_after_an_instant_is_counted_without_what_was_taken_back(ledger):
+    for hours in (0, 5, 6):
+        at = T0 + hours * HOUR
+        ledger.add_balances(frame((at, at, 1.0, 0.0)))
+        row = {"fill_id": f"f{hours}", "model": "m", "version": 1, "book": "b", "unit": "A", "event_time": at}
+        ledger.add_fills(pd.DataFrame([row | {"quantity": 1.0, "price": 1.0, "fee": 0.0}]))
+
+    assert {"fills": 2, "balances": 2} == ledger.dated_after(T0 + HOUR)
+    ledger.void_balance("m", "b", T0 + 5 * HOUR, "ann", "wrong", T0)
+    ledger.void_fill("f6", "ann", "wrong", T0)
+    assert {"fills": 1, "balances": 1} == ledger.dated_after(T0 + HOUR)
+    assert {"fills": 0, "balances": 0} == ledger.dated_after(T0 + 6 * HOUR)

@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
+from jobs import serve
+from jobs.instants import KINDS, Instants, accept
 from jobs.live import Live
 from jobs.risk_limits import act
+from mlops.errors import DataError
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Priority, TradingState
 
@@ -102,3 +105,93 @@ def test_a_clock_that_is_a_second_behind_is_no_news(house):
     assert {"ok"} == set(states(look).values())
     assert T0 + 2 * S == look.state.as_of
     assert [] == keys(house, "clock_back:")
+
+
+def ahead(house, live):
+    """A service whose clock was a month ahead for ten minutes, with a drawdown of 18 %, and is right now."""
+    fill(house, 9000, T0 - 5 * S)
+    looked(house, live, [100.0, *range(100, 79, -1), *[80.0] * 12], T0)
+    far = T0 + 720 * HOUR
+    for i in range(10):  # more saved looks than are kept
+        live.look(far + i * 60 * S)
+    look = live.look(T0 + 60 * S)
+    assert {"drawdown": "soft", "gross": "unknown", "net": "unknown"} == states(look)
+    return far + 540 * S
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_person_accepts_a_clock_that_was_ahead_and_nothing_that_was_known_is_lost(house, restart):
+    live = Live(house)
+    stood = ahead(house, live)
+
+    assert stood == accept(house.ledger, "ann", "ntp was off", T0 + 61 * S)
+    live = Live(house) if restart else live
+    look = looked(house, live, [80.0] * 2, T0 + 62 * S)
+
+    assert T0 + 63 * S == look.state.as_of
+    assert {"drawdown": "soft", "gross": "ok", "net": "ok"} == states(look)
+    assert 0.18 == pytest.approx(look.state.kpi.drawdown.now)
+    assert look.state.kpi.drawdown.start <= T0 + 63 * S
+    assert "clock" not in look.state.missing
+    look = looked(house, live, [70.0] * 12, T0 + 64 * S)
+    assert 0.27 == pytest.approx(look.state.kpi.drawdown.now), "new prices count"
+    assert [] == keys(house, "clock_back:")
+    [told] = [one for one in house.ledger.alerts(open_only=False) if one.key.startswith("clock_accepted:")]
+    assert {"actor": "ann", "reason": "ntp was off", "stood": stood.isoformat()} == told.details
+    assert house.ledger.newest_risk_state(KINDS) <= T0 + 75 * S
+
+
+def test_an_acceptance_that_was_killed_halfway_is_done_by_the_next_look(house, monkeypatch):
+    live = Live(house)
+    ahead(house, live)
+    with monkeypatch.context() as kill:
+        kill.setattr(type(house.ledger), "redate_risk_states", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            accept(house.ledger, "ann", "ntp was off", T0 + 61 * S)
+
+    look = looked(house, Live(house), [80.0] * 2, T0 + 62 * S)
+
+    assert T0 + 63 * S == look.state.as_of
+    assert {"drawdown": "soft", "gross": "ok", "net": "ok"} == states(look)
+    assert [] == keys(house, "clock_back:")
+
+
+def test_a_clock_that_is_set_back_again_after_that_holds_again(house):
+    live = Live(house)
+    ahead(house, live)
+    accept(house.ledger, "ann", "ntp was off", T0 + 61 * S)
+    looked(house, live, [80.0] * 2, T0 + 62 * S)
+
+    look = live.look(T0 + 30 * S)
+
+    assert {"drawdown": "soft", "gross": "unknown", "net": "unknown"} == states(look)
+
+
+def test_what_would_count_no_more_is_refused_and_so_is_a_clock_that_is_right(house):
+    live = Live(house)
+    ahead(house, live)
+    fill(house, 100, T0 + 700 * HOUR)
+    row = {"model": "direction", "book": "live", "amount": 1e6, "flow": -5.0}
+    for hours in (0, 1):
+        at = T0 + hours * HOUR
+        house.ledger.add_balances(pd.DataFrame([row | {"event_time": at, "known_at": at}]))
+
+    with pytest.raises(DataError, match="got 1 fills and 1 balances after it"):
+        accept(house.ledger, "ann", "ntp was off", T0 + 61 * S)
+    house.ledger.void_fill(f"{T0 + 700 * HOUR}", "ann", "wrong time", T0 + 61 * S)
+    house.ledger.void_balance("direction", "live", T0 + HOUR, "ann", "wrong time", T0 + 61 * S)
+    with pytest.raises(DataError, match="reason of a clock"):
+        accept(house.ledger, "ann", " ", T0 + 61 * S)
+    accept(house.ledger, "ann", "ntp was off", T0 + 61 * S)
+    with pytest.raises(DataError, match="There is nothing to do"):
+        accept(house.ledger, "ann", "again", T0 + 62 * S)
+
+
+def test_all_loops_of_a_service_look_at_the_instant_that_stands(house, monkeypatch):
+    instants = Instants(house.ledger)
+    Live(house, instants=instants).look(T0)
+    monkeypatch.setattr(serve, "_now", lambda: T0 - HOUR)
+
+    assert T0 == serve._looked_at(house, instants)
+    house.settings = house.settings.model_copy(update={"risk": RiskSettings(clock="ledger")})
+    assert T0 - HOUR == serve._looked_at(house, instants), "a replay has the clock's"
