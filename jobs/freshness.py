@@ -24,7 +24,8 @@ from mlops.types import Alert, Finding, Level, Priority
 log = structlog.get_logger()
 CLOCK = timedelta(days=400)  # of the past that a clock is read from: a bot of monthly bars has one, too
 NIGHT = timedelta(days=1)  # books take their bars in the nightly job
-QUOTES, BARS = "quotes", "bars"
+QUOTES, BARS, VAR_BARS = "quotes", "bars", "var_bars"
+SOURCES = {VAR_BARS: "bars that the VaR is estimated from"}
 OURS = ("bot_silent:", "feed_stale:")
 EVERY = timedelta(minutes=1)  # quotes closer together are one beat of their clock
 
@@ -53,6 +54,7 @@ class Freshness:
     def __init__(self, house: House) -> None:
         self._house = house
         self._clocks: dict[tuple[str, str], Instants] = {}
+        self._night: tuple[datetime, Finding] | None = None
 
     def models(self, as_of: datetime) -> dict[str, Fresh]:
         """Every model that has a champion, or that a bot predicted with. One that cannot be read stops no other."""
@@ -91,13 +93,26 @@ class Freshness:
         )
 
     def feeds(self, as_of: datetime, *, quotes: bool = True) -> dict[str, Finding]:
-        """Each source of prices that anything ever came from: quotes, and the bars of the nightly jobs."""
+        """Each source of prices that anything ever came from: quotes, the bars of the books, those of the VaR."""
         found = {}
         if quotes and (came := self._quotes(as_of)):
             found[QUOTES] = came
         if bars := self._bars(as_of):
             found[BARS] = bars
+        if (estimated := self._estimated(as_of)) is not None:
+            found[VAR_BARS] = estimated
         return found
+
+    def _estimated(self, as_of: datetime) -> Finding | None:
+        """Whether the bars of the VaR came until the night that estimated it; that no night came is told by the job."""
+        night = self._house.ledger.risk_state_at("var", "all", as_of=as_of)
+        if night is None:
+            return None
+        if self._night is None or self._night[0] != night:
+            state = self._house.ledger.risk_state("var", "all", as_of=night)
+            bars = room.instants([]) if state is None else state.bars
+            self._night = night, room.silence("feed", bars, None, night, self._patience(NIGHT), lag=timedelta(0))
+        return self._night[1]
 
     def _quotes(self, as_of: datetime) -> Finding | None:
         """By the clock of the unit that was quoted last: one quiet unit among many is no quiet feed."""
@@ -185,7 +200,7 @@ def _silent(model: str, fresh: Fresh, as_of: datetime) -> Alert:
 
 def _stale(source: str, found: Finding, as_of: datetime) -> Alert:
     key = f"feed_stale:{source}:{_stamp(found)}"
-    return Alert(key, Priority.HIGH, "", f"No {source} come: {found.note}", as_of)
+    return Alert(key, Priority.HIGH, "", f"No {SOURCES.get(source, source)} come: {found.note}", as_of)
 
 
 def _stamp(found: Finding) -> str:

@@ -339,7 +339,7 @@ class Live:
         except DataError as error:
             log.warning("no VaR", error=str(error))
             left = f"what the risk job of {night.as_of:%Y-%m-%d} left"
-            missing["var"] = f"The VaR could not be computed from {left}: `mlflow run . -e risk`."
+            missing["var"] = f"The VaR could not be computed from {left}: `trader-mlops job run risk`."
             return None
 
     def _stressed(

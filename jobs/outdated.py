@@ -20,8 +20,13 @@ def outdated(held: Held, night: Night | None) -> str:
     if night is None:
         return ""
     found = []
-    if _sessions(night.as_of, held.as_of, night.bars_a_year) > PARAMETERS:
+    end = night.bars[-1].to_pydatetime() if len(night.bars) else night.as_of
+    late = {at: _sessions(at, held.as_of, night.bars_a_year) > PARAMETERS for at in (night.as_of, end)}
+    if late[night.as_of]:
         found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `trader-mlops job run risk`.")
+    elif late[end]:
+        ended = f"The VaR's bars ended on {end:%Y-%m-%d}, {_age(end, held.as_of)} ago"
+        found.append(f"{ended}: load newer ones (`jobs.source`), then `trader-mlops job run risk`.")
     units = [unit for unit in dict.fromkeys(held.frame["unit"]) if unit in held.prices]
     at = {unit: held.prices[unit].at for unit in units}
     old = sorted(

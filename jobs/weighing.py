@@ -54,7 +54,7 @@ class Night:
         none = np.empty(0)  # a state of before forecasts were in it
         ends, stored_var, loss = (arrays.get(f"stored_{name}", none) for name in ("times", "var", "loss"))
         times = [at.isoformat() for at in pd.to_datetime(ends, unit="us", utc=True)]
-        bars = pd.DatetimeIndex(arrays.get("bars", arrays["times"]).astype("datetime64[us]")).tz_localize("UTC")
+        bars = pd.DatetimeIndex(state.bars).tz_localize("UTC")
         units = {unit: i for i, unit in enumerate(body["units"])}
         fitted, growth = Fitted.from_dict(body["fitted"]), Loss(**body["growth"])
         about = state.as_of, units, arrays["returns"], fitted, growth, body

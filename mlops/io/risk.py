@@ -37,6 +37,15 @@ class RiskState:
     body: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
 
+    @property
+    def bars(self) -> NDArray[np.datetime64]:
+        """Ends of the bars (UTC, oldest first) that a state of the VaR was estimated from.
+
+        Of a state from before they were kept, the ends of what was judged; none of one without either.
+        """
+        ends = self.arrays.get("bars", self.arrays.get("times", np.empty(0)))
+        return np.asarray(ends, dtype=np.int64).astype("datetime64[us]")
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:

@@ -145,6 +145,28 @@ def test_bars_that_stop_are_a_stale_feed(house):
     assert [f"feed_stale:bars:{days[-1]:%Y%m%dT%H%M%S}"] == look(house, days[-1] + 6 * DAY)
 
 
+def estimated(house, days, at):
+    """What the risk job of a night leaves of its bars."""
+    ends = np.array([day.replace(tzinfo=None) for day in days], dtype="datetime64[us]").astype(np.int64)
+    house.ledger.put_risk_state("var", "all", at, {}, {"bars": ends})
+
+
+def test_bars_of_the_var_that_stop_are_told_whatever_the_night_of_the_job(house):
+    days = weekdays(300)
+    estimated(house, days, days[-1] + timedelta(hours=2))
+    assert [] == look(house, days[-1] + 3 * DAY)
+
+    night = days[-1] + 1461 * DAY
+    estimated(house, days, night)
+    assert [f"feed_stale:var_bars:{days[-1]:%Y%m%dT%H%M%S}"] == look(house, night + timedelta(hours=1))
+    (alert,) = house.ledger.alerts()
+    assert alert.title.startswith("No bars that the VaR is estimated from come: the last came at ")
+
+    more = weekdays(6, night - 7 * DAY)
+    estimated(house, [*days, *more], more[-1] + timedelta(hours=2))
+    assert [] == look(house, night + 2 * DAY)
+
+
 def refitted(house, days, closes=100.0):
     """A new version each day, whose book has that day's bar only."""
     for version, day in enumerate(days, start=1):
@@ -370,6 +392,19 @@ def test_the_doctor_says_what_came_last_and_who_is_silent(tmp_path):
     assert (Level.OK, Level.ALERT) == (direction.level, mute.level)
     assert f"last prediction {weekdays(30)[-1]:%Y-%m-%d %H:%M} UTC, no outcome yet, no bar yet" in direction.what
     assert mute.remedy
+
+
+def test_the_doctor_names_bars_of_the_var_that_ended(tmp_path):
+    settings = Settings(state=tmp_path)
+    setup = Setup(settings, clock=lambda: T0 + 500 * DAY)
+    with Ledger(settings.ledger) as ledger:
+        estimated(SimpleNamespace(ledger=ledger), weekdays(30), T0 + 499 * DAY)
+        setup.current = True
+        setup.__dict__["registry"] = Registry(None, ledger, tmp_path)
+        (problem,) = work.bots(setup)
+    assert Level.ALERT == problem.level
+    assert "feed_stale" in problem.remedy
+    assert f"var_bars: the last came at {weekdays(30)[-1]:%Y-%m-%d}" in problem.what
 
 
 def test_a_house_is_enough_to_look(sqlite_ledger, tmp_path):

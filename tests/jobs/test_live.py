@@ -47,7 +47,7 @@ def quote(house, unit, price, at):
     house.ledger.add_quotes(pd.DataFrame([row]))
 
 
-def night(house, at=T0 - timedelta(hours=12), units=UNITS):
+def night(house, at=T0 - timedelta(hours=12), units=UNITS, bars_to=None):
     """What the nightly job leaves, of a made-up market."""
     rng = np.random.default_rng(0)
     market = rng.standard_t(4, 1000) * 0.008
@@ -60,7 +60,8 @@ def night(house, at=T0 - timedelta(hours=12), units=UNITS):
         "lacking": {"D": "D has 3 bars of its own, 60 are needed: VaR, stress and correlation are without it."},
         "backtest": {"model": "fhs_ewma", "n": 500, "level": "ok"},
     }
-    times = np.arange(500) * 86_400_000_000
+    last = pd.Timestamp(bars_to or at - timedelta(hours=4)).value // 1000
+    times = last + np.arange(-499, 1) * 86_400_000_000
     arrays = {"returns": returns, "times": times, "var": np.full(500, 0.02), "loss": np.full(500, 0.01)}
     house.ledger.put_risk_state("var", "all", at, body, arrays)
 
@@ -468,21 +469,22 @@ def test_a_book_that_turned_round_since_the_night_is_said_to_be_another_one(hous
     assert turned.kpi.var.value > 0
 
 
-def looked_at(house, as_of, priced_at, fitted_at):
-    night(house, fitted_at)
+def looked_at(house, as_of, priced_at, fitted_at, bars_to=None):
+    night(house, fitted_at, bars_to=bars_to)
     fill(house, "A", 1000, 100.0, priced_at)
     return Live(house).look(as_of).state
 
 
 @pytest.mark.parametrize(
-    ("priced", "fitted", "words"),
+    ("priced", "fitted", "bars", "words"),
     [
-        (timedelta(days=5), timedelta(days=1), "old prices: A (5 d)"),
-        (timedelta(0), timedelta(days=40), "parameters are 40 d old"),
+        (timedelta(days=5), timedelta(days=1), timedelta(days=1), "old prices: A (5 d)"),
+        (timedelta(0), timedelta(days=40), timedelta(days=40), "parameters are 40 d old"),
+        (timedelta(0), timedelta(hours=12), timedelta(days=1461), "bars ended on 2022-03-02, 1461 d ago"),
     ],
 )
-def test_what_is_old_is_said_and_nothing_is_usual(house, priced, fitted, words):
-    state = looked_at(house, T0, T0 - priced, T0 - fitted)
+def test_what_is_old_is_said_and_nothing_is_usual(house, priced, fitted, bars, words):
+    state = looked_at(house, T0, T0 - priced, T0 - fitted, T0 - bars)
 
     assert words in state.missing["age"]
     assert words in state.kpi.normal.sentence
@@ -491,6 +493,7 @@ def test_what_is_old_is_said_and_nothing_is_usual(house, priced, fitted, words):
     assert words in state.kpi.var.old
     assert words in state.limits["var:all"].old
     assert "unknown" != state.limits["var:all"].state
+    assert Level.OK != state.backtest.level
 
 
 def test_of_last_night_and_of_now_it_is_usual_or_not(house):
