@@ -30,6 +30,7 @@ from jobs import (
     instruments,
     keys,
     lifting,
+    part_health,
     prices,
     runs,
     standing,
@@ -257,9 +258,11 @@ def _say_health(house: House) -> None:
     console.print(f"Trading: {'' if state is TradingState.ACTIVE else '[bold red]'}{state.value}")
     if now.running and not now.parts:
         console.print(f"[bold red]Parts: not known[/], {house.settings.state / 'run' / 'up.json'} cannot be read.")
-    for part in now.parts if now.running else ():
+    if now.running and part_health.frozen(now.pid):
+        console.print(f"[bold red]Parts: supervisor {now.pid} is frozen[/], nothing restarts what ends.")
+    for part in part_health.looked(now.parts, house.settings) if now.running else ():
         again = f", restarted {part.restarts} times" if part.restarts else ""
-        console.print(f"{part.name}: {part.state} since {part.since}{again} {part.why}", highlight=False)
+        console.print(f"{escape(part_health.told(part))}{again}", highlight=False, soft_wrap=True)
     _say_readiness(house.settings)
     if now.died:
         console.print(f"[bold red]Parts: supervisor {now.pid} died[/], nothing restarts what ends. `make up`.")

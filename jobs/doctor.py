@@ -9,7 +9,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import mlflow
@@ -28,6 +28,7 @@ from registry_hooks.account import credentials
 app = typer.Typer()
 console = Console(emoji=False)
 WORDS = {Level.OK: "ok", Level.WARN: "warn", Level.ALERT: "fail", Level.UNKNOWN: "unknown"}
+NONE = "none"  # there is nothing yet to look at: not ok, and nothing to mend
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.ALERT: "red", Level.UNKNOWN: "magenta"}
 LIMIT_S = 10.0  # of one check: then it was not looked at
 WRONG, NOT_SEEN = 1, 3  # exit statuses
@@ -65,12 +66,21 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A line of the report. `level` is OK, WARN, ALERT, or UNKNOWN where it could not be looked at."""
+    """A line of the report. `level` is OK, WARN, ALERT, or UNKNOWN where it could not be looked at.
+
+    `none`: there is nothing yet to look at.
+    """
 
     check: str
     level: Level
     what: str
     remedy: str = ""
+    none: bool = False
+
+    @property
+    def word(self) -> str:
+        """What the report says: ok, warn, fail, unknown or none."""
+        return NONE if self.none else WORDS[self.level]
 
 
 def examine(setup: Setup, checks: Iterable[str] | None = None) -> list[Found]:
@@ -79,7 +89,7 @@ def examine(setup: Setup, checks: Iterable[str] | None = None) -> list[Found]:
     for name in list(CHECKS) if checks is None else checks:
         check = CHECKS[name]
         problems = _asked(check, setup)
-        found += [Found(name, problem.level, problem.what, problem.remedy) for problem in problems]
+        found += [Found(name, problem.level, problem.what, problem.remedy, problem.none) for problem in problems]
         if not problems:
             found.append(Found(name, Level.OK, (check.__doc__ or "").strip()))
     return found
@@ -108,7 +118,7 @@ def report(
     """What is wrong with this set-up, and how to mend it. Status 1 if anything is, 3 if something was not looked at."""
     found = diagnose()
     if as_json:
-        rows = [{**asdict(line), "level": WORDS[line.level]} for line in found]
+        rows = [{"check": f.check, "level": f.word, "what": f.what, "remedy": f.remedy} for f in found]
         console.print(
             orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False
         )
@@ -121,8 +131,8 @@ def report(
 
 
 def _say(line: Found) -> None:
-    colour, word = COLOURS[line.level], WORDS[line.level]
-    console.print(f"[{colour}]{word:<8}[/]{line.check:<16}", end="")
+    colour = "dim" if line.none else COLOURS[line.level]
+    console.print(f"[{colour}]{line.word:<8}[/]{line.check:<16}", end="")
     console.print(line.what, markup=False, highlight=False, soft_wrap=True)
     if line.remedy:
         console.print(f"{'':24}→ {line.remedy}", markup=False, highlight=False, soft_wrap=True)

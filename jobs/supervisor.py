@@ -22,6 +22,7 @@ from typing import IO
 import httpx
 import structlog
 
+from jobs import part_health
 from jobs.board import Board, now
 from jobs.parts import Part
 from jobs.servers import end_group
@@ -82,6 +83,7 @@ class Keeper:
         while not self._stop.is_set():
             try:
                 why, lasted = self._life()
+                why += self._taken()
             except Exception as error:  # the edge of this thread: a part is kept, whatever goes wrong with keeping it
                 log.exception("part could not be watched", part=self.part.name)
                 why, lasted = f"could not be watched: {type(error).__name__}: {error}", 0.0
@@ -127,6 +129,13 @@ class Keeper:
             end_group(child.pid, at_once=self._hung)  # also when the leader is dead: what it started may live
             child.wait()
 
+    def _taken(self, leader: int = 0) -> str:
+        """Who has its port, in words, where that is neither `leader` nor what it started."""
+        if self.part.port is None or self.part.sockets:
+            return ""
+        who = part_health.occupant(self.part.port, leader)
+        return f": port {self.part.port} is taken by {who}" if who else ""
+
     def _started(self) -> subprocess.Popen[bytes]:
         with output(self._log) as sink:
             child = subprocess.Popen(  # noqa: S603
@@ -153,7 +162,7 @@ class Keeper:
                 return _ending(child.returncode), lasted
             if not up_at or looked_at - checked_at >= self.patience.check_s:
                 checked_at, misses = looked_at, misses + 1
-                if self._well(looked_at - began):
+                if self._well(looked_at - began) and (up_at or not self._taken(child.pid)):
                     well_at, misses = time.monotonic(), 0
                     self._board.well_at[self.part.name] = well_at
                     up_at = up_at or self._now_up(child.pid)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +25,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from jobs import board
+from jobs import board, part_health
 from jobs.board import Board, Standing
 from jobs.parts import MARK, Part, bound, live, parts
 from jobs.servers import alive, end
@@ -150,6 +149,28 @@ def up(settings: Settings) -> Present:
     raise SettingsError(f"{rule}, got {late}. It keeps trying: read {settings.state / 'logs'}, or `make down`.")
 
 
+def already(settings: Settings, now: Present) -> None:
+    """Refuse to call a set-up up, of which a part is not; one that just starts gets the time for it.
+
+    Raises
+    ------
+    SettingsError
+        A part is not well, or the supervisor is frozen: the message says which, since when, why, and what to do.
+    """
+    if part_health.frozen(now.pid):
+        rule = f"supervisor {now.pid} must run, got one that a signal stopped: it restarts nothing"
+        raise SettingsError(f"{rule}. kill -CONT {now.pid}, or `make down up`.")
+    deadline = time.monotonic() + READY_LIMIT_S
+    while now.running and any(part.state == "starting" for part in now.parts) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        now = present(settings.state)
+    ill = [part for part in part_health.looked(now.parts, settings) if part.state != "up"]
+    if ill or not (now.running and now.parts):
+        got = "; ".join(map(part_health.told, ill)) or "no supervisor, or no run/up.json that can be read"
+        what = " ".join(f"{part.name}: {part_health.remedy(part, settings)}." for part in ill) or "`make down up`."
+        raise SettingsError(f"every part must be up, got {got}. {what}")
+
+
 def down(state: Path) -> list[str]:
     """End the set-up in `state`, and whatever an earlier one left; what was ended."""
     now, ended = present(state), []
@@ -158,7 +179,7 @@ def down(state: Path) -> list[str]:
             end([psutil.Process(now.pid)], STOP_LIMIT_S)
         ended = ["supervisor", *(part.name for part in now.parts if part.pid)]
     left = leftovers(state)
-    told = [f"{_name(process)} (process {process.pid})" for process in left]
+    told = [f"{part_health.name(process.pid)} (process {process.pid})" for process in left]
     end(left)
     return ended + told
 
@@ -182,6 +203,7 @@ def main(
         return
     now = present(settings.state)
     if now.running:
+        already(settings, now)
         console.print(f"It is up already, supervisor {now.pid}.")
     else:
         up(settings)
@@ -231,34 +253,17 @@ def _locked(state: Path) -> bool:
 
 def _free(part: Part) -> None:
     """Refuse to start while somebody else listens on a part's port: its health check would praise the wrong one."""
-    if part.port is None:
+    if part.port is None or not part_health.answers(part.port):
         return
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        if probe.connect_ex(("127.0.0.1", part.port)) != 0:
-            return
-    rule = f"port {part.port} of {part.name} must be free, got another program{_who(part.port)} that listens on it"
-    raise SettingsError(f"{rule}. {part.remedy}.")
-
-
-def _who(port: int) -> str:
-    with suppress(psutil.Error):
-        for found in psutil.net_connections("tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr and found.laddr.port == port and found.pid:
-                return f" ({_name(psutil.Process(found.pid))}, process {found.pid})"
-    return ""
+    who = part_health.occupant(part.port)
+    rule = f"port {part.port} of {part.name} must be free, got another program{f' ({who})' if who else ''}"
+    raise SettingsError(f"{rule} that listens on it. {part.remedy}.")
 
 
 def _environment(process: psutil.Process) -> Mapping[str, str]:
     with suppress(psutil.Error, OSError):
         return dict(process.environ())
     return {}
-
-
-def _name(process: psutil.Process) -> str:
-    with suppress(psutil.Error):
-        return str(process.name())
-    return "a process that has ended"
 
 
 def _command() -> None:

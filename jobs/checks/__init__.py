@@ -28,17 +28,23 @@ TIMEOUT_S = 8.0  # under a check's limit; a cold MLflow answers its first reques
 class Problem:
     """Something that is wrong, and how to mend it.
 
-    `level` is ALERT (it does not work), WARN (it may not, or will not for long), UNKNOWN (it could not be looked at, or
-    there is nothing yet to look at), or OK: nothing is wrong, and this is what was seen.
+    `level` is ALERT (it does not work), WARN (it may not, or will not for long), UNKNOWN (it could not be looked at),
+    or OK: nothing is wrong, and this is what was seen. `none`: there is nothing yet to look at, which is not the same.
     """
 
     what: str
     remedy: str
     level: Level = Level.ALERT
+    none: bool = False
 
 
 NO_SERVER = Problem("not looked at: MLflow's server does not let us ask", "Mend that first", Level.UNKNOWN)
 NO_LEDGER = Problem("not looked at: there is no ledger of this release", "Mend that first", Level.UNKNOWN)
+
+
+def nothing(what: str) -> Problem:
+    """There is nothing yet to look at: no `what`. That is neither wrong nor well."""
+    return Problem(f"no {what} yet: nothing to look at", "", Level.OK, none=True)
 
 
 @dataclass

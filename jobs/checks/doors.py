@@ -10,7 +10,7 @@ from datetime import datetime
 import httpx
 from sqlalchemy import select
 
-from jobs.checks import NO_LEDGER, Problem, Setup
+from jobs.checks import NO_LEDGER, Problem, Setup, nothing
 from mlops.errors import SettingsError
 from mlops.io.schema import api_keys, dispatches, endpoints
 from mlops.types import Level
@@ -83,7 +83,10 @@ def outgoing(setup: Setup) -> Iterator[Problem]:
         Sender(setup.registry.ledger, settings, setup.clock)
     except SettingsError as error:
         yield Problem(str(error), "Make one as docs/webhooks.md shows")
-    yield from _undelivered(setup, {hook.name for hook in settings.hooks})
+    undelivered = list(_undelivered(setup, {hook.name for hook in settings.hooks}))
+    yield from undelivered
+    if not settings.hooks and not undelivered:
+        yield nothing("outgoing hook is set up, so nobody is told of an alert")
 
 
 def _undelivered(setup: Setup, names: set[str]) -> Iterator[Problem]:

@@ -13,10 +13,11 @@ import httpx
 import mlflow
 from mlflow import MlflowClient
 
-from jobs import writers
+from jobs import part_health, writers
 from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
 from mlops.types import Level
 from registry_hooks import grants
+from registry_hooks.account import tracking_port
 from registry_hooks.webhook import EVENTS
 
 OLDEST, TOO_NEW = (3, 11), (4,)  # releases before 3.11 have known holes (CVE-2026-4137 among others)
@@ -49,7 +50,8 @@ def reachable(setup: Setup) -> Iterator[Problem]:
     if urlsplit(uri).scheme not in ("http", "https"):
         yield Problem(f"not looked at: {uri} is no server", "Mend that first", Level.UNKNOWN)
     elif setup.answer is None:
-        yield Problem(f"MLflow does not answer at {uri}", "`make up`, or correct MLOPS_TRACKING_URI")
+        remedy = "If it is of this set-up, the line `parts` says what to do, else correct MLOPS_TRACKING_URI"
+        yield Problem(f"MLflow does not answer at {uri}{_listener(setup)}", f"{remedy}. {part_health.ROW}")
     elif setup.answer.status_code == 403 and "host" in setup.answer.text.lower():
         host = urlsplit(uri).netloc
         remedy = f"Start MLflow's server with MLFLOW_SERVER_ALLOWED_HOSTS={host} (the name and port that clients use)"
@@ -58,7 +60,16 @@ def reachable(setup: Setup) -> Iterator[Problem]:
         remedy = f"{ADMIN}, or MLOPS_TRACKING_AUTH=true if `make up` runs it"
         yield Problem("MLflow does not know us (401)", remedy)
     elif setup.answer.status_code != 200:
-        yield Problem(f"{uri} answers {setup.answer.status_code}", "Is it MLflow's server? Read its log")
+        yield Problem(
+            f"{uri} answers {setup.answer.status_code}{_listener(setup)}", "Is it MLflow's server? Read its log"
+        )
+
+
+def _listener(setup: Setup) -> str:
+    """Which program of this machine has MLflow's port."""
+    port = tracking_port(setup.settings)
+    who = "" if port is None else part_health.occupant(port)
+    return f"; its port is that of {who}" if who else ""
 
 
 def release(setup: Setup) -> Iterator[Problem]:

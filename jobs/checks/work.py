@@ -7,20 +7,17 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-import httpx
-import psutil
 from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from jobs import freshness, schedule, standing
-from jobs.board import Standing
-from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup
+from jobs import freshness, part_health, schedule, standing
+from jobs.checks import NO_LEDGER, NO_SERVER, Problem, Setup, nothing
 from jobs.house import House
 from jobs.up import present
 from mlops.io.database import DRIVERS, revisions
 from mlops.io.schema import alerts, job_runs, promotions
 from mlops.io.spool import left
-from mlops.types import Level, ModelRef, Role
+from mlops.types import Level, ModelRef, Role, TradingState
 from registry_hooks import aliases, guard
 
 LATE = timedelta(minutes=10)  # a transition takes a second, a due job starts within one
@@ -115,7 +112,7 @@ def models(setup: Setup) -> Iterator[Problem]:
         yield NO_SERVER if setup.current else NO_LEDGER
         return
     if not (names := setup.registry.ledger.models()):
-        yield Problem("no model is registered yet: nothing to look at", "", Level.OK)
+        yield nothing("model is registered")
     for model in names:
         yield from _model(setup, model)
 
@@ -145,9 +142,10 @@ def bots(setup: Setup) -> Iterator[Problem]:
         yield NO_LEDGER
         return
     now, seen = setup.clock(), freshness.Freshness(House(setup.settings, setup.registry))
-    for model, fresh in seen.models(now).items():
-        if fresh.since is None:
-            continue
+    champions = {model: fresh for model, fresh in seen.models(now).items() if fresh.since is not None}
+    if not champions:
+        yield nothing("model has a champion, so no bot is expected to predict")
+    for model, fresh in champions.items():
         last = f"{model}: {standing.told(fresh)}"
         if fresh.silence.level is Level.ALERT:
             yield Problem(f"its bot is silent. {last}", "Is the bot up? Read its log; docs/runbook.md, `bot_silent`")
@@ -155,7 +153,10 @@ def bots(setup: Setup) -> Iterator[Problem]:
             yield Problem(f"never predicted. {last}", "Start its bot: docs/bot.md", Level.UNKNOWN)
         else:
             yield Problem(last, "", Level.OK)
-    for source, found in seen.feeds(now).items():
+    feeds = seen.feeds(now)
+    if not feeds:
+        yield nothing("price has come")
+    for source, found in feeds.items():
         stale = found.level is Level.ALERT
         remedy = "Is the feed up? docs/runbook.md, `feed_stale`" if stale else ""
         yield Problem(f"{source}: {found.note}", remedy, found.level)
@@ -215,46 +216,20 @@ def parts(setup: Setup) -> Iterator[Problem]:
         yield Problem(f"supervisor {now.pid} died: nothing restarts what dies now", "make up")
     if now.running and not now.parts:
         yield Problem("not looked at: run/up.json cannot be read", "Look at the disk; `make down up`", Level.UNKNOWN)
-    if now.running and _frozen(now.pid):
+    if now.running and part_health.frozen(now.pid):
         yield Problem(
             f"supervisor {now.pid} is stopped: it restarts nothing", f"kill -CONT {now.pid}, or `make down up`"
         )
-    for part in now.parts if now.running else ():
-        if part.state == "up" and (why := _ill(setup, part)):
-            yield Problem(f"{part.name} {why}", f"It is started again when it goes on so: read {part.name}.log")
+    for part in part_health.looked(now.parts, setup.settings) if now.running else ():
         if part.state != "up":
-            what = (
-                f"{part.name} is {part.state} since {part.since}: {part.why or 'not yet up'} ({part.failures} failures)"
-            )
-            yield Problem(what, f"It is tried again; read {setup.settings.state / 'logs' / part.name}.log")
-
-
-def _ill(setup: Setup, part: Standing) -> str:
-    """What is wrong with a part whose process is there: seen now, whatever its supervisor saw last."""
-    if _frozen(part.pid):
-        return f"is stopped (process {part.pid})"
-    try:
-        if part.name == "mlflow" and not setup.answers:
-            return "runs and does not answer"
-        if part.name == "service" and setup.service.get("/healthz").status_code != httpx.codes.OK:
-            return "runs and is not well"
-    except httpx.HTTPError as error:
-        return f"runs and does not answer ({type(error).__name__})"
-    return ""
-
-
-def _frozen(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False
+            yield Problem(part_health.told(part), part_health.remedy(part, setup.settings))
 
 
 def spool(setup: Setup) -> Iterator[Problem]:
     """What bots scored reaches the ledger, whole."""
     folder = setup.settings.state / "spool"
     if not folder.is_dir():
-        yield Problem(f"no bot has written to {folder} yet", "", Level.OK)
+        yield nothing(f"bot has written to {folder}")
         return
     late = (setup.clock() - LATE).timestamp()
     if late_ones := [path.stat() for path in left(folder) if path.stat().st_mtime < late]:
@@ -267,13 +242,17 @@ def spool(setup: Setup) -> Iterator[Problem]:
 
 
 def critical(setup: Setup) -> Iterator[Problem]:
-    """No critical alert is open."""
+    """No critical alert is open, and trading is not halted."""
     if not setup.current:
         yield NO_LEDGER
         return
+    state = setup.registry.ledger.trading_state()
+    if state is not TradingState.ACTIVE:
+        remedy = "See why: `trader-mlops trading-state show`; docs/runbook.md, `trading_state`"
+        yield Problem(f"trading is {state.value}", remedy, Level.ALERT if state is TradingState.HALTED else Level.WARN)
     c = alerts.c
-    for row in setup.rows(select(c.title).where(c.resolved_at.is_(None), c.priority == "critical")):
-        yield Problem(f"open alert: {row.title}", "docs/runbook.md", Level.WARN)
+    for row in setup.rows(select(c.key, c.title).where(c.resolved_at.is_(None), c.priority == "critical")):
+        yield Problem(f"open alert: {row.title}", f"docs/runbook.md, `{row.key.split(':')[0]}`")
 
 
 def _v(version: int | None) -> str:

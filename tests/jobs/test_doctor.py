@@ -27,7 +27,7 @@ from mlops.io.dispatches import Dispatch, Lease
 from mlops.io.ledger import Ledger
 from mlops.io.spool import Reader, Spool
 from mlops.settings import HookSettings, OutgoingSettings, ServiceSettings, Settings, StorageSettings
-from mlops.types import Alert, Level, Priority
+from mlops.types import Alert, Level, Priority, TradingState
 from registry_hooks.outgoing import Sender
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -484,10 +484,31 @@ def test_a_slot_that_nobody_planned_is_named(settings):
 
 def test_an_open_critical_alert_is_named(settings):
     with Ledger(settings.ledger) as ledger:
-        ledger.add_alert(Alert("a", Priority.CRITICAL, "", "champion is gone", NOW))
+        ledger.add_alert(Alert("version-deleted:v1:m", Priority.CRITICAL, "", "champion is gone", NOW))
         ledger.add_alert(Alert("b", Priority.HIGH, "", "something smaller", NOW))
 
-    assert "open alert: champion is gone" == _one(settings, "ledger", "alerts").what
+    found = _one(settings, "ledger", "alerts")
+    assert (Level.ALERT, "open alert: champion is gone") == (found.level, found.what)
+    assert "docs/runbook.md, `version-deleted`" == found.remedy
+
+
+@pytest.mark.parametrize(("state", "level"), [(TradingState.HALTED, Level.ALERT), (TradingState.REDUCING, Level.WARN)])
+def test_trading_that_is_tightened_is_named(settings, state, level):
+    with Ledger(settings.ledger) as ledger:
+        ledger.set_trading_state(state, "risk", "look at it first", NOW)
+
+    found = _one(settings, "ledger", "alerts")
+    assert (level, f"trading is {state.value}") == (found.level, found.what)
+
+
+def test_what_is_not_set_up_yet_is_said_to_be_none_and_not_ok(settings):
+    with _answering(200) as port, _setup(_with(settings, tracking_uri=f"http://127.0.0.1:{port}")) as setup:
+        found = doctor.examine(setup, ("ledger", "outgoing hooks", "models", "bots", "spool"))
+
+    assert {("ledger", "ok"), *((name, "none") for name in ("outgoing hooks", "models", "bots", "spool"))} == {
+        (line.check, line.word) for line in found
+    }
+    assert ["no price has come yet: nothing to look at"] == [line.what for line in found if "price" in line.what]
 
 
 def test_a_part_that_is_down_and_a_supervisor_that_died_are_named(settings):
@@ -527,7 +548,9 @@ def test_a_part_that_is_frozen_is_named_though_its_supervisor_saw_it_well(settin
         with up._lock(settings.state):
             assert [] == _found(settings, "parts")
             child.send_signal(signal.SIGSTOP)
-            assert "scheduler is stopped" in _one(settings, "parts").what
+            found = _one(settings, "parts")
+            assert "scheduler is frozen" in found.what
+            assert f"kill -CONT {child.pid}" in found.remedy
     finally:
         child.kill()
         child.wait()

@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from jobs import teller
+from jobs import part_health, teller
 from jobs.parts import Part
 from jobs.servers import alive, free_port
 from jobs.supervisor import Board, Patience, supervise
@@ -253,3 +253,16 @@ def test_a_log_that_grew_large_is_put_aside_at_the_next_start(tmp_path, monkeypa
         _up(board, "idle")
 
     assert "what was said before" == (tmp_path / "logs" / "idle.log.1").read_text()
+
+
+def test_a_part_whose_port_is_taken_is_down_and_says_by_whom_however_well_the_other_program_answers(tmp_path, server):
+    other = subprocess.Popen(server.command)
+    try:
+        _eventually(lambda: part_health.answers(server.port))
+        with _supervised(tmp_path, server) as board:
+            seen = _eventually(lambda: board["server"].failures > 1 and board["server"])
+            assert "down" == seen.state
+            assert f"status 1: port {server.port} is taken by" in seen.why
+    finally:
+        other.terminate()
+        other.wait()
