@@ -15,7 +15,7 @@ from jobs.numbers import whole
 from mlops.io import record
 from mlops.io.ledger import Promotion
 from mlops.types import Decision, ModelRef, Report, Verdict
-from registry_hooks import apply
+from registry_hooks import aliases, apply
 
 log = structlog.get_logger()
 
@@ -26,11 +26,13 @@ def promote(house: House, target: ModelRef, *, reason: str, actor: str, at: date
     Raises
     ------
     DataError, RegistryError
-        Nobody trained that model here, or that version of it. Nothing was changed, and MLflow has no run of it.
+        Nobody trained that model here, or that version of it, or it is the champion already. Nothing was changed, and
+        MLflow has no run of it.
     """
     house.known(target.name)
-    apply.prove_loadable(house.registry, target)
     expected = house.ledger.champion(target.name)
+    aliases.must_move(target.name, expected, target.version)
+    apply.prove_loadable(house.registry, target)
     against = None if expected is None else ModelRef(target.name, expected)
     decision = Decision(Verdict.PROMOTE, target, (), against, reason)
     with record.run(house.client, "promote", target.name, at, house.run_id) as run_id:

@@ -150,6 +150,19 @@ def standing(promotions: Sequence[Promotion]) -> list[int]:
     return stack
 
 
+def must_move(model: str, champion: int | None, to: int) -> None:
+    """Refuse a move to where the champion stands: a watch of it against itself and a fresh start say what is not so.
+
+    Raises
+    ------
+    RegistryError
+        `to` is the champion already.
+    """
+    if to == champion:
+        rule = f"next champion of {model} must be another than the present one, got v{to}, which trades already"
+        raise RegistryError(f"{rule}. Nothing was changed; choose another version, or roll back.")
+
+
 def exists(client: MlflowClient, model: str, version: int) -> bool:
     """Whether MLflow (still) has the version."""
     try:

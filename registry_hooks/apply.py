@@ -155,6 +155,8 @@ def transition(
 
     Raises
     ------
+    RegistryError
+        `to` is the champion already, or MLflow has no such version. Nothing was changed.
     AliasMoved
         The champion is another one by now. Nothing was changed.
     RegistryAway
@@ -171,6 +173,7 @@ def advance(
     registry: Registry, model: str, *, expected: int | None, to: int, kind: str, reason: str, act: Act
 ) -> Promotion:
     """Move the champion within the turn, to a version that was proven loadable."""
+    aliases.must_move(model, expected, to)
     with _answering(f"{kind} of {model} to v{to}"):
         finish_pending(registry, model, act.at)
         if not aliases.exists(registry.client, model, to):

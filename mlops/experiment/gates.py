@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -51,7 +52,7 @@ def skill(gains: Floats, trial: Trial) -> Finding:
     level = Level.OK if test.crossed else Level.UNKNOWN
     words = "beats" if test.crossed else "is not proven to beat"
     note = f"the challenger {words} the constant forecast, {_plan(test, trial)}"
-    return Finding("skill", float(gains.mean()) if gains.size else 0.0, 0.0, level, test.n, _told(test), note=note)
+    return Finding("skill", float(gains.mean()) if gains.size else math.nan, 0.0, level, test.n, _told(test), note=note)
 
 
 def samples(rows: int, bars: int, trial: Trial) -> Finding:
@@ -64,7 +65,7 @@ def samples(rows: int, bars: int, trial: Trial) -> Finding:
 
 def pairing(paired: int, rows: int, trial: Trial) -> Finding:
     """Share of the fuller arm's `rows` that both arms have."""
-    share = paired / rows if rows else 0.0
+    share = paired / rows if rows else math.nan
     level = Level.UNKNOWN if not rows else Level.OK if share >= trial.least_paired else Level.ALERT
     note = f"{paired} of {rows} rows have a partner"
     return Finding("pairing", share, trial.least_paired, level, paired, note=note)
@@ -163,7 +164,7 @@ def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
     difference = (returns["challenger"] - returns["champion"]).to_numpy(dtype=np.float64)
     if difference.size < LEAST_FOR_MONEY or np.ptp(difference) == 0:
         note = f"{difference.size} bars of both books, {LEAST_FOR_MONEY} that differ needed to say what waiting costs"
-        return Finding("waiting", 0.0, 0.0, Level.UNKNOWN, difference.size, {"bars": bars}, note=note)
+        return Finding("waiting", math.nan, 0.0, Level.UNKNOWN, difference.size, {"bars": bars}, note=note)
     mean = dependent_t(difference).effect
     value, low, high = (float(bars * x) for x in (mean.value, mean.low, mean.high))
     note = f"waiting {bars} more bars forgoes an estimated {value:+.2%} of equity (95 %: {low:+.2%} to {high:+.2%})"

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 from mlops.io import logs, stores
-from mlops.types import Decision, Finding, ModelRef, Report
+from mlops.types import Decision, Finding, Level, ModelRef, Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # a service that draws nothing starts without matplotlib
@@ -203,7 +203,9 @@ def _key(finding: Finding) -> str:
 
 
 def _metrics(findings: tuple[Finding, ...], at: int) -> list[Metric]:
-    rows = [Metric(_key(f), f.value, at, 0) for f in findings if math.isfinite(f.value)]
+    """What was measured: a number that nothing stands behind (unknown, of no rows) is no metric; its `n` says 0."""
+    seen = [f for f in findings if math.isfinite(f.value) and (f.n or f.level is not Level.UNKNOWN)]
+    rows = [Metric(_key(f), f.value, at, 0) for f in seen]
     return rows + [Metric(f"{_key(f)}.n", f.n, at, 0) for f in findings]
 
 

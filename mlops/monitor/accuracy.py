@@ -6,6 +6,7 @@ the control chart that people read. Single labels: `mlops.monitor.labels`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -137,7 +138,7 @@ def accuracy_groups(
     if before.size < MIN_GROUPS or not after.size:
         need = f"{MIN_GROUPS * size} and {size} needed"
         note = f"{past.size} baseline and {now.size} current bars, {need}"
-        return Finding("accuracy_groups", 0.0, 0.0, Level.UNKNOWN, after.size, parameters, note=note)
+        return Finding("accuracy_groups", math.nan, math.nan, Level.UNKNOWN, after.size, parameters, note=note)
     tail = min(0.5, false_alarms_per_year * size / bars_per_year)
     width = float(student.isf(tail, before.size - 1) * before.std(ddof=1) * np.sqrt(1 + 1 / before.size))
     limit = float(before.mean()) - width
@@ -160,7 +161,7 @@ def _chart(
     }
     if past.size < MIN_BASELINE_BARS or now.size < MIN_BARS:
         note = f"{past.size} baseline and {now.size} current bars, {MIN_BASELINE_BARS} and {MIN_BARS} needed"
-        return Finding(f"{name}_change", 0.0, 0.0, Level.UNKNOWN, now.size, parameters, note=note)
+        return Finding(f"{name}_change", math.nan, math.nan, Level.UNKNOWN, now.size, parameters, note=note)
     sign = -1.0 if score is _gain else 1.0  # the chart looks for a fall of the gain; people read the loss
     chart = plan.look(past, now, rng)
     at = None if chart.alarm is None else str(times[chart.alarm])

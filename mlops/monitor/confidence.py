@@ -7,6 +7,7 @@ never rows with a plain t-test. Directional: to be surer or better than before i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -119,7 +120,7 @@ def ageing(matured: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
     loss = by_bar(rows.bar, log_losses(rows.probability, rows.label))
     if loss.size < 2 * MIN_BARS:
         note = f"{loss.size} bars, {2 * MIN_BARS} needed"
-        return Finding("ageing", 0.0, 0.0, Level.UNKNOWN, loss.size, note=note)
+        return Finding("ageing", math.nan, math.nan, Level.UNKNOWN, loss.size, note=note)
     years = (rows.times - rows.times[0]) / pd.Timedelta(days=365.25)
     found = mean_slope(loss, np.asarray(years, dtype=np.float64))
     grown = found.difference * float(years[-1])
@@ -208,7 +209,7 @@ def _compared(name: str, rule: _Compared, past: _Rows, now: _Rows) -> Finding:
     bars = (len(past.times), len(now.times))
     if min(bars) < MIN_BARS:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS} needed"
-        return Finding(name, 0.0, 0.0, Level.UNKNOWN, bars[1], note=note)
+        return Finding(name, math.nan, math.nan, Level.UNKNOWN, bars[1], note=note)
     before, after = (by_bar(rows.bar, rule.score(rows.probability, rows.label)) for rows in (past, now))
     found = mean_shift(before, after)
     p = found.p_greater if rule.worse > 0 else found.p_less
@@ -257,7 +258,7 @@ def _ece(past: _Rows, now: _Rows, rng: np.random.Generator) -> Finding:
     if bars < MIN_BARS or blocks < MIN_BLOCKS:
         need = f"{MIN_BLOCKS} stretches of {max(bars, MIN_BARS)} bars ({MIN_BLOCKS * max(bars, MIN_BARS)}) needed"
         note = f"{len(past.times)} reference and {bars} current bars; {need}"
-        return Finding("calibration_ece", 0.0, 0.0, Level.UNKNOWN, bars, note=note)
+        return Finding("calibration_ece", math.nan, math.nan, Level.UNKNOWN, bars, note=note)
     value = _gap(now.probability, now.label)
     draws = [(rng.random(now.label.size) < now.probability).astype(np.float64) for _ in range(DRAWS)]
     floor = float(np.mean([_gap(now.probability, y) for y in draws]))
@@ -278,7 +279,7 @@ def _bias(past: _Rows, now: _Rows) -> Finding:
     bars = (len(past.times), len(now.times))
     if min(bars) < MIN_BARS:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS} needed"
-        return Finding("calibration_bias", 0.0, 0.0, Level.UNKNOWN, bars[1], note=note)
+        return Finding("calibration_bias", math.nan, math.nan, Level.UNKNOWN, bars[1], note=note)
     before, after = (by_bar(rows.bar, rows.label - rows.probability) for rows in (past, now))
     found = mean_shift(before, after)
     value = float(after.mean())
@@ -293,7 +294,7 @@ def _murphy(past: _Rows, now: _Rows) -> tuple[Finding, ...]:
     names = ("brier_reliability", "brier_resolution", "brier_uncertainty")
     if bars < MIN_BARS or not past.label.size:
         note = f"{bars} bars, {MIN_BARS} needed"
-        return tuple(Finding(name, 0.0, 0.0, Level.UNKNOWN, bars, note=note) for name in names)
+        return tuple(Finding(name, math.nan, math.nan, Level.UNKNOWN, bars, note=note) for name in names)
     before, after = (_parts(rows.probability, rows.label) for rows in (past, now))
     return tuple(
         Finding(name, value, usual, Level.OK, bars, note=f"{value:.4f}, {usual:.4f} in validation")

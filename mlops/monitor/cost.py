@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mlops.monitor.detectors import KS
@@ -41,7 +43,7 @@ def threshold_cost(summary: ReferenceSummary, bars: int, *, rows: int, threshold
     numeric = np.flatnonzero(~summary.category)
     if blocks < rule.min_blocks or rows < rule.min_rows or not numeric.size:
         note = f"{blocks} stretches of {bars} bars and {rows} rows, {rule.min_blocks} and {rule.min_rows} needed"
-        return Finding(NAME, 0.0, threshold, Level.UNKNOWN, blocks, note=note)
+        return Finding(NAME, math.nan, threshold, Level.UNKNOWN, blocks, note=note)
     kept = bars in summary.lengths
     null = summary.calibrated(bars, [rule]).null(rule, bars)
     assert null is not None

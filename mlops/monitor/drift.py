@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -120,7 +121,7 @@ class _Measured:
         name, limit, bars = self.rule.name, self.rule.limit, self.bars
         if self.lack:
             for subject in self.subjects:
-                yield Finding(name, 0.0, limit, Level.UNKNOWN, bars, dict(self.params), subject, self.lack)
+                yield Finding(name, math.nan, limit, Level.UNKNOWN, bars, dict(self.params), subject, self.lack)
             return
         columns = {**self.evidence, "p": self.p, "p_adjusted": adjusted}
         rows = zip(self.subjects, self.value.tolist(), *(column.tolist() for column in columns.values()), strict=True)

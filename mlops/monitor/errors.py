@@ -8,6 +8,7 @@ confidence announced.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def error_segments(
     bars = len(table.times)
     if bars < MIN_BARS + horizon:
         note = f"{bars} bars, {MIN_BARS + horizon} needed"
-        return (Finding("error_segments", 0.0, 0.0, Level.UNKNOWN, bars, note=note),)
+        return (Finding("error_segments", math.nan, math.nan, Level.UNKNOWN, bars, note=note),)
     middle = bars // 2
     first, second = table.bar < middle, table.bar >= middle + horizon
     chosen = _chosen(table, first, second, features)
@@ -122,7 +123,7 @@ def confusion(reference: pd.DataFrame, current: pd.DataFrame, *, alpha: float = 
     names = {"false_negatives": False, "false_positives": True}
     if min(bars) < MIN_BARS // 2:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS // 2} needed"
-        return tuple(Finding(name, 0.0, 0.0, Level.UNKNOWN, bars[1], note=note) for name in names)
+        return tuple(Finding(name, math.nan, math.nan, Level.UNKNOWN, bars[1], note=note) for name in names)
     series = {n: [by_bar(t.bar, t.wrong * (t.positive == side)) for t in (past, now)] for n, side in names.items()}
     tests = {name: mean_shift(*pair) for name, pair in series.items()}
     adjusted = holm([test.p_greater for test in tests.values()]).tolist()
@@ -148,7 +149,7 @@ def error_runs(reference: pd.DataFrame, current: pd.DataFrame, *, alpha: float =
     if after.size < MIN_BARS // 2 or blocks < MIN_BLOCKS:
         need = f"{MIN_BARS // 2} current and {MIN_BLOCKS * max(after.size, MIN_BARS // 2)} reference bars needed"
         note = f"{before.size} reference and {after.size} current bars, {need}"
-        return Finding("error_runs", 0.0, 0.0, Level.UNKNOWN, after.size, note=note)
+        return Finding("error_runs", math.nan, math.nan, Level.UNKNOWN, after.size, note=note)
     usual = float(np.median(before))
     starts = range(0, before.size - after.size + 1, max(1, after.size // STARTS_PER_BLOCK))
     lengths = _longest(np.stack([before[at : at + after.size] for at in starts]) > usual)[0].astype(np.float64)
@@ -173,7 +174,7 @@ def error_cost(current: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
     bars, wrong = len(table.times), table.wrong > 0.5
     if bars < MIN_BARS // 2 or not 0 < wrong.sum() < wrong.size or not size.any():
         note = f"{bars} bars with {int(wrong.sum())} errors, {MIN_BARS // 2} bars with errors and hits needed"
-        return Finding("error_cost", 1.0, DEARER, Level.UNKNOWN, bars, note=note)
+        return Finding("error_cost", math.nan, DEARER, Level.UNKNOWN, bars, note=note)
     if not np.isfinite(size).all():
         raise DataError("current must have finite values, got NaN in value. Pass matured rows only.")
     found = segment_shift(size, table.wrong, table.bar)

@@ -7,6 +7,7 @@ estimated 0.577, true 0.415). So it is never evidence of health, and its own err
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -153,7 +154,7 @@ def estimate_error(reference: pd.DataFrame, matured: pd.DataFrame, *, alpha: flo
 def _unknown(name: str, reference: pd.DataFrame, bars: int) -> Finding:
     past = flat(reference)["event_time"].nunique()
     note = f"{past} reference and {bars} current bars, {MIN_BASELINE_BARS} and {MIN_BARS} needed; {BLIND}"
-    return Finding(name, 0.0, 0.0, Level.UNKNOWN, bars, {"blind_to": "concept drift"}, note=note)
+    return Finding(name, math.nan, math.nan, Level.UNKNOWN, bars, {"blind_to": "concept drift"}, note=note)
 
 
 def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, Floats, Floats]:

@@ -7,6 +7,7 @@ a place, in as many charts as they span bars: within a chart no two overlap, and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -74,7 +75,7 @@ def label_change(
     }
     parameters["false_alarms_per_year"] = false_alarms_per_year
     if (lack := _lack(past, now, horizon)) is not None:
-        return Finding("label_change", 0.0, 0.0, Level.UNKNOWN, now.size, parameters, note=lack)
+        return Finding("label_change", math.nan, math.nan, Level.UNKNOWN, now.size, parameters, note=lack)
     rate, share = false_alarms_per_year / labels_per_year, past.share
     chart = _calibrated(share, labels=past.size / horizon, drop=drop, false_alarms=rate)
     alarms = label_alarms(chart, now.right, horizon=horizon)
@@ -120,7 +121,7 @@ def label_mixture(
     parameters: dict[str, float | str | None] = {"horizon": horizon, "baseline_labels": past.size / horizon}
     parameters["false_alarms_per_year"] = false_alarms_per_year
     if (lack := _lack(past, now, horizon)) is not None:
-        return Finding("label_mixture", 0.0, 0.0, Level.UNKNOWN, now.size, parameters, note=lack)
+        return Finding("label_mixture", math.nan, math.nan, Level.UNKNOWN, now.size, parameters, note=lack)
     labels = past.size / horizon
     least = float(beta.ppf(1 - CONFIDENCE, past.share * labels + 0.5, (1 - past.share) * labels + 0.5))
     limit = float(np.log(labels_per_year / false_alarms_per_year))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -48,7 +49,7 @@ def performance(
     tuple of Finding
         `n` (rows), the `METRICS`, `share_confident` (rows at or over `confidence_threshold`) and `skill`, whose
         `value` is the mean log-loss gained a bar, in nats. Limits are what the constant forecast scores; WARN is worse
-        than that. Every level is UNKNOWN under 20 bars; `Finding.n` counts bars.
+        than that. Every level is UNKNOWN under 20 bars; `Finding.n` counts bars. What no row stands behind is NaN.
 
     Notes
     -----
@@ -66,11 +67,12 @@ def performance(
     bar, _ = instants(current)
     base = constant_forecast(bar, label, base_rate)
     gains = by_bar(bar, log_losses(base, label) - log_losses(probability, label))
-    confident = float((np.maximum(probability, 1 - probability) >= confidence_threshold).mean()) if len(label) else 0.0
+    sure = np.maximum(probability, 1 - probability) >= confidence_threshold
+    confident = float(sure.mean()) if len(label) else math.nan
     findings = [Finding("n", float(len(label)), float(MIN_BARS), _enough(gains.size), gains.size, note="matured rows")]
     for name, metric in METRICS.items():
-        value = metric(probability, label) if len(label) else float("nan")
-        limit = LIMITS.get(name, metric(base, label) if len(label) else 0.0)
+        value = metric(probability, label) if len(label) else math.nan
+        limit = LIMITS.get(name, metric(base, label) if len(label) else math.nan)
         findings.append(_graded(name, value, limit, gains.size))
     findings.append(Finding("share_confident", confident, 0.0, _enough(gains.size), gains.size))
     return (*findings, _skill(gains))
@@ -78,7 +80,7 @@ def performance(
 
 def _skill(gains: Floats) -> Finding:
     if gains.size < MIN_BARS:
-        return Finding("skill", 0.0, 0.0, Level.UNKNOWN, gains.size, note=f"{gains.size} bars, {MIN_BARS} needed")
+        return Finding("skill", math.nan, 0.0, Level.UNKNOWN, gains.size, note=f"{gains.size} bars, {MIN_BARS} needed")
     test = ewc_test(gains)
     worse = 1 - test.p_greater <= ALPHA
     level = Level.OK if test.p_greater <= ALPHA else Level.ALERT if worse else Level.WARN
@@ -94,6 +96,7 @@ def _enough(bars: int) -> Level:
 def _graded(name: str, value: float, limit: float, bars: int) -> Finding:
     bad = value > limit if name in ("brier", "log_loss") else name != "base_rate" and value < limit
     level = _enough(bars)
-    if not np.isfinite(value):  # one class only: there is no AUC
-        return Finding(name, 0.5, limit if np.isfinite(limit) else 0.5, Level.UNKNOWN, bars, note="one class only")
+    if not math.isfinite(value):
+        note = "one class only" if bars else "no matured rows"  # of one class there is no AUC
+        return Finding(name, value, limit, Level.UNKNOWN, bars, note=note)
     return Finding(name, value, limit, Level.WARN if bad and level is Level.OK else level, bars)

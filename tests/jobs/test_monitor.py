@@ -69,6 +69,18 @@ def test_the_first_look_before_anything_was_predicted_is_unknown():
     assert {Level.UNKNOWN} == {f.level for f in nothing}
 
 
+def test_evidence_of_nothing_logs_no_number_but_how_much_there_was(tmp_path):
+    client, at = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), datetime(2007, 6, 1, tzinfo=UTC)
+    nothing = monitor._matured(HOUSE, BUNDLE, REFERENCE, _rows(120)[:0], pd.DataFrame({"probability": []}))
+    report = Report(ModelRef("volatility", 1), at, (*nothing, *room.layers(nothing)))
+
+    evidence = record.Evidence("monitor", report, Decision(Verdict.HOLD, report.model))
+    logged = client.get_run(record.emit(client, evidence)).data.metrics
+
+    assert {f"{f.name}.n" for f in report.findings} == set(logged)
+    assert {0.0} == set(logged.values())
+
+
 @pytest.mark.parametrize(("a_year", "alpha"), [(1.0, 1 / 52), (0.1, 0.1 / 52), (50.0, 0.05)])
 def test_a_family_of_tests_cries_wolf_as_often_as_a_chart_may(a_year, alpha):
     house = SimpleNamespace(settings=Settings(monitor=MonitorSettings(false_alarms_per_year=a_year)))

@@ -48,6 +48,19 @@ def test_a_version_or_a_model_that_is_not_there_leaves_no_run_and_no_experiment(
     assert not [run for run in _runs(house.client) if run.info.status != "FAILED"]
 
 
+def test_a_version_that_trades_already_is_not_promoted_and_leaves_no_run(house):
+    said = {"kind": "promote", "actor": "test", "reason": "first", "evidence_run": "", "correlation_id": "", "at": NOW}
+    house.ledger.append_promotion("volatility", expected=None, to=1, **said)
+    before = house.ledger.promotions("volatility")
+
+    done = CliRunner().invoke(command.app, ["promote", "volatility", "1", "--reason", "again"])
+
+    assert isinstance(done.exception, RegistryError)
+    assert "v1, which trades already" in str(done.exception)
+    assert before == house.ledger.promotions("volatility")
+    assert [] == _runs(house.client)
+
+
 def test_a_decision_that_cannot_be_carried_out_leaves_a_failed_run(house):
     ref = ModelRef("volatility", 7)
     with pytest.raises(RegistryError):

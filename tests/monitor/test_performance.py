@@ -68,8 +68,11 @@ def test_few_bars_or_none_are_unknown(bars):
     assert {Level.UNKNOWN} == levels
 
 
-def test_values_are_finite_whatever_comes():
-    one_class = _scored().assign(label=1.0)
-    found = performance(one_class)
-    assert Level.UNKNOWN is _named(found)["auc"].level
-    assert all(np.isfinite([f.value, f.limit]).all() for f in (*found, *performance(_scored()[:0])))
+def test_what_no_row_stands_behind_is_no_number():
+    found = _named(performance(_scored().assign(label=1.0)))
+    assert (Level.UNKNOWN, True) == (found["auc"].level, np.isnan(found["auc"].value))
+    assert all(np.isfinite([f.value, f.limit]).all() for name, f in found.items() if name != "auc")
+
+    nothing = _named(performance(_scored()[:0]))
+    assert 0.0 == nothing.pop("n").value
+    assert all(np.isnan(f.value) for f in nothing.values())

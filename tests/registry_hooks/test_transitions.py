@@ -88,6 +88,22 @@ def test_a_decision_made_against_another_champion_changes_nothing(registry):
     assert 2 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.champion(MODEL)
 
 
+def test_a_champion_that_is_promoted_again_is_refused_and_nothing_is_written(registry):
+    before = registry.ledger.promotions(MODEL)
+
+    for again in (
+        lambda: apply.promote(registry, ModelRef(MODEL, 1), "again", ACT, expected=1),
+        lambda: apply.apply(_decide(Verdict.PROMOTE, 1, 1), registry, ACT),
+    ):
+        with pytest.raises(RegistryError, match="got v1, which trades already"):
+            again()
+    registry.client.set_registered_model_alias(MODEL, "champion", "1")  # a hand that sets what is set
+
+    assert "agreed" == reconcile(registry, MODEL, NOW)
+    assert before == registry.ledger.promotions(MODEL)
+    assert [] == registry.ledger.open_experiments(MODEL)
+
+
 def test_of_two_promoters_at_once_one_wins(registry):
     outcomes, start = [], threading.Barrier(2)
 
