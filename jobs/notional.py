@@ -104,8 +104,9 @@ def _money_only(kpi: Kpi) -> Kpi:
     """Without what is a share of equity; levels stay, for a line that cannot be held is unknown already."""
     none: Mapping[str, Any] = {"value": None, "bound": None}
     drawdown = replace(kpi.drawdown, now=None, worst=None)
-    uses = {name: replace(getattr(kpi, name), **none) for name in ("var", "es", "gross", "net", "leverage")}
-    return replace(kpi, equity=None, pnl_today=None, drawdown=drawdown, **uses)
+    uses = {name: replace(getattr(kpi, name), **none) for name in ("gross", "net", "leverage")}
+    losses = {name: replace(getattr(kpi, name), **none, estimate=None) for name in ("var", "es")}
+    return replace(kpi, equity=None, pnl_today=None, drawdown=drawdown, **uses, **losses)
 
 
 def _bare_row(row: PositionNow) -> PositionNow:

@@ -140,13 +140,16 @@ class Lines:
             level=self.level(measure, value),
         )
 
-    def loss(self, measure: str, value: float, equity: float, *, bound: float, why: str, **about: Any) -> Loss:
+    def loss(
+        self, measure: str, value: float, equity: float, *, by_stand_ins: float, modelled: bool, **about: Any
+    ) -> Loss:
+        """A VaR or an ES; what is known by stand-ins is a bound, and an estimate while no model says anything."""
+        told = known(by_stand_ins), known(by_stand_ins * equity)
         return Loss(
             known(value),
             known(value * equity),
-            known(bound),
-            known(bound * equity),
-            why,
+            *(told if modelled else (None, None)),
+            *((None, None) if modelled else told),
             limit=self.limit(measure),
             utilisation=self.used(measure),
             level=self.level(measure, value),

@@ -121,15 +121,17 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
     model = slow.night.fitted.model if slow.night else ""
     due, step = shown.until(slow.night.bars if slow.night else pd.DatetimeIndex([]), settings.horizon_bars, held.as_of)
     odds = f"worse one {step} in {1 / (1 - settings.confidence):.0f}"
-    about = {
+    about: dict[str, Any] = {
         "confidence": settings.confidence,
         "horizon_bars": settings.horizon_bars,
         "model": model,
         "until": due,
         "odds": odds,
+        "modelled": slow.night is not None,
+        "why": (why := now.missing.get("var", "")),
+        "old": (old := now.missing.get("age", "")),
     }
-    (var, least_var), (es, least_es) = _loss(now, "var"), _loss(now, "es")
-    why, old = now.missing.get("var", ""), now.missing.get("age", "")
+    (var, var_by), (es, es_by) = _loss(now, "var"), _loss(now, "es")
     opened = held.equity / (1 - now.daily.value) if now.daily.value < 1 else math.nan
     past = list(slow.night.var) if slow.night else []
     return Kpi(
@@ -137,8 +139,8 @@ def _kpi(now: Now, slow: Slow, lines: shown.Lines, settings: RiskSettings) -> Kp
         pnl_today=shown.known(-now.daily.value),
         pnl_today_money=shown.known(held.equity - opened),
         pnl_since=now.since,
-        var=lines.loss("var", var, held.equity, bound=least_var, why=why, old=old, **about),
-        es=lines.loss("es", es, held.equity, bound=least_es, why=why, old=old, **about),
+        var=lines.loss("var", var, held.equity, by_stand_ins=var_by, **about),
+        es=lines.loss("es", es, held.equity, by_stand_ins=es_by, **about),
         gross=lines.use("gross", exposed.gross),
         net=lines.use("net", exposed.net),
         leverage=lines.use("leverage", exposed.leverage),
@@ -165,7 +167,7 @@ def _backtest(night: Night | None, var: Loss) -> Backtest:
 
 
 def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:
-    """VaR or ES, and where positions are in neither, NaN and the bound with stand-ins for them.
+    """VaR or ES, and where positions are in neither, NaN and the loss with stand-ins for them.
 
     Neither where what is in another currency has a part in equity that nobody knows.
     """

@@ -42,6 +42,8 @@ class Loss:
 
     Where positions are in no model, `value` and `money` are absent and `why` names the positions; `bound` and
     `bound_money` are then the loss with a stand-in for each of them, which is what the limit is held against.
+    `estimate` and `estimate_money`: the loss by stand-ins alone where there is no nightly model yet. No limit is held
+    against it.
     `old`: on what old parameters or prices it stands.
     """
 
@@ -49,6 +51,8 @@ class Loss:
     money: Number = None
     bound: Number = None
     bound_money: Number = None
+    estimate: Number = None
+    estimate_money: Number = None
     why: str = ""
     confidence: float = 0.99
     horizon_bars: int = 1

@@ -530,3 +530,24 @@ def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reac
     assert "could not be computed from what the risk job of 2026-03-02 left" in state.missing["var"]
     assert Level.UNKNOWN == state.backtest.level
     assert "the VaR of now is not known" in state.backtest.note
+
+
+def test_before_the_first_night_stand_ins_are_an_estimate_and_no_bound_and_the_alert_says_what_to_run(house):
+    hard(house)
+    fill(house, "A", 5_000, 100.0)
+    live, state = Live(house), TradingState.ACTIVE
+    for second in (0, 5, 11):
+        at = T0 + timedelta(seconds=second)
+        look = live.look(at)
+        state = act(house, look.findings, at, unknown=look.unknown)
+
+    var = look.state.kpi.var
+    assert (None, None, None) == (var.value, var.bound, var.bound_money)
+    assert 0.5 * 0.05 < var.estimate < 0.5 * 0.2
+    assert 1e6 * var.estimate == pytest.approx(var.estimate_money)
+    assert look.state.kpi.es.estimate > var.estimate
+    assert ("unknown", None) == (look.state.limits["var:all"].state, look.state.limits["var:all"].value)
+    assert TradingState.ACTIVE is state
+    alert = house.ledger.alert("limit_unknown:var:all:1")
+    assert Priority.HIGH == alert.priority
+    assert "`trader-mlops job run risk`" in alert.title

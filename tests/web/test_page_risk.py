@@ -355,6 +355,18 @@ def test_a_bound_a_notional_book_and_an_unconfirmed_price_are_told_as_what_they_
     assert "notional" in page.locator(".tile").first.inner_text()
 
 
+def test_before_the_first_night_the_var_is_about_and_never_at_least(service, opened):
+    page = watched(opened())
+    var = Loss(estimate=0.495, estimate_money=51_963.0, why="No VaR yet.", limit=0.05, odds="worse one day in 100")
+    shown(page, service.hub.publish(replace(state(), kpi=Kpi(equity=1e5, var=var))))
+    answer, tile = page.locator("#answer dd").first.inner_text(), page.locator(".tile").nth(2).inner_text()
+
+    assert answer.startswith("About $51,963 (49.5% of equity) by stand-ins; no nightly model yet")
+    assert "least" not in answer
+    assert "≈ 49.5%" in tile
+    assert "not known, limit 5.00%" in tile
+
+
 # --- a range, a zoom, a file ------------------------------------------------------------------------------------------
 
 

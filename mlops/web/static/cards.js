@@ -80,14 +80,16 @@ function answer(body) {
 // "$44,560 (3.2 % of equity) by tomorrow's close, worse one day in 100."
 function loses(state, loss, es) {
   const known = loss.value !== undefined;
-  const value = known ? loss.value : loss.bound;
+  const about = !known && loss.bound === undefined; // no model says anything
+  const value = known ? loss.value : about ? loss.estimate : loss.bound;
   if (value === undefined) return [unknown(missing(state, "kpi.var") || loss.why)];
-  const money = known ? loss.money : loss.bound_money;
+  const money = known ? loss.money : about ? loss.estimate_money : loss.bound_money;
   const bars = loss.horizon_bars === 1 ? "within one bar" : `within ${loss.horizon_bars} bars`;
   const odds = loss.odds || `worse one time in ${Math.round(1 / (1 - (loss.confidence ?? 0.99)))}`;
   const of = state.kpi?.notional === undefined ? "of equity" : "of an equity that is notional";
-  return [known ? "" : "At least ", make("strong", {}, money === undefined ? shown(value, "percent") : shown(money, "money")),
-    money === undefined ? ` ${of}` : ` (${shown(value, "percent")} ${of})`, ` ${loss.until || bars}, ${odds}`,
+  return [known ? "" : about ? "About " : "At least ", make("strong", {}, money === undefined ? shown(value, "percent") : shown(money, "money")),
+    money === undefined ? ` ${of}` : ` (${shown(value, "percent")} ${of})`,
+    about ? " by stand-ins; no nightly model yet:" : "", ` ${loss.until || bars}, ${odds}`,
     es.value === undefined ? ". " : `; on such a day ${shown(es.value, "percent")} on average. `,
     known ? "" : loss.why || missing(state, "kpi.var")];
 }

@@ -132,9 +132,10 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A number that is not known, but at least so large.
+// A number that is not known, but at least so large; or about so large, where no model says anything.
 export function bounded(use, format) {
   if (use?.value !== undefined) return shown(use.value, format);
+  if (use?.estimate !== undefined) return `≈ ${shown(use.estimate, format)}`;
   return use?.bound === undefined ? NONE : `≥ ${shown(use.bound, format)}`;
 }
 
