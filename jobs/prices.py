@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import math
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -11,12 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs import splits
-from jobs.house import moment, opened
+from jobs.house import House, moment, opened
 from jobs.jumps import notes
 from jobs.listing import listing
 from jobs.numbers import decimal
-from jobs.positions import positions
-from mlops.errors import StorageError
+from jobs.positions import Holdings, positions
+from mlops.errors import DataError, StorageError
+from mlops.risk.prices import Mark, jumped
+from mlops.types import Kind
 
 app = typer.Typer(help="What units are worth: prices that are not confirmed.", no_args_is_help=True)
 console = Console(emoji=False)
@@ -110,9 +114,55 @@ def confirm(
     unit: str,
     price: Annotated[float, typer.Argument(parser=decimal)],
     reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
-    """Say that UNIT is worth PRICE now, what it was before the jump or any other price; later prices go on from it."""
+    """Say that UNIT is worth PRICE now, what it was before the jump or any other price; later prices go on from it.
+
+    Asks first where that is far from all that is known of its price.
+    """
     with opened() as house:
+        now = datetime.now(UTC)
+        if far := surprise(house, unit, price, now):
+            console.print(f"{unit} at {price:g} {far}", markup=False, soft_wrap=True)
+            if not yes:
+                typer.confirm("Is it worth that?", abort=True)
         house.ledger.confirm_price(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
     console.print(f"{unit}: {price:g} is confirmed.", markup=False)
+
+
+def surprise(house: House, unit: str, price: float, now: datetime) -> str:
+    """What speaks against a price of a unit: it would be a jump from the mark and from what was quoted; empty if not.
+
+    Raises
+    ------
+    DataError
+        No book, quote, fill or instrument has a unit of that name.
+    """
+    holdings, ledger = Holdings(house), house.ledger
+    held, instruments, quotes = holdings.at(now), ledger.instruments(), ledger.latest_quotes([unit], as_of=now)
+    kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
+    _known(house, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
+    trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))
+    seen = dict[str, Mark]()
+    if (mark := held.prices.get(unit)) is not None:
+        seen["its mark"] = mark
+    if (jump := held.jumps.get(unit)) is not None:
+        seen["the price that waits to be confirmed"] = Mark(jump.value, jump.at)
+    for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
+        seen |= {"the bid": Mark(bid, at.to_pydatetime()), "the ask": Mark(ask, at.to_pydatetime())}
+    seen = {name: one for name, one in seen.items() if math.isfinite(one.value)}
+    if any(not jumped(one, Mark(price, now), trust) for one in seen.values()):
+        return ""
+    waits = "" if jump is not None else " No price of it waits to be confirmed."
+    told = ", ".join(f"{name} ({one.value:g}, {one.at:%Y-%m-%d %H:%M:%S} UTC)" for name, one in seen.items())
+    return (f"is a jump from {told}." if seen else "is held against nothing: no price of it is known.") + waits
+
+
+def _known(house: House, unit: str, units: set[str], now: datetime) -> None:
+    """Refuse a unit of which nothing was ever told, with names near it."""
+    if unit in units or (house.ledger.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
+        return
+    near = get_close_matches(unit, sorted(map(str, units | set(house.ledger.quoted_last(as_of=now)))), n=3)
+    remedy = f"Did you mean {', '.join(near)}?" if near else "See the live page for the names."
+    raise DataError(f"unit must be one that was quoted, traded or loaded as an instrument, got {unit!r}. {remedy}")
