@@ -124,6 +124,16 @@ class Marks:
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
         self._saved_at = as_of
 
+    def split(self, unit: str, ratio: float, price: float, at: datetime) -> None:
+        """Make a mark one of new units that was known before a split was told; `price`: of a new unit about then."""
+        mark = self.of.get(unit)
+        if (
+            mark is not None
+            and mark.value > 0
+            and abs(math.log(mark.value / price)) > abs(math.log(mark.value / price / ratio))
+        ):
+            self._put(unit, Mark(mark.value / ratio, at))
+
     def drop(self, unit: str, mark: Mark, as_of: datetime) -> bool:
         """Take back a mark that was that of a fill which was taken back; whether it was one."""
         if not self._restored:

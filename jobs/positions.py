@@ -156,15 +156,20 @@ class Holdings:
 
 
 def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Valued:
-    """What a bot's own book was worth by its own trades, at the prices known then."""
+    """What a bot's own book was worth by its own trades, at the prices known then, and by the splits known now."""
+    units = replace(units, told={})
 
     def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
         booked = _framed(house, [own(house, key, at, units)], {}, units, at)
         marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
+        marks.at(booked.kinds, booked.seen, at)
+        known = {unit: mark.value for unit, mark in marks.of.items()}
+        for split in house.ledger.splits():
+            if split.event_time <= at < split.created_at:
+                marks.split(split.unit, float(split.ratio), split.price, at)
         held, gain = _priced(booked, marks, at), doubts.of(key, at)
         each = [one.equity - gain for one in (held, *held.alternatives())]
-        prices = {unit: mark.value for unit, mark in marks.of.items()}
-        return Worth(each[0], min(each), max(each), prices, tuple(held.jumps))
+        return Worth(each[0], min(each), max(each), known, tuple(held.jumps))
 
     return valued
 
