@@ -23,7 +23,8 @@ class Column:
     """A column of a table.
 
     `of` is a field of the row, `@key` its key; `old`: a field that marks the value as old; `other`: one with a second
-    value that is not confirmed; `full`: what fills a bar; `none`: a field that is said where there is no value.
+    value that is not confirmed; `full`: what fills a bar; `none`: a field that is said where there is no value;
+    `negate`: a loss is shown below nought, as profit and loss are.
     """
 
     of: str
@@ -34,6 +35,7 @@ class Column:
     other: str = ""
     full: float = 1.0
     none: str = ""
+    negate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from serving import now, serving, state
 from benchmarks.states import World, crowd
 from mlops.io.ledger import Ledger
 from mlops.types import Kind
-from mlops.web.messages import Drawdown, Kpi, LimitNow, Loss, PositionNow
+from mlops.web.messages import Drawdown, Kpi, LimitNow, Loss, PositionNow, StressOf
 
 CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 WIDTHS = {390: 844, 1280: 800, 2560: 1440}
@@ -185,7 +185,7 @@ def test_the_tables_beside_say_what_was_published(service, opened):
     backtest = page.locator("#backtest").inner_text()
     crosses = page.locator("#var .exceeded").count()
 
-    assert sorted((s.loss for s in published.stress.values()), reverse=True) == [
+    assert sorted(-s.loss for s in published.stress.values()) == [
         pytest.approx(number(text), abs=5.1e-4) for text in losses
     ]
     assert published.limits.keys() == limits.keys()
@@ -365,6 +365,30 @@ def test_before_the_first_night_the_var_is_about_and_never_at_least(service, ope
     assert "least" not in answer
     assert "≈ 49.5%" in tile
     assert "not known, limit 5.00%" in tile
+
+
+def test_a_loss_has_one_sign_and_a_small_price_its_digits(service, opened):
+    page = watched(opened())
+    published = WORLD.state(now())
+    rows = {
+        "crash": StressOf("crash", 0.08, 88_984.0),
+        "boom": StressOf("boom", -0.1, -106_122.0),
+        "none": StressOf("none", 0.0, 0.0),
+    }
+    row = replace(published.positions[KEY], price=8.455e-6, unconfirmed=0.000123456)
+    shown(page, service.hub.publish(replace(published, stress=rows, positions={KEY: row})))
+    cells = page.locator("#stress tbody tr").evaluate_all(
+        "rows => rows.map(r => [...r.children].slice(0, 3).map(c => c.innerText))"
+    )
+    with page.expect_download() as saved:
+        page.locator("#stress .save").click()
+
+    assert [["crash", "−8.00%", "−$88,984"], ["none", "0.00%", "$0.00"], ["boom", "10.0%", "+$106,122"]] == cells
+    assert "descending" not in page.locator("#stress thead").inner_html()
+    table = Path(saved.value.path()).read_text().splitlines()
+    assert "Scenario,P&L,Money" == ",".join(table[0].split(",")[:3])
+    assert "crash,-0.08,-88984" == ",".join(table[1].split(",")[:3])
+    assert "0.000008455 ? 0.0001235" in page.locator("#positions tbody tr").inner_text()
 
 
 # --- a range, a zoom, a file ------------------------------------------------------------------------------------------

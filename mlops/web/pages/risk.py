@@ -157,8 +157,8 @@ STRESS = Card(
     empty="No scenario was run yet.",
     parts=(
         Column("name", "Scenario", "text"),
-        Column("loss", "Loss", "bar", "What the present book would lose, of equity.", full=0.5),
-        Column("loss_money", "Money", "money"),
+        Column("loss", "P&L", "bar", "What the present book would lose (−) or gain, of equity.", full=0.5, negate=True),
+        Column("loss_money", "Money", "gain", negate=True),
         Column("worst_unit", "Most by", "text", "The unit that would lose most."),
         Column("proxied", "Stand-ins", "percent", "Share of the book that did not exist then and moves by a stand-in."),
         Column("dates", "When", "text"),

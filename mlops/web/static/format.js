@@ -36,6 +36,9 @@ export function age(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
+// Decimals by which a small price has four digits that say something: 0.000008455.
+const small = (value) => (value ? Math.min(20, 3 - Math.floor(Math.log10(Math.abs(value)))) : 0);
+
 const two = (n) => String(n).padStart(2, "0");
 const day = (text) => text.slice(0, 10);
 
@@ -64,7 +67,7 @@ const FORMATS = {
   meter: (v) => numbers({ style: "percent", maximumFractionDigits: 0 }).format(v),
   number: (v) => numbers({ maximumFractionDigits: Math.abs(v) < 100 ? 2 : 0 }).format(v),
   points: (v) => numbers({ maximumFractionDigits: Math.abs(v) < 10 ? 3 : 0 }).format(v),
-  price: (v) => numbers({ minimumFractionDigits: 2, maximumFractionDigits: Math.abs(v) < 10 ? 4 : 2 }).format(v),
+  price: (v) => numbers({ minimumFractionDigits: 2, maximumFractionDigits: Math.abs(v) < 10 ? Math.max(4, small(v)) : 2 }).format(v),
   times: (v) => `${v.toFixed(2)}×`,
   days: (v) => (v < 0.1 ? "< 0.1" : v.toFixed(v < 10 ? 1 : 0)),
   day,

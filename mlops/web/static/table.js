@@ -13,7 +13,8 @@ export function reveal(key, topic = "positions") {
 export function table(body, spec, tools) {
   const { options, parts: columns } = spec;
   const rows = new Map();
-  let sort = { of: options.sort, down: columns.find((c) => c.of === options.sort)?.format !== "text" };
+  const downwards = (column) => column === undefined || (column.format !== "text" && !column.negate); // a loss first
+  let sort = { of: options.sort, down: downwards(columns.find((c) => c.of === options.sort)) };
   let words = "";
   let chosen = options.choose?.[0];
   let last = null;
@@ -52,12 +53,13 @@ export function table(body, spec, tools) {
   }
 
   function turn(column) {
-    const down = sort.of === column.of ? !sort.down : NUMBERS.has(column.format);
+    const down = sort.of === column.of ? !sort.down : NUMBERS.has(column.format) && !column.negate;
     sort = { of: column.of, down };
     arrange();
   }
 
-  const field = (key, row, of) => (of === "@key" ? key : row[of]);
+  const negated = new Set(columns.filter((c) => c.negate).map((c) => c.of));
+  const field = (key, row, of) => (of === "@key" ? key : negated.has(of) && typeof row[of] === "number" ? 0 - row[of] : row[of]);
 
   function arrange() {
     heads.forEach((_, i) => head.children[i]?.setAttribute("aria-sort", columns[i].of !== sort.of ? "none" : sort.down ? "descending" : "ascending"));
