@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -36,6 +37,8 @@ class Held:
     `expired` says of each option (unit) past its expiry what it is worth; `unsettled`, of those of which that is not
     known, why. They count in equity at their worst (`unsure`). What `doubts` would gain is not in the cash.
 
+    `levels`: of each future what the day began at, or half of the level before where that is more.
+
     `last_fill`: number of the last fill that is in it.
     """
 
@@ -55,6 +58,7 @@ class Held:
     doubts: tuple[Doubt, ...] = ()
     last_fill: int = 0
     abroad: Mapping[BookKey, Mapping[str, str]] = field(default_factory=dict)
+    levels: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def unbalanced(self) -> list[BookKey]:
@@ -120,7 +124,8 @@ class Held:
 
         Without a price where that is no money of the books, or a share of it is no move.
         """
-        frame = self.frame.assign(price=self.frame["price"].mask(self.foreign | below_zero(self.frame)))
+        frame = self._from_levels
+        frame = frame.assign(price=frame["price"].mask(self.foreign | below_zero(frame)))
         if not self.paying:
             return frame
         over, moves = frame["unit"].isin(self.paying.keys()), self.moves
@@ -137,17 +142,33 @@ class Held:
         """By which `unit` each position moves, and what it moves by for a whole return of that: its `value`.
 
         An expired option moves as the holding of its underlying that its payoff is. NaN where that is not known: of
-        other options, and of a price at or below zero, of which returns say nothing.
+        other options, and of a price at or below zero, of which returns say nothing. A future near zero moves by shares
+        of its level: it may rise or fall by as much as before.
         """
-        frame, none = self.frame, below_zero(self.frame) | self.frame["kind"].isin(OPTIONS)
+        frame, none = self._from_levels, below_zero(self.frame) | self.frame["kind"].isin(OPTIONS)
+        whole = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(~self.foreign)
         if not self.paying:
-            return pd.DataFrame({"unit": frame["unit"], "value": self.value.mask(none)})
+            return pd.DataFrame({"unit": frame["unit"], "value": whole.mask(none)})
         over, each = frame["unit"].isin(self.paying.keys()), frame["unit"].map(self.paying).astype(float)
         spot = frame["underlying"].map({unit: mark.value for unit, mark in self.prices.items()}).astype(float)
-        value = self.value.where(~over, (frame["quantity"] * each).where((spot > 0) & ~self.foreign))
+        value = whole.where(~over, (frame["quantity"] * each).where((spot > 0) & ~self.foreign))
         return pd.DataFrame(
             {"unit": frame["unit"].where(~over, frame["underlying"]), "value": value.mask(none & ~over)}
         )
+
+    @cached_property
+    def near_zero(self) -> dict[str, float]:
+        """The futures whose price is under half of what the day began at, and that half: shares of less are no move."""
+        price = {unit: mark.value for unit, mark in self.prices.items()}
+        return {unit: level / 2 for unit, level in self.levels.items() if 0 < price.get(unit, math.nan) < level / 2}
+
+    @cached_property
+    def _from_levels(self) -> pd.DataFrame:
+        """The positions with futures near zero at their level."""
+        if not self.near_zero:
+            return self.frame
+        level = self.frame["unit"].map(self.near_zero).astype(float)
+        return self.frame.assign(price=level.where(level.notna() & self.frame["price"].notna(), self.frame["price"]))
 
     @property
     def lost(self) -> dict[str, str]:

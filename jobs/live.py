@@ -35,7 +35,7 @@ from jobs.risk_limits import lines
 from jobs.standing import Standing
 from jobs.today import Today
 from jobs.view import Now, Slow
-from jobs.weighing import Night, Weighed, lacking, left_out
+from jobs.weighing import Night, Weighed, lacking, left_out, nearly_nothing
 from mlops.errors import DataError
 from mlops.io.ledger import BookKey
 from mlops.risk.breakdown import State
@@ -131,8 +131,7 @@ class Live:
         self._house, self._clock = house, clock
         self._records = records and house.settings.risk.clock == "now"
         self._confirm = timedelta(seconds=house.settings.risk.price_confirm_s)
-        self._instants = instants or Instants(house.ledger)
-        self._lines = lines(house.settings.risk.limits)
+        self._instants, self._lines = instants or Instants(house.ledger), lines(house.settings.risk.limits)
         self._begin()
 
     def _begin(self) -> None:
@@ -221,7 +220,7 @@ class Live:
         book = Weighed.of(held, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
-        missing |= self._moved_away(book)
+        missing |= nearly_nothing(held) | self._moved_away(book)
         missing |= {"age": why} if (why := outdated(held, night)) else {}
         missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}

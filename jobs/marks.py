@@ -107,8 +107,12 @@ class Marks:
             return Trust(*about, splits=False, unbid=UNBID_STEPS * s.option_step)
         own, future = self.volatility.get(unit, s.price_volatility), kind == Kind.FUTURE
         about = (s.price_max_spread, s.price_jump_floor, s.price_jump_sigmas, own, confirm)
-        level = self.levels.get(unit, ("", 0.0))[1] if future else 0.0
+        level = self.level(unit) if future else 0.0
         return Trust(*about, signed=future, splits=not future, level=level)
+
+    def level(self, unit: str) -> float:
+        """What it was at when the day began, or half of the level before where that is more; 0 where none is known."""
+        return self.levels.get(unit, ("", 0.0))[1]
 
     def save(self, as_of: datetime, *, at_once: bool = False) -> None:
         """Leave the marks in the ledger, where that is due."""

@@ -249,6 +249,7 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
         expired=over.notes,
         unsettled=over.unknown,
         abroad=_abroad(booked),
+        levels={unit: marks.level(unit) for unit, kind in booked.kinds.items() if kind == Kind.FUTURE},
         last_fill=0 if booked.news is None else max(booked.news.fills.values(), default=0),
     )
 

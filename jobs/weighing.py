@@ -120,7 +120,9 @@ class Weighed:
         NaN for those inside, and for those in another currency.
         """
         inside = self.inside | self.foreign
-        var, es = (np.where(inside, math.nan, money) for money in sizes(self.frame, self.value, by.loss))
+        option = self.frame["kind"].isin(OPTIONS).to_numpy()
+        worth = np.where(np.isfinite(self.moves) & ~option, self.moves, self.value)
+        var, es = (np.where(inside, math.nan, money) for money in sizes(self.frame, worth, by.loss))
         return (var / self.equity, es / self.equity) if self.equity > 0 else (var * math.nan, es * math.nan)
 
     @cached_property
@@ -182,3 +184,13 @@ def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) ->
                 f"{unit} was not known on the night of {night.as_of:%Y-%m-%d}: VaR is without it."
             )
     return found
+
+
+def nearly_nothing(held: Held) -> dict[str, str]:
+    """Futures whose exposure says little of what they may lose."""
+    told = (
+        "{0} is at {1:g}, near zero: its exposure is next to nothing, and what it may lose is not. VaR and scenarios "
+    )
+    told += "take its moves as shares of {2:g}."
+    mine = held.near_zero.keys() & set(held.frame["unit"])
+    return {f"near_zero:{unit}": told.format(unit, held.prices[unit].value, held.near_zero[unit]) for unit in mine}

@@ -144,14 +144,49 @@ def test_a_share_without_a_bid_is_a_range_that_is_shown(service):
     assert 80.0 == service.look.state.positions["direction/live/A"].price
 
 
-@pytest.mark.parametrize("price", [0.0, -37.0])
-def test_var_and_scenarios_of_a_future_at_or_below_zero_are_unknown_and_never_nought(service, price):
+def left(service):
+    """What the nightly and the weekly job leave of oil and a share."""
     returns = np.random.default_rng(0).normal(0, 0.02, (600, 2)).astype(np.float32)
     body = {"units": ["CL", "A"], "fitted": fit("fhs_ewma", returns.mean(axis=1)).as_dict()}
     body |= {"growth": {"var": 1.0, "es": 1.0}, "weights": [0.2, 0.2], "lacking": {}}
     arrays = {"returns": returns, "times": np.arange(500) * 86_400_000_000, "var": np.full(500, 0.02)}
     body["backtest"] = {"model": "fhs_ewma", "n": 500, "level": "ok"}
     service.house.ledger.put_risk_state("var", "all", T0 - DAY / 2, body, arrays | {"loss": np.full(500, 0.01)})
+    about = {"scenarios": ["crash"], "units": ["CL", "A"], "missing": [], "about": []}
+    moves = {"returns": [[-0.2, -0.2]], "proxied": [[0.0, 0.0]]}
+    service.house.ledger.put_risk_state("stress", "all", T0 - DAY / 2, about, moves)
+    return returns
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_future_just_above_zero_may_lose_what_it_could_before_and_the_page_says_so(service, known):
+    if known:
+        left(service)
+    service.fill("CL", 100.0, 40.0)
+    service.run(("CL", 39.99, 40.01), seconds=3)
+    before = service.look.state.kpi
+    assert "near_zero:CL" not in service.look.state.missing
+    service.run(("CL", 0.49, 0.51), seconds=8)
+
+    state = service.look.state
+
+    assert 100 * 50 * 0.5 / state.kpi.equity == pytest.approx(state.kpi.gross.value), "exposure is as it is"
+    assert "CL is at 0.5, near zero" in state.missing["near_zero:CL"]
+    assert "VaR and scenarios take its moves as shares of 20." in state.missing["near_zero:CL"]
+    if known:
+        assert 0.5 * before.var.money == pytest.approx(state.kpi.var.money, rel=0.02)
+        assert 100 * 50 * 20 * 0.2 == pytest.approx(state.stress["crash"].loss_money)
+    else:
+        assert state.positions["direction/live/CL"].stand_in * state.kpi.equity > 100 * 50 * 0.5
+    service.live = Live(service.house)
+    service.run(("CL", 0.49, 0.51))
+    again = service.look.state
+    assert (state.kpi.var, state.missing["near_zero:CL"]) == (again.kpi.var, again.missing["near_zero:CL"])
+
+
+@pytest.mark.parametrize("price", [0.0, -37.0])
+def test_var_and_scenarios_of_a_future_at_or_below_zero_are_unknown_and_never_nought(service, price):
+    returns = left(service)
     service.fill("CL", 100.0, 3.0)
     service.fill("A", 1_000.0, 100.0)
     service.run(("A", 99.99, 100.01), ("CL", 2.99, 3.01), seconds=3)
