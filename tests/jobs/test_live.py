@@ -9,11 +9,10 @@ import pytest
 
 from jobs import live as rooms
 from jobs.live import Live
-from jobs.risk_limits import act
 from mlops.io.ledger import Instrument
 from mlops.risk.fitted import fit
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
-from mlops.types import Alert, Kind, Level, Priority, TradingState
+from mlops.types import Kind, Level
 from mlops.web.patches import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
@@ -131,92 +130,6 @@ def test_a_price_that_moves_moves_equity_profit_and_weight(house):
     assert 0.01 == pytest.approx(after.kpi.drawdown.now)
 
 
-def test_a_unit_without_a_past_makes_the_var_unknown_with_a_bound_and_the_limit_is_not_called_kept(house):
-    night(house)
-    fill(house, "A", 1000, 100.0)
-    alone = Live(house).look(T0).state
-    fill(house, "D", 10, 100.0)
-
-    state = Live(house).look(T0).state
-
-    row = state.positions["direction/live/D"]
-    assert row.component_var is None
-    assert 0.001 * 0.05 < row.stand_in < 0.001 * 0.2
-    assert "3 bars" in state.missing["history:D"]
-    assert "unknown" == state.limits["var:direction"].state
-    assert state.kpi.var.value is state.kpi.var.money is None
-    assert alone.kpi.var.value + row.stand_in == pytest.approx(state.kpi.var.bound)
-    assert state.kpi.es.bound > state.kpi.var.bound
-    assert "1 position is in no model: D" in state.kpi.var.why
-    assert state.kpi.normal.percentile is None
-    assert "unusually low" not in state.kpi.normal.sentence
-    assert None in [row.component_var for row in state.exposure["underlying"].values()]
-
-
-def hard(house, line=0.05):
-    limits = (RiskLimit(measure="var", warning=line / 3, soft=line / 2, hard=line),)
-    house.settings = with_balances(limits=limits)
-
-
-def test_a_share_without_history_does_not_disarm_the_line_on_var(house):
-    hard(house)
-    night(house)
-    fill(house, "A", 20_000, 100.0)
-    assert "hard" == Live(house).look(T0).state.limits["var:all"].state
-    fill(house, "D", 1, 100.0)
-
-    look = Live(house).look(T0)
-
-    assert "hard" == look.state.limits["var:all"].state
-    assert "var with stand-ins for D" in look.findings[0].note
-    assert TradingState.REDUCING is act(house, look.findings, T0)
-
-
-def test_an_expired_option_does_not_disarm_it_either(house):
-    hard(house)
-    house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
-    night(house)
-    fill(house, "A", 20_000, 100.0)
-    fill(house, "P", 1, 4.0)
-
-    assert "hard" == Live(house).look(T0).state.limits["var:all"].state
-
-
-def test_a_book_of_nothing_that_is_known_counts_by_its_stand_ins_alone(house):
-    hard(house)
-    night(house)
-    fill(house, "D", 9000, 100.0)
-
-    look = Live(house).look(T0)
-
-    assert look.state.kpi.var.value is None
-    assert 0.9 * 0.06 < look.state.kpi.var.bound < 0.9 * 0.2
-    assert "hard" == look.state.limits["var:all"].state
-
-
-@pytest.mark.parametrize("quantity", [1, 3000, -3000])
-def test_a_position_that_is_not_known_never_lowers_what_counts_against_a_line(house, quantity):
-    limits = tuple(
-        RiskLimit(measure=one, warning=1e-6, soft=2e-6, hard=3e-6)
-        for one in ("var", "es", "gross", "net", "leverage", "concentration")
-    )
-    house.settings = with_balances(limits=limits)
-    put = Instrument(
-        "P", Kind.PUT, "USD", "", 1.0, "Z", 101.0, T0 - timedelta(days=1)
-    )  # Z has no price: it has expired
-    house.ledger.put_instruments([put], T0)
-    night(house)
-    fill(house, "A", 1000, 100.0)
-    before = {f.name: f.value for f in Live(house).look(T0).findings}
-    fill(house, "P", quantity, 1.0)
-    fill(house, "D", abs(quantity), 1.0)
-
-    after = Live(house).look(T0).findings
-
-    assert ["hard"] * 6 == [f.params["state"].value for f in after]
-    assert all(f.value >= before[f.name] - 1e-12 for f in after)
-
-
 def test_an_old_price_is_shown_as_old_and_one_that_never_moves_too(house):
     night(house)
     fill(house, "A", 1000, 100.0)
@@ -261,14 +174,6 @@ def test_what_is_in_another_currency_is_never_taken_for_one_of_ours(house):
     assert "history:A" not in state.missing
     assert "unknown" == state.limits["gross:all"].state
     assert "unknown" == state.limits["var:direction"].state
-
-
-def test_a_line_that_known_positions_cross_is_crossed_whatever_another_currency_adds(house):
-    house.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
-    fill(house, "A", 1000, 100.0)
-    fill(house, "B", 11_000, 100.0)
-
-    assert "hard" == Live(house).look(T0).state.limits["gross:all"].state
 
 
 def test_the_state_can_be_told_as_json_and_is_the_same_at_the_same_instant(house):
@@ -403,57 +308,6 @@ def test_the_line_on_stress_is_held_against_named_scenarios_and_not_against_the_
     assert "of what is held is in no scenario" in more.findings[0].params["why"]
 
 
-def test_a_line_that_cannot_be_held_is_told_after_ten_seconds_and_stands_where_it_stood(house):
-    hard(house)
-    night(house)
-    fill(house, "A", 20_000, 100.0)
-    live = Live(house)
-    act(house, (look := live.look(T0)).findings, T0, unknown=look.unknown)
-    fill(house, "A", -19_000, 100.0, T0 + timedelta(seconds=1))
-    fill(house, "D", 10, 100.0, T0 + timedelta(seconds=1))
-
-    told = []
-    for second in (2, 11, 12, 13):
-        at = T0 + timedelta(seconds=second)
-        look = live.look(at)
-        act(house, look.findings, at, unknown=look.unknown)
-        told.append(sorted(alert.key for alert in house.ledger.alerts() if alert.key.startswith("limit")))
-
-    assert [[], [], *[["limit_unknown:var:all:1"]] * 2] == told
-    assert "unknown" == look.state.limits["var:all"].state
-    title = house.ledger.alert("limit_unknown:var:all:1").title
-    assert "the line on var cannot be held for certain: 1 position is in no model: D; it counts as" in title
-    assert "the hard line that it crossed before stands" in title
-    assert "risk_limit:var:all:hard:1" in {alert.key for alert in house.ledger.alerts()}
-    assert "hard" == Live(house).look(T0 + timedelta(seconds=14)).state.limits["var:all"].stands
-
-    fill(house, "D", -10, 100.0, T0 + timedelta(seconds=20))
-    at = T0 + timedelta(seconds=21)
-    look = live.look(at)
-    act(house, look.findings, at, unknown=look.unknown)
-    assert "limit_unknown:var:all:1" not in {alert.key for alert in house.ledger.alerts()}
-
-
-def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(house):
-    night(house)
-    fill(house, "A", 5000, 100.0)
-    fill(house, "B", -6000, 100.0)
-    fill(house, "C", 1000, 100.0, model="volatility")
-    house.ledger.confirm_price("C", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
-    for key in ("risk_limit:var:all:soft:1", "risk_limit:gross:all:hard:1", "risk_limit:drawdown:all:soft:2",
-                "risk_limit:var:volatility:soft:1", "job_dead:x"):  # fmt: skip
-        house.ledger.add_alert(Alert(key, Priority.HIGH, "", key, T0))
-
-    state = Live(house).look(T0 + timedelta(seconds=1)).state
-
-    led = {key.split(":", 1)[1]: alert.position for key, alert in state.alerts.items()}
-    most = max(state.positions, key=lambda row: state.positions[row].component_var)
-    assert most == led["var:all:soft:1"]
-    assert "direction/live/B" == led["gross:all:hard:1"]
-    assert "volatility/live/C" == led["drawdown:all:soft:2"] == led["var:volatility:soft:1"]
-    assert "" == led["x"]
-
-
 def test_a_book_that_turned_round_since_the_night_is_said_to_be_another_one(house):
     night(house)
     fill(house, "A", 1000, 100.0)
@@ -530,24 +384,3 @@ def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reac
     assert "could not be computed from what the risk job of 2026-03-02 left" in state.missing["var"]
     assert Level.UNKNOWN == state.backtest.level
     assert "the VaR of now is not known" in state.backtest.note
-
-
-def test_before_the_first_night_stand_ins_are_an_estimate_and_no_bound_and_the_alert_says_what_to_run(house):
-    hard(house)
-    fill(house, "A", 5_000, 100.0)
-    live, state = Live(house), TradingState.ACTIVE
-    for second in (0, 5, 11):
-        at = T0 + timedelta(seconds=second)
-        look = live.look(at)
-        state = act(house, look.findings, at, unknown=look.unknown)
-
-    var = look.state.kpi.var
-    assert (None, None, None) == (var.value, var.bound, var.bound_money)
-    assert 0.5 * 0.05 < var.estimate < 0.5 * 0.2
-    assert 1e6 * var.estimate == pytest.approx(var.estimate_money)
-    assert look.state.kpi.es.estimate > var.estimate
-    assert ("unknown", None) == (look.state.limits["var:all"].state, look.state.limits["var:all"].value)
-    assert TradingState.ACTIVE is state
-    alert = house.ledger.alert("limit_unknown:var:all:1")
-    assert Priority.HIGH == alert.priority
-    assert "`trader-mlops job run risk`" in alert.title
