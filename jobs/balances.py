@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.accounts import CENT, DEPARTS, Account
+from jobs.accounts import DEPARTS, Account, tolerance
 from jobs.house import House, moment, opened
 from jobs.listing import listing
 from jobs.numbers import decimal, whole
@@ -185,7 +185,7 @@ def _plan(house: House, key: BookKey, amount: float, at: datetime) -> Plan:
     known, equity = held.accounts[key], held.equities()[key]
     if known is None:
         return Plan(None, (), 0.0)
-    near = max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
+    near = tolerance(house, amount)
     for wrong in _choices(house, key, known, at):
         other = holdings.supposed(key, at, wrong)
         if other is None:

@@ -10,6 +10,7 @@ import pytest
 
 from jobs import doubts, peak
 from jobs.live import Live
+from mlops.errors import StorageError
 from mlops.settings import BookSettings, RiskSettings, Settings
 
 T0, SECOND = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(seconds=1)
@@ -108,6 +109,28 @@ def test_a_doubtful_fill_has_its_gain_at_the_peak_once_a_person_confirms_it(tell
     doubts.confirm(teller.house.ledger, late, "ada", "a block trade", teller.now)
 
     assert 6e3 / 1.056e6 == pytest.approx(teller.look(A=100.0))
+
+
+def test_a_correction_that_fails_half_way_is_made_once(teller, monkeypatch):
+    teller.fill(T0, "A", 1000.0, 100.0)
+    for a in (100.0, 103.0, 102.0, 100.0):
+        teller.look(A=a)
+    teller.fill(T0 + SECOND / 2, "A", 1000.0, 100.0)
+    events, calls = type(teller.house.ledger).unit_events, []
+
+    def fails(self, *about, **until):
+        calls.append(about)
+        if len(calls) == 3:
+            raise StorageError("the disk was away for a moment")
+        return events(self, *about, **until)
+
+    monkeypatch.setattr(type(teller.house.ledger), "unit_events", fails)
+    with pytest.raises(StorageError):
+        teller.look(A=100.0)
+
+    assert 6e3 / 1.006e6 == pytest.approx(teller.look(A=100.0))
+    teller.restart()
+    assert 6e3 / 1.006e6 == pytest.approx(teller.look(A=100.0))
 
 
 def test_a_peak_that_was_made_while_a_balance_was_wrong_counts_once_that_is_void(teller):
