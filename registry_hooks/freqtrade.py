@@ -25,6 +25,7 @@ from mlops.io.ledger import Ledger
 from mlops.numerals import decimal
 from mlops.types import FILL_COLUMNS
 from registry_hooks.refusals import refuse_fills
+from registry_hooks.unknown_models import UnknownModels
 
 log = structlog.get_logger()
 UNTAGGED, NO_VERSION = "untagged", 0
@@ -192,17 +193,26 @@ def tagged(tag: str) -> tuple[str, int]:
     return (found["model"], int(found["version"])) if found else (UNTAGGED, NO_VERSION)
 
 
+def _tell_unknown(ledger: Ledger, row: dict[str, Any], letter: Letter, at: datetime) -> None:
+    """Tell of a model that a trade or balance names and nobody trained; one without a tag names none."""
+    if row["model"] != UNTAGGED:
+        UnknownModels(ledger).tell({name: [value] for name, value in row.items()}, f"freqtrade:{letter.bot}", at)
+
+
 def _follow(ledger: Ledger, letter: Letter, at: datetime) -> str:
     effect = "kept"
     try:
         message = fields(letter)
         if kind_of(message) in FILLS:
-            ledger.add_fills(_frame(fill(message, letter.bot, at)))
+            row = fill(message, letter.bot, at)
+            ledger.add_fills(_frame(row))
+            _tell_unknown(ledger, row, letter, at)
             effect = "fill"
         elif kind_of(message) == "strategy_msg" and message.get("msg", "").startswith(BALANCE):
             models = [model for model in ledger.traded_models() if letter.bot in ledger.traded_books(model)]
             row = balance(message, letter.bot, [model for model in models if model != UNTAGGED], at)
             ledger.add_balances(_frame(row), "freqtrade")
+            _tell_unknown(ledger, row, letter, at)
             effect = "balance"
     except DataError as error:
         log.warning("freqtrade message not understood", bot=letter.bot, error=str(error))

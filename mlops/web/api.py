@@ -31,11 +31,13 @@ from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import Lineup, traded
 from registry_hooks.dealing import Dealer
 from registry_hooks.refusals import refuse_fills
+from registry_hooks.unknown_models import UnknownModels
 
 log = structlog.get_logger()
 COMMIT_LIMIT_S = 30.0  # as long as a SQLite writer waits for another
 LARGE = 2**20  # bytes of a body from which on it waits for others of its size
 MOVING = ("fills", "quotes", "balances")  # rows that change what is held, or what it is worth
+OF_BOOKS = ("fills", "balances")  # rows that name the model whose book they move
 MAX_KEYS, MAX_SHOWN, MAX_MODELS = 1_000, 1_000, 1_000
 FRESH_S = 5.0  # a lineup is read anew after so long
 CONTRADICTS = "a row of the same key is stored with other values; that one stays"
@@ -207,6 +209,7 @@ class Intake:
     def __init__(self, ledger: Ledger, max_rows: int, max_books: tuple[int, int]) -> None:
         self._max_books = max_books  # of a model, of all
         self._ledger, self._writer, self._max_rows = ledger, Writer(ledger), max_rows
+        self._unknown = UnknownModels(ledger)
 
     def take(self, kind: rows.Kind, body: Outline, *, lines: bool, source: str, now: datetime) -> Taken:
         """What became of the rows of a body, when all of it is committed; raises HTTPException 422 or 503."""
@@ -225,6 +228,8 @@ class Intake:
                 other = self._ledger.contradictions(lot.rows) if new < len(lot.rows) else []
                 stored, known = stored + new, known + len(lot.rows) - new - len(other)
                 refused += [rows.Refused(lot.places[i], CONTRADICTS, rows.shown(lot.rows, i)) for i in other]
+                if kind.name in OF_BOOKS:
+                    self._unknown.tell(lot.rows.columns, source, now)
             if refused:
                 self._set_aside(kind.name, source, [(one.body, one.reason) for one in refused], now)
         except (StorageError, SQLAlchemyError, Late) as error:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops.errors import DataError
-from mlops.io.ledger import Ledger
+from mlops.io.ledger import BundleRow, Ledger
 from mlops.types import FILL_COLUMNS
 from registry_hooks.freqtrade import NOTES, Letter, catch_up, fields, fill, kind_of, receive, tagged
 
@@ -304,6 +304,15 @@ def test_a_message_that_a_crash_left_unfollowed_is_followed_once(url):
 
         assert [2, 0] == [catch_up(ledger, NOW + timedelta(minutes=1)) for _ in range(2)]
         assert [0.0125] == [*ledger.positions("volatility", "a:b").quantity]
+
+
+def test_a_trade_of_a_model_that_nobody_trained_is_booked_and_told_and_one_without_a_tag_is_not(ledger):
+    ledger.add_bundle(BundleRow("volatile", 1, "d", "r", "m-1", NOW, NOW, 5, NOW))
+    for event, change in (("entry_fill", {}), ("exit_fill", {"enter_tag": "mine", "buy_tag": "mine"})):
+        assert "fill" == receive(ledger, _letter(_rendered(event, **change)), NOW)["effect"]
+
+    (alert,) = ledger.alerts()
+    assert ("model_unknown:volatility", True) == (alert.key, "Was volatile meant?" in alert.title)
 
 
 def _said(text):

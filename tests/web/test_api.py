@@ -10,7 +10,7 @@ import pytest
 
 from mlops.errors import StorageError
 from mlops.io.dealings import Deal
-from mlops.io.ledger import Instrument
+from mlops.io.ledger import BundleRow, Instrument
 from mlops.types import Kind
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
@@ -302,6 +302,28 @@ def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bo
     assert 5 == len(registry.ledger.rejections("fills"))
     (alert,) = registry.ledger.alerts()
     assert alert.key.startswith("fills_refused:test:")
+
+
+def test_a_trade_of_a_model_that_nobody_trained_is_booked_and_told_with_the_names_near_it(client, registry, bot):
+    for kind in ("fills", "balances"):  # no model is known: there is nothing to compare a name with
+        assert 1 == bot.post(client, kind, [bot.row(kind)]).json()["stored"]
+    assert [] == registry.ledger.alerts()
+
+    registry.ledger.add_bundle(BundleRow("volatility", 1, "d", "r", "m-1", T0, T0, 5, T0))
+    named = ("volatility", 1), ("volatility", 0), ("volatilty", 1), ("volatility", 7)
+    fills = [
+        bot.row("fills") | {"fill_id": f"n{i}", "model": model, "version": version}
+        for i, (model, version) in enumerate(named)
+    ]
+    for _ in range(2):
+        stored = bot.post(client, "fills", fills).json()
+    assert (4, []) == (stored["known"], stored["rejected"])  # a true trade is lost by no typo
+    bot.post(client, "balances", [bot.row("balances") | {"model": "volatilty"}])
+
+    alerts = {alert.key: alert.title for alert in registry.ledger.alerts()}
+    assert {"model_unknown:volatilty", "model_unknown:volatility:v7"} == set(alerts)
+    assert "Was volatility meant?" in alerts["model_unknown:volatilty"]
+    assert "there is: v1" in alerts["model_unknown:volatility:v7"]
 
 
 def test_prices_below_zero_are_taken_of_a_future_and_refused_row_by_row_of_others(client, registry, bot):
