@@ -342,7 +342,6 @@ def test_what_a_strategy_says_of_the_account_becomes_a_balance_each_time_anew(le
         "balance=1000",
         "balance=1000 at=yesterday",
         f"balance=nan at={NOW.isoformat()} model=m",
-        f"balance=0 at={NOW.isoformat()} model=m",
         f"balance=1000 at={NOW.isoformat()}",
         f"balance=1000 at={NOW.isoformat()} model=m fee=1",
         f"balance=1000 at={NOW.isoformat()} model=m model=n",
