@@ -51,3 +51,35 @@ def test_a_port_that_is_taken_is_named_with_the_remedy_and_nothing_is_started(pl
     assert f"process {os.getpid()}" in said
     assert f"MLOPS_TRACKING_URI=http://127.0.0.1:{place.mlflow + 1}" in said
     assert [] == up.leftovers(place.state)
+
+
+def test_a_set_up_whose_mlflow_is_frozen_or_lost_its_port_is_not_called_up(place):
+    place.call("up")
+    mlflow = place.standing()["mlflow"]
+    os.kill(mlflow.pid, signal.SIGSTOP)
+    eventually(lambda: psutil.Process(mlflow.pid).status() == psutil.STATUS_STOPPED)
+    for command, status in (("up", 1), ("status", 0), ("doctor", 1)):
+        assert "mlflow is frozen" in " ".join(place.call(command, status=status).split())
+
+    os.killpg(mlflow.pid, signal.SIGKILL)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        eventually(lambda: _bound(other, place.mlflow))
+        other.listen()
+        eventually(lambda: "is taken by" in place.standing()["mlflow"].why, 120)
+        for command, status in (("up", 1), ("status", 0), ("doctor", 1)):
+            said = " ".join(place.call(command, status=status).split())
+            assert "mlflow is down since" in said
+            assert f"port {place.mlflow} is taken by" in said
+            assert f"process {os.getpid()}" in said
+    place.until_up("mlflow", after=mlflow.restarts)
+
+    assert "It is up already" in place.call("up")
+
+
+def _bound(probe, port):
+    try:
+        probe.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
