@@ -65,7 +65,7 @@ def _judged(
         return []
     findings, rows = _compared(house, key, twin, since, until)
     tags = {"job": "twin", "model": key.model, "book": key.book}
-    record.point(house.client, f"{key.book} and its twin", tags, {f.name: f.value for f in findings}, as_of)
+    record.point(house.client, f"{key.book} and its twin", tags, record.measured(findings), as_of)
     if not (far or asked):
         return []
     return [_told(house, key, findings, rows, as_of, run_id, far=far)]

@@ -8,7 +8,7 @@ to which every look adds a point, so that the compare view draws both over time,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -202,10 +202,13 @@ def _key(finding: Finding) -> str:
     return f"{finding.name}.{finding.subject}" if finding.subject else finding.name
 
 
+def measured(findings: Iterable[Finding]) -> dict[str, float]:
+    """The metrics of findings: a number that nothing stands behind (unknown, of no rows) is none; its `n` says 0."""
+    return {_key(f): f.value for f in findings if math.isfinite(f.value) and (f.n or f.level is not Level.UNKNOWN)}
+
+
 def _metrics(findings: tuple[Finding, ...], at: int) -> list[Metric]:
-    """What was measured: a number that nothing stands behind (unknown, of no rows) is no metric; its `n` says 0."""
-    seen = [f for f in findings if math.isfinite(f.value) and (f.n or f.level is not Level.UNKNOWN)]
-    rows = [Metric(_key(f), f.value, at, 0) for f in seen]
+    rows = [Metric(name, value, at, 0) for name, value in measured(findings).items()]
     return rows + [Metric(f"{_key(f)}.n", f.n, at, 0) for f in findings]
 
 
