@@ -5,6 +5,7 @@ No void erases a loss, and no fill that is told after the peak makes the fall fr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,7 +30,8 @@ MOMENT = timedelta(microseconds=1)
 class Correction:
     """A change of what a book did, after it was looked at.
 
-    A fill that was told (`sign` 1) or taken back (-1), less the `gain` that does not count, for the fill is in doubt.
+    A fill that was told (`sign` 1) or taken back (-1), less the `gain` that does not count, for the fill is in doubt;
+    infinite: whatever it gains, for its size is.
     Without a `fill`: what of one began to count when a person confirmed it, minus `gain`. `number` is the fill's.
     """
 
@@ -44,7 +46,7 @@ class Correction:
 def told(house: House, held: Held, after: int) -> list[Correction]:
     """The fills after the one of that number."""
     rows = house.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
-    gains = {one.number: one.gain for one in held.doubts}
+    gains = {one.number: math.inf if one.times else one.gain for one in held.doubts}
     return (
         []
         if rows is None
@@ -59,7 +61,7 @@ def voided(house: House, after: int) -> list[Correction]:
     """The fills that were voided after the void of that number; those that no book could take moved nothing."""
     rows = house.ledger.void_fills(after=after)
     gains = {
-        one.key.removeprefix(ALERT): float(one.details["gain"])
+        one.key.removeprefix(ALERT): math.inf if one.details.get("times") else float(one.details["gain"])
         for one in house.ledger.alerts()
         if one.key.startswith(ALERT)
     }
@@ -72,10 +74,15 @@ def confirmed(house: House, doubts: Sequence[Doubt], held: Held) -> list[Correct
     """What of these fills counts now, for a person said that they are right."""
     still = {one.fill_id for one in held.doubts}
     return [
-        Correction(one.key, one.number, one.at, 1, -one.gain, None)
+        Correction(one.key, one.number, one.at, 1, -_gain(one, held), None)
         for one in doubts
         if one.fill_id not in still and house.ledger.alert(CONFIRMED + one.fill_id) is not None
     ]
+
+
+def _gain(doubt: Doubt, held: Held) -> float:
+    """What did not count of a doubtful fill; of one whose size was doubtful at the price of now."""
+    return max(0.0, doubt.profit(held.prices.get(doubt.unit))) if doubt.times else doubt.gain
 
 
 def _read(house: House, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime, Fill]]:
@@ -104,10 +111,16 @@ class Effect:
         total = 0.0
         for sign in (1, -1):
             mine = [one for one in lot if one.sign == sign and one.at <= at]
-            fills = [one.fill for one in mine if one.fill is not None]
-            value, least = self._of(key, fills, at) if fills else (0.0, 0.0)
-            total += sign * ((value if sign > 0 else least) - sum(one.gain for one in mine))
+            counted = [one for one in mine if math.isfinite(one.gain)]
+            losing = [one for one in mine if math.isinf(one.gain)]
+            made = self._made(key, counted, sign, at) - sum(one.gain for one in counted)
+            total += sign * (made + min(self._made(key, losing, sign, at), 0.0))
         return total
+
+    def _made(self, key: BookKey, lot: Sequence[Correction], sign: int, at: datetime) -> float:
+        fills = [one.fill for one in lot if one.fill is not None]
+        value, least = self._of(key, fills, at) if fills else (0.0, 0.0)
+        return value if sign > 0 else least
 
     def account(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
         """Of an account at an instant: one that is counted from a balance had their effect until then in it."""

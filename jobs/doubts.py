@@ -1,15 +1,20 @@
-"""Fills at a price that nothing agrees with: they are booked, and what they would gain counts once that is settled.
+"""Fills that cannot well be: they are booked, and what they would gain counts once that is settled.
 
 A fill is judged once, when it is first seen: its price is further from the mark of its unit than the market may have
 moved since (`Trust.possible`), and no quote says the same. Equity then counts the worse of it at its price and at that
 mark. It ends when the unit is marked there, or when a person confirms or voids the fill. What is open stands in the
 alerts.
+
+One that is worth more than `risk.fill_most_times_equity` times its book is doubtful at any price: what such fills of a
+unit gain, at each price of it, counts once a person confirms them.
 """
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mlops.errors import DataError
@@ -19,7 +24,9 @@ from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.prices import Mark, Observation, Trust, price
 from mlops.types import Alert, Priority
 
+REMEDY = "`trader-mlops fill confirm` or `fill void` settles it"
 ALERT, CONFIRMED = "fill_doubtful:", "fill_confirmed:"
+NUMBERS = ("price", "mark", "gain", "number", "multiplier", "times")  # of a doubt, in the alert
 STATE, ALL = "doubts", "all"  # kind and scope of the stored state: up to which fill all are judged
 
 
@@ -27,7 +34,8 @@ STATE, ALL = "doubts", "all"  # kind and scope of the stored state: up to which 
 class Doubt:
     """A fill of a book, the mark that it jumped away from, and its `gain` there in money (0 for a loss).
 
-    `number`: its own among the ledger's fills.
+    `number`: its own among the ledger's fills. `times`: how many times its book's equity it is worth, where that is
+    what is doubtful of it; 0 where its price is.
     """
 
     key: BookKey
@@ -39,20 +47,33 @@ class Doubt:
     mark: float
     gain: float
     number: int = 0
+    multiplier: float = 1.0
+    times: float = 0.0
+
+    def profit(self, mark: Mark | None) -> float:
+        """What it made at a mark, in money; at that of when it was judged where there is none."""
+        value = self.mark if mark is None or not math.isfinite(mark.value) else mark.value
+        return self.quantity * (value - self.price) * self.multiplier
 
     def __str__(self) -> str:
         verb = "bought" if self.quantity > 0 else "sold"
         told = f"fill {self.fill_id} {verb} {abs(self.quantity):g} {self.unit} at {self.price:g}"
+        if self.times:
+            size = f"{told}, {self.times:,.0f} times what its book is worth"
+            return f"{size}: what it gains is not counted, what it loses is. {REMEDY}."
         counted = f"{self.gain:,.2f} that it would gain is not counted" if self.gain else "its loss is counted"
-        remedy = "`trader-mlops fill confirm` or `fill void` settles it"
-        return f"{told} when {self.unit} was at {self.mark:g}, and no quote agrees: {counted}. {remedy}."
+        return f"{told} when {self.unit} was at {self.mark:g}, and no quote agrees: {counted}. {REMEDY}."
 
 
 @dataclass
 class Doubts:
-    """The doubtful fills of all books, from look to look. `judged`: the number of the last fill that was."""
+    """The doubtful fills of all books, from look to look. `judged`: the number of the last fill that was.
+
+    `most`: times the equity of its book, beyond which a fill is doubtful.
+    """
 
     ledger: Ledger
+    most: float
     open: dict[str, Doubt] = field(default_factory=dict)
     judged: int = 0
     _told: set[str] = field(default_factory=set)
@@ -64,12 +85,13 @@ class Doubts:
         fills: Iterable[tuple[BookKey, str, Fill]],
         mark_of: Callable[[str, datetime], Mark | None],
         trust: Mapping[str, Trust],
+        worth: Callable[[BookKey], float],
         as_of: datetime,
     ) -> bool:
         """Judge new fills, and settle what can be; whether anything changed.
 
         `mark_of` gives what a unit is marked at that was traded at an instant: an option past its expiry pays, before
-        it has a price.
+        it has a price. `worth` gives the equity of a book with all that its fills made, NaN where nobody knows it.
         """
         before = set(self.open)
         if not self._restored:
@@ -79,22 +101,29 @@ class Doubts:
             mark = mark_of(fill.unit, fill.at or as_of)
             if mark is None:
                 continue
-            if self._doubtful(fill, mark, trust[fill.unit], as_of):
-                self.open.setdefault(fill_id, _doubt(key, fill_id, fill, mark.value))
+            doubt = _doubt(key, fill_id, fill, mark.value)
+            if (times := _times(doubt, worth(key))) > self.most:
+                self.open.setdefault(fill_id, replace(doubt, times=times))
+            elif self._doubtful(fill, mark, trust[fill.unit], as_of):
+                self.open.setdefault(fill_id, doubt)
             self.judged = max(self.judged, fill.number)
         if self.open:
             void = {one.fill_id for one in self.ledger.voids()}
             still = {one.key.removeprefix(ALERT) for one in self.ledger.alerts() if one.key.startswith(ALERT)}
             for name, doubt in list(self.open.items()):
                 mark, rule = mark_of(doubt.unit, doubt.at), trust.get(doubt.unit)
-                agreed = mark is not None and rule is not None and _reached(doubt, mark, rule)
+                agreed = not doubt.times and mark is not None and rule is not None and _reached(doubt, mark, rule)
                 if agreed or name in void or (name in self._told and name not in still):
                     del self.open[name]
         return before != set(self.open)
 
-    def of(self, key: BookKey, at: datetime | None = None) -> float:
-        """What a book would gain by its doubtful fills, until `at`."""
-        return sum(one.gain for one in self.open.values() if one.key == key and (at is None or one.at <= at))
+    def of(self, key: BookKey, prices: Mapping[str, Mark], at: datetime | None = None) -> float:
+        """What a book would gain at these prices by its doubtful fills until `at`; those of a size by unit."""
+        mine = [one for one in self.open.values() if one.key == key and (at is None or one.at <= at)]
+        large: defaultdict[str, float] = defaultdict(float)
+        for one in mine:
+            large[one.unit] += one.profit(prices.get(one.unit)) if one.times else 0.0
+        return sum(one.gain for one in mine if not one.times) + sum(max(0.0, each) for each in large.values())
 
     def units(self, fills: Iterable[Fill]) -> set[str]:
         """Whose prices are wanted, held or not: of fills to judge, and of those in doubt."""
@@ -106,7 +135,7 @@ class Doubts:
         for name in self.open.keys() - known - self._told:
             doubt = self.open[name]
             at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
-            details = at | {"price": doubt.price, "mark": doubt.mark, "gain": doubt.gain, "number": doubt.number}
+            details = at | {name: getattr(doubt, name) for name in NUMBERS}
             self.ledger.add_alert(
                 Alert(f"fill_doubtful:{name}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
             )
@@ -124,7 +153,7 @@ class Doubts:
             if alert.key.startswith(ALERT):
                 name, d = alert.key.removeprefix(ALERT), alert.details
                 about = BookKey(*d["book"]), name, d["unit"], datetime.fromisoformat(d["at"])
-                self.open[name] = Doubt(*about, d["quantity"], d["price"], d["mark"], d["gain"], d.get("number", 0))
+                self.open[name] = Doubt(*about, d["quantity"], **{name: d[name] for name in NUMBERS if name in d})
                 self._told.add(name)
 
     def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
@@ -167,11 +196,17 @@ def notes(doubts: Sequence[Doubt]) -> dict[str, str]:
 
 
 def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
-    quantity = fill.quantity / SCALE
-    gain = max(0.0, quantity * (mark - fill.price) * fill.multiplier)
     if fill.at is None:
         raise DataError(f"fill {fill_id} must have a time, got none. Void it.")
-    return Doubt(key, fill_id, fill.unit, fill.at, quantity, fill.price, mark, gain, fill.number)
+    about = key, fill_id, fill.unit, fill.at, fill.quantity / SCALE, fill.price
+    found = Doubt(*about, mark, 0.0, fill.number, float(fill.multiplier))
+    return replace(found, gain=max(0.0, found.profit(None)))
+
+
+def _times(doubt: Doubt, equity: float) -> float:
+    """How many times what its book was worth without it a fill is worth; 0 where that is not known."""
+    without = equity - doubt.profit(None)
+    return abs(doubt.quantity * doubt.price * doubt.multiplier) / without if without > 0 else 0.0
 
 
 def _reached(doubt: Doubt, mark: Mark, trust: Trust) -> bool:

@@ -164,10 +164,14 @@ def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]]) ->
 
 
 def _undoubted(curve: pd.Series[float], key: BookKey, held: Held) -> pd.Series[float]:
-    """Without what fills would gain whose price nothing agrees with."""
+    """Without what doubtful fills would gain; from one of a doubtful size on, no higher than it was before."""
     for one in held.doubts:
-        if one.key == key and one.gain:
-            curve = curve.where(pd.DatetimeIndex(curve.index) < pd.Timestamp(one.at), curve - one.gain)
+        before = pd.DatetimeIndex(curve.index) < pd.Timestamp(one.at)
+        if one.key == key and one.times:
+            most = float(curve[before].iloc[-1]) if before.any() else held.books[key].start / SCALE
+            curve = curve.where(before, curve.clip(upper=most))
+        elif one.key == key and one.gain:
+            curve = curve.where(before, curve - one.gain)
     return curve
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -78,7 +79,10 @@ class Holdings:
         self._readings, self._accounts = Readings(house), Memo[Account | None]()
         self._counts: Mapping[tuple[str, str], int] = {}
         self._counted_at: datetime | None = None
-        self.marks, self.doubts = Marks(house.ledger, house.settings.risk), Doubts(house.ledger)
+        self.marks, self.doubts = (
+            Marks(house.ledger, house.settings.risk),
+            Doubts(house.ledger, house.settings.risk.fill_most_times_equity),
+        )
         self.anchors = Anchors(house.ledger)
 
     def at(self, as_of: datetime) -> Held:
@@ -105,16 +109,25 @@ class Holdings:
             (one.key, *fill) for one in booked.kept for fill in one.fills if fill[1].unit not in booked.foreign
         ]  # what is in another currency gains nothing here anyway
         mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
-        if self.doubts.follow(fills, mark_of, trust, as_of):
+        if self.doubts.follow(fills, mark_of, trust, partial(self._worth, found), as_of):
             booked = self._booked = self._read(news, as_of)
             found = _priced(booked, self.marks, as_of)
         mine = {*found.frame["unit"], *found.frame["underlying"]}
-        cash = {key: cash - self.doubts.of(key) for key, cash in found.cash.items()}
+        cash = {key: cash - self.doubts.of(key, found.prices) for key, cash in found.cash.items()}
         jumps = {unit: jump for unit, jump in found.jumps.items() if unit in mine}
         unusable = {unit: quote for unit, quote in found.unusable.items() if unit in mine}
         prices = {unit: mark for unit, mark in found.prices.items() if unit in mine}
         doubts = tuple(self.doubts.open.values())
         return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
+
+    def _worth(self, held: Held, key: BookKey) -> float:
+        """The equity of a book, or what its account began with where that is more; NaN where nobody knows its account.
+
+        What is doubtful already is not in it.
+        """
+        if held.accounts.get(key) is None:
+            return math.nan
+        return max(held.equities()[key] - self.doubts.of(key, held.prices), held.opened(key))
 
     def _stands(self, booked: Booked, news: News, as_of: datetime) -> bool:
         """Whether nothing is new of what was read."""
@@ -167,7 +180,8 @@ def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Va
         for split in house.ledger.splits():
             if split.event_time <= at < split.created_at:
                 marks.split(split.unit, float(split.ratio), split.price, at)
-        held, gain = _priced(booked, marks, at), doubts.of(key, at)
+        held = _priced(booked, marks, at)
+        gain = doubts.of(key, held.prices, at)
         each = [one.equity - gain for one in (held, *held.alternatives())]
         return Worth(each[0], min(each), max(each), known, tuple(held.jumps))
 

@@ -132,6 +132,9 @@ class RiskSettings(Section):
     price_jump_floor: float = Field(0.01, gt=0, lt=1, description="A smaller move is never a jump.")
     price_max_spread: float = Field(0.05, gt=0, lt=2, description="Ask less bid over their middle: wider is no price.")
     price_volatility: float = Field(0.02, gt=0, lt=1, description="A day, of a unit whose past is not known.")
+    fill_most_times_equity: float = Field(
+        20.0, gt=0, description="A fill worth more times its book's equity is doubtful: more than you ever trade."
+    )
     clock: Literal["now", "ledger"] = Field("now", description="`ledger`: as of the newest row, to look at a replay.")
     currency: str = Field("USD", min_length=1, description="Of all books: what equity and losses are told in.")
     confidence: float = Field(0.99, gt=0.5, lt=1, description="Of the VaR and ES that limits are drawn on.")

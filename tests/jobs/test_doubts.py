@@ -8,7 +8,7 @@ from mlops.errors import DataError
 from mlops.io.ledger import Instrument
 from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import Kind, TradingState
-from tests.jobs.test_peak import DAY, T0, Service
+from tests.jobs.test_peak import DAY, T0, Service, barred
 
 
 @pytest.fixture
@@ -105,3 +105,76 @@ def test_a_fill_at_a_price_that_was_quoted_then_is_none_however_late_it_is_seen(
     service.run(84.8)
 
     assert [] == doubtful(service)
+
+
+HUGE = 1e9  # shares at 100, in an account of a million
+
+
+def test_a_fill_of_an_absurd_size_at_a_good_price_makes_no_profit_and_no_peak_and_is_told(service):
+    service.fill(HUGE, 100.0)
+    service.run(100.0, 100.01)
+
+    assert 1e6 + 90 == pytest.approx(service.state.kpi.equity)
+    assert 90 == pytest.approx(service.state.kpi.pnl_today_money)
+    assert "hard" == service.state.limits["gross:all"].state, "it still counts as exposure"
+    [key] = doubtful(service)
+    title = service.house.ledger.alert(key).title
+    assert "bought 1e+09 A at 100" in title
+    assert "100,000 times what its book is worth" in title
+    service.restart()
+    assert 0.0 == pytest.approx(service.run(100.02), abs=1e-9)
+    assert 1e6 + 180 == pytest.approx(service.state.kpi.equity)
+
+    service.house.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    assert 180 / (1e6 + 180) == pytest.approx(service.run(100.0))
+    assert (1e6, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
+
+
+def test_what_it_loses_counts_and_a_person_confirms_what_it_gains(service):
+    service.fill(HUGE, 100.0)
+    service.run(100.0, 99.9995)
+    assert 1e6 - 0.0005 * (HUGE + 9000) == pytest.approx(service.state.kpi.equity)
+
+    service.run(100.0001)
+    doubts.confirm(service.house.ledger, doubtful(service)[0].partition(":")[2], "ada", "a merger", service.now)
+    service.run(100.0001)
+    assert 1e6 + 0.0001 * (HUGE + 9000) == pytest.approx(service.state.kpi.equity)
+    assert [] == doubtful(service)
+
+
+def test_one_that_was_sold_again_gains_nothing_and_loses_nothing_by_later_prices(service):
+    service.fill(HUGE, 100.0)
+    service.run(100.01)
+    service.fill(-HUGE, 100.01)
+    service.run(100.01, 100.5, 101.0)
+
+    assert 2 == len(doubtful(service))
+    assert 1e6 + 9000 == pytest.approx(service.state.kpi.equity)
+
+
+def test_the_multiple_is_a_setting_and_is_held_against_what_the_book_began_with_too(service):
+    service.house.settings = service.house.settings.model_copy(
+        update={"risk": service.house.settings.risk.model_copy(update={"fill_most_times_equity": 2.0})}
+    )
+    service.restart()
+    service.fill(19_000.0, 100.0)
+    service.run(100.0)
+    assert [] == doubtful(service)
+
+    service.fill(20_100.0, 100.0)
+    service.run(100.0)
+    assert 1 == len(doubtful(service))
+
+
+def test_bars_that_came_since_have_none_of_it(service):
+    barred(service, 100.0, 100.0)
+    service.run(100.0)
+    service.fill(HUGE, 100.0)
+    service.run(100.0)
+    barred(service, 100.0, 100.0, 100.4)
+
+    assert 0.0 == pytest.approx(service.run(100.4), abs=1e-9)
+    assert 1e6 + 3600 == pytest.approx(service.state.kpi.equity)
+    assert 1e6 == pytest.approx(max(value for value, _ in service.state.history.equity.values()))
+    assert service.state.kpi.pnl_today < 0.01
+    assert -0.02 < service.run(100.3) < 0.02
