@@ -231,6 +231,8 @@ def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
 
 def after(times: pd.DatetimeIndex, steps: Sequence[tuple[datetime, float]], side: Side = "right") -> Floats:
     """The sum of the steps after each instant (`left`: and at it); steps are in order of time."""
+    if not steps:  # of most books, at each look
+        return np.zeros(len(times))
     each = np.array([amount for _, amount in steps], dtype=np.float64)
     left = np.concatenate([each[::-1].cumsum()[::-1], [0.0]])
     return left[pd.DatetimeIndex([at for at, _ in steps], tz="UTC").searchsorted(times, side=side)]

@@ -141,7 +141,7 @@ class Peak:
         if not due:
             return
         body: dict[str, Any] = {
-            "points": [asdict(one) for one in self.points],
+            "points": self.points,
             "top": None if self.top is None else [self.top.value, self.top.at.isoformat()],
             "equities": self._equities,
             "void": self.void,
@@ -246,6 +246,8 @@ def _fill(
     into: list[list[Step]], steps: Sequence[Step], times: pd.DatetimeIndex, here: NDArray[np.bool_], side: Side
 ) -> None:
     """Put each step to the first point after it, where the book is `here`."""
+    if not steps:
+        return
     places = times.searchsorted(pd.DatetimeIndex([at for at, _ in steps], tz="UTC"), side=side)
     for i, step in zip(places.tolist(), steps, strict=True):
         if here[i]:

@@ -127,6 +127,9 @@ def test_whatever_happens_a_look_tells_what_one_that_reads_everything_tells(tmp_
 
         assert theirs.state == mine.state, f"step {i}"
         assert repr(theirs.findings) == repr(mine.findings), f"step {i}"
+    fresh = Live(both[0][0], records=False).look(at).state
+    assert (mine.state.positions, mine.state.balances) == (fresh.positions, fresh.balances)
+    assert mine.state.kpi == fresh.kpi
     for house, _ in both:
         house.ledger.close()
 
