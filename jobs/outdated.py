@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 
 import numpy as np
+import pandas as pd
 
 from jobs import shown
 from jobs.held import Held
 from jobs.weighing import Night
 
-WEEKENDS, DAYS = 300, 365.25  # bars a year: fewer, and markets that bar daily rest on weekends
+DAYS = 365.25
 PARAMETERS, PRICES, NAMED = 2, 1, 3  # sessions that they may be old; units that are named
-LATE = 0.5  # of a session
+LATE, LONG = 0.5, 2  # of a session; days of one that is none of a day
 
 
 def outdated(held: Held, night: Night | None) -> str:
@@ -21,7 +23,8 @@ def outdated(held: Held, night: Night | None) -> str:
         return ""
     found = []
     end = night.bars[-1].to_pydatetime() if len(night.bars) else night.as_of
-    late = {at: _sessions(at, held.as_of, night.bars_a_year) > PARAMETERS for at in (night.as_of, end)}
+    ago = partial(_sessions, days=max(1.0, DAYS / night.bars_a_year), rests=_rests(night.bars))
+    late = {at: ago(at, held.as_of) > PARAMETERS for at in (night.as_of, end)}
     if late[night.as_of]:
         found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `trader-mlops job run risk`.")
     elif late[end]:
@@ -30,7 +33,7 @@ def outdated(held: Held, night: Night | None) -> str:
     units = [unit for unit in dict.fromkeys(held.frame["unit"]) if unit in held.prices]
     at = {unit: held.prices[unit].at for unit in units}
     old = sorted(
-        (unit for unit in units if _sessions(at[unit], held.as_of, night.bars_a_year) > PRICES),
+        (unit for unit in units if ago(at[unit], held.as_of) > PRICES),
         key=lambda unit: at[unit],
     )
     if old:
@@ -40,10 +43,14 @@ def outdated(held: Held, night: Night | None) -> str:
     return " ".join(found)
 
 
-def _sessions(since: datetime, as_of: datetime, bars_a_year: float) -> float:
-    """How many whole sessions ago an instant was, half a one of lateness granted; of bars within a day a day is one."""
-    days = max(1.0, DAYS / bars_a_year)
-    if days < DAYS / WEEKENDS or days > 2:
+def _rests(bars: pd.DatetimeIndex) -> bool:
+    """Whether the markets of the bars rest on weekends, whatever a bar's length is."""
+    return len(bars) > 0 and not (bars.weekday > shown.FRIDAY).any()
+
+
+def _sessions(since: datetime, as_of: datetime, *, days: float, rests: bool) -> float:
+    """How many whole sessions of `days` ago an instant was, half a one of lateness granted."""
+    if days > LONG or not rests:
         return (as_of - since).total_seconds() / 86_400 / days - LATE
     return float(np.busday_count(since.date(), as_of.date()))
 

@@ -384,3 +384,16 @@ def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reac
     assert "could not be computed from what the risk job of 2026-03-02 left" in state.missing["var"]
     assert Level.UNKNOWN == state.backtest.level
     assert "the VaR of now is not known" in state.backtest.note
+
+
+def test_hourly_bars_of_a_market_that_rests_are_not_old_on_monday(house):
+    night(house, T0 - timedelta(hours=64))  # on Friday, after the close
+    state = house.ledger.risk_state("var", "all", as_of=T0)
+    hours = pd.date_range(end="2026-02-27 21:00", periods=8000, freq="h")
+    ends = hours[(hours.weekday < 5) & (hours.hour > 14) & (hours.hour < 22)][-1000:].to_numpy("datetime64[us]")
+    arrays = {**state.arrays, "bars": ends.astype(np.int64)}
+    house.ledger.put_risk_state("var", "all", state.as_of + timedelta(minutes=1), state.body, arrays)
+    fill(house, "A", 1000, 100.0)
+
+    assert "age" not in Live(house).look(T0).state.missing
+    assert "parameters are 5 d old" in Live(house).look(T0 + timedelta(days=2)).state.missing["age"]
