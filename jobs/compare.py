@@ -71,8 +71,7 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     """What is to be said of one comparison. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
-    matured = house.ledger.matured(trial.model, start=trial.started_at, end=as_of, as_of=as_of)
-    matured = matured[matured.version.isin((trial.champion, trial.challenger))]
+    matured = _matured(house, trial, as_of)
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":
@@ -83,6 +82,13 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     else:
         decision = policy.on_comparison(report, other, resting=_resting(house, trial.model, as_of))
     return Look(trial, other, report, decision, matured, curves)
+
+
+def _matured(house: House, trial: Experiment, as_of: datetime) -> pd.DataFrame:
+    """Rows of the two versions of a comparison since it began, by time, version and unit."""
+    span = {"start": trial.started_at, "end": as_of, "as_of": as_of}
+    arms = [house.ledger.matured(trial.model, version=v, **span) for v in sorted((trial.champion, trial.challenger))]
+    return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
 def act(house: House, one: Look, as_of: datetime) -> Decision:

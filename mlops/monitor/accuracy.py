@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.monitor.panel import Floats, flat, instants
-from mlops.stats import CusumResult, by_bar, cusum, hits, log_losses
+from mlops.stats import CusumResult, by_bar, calibrate_cusum, cusum, hits, log_losses
 from mlops.types import Finding, Level
 
 DROP = 0.05  # accuracy points to be quick at: 0.60 to 0.55 is what turns a strategy from good to useless
@@ -28,8 +28,11 @@ GROUP_BARS = 20  # a month: longer than labels overlap, short enough to be seen
 MIN_GROUPS = 8  # baseline groups under which their spread says nothing of a rare one
 BARS_PER_YEAR = 252
 
+MOST_KNOWN = 64  # calibrations kept in memory, 8 kB a thousand bars
+
 Sides = Literal["fall", "both"]
 Score = Callable[[Floats, Floats], Floats]
+_KNOWN: dict[Any, tuple[tuple[float, float], Any]] = {}  # calibration, and the generator's state after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,19 @@ class _Plan:
 
     def look(self, past: Floats, now: Floats, rng: np.random.Generator) -> CusumResult:
         rate = self.false_alarms_per_year / (2 if self.sides == "both" else 1)
-        return cusum(past, now, drop=self.drop, false_alarms_per_year=rate, bars_per_year=self.bars_per_year, rng=rng)
+        of = {"false_alarms_per_year": rate, "bars_per_year": self.bars_per_year, "rng": rng}
+        return cusum(past, now, drop=self.drop, calibrated=self._calibrated(past, of), **of)
+
+    def _calibrated(self, past: Floats, of: dict[str, Any]) -> tuple[float, float]:
+        """Threshold and block, drawn once for a baseline: each look at one version asks the same of the same draws."""
+        generator = of["rng"].bit_generator
+        key = (past.tobytes(), self, repr(generator.state))
+        if key not in _KNOWN:
+            while len(_KNOWN) >= MOST_KNOWN:
+                del _KNOWN[next(iter(_KNOWN))]
+            _KNOWN[key] = calibrate_cusum(past, allowance=self.drop / 2, **of), generator.state
+        found, generator.state = _KNOWN[key]
+        return found
 
 
 def accuracy_change(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,10 +70,7 @@ def fit_estimator(reference: pd.DataFrame) -> Estimator | None:
     bars = int(bar.max()) + 1 if bar.size else 0
     if bars < MIN_BASELINE_BARS:
         return None
-    right, chance, early = hits(probability, label), np.empty_like(probability), bar < bars // 2
-    for half in (early, ~early):
-        chance[half] = _right(_fit(probability[~half], label[~half]), probability[half])
-    return Estimator(_fit(probability, label), by_bar(bar, right - chance), float(by_bar(bar, right).mean()))
+    return _estimator(bar.tobytes(), probability.tobytes(), label.tobytes())
 
 
 def estimated_accuracy(reference: pd.DataFrame, current: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
@@ -149,6 +147,16 @@ def estimate_error(reference: pd.DataFrame, matured: pd.DataFrame, *, alpha: flo
     level = Level.OK if found.p_less > alpha else Level.ALERT if value <= -LIMIT else Level.WARN
     parameters = {"p": found.p_less, "realised": realised, "estimated": promised, "held": held}
     return Finding("estimate_error", value, -LIMIT, level, bars, parameters, note=f"{note} (p {found.p_less:.2g})")
+
+
+@lru_cache(maxsize=8)  # two findings of a look, and every look at one version, want the same
+def _estimator(bars: bytes, probabilities: bytes, labels: bytes) -> Estimator:
+    bar = np.frombuffer(bars, dtype=np.intp)
+    probability, label = (np.frombuffer(column, dtype=np.float64) for column in (probabilities, labels))
+    right, chance, early = hits(probability, label), np.empty_like(probability), bar < (int(bar.max()) + 1) // 2
+    for half in (early, ~early):
+        chance[half] = _right(_fit(probability[~half], label[~half]), probability[half])
+    return Estimator(_fit(probability, label), by_bar(bar, right - chance), float(by_bar(bar, right).mean()))
 
 
 def _unknown(name: str, reference: pd.DataFrame, bars: int) -> Finding:

@@ -106,6 +106,7 @@ def cusum(
     false_alarms_per_year: float = 1.0,
     bars_per_year: int = 252,
     rng: np.random.Generator,
+    calibrated: tuple[float, float] | None = None,
 ) -> CusumResult:
     """Has the mean of `current` fallen below that of `baseline`?
 
@@ -120,6 +121,8 @@ def cusum(
         One value a bar in order of time. NaN is refused.
     drop : float
         Fall of the mean to be quick at, in the unit of the series, > 0.
+    calibrated : (threshold, block), optional
+        What `calibrate_cusum` gave for this baseline; computed here without it.
 
     Raises
     ------
@@ -131,7 +134,7 @@ def cusum(
     Page (1954), Biometrika 41; Moustakides (1986), Annals of Statistics 14.
     """
     target = float(finite_series(baseline, "baseline", least=MIN_BASELINE).mean())
-    threshold, block = calibrate_cusum(
+    threshold, block = calibrated or calibrate_cusum(
         baseline,
         allowance=drop / 2,
         false_alarms_per_year=false_alarms_per_year,

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.monitor import accuracy_change, accuracy_groups, log_loss_change
+from mlops.monitor import accuracy, accuracy_change, accuracy_groups, log_loss_change
 from mlops.types import Level
 
 
@@ -97,3 +97,18 @@ def test_a_control_chart_without_groups_is_unknown(bars, current):
     finding = accuracy_groups(_scored(bars, 0.66), _scored(current, 0.3))
     assert Level.UNKNOWN is finding.level
     assert "160 and 20 needed" in finding.note
+
+
+@pytest.mark.parametrize("sides", ["fall", "both"])
+def test_a_calibration_that_is_remembered_is_the_one_that_would_be_drawn(sides):
+    baseline, current = BASELINE, _scored(60, 0.66, start="2003-01-01", seed=2)
+    found = []
+    for remembered in (False, False, True):
+        if not remembered:
+            accuracy._KNOWN.clear()
+        rng = np.random.default_rng(5)
+        finding = accuracy_change(baseline, current, rng=rng, sides=sides)
+        found.append((finding, rng.random()))
+    assert found[0] == found[1] == found[2]
+    other = accuracy_change(baseline, current, rng=np.random.default_rng(6), sides=sides)
+    assert other.limit != found[0][0].limit

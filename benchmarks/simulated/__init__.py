@@ -1,0 +1,1 @@
+"""Simulated years for `benchmarks.decisions`: a market of labels and forecasts, and the platform that decides."""

@@ -1,0 +1,313 @@
+"""The platform on a simulated world: a real ledger on a RAM disk, MLflow in memory, the jobs at their scheduled times.
+
+What decides is what ships. In place of training there is a step that registers the next version as training would, and
+in place of a bot rows of what it would have scored; pictures for people are not drawn.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+
+from benchmarks.simulated.registry import MemoryClient
+from benchmarks.simulated.world import FEATURES, Floats, Reference, World
+from jobs import compare, monitor, pictures
+from jobs.books import VIRTUAL
+from jobs.drift_report import When
+from jobs.house import House
+from jobs.schedule import due
+from mlops.experiment import Trial
+from mlops.experiment.book import SCALE
+from mlops.experiment.gates import paired_log_loss
+from mlops.io.books import STATE
+from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
+from mlops.monitor import kept_summary
+from mlops.settings import Settings
+from mlops.stats import by_bar, log_losses
+from mlops.types import Decision, Level, ModelRef, Role, Verdict
+from registry_hooks import apply, bundle
+from registry_hooks.aliases import Registry
+
+START = datetime(2007, 6, 4, 21, tzinfo=UTC)  # a Monday: daily bars at New York's close, five a week; July is near
+DECISIONS = ("monitor", "compare", "train", "train-recent")
+PLACE = Path("/dev/shm")
+SCRIPT = Path(__file__).with_name("model.py")
+CASH = 1_000_000
+Job = Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]
+JOBS: Mapping[str, Job] = {"monitor": partial(monitor.at, page=When.NEVER), "compare": compare.at}
+ACTOR = "jobs.train"
+SPOKEN = ("warn", "alert")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A decision of a job, at its scheduled time."""
+
+    at: datetime
+    job: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a look of the monitor said: the level of its verdict in words, and the findings at WARN or ALERT."""
+
+    at: datetime
+    level: str
+    loud: tuple[str, ...]
+
+
+@dataclass
+class Platform:
+    """One model on one world.
+
+    Parameters
+    ----------
+    known : bool
+        Whether versions have the record of their out-of-fold forecasts: what the monitor and the chart of a watch hold
+        them against. Without it neither can be asked.
+    thorough : bool
+        Run also the looks that can change nothing.
+    """
+
+    house: House
+    world: World
+    model: str
+    known: bool = True
+    versions: dict[int, int] = field(default_factory=dict)  # version -> bar from which it scores
+    events: list[Event] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
+    thorough: bool = False
+    _decided: dict[tuple[int, Trial], int] = field(default_factory=dict)
+    _losses: dict[int, Floats] = field(default_factory=dict)
+
+    @property
+    def client(self) -> MemoryClient:
+        return cast(MemoryClient, self.house.client)
+
+    def begin(self) -> None:
+        """Store what comes true, register version 1 and make it the champion before the first bar."""
+        self._outcomes()
+        before = START - timedelta(days=2)
+        first = self.train(before)
+        act = self.house.act("benchmarks", before)
+        apply.promote(self.house.registry, first, "the first version", act, expected=None)
+
+    def train(self, at: datetime) -> ModelRef:
+        """Register the next version as a training at `at` would; it scores from the next bar on."""
+        number, start = self.client.add_version(self.model), self._first_bar(at)
+        ref = ModelRef(self.model, number)
+        digest = self._bundled(ref)
+        row = BundleRow(self.model, number, digest, "", "", at - timedelta(days=1500), at, self.world.law.horizon, at)
+        self.house.ledger.add_bundle(row)
+        self.versions[number] = start
+        self._scores(number, start)
+        return ref
+
+    def challenge(self, at: datetime) -> ModelRef:
+        """Train, and enlist what was trained."""
+        ref = self.train(at)
+        apply.enlist(self.house.registry, ref, self.house.act(ACTOR, at))
+        return ref
+
+    def run(
+        self,
+        bars: int,
+        jobs: Sequence[str] = DECISIONS,
+        *,
+        also: Sequence[datetime] = (),
+        enough: Callable[[Platform], bool] = lambda one: False,
+    ) -> None:
+        """Every job of `jobs` that is due in so many bars, in order of time, until it is `enough`.
+
+        `also`: times of trainings that are not in the schedule.
+        """
+        fires = [(at, job) for at, job in _calendar(bars) if job in jobs]
+        for at, job in sorted([*fires, *((at, "train") for at in also)], key=lambda fire: fire[0]):
+            if enough(self):
+                return
+            if job.startswith("train"):
+                self.challenge(at)
+            elif not self._quiet(job, at):
+                self.job(job, at)
+
+    def job(self, job: str, at: datetime) -> Sequence[Decision]:
+        """One job at its time; where it asks for a retrain, that follows."""
+        decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
+        self.events += [Event(at, job, decision) for decision in decisions]
+        if job == "monitor" and decisions:
+            levels = [(f["name"], f["finding_level"]) for f in self.client.documents["monitor.json"]["findings"]]
+            loud = tuple(name for name, level in levels if level in SPOKEN and not name.startswith("layer_"))
+            self.said.append(Said(at, dict(levels)["layer_verdict"], loud))
+        if any(decision.verdict is Verdict.RETRAIN for decision in decisions):
+            self.challenge(at)
+        return decisions
+
+    def _quiet(self, job: str, at: datetime) -> bool:
+        """Whether a look at comparisons can change nothing yet: no place is free, and every test that decides is open.
+
+        tests/test_decisions.py holds years with and without these looks against each other.
+        """
+        ledger, model = self.house.ledger, self.model
+        trials = ledger.open_experiments(model)
+        if job != "compare" or self.thorough or not any(trial.kind == "compare" for trial in trials):
+            return False
+        standing = [trial for trial in trials if trial.champion == ledger.champion(model)]
+        return all(trial.kind != "watch" and self._open(trial, at) for trial in standing)
+
+    def _open(self, trial: Experiment, at: datetime) -> bool:
+        """Whether the paired test has not spoken by `at`, and goes on."""
+        plan, start = compare._plan(self.house, trial), self._first_bar(trial.started_at)
+        key = (trial.id, plan)
+        if key not in self._decided:
+            proof = paired_log_loss(self._difference(trial.champion, trial.challenger)[start:], plan)
+            crossed = proof.params["crossed_at"]
+            settled = proof.level is not Level.UNKNOWN
+            self._decided[key] = crossed if settled else plan.horizon_bars if crossed is None else 0
+        return self._first_bar(at) - self.world.law.horizon - start < self._decided[key]
+
+    def _difference(self, champion: int, challenger: int) -> Floats:
+        """Log-loss of the champion less the challenger's, the mean of each bar's units, as `ab.pairs` has it."""
+        bar = np.repeat(np.arange(self.world.bars), self.world.law.units)
+        return by_bar(bar, self._losses[champion] - self._losses[challenger])
+
+    def _first_bar(self, at: datetime) -> int:
+        return int(np.searchsorted(_stamps(self.world.bars), np.datetime64(at.replace(tzinfo=None), "us"), "right"))
+
+    def _outcomes(self) -> None:
+        world, h = self.world, self.world.law.horizon
+        times = _times(world.bars + h)
+        frame = _keys(self.model, times[: world.bars], world.law.units)
+        frame["known_at"] = np.repeat(times[h:], world.law.units)
+        frame["label"] = world.labels.ravel()
+        frame["value"] = world.innovations[1 : world.bars + 1].ravel() * 0.01
+        self.house.ledger.add_outcomes(frame)
+
+    def _scores(self, number: int, start: int) -> None:
+        """What the bot will have scored and what the book will have been worth, from `start` on."""
+        world, h = self.world, self.world.law.horizon
+        forecasts = world.forecasts(number, trained_at=start)
+        self._losses[number] = log_losses(forecasts.ravel(), world.labels.ravel())
+        times = _times(world.bars + h)
+        frame = _keys(self.model, times[start : world.bars], world.law.units)
+        frame["version"], frame["known_at"] = number, frame["event_time"]
+        frame["matures_at"] = np.repeat(times[start + h :], world.law.units)
+        frame["role"] = Role.CHAMPION.value
+        frame["probability"] = forecasts[start:].ravel()
+        seen = world.features[start:].reshape(-1, len(FEATURES)) if self.known else np.empty((len(frame), 0), "f4")
+        self.house.ledger.add_predictions(frame, seen, FEATURES if self.known else ())
+        self._book(number, start, world.returns(number, forecasts)[start:])
+
+    def _book(self, number: int, start: int, returns: Floats) -> None:
+        equity = np.rint(CASH * SCALE * np.cumprod(1 + returns)).astype(np.int64)
+        peak = np.maximum.accumulate(equity)
+        states = []
+        for at, worth, most in zip(_clock(self.world.bars)[start:], equity.tolist(), peak.tolist(), strict=True):
+            state = dict.fromkeys(STATE, 0) | {"event_time": at, "known_at": at, "positions": {}}
+            states.append(state | {"start": CASH * SCALE, "equity": worth, "cash": worth, "peak": most})
+        self.house.ledger.append_books([BookRows(BookKey(self.model, VIRTUAL, number), None, [], states)])
+
+    def _bundled(self, ref: ModelRef) -> str:
+        """Write a bundle where downloads go; its digest."""
+        law, place = self.world.law, self.house.registry.cache / ref.name / str(ref.version)
+        shutil.copytree(_template(), place)
+        record = self.world.record(ref.version, ref.version) if self.known else None
+        base = 0.5 if record is None else float(record.labels.mean())
+        meta = {"format": bundle.FORMAT, "features": list(FEATURES), "horizon_bars": law.horizon, "base_rate": base}
+        (place / "artifacts" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        if record is not None:
+            rows = reference_rows(record)
+            rows.to_parquet(place / "artifacts" / "reference.parquet", index=False)
+            stored = kept_summary(rows, FEATURES, window=self.house.settings.monitor.window).to_bytes()
+            (place / "artifacts" / "summary.npz").write_bytes(stored)
+        return bundle.digest(place)
+
+
+def reference_rows(record: Reference) -> pd.DataFrame:
+    """A record as a bundle holds it, on bars that end before the first bar of the world."""
+    bars, units = record.labels.shape
+    frame = _keys("", pd.bdate_range(end=START - timedelta(days=3), periods=bars), units).drop(columns="model")
+    for i, name in enumerate(FEATURES):
+        frame[name] = record.features[:, :, i].ravel()
+    return frame.assign(label=record.labels.ravel(), probability=record.forecasts.ravel())
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Without pictures, which decide nothing and take most of a look."""
+    kept = pictures.figures, compare._figures
+    pictures.figures, compare._figures = (lambda *a, **k: {}), (lambda one: {})
+    try:
+        yield
+    finally:
+        pictures.figures, compare._figures = kept
+
+
+@contextmanager
+def platforms(settings: Settings | None = None) -> Iterator[House]:
+    """An empty set-up on the RAM disk, for as many models as one likes; gone afterwards."""
+    place = PLACE if PLACE.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        path = Path(folder)
+        s = (settings or Settings()).model_copy(update={"state": path, "ledger": f"sqlite:///{path}/ledger.db"})
+        with undrawn(), Ledger(s.ledger) as ledger:
+            registry = Registry(cast(MlflowClient, MemoryClient()), ledger, path / "bundles")
+            yield House(s, registry)
+
+
+def bar_at(number: int) -> datetime:
+    """When a bar closes."""
+    return _clock(number + 1)[number]
+
+
+@cache
+def _clock(bars: int) -> list[datetime]:
+    return [at.to_pydatetime() for at in _times(bars)]
+
+
+@cache
+def _times(bars: int) -> pd.DatetimeIndex:
+    return pd.bdate_range(START, periods=bars)
+
+
+@cache
+def _stamps(bars: int) -> Any:
+    return _times(bars).tz_localize(None).to_numpy(dtype="datetime64[us]")
+
+
+@cache
+def _calendar(bars: int) -> list[tuple[datetime, str]]:
+    """What is due until the evening of the last bar."""
+    return list(due(START - timedelta(hours=1), bar_at(bars - 1) + timedelta(hours=2)))
+
+
+@cache
+def _template() -> Path:
+    """Files of a bundle that are the same in all of them."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "meta.json").write_text("{}", encoding="utf-8")
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        python_model=str(SCRIPT),
+        artifacts={"meta": str(folder / "meta.json")},
+        pip_requirements=["mlflow"],
+    )
+    return folder / "model"
+
+
+def _keys(model: str, times: pd.DatetimeIndex, units: int) -> pd.DataFrame:
+    names = np.array([f"U{i:03d}" for i in range(units)], dtype=object)
+    return pd.DataFrame({"model": model, "unit": np.tile(names, len(times)), "event_time": np.repeat(times, units)})

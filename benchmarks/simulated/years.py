@@ -1,0 +1,115 @@
+"""One simulated year of each kind, and what came of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from benchmarks.simulated.platform import START, Platform, bar_at
+from benchmarks.simulated.world import Law, World
+from jobs.house import House
+from mlops.types import Verdict
+from registry_hooks import apply
+
+YEAR, HALF = 252, 126  # daily bars
+SETTLED = 50  # bars until the monitor's window is full
+SATURDAY = timedelta(days=4, hours=9)  # from Monday's close
+
+
+@dataclass(frozen=True, slots=True)
+class Year:
+    """What happened in a year.
+
+    `promoted`, `rolled_back`, `told`, `retrained`: bars until it did, from the beginning or from the fall; None where
+    it did not. `alerts`: that a person was sent. `weeks`: looks of the monitor with a full window; `words` of them had
+    a verdict of WARN or ALERT, `any_loud` any such finding, and `loud` counts each.
+    """
+
+    promoted: int | None = None
+    rolled_back: int | None = None
+    told: int | None = None
+    retrained: int | None = None
+    alerts: int = 0
+    weeks: int = 0
+    words: int = 0
+    any_loud: int = 0
+    loud: Mapping[str, int] = field(default_factory=dict)
+
+
+def compared(house: House, law: Law, seed: int) -> Year:
+    """A year in which one challenger is compared with the champion, from its first bar on."""
+    one = Platform(house, World(law, YEAR + 2 * law.horizon + 10, seed), f"m{seed}", known=False)
+    one.begin()
+    one.challenge(START - timedelta(hours=12))
+    one.run(YEAR + law.horizon + 5, ("compare",), enough=_moved)
+    return Year(promoted=_after(one, Verdict.PROMOTE, 0))
+
+
+def watched(house: House, law: Law, seed: int) -> Year:
+    """Half a year after version 2 took over from version 1: the watch on a new champion."""
+    one = Platform(house, World(law, HALF + 2 * law.horizon + 10, seed), f"m{seed}")
+    one.begin()
+    at = START - timedelta(hours=12)
+    apply.promote(house.registry, one.train(at), "simulated", house.act("benchmarks", at), expected=1)
+    one.run(HALF + law.horizon + 5, ("compare",), enough=lambda p: house.ledger.champion(p.model) == 1)
+    return Year(rolled_back=_after(one, Verdict.ROLLBACK, 0))
+
+
+def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Year:
+    """The whole path, with the calendar's trainings: half a year after a fall, or a year in which nothing falls."""
+    falls = bool(law.fall)
+    bars = law.fall_at + HALF if falls else YEAR
+    one = Platform(house, World(law, bars + 2 * law.horizon, seed), f"m{seed}")
+    one.begin()
+    saturdays = [START + SATURDAY + timedelta(weeks=i) for i in range(bars // 5)] if weekly else []
+    one.run(bars, also=saturdays)
+    fall = law.fall_at if falls else 0
+    since = bar_at(fall)
+    alerts = [a.as_of for a in house.ledger.alerts(open_only=False) if a.model == one.model and a.as_of >= since]
+    weeks = [said for said in one.said if said.at >= bar_at(SETTLED)]
+    loud = Counter(name for said in weeks for name in set(said.loud))
+    return Year(
+        promoted=_after(one, Verdict.PROMOTE, fall),
+        rolled_back=_after(one, Verdict.ROLLBACK, fall),
+        told=min((_bars(fall, at) for at in alerts), default=None),
+        retrained=_after(one, Verdict.RETRAIN, fall),
+        alerts=len(alerts),
+        weeks=len(weeks),
+        words=sum(said.level in ("warn", "alert") for said in weeks),
+        any_loud=sum(bool(said.loud) for said in weeks),
+        loud=loud,
+    )
+
+
+def weekly(house: House, law: Law, seed: int) -> Year:
+    """As `monitored`, trained every Saturday."""
+    return monitored(house, law, seed, weekly=True)
+
+
+KINDS: Mapping[str, Callable[[House, Law, int], Year]] = {
+    "compared": compared,
+    "watched": watched,
+    "monitored": monitored,
+    "weekly": weekly,
+}
+
+
+def _moved(one: Platform) -> bool:
+    return one.house.ledger.champion(one.model) != 1
+
+
+def _after(one: Platform, verdict: Verdict, bar: int) -> int | None:
+    """Bars from `bar` until the first such decision after it."""
+    since = bar_at(bar)
+    found = [event.at for event in one.events if event.decision.verdict is verdict and event.at >= since]
+    return _bars(bar, found[0]) if found else None
+
+
+def _bars(start: int, at: datetime) -> int:
+    """Bars that closed after bar `start`, until `at`."""
+    number = start
+    while bar_at(number + 1) <= at:
+        number += 1
+    return number - start

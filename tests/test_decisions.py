@@ -1,0 +1,67 @@
+"""The simulated years of `benchmarks.decisions`: their shortcuts change nothing that the platform decides."""
+
+import numpy as np
+import pytest
+
+from benchmarks.decisions import rate
+from benchmarks.simulated import years
+from benchmarks.simulated.platform import START, Platform, bar_at, platforms
+from benchmarks.simulated.world import Law, World
+from mlops.settings import ExperimentSettings, Settings
+from mlops.types import Verdict
+
+SHORT = Settings(experiment=ExperimentSettings(horizon_bars=60, min_samples=200))
+BETTER, WORSE, EQUAL = (Law(units=6, horizon=2, gain=gain) for gain in (0.2, -0.2, 0.0))
+SATURDAY = years.SATURDAY
+
+
+def _followed(house, law, seed, *, thorough):
+    """All that the ledger says after a quarter with a training in its third week."""
+    world = World(law, 90, seed)
+    one = Platform(house, world, f"{'all' if thorough else 'some'}{seed}", known=law is EQUAL, thorough=thorough)
+    one.begin()
+    one.challenge(START - (bar_at(1) - START) / 2)
+    jobs = ("monitor", "compare", "train", "train-recent") if one.known else ("compare",)
+    one.run(80, jobs, also=[START + SATURDAY] if one.known else [], enough=years._moved)
+    ledger = house.ledger
+    moves = [(p.kind, p.from_version, p.to_version, p.created_at, p.reason) for p in ledger.promotions(one.model)]
+    trials = [
+        (t.kind, t.champion, t.challenger, t.started_at, t.ended_at, t.verdict) for t in ledger.experiments(one.model)
+    ]
+    told = [(a.key, a.as_of) for a in ledger.alerts(open_only=False) if a.model == one.model]
+    decided = [
+        (e.at, e.decision.verdict) for e in one.events if e.decision.verdict in (Verdict.RETRAIN, Verdict.PROMOTE)
+    ]
+    return str((moves, trials, told, decided)).replace(one.model, "m")
+
+
+@pytest.mark.parametrize("law", [BETTER, WORSE, EQUAL], ids=["better", "worse", "equal"])
+def test_looks_that_are_left_out_would_have_changed_nothing(law):
+    with platforms(SHORT) as house:
+        for seed in range(2):
+            assert _followed(house, law, seed, thorough=True) == _followed(house, law, seed, thorough=False)
+
+
+def test_a_better_challenger_is_promoted_and_a_worse_one_is_not():
+    with platforms(SHORT) as house:
+        assert "'promote', 1, 2" in _followed(house, BETTER, 10, thorough=False)
+        assert "'promote', 1, 2" not in _followed(house, WORSE, 11, thorough=False)
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_simulated_model_is_as_right_as_its_law_says_before_and_after_its_fall(horizon):
+    world = World(Law(horizon=horizon, fall=0.1, fall_at=4000), 8000, 1)
+    right = (world.forecasts(1) > 0.5) == (world.labels > 0.5)
+    assert np.allclose([right[:4000].mean(), right[4000:].mean()], [0.61, 0.51], atol=0.015)
+
+
+def test_rare_forecasts_of_both_versions_are_equally_bad():
+    world = World(Law(rare=True), 40_000, 1)
+    losses = [-np.log(np.where(world.labels > 0.5, p, 1 - p)).mean() for p in (world.forecasts(1), world.forecasts(2))]
+    assert abs(losses[0] - losses[1]) < 0.01
+
+
+def test_an_interval_holds_the_share_that_it_is_of():
+    mean, low, high = rate([1.0] * 5 + [0.0] * 95, share=True)
+    assert low < mean < high
+    assert (0.0215, 0.1118) == (round(low, 4), round(high, 4))
