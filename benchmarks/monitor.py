@@ -86,7 +86,9 @@ def label_free(model: Model) -> tuple[Finding, ...]:
 
 def matured(model: Model) -> tuple[Finding, ...]:
     rows, predicted = model.rows.drop(columns=list(NAMES)), model.rows.drop(columns=["label", "value"])
-    return monitor._matured(model.bench, model.bench, model.reference, rows, predicted)  # type: ignore[arg-type]
+    charts = monitor._charts(model.bench, model.bench, model.reference, rows)  # type: ignore[arg-type]
+    rest = monitor._matured(model.bench, model.bench, model.reference, rows, predicted)  # type: ignore[arg-type]
+    return (*charts, *rest)
 
 
 PARTS: dict[str, Callable[[Model], tuple[Finding, ...]]] = {

@@ -2,12 +2,13 @@
 
 Load: its last predictions and every matured one since it was promoted. Compute, in three layers: drift of the features;
 confidence and the accuracy it promises, without labels; charts, decay, calibration, error patterns and skill on matured
-rows. Log: a run with the findings. Act: ask for a retrain, or hold.
+rows. Log: a run with the findings. Act: tell a person of an alarm, and ask for a retrain, or hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -17,7 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import drift_report, freshness, pictures, standing
+from jobs import alarms, drift_report, freshness, pictures, standing
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -44,9 +45,9 @@ def at(
         return []
     size, threshold = house.settings.monitor.window, house.settings.monitor.drift_threshold
     bundle = house.bundle(champion)
-    reference, trained = bundle.reference(), _last_training(house, model)
-    since = max(trained, house.ledger.promotions(model)[-1].created_at)  # the charts start anew at either
+    reference, trained = bundle.reference(), _last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
+    since, charts = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
     now, past = rows.tail(size), _summary(house, bundle, reference)
@@ -55,6 +56,7 @@ def at(
         *drift,
         room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=threshold),
         *_label_free(house, reference, now[[*keys, "probability"]]),
+        *_charts(house, bundle, reference, matured[matured.event_time >= charts]),
         *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
         freshness.Freshness(house).model(model, as_of).silence,
@@ -63,13 +65,18 @@ def at(
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
         earlier = Report(champion, as_of, _drift(champion, past, rows.iloc[-2 * size : -size], threshold))
+    fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
+    alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, charts if fell else since, as_of)
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
         cool_down_bars=house.settings.monitor.cool_down_bars,
         previous=earlier,
-        comparing=bool(house.ledger.open_experiments(model, "compare")),
+        answering=alarms.answering(house, alarm),
     )
+    alarms.close(house, model, champion.version, as_of)
+    if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
+        house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
     drawn = _drawn(house, page, report, decision, reference, matured)
     standing.keep(house, report, decision)
     house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, reference, now))
@@ -132,28 +139,34 @@ def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tup
     )
 
 
-def _matured(
-    house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
-) -> tuple[Finding, ...]:
-    """What labels say: charts over all of the model's time, the rest over its last window."""
-    s, alpha, seed = house.settings.monitor, _alpha(house), house.settings.train.seed
-    recent = matured.tail(s.window)
-    known = rows.drop(columns="probability")
-    joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
-    features = tuple(name for name in bundle.names if name in joined.columns)
-    rate, horizon = s.false_alarms_per_year, bundle.meta["horizon_bars"]
-    shown = SHOWN * rate
+def _charts(house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame) -> tuple[Finding, ...]:
+    """Charts of the labels, over all bars since the champion was promoted or its last alarm was answered."""
+    rate, horizon = house.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
+    shown, seed = SHOWN * rate, house.settings.train.seed
     return (
         room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)),
         room.log_loss_change(reference, matured, false_alarms_per_year=shown, rng=np.random.default_rng(seed)),
         room.accuracy_groups(reference, matured, false_alarms_per_year=shown),
         room.label_change(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
         room.label_mixture(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
+    )
+
+
+def _matured(
+    house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
+) -> tuple[Finding, ...]:
+    """What else labels say, of the last window; `ageing` of all of the champion's time."""
+    s, alpha, seed = house.settings.monitor, _alpha(house), house.settings.train.seed
+    recent = matured.tail(s.window)
+    known = rows.drop(columns="probability")
+    joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
+    features = tuple(name for name in bundle.names if name in joined.columns)
+    return (
         *room.performance(recent, confidence_threshold=s.confidence_threshold, base_rate=bundle.meta["base_rate"]),
         *room.decay(reference, recent, alpha=alpha),
         room.ageing(matured, alpha=alpha),
         *room.calibration(reference, recent, alpha=alpha, rng=np.random.default_rng(seed)),
-        *room.error_patterns(reference, joined, features=features, horizon=horizon, alpha=alpha),
+        *room.error_patterns(reference, joined, features=features, horizon=bundle.meta["horizon_bars"], alpha=alpha),
         room.estimate_error(reference, recent, alpha=alpha),
     )
 
@@ -180,8 +193,9 @@ def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding
     return Finding("pending", float(waiting), 0.0, Level.OK, waiting, note=note)
 
 
-def _last_training(house: House, model: str) -> datetime:
-    return max((row.registered_at for row in house.ledger.bundles(model)), default=LONG_AGO)
+def _last_training(house: House, model: str, as_of: datetime) -> datetime:
+    known = (row.registered_at for row in house.ledger.bundles(model) if row.registered_at <= as_of)
+    return max(known, default=LONG_AGO)
 
 
 def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:

@@ -36,11 +36,12 @@ def on_monitor(
     since_last_train_bars: int,
     cool_down_bars: int,
     previous: Report | None = None,
-    comparing: bool = False,
+    answering: bool = False,
 ) -> Decision:
-    """RETRAIN when accuracy changed, or when drift is sustained; HOLD while the last answer is still under test.
+    """RETRAIN when accuracy changed, or when drift is sustained; HOLD while the answer to it is under test.
 
-    That is the case in the cool-down after a training, and while a challenger is compared (`comparing`).
+    That is the case in the cool-down after a training, and while a challenger is compared that was trained after the
+    alarm (`answering`). What was trained before it knows nothing of what happened: that it is compared holds nothing.
 
     Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
     most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
@@ -55,8 +56,8 @@ def on_monitor(
     if not because:
         return _quiet(report)
     what = _changed(changed[0]) if changed else f"{len({f.subject for f in drifted})} features have drifted for good"
-    if comparing:
-        reason = f"No retraining yet: {what}, but a challenger is being compared already."
+    if answering:
+        reason = f"No retraining yet: {what}, and a challenger that was trained since is being compared."
         return Decision(Verdict.HOLD, champion, because, champion, reason)
     if since_last_train_bars < cool_down_bars:
         wait = f"the last training is {since_last_train_bars} bars old, {cool_down_bars} is the cool-down"

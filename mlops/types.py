@@ -151,7 +151,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a person must know. `key` makes it unique: the same key is the same alert."""
+    """What a person must know. `key` makes it unique: the same key is the same alert. `closed_at`: None while open."""
 
     key: str
     priority: Priority
@@ -159,6 +159,7 @@ class Alert:
     title: str
     as_of: datetime
     details: Mapping[str, Any] = field(default_factory=dict)
+    closed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

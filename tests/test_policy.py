@@ -219,13 +219,13 @@ def test_a_champion_that_its_predecessor_beats_is_rolled_back(level, verdict):
     assert (verdict, CHAMPION, CHAMPION) == (decision.verdict, decision.model, decision.against)
 
 
-def test_no_retraining_is_asked_for_while_a_challenger_is_compared():
+def test_no_retraining_is_asked_for_while_the_answer_to_it_is_compared():
     decision = policy.on_monitor(
-        _report(_finding("accuracy_change", Level.ALERT)), since_last_train_bars=500, cool_down_bars=60, comparing=True
+        _report(_finding("accuracy_change", Level.ALERT)), since_last_train_bars=500, cool_down_bars=60, answering=True
     )
 
     assert Verdict.HOLD is decision.verdict
-    assert "compared already" in decision.reason
+    assert "trained since is being compared" in decision.reason
 
 
 @pytest.mark.parametrize(

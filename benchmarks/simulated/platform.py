@@ -144,16 +144,25 @@ class Platform:
             elif not self._quiet(job, at):
                 self.job(job, at)
 
-    def job(self, job: str, at: datetime) -> Sequence[Decision]:
+    def job(self, job: str, at: datetime) -> None:
         """One job at its time; where it asks for a retrain, that follows."""
+        decisions = self.decide(job, at)
+        if any(decision.verdict is Verdict.RETRAIN for decision in decisions):
+            self.challenge(at)
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Those of the newest look of the monitor."""
+        found: list[dict[str, Any]] = self.client.documents["monitor.json"]["findings"]
+        return found
+
+    def decide(self, job: str, at: datetime) -> Sequence[Decision]:
+        """What one job decides and does at its time."""
         decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if job == "monitor" and decisions:
-            levels = [(f["name"], f["finding_level"]) for f in self.client.documents["monitor.json"]["findings"]]
+            levels = [(f["name"], f["finding_level"]) for f in self.findings()]
             loud = tuple(name for name, level in levels if level in SPOKEN and not name.startswith("layer_"))
             self.said.append(Said(at, dict(levels)["layer_verdict"], loud))
-        if any(decision.verdict is Verdict.RETRAIN for decision in decisions):
-            self.challenge(at)
         return decisions
 
     def _quiet(self, job: str, at: datetime) -> bool:
@@ -280,7 +289,7 @@ def _clock(bars: int) -> list[datetime]:
 
 @cache
 def _times(bars: int) -> pd.DatetimeIndex:
-    return pd.bdate_range(START, periods=bars)
+    return pd.bdate_range(START, periods=bars, normalize=False)
 
 
 @cache

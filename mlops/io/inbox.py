@@ -132,4 +132,5 @@ def _json(alert: Alert) -> str:
 
 def _alert(row: RowMapping) -> Alert:
     details: dict[str, Any] = orjson.loads(row["details"])
-    return Alert(row["key"], Priority(row["priority"]), row["model"], row["title"], row["as_of"], details)
+    priority, closed_at = Priority(row["priority"]), row["resolved_at"]
+    return Alert(row["key"], priority, row["model"], row["title"], row["as_of"], details, closed_at)

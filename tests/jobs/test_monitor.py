@@ -46,7 +46,14 @@ BUNDLE = SimpleNamespace(names=NAMES, meta={"horizon_bars": 5, "base_rate": 0.5}
 def _found(rows):
     matured, predicted = rows.drop(columns=list(NAMES)), rows.drop(columns=["label", "value"])
     free = monitor._label_free(HOUSE, REFERENCE, predicted[["event_time", "unit", "probability"]])
-    return {f.name: f for f in (*free, *monitor._matured(HOUSE, BUNDLE, REFERENCE, matured, predicted))}
+    return {
+        f.name: f
+        for f in (
+            *free,
+            *monitor._charts(HOUSE, BUNDLE, REFERENCE, matured),
+            *monitor._matured(HOUSE, BUNDLE, REFERENCE, matured, predicted),
+        )
+    }
 
 
 def test_a_healthy_model_is_quiet_in_every_layer():

@@ -1,0 +1,117 @@
+"""What an alarm of the monitor leads to: a person is told once, it is answered once, and then charted anew."""
+
+from datetime import timedelta
+
+import pytest
+
+from benchmarks.simulated.platform import START, Platform, bar_at, platforms
+from benchmarks.simulated.world import Law, World
+from benchmarks.simulated.years import SATURDAY
+from jobs import alarms
+from mlops.settings import ExperimentSettings, MonitorSettings, Settings
+from mlops.types import Level, Priority, Verdict
+
+MODEL = "m"
+FALLS = Law(units=8, horizon=1, skill=0.65, fall=0.25, fall_at=40)
+SETTINGS = Settings(
+    monitor=MonitorSettings(window=200, cool_down_bars=20), experiment=ExperimentSettings(horizon_bars=252)
+)
+
+
+@pytest.fixture
+def house():
+    with platforms(SETTINGS) as opened:
+        yield opened
+
+
+def _platform(house, law=FALLS, bars=120):
+    one = Platform(house, World(law, bars, 3), MODEL)
+    one.begin()
+    return one
+
+
+def _told(house):
+    """Oldest first."""
+    return [alert for alert in house.ledger.alerts(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)]
+
+
+def _retrains(one):
+    return [event.at for event in one.events if event.decision.verdict is Verdict.RETRAIN]
+
+
+def test_an_alarm_that_is_newer_than_what_is_compared_is_told_and_answered(house):
+    one = _platform(house)
+    one.challenge(START - timedelta(hours=12))  # its comparison is open for all of the year
+    one.run(80, ("monitor", "compare"))
+
+    (alert, *_), (asked, *_) = _told(house), _retrains(one)
+    assert bar_at(40) < alert.as_of == asked < bar_at(60)
+    assert (Priority.HIGH, MODEL) == (alert.priority, alert.model)
+    assert "the accuracy fell" in alert.title
+    assert "v1" in alert.key
+
+
+def test_while_the_answer_is_compared_no_other_one_is_asked_for(house):
+    one = _platform(house)
+    one.run(58, ("monitor", "compare"))
+    assert 1 == len(_retrains(one))
+    assert [1, 2] == [row.version for row in house.ledger.bundles(MODEL)]
+    assert not any(alert.key.startswith(alarms.ACCURACY) for alert in house.ledger.alerts())  # it is answered
+
+
+def test_a_model_that_is_trained_every_week_is_told_of_all_the_same(house):
+    one = _platform(house)
+    one.run(60, ("monitor", "compare"), also=[START + SATURDAY + timedelta(weeks=i) for i in range(12)])
+    assert bar_at(40) < min(alert.as_of for alert in _told(house)) < bar_at(60)
+
+
+def test_charts_start_at_a_promotion_and_not_at_a_training(house):
+    one = _platform(house, Law(units=8, horizon=1))
+    one.run(20, ("monitor",), also=[START + SATURDAY])
+    champion = house.ledger.promotions(MODEL)[-1]
+    assert champion.created_at == alarms.start(house, MODEL, 1, bar_at(20))
+    (chart,) = (f for f in one.findings() if f["name"] == "accuracy_change")
+    assert 19 == chart["n"]
+
+
+def test_charts_start_anew_where_a_training_or_a_person_answered_the_alarm(house):
+    one = _platform(house)
+    began = house.ledger.promotions(MODEL)[-1].created_at
+    house.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, began, bar_at(10)))
+    (alert,) = _told(house)
+    assert began == alarms.start(house, MODEL, 1, bar_at(11))
+
+    house.ledger.resolve_alert(alert.key, bar_at(12))
+    assert bar_at(12) == alarms.start(house, MODEL, 1, bar_at(30))
+    assert began == alarms.start(house, MODEL, 1, bar_at(11))  # as it was known then
+
+    one.train(bar_at(11))
+    assert bar_at(11) == alarms.start(house, MODEL, 1, bar_at(30))
+    one.train(bar_at(14))
+    assert bar_at(11) == alarms.start(house, MODEL, 1, bar_at(30))  # the first answer counts
+
+
+def test_an_alarm_is_told_once_however_often_it_is_seen(house):
+    one = _platform(house)
+    at = bar_at(55) + timedelta(hours=1)
+    for _ in range(2):
+        (decision,) = one.decide("monitor", at)
+        assert Verdict.RETRAIN is decision.verdict
+    assert 1 == len(_told(house))
+
+
+def test_a_transition_that_was_undone_starts_no_chart(house):
+    one = _platform(house, Law(units=8, horizon=1))
+    one.train(bar_at(2))
+    entry = house.ledger.append_promotion(
+        MODEL, expected=1, to=2, kind="promote", actor="a", reason="r", evidence_run="", correlation_id="", at=bar_at(3)
+    )
+    house.ledger.settle_promotion(entry.id, "undone", bar_at(3))
+    assert house.ledger.promotions(MODEL)[0].created_at == alarms.start(house, MODEL, 1, bar_at(9))
+
+
+def test_a_quiet_model_tells_nobody(house):
+    one = _platform(house, Law(units=8, horizon=1))
+    one.run(40, ("monitor",))
+    assert not _told(house)
+    assert {Level.OK.value} >= {f["finding_level"] for f in one.findings() if f["name"] == "accuracy_change"}
