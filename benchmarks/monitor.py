@@ -20,7 +20,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from jobs import monitor
+from jobs import charts, monitor
 from mlops import monitor as room
 from mlops.settings import Settings
 from mlops.types import Finding, Level
@@ -86,9 +86,10 @@ def label_free(model: Model) -> tuple[Finding, ...]:
 
 def matured(model: Model) -> tuple[Finding, ...]:
     rows, predicted = model.rows.drop(columns=list(NAMES)), model.rows.drop(columns=["label", "value"])
-    charts = monitor._charts(model.bench, model.bench, model.reference, rows)  # type: ignore[arg-type]
+    known = rows.assign(known_at=rows.event_time)
+    found = charts.charts(model.bench, model.bench, model.reference, known, monitor.LONG_AGO)  # type: ignore[arg-type]
     rest = monitor._matured(model.bench, model.bench, model.reference, rows, predicted)  # type: ignore[arg-type]
-    return (*charts, *rest)
+    return (*found, *rest)
 
 
 PARTS: dict[str, Callable[[Model], tuple[Finding, ...]]] = {

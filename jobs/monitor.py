@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import alarms, drift_report, freshness, pictures, standing
+from jobs import alarms, charts, drift_report, freshness, pictures, standing
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -31,9 +31,7 @@ log = structlog.get_logger()
 DESCRIBES = ("event_time", "unit", "probability", "label")  # of a row; all else is a feature
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
-LOOKS_PER_YEAR, MOST_ALPHA = 52, 0.05
 PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
-SHOWN = 0.25  # of the deciding chart's false alarms: each of the four charts beside it, that decide nothing
 
 
 def at(
@@ -47,7 +45,7 @@ def at(
     bundle = house.bundle(champion)
     reference, trained = bundle.reference(), _last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
-    since, charts = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
+    since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
     now, past = rows.tail(size), _summary(house, bundle, reference)
@@ -56,17 +54,18 @@ def at(
         *drift,
         room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=threshold),
         *_label_free(house, reference, now[[*keys, "probability"]]),
-        *_charts(house, bundle, reference, matured[matured.event_time >= charts]),
+        *charts.charts(house, bundle, reference, matured[matured.event_time >= began], _looked(house, model, as_of)),
         *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
         freshness.Freshness(house).model(model, as_of).silence,
+        charts.false_words(house.settings.monitor),
     )
     report = Report(champion, as_of, (*found, *room.layers(found)))
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
         earlier = Report(champion, as_of, _drift(champion, past, rows.iloc[-2 * size : -size], threshold))
     fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
-    alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, charts if fell else since, as_of)
+    alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
@@ -132,23 +131,10 @@ def _drift(
 
 def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:
     """What can be said before labels come."""
-    weak, alpha = house.settings.monitor.confidence_threshold, _alpha(house)
+    weak, alpha = house.settings.monitor.confidence_threshold, charts.alpha(house.settings.monitor)
     return (
         *room.confidence(reference, now, threshold=weak, alpha=alpha),
         room.estimated_accuracy(reference, now, alpha=alpha),
-    )
-
-
-def _charts(house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame) -> tuple[Finding, ...]:
-    """Charts of the labels, over all bars since the champion was promoted or its last alarm was answered."""
-    rate, horizon = house.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
-    shown, seed = SHOWN * rate, house.settings.train.seed
-    return (
-        room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)),
-        room.log_loss_change(reference, matured, false_alarms_per_year=shown, rng=np.random.default_rng(seed)),
-        room.accuracy_groups(reference, matured, false_alarms_per_year=shown),
-        room.label_change(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
-        room.label_mixture(reference, matured, horizon=horizon, false_alarms_per_year=shown, seed=seed),
     )
 
 
@@ -156,24 +142,20 @@ def _matured(
     house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
 ) -> tuple[Finding, ...]:
     """What else labels say, of the last window; `ageing` of all of the champion's time."""
-    s, alpha, seed = house.settings.monitor, _alpha(house), house.settings.train.seed
+    s, seed = house.settings.monitor, house.settings.train.seed
+    alpha, measure = charts.alpha(s), {"confidence_threshold": s.confidence_threshold}
     recent = matured.tail(s.window)
     known = rows.drop(columns="probability")
     joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
     features = tuple(name for name in bundle.names if name in joined.columns)
     return (
-        *room.performance(recent, confidence_threshold=s.confidence_threshold, base_rate=bundle.meta["base_rate"]),
+        *room.performance(recent, base_rate=bundle.meta["base_rate"], alpha=alpha, **measure),
         *room.decay(reference, recent, alpha=alpha),
         room.ageing(matured, alpha=alpha),
         *room.calibration(reference, recent, alpha=alpha, rng=np.random.default_rng(seed)),
         *room.error_patterns(reference, joined, features=features, horizon=bundle.meta["horizon_bars"], alpha=alpha),
         room.estimate_error(reference, recent, alpha=alpha),
     )
-
-
-def _alpha(house: House) -> float:
-    """Of one weekly look: a family of tests cries wolf as often a year as a chart may, and never above 5 % a look."""
-    return min(MOST_ALPHA, house.settings.monitor.false_alarms_per_year / LOOKS_PER_YEAR)
 
 
 def _predictions(house: House, model: str, version: int, as_of: datetime) -> pd.DataFrame:
@@ -191,6 +173,12 @@ def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding
     waiting = house.ledger.pending(model, as_of=as_of, version=version)
     note = f"{waiting} predictions wait for their label"
     return Finding("pending", float(waiting), 0.0, Level.OK, waiting, note=note)
+
+
+def _looked(house: House, model: str, as_of: datetime) -> datetime:
+    """When the look before this one was."""
+    state = house.ledger.risk_state(standing.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
+    return LONG_AGO if state is None else state.as_of
 
 
 def _last_training(house: House, model: str, as_of: datetime) -> datetime:

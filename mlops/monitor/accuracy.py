@@ -140,8 +140,9 @@ def accuracy_groups(
     Returns
     -------
     Finding
-        `value` is the lowest group's accuracy, `limit` the control limit; ALERT below it, `params["alarm_at"]` says
-        when that group began. UNKNOWN with fewer than 8 baseline groups or no full current one.
+        `value` is the lowest group's accuracy, `limit` the control limit; ALERT below it, `params["alarm_at"]` and
+        `["alarm_end"]` say when the first such group began and ended. UNKNOWN with fewer than 8 baseline groups or no
+        full current one.
     """
     (_, past), (times, now) = _rates(baseline, "baseline", hits), _rates(current, "current", hits)
     before, after = _groups(past, size), _groups(now, size)
@@ -158,10 +159,10 @@ def accuracy_groups(
     width = float(student.isf(tail, before.size - 1) * before.std(ddof=1) * np.sqrt(1 + 1 / before.size))
     limit = float(before.mean()) - width
     below = np.flatnonzero(after < limit)
-    at = str(times[int(below[0]) * size]) if below.size else None
+    at, end = (str(times[int(below[0]) * size + i]) if below.size else None for i in (0, size - 1))
     note = f"lowest accuracy of {size} bars {after.min():.3f}, {limit:.3f} allowed, {before.mean():.3f} before"
     level = Level.ALERT if below.size else Level.OK
-    parameters |= {"alarm_at": at, "baseline": float(before.mean()), "groups_below": below.size}
+    parameters |= {"alarm_at": at, "alarm_end": end, "baseline": float(before.mean()), "groups_below": below.size}
     return Finding("accuracy_groups", float(after.min()), limit, level, after.size, parameters, note=note)
 
 

@@ -90,8 +90,9 @@ def estimated_accuracy(reference: pd.DataFrame, current: pd.DataFrame, *, alpha:
     Returns
     -------
     Finding
-        `value` is the estimate, `limit` the reference's accuracy less 3 points: below it WARN, never ALERT.
-        `params["low"]`, `["high"]` is the interval. UNKNOWN under 100 reference or 20 current bars.
+        `value` is the estimate, `limit` the reference's accuracy less 3 points: WARN, never ALERT, below it, where the
+        interval `params["low"]`, `["high"]` lies under the reference's accuracy. UNKNOWN under 100 reference or 20
+        current bars.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def estimated_accuracy(reference: pd.DataFrame, current: pd.DataFrame, *, alpha:
     low, high, limit = max(0.0, value - width), min(1.0, value + width), estimator.accuracy - LIMIT
     note = f"accuracy {value:.3f} ({low:.3f} to {high:.3f}) over {bars} bars without labels, {BLIND}"
     parameters = {"low": low, "high": high, "reference": estimator.accuracy, "blind_to": "concept drift"}
-    level = Level.WARN if value < limit else Level.OK
+    level = Level.WARN if value < limit and high < estimator.accuracy else Level.OK
     return Finding("estimated_accuracy", value, limit, level, bars, parameters, note=note)
 
 

@@ -33,6 +33,7 @@ def performance(
     *,
     confidence_threshold: float = CONFIDENCE_THRESHOLD,
     base_rate: float | None = None,
+    alpha: float = ALPHA,
 ) -> tuple[Finding, ...]:
     """Metrics of matured predictions, and `skill`: do they beat a constant forecast?
 
@@ -48,13 +49,15 @@ def performance(
     -------
     tuple of Finding
         `n` (rows), the `METRICS`, `share_confident` (rows at or over `confidence_threshold`) and `skill`, whose
-        `value` is the mean log-loss gained a bar, in nats. Limits are what the constant forecast scores; WARN is worse
-        than that. Every level is UNKNOWN under 20 bars; `Finding.n` counts bars. What no row stands behind is NaN.
+        `value` is the mean log-loss gained a bar, in nats. Limits are what the constant forecast scores. Metrics are
+        measured and not tested: they accuse nobody, and are OK on whichever side of their limit. Every level is UNKNOWN
+        under 20 bars; `Finding.n` counts bars. What no row stands behind is NaN.
 
     Notes
     -----
-    `skill`. Null: no better than the constant. Error rate: 5 % for one look, EWC t-test on per-bar means (bars, not
-    rows, for units of one bar move together). OK: proven better; ALERT: proven worse; WARN: neither.
+    `skill`. Nulls: no better, and no worse than the constant. Error rates: 5 % and `alpha` a look, EWC t-test on
+    per-bar means (bars, not rows, for units of one bar move together). OK: proven better; ALERT: proven worse, which is
+    the only accusation; UNKNOWN: neither.
 
     Raises
     ------
@@ -75,16 +78,16 @@ def performance(
         limit = LIMITS.get(name, metric(base, label) if len(label) else math.nan)
         findings.append(_graded(name, value, limit, gains.size))
     findings.append(Finding("share_confident", confident, 0.0, _enough(gains.size), gains.size))
-    return (*findings, _skill(gains))
+    return (*findings, _skill(gains, alpha))
 
 
-def _skill(gains: Floats) -> Finding:
+def _skill(gains: Floats, alpha: float) -> Finding:
     if gains.size < MIN_BARS:
         return Finding("skill", math.nan, 0.0, Level.UNKNOWN, gains.size, note=f"{gains.size} bars, {MIN_BARS} needed")
     test = ewc_test(gains)
-    worse = 1 - test.p_greater <= ALPHA
-    level = Level.OK if test.p_greater <= ALPHA else Level.ALERT if worse else Level.WARN
-    words = {Level.OK: "beats", Level.ALERT: "loses to", Level.WARN: "is not proven to beat"}[level]
+    worse = 1 - test.p_greater <= alpha
+    level = Level.OK if test.p_greater <= ALPHA else Level.ALERT if worse else Level.UNKNOWN
+    words = {Level.OK: "beats", Level.ALERT: "loses to", Level.UNKNOWN: "is not proven to beat"}[level]
     note = f"the model {words} the constant forecast (p {test.p_greater:.2g}, {test.n} bars)"
     return Finding("skill", test.mean, 0.0, level, test.n, {"p": test.p_greater, "dof": test.dof}, note=note)
 
@@ -94,9 +97,7 @@ def _enough(bars: int) -> Level:
 
 
 def _graded(name: str, value: float, limit: float, bars: int) -> Finding:
-    bad = value > limit if name in ("brier", "log_loss") else name != "base_rate" and value < limit
-    level = _enough(bars)
     if not math.isfinite(value):
         note = "one class only" if bars else "no matured rows"  # of one class there is no AUC
         return Finding(name, value, limit, Level.UNKNOWN, bars, note=note)
-    return Finding(name, value, limit, Level.WARN if bad and level is Level.OK else level, bars)
+    return Finding(name, value, limit, _enough(bars), bars)

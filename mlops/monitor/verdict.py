@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from mlops.monitor.detectors import DETECTORS
+from mlops.monitor.performance import METRICS
 from mlops.types import Finding, Level
 
 
@@ -21,14 +22,17 @@ class Layer(StrEnum):
 
 FREE = ("confidence_entropy", "confidence_mean", "confidence_weak", "estimated_accuracy")
 COUNTS = (
-    "base_rate",
+    *METRICS,
+    "brier_reliability",
+    "brier_resolution",
+    "brier_uncertainty",
     "drift_threshold_cost",
-    "mean_confidence",
+    "false_words",
     "n",
     "pending",
     "share_confident",
     "silence",
-)  # they describe; they accuse nobody
+)  # they describe and are not tested; they accuse nobody
 WORDS = {
     Layer.INPUTS: "the inputs have moved",
     Layer.LABEL_FREE: "the model is less sure",

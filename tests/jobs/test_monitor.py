@@ -10,12 +10,13 @@ import structlog
 from mlflow import MlflowClient
 from structlog.testing import capture_logs
 
-from jobs import monitor
+from jobs import charts, monitor
 from mlops import monitor as room
 from mlops.io import record
 from mlops.settings import MonitorSettings, Settings
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS, NAMES = [f"U{i}" for i in range(20)], ("trend", "noise")
 LABEL_FREE = {"confidence_mean", "confidence_entropy", "confidence_weak", "estimated_accuracy"}
 
@@ -44,13 +45,14 @@ BUNDLE = SimpleNamespace(names=NAMES, meta={"horizon_bars": 5, "base_rate": 0.5}
 
 
 def _found(rows):
-    matured, predicted = rows.drop(columns=list(NAMES)), rows.drop(columns=["label", "value"])
+    matured = rows.drop(columns=list(NAMES)).assign(known_at=rows.event_time)
+    predicted = rows.drop(columns=["label", "value"])
     free = monitor._label_free(HOUSE, REFERENCE, predicted[["event_time", "unit", "probability"]])
     return {
         f.name: f
         for f in (
             *free,
-            *monitor._charts(HOUSE, BUNDLE, REFERENCE, matured),
+            *charts.charts(HOUSE, BUNDLE, REFERENCE, matured, LONG_AGO),
             *monitor._matured(HOUSE, BUNDLE, REFERENCE, matured, predicted),
         )
     }
@@ -89,9 +91,28 @@ def test_evidence_of_nothing_logs_no_number_but_how_much_there_was(tmp_path):
 
 
 @pytest.mark.parametrize(("a_year", "alpha"), [(1.0, 1 / 52), (0.1, 0.1 / 52), (50.0, 0.05)])
-def test_a_family_of_tests_cries_wolf_as_often_as_a_chart_may(a_year, alpha):
-    house = SimpleNamespace(settings=Settings(monitor=MonitorSettings(false_alarms_per_year=a_year)))
-    assert alpha == pytest.approx(monitor._alpha(house))
+def test_all_families_together_cry_wolf_as_often_as_a_chart_may(a_year, alpha):
+    settings = MonitorSettings(false_alarms_per_year=a_year)
+    assert alpha == pytest.approx(charts.FAMILIES * charts.alpha(settings))
+    said = charts.false_words(settings)
+    assert said.value == pytest.approx(min(52, 1.25 * a_year + 52 * alpha + 52 * 0.05))
+    assert "looks a year" in said.note
+
+
+def test_a_chart_that_is_only_shown_is_loud_at_the_look_that_first_sees_its_alarm():
+    good, bad = _rows(60, seed=1), _rows(30, start="2004-03-01", truth=-1.0)
+    matured = pd.concat([good, bad]).assign(known_at=lambda rows: rows.event_time + pd.Timedelta(days=5))
+
+    def chart(rows):
+        return charts.room.log_loss_change(REFERENCE, rows, rng=np.random.default_rng(0))
+
+    first = charts.news(chart, matured, LONG_AGO)
+    assert Level.ALERT is first.level
+    known = pd.Timestamp(first.params["alarm_at"]) + pd.Timedelta(days=5)
+    assert first == charts.news(chart, matured, (known - pd.Timedelta(days=1)).to_pydatetime())
+    later = charts.news(chart, matured, known.to_pydatetime())
+    assert later.n < first.n
+    assert later.params.get("alarm_at") is None or later.params["alarm_at"] > first.params["alarm_at"]
 
 
 class _Stored(SimpleNamespace):

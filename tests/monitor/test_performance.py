@@ -47,19 +47,29 @@ def test_a_model_without_skill_is_told_so():
     rows = _scored()
     rows["probability"] = 0.4 + np.random.default_rng(1).normal(0, 0.001, len(rows))
     skill = _named(performance(rows, base_rate=0.4))["skill"]
-    assert Level.WARN is skill.level
+    assert Level.UNKNOWN is skill.level
     assert "not proven to beat" in skill.note
 
 
-def test_a_worse_score_than_the_constants_is_a_warning():
-    assert Level.WARN is _named(performance(_scored(edge=-0.3), base_rate=0.4))["log_loss"].level
+def test_a_measured_score_accuses_nobody_and_a_tested_one_does():
+    found = _named(performance(_scored(edge=-0.3), base_rate=0.4))
+    assert found["log_loss"].value > found["log_loss"].limit
+    assert {Level.OK} == {found[name].level for name in METRICS}
+    assert Level.ALERT is found["skill"].level
+
+
+def test_skill_is_called_lost_at_the_error_that_was_asked_for():
+    rows = _scored(bars=40, edge=-0.02, seed=4, units=4)
+    p = 1 - _named(performance(rows, base_rate=0.4))["skill"].params["p"]
+    levels = [_named(performance(rows, base_rate=0.4, alpha=a))["skill"].level for a in (1.01 * p, 0.99 * p)]
+    assert [Level.ALERT, Level.UNKNOWN] == levels
 
 
 def test_confidence_is_counted_against_its_threshold():
     rows = _scored().assign(probability=np.tile([0.5, 0.56], 500))
     found = _named(performance(rows, confidence_threshold=0.55))
     assert 0.5 == found["share_confident"].value
-    assert Level.WARN is found["mean_confidence"].level
+    assert found["mean_confidence"].value < found["mean_confidence"].limit
 
 
 @pytest.mark.parametrize("bars", [0, 19])

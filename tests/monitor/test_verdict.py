@@ -39,6 +39,12 @@ def test_labels_have_the_last_word(level):
     assert "the model is more often wrong" == found["verdict"].note
 
 
+@pytest.mark.parametrize("name", ["accuracy", "auc", "brier", "log_loss", "mean_confidence", "brier_reliability"])
+def test_what_was_not_tested_speaks_no_words(name):
+    found = _verdict(_finding("accuracy_change"), _finding(name, Level.WARN))
+    assert (Level.OK, "nothing has changed") == (found["verdict"].level, found["verdict"].note)
+
+
 def test_nothing_and_only_unknown_are_unknown():
     for given in ((), (_finding("ks", Level.UNKNOWN, "f"), _finding("accuracy_change", Level.UNKNOWN))):
         found = _verdict(*given)
