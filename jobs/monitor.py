@@ -23,6 +23,7 @@ from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
 from mlops.errors import DataError
+from mlops.settings import MonitorSettings
 from mlops.types import Decision, Finding, Level, ModelRef, Report, Verdict
 from registry_hooks import aliases
 from registry_hooks.bundle import Bundle
@@ -41,35 +42,36 @@ def at(
     champion = aliases.champion(house.registry, model)
     if champion is None:
         return []
-    size, threshold = house.settings.monitor.window, house.settings.monitor.drift_threshold
+    s = house.settings.monitor
     bundle = house.bundle(champion)
     reference, trained = bundle.reference(), _last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
     since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
-    now, past = rows.tail(size), _summary(house, bundle, reference)
-    drift = _drift(champion, past, now, threshold)
+    now, past = _window(s, rows), _summary(house, bundle, reference)
+    drift = _drift(champion, past, now, s.drift_threshold)
     found = (
         *drift,
-        room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=threshold),
+        room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
         *_label_free(house, reference, now[[*keys, "probability"]]),
         *charts.charts(house, bundle, reference, matured[matured.event_time >= began], _looked(house, model, as_of)),
         *_matured(house, bundle, reference, matured, rows),
         _pending(house, model, champion.version, as_of),
         freshness.Freshness(house).model(model, as_of).silence,
-        charts.false_words(house.settings.monitor),
+        charts.false_words(s),
     )
     report = Report(champion, as_of, (*found, *room.layers(found)))
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
-        earlier = Report(champion, as_of, _drift(champion, past, rows.iloc[-2 * size : -size], threshold))
+        before = _window(s, rows.iloc[: len(rows) - len(now)])
+        earlier = Report(champion, as_of, _drift(champion, past, before, s.drift_threshold))
     fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
     alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
-        cool_down_bars=house.settings.monitor.cool_down_bars,
+        cool_down_bars=s.cool_down_bars,
         previous=earlier,
         answering=alarms.answering(house, alarm),
     )
@@ -95,7 +97,7 @@ def _drawn(
     if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
         return {}
     s = house.settings.monitor
-    seen = pictures.Seen(reference, matured, s.window, s.confidence_threshold)
+    seen = pictures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
     return pictures.figures(report, seen, everything=page is drift_report.When.ALWAYS)
 
 
@@ -117,7 +119,8 @@ def _summary(house: House, bundle: Bundle, reference: pd.DataFrame) -> room.Refe
             return room.ReferenceSummary.from_bytes(stored)
         except DataError as error:
             log.warning("summary of the reference cannot be read; it is computed anew", error=str(error))
-    return room.kept_summary(reference, bundle.names, window=house.settings.monitor.window)
+    s = house.settings.monitor
+    return room.kept_summary(reference, bundle.names, window=s.window, window_bars=s.window_bars)
 
 
 def _drift(
@@ -144,7 +147,7 @@ def _matured(
     """What else labels say, of the last window; `ageing` of all of the champion's time."""
     s, seed = house.settings.monitor, house.settings.train.seed
     alpha, measure = charts.alpha(s), {"confidence_threshold": s.confidence_threshold}
-    recent = matured.tail(s.window)
+    recent = _window(s, matured)
     known = rows.drop(columns="probability")
     joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
     features = tuple(name for name in bundle.names if name in joined.columns)
@@ -166,7 +169,12 @@ def _predictions(house: House, model: str, version: int, as_of: datetime) -> pd.
     frame, values, names = house.ledger.predictions(model, start=LONG_AGO, end=as_of, as_of=as_of, version=version)
     keys = frame[["event_time", "unit", "probability"]].reset_index(drop=True)
     rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
-    return rows.tail(LOOK_BACK * house.settings.monitor.window)
+    return _window(house.settings.monitor, rows, LOOK_BACK)
+
+
+def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFrame:
+    """The current window of rows in order of time, or one so many times as long."""
+    return room.last_window(rows, rows=times * s.window, bars=times * s.window_bars)
 
 
 def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding:

@@ -36,14 +36,15 @@ from jobs.house import House, moment, run
 from mlops.errors import DataError
 from mlops.io import logs, private, record
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
-from mlops.monitor import kept_summary
+from mlops.monitor import kept_summary, newest_bars
 from mlops.types import Decision, ModelRef
 from registry_hooks import aliases, apply, bundle, register
 from registry_hooks.register import Training
 
 log = structlog.get_logger()
 SCRIPT = Path(__file__).parents[1] / "models" / "gbm.py"
-REFERENCE_ROWS = 20_000  # most recent out-of-fold rows that travel with the bundle: 1,000 bars of 20 symbols
+# The newest out-of-fold rows that travel with the bundle, whichever are more: ten windows of the monitor want 600 bars.
+REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000
 PROBE_UNITS = 3
 FIRST_RUNG = 2  # folds that are scored before a trial may be pruned
 LIBRARIES = ("lightgbm", "mlflow", "numpy", "pandas")  # all that a bundle needs to load
@@ -181,23 +182,17 @@ def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -
     booster = tune.fit(study.table, params, s.seed)
     booster.save_model(folder / "booster.txt")
     reference = study.rows.iloc[tests].assign(probability=calibrator(margin)).drop(columns=["value", "known_at"])
-    reference = _newest_bars(reference)
+    reference = newest_bars(reference, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)
     reference.to_parquet(folder / "reference.parquet", index=False)
-    summary = kept_summary(reference, study.strategy.feature_names, window=house.settings.monitor.window)
+    m = house.settings.monitor
+    names = study.strategy.feature_names
+    summary = kept_summary(reference, names, window=m.window, window_bars=m.window_bars)
     (folder / "summary.npz").write_bytes(summary.to_bytes())
     probe, expected = _probe(study, booster, calibrator)
     probe.to_parquet(folder / "probe.parquet", index=False)
     meta = _meta(study, params, calibrator, s.seed) | {"probe": expected}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1, default=str), encoding="utf-8")
     return _metrics(calibrator(margin), study.table.y[tests], study.table.y[study.folds[0].train].mean())
-
-
-def _newest_bars(reference: pd.DataFrame) -> pd.DataFrame:
-    if len(reference) <= REFERENCE_ROWS:
-        return reference
-    first = reference["event_time"].iloc[-REFERENCE_ROWS]
-    newest: pd.DataFrame = reference.loc[reference["event_time"] > first]
-    return newest
 
 
 def _probe(study: Study, booster: Any, calibrator: tune.Calibrator) -> tuple[pd.DataFrame, dict[str, Any]]:

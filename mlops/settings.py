@@ -51,7 +51,8 @@ class Section(BaseModel):
 
 
 class MonitorSettings(Section):
-    window: int = Field(1000, ge=50, description="Predictions in the current window.")
+    window: int = Field(1000, ge=50, description="Predictions in the current window, or those of more bars.")
+    window_bars: int = Field(60, ge=20, description="Bars that the current window has at least, however many units.")
     drift_threshold: float = Field(0.05, gt=0, lt=1, description="False-discovery rate over features.")
     confidence_threshold: float = Field(0.55, gt=0.5, lt=1, description="A prediction under it is a weak one.")
     false_alarms_per_year: float = Field(1.0, gt=0, description="Of the accuracy chart, while nothing is wrong.")

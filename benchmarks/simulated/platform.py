@@ -240,8 +240,9 @@ class Platform:
         if record is not None:
             rows = reference_rows(record)
             rows.to_parquet(place / "artifacts" / "reference.parquet", index=False)
-            stored = kept_summary(rows, FEATURES, window=self.house.settings.monitor.window).to_bytes()
-            (place / "artifacts" / "summary.npz").write_bytes(stored)
+            s = self.house.settings.monitor
+            stored = kept_summary(rows, FEATURES, window=s.window, window_bars=s.window_bars)
+            (place / "artifacts" / "summary.npz").write_bytes(stored.to_bytes())
         return bundle.digest(place)
 
 

@@ -16,7 +16,7 @@ from scipy.signal import lfilter
 from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
-REFERENCE_ROWS = 20_000  # as jobs.train keeps
+REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000  # as jobs.train keeps
 CLIP = 1e-6  # as models.gbm
 
 
@@ -130,7 +130,7 @@ class World:
         """Out-of-fold rows of a version: a stretch of the past of its own, as accurate as it is promised to be."""
         law = self.law
         past = replace(law, fall=0.0, bad=0.0)
-        bars = max(1, REFERENCE_ROWS // law.units)
+        bars = max(REFERENCE_BARS, REFERENCE_ROWS // law.units)
         world = World(past, bars, self._seed * 7919 + 104_729 * (number + 1))
         probability = world.forecasts(version)
         return Reference(world.labels, probability, features(world._rng(1), bars, law.units))

@@ -8,6 +8,7 @@ from mlops.monitor.drift import feature_drift, kept_summary
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.estimate import estimate_error, estimated_accuracy
 from mlops.monitor.labels import label_change, label_mixture
+from mlops.monitor.panel import last_window, newest_bars
 from mlops.monitor.performance import METRICS, performance
 from mlops.monitor.reference import ReferenceSummary, summarise
 from mlops.monitor.silence import Patience, instants, silence
@@ -41,8 +42,10 @@ __all__ = [
     "kept_summary",
     "label_change",
     "label_mixture",
+    "last_window",
     "layers",
     "log_loss_change",
+    "newest_bars",
     "performance",
     "reliability",
     "silence",

@@ -91,8 +91,12 @@ def feature_drift(
     return tuple(f for m, p in zip(found, parts, strict=False) for f in m.findings(p, threshold))
 
 
-def kept_summary(reference: pd.DataFrame, names: Sequence[str], *, window: int) -> ReferenceSummary:
-    """What is kept with a model version: `reference` summarised, with the null of every detector for `window` rows.
+def kept_summary(
+    reference: pd.DataFrame, names: Sequence[str], *, window: int, window_bars: int = 1
+) -> ReferenceSummary:
+    """What is kept with a model version: `reference` summarised, with the null of every detector for one window.
+
+    That is `window` rows at the reference's rows a bar, or `window_bars` bars, whichever is more.
 
     Examples
     --------
@@ -101,7 +105,9 @@ def kept_summary(reference: pd.DataFrame, names: Sequence[str], *, window: int) 
     (20,)
     """
     summary = summarise(reference, names)
-    return summary.calibrated(summary.window_bars(window), [detector() for detector in DETECTORS.values()])
+    return summary.calibrated(
+        max(summary.window_bars(window), window_bars), [detector() for detector in DETECTORS.values()]
+    )
 
 
 @dataclass(frozen=True, slots=True)

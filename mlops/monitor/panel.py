@@ -20,6 +20,27 @@ def flat(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(level=named) if named else frame
 
 
+def last_window(frame: pd.DataFrame, *, rows: int, bars: int) -> pd.DataFrame:
+    """The newest `rows` rows of a panel in order of time, or those of its newest `bars` bars, whichever are more.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2000-01-01", periods=5, tz="UTC").repeat(2)
+    >>> [len(last_window(pd.DataFrame({"event_time": days}), rows=n, bars=2)) for n in (3, 5)]
+    [4, 5]
+    """
+    times = frame["event_time"]
+    newest = times.drop_duplicates().iloc[-bars:]
+    within = int((times >= newest.iloc[0]).sum()) if len(newest) else 0
+    return frame.iloc[-max(rows, within) :]
+
+
+def newest_bars(frame: pd.DataFrame, *, rows: int, bars: int) -> pd.DataFrame:
+    """As `last_window`, without a bar that would be cut."""
+    cut = len(frame) - len(last_window(frame, rows=rows, bars=bars))
+    return frame.loc[frame["event_time"] > frame["event_time"].iloc[cut - 1]] if cut else frame
+
+
 def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
     """Every column but `event_time` and `unit`."""
     return tuple(str(c) for c in frame.columns if c not in KEYS)

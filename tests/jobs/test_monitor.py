@@ -115,6 +115,19 @@ def test_a_chart_that_is_only_shown_is_loud_at_the_look_that_first_sees_its_alar
     assert later.params.get("alarm_at") is None or later.params["alarm_at"] > first.params["alarm_at"]
 
 
+def test_however_many_units_the_window_has_bars_enough_to_speak():
+    units, bars = 200, 80
+    rows = pd.concat([_rows(bars, seed=i).assign(unit=[f"{i}-{u}" for u in UNITS * bars]) for i in range(10)])
+    found = _found(rows.sort_values(["event_time", "unit"], ignore_index=True))
+    assert not {name for name, f in found.items() if f.level is Level.UNKNOWN}
+    assert 60 == found["decay_accuracy"].n
+
+    few = MonitorSettings(window=1000, window_bars=20)
+    assert [1000, 1000] == [len(monitor._window(few, _rows(80)[:n])) for n in (1000, 1600)]
+    assert 12_000 == len(monitor._window(MonitorSettings(), rows.sort_values("event_time")))
+    assert units * 20 == len(monitor._window(few, rows.sort_values("event_time")))
+
+
 class _Stored(SimpleNamespace):
     def summary(self):
         return self.stored

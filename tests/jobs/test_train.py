@@ -209,13 +209,6 @@ def test_the_summary_of_the_reference_travels_with_it_under_the_same_digest(trai
     assert digest == bundle.digest(place)
 
 
-def test_a_long_reference_keeps_the_newest_whole_bars(monkeypatch):
-    monkeypatch.setattr(train, "REFERENCE_ROWS", 10)
-    times = pd.date_range("2020", periods=6, tz="UTC").repeat(3)
-    found = train._newest_bars(pd.DataFrame({"event_time": times}))
-    assert list(times[-9:]) == list(found.event_time)
-
-
 @pytest.mark.parametrize("as_of", [datetime(2004, 6, 1, tzinfo=UTC), datetime(2003, 3, 1, tzinfo=UTC)])
 def test_too_few_labelled_bars_are_refused(trained, bars, as_of):
     with pytest.raises(DataError, match="training must have 200 labelled bars, got .* Give more history"):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.monitor import DETECTORS, KS, PSI, ReferenceSummary, feature_drift, summarise
+from mlops.monitor import DETECTORS, KS, PSI, ReferenceSummary, feature_drift, newest_bars, summarise
 from mlops.types import Level
 
 
@@ -94,3 +94,11 @@ def test_bins_that_do_not_divide_the_references_are_refused():
 def test_a_large_offset_costs_the_wasserstein_distance_nothing():
     found = {f.name: f.value for f in feature_drift(SUMMARY, CURRENT.assign(number=CURRENT["number"] + 1e-3))}
     assert 1.0 == pytest.approx(found["wasserstein"], abs=0.15)
+
+
+@pytest.mark.parametrize(("units", "bars", "kept"), [(1, 300, 200), (20, 300, 50), (3, 40, 40), (7, 300, 50)])
+def test_a_reference_is_kept_by_bars_and_none_is_cut(units, bars, kept):
+    times = pd.date_range("2000-01-01", periods=bars, tz="UTC").repeat(units)
+    found = newest_bars(pd.DataFrame({"event_time": times}), rows=200, bars=50)
+    assert kept == found.event_time.nunique()
+    assert {units} == set(found.groupby("event_time").size())
