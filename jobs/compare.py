@@ -111,7 +111,7 @@ def plan(house: House, kind: str, *, arms: int = 1) -> Trial:
     """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
     s = house.settings.experiment
     common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "evidence": s.evidence}
-    common |= {"drawdown_margin": s.drawdown_margin, "drawdown_confidence": s.drawdown_confidence}
+    common |= {name: getattr(s, name) for name in ("drawdown_margin", "drawdown_volatility", "drawdown_confidence")}
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
         return Trial((1 + s.watch_confidence) / 2, 1, s.watch_bars, power=1.0, **common)
     return Trial(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)

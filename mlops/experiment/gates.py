@@ -20,6 +20,7 @@ from mlops.stats import (
     max_drawdown,
     sequential_test,
     srm_e_value,
+    usual_drawdown,
 )
 from mlops.types import Finding, Level
 
@@ -74,10 +75,11 @@ def pairing(paired: int, rows: int, trial: Trial) -> Finding:
 def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> Finding:
     """Non-inferiority: the challenger's book does not fall deeper than the champion's by more than a margin.
 
-    Null: the deepest fall over as many bars exceeds the champion's by more than `drawdown_margin`. OK where the upper
-    bound of the excess lies under the margin; ALERT where the excess itself lies over it. The bound is a paired
-    stationary bootstrap percentile; a drawdown is not smooth, so that its rate is not exact: docs/ab.md
-    has what was measured.
+    Null: the deepest fall over as many bars exceeds the champion's by more than the margin: `drawdown_margin` of
+    equity, or what a book of `drawdown_volatility` more volatility than the champion's usually falls deeper over as
+    many bars (`usual_drawdown`), whichever is more. OK where the upper bound of the excess lies under it; ALERT where
+    the excess itself lies over it. The bound is a paired stationary bootstrap percentile; a drawdown is not smooth, so
+    that its rate is not exact: docs/ab.md has what was measured.
 
     Parameters
     ----------
@@ -94,19 +96,27 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
         alpha=2 * (1 - trial.drawdown_confidence),
     ).estimate
     same = one.size > 0 and bool((one == other).all())  # the same book: nothing to draw
+    margin = max(trial.drawdown_margin, _deeper(one, trial.drawdown_volatility))
     level = Level.UNKNOWN
-    if its - deepest > trial.drawdown_margin:
+    if its - deepest > margin:
         level = Level.ALERT
-    elif same or (bound.known and bound.high <= trial.drawdown_margin):
+    elif same or (bound.known and bound.high <= margin):
         level = Level.OK
     note = f"the challenger's book fell {its:.1%} from its peak, the champion's {deepest:.1%}"
     if bound.known:
         note += (
             f"; with {trial.drawdown_confidence:.0%} confidence at most {max(bound.high, its - deepest):.1%} deeper,"
-            f" {trial.drawdown_margin:.1%} allowed"
+            f" {margin:.1%} allowed"
         )
     told = {"drawdown_champion": deepest, "drawdown_challenger": its, "upper": bound.high}
-    return Finding("drawdown", its - deepest, trial.drawdown_margin, level, one.size, told, note=note)
+    return Finding("drawdown", its - deepest, margin, level, one.size, told, note=note)
+
+
+def _deeper(returns: Floats, more: float) -> float:
+    """How much deeper a book of so much more volatility usually falls over as many bars."""
+    volatility = float(returns.std()) if returns.size else 0.0
+    usual, wilder = (usual_drawdown(v, returns.size) for v in (volatility, (1 + more) * volatility))
+    return wilder - usual
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,9 @@ class Trial:
     evidence : {"planned", "anytime"}
         What proves: a test at planned looks, which needs fewer bars (`mlops.stats.sequential_test`), or an e-value that
         is looked at after every bar (`mlops.stats.confidence_sequence`).
-    drawdown_margin : float
-        By how much of equity the challenger's book may fall deeper than the champion's: non-inferiority.
+    drawdown_margin, drawdown_volatility : float
+        By how much the challenger's book may fall deeper than the champion's: non-inferiority. A share of equity, or as
+        deep as a book of so much more volatility than the champion's usually falls, whichever is more.
     drawdown_confidence : float
         Of the upper bound that must lie under `drawdown_margin`.
     least_paired : float
@@ -52,6 +53,7 @@ class Trial:
     arms: int = 1
     evidence: Literal["planned", "anytime"] = "planned"
     drawdown_margin: float = 0.05
+    drawdown_volatility: float = 0.6
     drawdown_confidence: float = 0.95
     least_paired: float = 0.95
     srm_alpha: float = 0.001

@@ -11,7 +11,7 @@ from mlops.stats.charts import GroupChart, LabelChart, group_chart, label_alarms
 from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_table, paired_difference
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
 from mlops.stats.divergence import areas, cohens_w, jensen_shannon, psi, psi_shares, quantile_edges
-from mlops.stats.drawdown import max_drawdown, underwater
+from mlops.stats.drawdown import max_drawdown, underwater, usual_drawdown
 from mlops.stats.edetector import sr_mixture
 from mlops.stats.effects import cliffs_delta, cohens_d, hedges_g
 from mlops.stats.family import e_holm, sequential_holm
@@ -185,6 +185,7 @@ __all__ = [
     "t_sample_size",
     "trades_needed",
     "underwater",
+    "usual_drawdown",
     "variance_inflation",
     "welch_t",
     "years_needed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp, pi, sqrt
 from typing import Any
 
 import numpy as np
@@ -44,3 +45,27 @@ def max_drawdown(returns: Floats) -> Floats:
     0.244
     """
     return np.asarray(underwater(np.cumprod(1 + returns, axis=-1), 1.0).max(axis=-1, initial=0.0))
+
+
+def usual_drawdown(volatility: float, bars: int) -> float:
+    """Deepest fall that a book without drift has on average, as a share of the peak.
+
+    That of a Brownian motion in the logarithm: sqrt(pi / 2) standard deviations of the whole span, roughly also for
+    returns with fat tails.
+
+    Parameters
+    ----------
+    volatility : float
+        Standard deviation of a bar's return, >= 0.
+
+    References
+    ----------
+    Magdon-Ismail, Atiya, Pratap and Abu-Mostafa (2004), On the maximum drawdown of a Brownian motion, Journal of
+    Applied Probability 41(1).
+
+    Examples
+    --------
+    >>> round(usual_drawdown(0.01, 252), 3)
+    0.18
+    """
+    return 1 - exp(-sqrt(pi / 2) * volatility * sqrt(bars))

@@ -116,6 +116,15 @@ def test_a_book_that_falls_much_deeper_is_stopped_and_one_that_follows_the_champ
     assert Level.OK is _gates(_matured(), books=_books(lambda r: r))["drawdown"].level
 
 
+@pytest.mark.parametrize(("more", "by_volatility", "by_share"), [(1.0, "ok", "alert"), (2.2, "alert", "alert")])
+def test_the_margin_of_a_drawdown_grows_with_the_volatility_of_the_champions_book(more, by_volatility, by_share):
+    shared, *own = 0.04 * np.random.default_rng(5).standard_normal((3, 150))
+    one, other = (0.95 * shared + 0.3 * x for x in own)
+    books = _books(lambda r: more * other, champion=one)
+    levels = [_gates(_matured(), Trial(drawdown_volatility=k), books=books)["drawdown"].level.value for k in (0.6, 0.0)]
+    assert [by_volatility, by_share] == levels
+
+
 def test_a_book_of_another_kind_needs_more_bars_to_be_called_no_deeper():
     own = np.random.default_rng(8).normal(0.001, 0.02, 150)
     found = _gates(_matured(), books=_books(lambda r: own))["drawdown"]
