@@ -110,7 +110,7 @@ def act(house: House, one: Look, as_of: datetime) -> Decision:
 def plan(house: House, kind: str, *, arms: int = 1) -> Trial:
     """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
     s = house.settings.experiment
-    common: dict[str, Any] = {"look_every": s.look_every, "min_bars": s.min_bars, "evidence": s.evidence}
+    common: dict[str, Any] = {name: getattr(s, name) for name in ("look_every", "min_bars", "min_events", "evidence")}
     common |= {name: getattr(s, name) for name in ("drawdown_margin", "drawdown_volatility", "drawdown_confidence")}
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
         return Trial((1 + s.watch_confidence) / 2, 1, s.watch_bars, power=1.0, **common)

@@ -66,6 +66,7 @@ class ExperimentSettings(Section):
     horizon_bars: int = Field(252, ge=10, description="A comparison ends after so many bars.")
     look_every: int = Field(5, ge=1, description="Bars between two looks at the evidence.")
     min_bars: int = Field(40, ge=10, description="Bars before the first look.")
+    min_events: float = Field(5, ge=0, description="Independent events of the rarer label before anything is proven.")
     watch_confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to roll back an equal champion.")
     watch_bars: int = Field(126, ge=10, description="How long a new champion is watched.")
     evidence: Literal["planned", "anytime"] = Field(

@@ -31,6 +31,7 @@ from jobs.house import House
 from jobs.schedule import due
 from mlops.experiment import Trial
 from mlops.experiment.book import SCALE
+from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss
 from mlops.io.books import STATE
 from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
@@ -182,7 +183,10 @@ class Platform:
         plan, start = compare._plan(self.house, trial), self._first_bar(trial.started_at)
         key = (trial.id, plan)
         if key not in self._decided:
-            proof = paired_log_loss(self._difference(trial.champion, trial.challenger)[start:], plan)
+            units, labels = self.world.law.units, self.world.labels[start:]
+            seen = happened(labels.ravel(), np.repeat(np.arange(len(labels)), units))
+            difference = self._difference(trial.champion, trial.challenger)[start:]
+            proof = paired_log_loss(difference, plan, enough_at(seen, plan))
             crossed = proof.params["crossed_at"]
             settled = proof.level is not Level.UNKNOWN
             self._decided[key] = crossed if settled else plan.horizon_bars if crossed is None else 0

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.errors import DataError
+from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import (
     Dealing,
     drawdown,
@@ -102,10 +103,11 @@ def compare(
     both = _both(matured, champion, challenger)
     paired = pairs(matured, champion=champion, challenger=challenger)
     rows = [int((matured["version"] == version).sum()) for version in (champion, challenger)]
-    proof = paired_log_loss(paired["difference"].to_numpy(), settings)
+    least = enough_at(_events(both), settings)
+    proof = paired_log_loss(paired["difference"].to_numpy(), settings, least)
     findings = [
         proof,
-        skill(_gains(both, base_rate), settings),
+        skill(_gains(both, base_rate), settings, least),
         samples(len(both), len(paired), settings),
         pairing(len(both), max(rows), settings),
         gain_interval(paired["difference"].to_numpy(), settings),
@@ -130,6 +132,11 @@ def _both(matured: pd.DataFrame, champion: int, challenger: int) -> pd.DataFrame
     one = matured.loc[matured["version"] == champion, [*keys, "probability", "label"]]
     other = matured.loc[matured["version"] == challenger, [*keys, "probability"]]
     return one.merge(other, on=keys, suffixes=("", "_challenger"), validate="one_to_one")
+
+
+def _events(both: pd.DataFrame) -> Floats:
+    bar, _ = pd.factorize(both["event_time"], sort=True)
+    return happened(both["label"].to_numpy(dtype=np.float64), bar)
 
 
 def _gains(both: pd.DataFrame, base_rate: float | None) -> Floats:

@@ -28,14 +28,17 @@ Floats = NDArray[np.float64]
 LEAST_FOR_MONEY = 20  # bars before returns are said anything of
 
 
-def paired_log_loss(difference: Floats, trial: Trial) -> Finding:
+def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Finding:
     """The verdict: mean gain of the challenger in log-loss, nats a bar.
+
+    Nothing is proven at a look before `least_bars` (`mlops.experiment.events.enough_at`).
 
     Null: mean gain <= margin, error rate `trial.alpha` over all looks together (`mlops.stats.sequential_test`). OK:
     proven better; ALERT: proven worse, by the mirrored test without margin, each challenger at an error of its own: to
     set an equal one aside costs no money. `n_needed` counts bars.
     """
-    better, worse = _test(difference - trial.margin, trial), _test(-difference, replace(trial, arms=1))
+    better = _test(difference - trial.margin, trial, least_bars)
+    worse = _test(-difference, replace(trial, arms=1), least_bars)
     # Both can have crossed only when the truth changed in between; then neither is proven.
     undecided = better.crossed == worse.crossed
     level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT
@@ -44,12 +47,14 @@ def paired_log_loss(difference: Floats, trial: Trial) -> Finding:
     gain = float(difference.mean()) if difference.size else 0.0
     over = f", more than the margin of {trial.margin:g}" if trial.margin and level is Level.OK else ""
     note = f"{_verdict(level)}: log-loss gain {gain:+.4f} a bar over {told.n} bars{over}, {_plan(told, trial)}"
+    if told.looks and least_bars > told.n:
+        note += f"; the rarer label has not happened {trial.min_events:g} times independently yet"
     return Finding("paired_log_loss", gain, trial.margin, level, told.n, parameters, note=note)
 
 
-def skill(gains: Floats, trial: Trial) -> Finding:
+def skill(gains: Floats, trial: Trial, least_bars: int = 0) -> Finding:
     """The challenger against the constant forecast, by the same plan: to be less bad than the champion is no skill."""
-    test = _test(gains, trial)
+    test = _test(gains, trial, least_bars)
     level = Level.OK if test.crossed else Level.UNKNOWN
     words = "beats" if test.crossed else "is not proven to beat"
     note = f"the challenger {words} the constant forecast, {_plan(test, trial)}"
@@ -184,10 +189,10 @@ def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
     return Finding("waiting", value, 0.0, Level.OK, difference.size, told, note=note)
 
 
-def _test(x: Floats, trial: Trial) -> SequentialResult:
+def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
     """The mean of `x` > 0, by the trial's kind of evidence."""
     if trial.evidence == "anytime":
-        return _anytime(x[: trial.horizon_bars], trial)
+        return _anytime(x[: trial.horizon_bars], trial, least_bars)
     return sequential_test(
         x,
         horizon=trial.horizon_bars,
@@ -195,16 +200,18 @@ def _test(x: Floats, trial: Trial) -> SequentialResult:
         alpha=trial.alpha,
         power=trial.power,
         min_n=trial.min_bars,
+        least_n=least_bars,
     )
 
 
-def _anytime(x: Floats, trial: Trial) -> SequentialResult:
+def _anytime(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
     """The same at every bar, without a plan of looks: proven once the e-value reached 1 / alpha."""
     first, n, alpha = trial.first, x.size, trial.alpha
     if n < first:
         return SequentialResult(n, 0, float(x.mean()) if n else 0.0, 1.0, 0.0, False, None, None, False)
     path = evidence_path(x, alpha=alpha, min_n=first)
-    crossed_at = path.first(1 / alpha)
+    proven = np.flatnonzero((path.e_value >= 1 / alpha) & (path.rows >= least_bars))
+    crossed_at = int(path.rows[proven[0]]) if proven.size else None
     at = crossed_at or n
     ahead = crossed_at or confidence_sequence(x, alpha=2 * alpha, min_n=first).n_needed
     estimate, p = float(path.estimate[at - 1]), min(1.0, 1 / float(path.e_value[at - 1]))

@@ -21,6 +21,8 @@ class Trial:
         Paired predictions before any verdict.
     horizon_bars, look_every, min_bars : int
         Bars after which it ends, between two looks, before the first look.
+    min_events : float
+        Effective events of the rarer label before anything is proven (`mlops.experiment.events`).
     margin : float
         Nats a bar by which the challenger must be better to be worth a change.
     power : float
@@ -48,6 +50,7 @@ class Trial:
     horizon_bars: int = 252
     look_every: int = 5
     min_bars: int = 40
+    min_events: float = 5.0
     margin: float = 0.0
     power: float = 3.0
     arms: int = 1

@@ -102,6 +102,7 @@ def sequential_test(
     alpha: float = 0.05,
     power: float = OBRIEN_FLEMING_LIKE,
     min_n: int = MIN_ROWS,
+    least_n: int = 0,
 ) -> SequentialResult:
     """Is the mean of `x` greater than zero, judged at planned looks while `x` grows?
 
@@ -122,6 +123,8 @@ def sequential_test(
         One value a bar from the start of the comparison on, in order of time. NaN and infinities are refused.
     horizon, look_every, min_n : int
         In bars: length of the comparison, distance of the looks, bars before the first look.
+    least_n : int
+        Looks before so many rows are not taken, whatever they would say; what the plan spends on them is not spent.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def sequential_test(
         return SequentialResult(series.size, 0, estimate, 1.0, 0.0, False, None, None, False)
     means, statistics = np.transpose([ewc_statistic(series[:n], cautious=True) for n in done])
     p = np.asarray(student.sf(statistics, [ewc_dof(n) for n in done]))
-    hits = np.flatnonzero(p <= levels[: len(done)])
+    hits = np.flatnonzero((p <= levels[: len(done)]) & (np.asarray(done) >= least_n))
     look = int(hits[0]) if hits.size else len(done) - 1
     return SequentialResult(
         n=series.size,
