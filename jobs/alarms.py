@@ -1,4 +1,4 @@
-"""Alarms of the monitor: each is told to a person once, and once it was answered the charts start anew.
+"""Alarms of the monitor: each is told to a person once and stands until it is answered; the charts start anew at once.
 
 An alarm is answered by the first version that is trained after a person was told, or by that person, who closes it. All
 of it follows from rows of the ledger: alerts, bundles and the promotion log.
@@ -29,18 +29,23 @@ def promoted(house: House, model: str, as_of: datetime) -> datetime:
 
 
 def start(house: House, model: str, version: int, as_of: datetime) -> datetime:
-    """When the charts of a champion began: as it was promoted, or where its last alarm was answered."""
+    """When the charts of a champion began: as it was promoted, or where a person was told of its last alarm."""
     began = promoted(house, model, as_of)
-    mine = [a for a in house.ledger.alerts(open_only=False) if a.key.startswith(f"{ACCURACY}{model}:v{version}:")]
-    answers = [_answered(house, alert, as_of) for alert in mine if began <= alert.as_of <= as_of]
-    return max([began, *(at for at in answers if at is not None)])
+    return max([began, *(alert.as_of for alert in _told(house, model, version, as_of))])
 
 
-def answering(house: House, alarm: Alert) -> bool:
+def unanswered(house: House, model: str, version: int, as_of: datetime) -> Alert | None:
+    """The alarm of the accuracy chart that was told before and stands."""
+    began = promoted(house, model, as_of)
+    open_ones = (a for a in _told(house, model, version, as_of) if a.as_of >= began)
+    return next((alert for alert in open_ones if _answered(house, alert, as_of) is None), None)
+
+
+def answering(house: House, alarm: Alert, as_of: datetime) -> bool:
     """Whether a version that was trained after a person was told of it is being compared with the champion."""
     first = house.ledger.alert(alarm.key)
-    told = alarm.as_of if first is None else min(first.as_of, alarm.as_of)
-    after = {row.version for row in house.ledger.bundles(alarm.model) if told <= row.registered_at <= alarm.as_of}
+    told = as_of if first is None else min(first.as_of, as_of)
+    after = {row.version for row in house.ledger.bundles(alarm.model) if told <= row.registered_at <= as_of}
     return any(trial.challenger in after for trial in house.ledger.open_experiments(alarm.model))
 
 
@@ -52,6 +57,12 @@ def close(house: House, model: str, version: int, as_of: datetime) -> None:
         other = not alert.key.startswith(tuple(f"{kind}{model}:v{version}:" for kind in KINDS))
         if other or (alert.key.startswith(ACCURACY) and _answered(house, alert, as_of) is not None):
             house.ledger.resolve_alert(alert.key, as_of)
+
+
+def _told(house: House, model: str, version: int, as_of: datetime) -> list[Alert]:
+    """What was told of the accuracy of a version before this look, newest first."""
+    mine = f"{ACCURACY}{model}:v{version}:"
+    return [a for a in house.ledger.alerts(open_only=False) if a.key.startswith(mine) and a.as_of < as_of]
 
 
 def _answered(house: House, alert: Alert, as_of: datetime) -> datetime | None:

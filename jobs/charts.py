@@ -1,7 +1,7 @@
 """Charts of a champion's labels, and how often all that the monitor says is false while nothing is wrong.
 
-One chart decides: its alarm stands until it is answered. The others are loud at the look that first sees their alarm,
-and start anew after it.
+Each is loud at the look that first sees its alarm, and starts anew after it. One chart decides: its alarm stands until
+it is answered (`jobs.alarms`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Chart = Callable[[pd.DataFrame], Finding]
 def charts(
     house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, looked: datetime
 ) -> tuple[Finding, ...]:
-    """All charts of `matured`: rows since the champion was promoted, or its last alarm was answered.
+    """All charts of `matured`: rows since the champion was promoted, or its last alarm was told.
 
     `looked`: when the look before this one was.
     """

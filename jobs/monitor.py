@@ -67,13 +67,16 @@ def at(
         before = _window(s, rows.iloc[: len(rows) - len(now)])
         earlier = Report(champion, as_of, _drift(champion, past, before, s.drift_threshold))
     fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
+    stands = alarms.unanswered(house, model, champion.version, as_of)
     alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
+    alarm = alarm if fell or stands is None else stands
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
         cool_down_bars=s.cool_down_bars,
         previous=earlier,
-        answering=alarms.answering(house, alarm),
+        answering=alarms.answering(house, alarm, as_of),
+        unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
     )
     alarms.close(house, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried

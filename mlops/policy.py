@@ -37,11 +37,13 @@ def on_monitor(
     cool_down_bars: int,
     previous: Report | None = None,
     answering: bool = False,
+    unanswered: str = "",
 ) -> Decision:
     """RETRAIN when accuracy changed, or when drift is sustained; HOLD while the answer to it is under test.
 
     That is the case in the cool-down after a training, and while a challenger is compared that was trained after the
     alarm (`answering`). What was trained before it knows nothing of what happened: that it is compared holds nothing.
+    An alarm of an earlier look that nothing has answered yet (`unanswered`: what it said) counts as one of this look.
 
     Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
     most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
@@ -51,11 +53,13 @@ def on_monitor(
     """
     changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
     drifted = _sustained(report, previous)
-    because = changed or drifted
     champion = report.model
+    earlier = tuple(f for f in report.findings if f.name == "accuracy_change") if unanswered else ()
+    because = changed or earlier or drifted
     if not because:
         return _quiet(report)
-    what = _changed(changed[0]) if changed else f"{len({f.subject for f in drifted})} features have drifted for good"
+    moved = f"{len({f.subject for f in drifted})} features have drifted for good"
+    what = _changed(changed[0]) if changed else unanswered or moved
     if answering:
         reason = f"No retraining yet: {what}, and a challenger that was trained since is being compared."
         return Decision(Verdict.HOLD, champion, because, champion, reason)

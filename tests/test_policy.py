@@ -228,6 +228,16 @@ def test_no_retraining_is_asked_for_while_the_answer_to_it_is_compared():
     assert "trained since is being compared" in decision.reason
 
 
+def test_an_alarm_that_nothing_answered_yet_asks_again_and_waits_for_the_cool_down():
+    calm, told = _report(_finding("accuracy_change")), "the alarm of 2007-05-01 is not answered"
+    asked, held = (
+        policy.on_monitor(calm, since_last_train_bars=n, cool_down_bars=60, unanswered=told) for n in (60, 59)
+    )
+    assert [Verdict.RETRAIN, Verdict.HOLD] == [asked.verdict, held.verdict]
+    assert "Retrain: the alarm of 2007-05-01 is not answered." == asked.reason
+    assert "accuracy_change" == held.because[0].name
+
+
 @pytest.mark.parametrize(
     ("gain", "chart", "verdict"),
     [

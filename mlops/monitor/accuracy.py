@@ -76,7 +76,7 @@ def accuracy_change(
     Null: `current` is as accurate as `baseline`. Error rate: `false_alarms_per_year`; the threshold is calibrated by
     a block bootstrap of the baseline (`mlops.stats.cusum`), so labels that overlap are counted for what they are.
     Assumes that `baseline` are honest predictions (out-of-fold or live) and that `current` holds every matured bar
-    since the chart was started (at a promotion, or after an alarm was answered), not a window that moves: a mean over
+    since the chart was started (at a promotion, or where an alarm was told), not a window that moves: a mean over
     a moving window must never be charted.
 
     Parameters

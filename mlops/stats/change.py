@@ -113,7 +113,7 @@ def cusum(
     Null: `current` goes on with the baseline's law. Error rate: `false_alarms_per_year` alarms in `bars_per_year` bars
     of a chart that restarts after an alarm, averaged over baselines; measured in tests/calibration. Assumes that the
     baseline is stationary with memory short beside its length, and that `current` starts at the chart's start (the
-    last promotion, or an alarm that was answered) and only grows.
+    last promotion or told alarm) and only grows.
 
     Parameters
     ----------

@@ -35,6 +35,10 @@ def _told(house):
     return [alert for alert in house.ledger.alerts(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)]
 
 
+def _standing(house, *bars):
+    return [alarms.unanswered(house, MODEL, 1, bar_at(bar)) for bar in bars]
+
+
 def _retrains(one):
     return [event.at for event in one.events if event.decision.verdict is Verdict.RETRAIN]
 
@@ -65,7 +69,7 @@ def test_a_model_that_is_trained_every_week_is_told_of_all_the_same(house):
     assert bar_at(40) < min(alert.as_of for alert in _told(house)) < bar_at(60)
 
 
-def test_charts_start_at_a_promotion_and_not_at_a_training(house):
+def test_charts_start_at_a_promotion_and_at_no_training(house):
     one = _platform(house, Law(units=8, horizon=1))
     one.run(20, ("monitor",), also=[START + SATURDAY])
     champion = house.ledger.promotions(MODEL)[-1]
@@ -74,21 +78,37 @@ def test_charts_start_at_a_promotion_and_not_at_a_training(house):
     assert 19 == chart["n"]
 
 
-def test_charts_start_anew_where_a_training_or_a_person_answered_the_alarm(house):
+def test_charts_start_anew_where_a_person_was_told_and_the_alarm_stands_until_it_is_answered(house):
     one = _platform(house)
     began = house.ledger.promotions(MODEL)[-1].created_at
-    house.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, began, bar_at(10)))
-    (alert,) = _told(house)
-    assert began == alarms.start(house, MODEL, 1, bar_at(11))
+    for bar in (10, 20):
+        house.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, bar_at(bar - 10), bar_at(bar)))
+    first, second = _told(house)
+    starts = [alarms.start(house, MODEL, 1, bar_at(bar)) for bar in (10, 11, 30)]
+    assert [began, bar_at(10), bar_at(20)] == starts  # a look that is done again sees what it saw
+    assert [None, first.key] == [found and found.key for found in _standing(house, 10, 11)]
 
-    house.ledger.resolve_alert(alert.key, bar_at(12))
-    assert bar_at(12) == alarms.start(house, MODEL, 1, bar_at(30))
-    assert began == alarms.start(house, MODEL, 1, bar_at(11))  # as it was known then
+    house.ledger.resolve_alert(second.key, bar_at(22))
+    house.ledger.resolve_alert(first.key, bar_at(25))
+    assert [second.key, first.key, None] == [found and found.key for found in _standing(house, 21, 23, 26)]
 
-    one.train(bar_at(11))
-    assert bar_at(11) == alarms.start(house, MODEL, 1, bar_at(30))
-    one.train(bar_at(14))
-    assert bar_at(11) == alarms.start(house, MODEL, 1, bar_at(30))  # the first answer counts
+    house.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, bar_at(20), bar_at(30)))
+    one.train(bar_at(29))
+    assert [None] != _standing(house, 32)
+    one.train(bar_at(31))
+    assert [None] == _standing(house, 32)
+
+
+def test_an_alarm_in_the_cool_down_is_answered_after_it(house):
+    one = _platform(house)
+    one.run(75, ("monitor",), also=[bar_at(35)])
+    (asked,) = _retrains(one)
+    assert bar_at(54) < asked < bar_at(60)  # 20 bars after the training
+    told = _told(house)[0].as_of
+    assert told < asked
+    held = [e.decision.reason for e in one.events if told < e.at < asked]
+    assert held
+    assert all("is not answered, but the last training is" in reason for reason in held)
 
 
 def test_an_alarm_is_told_once_however_often_it_is_seen(house):
