@@ -46,7 +46,7 @@ class _Plan:
 
     def look(self, past: Floats, now: Floats, rng: np.random.Generator) -> CusumResult:
         rate = self.false_alarms_per_year / (2 if self.sides == "both" else 1)
-        of = {"false_alarms_per_year": rate, "bars_per_year": self.bars_per_year, "rng": rng}
+        of: dict[str, Any] = {"false_alarms_per_year": rate, "bars_per_year": self.bars_per_year, "rng": rng}
         return cusum(past, now, drop=self.drop, calibrated=self._calibrated(past, of), **of)
 
     def _calibrated(self, past: Floats, of: dict[str, Any]) -> tuple[float, float]:
