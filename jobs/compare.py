@@ -30,6 +30,7 @@ from registry_hooks import aliases, apply
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
+LABELS_APART = 8  # labels one after the other before the first look
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
 
@@ -178,12 +179,23 @@ def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
 
 def _plan(house: House, trial: Experiment) -> Trial:
     """The plan of this comparison; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = plan(house, trial.kind, arms=_arms(house, trial))
+    planned = _later(plan(house, trial.kind, arms=_arms(house, trial)), _horizon(house, trial))
     if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
         return planned
     before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
     record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
     return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
+
+
+def _later(planned: Trial, horizon: int) -> Trial:
+    """With its first look after so many labels that do not overlap: fewer do not tell dependence from a mean."""
+    return replace(planned, min_bars=min(planned.horizon_bars, max(planned.min_bars, LABELS_APART * horizon)))
+
+
+def _horizon(house: House, trial: Experiment) -> int:
+    """Bars that a label of either version spans."""
+    known = (house.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
+    return max((row.horizon_bars for row in known if row is not None), default=1)
 
 
 def _arms(house: House, trial: Experiment) -> int:

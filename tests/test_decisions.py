@@ -1,5 +1,7 @@
 """The simulated years of `benchmarks.decisions`: their shortcuts change nothing that the platform decides."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from benchmarks.decisions import rate
 from benchmarks.simulated import years
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
+from jobs import compare
 from mlops.settings import ExperimentSettings, Settings
 from mlops.types import Verdict
 
@@ -46,6 +49,17 @@ def test_a_better_challenger_is_promoted_and_a_worse_one_is_not():
     with platforms(SHORT) as house:
         assert "'promote', 1, 2" in _followed(house, BETTER, 10, thorough=False)
         assert "'promote', 1, 2" not in _followed(house, WORSE, 11, thorough=False)
+
+
+@pytest.mark.parametrize(("horizon", "compare_from", "watch_from"), [(1, 40, 40), (5, 40, 40), (20, 160, 126)])
+def test_a_plan_waits_for_labels_that_do_not_overlap(horizon, compare_from, watch_from):
+    with platforms() as house:
+        one = Platform(house, World(Law(units=2, horizon=horizon), 60, 1), "m", known=False)
+        one.begin()
+        one.challenge(START)
+        (trial,) = house.ledger.open_experiments("m")
+        plans = [compare._plan(house, replace(trial, kind=kind)) for kind in ("compare", "watch")]
+        assert [compare_from, watch_from] == [plan.min_bars for plan in plans]
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
