@@ -62,10 +62,15 @@ def skill(gains: Floats, trial: Trial, least_bars: int = 0) -> Finding:
 
 
 def samples(rows: int, bars: int, trial: Trial) -> Finding:
-    """Paired predictions against the least number of them."""
-    level = Level.OK if rows >= trial.min_samples else Level.UNKNOWN
-    needed = trial.min_samples
+    """Paired predictions against the least number of them; ALERT where the plan ends before there can be so many."""
+    needed, reachable = trial.min_samples, rows / bars * trial.horizon_bars if bars else float("inf")
+    level = Level.OK if rows >= needed else Level.UNKNOWN if reachable >= needed else Level.ALERT
     note = f"{rows} paired predictions on {bars} bars, {needed} needed"
+    if level is Level.ALERT:
+        note += (
+            f", and {trial.horizon_bars} bars give {reachable:.0f} at {rows / bars:.3g} a bar: this can never pass. "
+            "Lower experiment.min_samples, or raise experiment.horizon_bars"
+        )
     return Finding("samples", float(rows), float(needed), level, bars, {"n_needed": needed}, note=note)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from mlops.errors import DataError
 from mlops.experiment import Dealing, Trial, compare, pairs
+from mlops.experiment.gates import samples
 from mlops.types import Level
 
 SETTINGS = Trial()
@@ -96,6 +97,15 @@ def test_few_samples_are_unknown_whatever_the_evidence():
     gates = _gates(_matured(bars=90))
     assert (Level.OK, Level.UNKNOWN) == (gates["paired_log_loss"].level, gates["samples"].level)
     assert "900 paired predictions on 90 bars, 1000 needed" == gates["samples"].note
+
+
+def test_a_plan_that_can_never_have_enough_samples_says_so_with_the_remedy():
+    found = samples(60, 60, Trial())
+    assert Level.ALERT is found.level
+    assert "60 paired predictions on 60 bars, 1000 needed, and 252 bars give 252 at 1 a bar" in found.note
+    assert "Lower experiment.min_samples, or raise experiment.horizon_bars" in found.note
+    assert [Level.UNKNOWN] * 3 == [samples(4 * n, n, Trial()).level for n in (0, 1, 249)]
+    assert Level.OK is samples(1000, 250, Trial()).level
 
 
 def test_an_arm_that_lost_rows_is_found():
