@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
+from jobs import cadence
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
@@ -73,6 +74,7 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
     matured = _matured(house, trial, as_of)
+    cadence.daily(trial.model, matured)
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":

@@ -18,7 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import alarms, charts, drift_report, freshness, pictures, standing
+from jobs import alarms, cadence, charts, drift_report, freshness, pictures, standing
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -46,6 +46,7 @@ def at(
     bundle = house.bundle(champion)
     reference, trained = bundle.reference(), _last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
+    cadence.daily(model, rows)
     since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
