@@ -181,11 +181,11 @@ class Live:
         findings = judge(self._lines, self._instants.bounded(jumps.hedged(self._lines, known, beside), clock))
         if self._records:
             jumps.settle(self._house.ledger, held, self._confirm)
-            self._holdings.marks.save(as_of)
-            for peak in self._peaks.values():
-                peak.save(as_of)
             self._holdings.doubts.settle(as_of)
             self._holdings.anchors.save(as_of)
+            self._holdings.marks.save(as_of)
+            for peak in self._peaks.values():  # last: what a void was still to change is done again after a kill
+                peak.save(as_of)
             self._instants.settle(clock)
         now.missing.update({"clock": f"{why[:1].upper()}{why[1:]}."} if (why := self._instants.why(clock)) else {})
         now.missing.update(notional.missing(whole) | doubts.notes(whole.doubts))
@@ -198,16 +198,14 @@ class Live:
         void, held = self._house.ledger.last_void(), whole.counted()
         effect = Effect(self._house, held)
         since = min(peak.void_since(held) for peak in self._peaks.values())
-        for scope, peak in self._peaks.items():
-            peak.correct(effect, held if scope == ALL else held.of(scope), void)
-        if since == void:
-            return False
-        for one in voided(self._house, since):
+        for one in voided(self._house, since) if since != void else ():
             if one.fill is not None:
                 mark = Mark(one.fill.price, one.at)
                 if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
                     self._holdings.anchors.drop(one.fill.unit, mark)
-        return True
+        for scope, peak in self._peaks.items():
+            peak.correct(effect, held if scope == ALL else held.of(scope), void)
+        return since != void
 
     def _curve(self, held: Held, scope: str = ALL) -> Drawdown:
         """The bars' equity, from the peak on to that of now."""

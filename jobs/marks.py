@@ -65,6 +65,7 @@ class Marks:
     refused: set[datetime] = field(default_factory=set)
     levels: dict[str, tuple[str, float]] = field(default_factory=dict)
     _saved_at: datetime | None = None
+    _dropped: bool = False
     _restored: bool = False
     _resumed: bool = False
     _turns: dict[str, tuple[Mark, Jump]] = field(default_factory=dict)
@@ -114,9 +115,10 @@ class Marks:
         """What it was at when the day began, or half of the level before where that is more; 0 where none is known."""
         return self.levels.get(unit, ("", 0.0))[1]
 
-    def save(self, as_of: datetime, *, at_once: bool = False) -> None:
-        """Leave the marks in the ledger, where that is due."""
-        if not self.of or not (at_once or self._saved_at is None or abs(as_of - self._saved_at) >= SAVED):
+    def save(self, as_of: datetime) -> None:
+        """Leave the marks in the ledger, where that is due; at once where one was taken back."""
+        due = self._saved_at is None or abs(as_of - self._saved_at) >= SAVED
+        if not self._dropped and not (self.of and due):
             return
         body = {
             "marks": {unit: [mark.value, mark.at.isoformat()] for unit, mark in self.of.items()},
@@ -126,7 +128,7 @@ class Marks:
             "levels": self.levels,
         }
         self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
-        self._saved_at = as_of
+        self._saved_at, self._dropped = as_of, False
 
     def split(self, unit: str, ratio: float, price: float, at: datetime) -> None:
         """Make a mark one of new units that was known before a split was told; `price`: of a new unit about then."""
@@ -145,6 +147,7 @@ class Marks:
         if self.of.get(unit) != mark:
             return False
         del self.of[unit]
+        self._dropped = True
         self.jumps.pop(unit, None)
         self._turns.pop(unit, None)
         return True

@@ -1,5 +1,6 @@
 """What a person takes back, corrects or tells late leaves the equity and the drawdown that it had made in order."""
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -46,6 +47,8 @@ class Teller:
         return self.state.kpi.drawdown.now
 
     def quote(self, at, **prices):
+        if not prices:
+            return
         row = {"event_time": at, "known_at": at, "bid_size": 0.0, "ask_size": 0.0}
         rows = [row | {"unit": unit, "bid": price, "ask": price} for unit, price in prices.items()]
         self.house.ledger.add_quotes(pd.DataFrame(rows))
@@ -131,6 +134,46 @@ def test_a_correction_that_fails_half_way_is_made_once(teller, monkeypatch):
     assert 6e3 / 1.006e6 == pytest.approx(teller.look(A=100.0))
     teller.restart()
     assert 6e3 / 1.006e6 == pytest.approx(teller.look(A=100.0))
+
+
+class Killed(Exception):
+    """The process ended before this write."""
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("writes", [0, 1, 2, 3, 4])
+def test_a_void_leaves_no_mark_of_its_fill_whichever_write_a_kill_came_before(teller, monkeypatch, writes, more):
+    """A unit that nothing else is held of has no mark, and the next fill of it is the first."""
+    teller.look()
+    wrong = teller.fill(teller.now, "B", 100.0, 1000.0)
+    teller.balance(teller.now + SECOND / 4, 1e6)
+    for _ in range(12):
+        teller.look()
+    if more:
+        teller.fill(teller.now, "B", 5000.0, 100.0)
+        teller.look()
+    teller.void(wrong)
+    put, made = type(teller.house.ledger).put_risk_state, []
+
+    def kills(self, *about):
+        made.append(about[0])
+        if len(made) > writes:
+            raise Killed
+        put(self, *about)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(teller.house.ledger), "put_risk_state", kills)
+        with contextlib.suppress(Killed):
+            teller.look()
+    teller.restart()
+    teller.look()
+    if not more:
+        teller.fill(teller.now, "B", 5000.0, 100.0)
+    for _ in range(3):
+        teller.look()
+
+    assert {"B": (100.0, None)} == {row.unit: (row.price, row.unconfirmed) for row in teller.state.positions.values()}
+    assert (1e6, 0.0) == (pytest.approx(teller.state.kpi.equity), pytest.approx(teller.state.kpi.drawdown.now))
 
 
 def test_a_peak_that_was_made_while_a_balance_was_wrong_counts_once_that_is_void(teller):
