@@ -17,7 +17,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from functools import cached_property
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,27 @@ SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its detail
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """Amounts at instants, in order of time; `left`: the sum of those from each one on."""
+
+    times: pd.DatetimeIndex
+    amounts: Floats
+    left: Floats
+
+    @classmethod
+    def of(cls, steps: Sequence[tuple[datetime, float]]) -> Self:
+        each = np.array([amount for _, amount in steps], dtype=np.float64)
+        left = np.concatenate([each[::-1].cumsum()[::-1], [0.0]])
+        return cls(pd.DatetimeIndex([at for at, _ in steps], tz="UTC"), each, left)
+
+    def after(self, times: pd.DatetimeIndex, side: Side = "right") -> Floats:
+        """The sum of the steps after each instant (`left`: and at it)."""
+        if not len(self.amounts):  # of most books, at each look
+            return np.zeros(len(times))
+        return self.left[self.times.searchsorted(times, side=side)]
+
+
+@dataclass(frozen=True)
 class Account:
     """`offset`: what the account has beside the book's own worth. `amount` was told `at` by `source`.
 
@@ -68,22 +90,27 @@ class Account:
         """What balances were less than could be explained, all together."""
         return sum(one.lost for one in self.known.anchors)
 
-    @property
-    def losses(self) -> list[tuple[datetime, float]]:
+    @cached_property
+    def losses(self) -> Steps:
         """When the account was less than could be explained, and by how much."""
         found = [(one.at, one.lost) for one in self.known.anchors if one.lost]
-        return [*found, (self.at, self.short)] if self.at is not None and self.short else found
+        return Steps.of([*found, (self.at, self.short)] if self.at is not None and self.short else found)
 
     @property
     def fell(self) -> float:
         """All that the account was less than could be explained."""
-        return sum(amount for _, amount in self.losses)
+        return float(self.losses.left[0])
 
-    @property
-    def paid_in(self) -> list[tuple[datetime, float]]:
+    @cached_property
+    def paid_in(self) -> Steps:
         """When something was paid in (or taken out) that moved it, and how much."""
         since = self.counted_from(None)
-        return [(one.at, one.flow) for one in self.flows if since is None or one.at > since]
+        return Steps.of([(one.at, one.flow) for one in self.flows if since is None or one.at > since])
+
+    @cached_property
+    def paid(self) -> Steps:
+        """The same, and what was paid in before it is counted."""
+        return Steps.of([(one.at, one.flow) for one in self.flows])
 
     def counted_from(self, at: datetime | None) -> datetime | None:
         """The balance that it is counted from at an instant; None where that is the setting."""
@@ -96,7 +123,7 @@ class Account:
 
         At the instant of a balance that is less nothing is lost yet, for it may have been looked at before that came.
         """
-        return self.offset + after(times, self.losses, "left") - after(times, self.paid_in)
+        return self.offset + self.losses.after(times, "left") - self.paid_in.after(times)
 
 
 def account(
@@ -218,24 +245,16 @@ def _stated(house: House, key: BookKey) -> float | None:
 
 def offsets(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """The offset at each bar of a book; at the last one that of now: what was paid in since was there from it on."""
-    flows = after(pd.DatetimeIndex(curve.index), [(one.at, one.flow) for one in found.flows])
-    each = pd.Series(found.offset - flows, index=curve.index, dtype=np.float64)
+    each = pd.Series(
+        found.offset - found.paid.after(pd.DatetimeIndex(curve.index)), index=curve.index, dtype=np.float64
+    )
     each.iloc[-1:] = found.offset
     return each
 
 
 def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """A book's own worth at each bar, and what its account lost later without an explanation."""
-    return curve + after(pd.DatetimeIndex(curve.index), found.losses)
-
-
-def after(times: pd.DatetimeIndex, steps: Sequence[tuple[datetime, float]], side: Side = "right") -> Floats:
-    """The sum of the steps after each instant (`left`: and at it); steps are in order of time."""
-    if not steps:  # of most books, at each look
-        return np.zeros(len(times))
-    each = np.array([amount for _, amount in steps], dtype=np.float64)
-    left = np.concatenate([each[::-1].cumsum()[::-1], [0.0]])
-    return left[pd.DatetimeIndex([at for at, _ in steps], tz="UTC").searchsorted(times, side=side)]
+    return curve + found.losses.after(pd.DatetimeIndex(curve.index))
 
 
 def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:

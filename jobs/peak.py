@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs import corrections
-from jobs.accounts import Account, Side, after
+from jobs.accounts import Account, Side, Steps
 from jobs.corrections import Correction, Effect
 from jobs.doubts import Doubt
 from jobs.held import Held
@@ -37,7 +38,6 @@ STATE, ALL = "peak", "all"  # kind of the stored state, and the scope of all boo
 SAVED, SECOND = timedelta(seconds=10), timedelta(seconds=1)
 MOST = 64  # looks that are kept: the newest one by one, the older ones the sparser
 WHOLE = ""  # in the place of the names of books that are gone
-Step = tuple[datetime, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Peak:
         house = effect.house
         lot = corrections.told(house, held, self.fill) + corrections.confirmed(house, self.doubts, held)
         lot += [one for one in corrections.voided(house, self.void) if one.number <= self.fill]
-        names = {key: _name(held, key) for key in held.books}
+        names = {key: named(held, key) for key in held.books}
         if lot:  # all at once: what failed in between is done again
             self.points, self._saved_at = [point.corrected(lot, names, effect) for point in self.points], None
         self.void, self.fill, self.doubts = void, max(self.fill, held.last_fill), held.doubts
@@ -110,11 +110,11 @@ class Peak:
     def follow(self, held: Held) -> None:
         """Take what these books are worth now, which comes in order of time."""
         self.void_since(held)
-        equities = {_name(held, key): equity for key, equity in held.equities().items()}
+        equities = {named(held, key): equity for key, equity in held.equities().items()}
         if not math.isfinite(sum(equities.values())) or (self._equities and not equities):
             return
-        keys = {_name(held, key): key for key in held.books}
-        offsets = {_name(held, key): one.offset for key, one in held.accounts.items() if one is not None}
+        keys = {named(held, key): key for key in held.books}
+        offsets = {named(held, key): one.offset for key, one in held.accounts.items() if one is not None}
         own = {name: equity - offsets.get(name, 0.0) for name, equity in equities.items()}
         last = self.points[-1].own if self.points else {}
         if last and not last.keys() & {*own, WHOLE}:
@@ -177,6 +177,34 @@ class Peak:
         self.points = [Point(last.at, last.fill, {WHOLE: value}, top=self.top.at)]
 
 
+@dataclass
+class _Moves:
+    """Amounts that fall between points: each to the first point (`place`) after it, in order of time."""
+
+    places: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    times: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    amounts: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, places: NDArray[np.intp], times: pd.DatetimeIndex, amounts: Floats) -> None:
+        at = np.concatenate([self.times, times.as_unit("ns").asi8])
+        place, amount = np.concatenate([self.places, places]), np.concatenate([self.amounts, amounts])
+        order = np.lexsort((amount, at))
+        self.places, self.times, self.amounts = place[order], at[order], amount[order]
+
+    def fill(self, steps: Steps, times: pd.DatetimeIndex, here: NDArray[np.bool_], side: Side) -> None:
+        """Add each step that falls to a point where the book is `here`."""
+        if len(steps.amounts):
+            places = times.searchsorted(steps.times, side=side)
+            at = here[places]
+            self.add(places[at], steps.times[at], steps.amounts[at])
+
+    def later(self, places: NDArray[np.intp], times: NDArray[np.int64]) -> Floats:
+        """The sum of those that fall to the same point, and later."""
+        whole, end = np.concatenate([[0.0], self.amounts.cumsum()]), self.places.searchsorted(places, side="right")
+        found: Floats = whole[end] - whole[np.minimum(self.times.searchsorted(times, side="right"), end)]
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Path:
     """Equity at each point by all that is known now; flows and unexplained losses since the point before.
@@ -187,14 +215,13 @@ class _Path:
     points: Sequence[Point]
     equity: Floats
     late: Floats
-    flows: list[list[Step]]
-    losses: list[list[Step]]
+    flows: _Moves = field(default_factory=_Moves)
+    losses: _Moves = field(default_factory=_Moves)
 
     @classmethod
     def of(cls, points: Sequence[Point], held: Held, keys: Mapping[str, BookKey]) -> _Path:
         """The path of the books that are held."""
-        whole = np.array([one.own.get(WHOLE, 0.0) for one in points])
-        path = cls(points, whole, np.zeros(len(points)), [[] for _ in points], [[] for _ in points])
+        path = cls(points, np.array([one.own.get(WHOLE, 0.0) for one in points]), np.zeros(len(points)))
         times = pd.DatetimeIndex([one.at for one in points])
         for name, key in keys.items():
             path._add(name, held.books[key].start / SCALE, held.accounts.get(key), times)
@@ -202,23 +229,27 @@ class _Path:
 
     def highest(self) -> Mark:
         """The peak in the money of now; it begins with what the first books were opened with."""
-        top, before = Mark(0.0, self.points[0].at), dict[str, float]()
-        each = zip(self.points, self.equity.tolist(), self.late.tolist(), self.flows, self.losses, strict=True)
-        for one, equity, late, flows, losses in each:
-            top = top if before else Mark(sum(flow for _, flow in flows), one.at)
-            for at, flow in sorted(flows) if before else ():
-                then = equity + sum(lost for when, lost in losses if when > at)
-                then -= sum(other for when, other in flows if when > at)
-                top = Mark(_moved(top.value, then - flow, flow), top.at)
-            top, before = Mark(equity + late, one.top or one.at) if equity + late >= top.value else top, one.own
+        top, before, flows = Mark(0.0, self.points[0].at), dict[str, float](), self.flows
+        then = self.equity[flows.places] - flows.later(flows.places, flows.times) - flows.amounts
+        then += self.losses.later(flows.places, flows.times)
+        moves = list(zip(then.tolist(), flows.amounts.tolist(), strict=True))
+        ends = flows.places.searchsorted(np.arange(len(self.points)), side="right").tolist()
+        each = zip(self.points, (self.equity + self.late).tolist(), [0, *ends], ends, strict=False)
+        for one, equity, start, end in each:
+            if not before:
+                top = Mark(sum(flow for _, flow in moves[start:end]), one.at)
+            elif end > start:
+                top = Mark(reduce(lambda value, move: _moved(value, *move), moves[start:end], top.value), top.at)
+            top, before = Mark(equity, one.top or one.at) if equity >= top.value else top, one.own
         return top
 
     def dispensable(self) -> int:
         """The lower one of the two points that are closest for their age, if no flow makes it needed."""
         now, best, high = self.points[-1].at, (math.inf, 1), self.equity + self.late
+        flows = np.bincount(self.flows.places, minlength=len(self.points))
         for i, (one, other) in enumerate(pairwise(self.points[1:-1]), start=1):
             lower = i if high[i] < high[i + 1] else i + 1
-            needed = bool(self.flows[i + 1] or self.flows[lower])
+            needed = bool(flows[i + 1] or flows[lower])
             best = min(best, (needed + (other.at - one.at) / (now - one.at + SECOND), lower))
         return best[1]
 
@@ -229,29 +260,17 @@ class _Path:
         beside, opened = np.zeros((2, len(times)))
         if account is not None:
             beside = account.beside(times)
-            opened = account.offset + account.fell - after(times, account.paid_in)
+            opened = account.offset + account.fell - account.paid_in.after(times)
         here = np.isfinite(own)
         self.equity[:] += np.where(here, own + beside, 0.0)
         known = here | np.array([WHOLE in one.own for one in self.points])
         before = np.concatenate([[False], known[:-1]])
-        for i in np.flatnonzero(here & ~before).tolist():
-            self.flows[i].append((self.points[i].at, start + float(opened[i])))
+        came = np.flatnonzero(here & ~before)
+        self.flows.add(came, times[came], start + opened[came])
         if account is not None:
             both = np.concatenate([here & before, [False]])
-            _fill(self.flows, account.paid_in, times, both, "left")
-            _fill(self.losses, account.losses, times, both, "right")
-
-
-def _fill(
-    into: list[list[Step]], steps: Sequence[Step], times: pd.DatetimeIndex, here: NDArray[np.bool_], side: Side
-) -> None:
-    """Put each step to the first point after it, where the book is `here`."""
-    if not steps:
-        return
-    places = times.searchsorted(pd.DatetimeIndex([at for at, _ in steps], tz="UTC"), side=side)
-    for i, step in zip(places.tolist(), steps, strict=True):
-        if here[i]:
-            into[i].append(step)
+            self.flows.fill(account.paid_in, times, both, "left")
+            self.losses.fill(account.losses, times, both, "right")
 
 
 def _moved(value: float, before: float, flow: float) -> float:
@@ -260,7 +279,7 @@ def _moved(value: float, before: float, flow: float) -> float:
     return max(0.0, value * share if share else value + flow)
 
 
-def _name(held: Held, key: BookKey) -> str:
+def named(held: Held, key: BookKey) -> str:
     """A book that has an account since now is another one than the notional one before."""
     return f"{key.model}/{key.book}/{key.version}" + ("" if held.accounts.get(key) is not None else " notional")
 
