@@ -384,14 +384,15 @@ def test_the_doctor_says_what_came_last_and_who_is_silent(tmp_path):
     setup.current = True
     setup.__dict__["registry"] = Registry(None, Ledger(settings.ledger), tmp_path)
     try:
-        direction, mute = work.bots(setup)
+        direction, mute, price = work.bots(setup)
         setup.clock = lambda: T0 + DAY
-        assert [Level.OK, Level.UNKNOWN] == [problem.level for problem in work.bots(setup)]
+        assert [Level.OK, Level.UNKNOWN] == [problem.level for problem in work.bots(setup)][:2]
     finally:
         setup.close()
     assert (Level.OK, Level.ALERT) == (direction.level, mute.level)
     assert f"last prediction {weekdays(30)[-1]:%Y-%m-%d %H:%M} UTC, no outcome yet, no bar yet" in direction.what
     assert mute.remedy
+    assert "no price has come" in price.what
 
 
 def test_the_doctor_names_bars_of_the_var_that_ended(tmp_path):
@@ -401,7 +402,7 @@ def test_the_doctor_names_bars_of_the_var_that_ended(tmp_path):
         estimated(SimpleNamespace(ledger=ledger), weekdays(30), T0 + 499 * DAY)
         setup.current = True
         setup.__dict__["registry"] = Registry(None, ledger, tmp_path)
-        (problem,) = work.bots(setup)
+        *_, problem = work.bots(setup)
     assert Level.ALERT == problem.level
     assert "feed_stale" in problem.remedy
     assert f"var_bars: the last came at {weekdays(30)[-1]:%Y-%m-%d}" in problem.what
