@@ -176,7 +176,7 @@ def _valued(house: House, key: BookKey, units: tape.Units, doubts: Doubts) -> Va
         booked = _framed(house, [own(house, key, at, units)], {}, units, at)
         marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
         marks.at(booked.kinds, booked.seen, at)
-        known = {unit: mark.value for unit, mark in marks.of.items()}
+        known = {unit: marks.of[unit].value for unit in booked.kinds if unit in marks.of}
         for split in house.ledger.splits():
             if split.event_time <= at < split.created_at:
                 marks.split(split.unit, float(split.ratio), split.price, at)

@@ -190,6 +190,28 @@ def test_a_peak_that_was_made_while_a_balance_was_wrong_counts_once_that_is_void
     assert 1e6 == pytest.approx(teller.state.kpi.equity)
 
 
+@pytest.mark.parametrize("lost", [0.0, 5e4])
+def test_a_late_fill_in_a_balance_is_valued_at_the_price_of_then_of_a_unit_that_was_not_held(teller, lost):
+    """B was sold at 110 and bought again at 100, which is told after the balance."""
+    for quantity in (10.0, -10.0):
+        teller.fill(teller.now + SECOND / 4, "B", quantity, 110.0)
+        for _ in range(6):
+            teller.look(B=110.0)
+    for step in range(120):
+        teller.now += 10 * SECOND
+        teller.quote(teller.now, B=110.0 - (step + 1) / 12)
+    teller.balance(teller.now + SECOND, 1e6 - lost)
+    teller.restart()
+    teller.look()
+    assert lost / 1e6 == pytest.approx(teller.look(B=100.0))
+    teller.fill(teller.now - 9 * SECOND / 4, "B", 8000.0, 100.0)
+    for _ in range(3):
+        teller.look(B=100.0)
+
+    assert 1e6 - lost == pytest.approx(teller.state.kpi.equity)
+    assert lost / 1e6 == pytest.approx(teller.state.kpi.drawdown.now)
+
+
 @dataclass
 class Story:
     """What truly happened: prices at each second, fills and flows between them; and how it comes to be told."""
