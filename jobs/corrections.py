@@ -22,6 +22,7 @@ from jobs.tape import Units
 from mlops.experiment import Fill
 from mlops.io.ledger import BookKey
 from mlops.risk.prices import Mark
+from mlops.types import Alert
 
 MOMENT = timedelta(microseconds=1)
 
@@ -31,7 +32,7 @@ class Correction:
     """A change of what a book did, after it was looked at.
 
     A fill that was told (`sign` 1) or taken back (-1), less the `gain` that does not count, for the fill is in doubt;
-    infinite: whatever it gains, for its size is.
+    infinite: whatever it gains, for its size is. Of one taken back, in the looks that were without it.
     Without a `fill`: what of one began to count when a person confirmed it, minus `gain`. `number` is the fill's.
     """
 
@@ -59,15 +60,18 @@ def told(house: House, held: Held, after: int) -> list[Correction]:
 
 def voided(house: House, after: int) -> list[Correction]:
     """The fills that were voided after the void of that number; those that no book could take moved nothing."""
-    rows = house.ledger.void_fills(after=after)
-    gains = {
-        one.key.removeprefix(ALERT): math.inf if one.details.get("times") else float(one.details["gain"])
-        for one in house.ledger.alerts()
-        if one.key.startswith(ALERT)
-    }
+    read = _read(house, house.ledger.void_fills(after=after))
     return [
-        Correction(key, fill.number, at, -1, gains.get(name, 0.0), fill) for name, key, at, fill in _read(house, rows)
+        Correction(key, fill.number, at, -1, _uncounted(house.ledger.alert(ALERT + name)), fill)
+        for name, key, at, fill in read
     ]
+
+
+def _uncounted(alert: Alert | None) -> float:
+    """What of a fill did not count while it was in doubt, by the alert that told of it, closed or not."""
+    if alert is None:
+        return 0.0
+    return math.inf if alert.details.get("times") else float(alert.details["gain"])
 
 
 def confirmed(house: House, doubts: Sequence[Doubt], held: Held) -> list[Correction]:

@@ -2,8 +2,8 @@
 
 A fill is judged once, when it is first seen: its price is further from the mark of its unit than the market may have
 moved since (`Trust.possible`), and no quote says the same. Equity then counts the worse of it at its price and at that
-mark. It ends when the unit is marked there, or when a person confirms or voids the fill. What is open stands in the
-alerts.
+mark. It ends when the unit is marked there, or when a person confirms or voids the fill. What is open is told by an
+alert, and anew where somebody closes that.
 
 One that is worth more than `risk.fill_most_times_equity` times its book is doubtful at any price: what such fills of a
 unit gain, at each price of it, counts once a person confirms them.
@@ -14,8 +14,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Self
 
 from mlops.errors import DataError
 from mlops.experiment import Fill
@@ -55,6 +57,15 @@ class Doubt:
         value = self.mark if mark is None or not math.isfinite(mark.value) else mark.value
         return self.quantity * (value - self.price) * self.multiplier
 
+    @classmethod
+    def read(cls, key: Sequence[Any], at: str, **rest: Any) -> Self:
+        """As it was `stored`."""
+        return cls(BookKey(*key), at=datetime.fromisoformat(at), **rest)
+
+    def stored(self) -> dict[str, Any]:
+        """As a row of a stored state."""
+        return {**asdict(self), "key": list(self.key), "at": self.at.isoformat()}
+
     def __str__(self) -> str:
         verb = "bought" if self.quantity > 0 else "sold"
         told = f"fill {self.fill_id} {verb} {abs(self.quantity):g} {self.unit} at {self.price:g}"
@@ -76,8 +87,7 @@ class Doubts:
     most: float
     open: dict[str, Doubt] = field(default_factory=dict)
     judged: int = 0
-    _told: set[str] = field(default_factory=set)
-    _saved: int = 0
+    _saved: tuple[int, Mapping[str, Doubt]] = (0, MappingProxyType({}))
     _restored: bool = False
 
     def follow(
@@ -109,11 +119,10 @@ class Doubts:
             self.judged = max(self.judged, fill.number)
         if self.open:
             void = {one.fill_id for one in self.ledger.voids()}
-            still = {one.key.removeprefix(ALERT) for one in self.ledger.alerts() if one.key.startswith(ALERT)}
             for name, doubt in list(self.open.items()):
                 mark, rule = mark_of(doubt.unit, doubt.at), trust.get(doubt.unit)
                 agreed = not doubt.times and mark is not None and rule is not None and _reached(doubt, mark, rule)
-                if agreed or name in void or (name in self._told and name not in still):
+                if agreed or name in void or self.ledger.alert(CONFIRMED + name) is not None:
                     del self.open[name]
         return before != set(self.open)
 
@@ -130,31 +139,38 @@ class Doubts:
         return {one.unit for one in fills if one.number > self.judged} | {one.unit for one in self.open.values()}
 
     def settle(self, as_of: datetime) -> None:
-        """Tell of each doubtful fill, close what is settled, and leave in the ledger which fills were judged."""
-        known = {alert.key.removeprefix(ALERT) for alert in self.ledger.alerts() if alert.key.startswith(ALERT)}
-        for name in self.open.keys() - known - self._told:
-            doubt = self.open[name]
-            at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
-            details = at | {name: getattr(doubt, name) for name in NUMBERS}
-            self.ledger.add_alert(
-                Alert(f"fill_doubtful:{name}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
-            )
-        for name in known - self.open.keys():
-            self.ledger.resolve_alert(ALERT + name, as_of)
-        self._told = set(self.open)
-        if self.judged != self._saved:
-            self.ledger.put_risk_state(STATE, ALL, as_of, {"judged": self.judged}, {})
-            self._saved = self.judged
+        """Leave in the ledger what was judged and is in doubt, tell of each that is, and close what is settled."""
+        if (self.judged, self.open) != self._saved:  # first: alerts that a kill leaves out follow from it
+            body = {"judged": self.judged, "open": [one.stored() for one in self.open.values()]}
+            self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
+            self._saved = self.judged, dict(self.open)
+        told = _told(self.ledger)
+        for name in self.open.keys() - told.keys():
+            self._tell(name, self.open[name], as_of)
+        for name in told.keys() - self.open.keys():
+            self.ledger.resolve_alert(told[name].key, as_of)
+
+    def _tell(self, name: str, doubt: Doubt, as_of: datetime) -> None:
+        """By an alert; of another key where the first was closed."""
+        at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
+        details = at | {number: getattr(doubt, number) for number in NUMBERS} | {"fill": name}
+        again = "" if self.ledger.alert(ALERT + name) is None else f"@{as_of.isoformat()}"
+        self.ledger.add_alert(
+            Alert(f"fill_doubtful:{name}{again}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
+        )
 
     def _restore(self, as_of: datetime) -> None:
         self._restored, state = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
-        self.judged = self._saved = 0 if state is None else int(state.body["judged"])
-        for alert in self.ledger.alerts():
-            if alert.key.startswith(ALERT):
-                name, d = alert.key.removeprefix(ALERT), alert.details
-                about = BookKey(*d["book"]), name, d["unit"], datetime.fromisoformat(d["at"])
-                self.open[name] = Doubt(*about, d["quantity"], **{name: d[name] for name in NUMBERS if name in d})
-                self._told.add(name)
+        self.judged = 0 if state is None else int(state.body["judged"])
+        self._saved = self.judged, {}
+        if state is not None and "open" in state.body:
+            self.open = {row["fill_id"]: Doubt.read(**row) for row in state.body["open"]}
+            self._saved = self.judged, dict(self.open)
+            return
+        for name, alert in _told(self.ledger).items():  # as an older version left it
+            d = alert.details
+            about = BookKey(*d["book"]), name, d["unit"], datetime.fromisoformat(d["at"])
+            self.open[name] = Doubt(*about, d["quantity"], **{name: d[name] for name in NUMBERS if name in d})
 
     def _doubtful(self, fill: Fill, mark: Mark, trust: Trust, as_of: datetime) -> bool:
         """Whether neither the mark nor a quote of then or now is what was paid."""
@@ -181,13 +197,19 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
     """
     if not reason.strip():
         raise DataError("reason must be a text, got none. Say why the fill is right.")
-    if not any(alert.key == ALERT + fill_id for alert in ledger.alerts()):
+    if (told := _told(ledger).get(fill_id)) is None:
         raise DataError(f"fill must be a doubtful one, got {fill_id!r}. `trader-mlops status` names those.")
     title = f"{actor} confirmed fill {fill_id}: {reason}"
     details = {"actor": actor, "reason": reason}
     ledger.add_alert(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
-    for kind in (CONFIRMED, ALERT):
-        ledger.resolve_alert(kind + fill_id, at)
+    for key in (CONFIRMED + fill_id, told.key):
+        ledger.resolve_alert(key, at)
+
+
+def _told(ledger: Ledger) -> dict[str, Alert]:
+    """The open alert of each fill."""
+    each = [alert for alert in ledger.alerts() if alert.key.startswith(ALERT)]
+    return {str(one.details.get("fill", one.key.removeprefix(ALERT))): one for one in each}
 
 
 def notes(doubts: Sequence[Doubt]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
@@ -45,7 +45,7 @@ class Point:
     """What books were worth `own` at a look, by their names; `fill`: number of the last fill that was known then.
 
     `late`: what fills that were told later made of each account. `top`: of books that are gone, when they were worth
-    most.
+    most. `doubts`: numbers of the fills that were in doubt: their gains are not in it.
     """
 
     at: datetime
@@ -53,9 +53,11 @@ class Point:
     own: dict[str, float]
     late: dict[str, float] = field(default_factory=dict)
     top: datetime | None = None
+    doubts: tuple[int, ...] = ()
 
     def corrected(self, lot: Sequence[Correction], names: Mapping[BookKey, str], effect: Effect) -> Point:
         """The same with what these made of each book."""
+        lot, doubts = self._in_doubt(lot)
         own, late = dict(self.own), dict(self.late)
         for key in {one.key for one in lot} & names.keys():
             name, mine = names[key], [one for one in lot if one.key == key]
@@ -67,7 +69,19 @@ class Point:
                 late[name] = late.get(name, 0.0) + effect.account(key, later, self.at)
             elif WHOLE in own:
                 own[WHOLE] += effect.account(key, mine, self.top or self.at)
-        return replace(self, own=own, late=late)
+        return replace(self, own=own, late=late, doubts=doubts)
+
+    def _in_doubt(self, lot: Sequence[Correction]) -> tuple[list[Correction], tuple[int, ...]]:
+        """The corrections with those gains alone that this look is without, and which fills are in doubt after them."""
+        told = {one.number for one in lot if one.fill is not None and one.sign > 0}
+        confirmed = {one.number for one in lot if one.fill is None}
+        without = {*self.doubts} - confirmed
+        each = [
+            one if one.number in ({*self.doubts} if one.fill is None else without | told) else replace(one, gain=0.0)
+            for one in lot
+        ]
+        new = {one.number for one in lot if one.number in told and one.gain and one.at <= self.at}
+        return each, tuple(sorted((without | new) - {one.number for one in lot if one.sign < 0}))
 
 
 @dataclass
@@ -121,7 +135,8 @@ class Peak:
             self.points = []
         elif last.keys() - own.keys() - {WHOLE}:
             self._gone(held, keys)
-        self.points.append(Point(held.as_of, held.last_fill, own))
+        doubts = tuple(one.number for one in held.doubts)
+        self.points.append(Point(held.as_of, held.last_fill, own, doubts=doubts))
         self._equities = equities
         path = _Path.of(self.points, held, keys)
         self.top = path.highest() if own else None
@@ -146,7 +161,7 @@ class Peak:
             "equities": self._equities,
             "void": self.void,
             "fill": self.fill,
-            "doubts": [{**asdict(one), "key": list(one.key)} for one in self.doubts],
+            "doubts": [one.stored() for one in self.doubts],
         }
         self.ledger.put_risk_state(STATE, self.scope, as_of, body, {})
         self._saved_at, self._saved = as_of, self.top
@@ -159,9 +174,12 @@ class Peak:
         body = stored.body
         self.void, self.fill = body.get("void", self.void), body.get("fill", self.fill)
         self.top = None if body["top"] is None else Mark(body["top"][0], datetime.fromisoformat(body["top"][1]))
-        self._equities, self.doubts = body.get("equities", {}), tuple(_doubt(**row) for row in body.get("doubts", ()))
+        self._equities, self.doubts = (
+            body.get("equities", {}),
+            tuple(Doubt.read(**row) for row in body.get("doubts", ())),
+        )
         if "points" in body:
-            self.points = [_point(**row) for row in body["points"]]
+            self.points = [_point(self.doubts, **row) for row in body["points"]]
         elif self.top is not None:  # as an older version left it
             self.points = [Point(stored.as_of, self.fill, {WHOLE: self.top.value}, top=self.top.at)]
 
@@ -174,7 +192,8 @@ class Peak:
             value, before = _moved(value, before, -self._equities[name]), before - self._equities[name]
         for name in keys.keys() - self._equities.keys():
             value, before = _moved(value, before, opened := held.opened(keys[name])), before + opened
-        self.points = [Point(last.at, last.fill, {WHOLE: value}, top=self.top.at)]
+        doubts = next((one.doubts for one in self.points if (one.top or one.at) == self.top.at), last.doubts)
+        self.points = [Point(last.at, last.fill, {WHOLE: value}, top=self.top.at, doubts=doubts)]
 
 
 @dataclass
@@ -284,10 +303,10 @@ def named(held: Held, key: BookKey) -> str:
     return f"{key.model}/{key.book}/{key.version}" + ("" if held.accounts.get(key) is not None else " notional")
 
 
-def _point(at: str, top: str | None, **rest: Any) -> Point:
-    """As it was stored."""
-    return Point(datetime.fromisoformat(at), top=None if top is None else datetime.fromisoformat(top), **rest)
-
-
-def _doubt(key: Sequence[Any], at: str, **rest: Any) -> Doubt:
-    return Doubt(BookKey(*key), at=datetime.fromisoformat(at), **rest)
+def _point(
+    open_now: Sequence[Doubt], at: str, top: str | None, doubts: Sequence[int] | None = None, **rest: Any
+) -> Point:
+    """As it was stored; an older version left out which fills were in doubt: those that are `open_now`."""
+    then, highest = datetime.fromisoformat(at), None if top is None else datetime.fromisoformat(top)
+    known = [one.number for one in open_now if one.at <= then] if doubts is None else doubts
+    return Point(then, top=highest, doubts=tuple(known), **rest)

@@ -74,6 +74,72 @@ def test_a_person_confirms_it_with_a_reason(service):
         doubts.confirm(service.house.ledger, name, "ada", "again", service.now)
 
 
+@pytest.mark.parametrize("away", [False, True])
+def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
+    service.fill(3000.0, 60.0)
+    service.run(100.0, seconds=2)
+    [first] = doubtful(service)
+    for again in range(2):
+        service.house.ledger.resolve_alert(doubtful(service)[0], service.now)
+        if away:
+            service.restart()
+        service.run(100.0)
+        assert 1e6 == pytest.approx(service.state.kpi.equity)
+        assert 1 == len(doubtful(service)), again
+        assert first != doubtful(service)[0]
+        assert first.replace("fill_doubtful", "fill") in service.state.missing
+
+    doubts.confirm(service.house.ledger, first.partition(":")[2], "ada", "a block trade", service.now)
+    service.run(100.0)
+    assert (1_120_000, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_kill_before_any_write_of_it_leaves_it_in_doubt_and_told_once(service, monkeypatch, writes):
+    service.fill(3000.0, 60.0)
+    ledger, made = type(service.house.ledger), []
+
+    def killing(write):
+        def kills(self, *about):
+            made.append(about)
+            if len(made) > writes:
+                raise KeyboardInterrupt
+            return write(self, *about)
+
+        return kills
+
+    with monkeypatch.context() as patched:
+        for name in ("put_risk_state", "add_alert"):
+            patched.setattr(ledger, name, killing(getattr(ledger, name)))
+        with pytest.raises(KeyboardInterrupt):
+            service.run(100.0)
+    service.restart()
+    service.run(100.0, seconds=2)
+
+    assert (1e6, 1) == (pytest.approx(service.state.kpi.equity), len(doubtful(service)))
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("settled", [False, True], ids=["confirmed since", "reached since"])
+def test_a_void_leaves_the_peak_of_looks_that_were_without_its_gain(service, settled, away):
+    """The gain of 20,000 is not in the top; it began to count only below."""
+    down = [103.5 - 0.8 * i for i in range(1, 10)]
+    service.fill(5000.0, 96.0)
+    service.run(100.0, 100.9, 101.8, 102.7, 103.5)
+    [key] = doubtful(service)
+    if settled:
+        service.run(*down)
+        assert [] == doubtful(service)
+    else:
+        doubts.confirm(service.house.ledger, key.partition(":")[2], "ada", "a block trade", service.now)
+    if away:
+        service.restart()
+    service.house.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    service.run(*([] if settled else down), 96.3)
+
+    assert 9000 * 7.2 / (1e6 + 9000 * 3.5) == pytest.approx(service.state.kpi.drawdown.now)
+
+
 def test_a_purchase_in_a_true_crash_before_quotes_agree_makes_no_peak(service):
     service.fill(1000.0, 80.0)
     service.run(100.0)
