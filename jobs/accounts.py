@@ -260,7 +260,8 @@ def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
 def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:
     """Equity as if what is there now had been there always: every return is profit over what was there then.
 
-    It ends at what the account has now. Bars before which nothing was there are left out.
+    It ends at what the account has now. Instants before which nothing was there are left out. Of a flow between two
+    instants a loss came before it, and a gain is one on the more that was there.
 
     Examples
     --------
@@ -271,8 +272,10 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
     if not len(own) or (offset == offset.iloc[-1]).all():
         return own + offset
     profit, beside = own.diff().to_numpy()[1:], offset.to_numpy()
-    base = own.to_numpy()[:-1] + np.minimum(beside[:-1], beside[1:])
-    growth = np.where(base > 0, 1 + profit / np.where(base > 0, base, 1.0), np.nan)
+    before, after = own.to_numpy()[:-1] + beside[:-1], own.to_numpy()[:-1] + beside[1:]
+    base = np.where(profit < 0, before, np.maximum(before, after))
+    there = np.minimum(before, after) > 0
+    growth = np.where(there, 1 + profit / np.where(there, base, 1.0), np.nan)
     growth = np.where(growth > 0, growth, np.nan)
     back = np.concatenate([np.cumprod(growth[::-1])[::-1], [1.0]])
     found = pd.Series((own.iloc[-1] + beside[-1]) / back, index=own.index)

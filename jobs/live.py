@@ -143,10 +143,10 @@ class Live:
         self._replayed: tuple[object, Look] | None = None
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
-        self._today, self._pasts = Today(house), seen.Pasts(house)
         self._peaks = {
             scope: Peak(house.ledger, scope) for scope in (ALL, *sorted({x.scope for x in self._lines} - {ALL}))
         }
+        self._today, self._pasts = Today(house), seen.Pasts(house, self._peaks[ALL])
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`; where that is earlier than a look before, that look's instant stands.
@@ -169,9 +169,9 @@ class Live:
         if self._corrected(whole):
             whole = self._holdings.at(as_of)
         held = whole.counted()
-        self._refresh(held, whole)
         for scope, peak in self._peaks.items():
             peak.follow(held if scope == ALL else held.of(scope))
+        self._refresh(held, whole)
         old = self._prices.notes(held) | jumps.notes(held, self._confirm)
         others = [
             self._now(other, self._curve(other), replace(self._volatilities), old) for other in held.alternatives()
@@ -239,7 +239,7 @@ class Live:
         if (book.outside or held.abroad) and "var" not in missing:
             bound = f" The bound has them move like {self._slow.stand_in.words}."
             missing["var"] = f"{abroad(held)}." if held.abroad else f"{left_out(book.outside)}.{bound}"
-        daily = seen.daily(began, held.equity)
+        daily = seen.daily(began, held.equity, self._slow.past.together(began))
         since = min((began[key].at for key in seen.late(began)), default=None)
         gains = self._gains(held, began)
         return Now(
@@ -257,7 +257,7 @@ class Live:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._house.ledger, self._slow
         void = ledger.last_void()
-        flows = [(one.flows[-1:], one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
+        flows = [(one.flows, one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
         books = (*held.books, *flows)
         if self._clock() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return

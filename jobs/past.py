@@ -6,7 +6,7 @@ Every book counts from its first cash: a book that began later was flat before, 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -21,6 +21,7 @@ from jobs.accounts import offsets, with_losses, without_flows
 from jobs.foreign import without
 from jobs.held import Held, book_name
 from jobs.house import House
+from jobs.peak import Peak, Point, named
 from jobs.reading import Memo
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
@@ -35,6 +36,8 @@ LOOK_BACK = timedelta(days=3 * 365)
 MOMENT = timedelta(microseconds=1)
 MOST = 20  # sets of books whose past is kept
 COMPARED = ("compare", "watch")
+Steps = tuple[tuple[datetime, float], ...]
+Rows = tuple["pd.Series[float]", "pd.Series[float]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,17 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Past:
-    """Equity of all books together at each bar, and of each one; when each of them `traded` first."""
+    """Equity of all books together at each bar, and of each one; when each of them `traded` first.
+
+    `rows`: what each book was worth by its own trades, and what its account had beside that, at its bars and at the
+    looks before and after each flow. Only where there was a flow.
+    """
 
     equity: pd.Series[float]
     curves: Mapping[BookKey, pd.Series[float]]
     traded: Mapping[BookKey, datetime | None] = field(default_factory=dict)
+    rows: Mapping[BookKey, Rows] = field(default_factory=dict)
+    _days: dict[object, float] = field(default_factory=dict, compare=False, repr=False)
     _sessions: dict[int, tuple[datetime, int, bool]] = field(default_factory=dict, compare=False, repr=False)
 
     def beginning(self, key: BookKey, opening: float, as_of: datetime) -> Beginning:
@@ -62,9 +71,40 @@ class Past:
         n, late = (0, True) if curve is None else self._session(self._times[key], as_of)
         if curve is None or not n:
             first = self.traded.get(key) or as_of
-            return Beginning(opening, first, as_of - first <= SESSION, closed=False)
+            began = Beginning(opening, first, as_of - first <= SESSION, closed=False)
+            return replace(began, value=self.together({key: began}))
         at: datetime = self._times[key][n - 1].item()
         return Beginning(float(curve.to_numpy()[n - 1]), at.replace(tzinfo=UTC), not late)
+
+    def together(self, began: Mapping[BookKey, Beginning]) -> float:
+        """What these books began with, in the money of now: a flow of one moves it by the share that it moves them all.
+
+        Before its beginning, and where it has no bar and no flow, a book was worth what it began with.
+        """
+        about = tuple((key, one.at, one.value) for key, one in began.items())
+        if about not in self._days:
+            self._days[about] = self._together(began)
+        return self._days[about]
+
+    def _together(self, began: Mapping[BookKey, Beginning]) -> float:
+        parts, whole = (
+            {key: self._since(key, one.at) for key, one in began.items()},
+            sum(x.value for x in began.values()),
+        )
+        known = {key: part for key, part in parts.items() if len(part[0])}
+        if not known:
+            return whole
+        flat = sum(began[key].value for key in parts.keys() - known.keys())
+        own, beside = (
+            pd.concat({key: part[i] for key, part in known.items()}, axis=1).sort_index().ffill().bfill().sum(axis=1)
+            for i in (0, 1)
+        )
+        found = without_flows(own + flat, beside)
+        return float(found.iloc[0]) if found.index[0] == own.index[0] else whole
+
+    def _since(self, key: BookKey, at: datetime) -> Rows:
+        own, beside = self.rows.get(key, (_empty(), _empty()))
+        return own[own.index >= at], beside[own.index >= at]
 
     def _session(self, times: NDArray[np.datetime64], as_of: datetime) -> tuple[int, bool]:
         """How many bars there were at the last close before `as_of`, and whether that is overdue."""
@@ -84,8 +124,13 @@ class Past:
         """The same but for bars at those instants: one whose price nobody believed is no close and no peak."""
         if not times:
             return self
-        curves = {key: curve[~curve.index.isin(list(times))] for key, curve in self.curves.items()}
-        return Past(self.equity[~self.equity.index.isin(list(times))], curves, self.traded)
+
+        def kept(curve: pd.Series[float]) -> pd.Series[float]:
+            return curve[~curve.index.isin(list(times))]
+
+        curves = {key: kept(curve) for key, curve in self.curves.items()}
+        rows = {key: (kept(own), kept(beside)) for key, (own, beside) in self.rows.items()}
+        return Past(kept(self.equity), curves, self.traded, rows)
 
     def day_began(self, as_of: datetime) -> float | None:
         """Equity at the last close of each book before `as_of`; None where one has no bar before."""
@@ -119,10 +164,13 @@ class Curve:
 
 
 class Pasts:
-    """What books were worth, from look to look: bars are read anew of a book that has new ones, or was made anew."""
+    """What books were worth, from look to look: bars are read anew of a book that has new ones, or was made anew.
 
-    def __init__(self, house: House) -> None:
-        self._house, self._common = house, object()
+    `peak`: it knows what they were worth at the looks before and after a flow.
+    """
+
+    def __init__(self, house: House, peak: Peak | None = None) -> None:
+        self._house, self._peak, self._common = house, peak, object()
         self._curves = Memo[Curve]()
         self._of: dict[tuple[BookKey, ...], tuple[list[Any], Mapping[BookKey, pd.Series[float]], Past]] = {}
 
@@ -138,10 +186,11 @@ class Pasts:
             read = partial(Curve.read, house, key, start, held.as_of + MOMENT, units)
             found[key] = self._curves.get(key, tips.get(key), read).at(start, held.as_of)
         bare = {key: held.books[key] for key, curve in found.items() if not len(curve)}
-        about = [held.accounts, held.doubts, {key: book.start for key, book in held.books.items()}, bare]
+        looks = _looks(() if self._peak is None else self._peak.points, held)
+        about = [held.accounts, held.doubts, {key: book.start for key, book in held.books.items()}, bare, looks]
         known = self._of.get(keys)
         if known is None or known[0] != about or any(curve is not known[1][key] for key, curve in found.items()):
-            known = self._of[keys] = about, found, _past(house, held, found)
+            known = self._of[keys] = about, found, _past(house, held, found, looks)
         return known[2]
 
 
@@ -150,17 +199,56 @@ def past(house: House, held: Held) -> Past:
     return Pasts(house).at(held)
 
 
-def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]]) -> Past:
+def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]], looks: Mapping[BookKey, Steps]) -> Past:
     accounts = {key: found for key, found in held.accounts.items() if found is not None}
-    curves = {key: _undoubted(curve, key, held) for key, curve in home.items()}
+    traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)}
+    curves, bars = {key: _undoubted(curve, key, held) for key, curve in home.items()}, home
+    if looks:
+        starts = {key: (traded.get(key), held.books[key].start / SCALE) for key in home}
+        curves = {key: _finer(curve, looks.get(key, ()), *starts[key]) for key, curve in curves.items()}
     beside = {key: offsets(accounts[key], curve) if key in accounts else curve * 0.0 for key, curve in curves.items()}
     curves = {key: with_losses(accounts[key], curve) if key in accounts else curve for key, curve in curves.items()}
     lost = {key: found.fell for key, found in accounts.items()}
     opened = {key: book.start / SCALE + lost.get(key, 0.0) for key, book in held.books.items()}
-    own, flat = _summed(curves, opened), {key: found.offset for key, found in accounts.items()}
-    whole = without_flows(own, _summed(beside, {key: flat.get(key, 0.0) for key in curves}))
-    traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in curves.items() if not len(curve)}
-    return Past(whole, {key: without_flows(curve, beside[key]) for key, curve in curves.items()}, traded)
+    for key in traded:
+        curves[key].iloc[:1] = opened[key]
+    flat = {key: 0.0 if key not in accounts else accounts[key].offset for key in curves}
+    flat |= {key: float(beside[key].iloc[0]) for key in traded if len(beside[key])}
+    whole = without_flows(_summed(curves, opened), _summed(beside, flat))
+    each = {key: without_flows(curve, beside[key]) for key, curve in curves.items()}
+    if not looks:
+        return Past(whole, each, traded)
+    rows, every = (
+        {key: (curve, beside[key]) for key, curve in curves.items()},
+        {at for x in bars.values() for at in x.index},
+    )
+    at_bars = {key: curve[curve.index.isin(bars[key].index)] for key, curve in each.items()}
+    return Past(whole[whole.index.isin(list(every))], at_bars, traded, rows)
+
+
+def _looks(points: Sequence[Point], held: Held) -> dict[BookKey, Steps]:
+    """What each book was worth by its own trades at the looks before and after each flow of any of them."""
+    flows = [one.paid.times for one in held.accounts.values() if one is not None and len(one.flows)]
+    if not flows:
+        return {}
+    seen = [*points, Point.of(held)]
+    times = pd.DatetimeIndex([one.at for one in seen])
+    places = np.unique(np.concatenate([times.searchsorted(each) for each in flows]))
+    around = [seen[i] for i in np.unique([places - 1, places]).tolist() if 0 <= i < len(seen)]
+    same = {at for each in flows for at in each[each.isin(times)]}  # a look at a flow's instant: all was made before
+    each_at = [(at, one) for one in around for at in ([one.at - MOMENT, one.at] if one.at in same else [one.at])]
+    found = {key: [(at, one.own.get(named(held, key), math.nan)) for at, one in each_at] for key in held.books}
+    return {key: tuple(row for row in rows if math.isfinite(row[1])) for key, rows in found.items()}
+
+
+def _finer(curve: pd.Series[float], looks: Steps, traded: datetime | None, start: float) -> pd.Series[float]:
+    """With looks between its bars; without bars, from what a book was opened with when it was `traded` first."""
+    if not len(curve):
+        looks = tuple(row for row in looks if traded is not None and row[0] > traded)
+        looks = ((traded, start), *looks) if looks and traded is not None else ()
+    more = pd.Series([own for _, own in looks], pd.DatetimeIndex([at for at, _ in looks], tz="UTC"), dtype=np.float64)
+    more = more[~more.index.isin(curve.index)]
+    return pd.concat([curve, more]).sort_index() if len(more) and len(curve) else more if len(more) else curve
 
 
 def _undoubted(curve: pd.Series[float], key: BookKey, held: Held) -> pd.Series[float]:
@@ -181,9 +269,8 @@ def began(curve: pd.Series[float], as_of: datetime) -> float | None:
     return float(curve.iloc[at - 1]) if at else None
 
 
-def daily(began: Mapping[BookKey, Beginning], equity: float) -> Measured:
-    """Loss since the day of each book began; where that is longer than a session ago it is not the day's."""
-    start = sum(one.value for one in began.values())
+def daily(began: Mapping[BookKey, Beginning], equity: float, start: float) -> Measured:
+    """Loss since the day of each book began, with `start` of all together; not the day's where that is longer ago."""
     if not start > 0 or not math.isfinite(equity):
         why = "there is no equity yet" if not start > 0 else "equity is not known"
         return Measured("daily_loss", math.nan, why=why)
@@ -206,10 +293,14 @@ def naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:
     return found
 
 
+def _empty() -> pd.Series[float]:
+    return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC"))
+
+
 def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey, float]) -> pd.Series[float]:
     known = {key: curve for key, curve in curves.items() if len(curve)}
     if not known:
-        return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([], tz="UTC"))
+        return _empty()
     wide = pd.concat(known, axis=1).sort_index().ffill()
     flat = sum(opened[key] for key in curves if key not in known)
     return wide.fillna(pd.Series({key: opened[key] for key in known})).sum(axis=1) + flat

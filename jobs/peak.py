@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,13 @@ class Point:
     late: dict[str, float] = field(default_factory=dict)
     top: datetime | None = None
     doubts: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, held: Held) -> Self:
+        """The look of now."""
+        offsets = {key: 0.0 if one is None else one.offset for key, one in held.accounts.items()}
+        own = {named(held, key): equity - offsets.get(key, 0.0) for key, equity in held.equities().items()}
+        return cls(held.as_of, held.last_fill, own, doubts=tuple(one.number for one in held.doubts))
 
     def corrected(self, lot: Sequence[Correction], names: Mapping[BookKey, str], effect: Effect) -> Point:
         """The same with what these made of each book."""
@@ -128,18 +135,16 @@ class Peak:
         if not math.isfinite(sum(equities.values())) or (self._equities and not equities):
             return
         keys = {named(held, key): key for key in held.books}
-        offsets = {named(held, key): one.offset for key, one in held.accounts.items() if one is not None}
-        own = {name: equity - offsets.get(name, 0.0) for name, equity in equities.items()}
+        point = Point.of(held)
         last = self.points[-1].own if self.points else {}
-        if last and not last.keys() & {*own, WHOLE}:
+        if last and not last.keys() & {*point.own, WHOLE}:
             self.points = []
-        elif last.keys() - own.keys() - {WHOLE}:
+        elif last.keys() - point.own.keys() - {WHOLE}:
             self._gone(held, keys)
-        doubts = tuple(one.number for one in held.doubts)
-        self.points.append(Point(held.as_of, held.last_fill, own, doubts=doubts))
+        self.points.append(point)
         self._equities = equities
         path = _Path.of(self.points, held, keys)
-        self.top = path.highest() if own else None
+        self.top = path.highest() if point.own else None
         if len(self.points) > MOST:
             del self.points[path.dispensable()]
 
@@ -268,7 +273,7 @@ class _Path:
         flows = np.bincount(self.flows.places, minlength=len(self.points))
         for i, (one, other) in enumerate(pairwise(self.points[1:-1]), start=1):
             lower = i if high[i] < high[i + 1] else i + 1
-            needed = bool(flows[i + 1] or flows[lower])
+            needed = bool(flows[i + 1] or flows[lower] or flows[lower + 1])
             best = min(best, (needed + (other.at - one.at) / (now - one.at + SECOND), lower))
         return best[1]
 

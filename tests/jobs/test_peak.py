@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -93,6 +94,51 @@ def test_a_loss_is_the_same_share_before_and_after_a_flow(service, flow):
     assert before == pytest.approx(service.run(97.3, seconds=3))
     service.restart()
     assert before == pytest.approx(service.run(97.3))
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("flow", [-8e5, -4e5, 9e6])
+def test_the_days_loss_is_the_same_share_before_and_after_a_flow(service, flow, bars):
+    if bars:
+        barred(service, 100.0, 100.0)
+    service.run(99.2, 98.4, 97.6, 96.8, 96.0)
+    fell = service.run(95.0, seconds=12)
+    service.balance(service.state.kpi.equity + flow, flow=flow)
+    service.run(95.0, seconds=13)
+    if bars:
+        service.restart()
+        service.run(95.0)
+
+    assert 0.015 == pytest.approx(fell) == pytest.approx(service.state.kpi.drawdown.now)
+    assert 0.015 == pytest.approx(service.state.limits["daily_loss:all"].value)
+    assert TradingState.ACTIVE is service.house.ledger.trading_state()
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_losses_are_those_of_an_account_without_any_flow(service, seed, bars):
+    """Two books, profits and flows of one of them in turn, each flow told at its instant."""
+    rng, unit, high = np.random.default_rng(seed), 1.0, 1.0
+    service.balance(5e5, model="volatility")
+    service.fill(1.0, 100.0, model="volatility", unit="A")
+    if bars:
+        barred(service, 100.0, 100.0)
+    price = 100.0
+    service.run(price)
+    alone = service.state.kpi.equity - 5e5
+    for _ in range(12):
+        if rng.random() < 0.4:
+            flow = float(rng.choice([-0.3, -0.1, 0.2, 3.0]) * alone)
+            service.balance(alone + flow, flow=flow)
+            service.run(price)
+            alone += flow
+        price, before, was = price * (1 + float(rng.normal(-0.002, 0.004))), service.state.kpi.equity, price
+        service.run(price)
+        alone += 3000.0 * (price - was)
+        unit *= service.state.kpi.equity / before
+        high = max(high, unit)
+        assert 1 - unit == pytest.approx(service.state.limits["daily_loss:all"].value, abs=1e-5)
+        assert 1 - unit / high == pytest.approx(service.state.kpi.drawdown.now, abs=1e-5)
 
 
 def test_an_undeclared_loss_counts_in_process_and_after_a_restart(service):

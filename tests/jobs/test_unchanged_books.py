@@ -10,6 +10,7 @@ import pytest
 from jobs import books, splits
 from jobs.live import Live, clock
 from jobs.past import Pasts
+from jobs.peak import ALL
 from jobs.positions import positions
 from jobs.reading import Memo, Readings
 from mlops.io.ledger import Instrument, Ledger
@@ -40,7 +41,7 @@ def forget(live):
     """Have it read everything anew."""
     live._holdings._booked = live._holdings._counted_at = None
     live._holdings._readings, live._holdings._accounts = Readings(live._house), Memo()
-    live._pasts = Pasts(live._house)
+    live._pasts = Pasts(live._house, live._peaks[ALL])
 
 
 def fill(house, name, book, unit, quantity, price, at, model="direction"):
