@@ -7,6 +7,7 @@ what comes meanwhile is seen at the next look.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -157,10 +158,11 @@ def own(house: House, key: BookKey, as_of: datetime, units: tape.Units) -> Kept:
     since, ahead = told[told["event_time"] <= as_of], told["event_time"][told["event_time"] > as_of]
     filled, refused = tape.filled(since, units, until)
     fills = [fill for fill, _ in filled]
+    paid = defaultdict[str, list[Observation]](list)
     for fill in fills:
         if fill.at is not None:
-            paid = Observation(fill.at, fill.price, fill.price, FILL)
-            seen[fill.unit] = seen.get(fill.unit, Seen()).merged(Seen(fills=(paid,)))
+            paid[fill.unit].append(Observation(fill.at, fill.price, fill.price, FILL))
+    seen |= {unit: seen.get(unit, Seen()).merged(Seen(fills=tuple(each))) for unit, each in paid.items()}
     due = with_splits(book, fills, units.known(until, as_of))
     after = book.after(Step(as_of, fills=tuple(due))) if due else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
