@@ -6,11 +6,13 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities.webhook import WebhookStatus
 from mlflow.server import get_app_client
+from place import eventually
 from pydantic import SecretStr
 
 from jobs import demo, doctor, promote, train
@@ -38,6 +40,8 @@ def house(tmp_path_factory, bars):
         mine = replace(opened, settings=opened.settings.model_copy(update={"train": small}))
         ref = train.train(mine, STRATEGIES["volatility"], bars, as_of=NOW, start=None)
         promote.promote(mine, ref, reason="first", actor="test", at=datetime.now(UTC))
+        service = f"http://127.0.0.1:{mine.settings.service.port}/readyz"
+        eventually(lambda: httpx.get(service, timeout=10).is_success, limit_s=90)  # each of its loops has looked
         yield mine
     os.environ.clear()
     os.environ.update(before)
