@@ -208,6 +208,13 @@ def test_a_tile_and_the_list_of_limits_say_the_same_of_a_line(service, opened, l
     assert tile.locator(".of").inner_text().startswith(sign)
 
 
+def test_a_replay_says_that_a_crossed_line_changes_nothing_there(service, opened):
+    page = watched(opened())
+    shown(page, service.hub.publish(replace(WORLD.state(now()), clock="replay")))
+
+    assert "A replay: lines that are crossed are shown" in page.locator(".tile.trading").inner_text()
+
+
 def test_a_change_arrives_and_what_is_gone_goes(service, opened):
     page = watched(opened())
     first = WORLD.state(now())

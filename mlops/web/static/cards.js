@@ -227,7 +227,8 @@ function trading(list, tile) {
     put(value, `${sign} ${word}`);
     put(means, meaning || missing(state, "kpi.trading"));
     const who = [now.since && `since ${shown(now.since, "minute")}`, now.actor && `by ${now.actor}`].filter(Boolean).join(", ");
-    put(why, [who, now.reason].filter(Boolean).join(": "));
+    const replay = state.clock === "replay" ? "A replay: lines that are crossed are shown, and change nothing." : "";
+    put(why, replay || [who, now.reason].filter(Boolean).join(": "));
     why.title = why.textContent;
     box.dataset.level = level;
   };
