@@ -89,7 +89,7 @@ def test_what_a_bad_receiver_missed_it_gets_later_in_order_under_the_same_id_and
     step = (fault, {"location": "http://127.0.0.1:1/"}) if fault == 302 else fault
     with receiving(step, step) as bad, receiving() as good:
         hooks = _hook(bad.url, "bad"), _hook(good.url, "good")
-        sender = _sender(sqlite_ledger, clock, *hooks, timeout_s=0.5)
+        sender = _sender(sqlite_ledger, clock, *hooks, timeout_s=2)
         _happen(sqlite_ledger, 3)
         sender.once()
 
