@@ -72,19 +72,22 @@ class Letter:
         return f"freqtrade:{self.kind}:{hashlib.sha256(self.body).hexdigest()}:{self.bot}"
 
 
-def receive(ledger: Ledger, letter: Letter, at: datetime) -> dict[str, Any]:
-    """Keep the message, then draw what follows from it; `effect` is fill, balance, kept or rejected."""
+def receive(ledger: Ledger, letter: Letter, at: datetime, unknown: UnknownModels | None = None) -> dict[str, Any]:
+    """Keep the message, then draw what follows from it; `effect` is fill, balance, kept or rejected.
+
+    `unknown`: what a process keeps of the names that it looked up, so that each is looked up once.
+    """
     if not ledger.add_delivery(letter.delivery_id, "freqtrade", letter.body, at):
         return {"accepted": False}
-    return {"accepted": True, "effect": _follow(ledger, letter, at)}
+    return {"accepted": True, "effect": _follow(ledger, letter, at, unknown or UnknownModels(ledger))}
 
 
 def catch_up(ledger: Ledger, at: datetime) -> int:
     """Follow the messages that a crash left kept but not followed; how many there were."""
-    left = ledger.unsettled_deliveries("freqtrade", before=at - GRACE)
+    left, unknown = ledger.unsettled_deliveries("freqtrade", before=at - GRACE), UnknownModels(ledger)
     for delivery in left:
         _, kind, _, bot = delivery.delivery_id.split(":", 3)
-        _follow(ledger, Letter(bot, kind, delivery.body), delivery.received_at)
+        _follow(ledger, Letter(bot, kind, delivery.body), delivery.received_at, unknown)
     return len(left)
 
 
@@ -193,26 +196,26 @@ def tagged(tag: str) -> tuple[str, int]:
     return (found["model"], int(found["version"])) if found else (UNTAGGED, NO_VERSION)
 
 
-def _tell_unknown(ledger: Ledger, row: dict[str, Any], letter: Letter, at: datetime) -> None:
+def _tell_unknown(unknown: UnknownModels, row: dict[str, Any], letter: Letter, at: datetime) -> None:
     """Tell of a model that a trade or balance names and nobody trained; one without a tag names none."""
     if row["model"] != UNTAGGED:
-        UnknownModels(ledger).tell({name: [value] for name, value in row.items()}, f"freqtrade:{letter.bot}", at)
+        unknown.tell({name: [value] for name, value in row.items()}, f"freqtrade:{letter.bot}", at)
 
 
-def _follow(ledger: Ledger, letter: Letter, at: datetime) -> str:
+def _follow(ledger: Ledger, letter: Letter, at: datetime, unknown: UnknownModels) -> str:
     effect = "kept"
     try:
         message = fields(letter)
         if kind_of(message) in FILLS:
             row = fill(message, letter.bot, at)
             ledger.add_fills(_frame(row))
-            _tell_unknown(ledger, row, letter, at)
+            _tell_unknown(unknown, row, letter, at)
             effect = "fill"
         elif kind_of(message) == "strategy_msg" and message.get("msg", "").startswith(BALANCE):
             models = [model for model in ledger.traded_models() if letter.bot in ledger.traded_books(model)]
             row = balance(message, letter.bot, [model for model in models if model != UNTAGGED], at)
             ledger.add_balances(_frame(row), "freqtrade")
-            _tell_unknown(ledger, row, letter, at)
+            _tell_unknown(unknown, row, letter, at)
             effect = "balance"
     except DataError as error:
         log.warning("freqtrade message not understood", bot=letter.bot, error=str(error))

@@ -21,6 +21,7 @@ from mlops.web.gate import LATER, Gate
 from mlops.web.lanes import Lanes
 from registry_hooks import freqtrade, webhook
 from registry_hooks.aliases import Registry
+from registry_hooks.unknown_models import UnknownModels
 
 log = structlog.get_logger()
 MAX_BODY = 64 * 1024  # an alias event has about 200 bytes, a freqtrade message under 2,000
@@ -31,7 +32,7 @@ def router(
     registry: Registry, settings: Settings, clock: Callable[[], datetime], gate: Gate, lanes: Lanes
 ) -> APIRouter:
     """POST /hooks/mlflow and POST /hooks/freqtrade. `clock` says the time."""
-    routes = APIRouter(prefix="/hooks", tags=["hooks"])
+    routes, unknown = APIRouter(prefix="/hooks", tags=["hooks"]), UnknownModels(registry.ledger)
 
     @routes.post("/mlflow", status_code=202)
     async def mlflow_hook(request: Request, tasks: BackgroundTasks) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def router(
         key, now = await gate.admit(_token(request.headers.get("authorization", "")), request, SCOPE), clock()
         async with gate.body(request, MAX_BODY) as body:
             letter = freqtrade.Letter.of(key.label, request.headers.get("content-type", ""), body)
-            return await lanes.fills.run(_kept, freqtrade.receive, registry.ledger, letter, now)
+            return await lanes.fills.run(_kept, freqtrade.receive, registry.ledger, letter, now, unknown)
 
     return routes
 
