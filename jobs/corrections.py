@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pandas as pd
 
@@ -18,13 +18,12 @@ from jobs.held import Held
 from jobs.house import House
 from jobs.marks import Seen
 from jobs.positions import Booked, booked_alone, worth_of
+from jobs.reading import MOMENT
 from jobs.tape import Units
 from mlops.experiment import Fill
 from mlops.io.ledger import BookKey
 from mlops.risk.prices import Mark
 from mlops.types import Alert
-
-MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)

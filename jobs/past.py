@@ -22,7 +22,7 @@ from jobs.foreign import without
 from jobs.held import Held, book_name
 from jobs.house import House
 from jobs.peak import Peak, Point, named
-from jobs.reading import Memo
+from jobs.reading import MOMENT, Memo
 from mlops.experiment.book import SCALE
 from mlops.io.ledger import BookKey, Experiment, Promotion
 from mlops.risk.drawdown import overdue, session_start
@@ -33,7 +33,6 @@ POINTS = 500  # of a series on the page
 CURVE_POINTS = 120  # of a model's small one
 SESSION = timedelta(days=1)  # of a book without bars
 LOOK_BACK = timedelta(days=3 * 365)
-MOMENT = timedelta(microseconds=1)
 MOST = 20  # sets of books whose past is kept
 COMPARED = ("compare", "watch")
 Steps = tuple[tuple[datetime, float], ...]
@@ -87,10 +86,8 @@ class Past:
         return self._days[about]
 
     def _together(self, began: Mapping[BookKey, Beginning]) -> float:
-        parts, whole = (
-            {key: self._since(key, one.at) for key, one in began.items()},
-            sum(x.value for x in began.values()),
-        )
+        parts = {key: self._since(key, one.at) for key, one in began.items()}
+        whole = sum(one.value for one in began.values())
         known = {key: part for key, part in parts.items() if len(part[0])}
         if not known:
             return whole
@@ -218,10 +215,8 @@ def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]], lo
     each = {key: without_flows(curve, beside[key]) for key, curve in curves.items()}
     if not looks:
         return Past(whole, each, traded)
-    rows, every = (
-        {key: (curve, beside[key]) for key, curve in curves.items()},
-        {at for x in bars.values() for at in x.index},
-    )
+    rows = {key: (curve, beside[key]) for key, curve in curves.items()}
+    every = {at for curve in bars.values() for at in curve.index}
     at_bars = {key: curve[curve.index.isin(bars[key].index)] for key, curve in each.items()}
     return Past(whole[whole.index.isin(list(every))], at_bars, traded, rows)
 

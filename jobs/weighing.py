@@ -190,7 +190,7 @@ def nearly_nothing(held: Held) -> dict[str, str]:
     """Futures whose exposure says little of what they may lose."""
     told = (
         "{0} is at {1:g}, near zero: its exposure is next to nothing, and what it may lose is not. VaR and scenarios "
+        "take its moves as shares of {2:g}."
     )
-    told += "take its moves as shares of {2:g}."
     mine = held.near_zero.keys() & set(held.frame["unit"])
     return {f"near_zero:{unit}": told.format(unit, held.prices[unit].value, held.near_zero[unit]) for unit in mine}
