@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,19 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
-from jobs import cadence
+from jobs import cadence, plans
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
-from mlops.experiment import Dealing, Trial, ab, arms_of, measure
+from mlops.experiment import Dealing, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
-from mlops.experiment.watch import simulated_budget
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import aliases, apply
 
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
-LABELS_APART = 8  # labels one after the other before the first look
 PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has its own
 
 
@@ -59,7 +56,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     """
     apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
     trials = [trial for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
-    looks = [look(house, trial, as_of) for trial in trials]
+    looks = [look(house, plans.keep(house, trial), as_of) for trial in trials]
     looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
     decisions: list[Decision] = []
     for one in looks:
@@ -110,16 +107,6 @@ def act(house: House, one: Look, as_of: datetime) -> Decision:
     return decision
 
 
-def plan(house: House, kind: str, *, arms: int = 1) -> Trial:
-    """The plan of a comparison by the settings: the shipped defaults are the shipped gates."""
-    s = house.settings.experiment
-    common: dict[str, Any] = {name: getattr(s, name) for name in ("look_every", "min_bars", "min_events", "evidence")}
-    common |= {name: getattr(s, name) for name in ("drawdown_margin", "drawdown_volatility", "drawdown_confidence")}
-    if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
-        return Trial((1 + s.watch_confidence) / 2, 1, s.watch_bars, power=1.0, **common)
-    return Trial(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)
-
-
 def _resting(house: House, model: str, as_of: datetime) -> str:
     """Why no job should promote now."""
     s, moves = house.settings.experiment, house.ledger.promotions(model)
@@ -163,7 +150,7 @@ def _findings(
         matured,
         champion=trial.champion,
         challenger=trial.challenger,
-        settings=_plan(house, trial),
+        settings=plans.plan(house, trial),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
         dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,
@@ -177,39 +164,6 @@ def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
     versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
     counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
     return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
-
-
-def _plan(house: House, trial: Experiment) -> Trial:
-    """The plan of this comparison; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = _later(plan(house, trial.kind, arms=_arms(house, trial)), _horizon(house, trial))
-    if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
-        return planned
-    before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
-    record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
-    return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
-
-
-def _later(planned: Trial, horizon: int) -> Trial:
-    """With its first look after so many labels that do not overlap: fewer do not tell dependence from a mean."""
-    return replace(planned, min_bars=min(planned.horizon_bars, max(planned.min_bars, LABELS_APART * horizon)))
-
-
-def _horizon(house: House, trial: Experiment) -> int:
-    """Bars that a label of either version spans."""
-    known = (house.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
-    return max((row.horizon_bars for row in known if row is not None), default=1)
-
-
-def _arms(house: House, trial: Experiment) -> int:
-    """Challengers that were compared with this champion while `trial` ran: they share its error, dropped ones too."""
-    others = (t for t in house.ledger.experiments(trial.model) if t.kind in aliases.COMPARED)
-    mine = {t.challenger for t in others if t.champion == trial.champion and _overlap(t, trial)}
-    return max(1, len(mine))
-
-
-def _overlap(one: Experiment, other: Experiment) -> bool:
-    """Whether two comparisons ever ran at the same time, `other` being open."""
-    return one.ended_at is None or one.ended_at > other.started_at
 
 
 def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:

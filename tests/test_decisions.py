@@ -9,7 +9,7 @@ from benchmarks.decisions import rate
 from benchmarks.simulated import years
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
-from jobs import compare
+from jobs import plans
 from mlops.settings import ExperimentSettings, Settings
 from mlops.types import Verdict
 
@@ -58,8 +58,8 @@ def test_a_plan_waits_for_labels_that_do_not_overlap(horizon, compare_from, watc
         one.begin()
         one.challenge(START)
         (trial,) = house.ledger.open_experiments("m")
-        plans = [compare._plan(house, replace(trial, kind=kind)) for kind in ("compare", "watch")]
-        assert [compare_from, watch_from] == [plan.min_bars for plan in plans]
+        planned = [plans.plan(house, replace(trial, kind=kind)) for kind in ("compare", "watch")]
+        assert [compare_from, watch_from] == [plan.min_bars for plan in planned]
 
 
 @pytest.mark.parametrize("horizon", [1, 5])

@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 
 from benchmarks.simulated.registry import MemoryClient
 from benchmarks.simulated.world import FEATURES, Floats, Reference, World
-from jobs import compare, monitor, pictures
+from jobs import compare, monitor, pictures, plans
 from jobs.books import VIRTUAL
 from jobs.drift_report import When
 from jobs.house import House
@@ -180,7 +180,7 @@ class Platform:
 
     def _open(self, trial: Experiment, at: datetime) -> bool:
         """Whether the paired test has not spoken by `at`, and goes on."""
-        plan, start = compare._plan(self.house, trial), self._first_bar(trial.started_at)
+        plan, start = plans.plan(self.house, trial), self._first_bar(trial.started_at)
         key = (trial.id, plan)
         if key not in self._decided:
             units, labels = self.world.law.units, self.world.labels[start:]

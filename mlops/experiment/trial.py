@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
 
 from mlops.errors import DataError
 from mlops.stats.anytime import FIRST
+
+EVIDENCE = ("planned", "anytime")
+COUNTS = ("min_samples", "horizon_bars", "look_every", "min_bars", "arms")
+AMOUNTS = ("min_events", "margin", "power", "drawdown_volatility")
+AMOUNTS = ("min_events", "margin", "power", "drawdown_volatility")
+SHARES = ("confidence", "drawdown_margin", "drawdown_confidence", "least_paired", "srm_alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +70,52 @@ class Trial:
     srm_alpha: float = 0.001
 
     def __post_init__(self) -> None:
-        if self.arms < 1:
-            raise DataError(f"arms of a trial must be at least 1, got {self.arms}. Count the challengers compared.")
+        for rule, kept in self._rules().items():
+            if not kept:
+                name = rule.split()[0]
+                raise DataError(f"plan's {rule}, got {getattr(self, name)!r}. Mend what made this plan.")
+
+    def _rules(self) -> dict[str, bool]:
+        """What must be true of a plan that can be followed, each rule beginning with the field's name."""
+        counts = {f"{name} must be a whole number, at least 1": _whole(getattr(self, name)) for name in COUNTS}
+        numbers = {name: getattr(self, name) for name in (*SHARES, *AMOUNTS)}
+        known = {f"{name} must be a finite number": _number(x) for name, x in numbers.items()}
+        if not all((counts | known).values()):
+            return counts | known
+        return {
+            **{f"{name} must be above 0 and at most 1": 0 < numbers[name] <= 1 for name in SHARES},
+            "confidence must be above 0.5 and below 1": 0.5 < self.confidence < 1,
+            "drawdown_confidence must be above 0.5 and below 1": 0.5 < self.drawdown_confidence < 1,
+            "min_events must be at least 0": self.min_events >= 0,
+            "margin must be at least 0": self.margin >= 0,
+            "drawdown_volatility must be at least 0": self.drawdown_volatility >= 0,
+            "power must be above 0": self.power > 0,
+            f"look_every must be at most horizon_bars ({self.horizon_bars})": self.look_every <= self.horizon_bars,
+            f"min_bars must be at most horizon_bars ({self.horizon_bars})": self.min_bars <= self.horizon_bars,
+            f"evidence must be one of {EVIDENCE}": self.evidence in EVIDENCE,
+        }
+
+    def stored(self) -> str:
+        """JSON of the plan without `arms`, which are counted at each look."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "arms"})
+
+    @classmethod
+    def read(cls, stored: str, *, arms: int) -> Self:
+        """The plan that was stored, for so many arms.
+
+        Raises
+        ------
+        DataError
+            No release has written such a plan, or nobody can follow it.
+        """
+        try:
+            values: Any = json.loads(stored)
+        except ValueError as error:
+            raise DataError(f"plan must be JSON, got {stored!r}: {error}. Mend what made this plan.") from error
+        known = {field.name for field in fields(cls)} - {"arms"}
+        if not isinstance(values, dict) or set(values) != known:
+            raise DataError(f"plan must have the fields {sorted(known)}, got {stored!r}. Mend what made this plan.")
+        return cls(**values, arms=arms)
 
     @property
     def first(self) -> int:
@@ -74,3 +126,11 @@ class Trial:
     def alpha(self) -> float:
         """One challenger's share of the error."""
         return (1 - self.confidence) / self.arms
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -89,6 +89,7 @@ class Experiment:
     verdict: str | None
     ended_at: datetime | None
     alias_at: datetime | None  # when the alias `challenger` was made to say so; None: still to be done
+    plan: str | None  # JSON of what it must show; the first look wrote it, and later settings leave it
 
 
 class Journal(Database):
@@ -226,6 +227,24 @@ class Journal(Database):
             added(connection, experiments, {**pair, "salt": salt, "split": split, "started_at": at})
             query = select(experiments).filter_by(**pair).where(experiments.c.ended_at.is_(None))
             return _one(connection, Experiment, query)
+
+    def keep_plan(self, experiment_id: int, plan: str) -> str:
+        """Store the plan of a comparison, unless it has one; the one that it has. The first stays.
+
+        Raises
+        ------
+        DataError
+            There is no such comparison.
+        """
+        c = experiments.c
+        with self._writing() as connection:
+            connection.execute(update(experiments).where(c.id == experiment_id, c.plan.is_(None)).values(plan=plan))
+            kept = connection.scalar(select(c.plan).where(c.id == experiment_id))
+        if kept is None:
+            raise DataError(
+                f"experiment must be in the ledger, got id {experiment_id}. Read `experiments` for the ids."
+            )
+        return str(kept)
 
     def close_experiment(self, experiment_id: int, verdict: str, at: datetime) -> None:
         """End a comparison. The first verdict stays."""

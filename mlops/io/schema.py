@@ -133,6 +133,7 @@ experiments = Table(
     Column("verdict", Text),
     Column("ended_at", UtcTime),
     Column("alias_at", UtcTime),  # the alias `challenger` was made to say so; NULL: still to be done
+    Column("plan", Text),  # JSON, by the settings of its first look; NULL: not looked at yet
 )
 Index(  # one open comparison of a kind and pair, also when two processes open it at once
     "uq_experiments_open",

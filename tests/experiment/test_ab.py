@@ -156,7 +156,7 @@ def test_several_challengers_share_one_chance_of_being_wrong():
     one, three = (_gates(_matured(challenger_edge=0.02), Trial(arms=n))["paired_log_loss"] for n in (1, 3))
     assert (0.05, pytest.approx(0.05 / 3)) == (pytest.approx(Trial().alpha), Trial(arms=3).alpha)
     assert three.params["nominal"] < one.params["nominal"]
-    with pytest.raises(DataError, match="arms of a trial must be at least 1, got 0"):
+    with pytest.raises(DataError, match="plan's arms must be a whole number, at least 1, got 0"):
         Trial(arms=0)
 
 

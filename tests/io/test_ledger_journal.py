@@ -170,6 +170,17 @@ def test_a_comparison_is_opened_once_and_closed_once(ledger, make):
     assert trial.id != ledger.open_experiment("volatility", **terms, at=make.at(4)).id
 
 
+def test_the_first_plan_of_a_comparison_stays(ledger, make):
+    trial = ledger.open_experiment(
+        "volatility", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=make.at(0)
+    )
+
+    assert [None, "{}", "{}"] == [trial.plan, ledger.keep_plan(trial.id, "{}"), ledger.keep_plan(trial.id, "[]")]
+    assert [replace(trial, plan="{}")] == ledger.experiments("volatility")
+    with pytest.raises(DataError, match="experiment must be in the ledger, got id 99"):
+        ledger.keep_plan(99, "{}")
+
+
 def test_a_watch_and_a_comparison_of_the_same_pair_stand_side_by_side(ledger, make):
     pair = {"champion": 2, "challenger": 1, "at": make.at(0)}
     watch = ledger.open_experiment("volatility", **pair, kind="watch", salt="", split=1.0)
