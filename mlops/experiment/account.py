@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.experiment.answer import Answer, Facts, answer
@@ -23,10 +22,9 @@ from mlops.experiment.tries import Tries, account_of_tries
 from mlops.stats import (
     Estimate,
     EvidencePath,
+    decisive_gains,
     dependent_t,
     evidence_path,
-    ewc_dof,
-    ewc_error,
     look_times,
     nominal_levels,
 )
@@ -219,7 +217,8 @@ def _planned(plan: Trial) -> tuple[int, ...]:
 
 def _boundary(gain: Floats, plan: Trial, looks: Sequence[int]) -> Boundary:
     mean = np.array([float(gain[:n].mean()) for n in looks])
-    better, worse = (_far(gain, one, looks) for one in (plan, replace(plan, arms=1)))  # as `gates.paired_log_loss`
+    sides = ((gain, plan), (-gain, replace(plan, arms=1)))  # as `gates.paired_log_loss`
+    better, worse = (_far(of, one, looks) for of, one in sides)
     return Boundary(tuple(looks), mean, plan.margin + better, -worse)
 
 
@@ -228,8 +227,6 @@ def _far(gain: Floats, plan: Trial, looks: Sequence[int]) -> Floats:
     if plan.evidence == "anytime":
         # One side of an interval at twice the error reaches zero when the e-value reaches 1 / alpha.
         path = evidence_path(gain, alpha=2 * plan.alpha, min_n=plan.first, at=looks)
-        return np.asarray(path.upper - path.estimate)
+        return np.asarray(path.estimate - path.lower)
     levels = nominal_levels(_planned(plan), plan.horizon_bars, DESIGN_SHARE * plan.alpha, plan.power)
-    errors = np.array([float(ewc_error(gain[:n], cautious=True)) for n in looks])
-    t = np.array([float(student.isf(p, ewc_dof(n))) for n, p in zip(looks, levels, strict=False)])
-    return np.asarray(t * errors)
+    return decisive_gains(gain, looks, levels)

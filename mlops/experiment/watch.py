@@ -6,16 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
 from mlops.experiment.trial import Trial
 from mlops.stats import (
     block_length,
-    ewc_dof,
-    ewc_statistic,
     finite_series,
     look_times,
     nominal_levels,
+    p_greater,
     stationary_indices,
 )
 from mlops.stats.sequential import DESIGN_SHARE
@@ -51,7 +49,7 @@ def simulated_budget(record: ArrayLike, plan: Trial, rng: np.random.Generator) -
     block = block_length(centred, centred**2)
     drawn = centred[stationary_indices(series.size, length=plan.horizon_bars, paths=PATHS, block=block, rng=rng)]
     looks = look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
-    p = np.column_stack([student.sf(ewc_statistic(drawn[:, :n], cautious=True)[1], ewc_dof(n)) for n in looks])
+    p = np.column_stack([p_greater(drawn[:, :n]) for n in looks])
     rate = float("nan")
     for share in LADDER:
         levels = np.asarray(nominal_levels(looks, plan.horizon_bars, DESIGN_SHARE * plan.alpha * share, plan.power))

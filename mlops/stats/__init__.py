@@ -39,7 +39,14 @@ from mlops.stats.resample import circular_indices, stationary_indices
 from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisTest
 from mlops.stats.sample_ratio import srm_e_value
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
-from mlops.stats.sequential import SequentialResult, look_times, nominal_levels, sequential_test
+from mlops.stats.sequential import (
+    SequentialResult,
+    decisive_gains,
+    look_times,
+    nominal_levels,
+    p_greater,
+    sequential_test,
+)
 from mlops.stats.sequential_plan import SequentialPower, sequential_power, sequential_sample_size
 from mlops.stats.sharpe import (
     SharpeMoments,
@@ -108,6 +115,7 @@ __all__ = [
     "constant_forecast",
     "cusum",
     "cusum_path",
+    "decisive_gains",
     "deflated_sharpe",
     "dependent_t",
     "e_bh",
@@ -153,6 +161,7 @@ __all__ = [
     "model_confidence_set",
     "nominal_levels",
     "odds_ratio",
+    "p_greater",
     "paired_difference",
     "paired_odds_ratio",
     "paired_t",

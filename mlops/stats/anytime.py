@@ -13,7 +13,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from mlops.errors import DataError
-from mlops.stats.dependent import Floats, ewc_dof, ewc_error, finite_series
+from mlops.stats.dependent import Floats, ewc_dof, ewc_error, finite_series, mean_skewness, skewed, unskewed
 from mlops.stats.power import least_rows
 from mlops.stats.results import ALPHA, check_share
 
@@ -77,7 +77,8 @@ def confidence_sequence(
     `anytime_mcnemar`.
 
     A half-normal mixture (Robbins 1970) over the drift of a Brownian motion, fed by the equal-weighted-cosine t: the
-    larger of two long-run variances, and its t translated to the normal quantile of the same p-value.
+    larger of two long-run variances, and its t translated to the normal quantile of the same p-value, which is lowered
+    where the mean leans to the other side (`mlops.stats.dependent.unskewed`).
 
     Parameters
     ----------
@@ -114,8 +115,12 @@ def confidence_sequence(
     low, high, e = float(path.lower[0]), float(path.upper[0]), float(path.e_value[0])
     needed = None
     if high < inf and value != margin:
-        scaled = abs(value - margin) / float(ewc_error(series, cautious=True)) / np.sqrt(n)
-        needed = _rows(lambda m: scaled * np.sqrt(m) >= float(_bounds(np.array([m]), alpha, tuned_at)[0]), n)
+        error = ewc_error(series, cautious=True)
+        scaled = abs(value - margin) / float(error) / np.sqrt(n)
+        lean = float(mean_skewness(series, error) * np.sqrt(n) * np.sign(value - margin))
+        needed = _rows(
+            lambda m: scaled * np.sqrt(m) >= float(_bounds(np.array([m]), alpha, tuned_at, lean / np.sqrt(m))[0]), n
+        )
     return ConfidenceSequence(n, value, low, high, margin, e, min(1.0, 1 / e), needed)
 
 
@@ -145,12 +150,14 @@ def evidence_path(
         got = f"tuned_at {tuned_at}, min_n {min_n}"
         raise DataError(f"tuned_at must be at least 1 and min_n at least {FIRST}, got {got}. Wait for more bars.")
     rows = np.arange(1, series.size + 1) if at is None else np.asarray(at, dtype=np.int64)
-    means, errors = _moments(series, rows, min_n)
+    means, errors, leans = _moments(series, rows, min_n)
     with np.errstate(invalid="ignore"):
-        half = np.where(errors < inf, _bounds(rows, alpha, tuned_at) * errors, inf)
-        z = _normal((means - margin) / errors, rows)
+        below, above = (
+            np.where(errors < inf, _bounds(rows, alpha, tuned_at, lean) * errors, inf) for lean in (leans, -leans)
+        )
+        z = unskewed(_normal((means - margin) / errors, rows), leans)
     e = np.where(errors < inf, np.exp(np.minimum(mixture_log_e(z, rows, tuned_at), MOST_LOG_E)), 1.0)
-    return EvidencePath(rows, means, means - half, means + half, e)
+    return EvidencePath(rows, means, means - below, means + above, e)
 
 
 def mixture_log_e(z: Floats, rows: Rows, tuned_at: int = TUNED_AT) -> Floats:
@@ -169,14 +176,17 @@ def mixture_log_e(z: Floats, rows: Rows, tuned_at: int = TUNED_AT) -> Floats:
     return np.asarray(log(2) - np.log1p(scale) / 2 + share * z**2 / 2 + log_ndtr(z * np.sqrt(share)))
 
 
-def _moments(series: Floats, rows: Rows, min_n: int) -> tuple[Floats, Floats]:
-    """Means, and their standard errors: infinite while there are too few rows or they do not vary."""
+def _moments(series: Floats, rows: Rows, min_n: int) -> tuple[Floats, Floats, Floats]:
+    """Means, their standard errors (infinite while there are too few rows or they do not vary) and skewness."""
     if rows.size and not 1 <= rows.min() <= rows.max() <= series.size:
         raise DataError(f"at must lie between 1 and {series.size}, got {rows.tolist()}. Count the rows of x.")
     means = np.cumsum(series)[rows - 1] / rows
     floor = ROUNDING * np.abs(series).max(initial=0.0)
     errors = np.array([float(ewc_error(series[:n], cautious=True)) if n >= min_n else inf for n in rows])
-    return means, np.where(errors > floor, errors, inf)
+    leans = np.array(
+        [float(mean_skewness(series[:n], e)) if e < inf else 0.0 for n, e in zip(rows, errors, strict=True)]
+    )
+    return means, np.where(errors > floor, errors, inf), leans
 
 
 def _normal(statistic: Floats, rows: Rows) -> Floats:
@@ -186,15 +196,15 @@ def _normal(statistic: Floats, rows: Rows) -> Floats:
     return np.asarray(np.sign(statistic) * norm.isf(tail))
 
 
-def _bounds(rows: Rows, alpha: float, tuned_at: int) -> Floats:
-    """Standard errors from the mean to either end of the interval: where the mixture reaches 2 / alpha."""
+def _bounds(rows: Rows, alpha: float, tuned_at: int, skewness: Floats | float = 0.0) -> Floats:
+    """Standard errors from the mean to an end of the interval, its lower one: where the mixture reaches 2 / alpha."""
     scale = _spread(tuned_at) * np.asarray(rows, dtype=np.float64)
     share = scale / (1 + scale)
     level = np.log1p(scale) / 2 - log(check_share(alpha, "alpha"))
     z = np.sqrt(2 * (level + log(2)) / share)
     for _ in range(FIXED_POINTS):
         z = np.sqrt(2 * np.maximum(level - log_ndtr(z * np.sqrt(share)), 0) / share)
-    return np.asarray(student.isf(norm.sf(z), _dof(rows)))
+    return np.asarray(student.isf(norm.sf(skewed(z, np.asarray(skewness))), _dof(rows)))
 
 
 def _spread(tuned_at: int) -> float:

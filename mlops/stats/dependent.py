@@ -14,6 +14,7 @@ from mlops.errors import DataError
 Floats = NDArray[np.float64]
 DOF_SCALE = 0.4  # Lazarus, Lewis, Stock and Watson (2018), eq. 4: nu = 0.4 n^(2/3)
 LEAST_SLOW = 2  # cosines in the slower half at the least
+LEAST_SKEWNESS = 1e-6  # under it there is nothing to take back, and the cubic rounds
 MIN_TERMS = 8  # below it nu < 2, and a t with one degree of freedom says nothing
 
 
@@ -61,6 +62,47 @@ def ewc_error(x: Floats, *, cautious: bool = False) -> Floats:
     if cautious:
         variance = np.maximum(variance, power[..., : max(LEAST_SLOW, power.shape[-1] // 2)].mean(axis=-1))
     return np.asarray(np.sqrt(variance / x.shape[-1]))
+
+
+def mean_skewness(x: Floats, error: Floats) -> Floats:
+    """Skewness of the mean along the last axis, whose standard error is `error`: 0 of a constant.
+
+    That of one row over the root of the rows, times the root of what dependence inflates the variance by: exact of
+    clusters of equal rows and of sums of neighbours, a little too large of autoregressions.
+    """
+    centred = x - x.mean(axis=-1, keepdims=True)
+    square = np.square(centred)
+    spread, third = square.mean(axis=-1), (square * centred).mean(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_row, share = third / spread**1.5, np.maximum(x.shape[-1] ** -0.5, error / np.sqrt(spread))
+    return np.asarray(np.where(np.asarray(error) > 0, of_row * share, 0.0))
+
+
+def unskewed(z: Floats, skewness: Floats) -> Floats:
+    """Normal quantile of a mean that leans to the left, where a plain t says `z`; never more than `z`.
+
+    The error of the mean is learned from the same rows: where few bars lose much, samples without them have a high mean
+    and a low error at once, and t is too large too often. Hall's cubic takes that back; a mean that leans to the right
+    is left as it is, which errs to the safe side.
+
+    References
+    ----------
+    Hall (1992), On the removal of skewness by transformation, JRSS B 54(1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unskewed(np.array([2.0, 2.0]), np.array([-0.2, 0.2])).round(2).tolist()
+    [1.71, 2.0]
+    """
+    a = np.minimum(skewness, -LEAST_SKEWNESS)
+    return np.asarray(np.minimum(z, ((1 + a * z / 3) ** 3 - 1) / a + a / 6))
+
+
+def skewed(z: Floats, skewness: Floats) -> Floats:
+    """The inverse of `unskewed`: what a plain t must say for `z` to be true."""
+    a = np.minimum(skewness, -LEAST_SKEWNESS)
+    return np.asarray(np.maximum(z, 3 / a * (np.cbrt(1 + a * (z - a / 6)) - 1)))
 
 
 def ewc_cosines(x: Floats) -> Floats:

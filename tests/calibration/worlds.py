@@ -2,7 +2,11 @@
 
 import numpy as np
 from scipy.signal import lfilter
+from scipy.special import expit, logit
 from skfolio.datasets import load_sp500_dataset
+
+from benchmarks.simulated.world import Law, World
+from mlops.stats import log_losses
 
 BURN = 300
 
@@ -49,6 +53,30 @@ def real(rng, runs, n):
     return out
 
 
+def overconfident(units, bars, push):
+    """Champion less challenger in log-loss: the challenger knows more and says it `push` times too loudly, in log-odds.
+
+    Both lose the same on average; the challenger a little less on most bars, and much more on few.
+    """
+
+    def draw(rng, runs, n):
+        law = Law(units=units, horizon=bars, skill=0.61, gain=0.062 if push == 2 else 0.173)
+        out = np.empty((runs, n))
+        for row in out:
+            world = World(law, n, int(rng.integers(1 << 40)))
+            p, q = world.forecasts(1), world.forecasts(2)
+            q = expit(np.clip(push * logit(q), -np.log(1e6), np.log(1e6)))
+            row[:] = (log_losses(p, world.labels) - log_losses(q, world.labels)).mean(axis=1)
+        return out - out.mean()
+
+    return draw
+
+
+LEANING = {
+    f"over-confident x{push}, {units} x {bars}-bar": overconfident(units, bars, push)
+    for push in (2, 3)
+    for units, bars in ((1, 1), (1, 5), (4, 5), (20, 5))
+}
 WORLDS = {
     "iid t5": iid_t5,
     "AR .2": ar(0.2),
