@@ -7,6 +7,7 @@ it is answered (`jobs.alarms`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -45,7 +46,18 @@ def charts(
     )
     assert len(shown) == CHARTS_SHOWN
     decides = room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed))
+    decides = replace(decides, note=decides.note + _too_short(bundle))
     return (decides, *(news(chart, matured, looked) for chart in shown))
+
+
+def _too_short(bundle: Bundle) -> str:
+    """Why there is nothing to hold live scores against; empty where there is."""
+    known = bundle.meta.get("held_out")
+    if known is None or known["from"] is not None:
+        return ""
+    return (
+        f"; {known['bars_needed']} labelled bars of training hold some out from the search, and this version had fewer"
+    )
 
 
 def news(chart: Chart, matured: pd.DataFrame, looked: datetime) -> Finding:

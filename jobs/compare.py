@@ -167,10 +167,10 @@ def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
 
 
 def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
-    """The new champion's accuracy against what it was out of fold, at half of the watch's chance of a false alarm."""
+    """The new champion's accuracy against that on bars held out, at half of the watch's chance of a false alarm."""
     s = house.settings.experiment
     return accuracy_change(
-        house.bundle(champion).reference(),
+        house.bundle(champion).held_out(),
         rows,
         false_alarms_per_year=(1 - s.watch_confidence) / 2 * BARS_PER_YEAR / s.watch_bars,
         rng=np.random.default_rng(house.settings.train.seed),

@@ -44,13 +44,14 @@ def at(
         return []
     s = house.settings.monitor
     bundle = house.bundle(champion)
-    reference, trained = bundle.reference(), _last_training(house, model, as_of)
+    inputs, reference = bundle.reference(), bundle.held_out()  # features may be those of the search; scores may not
+    trained = _last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
     cadence.daily(model, rows)
     since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
-    now, past = _window(s, rows), _summary(house, bundle, reference)
+    now, past = _window(s, rows), _summary(house, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
     found = (
         *drift,
@@ -84,7 +85,7 @@ def at(
         house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
     drawn = _drawn(house, page, report, decision, reference, matured)
     standing.keep(house, report, decision)
-    house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, reference, now))
+    house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, inputs, now))
     return [decision]
 
 

@@ -37,6 +37,7 @@ from mlops.errors import DataError
 from mlops.io import logs, private, record
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import kept_summary, newest_bars
+from mlops.settings import TrainSettings
 from mlops.types import Decision, ModelRef
 from registry_hooks import aliases, apply, bundle, register
 from registry_hooks.register import Training
@@ -58,7 +59,9 @@ class Study:
     strategy: Strategy
     rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)
     table: tune.Table
-    folds: Sequence[splits.Fold]
+    folds: Sequence[splits.Fold]  # of the search
+    held_out: Sequence[splits.Fold]  # of the newest bars, which nothing is chosen by; none where history is too short
+    bars_needed: int  # labelled bars from which on any are held out
     digest: str
     bars: pd.DataFrame  # the newest ones, for the probe
 
@@ -131,12 +134,15 @@ def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: dateti
     bars = rows["event_time"].nunique()
     if bars < s.min_bars:
         raise DataError(f"training must have {s.min_bars} labelled bars, got {bars}. Give more history.")
-    folds = splits.walk_forward(rows, folds=s.folds, horizon=strategy.horizon, embargo=s.embargo_bars)
+    kept = newest_bars(rows, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)["event_time"].nunique()
+    share, least = s.held_out_share, s.held_out_bars
+    scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, kept), s.min_bars)
+    split = scheme.split(rows)
     table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
     key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude={"n_jobs"})]).encode())
     newest = known[known["event_time"] > known["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
-    return Study(strategy, rows, table, folds, key.hexdigest(), newest)
+    return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
 
 
 def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of: datetime) -> dict[str, Any]:
@@ -174,15 +180,21 @@ def _loss(study: Study, folds: Sequence[splits.Fold], margins: Sequence[np.ndarr
 
 
 def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -> dict[str, float]:
-    """Fit on all rows, calibrate on out-of-fold margins, write the bundle's files; cross-validated metrics."""
+    """Calibrate on the search's folds, score the bars held out, fit on all rows; write the bundle's files; metrics.
+
+    What ships is fitted on all rows, as each step of the block that is held out was on all rows before it: with the
+    same parameters and the same calibrator. So the block measures how the version was made, on bars that nothing of it
+    was chosen by, with a little less history than it has.
+    """
     s = house.settings.train
-    tests = np.concatenate([fold.test for fold in study.folds])
-    margin = np.concatenate(tune.score_folds(study.table, study.folds, params, s.seed, s.n_jobs))
+    margin, tests = _out_of_fold(study, study.folds, params, s)
     calibrator = tune.calibrate(margin, study.table.y[tests])
+    ahead, block = _out_of_fold(study, study.held_out, params, s)
     booster = tune.fit(study.table, params, s.seed)
     booster.save_model(folder / "booster.txt")
-    reference = study.rows.iloc[tests].assign(probability=calibrator(margin)).drop(columns=["value", "known_at"])
-    reference = newest_bars(reference, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)
+    probability = calibrator(np.concatenate([margin, ahead]))
+    scored = study.rows.iloc[np.concatenate([tests, block])].assign(probability=probability)
+    reference = newest_bars(scored.drop(columns=["value", "known_at"]), rows=REFERENCE_ROWS, bars=REFERENCE_BARS)
     reference.to_parquet(folder / "reference.parquet", index=False)
     m = house.settings.monitor
     names = study.strategy.feature_names
@@ -192,7 +204,20 @@ def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -
     probe.to_parquet(folder / "probe.parquet", index=False)
     meta = _meta(study, params, calibrator, s.seed) | {"probe": expected}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1, default=str), encoding="utf-8")
-    return _metrics(calibrator(margin), study.table.y[tests], study.table.y[study.folds[0].train].mean())
+    y, base = study.table.y, float(study.table.y[study.folds[0].train].mean())
+    known = {"held_out": (calibrator(ahead), y[block])} if len(block) else {}
+    named = {"cv": (calibrator(margin), y[tests]), **known}
+    return {f"{name}.{k}": v for name, pair in named.items() for k, v in tune.metrics(*pair, base).items()}
+
+
+def _out_of_fold(
+    study: Study, folds: Sequence[splits.Fold], params: Mapping[str, Any], s: TrainSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margins of the folds' tests, and which rows these are."""
+    if not folds:
+        return np.empty(0), np.empty(0, dtype=np.intp)
+    margins = tune.score_folds(study.table, folds, params, s.seed, s.n_jobs)
+    return np.concatenate(margins), np.concatenate([fold.test for fold in folds])
 
 
 def _probe(study: Study, booster: Any, calibrator: tune.Calibrator) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -218,20 +243,15 @@ def _meta(study: Study, params: Mapping[str, Any], calibrator: tune.Calibrator, 
         "params": dict(params),
         "seed": seed,
         "calibrator": asdict(calibrator),
+        "held_out": {"from": _first_held_out(study), "bars_needed": study.bars_needed},
     }
 
 
-def _metrics(probability: np.ndarray, y: np.ndarray, base: float) -> dict[str, float]:
-    from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
-
-    return {
-        "cv.log_loss": float(log_loss(y, probability)),
-        "cv.base_log_loss": float(log_loss(y, np.full(len(y), base))),
-        "cv.accuracy": float(((probability > 0.5) == (y > 0.5)).mean()),
-        "cv.auc": float(roc_auc_score(y, probability)),
-        "cv.brier": float(brier_score_loss(y, probability)),
-        "cv.n": float(len(y)),
-    }
+def _first_held_out(study: Study) -> str | None:
+    """The first bar that nothing was chosen by; None where history was too short to hold any out."""
+    if not study.held_out:
+        return None
+    return str(study.rows["event_time"].iloc[study.held_out[0].test[0]].isoformat())
 
 
 def _register(

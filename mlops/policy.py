@@ -204,15 +204,21 @@ def _quiet(report: Report) -> Decision:
         reason = f"Unknown: the bot is silent, {silent.note}; what it predicted before says nothing of now."
         return Decision(Verdict.INCONCLUSIVE, champion, (silent,), champion, reason)
     if not any(known.values()):
-        n = max((f.n for f in report.findings), default=0)
-        reason = f"Unknown: too little was predicted to say whether accuracy or inputs have changed (n = {n})."
+        note = _why_unknown(report) or f"n = {max((f.n for f in report.findings), default=0)}"
+        reason = f"Unknown: too little is known to say whether accuracy or inputs have changed ({note})."
         return Decision(Verdict.INCONCLUSIVE, champion, (), champion, reason)
     if all(known.values()):
         return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
     seen, unseen = ("accuracy", "inputs") if known["accuracy"] else ("inputs", "accuracy")
     has = "has" if seen == "accuracy" else "have"
-    reason = f"The {seen} {has} not changed; whether the {unseen} did is not known yet."
+    note = _why_unknown(report) if unseen == "accuracy" else ""
+    reason = f"The {seen} {has} not changed; whether the {unseen} did is not known yet{note and f' ({note})'}."
     return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
+
+
+def _why_unknown(report: Report) -> str:
+    """What the accuracy chart lacks: current bars, or a reference."""
+    return next((f.note for f in report.findings if f.name == "accuracy_change"), "")
 
 
 def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:

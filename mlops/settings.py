@@ -218,6 +218,12 @@ class TrainSettings(Section):
     seed: int = 7
     n_jobs: int = Field(1, description="joblib workers; a joblib back end puts them on a cluster.")
     min_bars: int = Field(200, ge=50, description="Fewer labelled bars than this are not trained on.")
+    held_out_share: float = Field(
+        0.2, gt=0, le=0.5, description="Of the bars, the newest, which nothing is chosen by: the monitor's reference."
+    )
+    held_out_bars: int = Field(
+        250, ge=100, description="That it has at least; a shorter history has none, and the monitor says UNKNOWN."
+    )
 
 
 class ServiceSettings(Section):

@@ -60,6 +60,18 @@ class Bundle:
         """Rows of the training's out-of-fold predictions: event_time, unit, features, label, probability."""
         return pd.read_parquet(self.path / "artifacts" / "reference.parquet")
 
+    def held_out(self) -> pd.DataFrame:
+        """Rows of the reference that nothing of the version was chosen or fitted by: what live scores are held against.
+
+        None where history was too short to hold bars out. All rows of a bundle from before bars were held out: they are
+        what search and calibration were fitted on, and say a little more than is true.
+        """
+        rows, known = self.reference(), self.meta.get("held_out")
+        if known is None:
+            return rows
+        begin = pd.Timestamp.max.tz_localize("UTC") if known["from"] is None else pd.Timestamp(known["from"])
+        return rows[rows["event_time"] >= begin].reset_index(drop=True)
+
     def summary(self) -> bytes | None:
         """The reference as the monitor needs it, computed at training; None in bundles older than that."""
         stored = self.path / "artifacts" / "summary.npz"

@@ -91,8 +91,14 @@ def test_of_a_model_that_predicted_nothing_nothing_is_said():
     for nothing in (report, _report()):
         decision = policy.on_monitor(nothing, **WHEN)
         assert Verdict.INCONCLUSIVE is decision.verdict
-        assert "Unknown: too little was predicted" in decision.reason
+        assert "Unknown: too little is known" in decision.reason
         assert "n = 0" in decision.reason
+
+
+def test_what_the_accuracy_chart_lacks_is_said():
+    lacks = Finding("accuracy_change", 0.0, 0.0, Level.UNKNOWN, 60, note="0 baseline and 60 current bars")
+    assert "(0 baseline and 60 current bars)" in policy.on_monitor(_report(lacks), **WHEN).reason
+    assert "not known yet (0 baseline and 60" in policy.on_monitor(_report(lacks, *_drift(0)), **WHEN).reason
 
 
 def test_what_a_silent_bot_predicted_long_ago_is_no_evidence_of_now():

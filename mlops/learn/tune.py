@@ -93,3 +93,22 @@ def calibrate(margin: Floats, y: Floats) -> Calibrator:
     """Platt's slope and intercept from out-of-fold margins."""
     model = LogisticRegression(C=1e6).fit(margin[:, None], y)
     return Calibrator(float(model.coef_[0, 0]), float(model.intercept_[0]))
+
+
+def metrics(probability: Floats, y: Floats, base: float) -> dict[str, float]:
+    """Scores of out-of-fold rows, and the log-loss (nats) of the constant forecast `base`.
+
+    No AUC where all labels are the same.
+    """
+    from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+    scores = {
+        "log_loss": log_loss(y, probability, labels=[0.0, 1.0]),
+        "base_log_loss": log_loss(y, np.full(len(y), base), labels=[0.0, 1.0]),
+        "accuracy": ((probability > 0.5) == (y > 0.5)).mean(),
+        "brier": brier_score_loss(y, probability, pos_label=1.0),
+        "n": len(y),
+    }
+    if len(np.unique(y)) == 2:
+        scores["auc"] = roc_auc_score(y, probability)
+    return {name: float(value) for name, value in scores.items()}

@@ -24,7 +24,7 @@ from jobs import house as house_room
 from jobs import train
 from mlops.errors import DataError, LeakError
 from mlops.io import feed
-from mlops.learn import STRATEGIES, labels
+from mlops.learn import STRATEGIES, labels, tune
 from mlops.monitor import DETECTORS, ReferenceSummary, summarise
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
@@ -191,6 +191,61 @@ def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
     hit = ((reference.probability > 0.5) == (reference.label > 0.5)).mean()
     assert hit == pytest.approx(metrics["cv.accuracy"])
     assert len(reference) == metrics["cv.n"]
+
+
+HELD = SMALL.model_copy(update={"min_bars": 100, "held_out_bars": 100})
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory, bars):
+    """Two trainings with bars held out; the second where these bars were others."""
+    first, second = tmp_path_factory.mktemp("held"), tmp_path_factory.mktemp("other")
+    rng, times = np.random.default_rng(1), np.unique(bars.event_time[bars.known_at <= AS_OF])
+    block = bars.event_time >= times[-101 - STRATEGY.horizon]
+    other = bars.assign(close=bars.close.where(~block, bars.close * rng.uniform(0.9, 1.1, len(bars))))
+    for folder, known in ((first, bars), (second, other)):
+        with _opened(folder, HELD) as house:
+            _train(house, known)
+    with _opened(first, HELD) as house:
+        yield house, house.bundle(ModelRef("volatility", 1)), first, second
+
+
+def test_nothing_of_a_version_was_chosen_by_the_bars_that_it_is_judged_by(held):
+    _, made, first, second = held
+    meta = json.loads((second / "bundles/volatility/1/artifacts/meta.json").read_text())
+    judged = made.held_out()
+
+    assert made.meta["params"] == meta["params"]
+    assert made.meta["calibrator"] == meta["calibrator"]
+    assert made.meta["held_out"] == meta["held_out"]
+    assert _booster(first) != _booster(second)  # what ships is fitted on all
+    assert 102 == judged.event_time.nunique()  # three whole steps
+    assert judged.event_time.max() == made.reference().event_time.max()
+    assert len(judged) < len(made.reference())
+
+
+def test_what_is_measured_is_how_the_version_was_made(held, bars):
+    """The same parameters and calibrator, each step fitted on all that was known before it."""
+    house, made, _, _ = held
+    study = train.prepare(house, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    calibrator = tune.Calibrator(**made.meta["calibrator"])
+    judged, last = made.held_out(), study.held_out[-1]
+    margin = tune.score_fold(study.table, last, made.meta["params"], HELD.seed)
+
+    assert calibrator(margin).tolist() == judged.probability.iloc[-len(margin) :].tolist()
+    row = house.ledger.bundle("volatility", 1)
+    found = house.client.get_run(row.run_id).data.metrics
+    hit = ((judged.probability > 0.5) == (judged.label > 0.5)).mean()
+    assert hit == pytest.approx(found["held_out.accuracy"])
+    assert len(judged) == found["held_out.n"]
+    assert found["cv.n"] + found["held_out.n"] == len(made.reference())
+
+
+def test_too_short_a_history_has_no_record_rather_than_the_one_that_was_searched_on(trained):
+    made = trained[0].bundle(trained[1])
+    assert made.held_out().empty
+    assert not made.reference().empty
+    assert {"from": None, "bars_needed": 460 + 2} == made.meta["held_out"]  # 200, 10 and 250 in whole steps
 
 
 def test_the_summary_of_the_reference_travels_with_it_under_the_same_digest(trained):

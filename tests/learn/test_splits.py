@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from mlops.errors import DataError, LeakError
-from mlops.learn.splits import refuse_overlap, walk_forward
+from mlops.learn.splits import Scheme, refuse_overlap, walk_forward
 
 
 def _rows(bars=100, units=3, horizon=5, gap=()):
@@ -94,3 +94,47 @@ def test_labels_that_are_all_known_too_late_are_refused():
     rows = _rows().assign(known_at=lambda f: f.event_time.max())
     with pytest.raises(DataError, match="must be known before the test begins .* got none"):
         walk_forward(rows, folds=3, horizon=1, embargo=0)
+
+
+SCHEME = Scheme(folds=4, horizon=5, embargo=3, share=0.2, least=40, most=400, remain=80)
+
+
+@pytest.mark.parametrize(("bars", "length"), [(200, 40), (300, 60), (3000, 400)])
+def test_the_newest_bars_are_held_out_from_the_search(bars, length):
+    rows = _rows(bars)
+    split = SCHEME.split(rows)
+
+    block = rows.iloc[split.held_out[0].test[0] :]
+    assert length == block.event_time.nunique()
+    assert [len(rows) - len(block) + i for i in range(len(block))] == [i for f in split.held_out for i in f.test]
+    for fold in split.search:
+        for part in (fold.train, fold.test):
+            assert rows.known_at.iloc[part].max() < block.event_time.min()
+        left_out = rows[
+            (rows.event_time > rows.event_time.iloc[fold.test[-1]])
+            & (rows.event_time < block.event_time[block.index[0]])
+        ]
+        assert left_out.event_time.nunique() >= 8
+    for fold in split.held_out:  # each is a model of all that was known before it
+        assert rows.known_at.iloc[fold.train].max() < rows.event_time.iloc[fold.test].min()
+    assert split.held_out[-1].train[-1] >= block.index[0]
+
+
+def test_a_label_that_came_late_is_not_searched_on():
+    """The label of bar 100 came 90 bars later, within the block."""
+    rows = _rows(300, units=1)
+    rows.loc[100, "known_at"] = rows.event_time[290]
+    split = SCHEME.split(rows)
+    assert not any(100 in part for fold in split.search for part in (fold.train, fold.test))
+    assert not any(100 in fold.train for fold in split.held_out)
+
+
+def test_too_short_a_history_holds_nothing_out_and_says_what_it_takes():
+    needed = SCHEME.bars_needed
+    short, enough = SCHEME.split(_rows(needed - 1)), SCHEME.split(_rows(needed))
+
+    assert 40 + 8 + 80 == needed
+    assert [] == short.held_out
+    assert SCHEME.folds == len(short.search) == len(enough.held_out) == len(enough.search)
+    assert len(_rows(needed - 1)) - 1 == short.search[-1].test[-1]
+    assert 48 + 12 + 100 == Scheme(4, 7, 5, 0.3, 30, 400, 100).bars_needed  # three tenths are more than the least

@@ -6,6 +6,7 @@ import py_compile
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -260,6 +261,14 @@ def test_the_reference_scores_are_probabilities_of_whole_rows(registered, copy):
     assert reference.notna().all(axis=None)
     assert reference.probability.between(0, 1).all()
     assert str(reference.event_time.dt.tz) == "UTC"
+
+
+@pytest.mark.parametrize(("known", "rows"), [({}, 1.0), ({"held_out": {"from": None, "bars_needed": 462}}, 0.0)])
+def test_bundles_from_before_bars_were_held_out_keep_all_rows_and_short_histories_none(registered, copy, known, rows):
+    made = bundle.load(copy, registered[2])
+    old = replace(made, meta={key: value for key, value in made.meta.items() if key != "held_out"} | known)
+    assert rows * len(made.reference()) == len(old.held_out())
+    assert list(made.reference()) == list(old.held_out())
 
 
 def test_the_same_feature_code_is_proven(registered, copy):
