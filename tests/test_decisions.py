@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.decisions import rate
 from benchmarks.simulated import years
+from benchmarks.simulated.cells import CELLS, GRID, figures, rate
+from benchmarks.simulated.chunks import Store, run
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
 from jobs import plans
@@ -79,3 +80,29 @@ def test_an_interval_holds_the_share_that_it_is_of():
     mean, low, high = rate([1.0] * 5 + [0.0] * 95, share=True)
     assert low < mean < high
     assert (0.0215, 0.1118) == (round(low, 4), round(high, 4))
+
+
+KEYS = {
+    *("told_fall_10", "told_fall_5", "bars_to_told_10", "retrain_fall_10", "told_unchanged_per_year"),
+    *("words_unchanged_share", "promote_equal", "promote_worse", "promote_2_points", "promote_2_points_unrelated_pnl"),
+    *("promote_4_points_volatile", "promote_1_unit", "promote_rare_equal", "rollback_good", "rollback_bad_10"),
+    "told_fall_10_weekly_training",
+}
+
+
+def test_every_promised_key_is_measured_and_each_once():
+    moved = years.Year(promoted=1, rolled_back=1, told=1, retrained=1, weeks=1)
+    keys = [key for cell in (*CELLS, *GRID) for key in figures(cell, [moved])]
+    assert len(keys) == len(set(keys))
+    assert set(keys) >= KEYS
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
+    cells = [replace(cell, years=26) for cell in CELLS if cell.name == "1 unit, right .75 against .50"]
+    first = Store(tmp_path / "years.jsonl")
+    todo = first.left(cells, 1.0)
+    assert [count for *_, count in todo] == [25, 1]
+    run(first, todo[1:], 1, float("inf"))
+    second = Store(tmp_path / "years.jsonl")
+    assert second.left(cells, 1.0) == todo[:1]
+    assert second.of(cells[0])[0].years == first.of(cells[0])[0].years

@@ -7,6 +7,8 @@ in place of a bot rows of what it would have scored; pictures for people are not
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from typing import Any, cast
 import mlflow
 import numpy as np
 import pandas as pd
+import structlog
 from mlflow import MlflowClient
 
 from benchmarks.simulated.registry import MemoryClient
@@ -94,6 +97,9 @@ class Platform:
     thorough: bool = False
     _decided: dict[tuple[int, Trial], int] = field(default_factory=dict)
     _losses: dict[int, Floats] = field(default_factory=dict)
+    _changed: bool = True  # since the ledger was looked at last
+    _champion: int | None = None
+    _silent_until: int = 0
 
     @property
     def client(self) -> MemoryClient:
@@ -109,6 +115,7 @@ class Platform:
 
     def train(self, at: datetime) -> ModelRef:
         """Register the next version as a training at `at` would; it scores from the next bar on."""
+        self._changed = True
         number, start = self.client.add_version(self.model), self._first_bar(at)
         ref = ModelRef(self.model, number)
         digest = self._bundled(ref)
@@ -158,6 +165,7 @@ class Platform:
 
     def decide(self, job: str, at: datetime) -> Sequence[Decision]:
         """What one job decides and does at its time."""
+        self._changed = True
         decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if job == "monitor" and decisions:
@@ -166,20 +174,37 @@ class Platform:
             self.said.append(Said(at, dict(levels)["layer_verdict"], loud))
         return decisions
 
+    @property
+    def champion(self) -> int | None:
+        """As the log says it; asked for again once something was done."""
+        self._look_up()
+        return self._champion
+
+    def _look_up(self) -> None:
+        if self._changed:
+            self._champion = self.house.ledger.champion(self.model)
+            self._silent_until, self._changed = self._silence(), False
+
     def _quiet(self, job: str, at: datetime) -> bool:
         """Whether a look at comparisons can change nothing yet: no place is free, and every test that decides is open.
 
         tests/test_decisions.py holds years with and without these looks against each other.
         """
-        ledger, model = self.house.ledger, self.model
-        trials = ledger.open_experiments(model)
-        if job != "compare" or self.thorough or not any(trial.kind == "compare" for trial in trials):
+        if job != "compare" or self.thorough:
             return False
-        standing = [trial for trial in trials if trial.champion == ledger.champion(model)]
-        return all(trial.kind != "watch" and self._open(trial, at) for trial in standing)
+        self._look_up()
+        return self._first_bar(at) < self._silent_until
 
-    def _open(self, trial: Experiment, at: datetime) -> bool:
-        """Whether the paired test has not spoken by `at`, and goes on."""
+    def _silence(self) -> int:
+        """Bar until which no paired test of the open comparisons speaks or ends; 0 where other things decide."""
+        trials = self.house.ledger.open_experiments(self.model)
+        standing = [trial for trial in trials if trial.champion == self._champion]
+        if not any(trial.kind == "compare" for trial in trials) or any(trial.kind == "watch" for trial in standing):
+            return 0
+        return min((self._decides(trial) for trial in standing), default=0)
+
+    def _decides(self, trial: Experiment) -> int:
+        """Bar at which a look sees that the paired test has spoken, or ended."""
         plan, start = plans.plan(self.house, trial), self._first_bar(trial.started_at)
         key = (trial.id, plan)
         if key not in self._decided:
@@ -190,7 +215,7 @@ class Platform:
             crossed = proof.params["crossed_at"]
             settled = proof.level is not Level.UNKNOWN
             self._decided[key] = crossed if settled else plan.horizon_bars if crossed is None else 0
-        return self._first_bar(at) - self.world.law.horizon - start < self._decided[key]
+        return start + self.world.law.horizon + self._decided[key]
 
     def _difference(self, champion: int, challenger: int) -> Floats:
         """Log-loss of the champion less the challenger's, the mean of each bar's units, as `ab.pairs` has it."""
@@ -257,6 +282,13 @@ def reference_rows(record: Reference) -> pd.DataFrame:
     for i, name in enumerate(FEATURES):
         frame[name] = record.features[:, :, i].ravel()
     return frame.assign(label=record.labels.ravel(), probability=record.forecasts.ravel())
+
+
+def quiet() -> None:
+    """Findings are written to no log here."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.disable(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 @contextmanager

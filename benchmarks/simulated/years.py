@@ -53,7 +53,7 @@ def watched(house: House, law: Law, seed: int) -> Year:
     one.begin()
     at = START - timedelta(hours=12)
     apply.promote(house.registry, one.train(at), "simulated", house.act("benchmarks", at), expected=1)
-    one.run(HALF + law.horizon + 5, ("compare",), enough=lambda p: house.ledger.champion(p.model) == 1)
+    one.run(HALF + law.horizon + 5, ("compare",), enough=lambda p: p.champion == 1)
     return Year(rolled_back=_after(one, Verdict.ROLLBACK, 0))
 
 
@@ -97,7 +97,7 @@ KINDS: Mapping[str, Callable[[House, Law, int], Year]] = {
 
 
 def _moved(one: Platform) -> bool:
-    return one.house.ledger.champion(one.model) != 1
+    return one.champion != 1
 
 
 def _after(one: Platform, verdict: Verdict, bar: int) -> int | None:

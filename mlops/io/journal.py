@@ -278,11 +278,13 @@ def every(connection: Connection, kind: type[R], query: Select[Any]) -> list[R]:
 def _whole(connection: Connection, kind: type[R], query: Select[Any], model: str) -> list[R]:
     """All rows of a model, none changed and none missing."""
     (table,) = {column.table.name for column in query.selected_columns}
-    rows = connection.execute(query).mappings().all()
-    found = [kind(**{field.name: row[field.name] for field in fields(kind)}) for row in rows]
-    for entry, row in zip(found, rows, strict=True):
-        if row["checksum"] is not None and row["checksum"] != record_sum(table, asdict(entry)):
-            raise CorruptionError(CHANGED.format(table=table, key=entry))
+    rows, names = connection.execute(query).mappings().all(), [field.name for field in fields(kind)]
+    found = []
+    for row in rows:
+        values = {name: row[name] for name in names}
+        found.append(kind(**values))
+        if row["checksum"] is not None and row["checksum"] != record_sum(table, values):
+            raise CorruptionError(CHANGED.format(table=table, key=found[-1]))
     must_be(connection, table, {"model": model}, sum(row["checksum"] is not None for row in rows))
     return found
 

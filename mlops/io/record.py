@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -194,7 +194,8 @@ def _ms(at: datetime) -> int:
 
 
 def _row(finding: Finding) -> dict[str, Any]:
-    found = {k: v for k, v in asdict(finding).items() if v not in ("", {}, None)}
+    row = {field.name: getattr(finding, field.name) for field in fields(finding)}
+    found = {k: v for k, v in row.items() if v not in ("", {}, None)}
     return {**found, "finding_level": found.pop("level").value}  # a log line has a level of its own
 
 
