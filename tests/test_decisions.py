@@ -46,6 +46,17 @@ def test_looks_that_are_left_out_would_have_changed_nothing(law):
             assert _followed(house, law, seed, thorough=True) == _followed(house, law, seed, thorough=False)
 
 
+@pytest.mark.parametrize("bad", [0.0, 0.2])
+def test_looks_of_a_watch_that_are_left_out_would_have_changed_nothing(bad, monkeypatch):
+    law = Law(units=6, horizon=2, bad=bad)
+    with platforms() as house:
+        few = years.watched(house, law, 3)
+    monkeypatch.setattr(Platform, "_quiet", lambda *_: False)
+    with platforms() as house:
+        assert years.watched(house, law, 3) == few
+    assert (few.rolled_back is not None) == (bad > 0)
+
+
 def test_a_better_challenger_is_promoted_and_a_worse_one_is_not():
     with platforms(SHORT) as house:
         assert "'promote', 1, 2" in _followed(house, BETTER, 10, thorough=False)

@@ -55,6 +55,8 @@ def _watched(name: str, key: str, law: Law, years: int) -> Cell:
 
 def _fallen(name: str, end: str, law: Law, years: int, goal: str = "", kind: str = "monitored") -> Cell:
     rates = (_moved("told", f"told_fall_{end}", goal), _moved("retrained", f"retrain_fall_{end}"))
+    if kind == "weekly":  # it is trained anyway
+        return Cell(name, kind, law, years, rates[:1], (("told", end),))
     return Cell(name, kind, law, years, rates, (("told", end), ("retrained", end)))
 
 
@@ -103,7 +105,7 @@ def _grid(units: int, horizon: int, skill: float) -> tuple[Cell, ...]:
     name, end = f"{units} units, {horizon}-bar labels, skill {skill:.3f}", f"{units}u_{horizon}b_{1000 * skill:.0f}"
     many = 200 if units > LAW.units else 10**9  # at 200 units a year costs ten times as much
     return (
-        _fallen(f"{name}: falls by 10", f"10_{end}", _falls(10, law), min(16, many // 20)),
+        _fallen(f"{name}: falls by 10", f"10_{end}", _falls(10, law), min(16, many // 25)),
         _compared(f"{name}: 2 points better", f"promote_2_points_{end}", replace(law, gain=0.02), min(60, many // 5)),
         _watched(f"{name}: 10 points worse", f"rollback_bad_10_{end}", replace(law, bad=0.10), min(30, many // 10)),
     )

@@ -85,6 +85,8 @@ class Platform:
         them against. Without it neither can be asked.
     thorough : bool
         Run also the looks that can change nothing.
+    line : bool
+        Whether versions may wait for a free place, which a look gives them.
     """
 
     house: House
@@ -95,8 +97,10 @@ class Platform:
     events: list[Event] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)
     thorough: bool = False
+    line: bool = True
     _decided: dict[tuple[int, Trial], int] = field(default_factory=dict)
     _losses: dict[int, Floats] = field(default_factory=dict)
+    _forecasts: dict[int, Floats] = field(default_factory=dict)
     _changed: bool = True  # since the ledger was looked at last
     _champion: int | None = None
     _silent_until: int = 0
@@ -196,15 +200,15 @@ class Platform:
         return self._first_bar(at) < self._silent_until
 
     def _silence(self) -> int:
-        """Bar until which no paired test of the open comparisons speaks or ends; 0 where other things decide."""
+        """Bar until which no test or chart of the open comparisons speaks or ends; 0 where a place is free."""
         trials = self.house.ledger.open_experiments(self.model)
         standing = [trial for trial in trials if trial.champion == self._champion]
-        if not any(trial.kind == "compare" for trial in trials) or any(trial.kind == "watch" for trial in standing):
+        if self.line and not any(trial.kind == "compare" for trial in trials):
             return 0
         return min((self._decides(trial) for trial in standing), default=0)
 
     def _decides(self, trial: Experiment) -> int:
-        """Bar at which a look sees that the paired test has spoken, or ended."""
+        """Bar at which a look sees that a comparison has ended, or what may decide it."""
         plan, start = plans.plan(self.house, trial), self._first_bar(trial.started_at)
         key = (trial.id, plan)
         if key not in self._decided:
@@ -214,8 +218,22 @@ class Platform:
             proof = paired_log_loss(difference, plan, enough_at(seen, plan))
             crossed = proof.params["crossed_at"]
             settled = proof.level is not Level.UNKNOWN
-            self._decided[key] = crossed if settled else plan.horizon_bars if crossed is None else 0
+            bars = crossed if settled else plan.horizon_bars if crossed is None else 0
+            if trial.kind == "watch":
+                bars = min(bars, self._collapsed(trial, start))
+            self._decided[key] = bars
         return start + self.world.law.horizon + self._decided[key]
+
+    def _collapsed(self, trial: Experiment, start: int) -> int:
+        """Matured bars at which the accuracy chart of a watch has its alarm."""
+        times, units = _times(self.world.bars)[start:], self.world.law.units
+        rows = _keys(self.model, times, units)
+        rows["probability"] = self._forecasts[trial.champion][start:].ravel()
+        rows["label"] = self.world.labels[start:].ravel()
+        chart = compare._collapse(self.house, ModelRef(self.model, trial.champion), rows)
+        if chart.level is not Level.ALERT:
+            return len(times)
+        return int(times.searchsorted(pd.Timestamp(chart.params["alarm_at"]))) + 1
 
     def _difference(self, champion: int, challenger: int) -> Floats:
         """Log-loss of the champion less the challenger's, the mean of each bar's units, as `ab.pairs` has it."""
@@ -238,6 +256,7 @@ class Platform:
         """What the bot will have scored and what the book will have been worth, from `start` on."""
         world, h = self.world, self.world.law.horizon
         forecasts = world.forecasts(number, trained_at=start)
+        self._forecasts[number] = forecasts
         self._losses[number] = log_losses(forecasts.ravel(), world.labels.ravel())
         times = _times(world.bars + h)
         frame = _keys(self.model, times[start : world.bars], world.law.units)

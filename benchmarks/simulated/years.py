@@ -49,7 +49,7 @@ def compared(house: House, law: Law, seed: int) -> Year:
 
 def watched(house: House, law: Law, seed: int) -> Year:
     """Half a year after version 2 took over from version 1: the watch on a new champion."""
-    one = Platform(house, World(law, HALF + 2 * law.horizon + 10, seed), f"m{seed}")
+    one = Platform(house, World(law, HALF + 2 * law.horizon + 10, seed), f"m{seed}", line=False)
     one.begin()
     at = START - timedelta(hours=12)
     apply.promote(house.registry, one.train(at), "simulated", house.act("benchmarks", at), expected=1)
@@ -64,10 +64,15 @@ def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Yea
     one = Platform(house, World(law, bars + 2 * law.horizon, seed), f"m{seed}")
     one.begin()
     saturdays = [START + SATURDAY + timedelta(weeks=i) for i in range(bars // 5)] if weekly else []
-    one.run(bars, also=saturdays)
     fall = law.fall_at if falls else 0
     since = bar_at(fall)
-    alerts = [a.as_of for a in house.ledger.alerts(open_only=False) if a.model == one.model and a.as_of >= since]
+
+    def answered(one: Platform) -> bool:
+        """Whether what such a year is read for has happened: somebody was told, and a training follows."""
+        return falls and (bool(_alerts(one, since)) if weekly else _after(one, Verdict.RETRAIN, fall) is not None)
+
+    one.run(bars, also=saturdays, enough=answered)
+    alerts = _alerts(one, since)
     weeks = [said for said in one.said if said.at >= bar_at(SETTLED)]
     loud = Counter(name for said in weeks for name in set(said.loud))
     return Year(
@@ -98,6 +103,12 @@ KINDS: Mapping[str, Callable[[House, Law, int], Year]] = {
 
 def _moved(one: Platform) -> bool:
     return one.champion != 1
+
+
+def _alerts(one: Platform, since: datetime) -> list[datetime]:
+    """When a person was told of something."""
+    alerts = one.house.ledger.alerts(open_only=False)
+    return [alert.as_of for alert in alerts if alert.model == one.model and alert.as_of >= since]
 
 
 def _after(one: Platform, verdict: Verdict, bar: int) -> int | None:
