@@ -38,6 +38,7 @@ class PaperBot:
         self.stream, self.book = features.Stream(strategy), Book.opened(house.settings.books.cash)
         self.terms = Terms(strategy.cost_bps / 1e4, house.settings.books.slippage_bps / 1e4)
         self.multipliers = house.ledger.multipliers()
+        self._delay = timedelta(seconds=house.settings.train.bar_delay_s)
         self.bot = Bot(
             self.model,
             house.registry,
@@ -53,14 +54,13 @@ class PaperBot:
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)
-        self._outcomes = dict(iter(coming.groupby("known_at")))
+        self._outcomes = coming.sort_values("known_at", kind="stable", ignore_index=True)
 
     def on_bar(self, bar: pd.DataFrame, at: datetime) -> int | None:
         """One closed bar of every symbol; the new champion's version where models were swapped before it."""
         swapped = self.bot.boundary(at)
-        matured = self._outcomes.get(pd.Timestamp(at))
-        if matured is not None:
-            self.house.ledger.add_outcomes(matured)
+        self._mature(at)
+        bar = features.in_time(bar, self._delay)
         prices = dict(zip(bar["symbol"], bar["close"], strict=True))
         if self.sizer:
             self.sizer.update(prices)
@@ -73,11 +73,18 @@ class PaperBot:
             self._trade(scored, prices, at)
         return swapped
 
+    def _mature(self, at: datetime) -> None:
+        """Tell of the labels that have become known since the bar before."""
+        known = int(self._outcomes["known_at"].searchsorted(pd.Timestamp(at), side="right"))
+        if known:
+            self.house.ledger.add_outcomes(self._outcomes.iloc[:known])
+            self._outcomes = self._outcomes.iloc[known:]
+
     def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
         times = (
             bars.loc[bars["event_time"] < start, "event_time"].drop_duplicates().tail(WARM_UP * self.strategy.lookback)
         )
-        past = bars[bars["event_time"].isin(times)]
+        past = features.in_time(bars[bars["event_time"].isin(times)], self._delay)
         for _, bar in past.groupby("event_time", sort=True):
             self.stream.update(bar)
             if self.sizer:

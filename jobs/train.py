@@ -128,8 +128,11 @@ def train(
 def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
     """Rows, folds and digest, from bars that are all known."""
     s = house.settings.train
+    delay = timedelta(seconds=s.bar_delay_s)
+    features.refuse_late(known, delay)
+    seen = features.in_time(known, delay)
     leaks.audit(strategy, known, np.random.default_rng(s.seed))
-    rows = features.table(strategy, known).merge(labels.table(strategy, known), on=["event_time", "unit"])
+    rows = features.table(strategy, seen).merge(labels.table(strategy, known), on=["event_time", "unit"])
     rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
     bars = rows["event_time"].nunique()
     if bars < s.min_bars:
@@ -141,7 +144,7 @@ def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: dateti
     table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
     key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude={"n_jobs"})]).encode())
-    newest = known[known["event_time"] > known["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
+    newest = seen[seen["event_time"] > seen["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
     return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
 
 

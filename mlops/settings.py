@@ -218,6 +218,9 @@ class TrainSettings(Section):
     seed: int = 7
     n_jobs: int = Field(1, description="joblib workers; a joblib back end puts them on a cluster.")
     min_bars: int = Field(200, ge=50, description="Fewer labelled bars than this are not trained on.")
+    bar_delay_s: float = Field(
+        60.0, ge=0, description="How long after a bar's close the bot decides: features see no bar that came later."
+    )
     held_out_share: float = Field(
         0.2, gt=0, le=0.5, description="Of the bars, the newest, which nothing is chosen by: the monitor's reference."
     )

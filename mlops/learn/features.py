@@ -9,16 +9,48 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from mlops.errors import DataError
 from mlops.learn.strategy import Features, Strategy
 
 Floats = NDArray[np.float64]
 CHUNK = 2048  # windows a step: keeps the copies that a median makes in the cache
+
+
+def in_time(bars: pd.DataFrame, delay: timedelta) -> pd.DataFrame:
+    """Bars that a bot had when it decided, `delay` after their close: of the others no feature is made.
+
+    A bar that arrives later, or was revised later, is as if there were none, on its own day and ever after, for that
+    is how a stream of bars sees it. Labels use it, from the moment at which it was known.
+
+    Parameters
+    ----------
+    bars : frame with BAR_COLUMNS
+    """
+    late = bars["known_at"] - bars["event_time"] > delay
+    return bars[~late] if late.any() else bars
+
+
+def refuse_late(bars: pd.DataFrame, delay: timedelta) -> None:
+    """Refuse a feed most of whose bars are later than `delay`: not bars are late then, the delay is another one.
+
+    Raises
+    ------
+    DataError
+        Half of the bars or more are late.
+    """
+    usual = pd.Timedelta((bars["known_at"] - bars["event_time"]).median())
+    if usual > delay:
+        raise DataError(
+            f"most bars must be known within {delay} of their close, got {usual} for half of them. Set "
+            "train.bar_delay_s to how long after a close your bot decides, or correct known_at."
+        )
 
 
 def table(strategy: Strategy, bars: pd.DataFrame) -> pd.DataFrame:

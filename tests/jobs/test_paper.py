@@ -70,3 +70,33 @@ def test_sized_targets_are_smaller_in_a_storm_and_know_nothing_that_comes_later(
     cut = bars[bars.event_time < datetime(2008, 10, 10, tzinfo=UTC)]
     _, early = _run(house, cut, RiskSettings(sizing="on"))
     np.testing.assert_allclose(early, sized.iloc[: len(early)], rtol=1e-12)
+
+
+def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(house, bars):
+    """AAPL's bar arrives three days and a half late, between two bars of others."""
+    start, end = datetime(2007, 3, 1, tzinfo=UTC), datetime(2007, 5, 1, tzinfo=UTC)
+    known = bars[bars.event_time < end].reset_index(drop=True)
+    days = known.event_time[known.event_time >= start].unique()
+    late = (known.symbol == "AAPL") & (known.event_time == days[12])
+    known.loc[late, "close"] *= 100
+    known.loc[late, "known_at"] += pd.Timedelta("3D12h")
+    arrived = known.known_at[late].iloc[0]
+
+    bot, held = PaperBot(house, STRATEGY, known, start), {}
+    for at, bar in known[known.event_time >= start].groupby("event_time", sort=True):
+        bot.on_bar(bar, at.to_pydatetime())
+        held[at] = bot.book.positions["AAPL"].value / bot.book.equity if "AAPL" in bot.book.positions else 0.0
+
+    made = house.ledger.predictions("volatility", start=start, end=end, as_of=end)[0]
+    assert days[12] in set(made.event_time)
+    assert days[12] not in set(made.event_time[made.unit == "AAPL"])
+    assert max(held.values()) < 1 / 3  # a price a hundred times as high was never heard of
+
+    def matured(as_of):
+        found = house.ledger.matured("volatility", start=start, end=end, as_of=as_of.to_pydatetime())
+        return found[found.unit == "AAPL"].set_index("event_time").known_at
+
+    before, after = matured(arrived - pd.Timedelta("1s")), matured(days[-1])
+    assert days[6] == before.index.max()  # its five bars were known; of bar 7 the fifth is the late one
+    assert {arrived} == {after[day] for day in days[7:10]}
+    assert days[-1] == after[days[-6]]

@@ -108,6 +108,24 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
     assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
 
 
+def test_a_bar_that_came_late_makes_no_feature_and_its_labels_later(trained, bars):
+    day = bars.event_time.unique()[450]
+    late = (bars.symbol == "GE") & (bars.event_time == day)
+    arrived = day + pd.Timedelta("3D12h")
+    known = bars.assign(known_at=bars.known_at.where(~late, arrived))[bars.known_at <= AS_OF]
+    rows = [
+        train.prepare(trained[0], STRATEGY, known.assign(close=known.close.where(~late, close)), None).rows
+        for close in (known.close, 30.0)
+    ]
+    of_ge = rows[0][rows[0].unit == "GE"].set_index("event_time").known_at
+
+    names = ["event_time", "unit", *STRATEGY.feature_names]
+    pd.testing.assert_frame_equal(rows[0][names], rows[1][names], check_exact=True)
+    assert day not in of_ge.index
+    waits = of_ge[bars.event_time.unique()[445:450]]
+    assert waits.iloc[0] == arrived == waits.min()
+
+
 def test_another_seed_or_another_row_is_another_study(trained, bars):
     house, _, _ = trained
     known = bars[bars.known_at <= AS_OF]

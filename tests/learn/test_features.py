@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.learn.features import CHUNK, Features, Stream, last_row, table
+from mlops.errors import DataError
+from mlops.learn.features import CHUNK, Features, Stream, in_time, last_row, refuse_late, table
 from mlops.learn.strategy import Strategy
 
 SMALL = Strategy(
@@ -127,3 +128,28 @@ def test_the_input_is_left_alone(walk):
     bars = walk(60)
     table(SMALL, bars)
     pd.testing.assert_frame_equal(walk(60), bars)
+
+
+MINUTE = pd.Timedelta("1min")
+
+
+def test_no_feature_is_made_of_a_bar_that_came_after_the_decision(walk):
+    """BBB's bar 20 arrives three days late: whatever it says, no row of features is another one."""
+    bars = walk(40)
+    late = (bars.symbol == "BBB") & (bars.event_time == bars.event_time.unique()[20])
+    bars.loc[late, "known_at"] += pd.Timedelta("3D")
+    other = bars.assign(close=bars.close.where(~late, 7.0))
+
+    found = table(SMALL, in_time(bars, MINUTE))
+    assert _alike(found, table(SMALL, in_time(other, MINUTE)))
+    assert _alike(found, _streamed(SMALL, in_time(bars, MINUTE)))  # as a bot saw it
+    assert not ((found.unit == "BBB") & (found.event_time == bars.event_time[late].iloc[0])).any()
+    assert bars is in_time(bars, pd.Timedelta("3D"))
+
+
+def test_a_feed_that_is_always_later_than_the_bot_decides_is_refused(walk):
+    bars = walk(40)
+    slow = bars.assign(known_at=bars.known_at + pd.Timedelta("15min"))
+    refuse_late(slow, pd.Timedelta("15min"))
+    with pytest.raises(DataError, match="known within 0 days 00:01:00 .* got 0 days 00:15:00 .* Set train.bar_delay_s"):
+        refuse_late(slow, MINUTE)

@@ -73,3 +73,25 @@ def test_more_bars_change_no_label_that_was_known(walk):
         expected = whole[whole.known_at <= cut].reset_index(drop=True)
         assert len(expected)
         pd.testing.assert_frame_equal(expected, known, check_exact=True)
+
+
+def test_a_bar_that_arrives_late_holds_up_the_labels_that_are_made_of_it():
+    """Bar 5 arrives three days late: what is made of it, and of any bar after it, waits for it."""
+    bars = _bars(np.linspace(10, 20, 30))
+    bars.loc[5, "known_at"] += pd.Timedelta("3D12h")
+    found = table(replace(DIRECTION, horizon=2), bars).set_index("event_time").known_at
+
+    at = bars.event_time
+    arrived = at[5] + pd.Timedelta("3D12h")
+    assert found[at[2]] == at[4]
+    assert {arrived} == {found[at[i]] for i in range(3, 7)}
+    assert found[at[7]] == at[9]
+
+
+def test_a_revised_bar_gives_its_label_when_it_was_revised():
+    """The close of bar 3 was corrected a week later; what is in the file is the correction."""
+    bars = _bars([10.0, 11.0, 9.9, 12.9, 12.0])
+    bars.loc[3, "known_at"] += pd.Timedelta("7D")
+    found = table(DIRECTION, bars).set_index("event_time")
+    assert 1.0 == found.label[bars.event_time[2]]
+    assert bars.known_at[3] == found.known_at[bars.event_time[2]] == found.known_at[bars.event_time[3]]
