@@ -52,7 +52,7 @@ demo: install
 	$(BIN)/python -m jobs.demo --state $(or $(STATE),.state/demo) $(if $(EXIT),--exit)
 
 test: install
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=25 -n 2 --dist loadfile
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=25 -n 2 --dist loadfile --no-loadscope-reorder
 
 long: install
 	LONG=1 $(BIN)/python -m pytest -m long
