@@ -120,6 +120,19 @@ class Effect:
             total += sign * (made + min(self._made(key, losing, sign, at), 0.0))
         return total
 
+    def highest(self, one: Correction, start: datetime, end: datetime) -> set[datetime]:
+        """When a fill was worth most between two instants, by the quotes of its unit: at one, and where they stayed."""
+        if one.fill is None or start >= end:
+            return set()
+        quotes = self.house.ledger.quotes(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
+        if quotes.empty:
+            return set()
+        side = math.copysign(1.0, one.fill.quantity)
+        worth = (quotes["bid"] + quotes["ask"]).set_axis(pd.DatetimeIndex(quotes["event_time"])) * side
+        stayed = worth.rolling(pd.Timedelta(seconds=self.house.settings.risk.price_confirm_s), closed="both").min()
+        times = pd.DatetimeIndex([worth.idxmax(), stayed.idxmax()])
+        return set(times.to_pydatetime())
+
     def _made(self, key: BookKey, lot: Sequence[Correction], sign: int, at: datetime) -> float:
         fills = [one.fill for one in lot if one.fill is not None]
         value, least = self._of(key, fills, at) if fills else (0.0, 0.0)

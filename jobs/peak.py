@@ -12,6 +12,7 @@ nor a loss. All else that equity loses, explained or not, is a loss.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -125,7 +126,8 @@ class Peak:
         lot += [one for one in corrections.voided(house, self.void) if one.number <= self.fill]
         names = {key: named(held, key) for key in held.books}
         if lot:  # all at once: what failed in between is done again
-            self.points, self._saved_at = [point.corrected(lot, names, effect) for point in self.points], None
+            points = self._with_late_tops(lot, effect)
+            self.points, self._saved_at = [point.corrected(lot, names, effect) for point in points], None
         self.void, self.fill, self.doubts = void, max(self.fill, held.last_fill), held.doubts
 
     def follow(self, held: Held) -> None:
@@ -145,8 +147,9 @@ class Peak:
         self._equities = equities
         path = _Path.of(self.points, held, keys)
         self.top = path.highest() if point.own else None
-        if len(self.points) > MOST:
+        while len(self.points) > MOST:
             del self.points[path.dispensable()]
+            path = _Path.of(self.points, held, keys) if len(self.points) > MOST else path
 
     def over(self, curve: Drawdown, held: Held) -> Drawdown:
         """The curve of the bars, from the peak on to the equity of now."""
@@ -187,6 +190,25 @@ class Peak:
             self.points = [_point(self.doubts, **row) for row in body["points"]]
         elif self.top is not None:  # as an older version left it
             self.points = [Point(stored.as_of, self.fill, {WHOLE: self.top.value}, top=self.top.at)]
+
+    def _with_late_tops(self, lot: Sequence[Correction], effect: Effect) -> list[Point]:
+        """The points, and one where a fill that is told late was worth most: no look between those is left to have it.
+
+        All else was worth the lower of what it was at the looks around it.
+        """
+        if len(self.points) < MOST:  # each look is there
+            return self.points
+        start, end = self.points[0].at, self.points[-1].at
+        late = [one for one in lot if one.sign > 0 and math.isfinite(one.gain) and one.number > self.fill]
+        times = {at for one in late for at in effect.highest(one, max(one.at, start), end)}
+        found = list(self.points)
+        for at in sorted(times - {one.at for one in found}):
+            i = bisect_right(found, at, key=lambda one: one.at)
+            before, after = found[i - 1], found[i]
+            if before.own.keys() == after.own.keys() and WHOLE not in before.own:
+                own = {name: min(value, after.own[name]) for name, value in before.own.items()}
+                found.insert(i, Point(at, before.fill, own, doubts=before.doubts))
+        return found
 
     def _gone(self, held: Held, keys: Mapping[str, BookKey]) -> None:
         """Keep the peak alone, by the share of what is left when books went since the last look, and others came."""

@@ -92,6 +92,16 @@ def test_a_late_fill_has_a_peak_of_its_own(teller):
     assert 2e4 / 1.02e6 == pytest.approx(teller.look(A=100.0))
 
 
+def test_a_late_fill_has_its_peak_also_where_no_look_of_then_is_kept(teller, monkeypatch):
+    monkeypatch.setattr(peak, "MOST", 8)
+    teller.fill(T0 + SECOND / 2, "B", 1.0, 100.0)
+    for n in range(120):
+        teller.look(A=109.0 if 40 <= n < 48 else 100.0, B=100.0)
+    teller.fill(T0 + 30.5 * SECOND, "A", 10_000.0, 100.0)
+
+    assert 9e4 / 1.09e6 == pytest.approx(teller.look(A=100.0), rel=1e-3)
+
+
 def test_a_late_fill_that_had_lost_makes_no_peak_lower_and_leaves_nothing_once_it_is_void(teller):
     teller.fill(T0, "A", 1000.0, 100.0)
     for a in (100.0, 103.0, 100.0):
