@@ -16,8 +16,12 @@ from mlops.monitor.detectors import DETECTORS
 from mlops.monitor.panel import Floats, feature_names, flat, matrix
 from mlops.monitor.reference import ReferenceSummary, key, summarise
 from mlops.stats import benjamini_hochberg, block_p_value
+from mlops.stats.divergence import PSI_BINS
 from mlops.types import Finding, Level
 
+# The mean of a Kolmogorov-Smirnov distance times the root of the rows is 0.87, of a chi-square by its freedom 1, of a
+# Wasserstein distance in standard deviations 0.8 to 1.5.
+HALF_OF_NOISE = 0.5
 DRIFT_THRESHOLD = 0.05  # the user's default: false-discovery rate over everything that is tested at once
 
 
@@ -180,14 +184,26 @@ def _measured(rule: Detector, past: ReferenceSummary, group: _Group, bars: int) 
         return _Measured(rule, group.names, nothing, nothing, bars, params, {}, lack)
     history = past.nulls[key(rule, bars)][group.at]
     distances = rule.distances(group.reference.binned, group.current.binned, category=group.category)
-    resolution = 0.5 / group.current.rows
     one_square = rule.of_squares & past.binary[group.at]
-    p = block_p_value(distances, history, blocks=blocks, resolution=resolution, one_square=one_square)
+    p = block_p_value(distances, history, blocks=blocks, resolution=_finest(rule, group), one_square=one_square)
     values = rule.values(group.reference, group.current, distances)
     evidence = {"usual": rule.reported(history[:, history.shape[1] // 2])}
     if (iid := rule.independent(values, group.reference, group.current)) is not None:
         evidence["p_iid"] = iid
     return _Measured(rule, group.names, values, p, bars, params, evidence)
+
+
+def _finest(rule: Detector, group: _Group) -> Floats:
+    """Distances under which nothing is told apart: half of how far independent rows stray from their own law.
+
+    A feature that the bar itself fixes, as ranks of its units, strays less than any sample; then one missing unit would
+    be the largest drift ever seen.
+    """
+    share, rows = group.reference.binned.share, group.current.rows
+    if not rule.of_squares:
+        return np.full(len(group.names), HALF_OF_NOISE / np.sqrt(rows))
+    parts = np.count_nonzero(share, axis=-1) if group.category else np.full(len(group.names), PSI_BINS)
+    return np.asarray(HALF_OF_NOISE**2 * np.maximum(parts - 1, 1) / rows)
 
 
 def _lack(rule: Detector, past: ReferenceSummary, rows: int, bars: int) -> str:

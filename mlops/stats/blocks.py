@@ -60,15 +60,17 @@ def block_sums(weights: ArrayLike | None, code: NDArray[np.intp], cuts: NDArray[
 
 
 def block_p_value(
-    distance: ArrayLike, history: Floats, *, blocks: int, resolution: float, one_square: ArrayLike = False
+    distance: ArrayLike, history: Floats, *, blocks: int, resolution: ArrayLike, one_square: ArrayLike = False
 ) -> Floats:
     """How likely a distance at least this large is, judged by the distances of the past's own blocks.
 
     Null: the current window is one more block of the same process. The logarithm of the blocks' distances is taken as
     normal with unknown mean and spread, so the p-value is a Student tail with `blocks - 1` degrees of freedom: as many
     as blocks fit side by side, for moving blocks overlap. It is never less than the share of the past that was as
-    far, so a past with rare excursions is believed. Error rate: measured in tests/calibration on AR(0) to AR(0.99)
-    panels. Assumes that the process of the past wanders no slower than the past is long.
+    far, so a past with rare excursions is believed. A past of which more than half is under the `resolution` says
+    nothing of a spread: what goes beyond the farthest of its blocks has there the chance of a new farthest, 1 / (blocks
+    + 1), and less in proportion as it is farther. Error rate: measured in tests/calibration on AR(0) to AR(0.99)
+    panels, and on ranks within a bar. Assumes that the process of the past wanders no slower than the past is long.
 
     Parameters
     ----------
@@ -78,8 +80,8 @@ def block_p_value(
         Of each block from the rest of the reference.
     blocks : int
         Blocks that fit side by side, >= 2.
-    resolution : float
-        Distances under it are not told apart (half a row's weight).
+    resolution : float or array_like of shape (...)
+        Distances under it are not told apart, > 0.
     one_square : array_like of bool, shape (...)
         Where the distance is one squared mean, as chi-square of two categories: its logarithm is far from normal, its
         cube root is not (Wilson and Hilferty 1931). Of more squares the logarithm errs less far out.
@@ -91,17 +93,20 @@ def block_p_value(
     >>> float(block_p_value(0.5, past, blocks=4, resolution=0.001)) < 0.01
     True
     """
-    now = np.asarray(distance, dtype=np.float64)
+    now, least = np.asarray(distance, dtype=np.float64), np.asarray(resolution, dtype=np.float64)
     square = np.asarray(one_square, dtype=np.bool_)
-    past, here = _transformed(history, square[..., None], resolution), _transformed(now, square, resolution)
+    past, here = _transformed(history, square[..., None], least[..., None]), _transformed(now, square, least)
     blocks = min(blocks, history.shape[-1])
     floor = SPREAD_FLOOR * np.where(square, past.mean(axis=-1), 1.0)
     spread = np.maximum(past.std(axis=-1) * np.sqrt(blocks / (blocks - 1)), floor)
     statistic = (here - past.mean(axis=-1)) / (spread * np.sqrt(1 + 1 / blocks))
+    farthest = np.maximum(history.max(axis=-1), least)
+    still = np.median(history, axis=-1) <= least
+    new = np.where(still & (now > least), farthest / np.maximum(now, farthest) / (blocks + 1), 0.0)
     as_far = (history >= now[..., None]).mean(axis=-1)
-    return np.asarray(np.maximum(stdtr(blocks - 1, -statistic), as_far))
+    return np.asarray(np.maximum.reduce([stdtr(blocks - 1, -statistic), as_far, new]))
 
 
-def _transformed(distance: Floats, one_square: NDArray[np.bool_], resolution: float) -> Floats:
+def _transformed(distance: Floats, one_square: NDArray[np.bool_], resolution: Floats) -> Floats:
     logs = np.log(np.maximum(distance, resolution))
     return np.where(one_square, np.cbrt(distance), logs) if one_square.any() else logs

@@ -72,6 +72,40 @@ def test_a_slow_category_is_called_at_most_as_stated(phi, categories):
         _keeps_its_rate(name, f"phi {phi}, {categories} values", p)
 
 
+def _ranked(rng, units, bars, away, parts):
+    """Ranks of units within each bar, in so many parts of the units; units are away for ten bars at a time."""
+    gone = np.zeros((bars, units), dtype=bool)
+    for bar, unit in zip(*np.nonzero(rng.random((bars, units)) < away), strict=True):
+        gone[bar : bar + 10, unit] = True
+    z = np.where(gone, np.inf, rng.standard_normal((bars, units)))
+    rank = np.floor(z.argsort(axis=1).argsort(axis=1) * parts / units)
+    times = np.repeat(pd.date_range("2000-01-01", periods=bars, freq="D", tz="UTC"), units).to_numpy()
+    return pd.DataFrame({"event_time": times, "rank": rank.ravel()})[~gone.ravel()]
+
+
+@pytest.mark.parametrize(("units", "parts"), [(20, 20), (20, 5), (50, 50)])
+def test_ranks_within_a_bar_are_called_at_most_as_stated(units, parts):
+    """A bar fixes their shares: all that moves them is who is away, and a first absence was the farthest ever seen."""
+    rng = np.random.default_rng(10)
+    for away, now in ((0.0005, 60), (0.002, 100)):
+        found: dict[str, list[float]] = {}
+        for _ in range(150):
+            frame = _ranked(rng, units, 1000 + now, away, parts)
+            last = frame["event_time"].unique()[1000]
+            for f in feature_drift(frame[frame["event_time"] < last], frame[frame["event_time"] >= last]):
+                found.setdefault(f.name, []).append(f.params["p"])
+        for name, p in found.items():
+            _keeps_its_rate(name, f"{parts} ranks of {units}, {now} bars", np.array(p))
+
+
+def test_ranks_that_stop_being_ranks_are_found():
+    frame = _ranked(np.random.default_rng(11), 20, 1060, 0.0005, 20)
+    last = frame["event_time"].unique()[1000]
+    now = frame[frame["event_time"] >= last].assign(rank=lambda rows: np.floor(rows["rank"] * 0.8))
+    found = feature_drift(frame[frame["event_time"] < last], now, detectors=CATEGORICAL)
+    assert [Level.ALERT] * 3 == [f.level for f in found]
+
+
 @pytest.mark.parametrize("phi", PHI)
 def test_units_that_move_together_are_called_at_most_as_stated(phi):
     """As long as the bundles' references: 1,000 bars of 10 units that share half of their variance, 50 bars now."""

@@ -48,5 +48,8 @@ def test_the_further_the_window_the_smaller_p_and_never_less_than_the_pasts_own_
 
 
 def test_a_past_that_never_moved_makes_any_move_a_surprise():
-    assert block_p_value(0.5, np.zeros(20), blocks=20, resolution=0.001) < 1e-6
+    still = {"history": np.zeros(20), "blocks": 20, "resolution": 0.001}
+    assert block_p_value(0.5, **still) < 1e-4
+    assert 1 / 21 / 2 == pytest.approx(float(block_p_value(0.002, **still)))  # a new farthest, twice as far as is told
+    assert block_p_value(0.001, **still) > 0.1
     assert block_p_value(0.0, np.zeros(20), blocks=20, resolution=0.001) == 1.0
