@@ -47,7 +47,8 @@ def charts(
     assert len(shown) == CHARTS_SHOWN
     decides = room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed))
     decides = replace(decides, note=decides.note + _too_short(bundle))
-    return (decides, *(news(chart, matured, looked) for chart in shown))
+    power = room.chart_power(reference, decides, rng=np.random.default_rng(seed))
+    return (decides, power, *(news(chart, matured, looked) for chart in shown))
 
 
 def _too_short(bundle: Bundle) -> str:

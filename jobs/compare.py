@@ -24,7 +24,7 @@ from mlops.experiment import Dealing, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
-from mlops.monitor import accuracy_change
+from mlops.monitor import accuracy_change, chart_power
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
 from registry_hooks import aliases, apply
 
@@ -75,7 +75,9 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     findings = _findings(house, trial, matured, curves, as_of)
     if trial.kind == "watch":
-        findings = (*findings, _collapse(house, champion, matured[matured.version == trial.champion]))
+        chart = _collapse(house, champion, matured[matured.version == trial.champion])
+        rng = np.random.default_rng(house.settings.train.seed)
+        findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
     report = Report(champion, as_of, findings)
     if trial.kind == "watch":
         decision = policy.on_watch(report, other)

@@ -13,6 +13,7 @@ REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothin
 BROKEN = ("pairing", "srm")  # gates about the comparison itself: failed, nothing it says may decide
 GATES = (*REQUIRED, *BROKEN, "drawdown")  # every one of these that a report has must be OK
 SILENCE = "silence"  # the finding that says how long the bot has predicted nothing
+POWERS = ("chart_power", "plan_power")  # findings that say what it is worth that nothing was found
 PREVIOUS = "previous_champion"  # subject of the findings about the champion before
 LOSSES = ("drawdown", "daily_loss")  # measures of what is lost already: no shrinking cures them
 CONFIRM = timedelta(seconds=10)  # a loss that is there for so long is no bad quote
@@ -87,7 +88,8 @@ def on_comparison(report: Report, challenger: ModelRef, *, resting: str = "") ->
         why = "; ".join([f"{f.name}: {f.note}" for f in failed] + [f"{name} is missing" for name in missing])
         words = "Hold" if verdict is Verdict.HOLD else "Inconclusive, the comparison is broken: hold" if broken else ""
         words = words or "Inconclusive, not enough evidence yet: hold"
-        return Decision(verdict, champion, failed or gates, champion, f"{words} {champion}: {why}.")
+        worth = "" if against else _worth(report)
+        return Decision(verdict, champion, failed or gates, champion, f"{words} {champion}: {why}.{worth}")
     proof = next(f for f in gates if f.name == "paired_log_loss")
     if resting:
         reason = f"Hold {champion}: {challenger} passed every gate ({proof.note}), but {resting}."
@@ -177,7 +179,7 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
         reason = f"Roll back {report.model} to {previous}: {_changed(chart[0])}, and {better}."
         return Decision(Verdict.ROLLBACK, report.model, (*chart, *proof), report.model, reason)
     why = proof[0].note if proof else "there is no comparison with the previous champion"
-    return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.")
+    return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.{_worth(report)}")
 
 
 def _hopeless(breach: Breach, now: datetime, patience: timedelta) -> str:
@@ -208,17 +210,25 @@ def _quiet(report: Report) -> Decision:
         reason = f"Unknown: too little is known to say whether accuracy or inputs have changed ({note})."
         return Decision(Verdict.INCONCLUSIVE, champion, (), champion, reason)
     if all(known.values()):
-        return Decision(Verdict.HOLD, champion, against=champion, reason="Neither accuracy nor inputs have changed.")
+        reason = f"Neither accuracy nor inputs have changed.{_worth(report)}"
+        return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
     seen, unseen = ("accuracy", "inputs") if known["accuracy"] else ("inputs", "accuracy")
     has = "has" if seen == "accuracy" else "have"
     note = _why_unknown(report) if unseen == "accuracy" else ""
     reason = f"The {seen} {has} not changed; whether the {unseen} did is not known yet{note and f' ({note})'}."
+    reason += _worth(report) if known["accuracy"] else ""
     return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
 
 
 def _why_unknown(report: Report) -> str:
     """What the accuracy chart lacks: current bars, or a reference."""
     return next((f.note for f in report.findings if f.name == "accuracy_change"), "")
+
+
+def _worth(report: Report) -> str:
+    """What it is worth that nothing was found, a sentence for each finding that knows."""
+    known = (f.note for f in report.findings if f.name in POWERS and f.level is Level.OK)
+    return "".join(f" {note[0].upper()}{note[1:]}." for note in known)
 
 
 def _sustained(report: Report, previous: Report | None) -> tuple[Finding, ...]:

@@ -101,6 +101,17 @@ def test_what_the_accuracy_chart_lacks_is_said():
     assert "not known yet (0 baseline and 60" in policy.on_monitor(_report(lacks, *_drift(0)), **WHEN).reason
 
 
+def test_a_verdict_that_moves_nothing_says_what_the_silence_is_worth():
+    powers = [Finding(name, 0.9, 0.0, Level.OK, 90, note="a fall would have been seen") for name in policy.POWERS]
+    quiet = (_finding("accuracy_change"), *_drift(0), powers[0])
+    assert policy.on_monitor(_report(*quiet), **WHEN).reason.endswith(" A fall would have been seen.")
+    open_gates = (*_gates(paired_log_loss=Level.UNKNOWN).findings, powers[1])
+    assert policy.on_comparison(_report(*open_gates), OTHER).reason.endswith(" A fall would have been seen.")
+    assert policy.on_watch(_report(*powers), OTHER).reason.count("A fall would have been seen.") == 2
+    lost = (*_gates(paired_log_loss=Level.ALERT).findings, powers[1])
+    assert "would have been seen" not in policy.on_comparison(_report(*lost), OTHER).reason
+
+
 def test_what_a_silent_bot_predicted_long_ago_is_no_evidence_of_now():
     quiet = Finding("silence", 9.0, 2.0, Level.ALERT, 100, note="the last came at 2007-05-01 21:00 UTC")
     calm = (_finding("accuracy_change"), *_drift(0))

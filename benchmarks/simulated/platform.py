@@ -50,6 +50,7 @@ DECISIONS = ("monitor", "compare", "train", "train-recent")
 PLACE = Path("/dev/shm")
 SCRIPT = Path(__file__).with_name("model.py")
 CASH = 1_000_000
+HELD_OUT = 756  # bars of a record, as a training on 15 years holds out
 Job = Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]
 JOBS: Mapping[str, Job] = {"monitor": partial(monitor.at, page=When.NEVER), "compare": compare.at}
 ACTOR = "jobs.train"
@@ -284,13 +285,14 @@ class Platform:
         record = self.world.record(ref.version, ref.version) if self.known else None
         base = 0.5 if record is None else float(record.labels.mean())
         meta = {"format": bundle.FORMAT, "features": list(FEATURES), "horizon_bars": law.horizon, "base_rate": base}
-        (place / "artifacts" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         if record is not None:
             rows = reference_rows(record)
+            meta["held_out"] = {"from": str(rows["event_time"].unique()[-HELD_OUT]), "bars_needed": 460}
             rows.to_parquet(place / "artifacts" / "reference.parquet", index=False)
             s = self.house.settings.monitor
             stored = kept_summary(rows, FEATURES, window=s.window, window_bars=s.window_bars)
             (place / "artifacts" / "summary.npz").write_bytes(stored.to_bytes())
+        (place / "artifacts" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return bundle.digest(place)
 
 

@@ -21,9 +21,10 @@ from mlops.experiment.gates import (
     srm,
     waiting,
 )
+from mlops.experiment.plan_power import plan_power
 from mlops.experiment.trial import Trial
 from mlops.stats import by_bar, constant_forecast, hits, log_losses
-from mlops.types import Finding
+from mlops.types import Finding, Level
 
 Floats = NDArray[np.float64]
 COLUMNS = ("version", "unit", "event_time", "probability", "label")
@@ -92,8 +93,8 @@ def compare(
     -------
     tuple of Finding
         `paired_log_loss` (the verdict), `skill`, `samples`, `pairing`; `drawdown` and `waiting` where `books` are
-        given, `srm` where `dealt` is. `gain_interval` is shown beside them. What each means is in
-        `mlops.experiment.gates`.
+        given, `srm` where `dealt` is. `gain_interval` is shown beside them, and `plan_power` while nothing is proven.
+        What each means is in `mlops.experiment.gates` and `mlops.experiment.plan_power`.
 
     Raises
     ------
@@ -112,6 +113,9 @@ def compare(
         pairing(len(both), max(rows), settings),
         gain_interval(paired["difference"].to_numpy(), settings),
     ]
+    if proof.level is Level.UNKNOWN:
+        forecasts = both["probability"].to_numpy(dtype=np.float64)
+        findings.append(plan_power(paired["difference"].to_numpy(), forecasts, settings, least))
     if books is not None:
         table = {"champion": books[champion], "challenger": books[challenger]}
         returns = pd.concat(table, axis=1, join="inner")

@@ -19,6 +19,8 @@ NAMES = {  # of findings, for people
     "srm": "Dealt as planned",
     "gain_interval": "Gain, looked at any time",
     "waiting": "Cost of waiting",
+    "plan_power": "What silence is worth",
+    "chart_power": "What silence is worth",
     "accuracy_change": "As accurate as when tested",
 }
 

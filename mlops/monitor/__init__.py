@@ -1,6 +1,7 @@
 """Is the live model still the model we tested? One line in `DETECTORS` adds a detector."""
 
 from mlops.monitor.accuracy import accuracy_change, accuracy_groups, log_loss_change
+from mlops.monitor.chart_power import chart_power
 from mlops.monitor.confidence import ageing, calibration, confidence, decay, reliability
 from mlops.monitor.cost import threshold_cost
 from mlops.monitor.detectors import DETECTORS, KS, PSI, ChiSquare, JensenShannon, Wasserstein
@@ -28,6 +29,7 @@ __all__ = [
     "accuracy_groups",
     "ageing",
     "calibration",
+    "chart_power",
     "confidence",
     "confusion",
     "decay",

@@ -93,7 +93,8 @@ def accuracy_change(
     -------
     Finding
         `value` is the highest the chart stood, `limit` its threshold; ALERT when crossed, `params["alarm_at"]` says
-        when. UNKNOWN with fewer than 100 baseline or 10 current bars.
+        when, `["alarm_from"]` since when it had not been at zero, and `["alarm_mean"]` how accurate those bars were.
+        UNKNOWN with fewer than 100 baseline or 10 current bars.
 
     Raises
     ------
@@ -121,6 +122,11 @@ def log_loss_change(
     """
     plan = _Plan(rise, false_alarms_per_year, bars_per_year, sides)
     return _chart("log_loss", _gain, baseline, current, plan, rng)
+
+
+def daily_hits(frame: pd.DataFrame) -> Floats:
+    """Accuracy of each bar, the mean over units: what `accuracy_change` charts; columns as there."""
+    return _rates(frame, "baseline", hits)[1]
 
 
 def accuracy_groups(
@@ -186,8 +192,13 @@ def _chart(
     if plan.sides == "both":
         rise = plan.look(-past, -now, rng)
         parameters["better_at"] = None if rise.alarm is None else str(times[rise.alarm])
-    words = name.replace("_", "-")
-    note = f"{words} {means['current']:.3f} over {now.size} bars, {means['baseline']:.3f} before"
+    over = f"{means['current']:.3f} over {now.size} bars"
+    if chart.excursion is not None:  # what fell are these bars, not all since the chart began
+        first, last = chart.excursion
+        fallen = sign * float(now[first : last + 1].mean())
+        parameters |= {"alarm_from": str(times[first]), "alarm_mean": fallen}
+        over = f"{fallen:.3f} over the {last + 1 - first} bars from {str(times[first])[:10]} to {str(at)[:10]}"
+    note = f"{name.replace('_', '-')} {over}, {means['baseline']:.3f} before"
     level = Level.OK if at is None else Level.ALERT
     return Finding(f"{name}_change", float(chart.path.max()), chart.threshold, level, now.size, parameters, note=note)
 

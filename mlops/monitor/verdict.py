@@ -26,6 +26,7 @@ COUNTS = (
     "brier_reliability",
     "brier_resolution",
     "brier_uncertainty",
+    "chart_power",
     "drift_threshold_cost",
     "false_words",
     "n",
@@ -73,7 +74,8 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     found = tuple(findings)
     each = {layer: _summed(layer, [f for f in found if layer_of(f) is layer]) for layer in Layer}
     silent = next((f for f in found if f.name == "silence" and f.level is Level.ALERT), None)
-    return (*each.values(), _verdict(each, silent))
+    power = next((f for f in found if f.name == "chart_power" and f.level is Level.OK), None)
+    return (*each.values(), _verdict(each, silent, "" if power is None else power.note))
 
 
 def _summed(layer: Layer, findings: list[Finding]) -> Finding:
@@ -86,7 +88,7 @@ def _summed(layer: Layer, findings: list[Finding]) -> Finding:
     return Finding(f"layer_{layer.value}", float(len(loud)), 0.0, level, len(known), note=note)
 
 
-def _verdict(each: dict[Layer, Finding], silent: Finding | None) -> Finding:
+def _verdict(each: dict[Layer, Finding], silent: Finding | None, power: str) -> Finding:
     matured = each[Layer.MATURED]
     early = [each[layer] for layer in (Layer.INPUTS, Layer.LABEL_FREE)]
     loud = [layer for layer, finding in each.items() if _ORDER[finding.level] > 0]
@@ -97,6 +99,8 @@ def _verdict(each: dict[Layer, Finding], silent: Finding | None) -> Finding:
         note = "nothing has changed" if level is not Level.UNKNOWN else "too little is known to say"
         if matured.level is Level.UNKNOWN and level is Level.OK:
             note += " before the labels; none has spoken yet"
+        elif level is Level.OK and power:
+            note += f"; {power}"
     else:
         note = ", ".join(WORDS[layer] for layer in loud)
     if loud and matured.level is Level.UNKNOWN:

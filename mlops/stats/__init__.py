@@ -6,7 +6,7 @@ from mlops.stats.betting import anytime_mcnemar, bounded_confidence_sequence, bo
 from mlops.stats.blocks import block_p_value, block_starts, block_sums
 from mlops.stats.bootstrap import Bootstrap, block_length, bootstrap_interval, bootstrap_test
 from mlops.stats.catalogue import PAIRED_TESTS, UNPAIRED_TESTS
-from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path
+from mlops.stats.change import CusumResult, calibrate_cusum, cusum, cusum_path, cusum_power
 from mlops.stats.charts import GroupChart, LabelChart, group_chart, label_alarms, label_chart, label_path, run_length
 from mlops.stats.counts import chi_square, chi_square_table, mcnemar, mcnemar_table, paired_difference
 from mlops.stats.dependent import EwcResult, ewc_dof, ewc_error, ewc_statistic, ewc_test, finite_series
@@ -36,7 +36,7 @@ from mlops.stats.power import (
 )
 from mlops.stats.ranks import ks_test, mann_whitney
 from mlops.stats.resample import circular_indices, stationary_indices
-from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisTest
+from mlops.stats.results import ALPHA, POWER, Alternative, Estimate, HypothesisTest, per_cent
 from mlops.stats.sample_ratio import srm_e_value
 from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
 from mlops.stats.sequential import (
@@ -47,7 +47,7 @@ from mlops.stats.sequential import (
     p_greater,
     sequential_test,
 )
-from mlops.stats.sequential_plan import SequentialPower, sequential_power, sequential_sample_size
+from mlops.stats.sequential_plan import SequentialPower, proven_by, sequential_power, sequential_sample_size
 from mlops.stats.sharpe import (
     SharpeMoments,
     deflated_sharpe,
@@ -115,6 +115,7 @@ __all__ = [
     "constant_forecast",
     "cusum",
     "cusum_path",
+    "cusum_power",
     "decisive_gains",
     "deflated_sharpe",
     "dependent_t",
@@ -165,7 +166,9 @@ __all__ = [
     "paired_difference",
     "paired_odds_ratio",
     "paired_t",
+    "per_cent",
     "probabilistic_sharpe",
+    "proven_by",
     "psi",
     "psi_shares",
     "quantile_edges",

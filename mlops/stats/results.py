@@ -69,6 +69,19 @@ def unknown_test(name: str, effect: str, n: int, note: str) -> HypothesisTest:
     return HypothesisTest(name, nan, nan, unknown_estimate(effect, n, note), n, note=note)
 
 
+def per_cent(chance: float) -> str:
+    """A chance for people: whole per cent, and never quite none or all, for it was estimated.
+
+    Examples
+    --------
+    >>> [per_cent(x) for x in (0.001, 0.934, 1.0)]
+    ['under 1 %', '93 %', 'over 99 %']
+    """
+    if not 0.005 <= chance <= 0.995:
+        return "under 1 %" if chance < 0.5 else "over 99 %"
+    return f"{100 * chance:.0f} %"
+
+
 def check_share(value: float, name: str) -> float:
     """`value` when it lies strictly between 0 and 1, else a `DataError`."""
     if not 0 < value < 1:

@@ -38,6 +38,16 @@ def test_a_model_that_lost_it_alarms_and_says_when():
     assert 0.66 == pytest.approx(finding.params["baseline"], abs=0.02)
 
 
+def test_an_alarm_names_the_bars_that_fell_and_not_all_since_the_chart_began():
+    good, bad, again = (_scored(n, rate, start=day, seed=6) for n, rate, day in (
+        (100, 0.7, "2003-01-01"), (25, 0.45, "2003-04-11"), (200, 0.7, "2003-05-06")))  # fmt: skip
+    finding = _look(pd.concat([good, bad, again]))
+    assert finding.params["current"] > finding.params["baseline"] > finding.params["alarm_mean"]
+    assert "2003-04-05" <= finding.params["alarm_from"][:10] <= "2003-04-15"
+    assert f"accuracy {finding.params['alarm_mean']:.3f} over the" in finding.note
+    assert f"to {finding.params['alarm_at'][:10]}, 0.6" in finding.note
+
+
 def test_too_few_bars_are_unknown_even_none():
     for current, baseline in ((_scored(9, 0.2), BASELINE), (BASELINE[:0], BASELINE), (BASELINE, _scored(99, 0.6))):
         finding = _look(current, baseline)
