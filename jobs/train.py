@@ -131,7 +131,7 @@ def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: dateti
     delay = timedelta(seconds=s.bar_delay_s)
     features.refuse_late(known, delay)
     seen = features.in_time(known, delay)
-    leaks.audit(strategy, known, np.random.default_rng(s.seed))
+    leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
     rows = features.table(strategy, seen).merge(labels.table(strategy, known), on=["event_time", "unit"])
     rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
     bars = rows["event_time"].nunique()

@@ -1,55 +1,185 @@
-"""The leak audit: what a strategy said at a time must not change when the future is cut off."""
+"""The leak audit: what a strategy said at a time must not change, whatever comes later.
+
+The past is computed again beside other futures: none, a wild one, one turned upside down, one that only rises, one of
+other rows. All that was not known at a cut is replaced, late and revised bars before it too; every row that was known
+there is compared, bit for bit. A leak that does not go through the bars, such as a table joined from elsewhere, stays
+as it is in any of these worlds: its score gives it away (`mlops.learn.plausible`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mlops.errors import LeakError
 from mlops.learn import features, labels
 from mlops.learn.strategy import Strategy
 
-CUTS = 3  # times at which history is cut; a leak that depends on later rows shows at nearly any
+CUTS = 16  # instants at which the future is replaced, each by every one of FUTURES
+UNITS = 4  # drawn anew for each cut: what leaks does not ask of which unit
+LABEL_BARS = 4000, 500  # before and after a cut, for a label may compare with all of its history
+WILD, RISE = 0.2, 0.02  # log-returns a bar, far from any market's: what depends on them at all moves
+FARTHEST = 30  # bars beyond its horizon that a label is searched for what it depends on
+
+Future = Callable[[pd.DataFrame, NDArray[np.bool_], np.random.Generator], pd.DataFrame]
 
 
-def audit(strategy: Strategy, bars: pd.DataFrame, rng: np.random.Generator, *, cuts: int = CUTS) -> None:
-    """Recompute features and labels on histories that end at random times; refuse any that change.
+def audit(
+    strategy: Strategy,
+    bars: pd.DataFrame,
+    rng: np.random.Generator,
+    *,
+    delay: timedelta = timedelta(0),
+    cuts: int = CUTS,
+) -> None:
+    """Recompute features and labels beside other futures; refuse any that change.
 
     Parameters
     ----------
     bars : frame with BAR_COLUMNS
+    delay : timedelta
+        After a bar's close, when the bot decides; see `mlops.learn.features.in_time`.
+    cuts : int
+        More see rarer leaks, and take longer: each costs 5 times features of some 750 bars and labels of 4,500, of 4
+        units.
 
     Raises
     ------
     LeakError
-        A feature at its bar, or a label `horizon` bars after its own, differs from what full history gives.
+        A feature at its bar, or a label once it is known, is another one with another future.
     """
-    times = np.unique(bars["event_time"].to_numpy())
+    times = pd.DatetimeIndex(bars["event_time"].unique()).sort_values()
     least = strategy.lookback + strategy.horizon + 2  # shorter histories have no row of features to audit, or to learn
     if len(times) <= least:
         return
-    # A piece of history is enough: what leaks from beyond a few windows leaks from within them too.
-    piece = least + strategy.lookback
     for cut in rng.integers(least, len(times) - 1, size=cuts):
-        first, last = max(0, cut - piece), min(len(times) - 1, cut + strategy.lookback)
-        whole = _between(bars, times[first], times[last])
-        known = _between(bars, times[first], times[cut])
-        _same(features.table(strategy, known), features.table(strategy, whole), times[cut], "feature")
-        later = labels.table(strategy, whole)  # a symbol that pauses keeps its label waiting, which is no leak
-        later = later[later["known_at"].to_numpy() <= times[cut]]
-        _same(labels.table(strategy, known), later, times[cut - strategy.horizon], "label")
+        at = times[cut] + delay
+        # A piece is enough for features: what leaks from beyond a few windows leaks from within them too.
+        piece = _piece(bars, times, (cut - least - strategy.lookback, cut, cut + strategy.lookback), rng)
+        now = features.table(strategy, features.in_time(piece, delay))
+        for other in _others(piece, at, rng):
+            _same_features(strategy, now[now["event_time"] + delay <= at], features.in_time(other, delay), at)
+        piece = _piece(bars, times, (cut - LABEL_BARS[0], cut, cut + LABEL_BARS[1]), rng)
+        now = labels.table(strategy, piece)
+        for other in _others(piece, at, rng):
+            _same_labels(strategy, now[now["known_at"] <= at], (piece, other), at)
 
 
-def _between(bars: pd.DataFrame, first: np.datetime64, last: np.datetime64) -> pd.DataFrame:
-    times = bars["event_time"].to_numpy()
-    return bars[(times >= first) & (times <= last)]
+def _piece(
+    bars: pd.DataFrame, times: pd.DatetimeIndex, around: tuple[int, int, int], rng: np.random.Generator
+) -> pd.DataFrame:
+    """Bars of a few units that have one at the cut, from the first to the last of `around`."""
+    first, cut, last = np.clip(around, 0, len(times) - 1)
+    within = bars[bars["event_time"].between(times[first], times[last])]
+    units = within.loc[within["event_time"] == times[cut], "symbol"].unique()
+    chosen = rng.choice(units, min(UNITS, len(units)), replace=False)
+    return within[within["symbol"].isin(chosen)].reset_index(drop=True)
 
 
-def _same(known: pd.DataFrame, whole: pd.DataFrame, at: np.datetime64, what: str) -> None:
-    then, now = (t[t["event_time"].to_numpy() == at].set_index("unit") for t in (known, whole))
-    for name in now.columns.difference(["event_time"]):
-        if not then[name].equals(now[name]):
-            raise LeakError(
-                f"{what} {name} at {pd.Timestamp(at)} must not depend on later bars, got another value without "
-                "them. Compute it from its own window, and give a label its full horizon."
-            )
+def _others(piece: pd.DataFrame, at: pd.Timestamp, rng: np.random.Generator) -> Iterator[pd.DataFrame]:
+    """The piece beside other futures: all that was not known at `at` is replaced."""
+    later = (piece["known_at"] > at).to_numpy()
+    if later.any():
+        for future in FUTURES:
+            yield future(piece, later, rng)
+
+
+def _gone(piece: pd.DataFrame, later: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+    return piece[~later]
+
+
+def _wild(piece: pd.DataFrame, later: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+    return _priced(piece, later, piece["close"].to_numpy() * np.exp(WILD * rng.standard_normal(len(piece))))
+
+
+def _turned(piece: pd.DataFrame, later: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+    """Each later return with the other sign."""
+    return _priced(piece, later, _last_known(piece, later) ** 2 / piece["close"].to_numpy())
+
+
+def _risen(piece: pd.DataFrame, later: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+    step = pd.Series(later).groupby(piece["symbol"]).cumsum().to_numpy()
+    return _priced(piece, later, _last_known(piece, later) * np.exp(RISE * step))
+
+
+def _other_rows(piece: pd.DataFrame, later: NDArray[np.bool_], rng: np.random.Generator) -> pd.DataFrame:
+    """Half of the later bars are missing, others lie between them, and a symbol is new."""
+    wild = _wild(piece, later, rng)
+    coming = wild[later & (piece["event_time"] > piece["event_time"][~later].max()).to_numpy()]
+    between = coming.assign(event_time=coming["event_time"] + timedelta(seconds=1), known_at=coming["known_at"].max())
+    new = coming.drop_duplicates("event_time").assign(symbol=f"{piece['symbol'].iloc[0]} new")
+    rows: pd.DataFrame = pd.concat([wild[~(later & (rng.random(len(piece)) < 0.5))], between, new])
+    return rows.sort_values(["event_time", "symbol"], ignore_index=True)
+
+
+FUTURES: tuple[Future, ...] = (_gone, _wild, _turned, _risen, _other_rows)
+
+
+def _priced(piece: pd.DataFrame, later: NDArray[np.bool_], close: NDArray[np.float64]) -> pd.DataFrame:
+    return piece.assign(close=np.where(later, close, piece["close"].to_numpy()))
+
+
+def _last_known(piece: pd.DataFrame, later: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The last close of each row's symbol that was known at the cut; its first one where none was."""
+    known = piece[~later].groupby("symbol")["close"].last()
+    first = piece.groupby("symbol")["close"].first()
+    return np.asarray(piece["symbol"].map(known.reindex(first.index).fillna(first)), dtype=np.float64)
+
+
+def _same_features(strategy: Strategy, now: pd.DataFrame, other: pd.DataFrame, at: pd.Timestamp) -> None:
+    changed = _changed(now, features.table(strategy, other))
+    if changed is not None:
+        name, unit, time = changed
+        raise LeakError(
+            f"feature {name} at {time} must not depend on later bars, got another value for {unit} where the bars "
+            f"that were known after {at} are others. Compute it from its own window."
+        )
+
+
+def _same_labels(
+    strategy: Strategy, now: pd.DataFrame, bars: tuple[pd.DataFrame, pd.DataFrame], at: pd.Timestamp
+) -> None:
+    piece, other = bars
+    changed = _changed(now, labels.table(strategy, other))
+    if changed is not None:
+        name, unit, time = changed
+        raise LeakError(
+            f"{name} at {time} must depend on no bar after its horizon of {strategy.horizon}, got another one for "
+            f"{unit} where the bars that were known after {at} are others. {_remedy(strategy, piece, unit, time)}"
+        )
+
+
+def _changed(now: pd.DataFrame, other: pd.DataFrame) -> tuple[str, str, pd.Timestamp] | None:
+    """The first value of `now` that is another one in `other`, or has no row there: column, unit, event_time."""
+    keys = ["event_time", "unit"]
+    place = pd.MultiIndex.from_frame(other[keys]).get_indexer(pd.MultiIndex.from_frame(now[keys]))
+    beside = other.take(np.maximum(place, 0))
+    for name in now.columns.drop(keys):
+        mine, its = now[name].array, beside[name].array
+        apart = (place < 0) | ~np.asarray((mine == its) | (pd.isna(mine) & pd.isna(its)), dtype=np.bool_)
+        if apart.any():
+            row = now.iloc[int(apart.argmax())]
+            return name, row["unit"], row["event_time"]
+    return None
+
+
+def _remedy(strategy: Strategy, piece: pd.DataFrame, unit: str, time: pd.Timestamp) -> str:
+    """How many bars the label really depends on, found by letting them go on a bar more at a time."""
+    rows = piece[piece["symbol"] == unit].sort_values("event_time")
+    close, bar = rows["close"].to_numpy(dtype=np.float64), int((rows["event_time"] < time).sum())
+    returns = np.concatenate([[np.nan], close[1:] / close[:-1] - 1])
+    for reach in range(strategy.horizon + 1, strategy.horizon + FARTHEST):
+        if bar + reach < len(returns) and _reaches_no_farther(strategy, returns, bar, reach):
+            return f"Give a label its full horizon: this one depends on {reach} bars, so set horizon={reach}."
+    return "It compares with bars long after it, such as a mean, a rank or a quantile of all history: use its past."
+
+
+def _reaches_no_farther(strategy: Strategy, returns: NDArray[np.float64], bar: int, reach: int) -> bool:
+    end = bar + reach + 1
+    others = [returns[:end], *(np.append(returns[:end], np.full_like(returns[end:], r)) for r in (-0.3, 0.0, 0.3))]
+    now = strategy.label(returns)[bar]
+    return all(np.array_equal(strategy.label(other)[bar], now, equal_nan=True) for other in others)

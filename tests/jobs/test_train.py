@@ -291,7 +291,7 @@ def test_too_few_labelled_bars_are_refused(trained, bars, as_of):
 def test_a_strategy_that_leaks_is_refused_before_anything_is_learned(trained, bars):
     leaky = replace(STRATEGY, horizon=1)
     runs = len(trained[0].client.search_runs(["1"]))
-    with pytest.raises(LeakError, match="give a label its full horizon"):
+    with pytest.raises(LeakError, match="Give a label its full horizon: this one depends on 5 bars"):
         train.train(trained[0], leaky, bars, as_of=datetime(2005, 12, 1, tzinfo=UTC), start=None)
     assert runs == len(trained[0].client.search_runs(["1"]))
 
