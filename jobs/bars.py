@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import structlog
@@ -203,3 +203,15 @@ def _states(house: House, source: str) -> Mapping[str, str]:
     except DataError as error:
         return dict.fromkeys((note.symbol for note in house.ledger.noted_bars(source)), f"not read: {error}")
     return {**dict.fromkeys(reading.bars.rejected, "rejected"), **dict.fromkeys(reading.changed, "changed")}
+
+
+def made_for(rows: pd.DataFrame) -> dict[str, Any]:
+    """What a version that learns from `rows` is made for: the usual seconds between two bars of a unit, and the units.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Columns `event_time` and `unit`.
+    """
+    apart = rows.sort_values("event_time", kind="stable").groupby("unit")["event_time"].diff().dt.total_seconds()
+    return {"every_s": float(apart.median()), "universe": sorted(rows["unit"].unique())}

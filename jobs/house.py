@@ -122,7 +122,9 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
     disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
     with Ledger(settings.ledger, disk) as ledger:
         ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
-        registry = Registry(MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles")
+        registry = Registry(
+            MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles", settings.experiment.common_units
+        )
         yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 
 

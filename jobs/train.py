@@ -31,7 +31,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from jobs import writers
-from jobs.bars import bars_of
+from jobs.bars import bars_of, made_for
 from jobs.house import House, moment, run
 from mlops.errors import DataError
 from mlops.io import logs, private, record
@@ -239,6 +239,7 @@ def _meta(study: Study, params: Mapping[str, Any], calibrator: tune.Calibrator, 
         "strategy": study.strategy.name,
         "features": list(study.strategy.feature_names),
         "horizon_bars": study.strategy.horizon,
+        **made_for(study.rows),
         "train_start": start.isoformat(),
         "train_end": end.isoformat(),
         "data_digest": study.digest,

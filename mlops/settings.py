@@ -79,13 +79,9 @@ class ExperimentSettings(Section):
         0.0002, ge=0, description="Nats a bar worth a change; 0.0002 is one point of accuracy on even odds."
     )
     drawdown_margin: float = Field(0.05, gt=0, lt=1, description="A challenger's book may fall so much deeper.")
-    drawdown_volatility: float = Field(
-        0.6,
-        ge=0,
-        le=2,
-        description="Or as deep as a book of so much more volatility than the champion's usually falls.",
-    )
+    drawdown_volatility: float = Field(0.6, ge=0, le=2, description="Or as a book of so much more volatility.")
     drawdown_confidence: float = Field(0.95, gt=0.5, lt=1, description="That it does not.")
+    common_units: float = Field(0.8, gt=0, le=1, description="Of the units of champion and challenger, at least.")
     cool_down_days: float = Field(7, ge=0, description="No job promotes so soon after the champion was moved.")
     transitions_per_day: int = Field(
         1, ge=1, description="A job promotes only under it; rollbacks and people are not held back."

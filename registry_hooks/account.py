@@ -44,4 +44,4 @@ def connect(settings: Settings) -> Registry:
     client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
     ledger = Ledger(settings.ledger)
     ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
-    return Registry(client, ledger, settings.state / "bundles")
+    return Registry(client, ledger, settings.state / "bundles", settings.experiment.common_units)

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from mlops.assignment import deal
 from mlops.errors import RegistryError
-from mlops.io.ledger import Ledger, Promotion
+from mlops.io.ledger import BundleRow, Ledger, Promotion
 from mlops.types import ModelRef, Role
+from registry_hooks import bundle
 
 ROLE_TAG = "role"
 COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
@@ -32,11 +33,15 @@ RACED = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The three places that make a registry: MLflow (pointers), the ledger (truth), a cache of bundles (bytes)."""
+    """The three places that make a registry: MLflow (pointers), the ledger (truth), a cache of bundles (bytes).
+
+    `common_units`: least share of their units that a challenger and the champion have in common (`comparable`).
+    """
 
     client: MlflowClient
     ledger: Ledger
     cache: Path
+    common_units: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,22 @@ class Lineup:
     def deal(self, keys: Sequence[str]) -> NDArray[np.int64]:
         """The version that a key falls to that was not dealt before (`dealing`); shape (len(keys),)."""
         return deal(keys, salt=self.salt, weights=self.weights, champion=self.champion)
+
+
+def known(registry: Registry, ref: ModelRef) -> BundleRow:
+    """What the ledger knows of a version; MLflow alone may have any, of anybody."""
+    row = registry.ledger.bundle(ref.name, ref.version)
+    if row is None:
+        raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with `jobs.train`.")
+    return row
+
+
+def fetched(registry: Registry, ref: ModelRef) -> tuple[Path, str]:
+    """Where the files of a known version are on this machine, not verified yet, and the digest that they must have."""
+    row = known(registry, ref)
+    upload = registry.ledger.upload(ref.name, row.model_id)
+    size = None if upload is None else upload.size
+    return bundle.fetch(registry.client, ref, registry.cache, model_id=row.model_id, size=size), row.digest
 
 
 def read(client: MlflowClient, model: str) -> dict[str, int]:

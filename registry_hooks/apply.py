@@ -20,9 +20,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
 from mlops.io import logs
-from mlops.io.ledger import BundleRow, Promotion
+from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
-from registry_hooks import aliases, bundle, line
+from registry_hooks import aliases, bundle, comparable, line
 from registry_hooks.aliases import Registry
 from registry_hooks.bundle import Bundle
 
@@ -83,7 +83,8 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
         raise RegistryError(f"model {model} must have a champion before a challenger, got none. Promote one first.")
     if champion == challenger.version:
         raise RegistryError(f"challenger of {model} must be another than the champion, got v{champion}. Train one.")
-    _known(registry, challenger)
+    aliases.known(registry, challenger)
+    comparable.check(registry, challenger)
     registry.ledger.open_experiment(
         model,
         champion=champion,
@@ -110,6 +111,8 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
         compared = registry.ledger.open_experiments(model, "compare")
         if any(trial.challenger == newcomer.version for trial in compared):
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
+        elif comparable.refused(registry, newcomer, act.at):
+            pass  # a person was told
         elif compared or set(line.waiting(registry, model)) - {newcomer.version}:
             line.join(registry.client, newcomer)
             line.project(registry, model, act.at)
@@ -123,13 +126,13 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
 def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
     with turn(registry, model):
-        waits = line.waiting(registry, model)
+        found = (ModelRef(model, version) for version in line.waiting(registry, model))
+        waits = [ref for ref in found if not comparable.refused(registry, ref, act.at)]
         if not waits or registry.ledger.open_experiments(model, "compare"):
             line.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None
-        first = ModelRef(model, waits[0])
-        install(registry, first, act)
-        return first
+        install(registry, waits[0], act)
+        return waits[0]
 
 
 def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime) -> None:
@@ -286,19 +289,7 @@ def _answering(thing: str) -> Iterator[None]:
 
 def prove_loadable(registry: Registry, ref: ModelRef) -> Bundle:
     """Fetch the bundle, check its digest against the ledger, load it. Raises BundleError where any step fails."""
-    row = _known(registry, ref)
-    upload = registry.ledger.upload(ref.name, row.model_id)
-    known = None if upload is None else upload.size
-    path = bundle.fetch(registry.client, ref, registry.cache, model_id=row.model_id, size=known)
-    return bundle.load(path, row.digest)
-
-
-def _known(registry: Registry, ref: ModelRef) -> BundleRow:
-    """What the ledger knows of a version; MLflow alone may have any, of anybody."""
-    row = registry.ledger.bundle(ref.name, ref.version)
-    if row is None:
-        raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with `jobs.train`.")
-    return row
+    return bundle.load(*aliases.fetched(registry, ref))
 
 
 def promote(registry: Registry, target: ModelRef, reason: str, act: Act, *, expected: int | None) -> Promotion:

@@ -189,6 +189,12 @@ def verify(path: Path, expected_digest: str) -> None:
     raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
 
 
+def meta(path: Path) -> dict[str, Any]:
+    """What a bundle says of itself; verify it first."""
+    said: dict[str, Any] = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
+    return said
+
+
 def load(path: Path, expected_digest: str) -> Bundle:
     """Verify, then load. Nothing of the bundle runs before its digest is right.
 
@@ -198,10 +204,10 @@ def load(path: Path, expected_digest: str) -> Bundle:
         The files are not those that were registered, or they cannot be loaded. A wrong copy is put aside.
     """
     verify(path, expected_digest)
-    meta = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
-    if meta["format"] != FORMAT:
+    known = meta(path)
+    if known["format"] != FORMAT:
         raise BundleError(
-            f"format of {path} must be {FORMAT}, got {meta['format']}. Load it with the release that made it."
+            f"format of {path} must be {FORMAT}, got {known['format']}. Load it with the release that made it."
         )
     try:
         with LOADING:
@@ -210,7 +216,7 @@ def load(path: Path, expected_digest: str) -> Bundle:
         raise BundleError(
             f"bundle at {path} must load, got {type(error).__name__}: {error}. Train it again."
         ) from error
-    return Bundle(path, expected_digest, meta, model)
+    return Bundle(path, expected_digest, known, model)
 
 
 def _files(path: Path) -> list[Path]:

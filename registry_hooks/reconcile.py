@@ -23,7 +23,7 @@ from mlops.io import logs
 from mlops.io.ledger import Experiment
 from mlops.io.turns import TurnTaken
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, apply, guard, line
+from registry_hooks import aliases, apply, comparable, guard, line
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
 
@@ -257,6 +257,7 @@ def _challenger(around: Round) -> str:
     refused = guard.unsound(around.registry, target)
     if target.version == around.stack()[-1]:
         refused = ("it is the champion",)
+    refused = refused or comparable.unlike(around.registry, target)
     if refused:
         return _back(around, alias, wanted, "; ".join(refused))
     around.tell(f"nominated-by-hand:v{alias}", f"challenger v{alias} was nominated {BY_HAND}", Priority.MEDIUM)

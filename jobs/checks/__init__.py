@@ -98,7 +98,9 @@ class Setup:
         """Opens, and so migrates, the ledger: only where `current` says that there is nothing to migrate."""
         uri = self.settings.tracking_uri
         client = MlflowClient(uri, registry_uri=uri)
-        return Registry(client, Ledger(self.settings.ledger), self.settings.state / "bundles")
+        return Registry(
+            client, Ledger(self.settings.ledger), self.settings.state / "bundles", self.settings.experiment.common_units
+        )
 
     current: bool = False  # the ledger is there, and of this release; the check of the ledger finds out
 

@@ -177,6 +177,8 @@ def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(t
     assert "the first" == version.description == version.tags["note"]
     assert row.digest == version.tags["bundle_sha256"] == bundle.digest(folder / "bundles/volatility/1")
     assert meta["data_digest"] == version.tags["data_digest"]
+    units = pd.read_parquet(folder / "bundles/volatility/1/artifacts/reference.parquet")["unit"]
+    assert (86400.0, sorted(units.unique())) == (meta["every_s"], meta["universe"])
     assert meta["train_start"] == row.train_start.isoformat()
     assert [str(row.train_start), str(row.train_end)] == [version.tags["train_start"], version.tags["train_end"]]
     assert str(STRATEGY.horizon) == version.tags["horizon_bars"] == str(row.horizon_bars)
