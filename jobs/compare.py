@@ -16,7 +16,7 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
-from jobs import cadence, plans
+from jobs import cadence, plans, stages
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
@@ -25,7 +25,8 @@ from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change, chart_power
-from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
+from mlops.policy import Place
+from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Stage, Verdict
 from registry_hooks import aliases, apply
 
 RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
@@ -42,6 +43,7 @@ class Look:
     decision: Decision
     matured: pd.DataFrame
     curves: Mapping[int, pd.DataFrame]
+    place: Place
 
     @property
     def proof(self) -> Finding:
@@ -63,6 +65,7 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
         # The run that launched the job takes the first verdict; each other one has a run of its own.
         own = replace(house, run_id=None) if decisions else house
         decisions.append(act(own, one, as_of))
+    apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))  # at once: what it trades goes on
     return decisions
 
 
@@ -78,12 +81,13 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
         chart = _collapse(house, champion, matured[matured.version == trial.champion])
         rng = np.random.default_rng(house.settings.train.seed)
         findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
-    report = Report(champion, as_of, findings)
-    if trial.kind == "watch":
+        place, report = Place(), Report(champion, as_of, findings)
         decision = policy.on_watch(report, other)
     else:
-        decision = policy.on_comparison(report, other, resting=_resting(house, trial.model, as_of))
-    return Look(trial, other, report, decision, matured, curves)
+        place = stages.place(house, trial, as_of)
+        report = Report(champion, as_of, (*findings, *stages.findings(house, trial, as_of)))
+        decision = policy.on_comparison(report, other, place, resting=_resting(house, trial.model, as_of))
+    return Look(trial, other, report, decision, matured, curves, place)
 
 
 def _matured(house: House, trial: Experiment, as_of: datetime) -> pd.DataFrame:
@@ -96,13 +100,15 @@ def _matured(house: House, trial: Experiment, as_of: datetime) -> pd.DataFrame:
 def act(house: House, one: Look, as_of: datetime) -> Decision:
     """Log the evidence of a look and do what follows from it."""
     trial, decision = one.trial, one.decision
-    if not _stands(house, trial):  # another challenger was promoted a moment ago, in this very look
-        reason = f"Hold: {one.other} was compared with {one.report.model}, which is not the champion any more."
+    if gone := _gone(house, one):  # by another decision of this very look
+        reason = f"Hold: {one.other} was compared with {one.report.model}, {gone}."
         decision = Decision(Verdict.HOLD, one.report.model, decision.because, one.report.model, reason)
     figures = _figures(one)
     if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
         _live(house, one, as_of)
     tags = {"kind": trial.kind, "against": str(one.other)}
+    if trial.kind != "watch":
+        tags["stage"] = one.place.stage.value
     house.conclude("compare", one.report, decision, figures=figures, tags=tags)
     _tell_broken(house, one, as_of)
     _end(house, one, decision, as_of)
@@ -114,6 +120,16 @@ def _resting(house: House, model: str, as_of: datetime) -> str:
     s, moves = house.settings.experiment, house.ledger.promotions(model)
     done = [entry.created_at for entry in moves if entry.state != "undone" and entry.from_version is not None]
     return policy.resting(done, as_of, cool_down=timedelta(days=s.cool_down_days), most_a_day=s.transitions_per_day)
+
+
+def _gone(house: House, one: Look) -> str:
+    """What a decision that was carried out since the look took from under this one; empty where nothing."""
+    if not _stands(house, one.trial):
+        return "which is not the champion any more"
+    if one.decision.verdict is not Verdict.ADVANCE:
+        return ""
+    held = stages.place(house, one.trial, one.report.as_of).held
+    return f"and gets no share of the units: {held}" if held else ""
 
 
 def _stands(house: House, trial: Experiment) -> bool:
@@ -217,9 +233,13 @@ def _tell_broken(house: House, one: Look, as_of: datetime) -> None:
 
 
 def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:
-    """Close what is decided: proven worse, or the horizon reached without every gate passed."""
-    trial, proof = one.trial, one.proof
-    passed = trial.kind != "watch" and all(f.level is Level.OK for f in decision.because)  # it waits for its turn
+    """Close what is decided: proven worse, or the horizon reached without every gate passed.
+
+    One that passed waits for its turn, and trades its share meanwhile where it has not for long enough.
+    """
+    trial, proof, place = one.trial, one.proof, one.place
+    goes_on = place.stage is Stage.AB or place.held or one.decision.verdict is Verdict.ADVANCE
+    passed = trial.kind != "watch" and policy.proven(one.report) and goes_on
     over = bool(proof.params["finished"]) or (proof.level is Level.ALERT and trial.kind != "watch")
     if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return

@@ -87,6 +87,8 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
     )
     html = page.render("experiment.html", _context(house, told, matured))
     tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
+    if trial.kind != "watch":
+        tags["stage"] = look.place.stage.value
     evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(told), pages={NAME: html})
     return Written(html, told, record.emit(house.client, evidence, house.run_id))
 
@@ -106,7 +108,7 @@ def _chosen(house: House, model: str, as_of: datetime, experiment: int) -> Exper
 def _judged(look: compare.Look) -> Decision:
     if look.trial.kind == "watch":
         return policy.on_watch(look.report, look.other)
-    return policy.on_comparison(look.report, look.other)
+    return policy.on_comparison(look.report, look.other, look.place)
 
 
 def _books(house: House, trial: Experiment, matured: pd.DataFrame, until: datetime) -> dict[int, pd.DataFrame]:

@@ -16,7 +16,7 @@ from jobs.house import House, opened
 from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.numerals import decimal, whole
-from registry_hooks import dealing
+from registry_hooks import dealing, stages
 
 console = Console(emoji=False)
 
@@ -59,7 +59,7 @@ def read(given: Sequence[str]) -> dict[int, float]:
 
 def table(house: House, model: str) -> Table:
     """A row for each version in each epoch of the weights."""
-    trial = dealing.running(house.registry, model)
+    trial = stages.comparison(house.ledger, model)
     title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
     found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
     for epoch in house.ledger.dealt(trial):

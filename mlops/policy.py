@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mlops.types import Decision, Finding, Level, ModelRef, Report, TradingState, Verdict
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Stage, TradingState, Verdict
 
-REQUIRED = ("paired_log_loss", "skill", "samples")  # gates without which nothing is promoted
+PROOF, TRADING = "paired_log_loss", "trading"
+REQUIRED = (PROOF, "skill", "samples", TRADING)  # gates without which nothing is promoted
 BROKEN = ("pairing", "srm")  # gates about the comparison itself: failed, nothing it says may decide
 GATES = (*REQUIRED, *BROKEN, "drawdown")  # every one of these that a report has must be OK
+IN_SHADOW = ("shadow_bars", "shadow_failures", "shadow_latency")  # how a version scored beside the champion
+TO_TRADE = (*IN_SHADOW, "pairing", "drawdown")  # all OK, and not proven worse: it may trade its share
+NO_LONGER = ("shadow_failures", "shadow_latency", "drawdown")  # one at ALERT, and it trades its share no longer
 SILENCE = "silence"  # the finding that says how long the bot has predicted nothing
 POWERS = ("chart_power", "plan_power")  # findings that say what it is worth that nothing was found
 PREVIOUS = "previous_champion"  # subject of the findings about the champion before
@@ -70,18 +74,45 @@ def on_monitor(
     return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.")
 
 
-def on_comparison(report: Report, challenger: ModelRef, *, resting: str = "") -> Decision:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a challenger stands.
+
+    Parameters
+    ----------
+    stage : Stage
+        Whether it trades a share of the units.
+    waits : bool
+        It waits in line while another one is nominated: it must have passed more before it trades.
+    held : str
+        Why no job gives it a share now; empty where one may.
+    """
+
+    stage: Stage = Stage.AB
+    waits: bool = False
+    held: str = ""
+
+
+def on_comparison(report: Report, challenger: ModelRef, place: Place = Place(), *, resting: str = "") -> Decision:
     """PROMOTE the challenger when every gate passes. `report.model` is the champion.
 
+    A challenger in shadow can not pass `trading`. ADVANCE when it passed the gates of that stage (`TO_TRADE`), nothing
+    is against it, and, where it waits in line, every other gate passed, too. WITHDRAW one that trades when a gate of
+    `NO_LONGER` is at ALERT, unless it is proven worse: that ends its comparison.
+
     INCONCLUSIVE while a gate has not enough evidence, and where the comparison itself is broken (`BROKEN`): then
-    nothing that it says may decide. HOLD when the evidence is against the challenger, and when every gate passed but
-    the champion is `resting` (why no transition is due now; see `resting`).
+    nothing that it says may decide. HOLD when the evidence is against the challenger, when it is `held`, and when every
+    gate passed but the champion is `resting` (why no transition is due now; see `resting`).
     """
     gates = tuple(f for f in report.findings if f.name in GATES)
     missing = [name for name in REQUIRED if name not in {f.name for f in gates}]
     failed = tuple(f for f in gates if f.level is not Level.OK)
     champion = report.model
+    if (moved := _moved(report, challenger, place)) is not None:
+        return moved
     if missing or failed:
+        if place.stage is Stage.SHADOW:
+            failed = (*failed, *(f for f in report.findings if f.name in IN_SHADOW and f.level is not Level.OK))
         against = [f for f in failed if f.level is Level.ALERT]
         broken = any(f.name in BROKEN for f in against)
         verdict = Verdict.HOLD if against and not broken else Verdict.INCONCLUSIVE
@@ -90,12 +121,41 @@ def on_comparison(report: Report, challenger: ModelRef, *, resting: str = "") ->
         words = words or "Inconclusive, not enough evidence yet: hold"
         worth = "" if against else _worth(report)
         return Decision(verdict, champion, failed or gates, champion, f"{words} {champion}: {why}.{worth}")
-    proof = next(f for f in gates if f.name == "paired_log_loss")
+    proof = next(f for f in gates if f.name == PROOF)
     if resting:
         reason = f"Hold {champion}: {challenger} passed every gate ({proof.note}), but {resting}."
         return Decision(Verdict.HOLD, champion, gates, champion, reason)
     reason = f"Promote {challenger} over {champion}: {proof.note}; every gate passed."
     return Decision(Verdict.PROMOTE, challenger, gates, champion, reason)
+
+
+def proven(report: Report) -> bool:
+    """Whether every gate passed but that of having traded, which takes no evidence but time."""
+    passed = {f.name for f in report.findings if f.name in GATES and f.level is Level.OK}
+    failed = {f.name for f in report.findings if f.name in GATES and f.level is not Level.OK}
+    return not failed - {TRADING} and {*REQUIRED} - {TRADING} <= passed
+
+
+def _moved(report: Report, challenger: ModelRef, place: Place) -> Decision | None:
+    """What moves a challenger from one stage to the other, or keeps it from it; None where nothing does."""
+    champion, worse = report.model, any(f.name == PROOF and f.level is Level.ALERT for f in report.findings)
+    if place.stage is Stage.AB:
+        because = tuple(f for f in report.findings if f.name in NO_LONGER and f.level is Level.ALERT)
+        if worse or not because:
+            return None
+        why = "; ".join(f"{f.name}: {f.note}" for f in because)
+        reason = f"Take {challenger} back to shadow, it trades no units any more: {why}."
+        return Decision(Verdict.WITHDRAW, challenger, because, champion, reason)
+    because = tuple(f for f in report.findings if f.name in TO_TRADE and f.level is Level.OK)
+    against = any(f.name in GATES and f.level is Level.ALERT for f in report.findings)
+    if against or len(because) < len(TO_TRADE) or (place.waits and not proven(report)):
+        return None
+    why = "; ".join(f.note for f in because)
+    if place.held:
+        reason = f"Hold {challenger} in shadow: it passed the gates of that stage ({why}), but {place.held}."
+        return Decision(Verdict.HOLD, champion, because, champion, reason)
+    reason = f"Give {challenger} its share of the units beside {champion}: {why}."
+    return Decision(Verdict.ADVANCE, challenger, because, champion, reason)
 
 
 def resting(moves: Sequence[datetime], now: datetime, *, cool_down: timedelta, most_a_day: int) -> str:

@@ -60,7 +60,12 @@ class MonitorSettings(Section):
 
 
 class ExperimentSettings(Section):
-    split: float = Field(0.9, gt=0, lt=1, description="Share of units that the champion trades.")
+    split: float = Field(0.9, gt=0, lt=1, description="Share of units that the champion keeps beside one challenger.")
+    shadow_bars: int = Field(20, ge=1, description="Bars that a challenger scores in shadow before it trades.")
+    shadow_unreported: bool = Field(
+        False, description="Let a challenger trade although nobody reports how long its scoring takes."
+    )
+    ab_bars: int = Field(20, ge=0, description="Bars that it has traded a share of the units before it is promoted.")
     min_samples: int = Field(1000, ge=1, description="Paired predictions before any verdict.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to promote an equal challenger.")
     horizon_bars: int = Field(252, ge=10, description="A comparison ends after so many bars.")

@@ -38,9 +38,18 @@ class Level(StrEnum):
 class Verdict(StrEnum):
     HOLD = "hold"  # the champion stays: the evidence says so
     INCONCLUSIVE = "inconclusive"  # the champion stays: there is not enough evidence, or it is broken
+    ADVANCE = "advance"  # a challenger leaves the shadow stage: it trades its share of the units from now on
+    WITHDRAW = "withdraw"  # a challenger goes back to the shadow stage: it trades nothing from now on
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     RETRAIN = "retrain"
+
+
+class Stage(StrEnum):
+    """How far a challenger is on its way to champion; also a tag on the version."""
+
+    SHADOW = "shadow"  # it scores beside the champion and trades nothing
+    AB = "ab"  # it trades a share of the units
 
 
 class Priority(StrEnum):
@@ -136,7 +145,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict on `model` (PROMOTE: the version that shall become champion; otherwise the champion itself).
+    """A verdict on `model`: of PROMOTE, ADVANCE and WITHDRAW the challenger, otherwise the champion itself.
 
     `against` is the champion that the evidence was measured against: the registry refuses the transition
     (`AliasMoved`) when the champion is another one by then.

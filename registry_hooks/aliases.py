@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from registry_hooks import bundle
 ROLE_TAG = "role"
 COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
 ROLES = {"compare": Role.CHALLENGER, "watch": Role.PREVIOUS, "shadow": Role.SHADOW}
+TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
 GONE = "RESOURCE_DOES_NOT_EXIST"
 # Two set an alias for the first time: one of them fails on the key, with such an error code of MLflow; it asks again.
 RACED = ("BAD_REQUEST", "TEMPORARILY_UNAVAILABLE")
@@ -82,6 +84,11 @@ def fetched(registry: Registry, ref: ModelRef) -> tuple[Path, str]:
     upload = registry.ledger.upload(ref.name, row.model_id)
     size = None if upload is None else upload.size
     return bundle.fetch(registry.client, ref, registry.cache, model_id=row.model_id, size=size), row.digest
+
+
+def turn(registry: Registry, model: str) -> AbstractContextManager[None]:
+    """Whoever changes the registry of `model` waits for this; see `mlops.io.turns`."""
+    return registry.ledger.turn(f"registry:{model}", TURN_S)
 
 
 def read(client: MlflowClient, model: str) -> dict[str, int]:

@@ -8,9 +8,8 @@ comparison as its log. All of it in the model's turn: MLflow has no compare-and-
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,14 +21,13 @@ from mlops.errors import RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
-from registry_hooks import aliases, bundle, comparable, line
-from registry_hooks.aliases import Registry
+from registry_hooks import aliases, bundle, comparable, line, stages
+from registry_hooks.aliases import Registry, turn
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 RETRAIN_TAG = "retrain_requested"
 FINISHED = {"promote": "champion changed", "rollback": "rolled back"}  # what a transition says of open comparisons
-TURN_S = 30.0  # a transition takes well under a second; one whose MLflow is away holds its turn for minutes
 UI_ACTOR = "mlflow-ui"  # the event names no user, with basic-auth neither
 BY_HAND = "by hand in the MLflow UI"
 
@@ -44,7 +42,7 @@ class TransitionUnfinished(RegistryError):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who acts, on what evidence, when (the job's clock), and the share of units that a champion keeps in a test."""
+    """Who acts, on what evidence, when (the job's clock), and the share of units that a champion keeps in an A/B."""
 
     actor: str
     at: datetime
@@ -65,11 +63,6 @@ def apply(decision: Decision, registry: Registry, act: Act) -> Promotion | None:
     return HOOKS[decision.verdict](decision, registry, act)
 
 
-def turn(registry: Registry, model: str) -> AbstractContextManager[None]:
-    """Whoever changes the registry of `model` waits for this; see `mlops.io.turns`."""
-    return registry.ledger.turn(f"registry:{model}", TURN_S)
-
-
 def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
     """Make `challenger` the one that is compared with the champion from now on; the one before it is set aside."""
     with turn(registry, challenger.name):
@@ -77,7 +70,11 @@ def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
 
 
 def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
-    """Nominate within the turn. The comparison is the log, the alias follows it: a crash in between is finished."""
+    """Nominate within the turn. The comparison is the log, the alias follows it: a crash in between is finished.
+
+    It begins in shadow: nobody but the champion trades. One that waited in line goes on: its comparison is of one plan
+    from its first bar, and the share of the units that it trades stays its own.
+    """
     model, champion = challenger.name, registry.ledger.champion(challenger.name)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion before a challenger, got none. Promote one first.")
@@ -85,16 +82,9 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
         raise RegistryError(f"challenger of {model} must be another than the champion, got v{champion}. Train one.")
     aliases.known(registry, challenger)
     comparable.check(registry, challenger)
-    registry.ledger.open_experiment(
-        model,
-        champion=champion,
-        challenger=challenger.version,
-        kind="compare",
-        salt=uuid.uuid4().hex,
-        split=act.split,
-        at=act.at,
-    )
+    trial = stages.begin(registry.ledger, challenger, champion, act.at)
     aliases.project_challenger(registry, model, act.at)
+    stages.carry(registry, trial, actor=act.actor, at=act.at)
     line.leave(registry.client, model, challenger.version)  # after the log: a crash in between never forgets a version
     line.project(registry, model, act.at)
     log.info("nominated", model=str(challenger), champion=champion)
@@ -378,6 +368,14 @@ def _promote(decision: Decision, registry: Registry, act: Act) -> Promotion:
     return promote(registry, decision.model, decision.reason, act, expected=expected)
 
 
+def _advance(decision: Decision, registry: Registry, act: Act) -> None:
+    stages.advance(registry, decision, 1 - act.split, run=act.evidence_run, actor=act.actor, at=act.at)
+
+
+def _withdraw(decision: Decision, registry: Registry, act: Act) -> None:
+    stages.withdraw(registry, decision, run=act.evidence_run, actor=act.actor, at=act.at)
+
+
 def _rollback(decision: Decision, registry: Registry, act: Act) -> Promotion:
     return rollback(registry, decision.model.name, decision.reason, act, expected=decision.model.version)
 
@@ -386,6 +384,8 @@ HOOKS = {
     Verdict.HOLD: _hold,
     Verdict.INCONCLUSIVE: _hold,
     Verdict.RETRAIN: _retrain,
+    Verdict.ADVANCE: _advance,
+    Verdict.WITHDRAW: _withdraw,
     Verdict.PROMOTE: _promote,
     Verdict.ROLLBACK: _rollback,
 }

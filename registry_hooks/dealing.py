@@ -12,18 +12,14 @@ from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
-from mlops.errors import RegistryError
 from mlops.io.columns import storable
 from mlops.io.dealings import Deal
-from mlops.io.ledger import Epoch, Experiment, Ledger
-from registry_hooks import apply
-from registry_hooks.aliases import Lineup, Registry, compared
+from mlops.io.ledger import Epoch, Ledger
+from registry_hooks import stages
+from registry_hooks.aliases import Lineup, Registry, turn
 from registry_hooks.apply import Act
-
-log = structlog.get_logger()
 
 
 class Dealer:
@@ -104,21 +100,12 @@ class Dealer:
                     self._new[lineup.salt].append(Deal(str(key), version, lineup.epoch, at))
 
 
-def running(registry: Registry, model: str) -> Experiment:
-    """The comparison that keys are dealt by; raises RegistryError where there is none."""
-    champion = registry.ledger.champion(model)
-    trials = [t for t in registry.ledger.open_experiments(model, "compare") if t.champion == champion]
-    if not trials:
-        rule = f"model {model} must have a nominated challenger to deal keys to, got none"
-        raise RegistryError(f"{rule}. Nominate a version.")
-    return trials[-1]
-
-
 def set_weights(registry: Registry, model: str, given: Mapping[int, float], reason: str, act: Act) -> Epoch:
     """Give versions that are compared another share of the keys that are dealt from now on.
 
     Bots take it up when they next read the registry. A weight of 0 takes a version out of trading, with the keys that
-    it has; they come back with its weight.
+    it has; they come back with its weight. A version with a weight is in A/B, whatever the gate of the shadow stage
+    says.
 
     Raises
     ------
@@ -127,12 +114,5 @@ def set_weights(registry: Registry, model: str, given: Mapping[int, float], reas
     DataError
         The weights are no shares, or leave nothing to the champion.
     """
-    with apply.turn(registry, model):
-        trial, open_now = running(registry, model), compared(registry.ledger, model)
-        for version in given.keys() - open_now - {trial.champion}:
-            names = ", ".join(f"v{v}" for v in sorted(open_now))
-            rule = f"weights of {model} must be of versions that are compared ({names}), got v{version}"
-            raise RegistryError(f"{rule}. Let it wait in line first.")
-        epoch = registry.ledger.add_weights(trial, given, actor=act.actor, reason=reason, at=act.at)
-    log.info("weights", model=model, epoch=epoch.number, weights=dict(epoch.weights), reason=reason)
-    return epoch
+    with turn(registry, model):
+        return stages.share(registry, model, given, actor=act.actor, reason=reason, at=act.at)

@@ -1,4 +1,4 @@
-"""Who waits to be nominated. Each is compared with the champion meanwhile, on every bar that both scored, untraded.
+"""Who waits to be nominated. Each is compared with the champion meanwhile, on every bar that both scored.
 
 The tag `waits` on a version is its place in the line; the open comparisons of kind `shadow` in the ledger follow the
 tags, the champion and the nominations, as aliases follow the log. So a crash anywhere is mended by `project`.
@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from mlops.io.ledger import Experiment
 from mlops.types import ModelRef, Role
+from registry_hooks import stages
 from registry_hooks.aliases import ROLE_TAG, Registry, compared
 
 WAITS_TAG = "waits"
@@ -57,7 +58,8 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
     for version in stale:
         leave(registry.client, model, version)
     gone = _take_weights(registry, model, at)
-    return bool(over or stale or gone or have.symmetric_difference(line))
+    tagged = stages.project(registry, model)
+    return bool(over or stale or gone or tagged or have.symmetric_difference(line))
 
 
 def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, float]:

@@ -73,7 +73,7 @@ def reconcile(
     """
     around = Round(registry, model, at, on_manual_move, split)
     try:
-        with apply.turn(registry, model):
+        with aliases.turn(registry, model):
             present = _present(around)
             if present == "lost":
                 return present

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlops import policy
-from mlops.policy import CONFIRM
-from mlops.types import Finding, Level, ModelRef, Report, TradingState, Verdict
+from mlops.policy import CONFIRM, Place
+from mlops.types import Finding, Level, ModelRef, Report, Stage, TradingState, Verdict
 
 CHAMPION, OTHER = ModelRef("volatility", 1, "champion"), ModelRef("volatility", 2, "challenger")
 WHEN = {"since_last_train_bars": 100, "cool_down_bars": 60}
@@ -19,7 +19,7 @@ def _finding(name, level=Level.OK, subject=""):
 
 
 def _gates(**changed):
-    names = ("paired_log_loss", "skill", "samples", "pairing", "drawdown", "srm")
+    names = ("paired_log_loss", "skill", "samples", "trading", "pairing", "drawdown", "srm")
     return _report(*(_finding(name, changed.get(name, Level.OK)) for name in names))
 
 
@@ -125,16 +125,17 @@ def test_what_a_silent_bot_predicted_long_ago_is_no_evidence_of_now():
 def test_a_challenger_that_passes_every_gate_is_promoted():
     decision = policy.on_comparison(_gates(), OTHER)
     assert (Verdict.PROMOTE, OTHER, CHAMPION) == (decision.verdict, decision.model, decision.against)
-    assert 6 == len(decision.because)
+    assert 7 == len(decision.because)
     assert decision.reason.startswith(
         "Promote volatility v2 (challenger) over volatility v1 (champion): paired_log_loss"
     )
 
 
-@pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "pairing", "drawdown", "srm"])
+@pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "trading", "pairing", "drawdown", "srm"])
 @pytest.mark.parametrize("level", [Level.UNKNOWN, Level.WARN, Level.ALERT])
 def test_any_gate_that_is_not_passed_keeps_the_champion_and_is_named(gate, level):
-    decision = policy.on_comparison(_gates(**{gate: level}), OTHER)
+    place = Place(Stage.SHADOW if gate == "drawdown" else Stage.AB)  # one that trades is withdrawn for it
+    decision = policy.on_comparison(_gates(**{gate: level}), OTHER, place)
     assert (CHAMPION, CHAMPION) == (decision.model, decision.against)
     assert decision.verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
     assert f"{gate} as noted" in decision.reason
@@ -143,7 +144,8 @@ def test_any_gate_that_is_not_passed_keeps_the_champion_and_is_named(gate, level
 
 @pytest.mark.parametrize("gate", ["paired_log_loss", "skill", "samples", "drawdown"])
 def test_evidence_against_a_challenger_holds_and_too_little_is_inconclusive(gate):
-    assert Verdict.HOLD is policy.on_comparison(_gates(**{gate: Level.ALERT}), OTHER).verdict
+    place = Place(Stage.SHADOW if gate == "drawdown" else Stage.AB)
+    assert Verdict.HOLD is policy.on_comparison(_gates(**{gate: Level.ALERT}), OTHER, place).verdict
     little = policy.on_comparison(_gates(**{gate: Level.UNKNOWN}), OTHER)
     assert (Verdict.INCONCLUSIVE, True) == (little.verdict, "not enough evidence yet" in little.reason)
 
@@ -166,6 +168,83 @@ def test_a_required_gate_that_is_missing_is_inconclusive(name):
 def test_an_empty_report_moves_nothing():
     assert Verdict.INCONCLUSIVE is policy.on_comparison(_report(), OTHER).verdict
     assert Verdict.HOLD is policy.on_watch(_report(), OTHER).verdict
+
+
+SHADOW_STAGE = dict.fromkeys(policy.IN_SHADOW, Level.OK)
+NOT_YET = {"paired_log_loss": Level.UNKNOWN, "skill": Level.UNKNOWN, "samples": Level.UNKNOWN, "trading": Level.UNKNOWN}
+
+
+def _staged(**changed):
+    levels = SHADOW_STAGE | NOT_YET | changed
+    gates = _gates(**{name: level for name, level in levels.items() if name in policy.GATES})
+    return _report(*gates.findings, *(_finding(name, levels[name]) for name in policy.IN_SHADOW))
+
+
+def _verdict(report, place):
+    return policy.on_comparison(report, OTHER, place).verdict
+
+
+def test_a_challenger_in_shadow_that_passed_its_gate_is_given_its_share_and_is_not_promoted():
+    for proof in (NOT_YET, {"trading": Level.UNKNOWN}):
+        decision = policy.on_comparison(_staged(**dict.fromkeys(NOT_YET, Level.OK) | proof), OTHER, Place(Stage.SHADOW))
+        assert (Verdict.ADVANCE, OTHER, CHAMPION) == (decision.verdict, decision.model, decision.against)
+        assert {*policy.TO_TRADE} == {f.name for f in decision.because}
+        assert decision.reason.startswith("Give volatility v2 (challenger) its share of the units beside volatility v1")
+
+
+@pytest.mark.parametrize("level", [Level.UNKNOWN, Level.WARN, Level.ALERT])
+@pytest.mark.parametrize("gate", policy.TO_TRADE)
+def test_no_challenger_trades_while_a_gate_of_the_shadow_stage_is_not_passed(gate, level):
+    decision = policy.on_comparison(_staged(**{gate: level}), OTHER, Place(Stage.SHADOW))
+    assert decision.verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
+    assert f"{gate}: {gate} as noted" in decision.reason
+
+
+@pytest.mark.parametrize("gate", policy.TO_TRADE)
+def test_a_gate_of_the_shadow_stage_that_is_missing_is_not_passed(gate):
+    rest = [f for f in _staged().findings if f.name != gate]
+    assert Verdict.INCONCLUSIVE is _verdict(_report(*rest), Place(Stage.SHADOW))
+
+
+@pytest.mark.parametrize("gate", ["paired_log_loss", "samples", "srm"])
+def test_nothing_that_has_something_against_it_is_given_a_share(gate):
+    assert _verdict(_staged(**{gate: Level.ALERT}), Place(Stage.SHADOW)) in (Verdict.HOLD, Verdict.INCONCLUSIVE)
+
+
+def test_one_that_waits_in_line_trades_only_after_every_other_gate():
+    place = Place(Stage.SHADOW, waits=True)
+    assert Verdict.INCONCLUSIVE is _verdict(_staged(), place)
+    for gate in ("paired_log_loss", "skill", "samples"):
+        passed = dict.fromkeys(NOT_YET, Level.OK) | {"trading": Level.UNKNOWN, gate: Level.UNKNOWN}
+        assert Verdict.INCONCLUSIVE is _verdict(_staged(**passed), place)
+    passed = dict.fromkeys(NOT_YET, Level.OK) | {"trading": Level.UNKNOWN}
+    assert Verdict.ADVANCE is _verdict(_staged(**passed), place)
+
+
+def test_one_that_is_held_says_why_and_trades_nothing():
+    decision = policy.on_comparison(_staged(), OTHER, Place(Stage.SHADOW, held="a person took it out of trading"))
+    assert (Verdict.HOLD, CHAMPION) == (decision.verdict, decision.model)
+    assert "but a person took it out of trading" in decision.reason
+
+
+@pytest.mark.parametrize("gate", policy.NO_LONGER)
+def test_one_that_trades_is_taken_back_when_it_fails_is_slow_or_falls(gate):
+    decision = policy.on_comparison(_staged(**{gate: Level.ALERT}), OTHER, Place(Stage.AB))
+    assert (Verdict.WITHDRAW, OTHER, CHAMPION) == (decision.verdict, decision.model, decision.against)
+    assert f"{gate}: {gate} as noted" in decision.reason
+    for level in (Level.UNKNOWN, Level.WARN):
+        assert Verdict.INCONCLUSIVE is _verdict(_staged(**{gate: level}), Place(Stage.AB))
+    proven_worse = _staged(**{gate: Level.ALERT, "paired_log_loss": Level.ALERT})
+    assert Verdict.HOLD is _verdict(proven_worse, Place(Stage.AB))
+
+
+def test_nobody_is_promoted_who_has_not_traded():
+    for place in (Place(Stage.AB), Place(Stage.SHADOW), Place(Stage.SHADOW, waits=True)):
+        report = _staged(**dict.fromkeys(NOT_YET, Level.OK) | {"trading": Level.UNKNOWN, "shadow_bars": Level.UNKNOWN})
+        decision = policy.on_comparison(report, OTHER, place)
+        assert (Verdict.INCONCLUSIVE, True) == (decision.verdict, policy.proven(report))
+        assert "trading: trading as noted" in decision.reason
+    assert not policy.proven(_staged())
 
 
 def test_a_challenger_that_passed_waits_while_the_champion_rests():

@@ -26,8 +26,8 @@ from sqlalchemy import select
 from mlops.errors import RegistryError
 from mlops.io.ledger import BundleRow, Ledger, Promotion
 from mlops.io.schema import events
-from mlops.types import ModelRef, Role
-from registry_hooks import aliases, apply, bundle, line
+from mlops.types import Decision, ModelRef, Role, Verdict
+from registry_hooks import aliases, apply, bundle, line, stages
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import UI_ACTOR, Act
 from registry_hooks.reconcile import reconcile
@@ -215,11 +215,51 @@ def nominate_by_hand(trial: Trial) -> Prepared:
     return lambda: reconcile(trial.registry, trial.model, AT), expect
 
 
+def advance(trial: Trial) -> Prepared:
+    """A challenger leaves the shadow stage."""
+    target = _nominated(trial)
+    expect = {"either": [trial.champion], "adds": [0], "stages": {target.version: [0.0, 0.5]}}
+    return lambda: apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act), expect
+
+
+def withdraw(trial: Trial) -> Prepared:
+    """A challenger goes back to the shadow stage."""
+    target = _nominated(trial)
+    apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
+    expect = {"either": [trial.champion], "adds": [0], "stages": {target.version: [0.0, 0.5]}, "tells": trial.mark}
+    return lambda: apply.apply(_moves(trial, Verdict.WITHDRAW, target), trial.registry, trial.act), expect
+
+
+def next_that_trades(trial: Trial) -> Prepared:
+    """One that trades while it waits is nominated."""
+    target = _in_line(trial)
+    if target is None:
+        return next_in_line(trial)
+    apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
+    (first,) = trial.registry.ledger.open_experiments(trial.model, "compare")
+    apply.retire(trial.registry, ModelRef(trial.model, first.challenger), "hold", AT)
+    expect = {"either": [trial.champion], "adds": [0]}
+    return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
+
+
+def _nominated(trial: Trial) -> ModelRef:
+    target = trial.other()
+    for compared in trial.registry.ledger.open_experiments(trial.model, "compare"):
+        apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
+    apply.nominate(trial.registry, target, trial.act)
+    return target
+
+
+def _moves(trial: Trial, verdict: Verdict, target: ModelRef) -> Decision:
+    return Decision(verdict, target, against=ModelRef(trial.model, trial.champion or 0), reason=trial.mark)
+
+
 ACTIONS = {
     action.__name__: action
     for action in (
         *(promote, rollback, nominate, enlist, next_in_line, retire, retire_shadow, promote_shadow),
         *(adopt, undo, bury, nominate_by_hand),
+        *(advance, withdraw, next_that_trades),
     )
 }
 
@@ -252,7 +292,10 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     news = {f"by-hand:{trial.model}:{e.seq}" for e in standing if e.actor == UI_ACTOR} | {
         f"rollback:{trial.model}:{e.seq}" for e in standing if e.kind == "rollback" and e.actor != UI_ACTOR
     }
+    staged = {v: stage.value for v, stage in stages.stages(ledger, trial.model).items() if v in tagged}
     return {
+        "the tags say which stage the weights say": staged
+        == {v: tags[stages.STAGE_TAG] for v, tags in tagged.items() if stages.STAGE_TAG in tags},
         "the alias champion is the log's": now.get(Role.CHAMPION) == ledger.champion(trial.model),
         "previous_champion is where a rollback goes": now.get(Role.PREVIOUS) == back,
         "challenger is the one that is compared": now.get(Role.CHALLENGER)
@@ -292,7 +335,24 @@ def _expected(trial: Trial, expect: dict[str, Any]) -> dict[str, bool]:
     for version in expect.get("in_line", ()):
         tags = trial.registry.client.get_model_version(trial.model, str(version)).tags
         rules["who waited still waits or is compared"] = challenger == version or line.WAITS_TAG in tags
+    for version, weights in expect.get("stages", {}).items():
+        weight = _weight(trial, int(version))
+        rules["the challenger has its whole share or none"] = weight in weights
+        mine = f"challenger_withdrawn:{trial.model}:v{version}:"
+        told = [
+            a
+            for a in trial.registry.ledger.alerts(open_only=False)
+            if a.key.startswith(mine) and expect.get("tells", "?") in a.title
+        ]
+        rules["who was withdrawn is told of, once"] = "tells" not in expect or len(told) in (
+            (1,) if weight == 0 else (0, 1)
+        )
     return rules
+
+
+def _weight(trial: Trial, version: int) -> float:
+    running = stages.running(trial.registry.ledger, trial.model)
+    return 0.0 if running is None else trial.registry.ledger.epochs(running)[-1].weights.get(version, 0.0)
 
 
 def _announced(trial: Trial) -> list[int]:

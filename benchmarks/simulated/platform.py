@@ -26,6 +26,7 @@ import structlog
 from mlflow import MlflowClient
 
 from benchmarks.simulated.registry import MemoryClient
+from benchmarks.simulated.stages import deal, moves_at
 from benchmarks.simulated.world import FEATURES, Floats, Reference, World
 from jobs import compare, monitor, pictures, plans
 from jobs.books import VIRTUAL
@@ -41,7 +42,7 @@ from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
 from mlops.monitor import kept_summary
 from mlops.settings import Settings
 from mlops.stats import by_bar, log_losses
-from mlops.types import Decision, Level, ModelRef, Role, Verdict
+from mlops.types import SCORING_COLUMNS, Decision, Level, ModelRef, Role, Verdict
 from registry_hooks import apply, bundle
 from registry_hooks.aliases import Registry
 
@@ -51,6 +52,7 @@ PLACE = Path("/dev/shm")
 SCRIPT = Path(__file__).with_name("model.py")
 CASH = 1_000_000
 HELD_OUT = 756  # bars of a record, as a training on 15 years holds out
+TOOK_S = 0.001  # a scoring
 Job = Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]
 JOBS: Mapping[str, Job] = {"monitor": partial(monitor.at, page=When.NEVER), "compare": compare.at}
 ACTOR = "jobs.train"
@@ -105,6 +107,7 @@ class Platform:
     _changed: bool = True  # since the ledger was looked at last
     _champion: int | None = None
     _silent_until: int = 0
+    _returns: dict[int, Floats] = field(default_factory=dict)
 
     @property
     def client(self) -> MemoryClient:
@@ -173,6 +176,8 @@ class Platform:
         self._changed = True
         decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
+        if any(decision.verdict is Verdict.ADVANCE for decision in decisions):
+            deal(self.house, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
         if job == "monitor" and decisions:
             levels = [(f["name"], f["finding_level"]) for f in self.findings()]
             loud = tuple(name for name, level in levels if level in SPOKEN and not name.startswith("layer_"))
@@ -223,7 +228,11 @@ class Platform:
             if trial.kind == "watch":
                 bars = min(bars, self._collapsed(trial, start))
             self._decided[key] = bars
-        return start + self.world.law.horizon + self._decided[key]
+        decides = start + self.world.law.horizon + self._decided[key]
+        if trial.kind == "watch":
+            return decides
+        returns = self._returns[trial.champion], self._returns[trial.challenger]
+        return min(decides, moves_at(self.house, trial, start, returns))
 
     def _collapsed(self, trial: Experiment, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""
@@ -267,7 +276,11 @@ class Platform:
         frame["probability"] = forecasts[start:].ravel()
         seen = world.features[start:].reshape(-1, len(FEATURES)) if self.known else np.empty((len(frame), 0), "f4")
         self.house.ledger.add_predictions(frame, seen, FEATURES if self.known else ())
-        self._book(number, start, world.returns(number, forecasts)[start:])
+        self._returns[number] = world.returns(number, forecasts)
+        self._book(number, start, self._returns[number][start:])
+        asked = {"model": self.model, "event_time": times[start : world.bars], "version": number, "batch": "all"}
+        asked |= {"failed": 0, "rows": world.law.units, "seconds": TOOK_S}
+        self.house.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
 
     def _book(self, number: int, start: int, returns: Floats) -> None:
         equity = np.rint(CASH * SCALE * np.cumprod(1 + returns)).astype(np.int64)

@@ -15,6 +15,10 @@ NAMES = {  # of findings, for people
     "skill": "Skill at all",
     "samples": "Enough predictions",
     "pairing": "Same predictions by both",
+    "trading": "Traded a share of the units",
+    "shadow_bars": "Bars in shadow",
+    "shadow_failures": "Scores every bar",
+    "shadow_latency": "Scores in time",
     "drawdown": "Drawdown not much deeper",
     "srm": "Dealt as planned",
     "gain_interval": "Gain, looked at any time",
@@ -50,7 +54,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`label` is PROMOTE, ROLLBACK, HOLD, INCONCLUSIVE, or UNKNOWN before the first look; the rest are sentences."""
+    """`label` is the verdict, or UNKNOWN before the first look where nothing is moved; the rest are sentences."""
 
     label: str
     sentence: str
@@ -68,7 +72,7 @@ def answer(facts: Facts) -> Answer:
 
 def _label(facts: Facts) -> str:
     verdict, proof = facts.decision.verdict, facts.proof
-    if verdict in (Verdict.PROMOTE, Verdict.ROLLBACK):
+    if verdict not in (Verdict.HOLD, Verdict.INCONCLUSIVE):
         return verdict.value.upper()
     return "UNKNOWN" if proof is None or not proof.params.get("looks") else verdict.value.upper()
 
@@ -86,12 +90,22 @@ def _sentence(facts: Facts, label: str) -> str:
         return _watched(facts, label, level, champion, other)
     if label == "PROMOTE":
         return f"Challenger {other} is better than champion {champion}: promote it."
+    if label == "WITHDRAW":
+        return f"Challenger {other} goes back to shadow and trades no units any more: keep {champion}."
+    if label == "ADVANCE":
+        return (
+            f"Challenger {other} passed its time in shadow: it trades its share of the units, keep {champion} for now."
+        )
     if _open(facts) and facts.compared.ended_at is not None:
         return f"It ended before it was known whether challenger {other} is better than champion {champion}."
     if _open(facts):
         return f"It is not known yet whether challenger {other} is better than champion {champion}: keep {champion}."
     if level is Level.ALERT:
         return f"Challenger {other} is worse than champion {champion}: keep {champion}."
+    if level is Level.OK and {f.name for f in facts.decision.because if f.level is not Level.OK} == {"trading"}:
+        return (
+            f"Challenger {other} is better than champion {champion}, and must trade a share first: keep {champion} yet."
+        )
     if level is Level.OK:
         return f"Challenger {other} predicts better than champion {champion}, but not all is well: keep {champion}."
     return f"The planned bars are over and nothing shows that challenger {other} is better: keep {champion}."
@@ -138,8 +152,8 @@ def _why(facts: Facts) -> tuple[str, ...]:
 
 
 def _tells(facts: Facts, finding: Finding) -> bool:
-    """Whether a finding says why: what stands against a promotion, or what speaks for a rollback."""
-    if facts.decision.verdict is Verdict.ROLLBACK:
+    """Whether a finding says why: what stands against a promotion, or what speaks for another move."""
+    if facts.decision.verdict in (Verdict.ROLLBACK, Verdict.ADVANCE):
         return finding.level is not Level.UNKNOWN
     return finding.level is not Level.OK
 

@@ -58,6 +58,12 @@ class Latest(Database):
         """Event times that the versions predicted as champions from `start` on, oldest first; the newest MOST."""
         return self._times(predictions, _traded(model, versions, as_of), start, as_of, timedelta(0))
 
+    def scored_bars(self, model: str, version: int, *, start: datetime, as_of: datetime) -> list[datetime]:
+        """Event times that a version predicted in whatever role from `start` on, oldest first; the newest MOST."""
+        c = predictions.c
+        mine = (c.model == model, c.version == version, _stored(c.known_at) <= microseconds(as_of))
+        return self._times(predictions, mine, start, as_of, timedelta(0))
+
     def booked_bars(self, model: str, start: datetime, *, as_of: datetime) -> list[datetime]:
         """Bars that any book of a model took from `start` on, oldest first; books of refitted versions follow on."""
         c = book_states.c

@@ -16,7 +16,7 @@ from mlops.experiment.numbers import numbers
 from mlops.experiment.tries import account_of_tries
 from mlops.policy import on_comparison, on_watch
 from mlops.stats import deflated_sharpe, expected_max_sharpe, sharpe_moments
-from mlops.types import ModelRef, Report
+from mlops.types import Finding, Level, ModelRef, Report
 
 START, UNITS = datetime(2007, 1, 1, tzinfo=UTC), 10
 
@@ -60,6 +60,7 @@ def _account(matured, *, kind="compare", plan=None, ended=None, tried=4, version
     returns = {v: books[v]["equity"] / books[v]["equity"].shift(fill_value=1.0) - 1 for v in (1, 2)}
     pair = matured[matured["version"].isin((1, 2))]
     findings = compare(pair, champion=1, challenger=2, settings=plan, books=returns)
+    findings = (*findings, Finding("trading", 20.0, 20.0, Level.OK, 20, note="20 bars"))
     as_of = START + timedelta(days=int(matured["event_time"].nunique()) + 1)
     report = Report(ModelRef("m", 1), as_of, findings)
     decision = (on_watch if kind == "watch" else on_comparison)(report, ModelRef("m", 2))

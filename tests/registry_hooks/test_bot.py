@@ -23,7 +23,7 @@ from mlops.learn import STRATEGIES, features
 from mlops.settings import BotSettings, Settings
 from mlops.types import ModelRef, Role
 from mlops.web import app
-from registry_hooks import aliases, apply, webhook
+from registry_hooks import aliases, apply, dealing, webhook
 from registry_hooks.apply import Act
 from registry_hooks.bot import Bot
 from registry_hooks.scorers import Scorers
@@ -56,6 +56,12 @@ def make_shadow(registry, version):
     registry.client.set_model_version_tag(MODEL, str(version), aliases.ROLE_TAG, Role.SHADOW)
 
 
+def challenge(registry, version):
+    """Nominate a version that trades half of the units."""
+    apply.enlist(registry, ModelRef(MODEL, version), ACT)
+    dealing.set_weights(registry, MODEL, {version: 0.5}, "as agreed", ACT)
+
+
 def couriers():
     me = psutil.Process()
     return [p for p in me.children() if p.status() != "zombie" and "registry_hooks.courier" in p.cmdline()]
@@ -66,7 +72,7 @@ def alerts(registry, start):
 
 
 def test_what_is_scored_behind_the_callers_back_is_what_is_scored_in_front(live):
-    apply.enlist(live, ModelRef(MODEL, 2), ACT)
+    challenge(live, 2)
     make_shadow(live, 3)
     with open_bot(live) as bot:
         behind = [score(bot, NOW + timedelta(days=i)) for i in range(5)]
@@ -214,7 +220,7 @@ def test_a_replay_on_a_busy_machine_scores_a_slow_shadow_to_the_end(live, add_tr
 @pytest.mark.parametrize("how", ["crash", "hang", "slow", "nan"])
 def test_a_challenger_that_misbehaves_leaves_its_units_to_the_champion(live, add_trap, how, eventually):
     trap, keys = add_trap(how), [f"key {i}" for i in range(50)]
-    apply.enlist(live, ModelRef(MODEL, trap), ACT)
+    challenge(live, trap)
     with open_bot(live, settings=BotSettings(shadow_budget_ms=100)) as bot:
         assert {1, trap} == set(bot.lineup.deal(keys).tolist())
         units, values = keys, np.tile(VALUES[:1], (len(keys), 1))

@@ -11,7 +11,7 @@ import pytest
 from mlops.errors import DataError, RegistryError
 from mlops.learn import STRATEGIES
 from mlops.types import ModelRef, Role
-from registry_hooks import aliases, apply, dealing, lastknown
+from registry_hooks import aliases, apply, dealing, lastknown, stages
 from registry_hooks.aliases import Lineup
 from registry_hooks.apply import Act
 from registry_hooks.bot import Bot
@@ -27,9 +27,10 @@ DAYS = count()
 
 @pytest.fixture
 def registry(live):
-    """v1 champion, v2 nominated at one half, v3 waiting."""
+    """v1 champion, v2 nominated and trading one half, v3 waiting."""
     apply.enlist(live, ModelRef(MODEL, 2), ACT)
     apply.enlist(live, ModelRef(MODEL, 3), ACT)
+    give(live, {2: 0.5})
     return live
 
 
@@ -51,7 +52,7 @@ def open_bot(registry, **kwargs):
 
 
 def trial(registry):
-    return dealing.running(registry, MODEL)
+    return stages.comparison(registry.ledger, MODEL)
 
 
 def test_other_weights_move_no_key_that_was_dealt_and_shadows_trade_what_they_are_given(registry):
@@ -66,7 +67,8 @@ def test_other_weights_move_no_key_that_was_dealt_and_shadows_trade_what_they_ar
     fresh = [after[key] for key in KEYS[100:]]
     assert {1: 0.3, 2: 0.1, 3: 0.6} == pytest.approx({v: fresh.count(v) / 200 for v in (1, 2, 3)}, abs=0.1)
     assert after == trade(open_bot(registry), KEYS)  # after a restart
-    first, second = registry.ledger.dealt(trial(registry))
+    nobody, first, second = registry.ledger.dealt(trial(registry))
+    assert {1: 1.0, 2: 0.0} == nobody.weights
     assert 100 == sum(first.counts.values())
     assert {v: fresh.count(v) for v in (1, 2, 3)} == second.counts
 
@@ -92,7 +94,7 @@ def test_a_bot_in_the_background_remembers_too_and_takes_other_weights_up_after_
         holder.execute("ROLLBACK")
         holder.close()
         give(registry, {2: 0.1, 3: 0.6})
-        eventually(lambda: bot.boundary(NOW) or bot.lineup.epoch == 1)
+        eventually(lambda: bot.boundary(NOW) or bot.lineup.epoch == 2)
         assert before == registry.ledger.assignments(MODEL, bot.lineup.salt)
         after = trade(bot, KEYS)
         assert bot.flush()
@@ -133,7 +135,7 @@ def test_who_is_not_compared_any_more_is_dealt_nothing_more(registry):
 
     assert {2: 0.2} == aliases.lineup(registry, MODEL).weights
     last = registry.ledger.epochs(trial(registry))[-1]
-    assert (2, 0.0, "registry") == (last.number, last.weights[3], last.actor)
+    assert (3, 0.0, "registry") == (last.number, last.weights[3], last.actor)
     assert 0.8 == pytest.approx(last.weights[1])
 
 
@@ -146,7 +148,8 @@ def test_the_next_comparison_deals_anew(registry):
     apply.next_in_line(registry, MODEL, ACT)
 
     assert {1, 3} == set(trade(bot, KEYS).values())
-    assert [{1: 0.5, 3: 0.5}] == [epoch.weights for epoch in registry.ledger.epochs(trial(registry))]
+    first, second = [epoch.weights for epoch in registry.ledger.epochs(trial(registry))]
+    assert ({1: 1.0, 3: 0.0}, {1: 0.7, 3: 0.3}) == (first, pytest.approx(second))
 
 
 @pytest.mark.parametrize(

@@ -412,8 +412,8 @@ def test_a_transition_under_way_is_never_taken_for_a_hand(registry):
 
 
 def test_a_turn_that_does_not_come_is_an_error_for_a_job_and_later_for_the_poll(registry, monkeypatch):
-    monkeypatch.setattr(apply, "TURN_S", 0.1)
-    with apply.turn(registry, MODEL):
+    monkeypatch.setattr(aliases, "TURN_S", 0.1)
+    with aliases.turn(registry, MODEL):
         assert "busy" == reconcile(registry, MODEL, AT)
         with pytest.raises(TurnTaken, match="Try again"):
             apply.promote(registry, ModelRef(MODEL, 4), "impatient", PERSON, expected=3)

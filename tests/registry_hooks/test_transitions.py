@@ -19,7 +19,7 @@ from mlops.learn import STRATEGIES, features
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import Decision, ModelRef, Role, Verdict
 from mlops.web import app
-from registry_hooks import aliases, apply, line, webhook
+from registry_hooks import aliases, apply, dealing, line, webhook
 from registry_hooks.apply import Act
 from registry_hooks.bot import Bot
 from registry_hooks.reconcile import reconcile
@@ -283,6 +283,7 @@ def test_a_hand_that_the_guard_refuses_is_undone(registry, how):
 def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
     apply.enlist(registry, ModelRef(MODEL, 2), ACT)
     apply.enlist(registry, ModelRef(MODEL, 3), ACT)
+    dealing.set_weights(registry, MODEL, {2: 0.5}, "as agreed", ACT)
     bot = _bot(registry)
     keys = [f"unit {i}" for i in range(200)]
 
@@ -291,7 +292,7 @@ def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
 
     assert {1, 2, 3} == set(first.by_version)
     assert {1, 2} == set(first.version.tolist())  # a shadow trades nothing
-    assert 0.35 < (first.version == 2).mean() < 0.65  # the fixture's split is one half
+    assert 0.35 < (first.version == 2).mean() < 0.65  # one half was agreed
     assert (first.version == second.version).all()
     assert np.array_equal(first.probability, np.where(first.version == 2, first.by_version[2], first.by_version[1]))
     frame, _, _ = registry.ledger.predictions(MODEL, start=NOW, end=NOW + timedelta(days=9), as_of=NOW, version=3)

@@ -1,0 +1,47 @@
+"""Stages of a simulated challenger: its units are dealt as a bot does, and looks that move nobody are known before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from benchmarks.simulated.world import Floats
+from jobs.house import House
+from mlops.io.ledger import Experiment
+from mlops.types import Stage
+from registry_hooks.aliases import traded
+from registry_hooks.dealing import Dealer
+from registry_hooks.stages import stages
+
+
+def deal(house: House, model: str, units: Sequence[str], at: datetime) -> None:
+    """Deal the units, as a bot does at its next bar."""
+    dealer, found = Dealer(model, house.ledger), traded(house.ledger, model)
+    dealer.learn(found)
+    dealer.deal_now(found, units, at)
+
+
+def moves_at(house: House, trial: Experiment, start: int, returns: tuple[Floats, Floats]) -> int:
+    """Bar before which no look moves a challenger from its stage, unless a test speaks.
+
+    Parameters
+    ----------
+    start : int
+        First bar of the comparison.
+    returns : pair of float64 ndarray of shape (bars,)
+        Of the champion's book and of the challenger's.
+    """
+    if stages(house.ledger, trial.model).get(trial.challenger) is not Stage.AB:
+        nominated = trial.kind == "compare"  # one that waits is given a share after the test has spoken
+        return start + house.settings.experiment.shadow_bars if nominated else returns[0].size
+    one, other = (_deepest(path[start + 1 :]) for path in returns)
+    deeper = np.flatnonzero(other - one > house.settings.experiment.drawdown_margin)  # the least margin that there is
+    return start + 2 + int(deeper[0]) if deeper.size else returns[0].size
+
+
+def _deepest(returns: Floats) -> Floats:
+    """The deepest fall until each bar, a fraction of the peak."""
+    equity = np.cumprod(1 + returns)
+    return np.asarray(np.maximum.accumulate(1 - equity / np.maximum(np.maximum.accumulate(equity), 1.0)))
