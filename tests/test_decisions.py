@@ -50,10 +50,10 @@ def test_looks_that_are_left_out_would_have_changed_nothing(law):
 def test_looks_of_a_watch_that_are_left_out_would_have_changed_nothing(bad, monkeypatch):
     law = Law(units=6, horizon=2, bad=bad)
     with platforms() as house:
-        few = years.watched(house, law, 3)
+        few = years.watched(house, law, 5)
     monkeypatch.setattr(Platform, "_quiet", lambda *_: False)
     with platforms() as house:
-        assert years.watched(house, law, 3) == few
+        assert years.watched(house, law, 5) == few
     assert (few.rolled_back is not None) == (bad > 0)
 
 
