@@ -29,7 +29,11 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Years of one kind under one law. `times`: moves whose median bars are told, and the ends of their keys."""
+    """Years of one kind under one law.
+
+    `times`: moves whose median bars are told, and the ends of their keys. `min_samples`: paired predictions that a
+    promotion needs, where not as shipped: 1,000 shut out fewer than four units.
+    """
 
     name: str
     kind: str
@@ -37,6 +41,7 @@ class Cell:
     years: int
     rates: tuple[Rate, ...]
     times: tuple[tuple[str, str], ...] = ()
+    min_samples: int | None = None
 
 
 def _moved(name: str, key: str, goal: str = "") -> Rate:
@@ -69,6 +74,7 @@ def _gains(points: int, **more: object) -> Law:
 
 
 LAW = Law()
+ONE, FEW = replace(LAW, units=1, skill=0.501, gain=0.249), 100
 CELLS = (
     Cell("unchanged", "monitored", LAW, 60, (
         Rate("told_unchanged_per_year", lambda year: year.alerts, "at most 1", share=False),
@@ -92,7 +98,9 @@ CELLS = (
     _compared("4 points better, related P&L", "promote_4_points", _gains(4, pnl="related"), 300),
     _compared("4 points better, books at 4 % a day", "promote_4_points_volatile", _gains(4, volatility=0.04), 400,
               "0.90"),
-    _compared("1 unit, right .75 against .50", "promote_1_unit", replace(LAW, units=1, skill=0.501, gain=0.249), 200),
+    _compared("1 unit, right .75 against .50", "promote_1_unit", ONE, 40),
+    replace(_compared("1 unit, right .75 against .50, 100 samples", "promote_1_unit_100_samples", ONE, 200),
+            min_samples=FEW),
     _watched("new champion as good as the one before", "rollback_good", LAW, 400),
     _watched("new champion 10 points worse than its record", "rollback_bad_10", replace(LAW, bad=0.10), 200),
     _watched("new champion 5 points worse than its record", "rollback_bad_5", replace(LAW, bad=0.05), 200),
@@ -104,9 +112,12 @@ def _grid(units: int, horizon: int, skill: float) -> tuple[Cell, ...]:
     law = replace(LAW, units=units, horizon=horizon, skill=skill)
     name, end = f"{units} units, {horizon}-bar labels, skill {skill:.3f}", f"{units}u_{horizon}b_{1000 * skill:.0f}"
     many = 200 if units > LAW.units else 10**9  # at 200 units a year costs ten times as much
+    better = _compared(
+        f"{name}: 2 points better", f"promote_2_points_{end}", replace(law, gain=0.02), min(60, many // 5)
+    )
     return (
         _fallen(f"{name}: falls by 10", f"10_{end}", _falls(10, law), min(16, many // 25)),
-        _compared(f"{name}: 2 points better", f"promote_2_points_{end}", replace(law, gain=0.02), min(60, many // 5)),
+        replace(better, min_samples=FEW) if units < LAW.units else better,
         _watched(f"{name}: 10 points worse", f"rollback_bad_10_{end}", replace(law, bad=0.10), min(30, many // 10)),
     )
 

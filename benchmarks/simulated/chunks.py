@@ -15,6 +15,7 @@ from zlib import crc32
 from benchmarks.simulated.cells import CELLS, GRID, Cell
 from benchmarks.simulated.platform import platforms, quiet
 from benchmarks.simulated.years import KINDS, Year
+from mlops.settings import ExperimentSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 DECIDES = ("jobs", "mlops", "registry_hooks", "models", "benchmarks/simulated")
@@ -48,10 +49,19 @@ def simulate(name: str, first: int, count: int) -> Chunk:
     """So many years of a cell, each from a seed of its own."""
     quiet()
     cell, begun = BY_NAME[name], time.process_time()
-    with platforms() as house:
+    with platforms(_settings(cell)) as house:
         seeds = range(crc32(name.encode()) + first, crc32(name.encode()) + first + count)
         years = tuple(KINDS[cell.kind](house, cell.law, seed) for seed in seeds)
-    return Chunk(name, repr(cell.law), code(), first, years, round(time.process_time() - begun, 3))
+    return Chunk(name, _law(cell), code(), first, years, round(time.process_time() - begun, 3))
+
+
+def _settings(cell: Cell) -> Settings:
+    few = {} if cell.min_samples is None else {"min_samples": cell.min_samples}
+    return Settings(experiment=ExperimentSettings(**few))
+
+
+def _law(cell: Cell) -> str:
+    return repr((cell.law, cell.min_samples))
 
 
 class Store:
@@ -64,7 +74,7 @@ class Store:
             row = json.loads(line)
             chunk = Chunk(**row | {"years": tuple(Year(**year) for year in row["years"])})
             cell = BY_NAME.get(chunk.cell)
-            if cell is not None and chunk.law == repr(cell.law) and (mixed or chunk.code == code()):
+            if cell is not None and chunk.law == _law(cell) and (mixed or chunk.code == code()):
                 old = self._chunks.get((chunk.cell, chunk.first))
                 if old is None or old.code != code():
                     self._chunks[chunk.cell, chunk.first] = chunk
