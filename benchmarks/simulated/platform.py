@@ -105,6 +105,7 @@ class Platform:
     _losses: dict[int, Floats] = field(default_factory=dict)
     _forecasts: dict[int, Floats] = field(default_factory=dict)
     _changed: bool = True  # since the ledger was looked at last
+    _now: int = 0  # first bar of the looks to come
     _champion: int | None = None
     _silent_until: int = 0
     _returns: dict[int, Floats] = field(default_factory=dict)
@@ -173,7 +174,7 @@ class Platform:
 
     def decide(self, job: str, at: datetime) -> Sequence[Decision]:
         """What one job decides and does at its time."""
-        self._changed = True
+        self._changed, self._now = True, self._first_bar(at) + 1
         decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if any(decision.verdict is Verdict.ADVANCE for decision in decisions):
@@ -232,7 +233,7 @@ class Platform:
         if trial.kind == "watch":
             return decides
         returns = self._returns[trial.champion], self._returns[trial.challenger]
-        return min(decides, moves_at(self.house, trial, start, returns))
+        return min(decides, moves_at(self.house, trial, start, self._now, returns))
 
     def _collapsed(self, trial: Experiment, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""

@@ -8,7 +8,9 @@ from datetime import datetime
 import numpy as np
 
 from benchmarks.simulated.world import Floats
+from jobs import plans
 from jobs.house import House
+from mlops.experiment.gates import allowed_drawdown
 from mlops.io.ledger import Experiment
 from mlops.types import Stage
 from registry_hooks.aliases import traded
@@ -23,22 +25,26 @@ def deal(house: House, model: str, units: Sequence[str], at: datetime) -> None:
     dealer.deal_now(found, units, at)
 
 
-def moves_at(house: House, trial: Experiment, start: int, returns: tuple[Floats, Floats]) -> int:
+def moves_at(house: House, trial: Experiment, start: int, now: int, returns: tuple[Floats, Floats]) -> int:
     """Bar before which no look moves a challenger from its stage, unless a test speaks.
 
     Parameters
     ----------
-    start : int
-        First bar of the comparison.
+    start, now : int
+        First bar of the comparison, and of the looks that are asked about.
     returns : pair of float64 ndarray of shape (bars,)
         Of the champion's book and of the challenger's.
     """
     if stages(house.ledger, trial.model).get(trial.challenger) is not Stage.AB:
         nominated = trial.kind == "compare"  # one that waits is given a share after the test has spoken
         return start + house.settings.experiment.shadow_bars if nominated else returns[0].size
+    plan, champion = plans.plan(house, trial), returns[0][start + 1 :]
     one, other = (_deepest(path[start + 1 :]) for path in returns)
-    deeper = np.flatnonzero(other - one > house.settings.experiment.drawdown_margin)  # the least margin that there is
-    return start + 2 + int(deeper[0]) if deeper.size else returns[0].size
+    excess = other - one
+    for i in np.flatnonzero(excess > plan.drawdown_margin).tolist():  # the least margin that there is
+        if start + 2 + i >= now and excess[i] > allowed_drawdown(champion[: i + 1], plan):
+            return int(start + 2 + i)
+    return returns[0].size
 
 
 def _deepest(returns: Floats) -> Floats:

@@ -106,7 +106,7 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
         alpha=2 * (1 - trial.drawdown_confidence),
     ).estimate
     same = one.size > 0 and bool((one == other).all())  # the same book: nothing to draw
-    margin = max(trial.drawdown_margin, _deeper(one, trial.drawdown_volatility))
+    margin = allowed_drawdown(one, trial)
     level = Level.UNKNOWN
     if its - deepest > margin:
         level = Level.ALERT
@@ -122,11 +122,12 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
     return Finding("drawdown", its - deepest, margin, level, one.size, told, note=note)
 
 
-def _deeper(returns: Floats, more: float) -> float:
-    """How much deeper a book of so much more volatility usually falls over as many bars."""
+def allowed_drawdown(returns: Floats, trial: Trial) -> float:
+    """How much deeper a challenger's book may fall than one of such returns: the margin of `drawdown`."""
     volatility = float(returns.std()) if returns.size else 0.0
-    usual, wilder = (usual_drawdown(v, returns.size) for v in (volatility, (1 + more) * volatility))
-    return wilder - usual
+    wild = (1 + trial.drawdown_volatility) * volatility
+    usual, wilder = (usual_drawdown(v, returns.size) for v in (volatility, wild))
+    return max(trial.drawdown_margin, wilder - usual)
 
 
 @dataclass(frozen=True, slots=True)
