@@ -104,6 +104,7 @@ class Store:
 def run(store: Store, todo: Sequence[tuple[str, int, int]], processes: int, until: float) -> None:
     """Simulate what is left, in order, while `time.monotonic()` is under `until`."""
     waiting, running = list(reversed(todo)), set[Future[Chunk]]()
+    code()  # of the code that is loaded now, whatever becomes of the files meanwhile
     with ProcessPoolExecutor(processes) as pool:
         while running or (waiting and time.monotonic() < until):
             while waiting and len(running) < processes and time.monotonic() < until:
