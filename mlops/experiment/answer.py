@@ -10,6 +10,7 @@ from mlops.stats import Estimate
 from mlops.types import Decision, Finding, Level, Verdict
 
 PROOF = "paired_log_loss"
+POWERS = ("plan_power", "chart_power")  # what it is worth that nothing is proven
 NAMES = {  # of findings, for people
     "paired_log_loss": "Better predictions",
     "skill": "Skill at all",
@@ -186,9 +187,14 @@ def _sure(facts: Facts) -> tuple[str, ...]:
         f"no worse wrongly aside in at most {whole}."
     )
     if proof is None or proof.params.get("crossed_at") is None or proof.level is Level.UNKNOWN:
-        return (rule,)
+        return (rule, *(_worth(f) for f in facts.findings if f.name in POWERS and f.note))
     p, limit = proof.params["p"], proof.params["nominal"]
     return (rule, f"It decided at bar {proof.params['crossed_at']}: p = {p:.2g}, where {limit:.2g} or less decides.")
+
+
+def _worth(power: Finding) -> str:
+    """What it is worth that nothing is proven; why that is not known, where it is not."""
+    return f"{power.note[0].upper()}{power.note[1:]}."
 
 
 def _needed(facts: Facts) -> int | None:

@@ -93,6 +93,7 @@ def test_too_little_is_unknown_and_says_what_is_needed():
 
     assert "UNKNOWN" == told.answer.label
     assert "11 bars have matured; the first look is at bar 40: 29 more are needed." == told.answer.wait[0]
+    assert "bars of both, 20 with forecasts that vary and differ needed" in told.answer.sure[1]
     assert {} == told.bands.equity
     assert np.isnan(told.peeking)
     assert (told.tries.overfitting, told.tries.best) == (None, None)
@@ -105,6 +106,11 @@ def test_no_row_at_all_is_no_error():
     assert "No bar has matured on which both predicted." == told.answer.why[0]
     assert 0 == told.bars
     assert all(not shown.test.known for shown in told.shown)
+
+
+def test_an_open_question_says_what_it_is_worth_that_nothing_is_proven():
+    told = _account(_matured(60, (0.1, 0.12)))
+    assert "A challenger two points of accuracy better would have been proven so by now with" in told.answer.sure[1]
 
 
 def test_an_open_question_says_how_long_and_what_it_costs():
