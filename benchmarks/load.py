@@ -51,7 +51,7 @@ from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
-from registry_hooks import apply
+from registry_hooks import apply, dealing
 
 MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
 TRAINED = datetime(2006, 1, 6, tzinfo=UTC), datetime(2006, 6, 30, tzinfo=UTC)
@@ -185,6 +185,7 @@ def furnish(house: House) -> None:
     act = house.act("benchmark", HISTORY[0])
     apply.promote(house.registry, ModelRef(MODEL, 1), "first", act, expected=None)
     apply.enlist(house.registry, ModelRef(MODEL, 2), act)
+    dealing.set_weights(house.registry, MODEL, {2: 0.1}, "it trades", act)
     bot = PaperBot(house, STRATEGY, bars, HISTORY[0])
     for at, bar in bars[bars.event_time >= HISTORY[0]].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())

@@ -47,9 +47,9 @@ from mlops.errors import MlopsError
 from mlops.io import logs, private, record
 from mlops.io.ledger import Promotion
 from mlops.settings import Settings
-from mlops.types import Level, ModelRef, TradingState
+from mlops.types import Level, ModelRef, Stage, TradingState
 from mlops.web.watch import OK
-from registry_hooks import aliases
+from registry_hooks import aliases, stages
 from registry_hooks.account import ADMIN, PASSWORD_FILE, credentials
 
 app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_help=True, pretty_exceptions_enable=False)
@@ -313,8 +313,12 @@ def _say_freshness(house: House, now: datetime) -> None:
 def _status_row(house: House, model: str) -> tuple[str, ...]:
     entries = [e for e in house.ledger.promotions(model) if e.state != "undone"]
     stack = aliases.standing(entries)
+    staged = {
+        v: "A/B, " if stage is Stage.AB else "in shadow, " for v, stage in stages.stages(house.ledger, model).items()
+    }
     trials = "; ".join(
-        f"v{t.challenger} ({t.kind} since {t.started_at:%Y-%m-%d})" for t in house.ledger.open_experiments(model)
+        f"v{t.challenger} ({staged.get(t.challenger, '')}{t.kind} since {t.started_at:%Y-%m-%d})"
+        for t in house.ledger.open_experiments(model)
     )
     latest = house.ledger.latest_event_time(model)
     pending = house.ledger.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0

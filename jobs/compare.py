@@ -111,6 +111,7 @@ def act(house: House, one: Look, as_of: datetime) -> Decision:
         tags["stage"] = one.place.stage.value
     house.conclude("compare", one.report, decision, figures=figures, tags=tags)
     _tell_broken(house, one, as_of)
+    _tell_unreported(house, one, decision, as_of)
     _end(house, one, decision, as_of)
     return decision
 
@@ -230,6 +231,16 @@ def _tell_broken(house: House, one: Look, as_of: datetime) -> None:
         title = f"{one.trial.model}: the comparison of {one.other} with {one.report.model} is broken: {why}"
         key = f"comparison_broken:{one.trial.model}:{one.trial.id}"
         house.ledger.add_alert(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
+
+
+def _tell_unreported(house: House, one: Look, decision: Decision, as_of: datetime) -> None:
+    """A challenger that only waits for what nobody reports would wait for ever: a person is told, once."""
+    lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
+    enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in one.report.findings)
+    if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
+        model, title = one.trial.model, f"{one.other} cannot leave the shadow stage: {lacks[0].note}"
+        key = f"shadow_unreported:{model}:{one.trial.id}"
+        house.ledger.add_alert(Alert(key, Priority.MEDIUM, model, title, as_of))
 
 
 def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:

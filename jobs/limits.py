@@ -15,22 +15,42 @@ import typer
 
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
+from jobs.stages import findings
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
-from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Verdict
-from registry_hooks import aliases, apply
+from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Stage, Verdict
+from registry_hooks import aliases, apply, stages
 
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """One look at the champion of `model`; nothing is logged while every limit is kept.
+    """One look at the champion of `model`, and at challengers that trade; nothing is logged while every limit is kept.
 
     A person is told before anything is tried. A rollback that did not come off is tried again at each look.
     """
     entries = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
     if not entries:
         return []
-    entry = entries[-1]
+    return [*_champion(house, entries, as_of), *_challengers(house, entries[-1], as_of)]
+
+
+def _challengers(house: House, entry: Promotion, as_of: datetime) -> list[Decision]:
+    """Take back to shadow who trades a share of the units and fails or is slow; needs no MLflow, an alert says why."""
+    decisions, champion = [], ModelRef(entry.model, entry.to_version, Role.CHAMPION)
+    trading = stages.stages(house.ledger, entry.model)
+    for trial in house.ledger.open_experiments(entry.model):
+        if trial.champion != champion.version or trading.get(trial.challenger) is not Stage.AB:
+            continue
+        report = Report(champion, as_of, findings(house, trial, as_of))
+        decision = policy.on_comparison(report, ModelRef(entry.model, trial.challenger, aliases.ROLES[trial.kind]))
+        if decision.verdict is Verdict.WITHDRAW:
+            apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
+            decisions.append(decision)
+    return decisions
+
+
+def _champion(house: House, entries: Sequence[Promotion], as_of: datetime) -> list[Decision]:
+    entry, model = entries[-1], entries[-1].model
     _take_back(house, model, entry.seq, as_of)
     report, previous = held(house, entries, as_of)
     decision = policy.on_limits(report, previous)

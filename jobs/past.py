@@ -28,6 +28,7 @@ from mlops.io.ledger import BookKey, Experiment, Promotion
 from mlops.risk.drawdown import overdue, session_start
 from mlops.risk.limits import Measured
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
+from registry_hooks import stages
 
 POINTS = 500  # of a series on the page
 CURVE_POINTS = 120  # of a model's small one
@@ -338,6 +339,7 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
         champion=champion.to_version if champion else None,
         champion_since=champion.created_at if champion else None,
         challenger=running[-1] if running else None,
+        stage=stages.stages(house.ledger, name).get(running[-1], "") if running else "",
         verdict=verdict,
         verdict_at=at,
         because=because,

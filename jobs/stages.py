@@ -21,7 +21,9 @@ def findings(house: House, trial: Experiment, as_of: datetime) -> tuple[Finding,
         gates.shadow_bars(record, needed),
         gates.shadow_failures(record, needed, s.limits.failures),
         gates.shadow_latency(record, s.limits.latency_s, needed=needed, window=s.limits.window, accepted=unseen),
-        gates.trading(record, since, s.experiment.ab_bars, units=_units(house, trial, as_of)),
+        gates.trading(
+            record, since, s.experiment.ab_bars, units=_units(house, trial, as_of), least=s.experiment.ab_units
+        ),
     )
 
 

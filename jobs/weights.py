@@ -16,6 +16,7 @@ from jobs.house import House, opened
 from jobs.listing import listing
 from mlops.errors import DataError
 from mlops.numerals import decimal, whole
+from mlops.types import Stage
 from registry_hooks import dealing, stages
 
 console = Console(emoji=False)
@@ -30,12 +31,21 @@ def weights(
     """Show the weights of a running comparison and what was dealt by them; with VERSION=WEIGHT, change them first.
 
     A weight is a share of the keys that are dealt from now on; the champion has the rest. Keys that were dealt stay
-    with their version. 0 takes a version out of trading.
+    with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow
+    stage; no job gives one to whom a person took it from.
     """
     with opened() as house:
         if given:
             change(house, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
         console.print(table(house, model))
+        console.print(staged(house, model), highlight=False, soft_wrap=True)
+
+
+def staged(house: House, model: str) -> str:
+    """The stage of each version that is compared with the champion, in words."""
+    words = {Stage.AB: "in A/B: it trades its share", Stage.SHADOW: "in shadow: it trades nothing"}
+    found = stages.stages(house.ledger, model)
+    return "; ".join(f"v{version} is {words[stage]}" for version, stage in sorted(found.items()))
 
 
 def change(house: House, model: str, given: Sequence[str], *, reason: str, actor: str, at: datetime) -> None:

@@ -62,10 +62,9 @@ class MonitorSettings(Section):
 class ExperimentSettings(Section):
     split: float = Field(0.9, gt=0, lt=1, description="Share of units that the champion keeps beside one challenger.")
     shadow_bars: int = Field(20, ge=1, description="Bars that a challenger scores in shadow before it trades.")
-    shadow_unreported: bool = Field(
-        False, description="Let a challenger trade although nobody reports how long its scoring takes."
-    )
+    shadow_unreported: bool = Field(False, description="Let a challenger trade whose latency nobody reports.")
     ab_bars: int = Field(20, ge=0, description="Bars that it has traded a share of the units before it is promoted.")
+    ab_units: int = Field(0, ge=0, description="Units that were dealt to it by then, at least.")
     min_samples: int = Field(1000, ge=1, description="Paired predictions before any verdict.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to promote an equal challenger.")
     horizon_bars: int = Field(252, ge=10, description="A comparison ends after so many bars.")
@@ -285,13 +284,11 @@ class JobSettings(Section):
 
 class BotSettings(Section):
     spool_mib: int = Field(1024, ge=1, description="Disk that predictions may take while the ledger is away.")
-    shadow_budget_ms: float = Field(50.0, gt=0, description="A shadow slower than this is cut off.")
+    shadow_budget_ms: float = Field(50.0, gt=0, description="A shadow slower than this is cut off for a while.")
     silent_bars: int = Field(2, ge=1, description="Bars of its own clock that a bot misses: then it is silent.")
     silent_late_s: float = Field(300.0, ge=0, description="How late a bar may be that is not missing yet.")
     silent_s: float = Field(
-        345_600.0,
-        gt=0,
-        description="Silent after so long without a clock: it never spoke, or for less than a week.",
+        345_600.0, gt=0, description="Silent after so long without a clock: it never spoke, or for less than a week."
     )
 
 

@@ -112,7 +112,7 @@ class Bot:
                 os.environ.setdefault(name, value)
         self._news = News(model, registry, poll_s, at_once=not background)
         budget_s = self._settings.shadow_budget_ms / 1e3 if background else math.inf  # else nobody waits by the clock
-        self._strikes = Strikes(budget_s, self._news.cut_off)
+        self._strikes = Strikes(budget_s, self._news.cut_off, self._news.mended)
         self._desk = Desk(self._strikes, self._keep)
         self._dealer = Dealer(model, registry.ledger)
         self._prover = Prover(model, registry, features, names, self._news, self._dealer)
@@ -148,7 +148,7 @@ class Bot:
 
     @property
     def cut_off(self) -> Mapping[int, str]:
-        """Versions that are not scored any more, and why."""
+        """Versions that are not scored now, and why; each has another chance after a while."""
         return dict(self._strikes.cut)
 
     def boundary(self, now: datetime) -> int | None:
@@ -212,7 +212,7 @@ class Bot:
         arms, times = self._arms, (event_time, known_at, matures_at)
         _check(units, values, self.names, times)
         champion, roles = arms.lineup.champion, arms.lineup.roles
-        others = {v: b for v, b in arms.bundles.items() if v != champion and v not in self._strikes.cut}
+        others = {v: b for v, b in arms.bundles.items() if v != champion and self._strikes.asks(v)}
         bar = Scores(self.model, self.names, tuple(units), roles, times, logs.correlation_id(), UNSCORED, values)
         by_version = {champion: self._by_champion(arms.champion, champion, bar)}
         if others:

@@ -32,6 +32,7 @@ class News:
 
     def __init__(self, model: str, registry: Registry, poll_s: float, *, at_once: bool) -> None:
         self._model, self._ledger, self._poll_s, self._at_once = model, registry.ledger, poll_s, at_once
+        self._cut: dict[int, str] = {}  # version -> key of the alert that says so
         self._untold: deque[Alert | str] = deque(maxlen=MOST)  # alerts, and keys of those that are over
         self._polled, (self._seen, self._last) = time.monotonic(), self._newest()
 
@@ -77,13 +78,19 @@ class News:
                 self._ledger.add_alert(first)
             self._untold.popleft()
 
-    def cut_off(self, version: int, why: str) -> None:
-        """Tell that an arm is not scored any more."""
-        log.error("shadow_cut_off", model=self._model, version=version, why=why)
+    def cut_off(self, version: int, why: str, bars: int) -> None:
+        """Tell that an arm is not scored for so many bars."""
+        log.error("shadow_cut_off", model=self._model, version=version, why=why, bars=bars)
         now = datetime.now(UTC)
-        title = f"shadow_cut_off: {self._model} v{version} is not scored any more: {why}"
-        key = f"shadow_cut_off:{self._model}:{version}:{now:%Y-%m-%d}"
+        title = f"shadow_cut_off: {self._model} v{version} is not scored for the next {bars} bars: {why}"
+        key = self._cut[version] = f"shadow_cut_off:{self._model}:{version}:{now:%Y-%m-%d}"
         self.tell(Alert(key, Priority.MEDIUM, self._model, title, now))
+
+    def mended(self, version: int) -> None:
+        """Take back that an arm is not scored: it scores again."""
+        log.info("scored again after it was cut off", model=self._model, version=version)
+        if (key := self._cut.pop(version, None)) is not None:
+            self.take_back(key)
 
     def _newest(self) -> tuple[int, int]:
         try:

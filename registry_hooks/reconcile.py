@@ -260,7 +260,11 @@ def _challenger(around: Round) -> str:
     refused = refused or comparable.unlike(around.registry, target)
     if refused:
         return _back(around, alias, wanted, "; ".join(refused))
-    around.tell(f"nominated-by-hand:v{alias}", f"challenger v{alias} was nominated {BY_HAND}", Priority.MEDIUM)
+    around.tell(
+        f"nominated-by-hand:v{alias}",
+        f"challenger v{alias} was nominated {BY_HAND}; it begins in shadow",
+        Priority.MEDIUM,
+    )
     apply.install(around.registry, target, around.act(UI_ACTOR))
     return "adopted"
 

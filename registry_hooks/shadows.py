@@ -1,4 +1,4 @@
-"""Arms beside the champion score in threads: a slow, crashing or hanging one is cut off; the champion never waits."""
+"""Arms beside the champion score in threads: who is slow or fails is cut off for a while, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from registry_hooks.courier import Scores
 
 log = structlog.get_logger()
 STRIKES = 3  # failures or late scores in a row, then it is cut off
+PAUSE = 16  # bars until the first other chance: a fault of minutes is over by then where bars are frequent
 WAITING = 256  # bars; a shadow that falls further behind misses some, and that counts as being late
 HANGS_S = 5.0  # under way for so long: it will not come back
 
@@ -34,12 +35,30 @@ class Task:
 
 @dataclass
 class Strikes:
-    """Who was late or failed how often in a row, and who was cut off for it."""
+    """Who was late or failed how often in a row, who was cut off for it, and when it has another chance.
+
+    A version that was cut off is asked again after `PAUSE` bars; each time that it fails then, after twice as many.
+    `report` hears of each cut with its reason and the bars, `mended` of the first score that comes after one.
+    """
 
     budget_s: float
-    report: Callable[[int, str], None]
+    report: Callable[[int, str, int], None]
+    mended: Callable[[int], None]
     cut: dict[int, str] = field(default_factory=dict)
     _count: dict[int, int] = field(default_factory=dict)
+    _pause: dict[int, int] = field(default_factory=dict)  # bars of the last pause; none: never cut, or well since
+    _left: dict[int, int] = field(default_factory=dict)  # bars until it is asked again, or until it counts as well
+
+    def asks(self, version: int) -> bool:
+        """Whether a version is asked at this bar; to be called once a bar, which brings its next chance nearer."""
+        if version not in self.cut:
+            return True
+        self._left[version] -= 1
+        if self._left[version] > 0:
+            return False
+        self._count[version], self._left[version] = STRIKES - 1, self._pause[version]  # one more, and it is cut again
+        del self.cut[version]
+        return True
 
     def judge(self, version: int, answer: Answer) -> None:
         """Whether it failed, or came late."""
@@ -48,20 +67,33 @@ class Strikes:
         elif answer.seconds > self.budget_s:
             self.strike(version, f"took {answer.seconds * 1e3:.0f} ms, more than bot.shadow_budget_ms")
         else:
-            self._count[version] = 0
+            self._well(version)
 
     def strike(self, version: int, why: str, *, out: bool = False) -> None:
         """It failed or was late; `out`: cut it off at once."""
         self._count[version] = self._count.get(version, 0) + 1
         if version not in self.cut and (out or self._count[version] >= STRIKES):
+            pause = 2 * self._pause[version] if version in self._pause else PAUSE
+            self._pause[version] = self._left[version] = pause
             self.cut[version] = why
-            self.report(version, why)
+            self.report(version, why, pause)
 
     def forget(self, standing: Mapping[int, Bundle]) -> None:
-        """A version that left the lineup and comes back has another chance."""
-        for version in [v for v in self.cut if v not in standing]:
-            del self.cut[version]
-            self._count.pop(version, None)
+        """A version that left the lineup and comes back begins anew."""
+        for version in [v for v in self._pause if v not in standing]:
+            for kept in (self.cut, self._count, self._pause, self._left):
+                kept.pop(version, None)
+
+    def _well(self, version: int) -> None:
+        """It scored in time; after as many bars as its last pause had, that is forgotten."""
+        self._count[version] = 0
+        if version in self.cut or version not in self._pause:
+            return
+        if self._left[version] == self._pause[version]:
+            self.mended(version)
+        self._left[version] -= 1
+        if self._left[version] <= 0:
+            del self._pause[version], self._left[version]
 
 
 @dataclass(frozen=True, slots=True)

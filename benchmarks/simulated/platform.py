@@ -90,6 +90,8 @@ class Platform:
         Run also the looks that can change nothing.
     line : bool
         Whether versions may wait for a free place, which a look gives them.
+    reports : bool
+        Whether the bot tells how long each scoring took.
     """
 
     house: House
@@ -101,6 +103,7 @@ class Platform:
     said: list[Said] = field(default_factory=list)
     thorough: bool = False
     line: bool = True
+    reports: bool = True
     _decided: dict[tuple[int, Trial], int] = field(default_factory=dict)
     _losses: dict[int, Floats] = field(default_factory=dict)
     _forecasts: dict[int, Floats] = field(default_factory=dict)
@@ -281,7 +284,8 @@ class Platform:
         self._book(number, start, self._returns[number][start:])
         asked = {"model": self.model, "event_time": times[start : world.bars], "version": number, "batch": "all"}
         asked |= {"failed": 0, "rows": world.law.units, "seconds": TOOK_S}
-        self.house.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
+        if self.reports:
+            self.house.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
 
     def _book(self, number: int, start: int, returns: Floats) -> None:
         equity = np.rint(CASH * SCALE * np.cumprod(1 + returns)).astype(np.int64)

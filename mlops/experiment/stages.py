@@ -96,23 +96,24 @@ def shadow_latency(record: ScoringRecord, line: float, *, needed: int, window: i
         note += "; a person accepts that (experiment.shadow_unreported)"
         return Finding("shadow_latency", slow, line, Level.OK, n, reported, note=note)
     note += (
-        ". Score with `Bot` or over HTTP at /score, send `seconds` with predictions, or accept it unseen with "
+        ". Score with `Bot` or over HTTP at /score, send it to /v1/scorings, or accept it unseen with "
         "experiment.shadow_unreported"
     )
     return Finding("shadow_latency", slow, line, Level.UNKNOWN, n, reported, note=note)
 
 
-def trading(record: ScoringRecord, since: datetime | None, needed: int, *, units: int) -> Finding:
+def trading(record: ScoringRecord, since: datetime | None, needed: int, *, units: int, least: int = 0) -> Finding:
     """Bars that it scored since it was given a share of the units (`since`; None: it has none), without a break.
 
-    OK from `needed` bars on. `units`: how many were dealt to it; the note says where none was.
+    OK from `needed` bars on, if at least `least` units were dealt to it. `units` were; the note says where none was.
     """
     if since is None:
         return Finding(
             "trading", 0.0, float(needed), Level.UNKNOWN, 0, note="it is in shadow and has traded nothing yet"
         )
     n = sum(at > since for at in record.scored)
-    level = Level.OK if n >= needed else Level.UNKNOWN
+    level = Level.OK if n >= needed and units >= least else Level.UNKNOWN
     dealt = f"{units} units were dealt to it" if units else "no unit was dealt to it yet, so its fills are not known"
+    dealt += f", {least} needed (experiment.ab_units)" if units < least else ""
     note = f"it has a share of the units since {since:%Y-%m-%d %H:%M}: {n} bars, {needed} needed; {dealt}"
     return Finding("trading", float(n), float(needed), level, n, {"units": units}, note=note)

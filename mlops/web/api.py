@@ -45,7 +45,7 @@ AHEAD = timedelta(minutes=5)  # that a bot's clock may be ahead of ours
 NOT_YET = f"known_at must not lie after now (by more than {AHEAD}). Correct the clock, or send it when it is known."
 AGAIN = "The ledger cannot take it now. Send it again later: no row is stored twice."
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
-Kinds = Literal["predictions", "outcomes", "fills", "quotes", "balances"]
+Kinds = Literal["predictions", "scorings", "outcomes", "fills", "quotes", "balances"]
 
 
 class RefusedRow(BaseModel):

@@ -76,6 +76,21 @@ class Prediction(Row):
         return self
 
 
+class Scoring(Row):
+    """How a version was asked for one bar. Key: model, event_time, version, batch, failed.
+
+    `batch` names the units where a bar is asked for in parts; `failed`: it gave no probabilities for them.
+    """
+
+    model: Name
+    version: Version
+    event_time: Instant
+    batch: Name = "all"
+    failed: bool = False
+    rows: Annotated[int, Field(ge=1, le=MAX_UNITS)]
+    seconds: Size
+
+
 class Outcome(Row):
     """What came true. Key: model, unit, event_time (of the prediction). `value` is the quantity behind the label."""
 

@@ -343,6 +343,7 @@ class ModelNow:
     champion: int | None = None
     champion_since: datetime | None = None
     challenger: int | None = None
+    stage: str = ""  # of the challenger: `shadow`, it trades nothing, or `ab`
     verdict: str = ""
     verdict_at: datetime | None = None
     because: str = ""

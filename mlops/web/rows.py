@@ -16,8 +16,8 @@ from pydantic import FailFast, TypeAdapter, ValidationError
 from mlops.errors import DataError
 from mlops.io.instants import EPOCH, MICROSECOND
 from mlops.io.rejections import MAX_REASON
-from mlops.io.store import Rows, balance_rows, fill_rows, outcome_rows, prediction_rows, quote_rows
-from mlops.web.contracts import MAX_FEATURES, Balance, Fill, Outcome, Prediction, Quote, Row
+from mlops.io.store import Rows, balance_rows, fill_rows, outcome_rows, prediction_rows, quote_rows, scoring_rows
+from mlops.web.contracts import MAX_FEATURES, Balance, Fill, Outcome, Prediction, Quote, Row, Scoring
 from mlops.web.outline import Items, Outline
 
 MAX_SETS = 100  # sets of feature names in a request: each is checked and written on its own
@@ -26,6 +26,7 @@ MAX_OPENS = 2  # brackets that a row opens: its own, and that of its features
 CROWDED = f"must have at most {MAX_FEATURES} features and nothing nested but them, got more"
 TWICE = "a member must be named once, got one that is named twice"
 TIMES = ("event_time", "known_at", "matures_at")
+WHOLE = ("version", "rows", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ def _column(name: str, values: Sequence[Any]) -> Any:
         return pd.DatetimeIndex(exact.view("datetime64[us]"), tz="UTC")
     if isinstance(values[0], str):
         return np.array(values, dtype=object)
-    return np.array(values, dtype=np.int64 if name == "version" else np.float64)
+    return np.array(values, dtype=np.int64 if name in WHOLE else np.float64)
 
 
 def _predictions(rows: Sequence[Prediction]) -> Rows:
@@ -224,6 +225,7 @@ KINDS = {
             _predictions,
             apart=lambda row: tuple(sorted(row.features)),
         ),
+        Kind("scorings", Scoring, _many(Scoring), _simply(Scoring, scoring_rows), scope="predictions:write"),
         Kind("outcomes", Outcome, _many(Outcome), _simply(Outcome, outcome_rows)),
         Kind("fills", Fill, _many(Fill), _simply(Fill, fill_rows)),
         Kind("quotes", Quote, _many(Quote), _simply(Quote, quote_rows)),

@@ -80,4 +80,9 @@ def test_bars_count_from_when_it_was_given_its_share():
         assert (level, n) == (found.level, found.n)
     assert 10 == trading(record(40, missing=range(30, 40)), DAYS[19], 20, units=2).n
     assert "2 units were dealt to it" in trading(record(40), DAYS[1], 20, units=2).note
+    few = trading(record(40), DAYS[1], 20, units=1, least=2)
+    assert (Level.UNKNOWN, True) == (
+        few.level,
+        few.note.endswith("1 units were dealt to it, 2 needed (experiment.ab_units)"),
+    )
     assert "no unit was dealt to it yet" in trading(record(40), DAYS[1], 20, units=0).note

@@ -59,7 +59,7 @@ def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(h
 
     model = past.models(house, held, past.past(house, held), standing(house, end))["direction"]
 
-    assert (2, T0 + DAY, 3) == (model.champion, model.champion_since, model.challenger)
+    assert (2, T0 + DAY, 3, "ab") == (model.champion, model.champion_since, model.challenger, model.stage)
     assert ("promote", "better") == (model.verdict, model.because)
     assert (999_000, -11_000 / 1_010_000) == (model.equity, pytest.approx(model.pnl_today))
     assert 11_000 / 1_010_000 == pytest.approx(model.drawdown)

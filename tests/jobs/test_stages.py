@@ -1,5 +1,6 @@
 """Challengers on their way through `jobs.compare`: shadow, A/B, champion, and back; on a simulated market."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
-from jobs import compare
+from jobs import compare, limits
 from mlops.settings import ExperimentSettings, Settings
 from mlops.types import SCORING_COLUMNS, Level, ModelRef, Verdict
 from registry_hooks import apply, stages
@@ -23,8 +24,8 @@ def house():
         yield found
 
 
-def opened(house, name, *, law=BETTER, seed=3, challengers=1):
-    one = Platform(house, World(law, 150, seed), name, known=False)
+def opened(house, name, *, challengers=1, reports=True):
+    one = Platform(house, World(BETTER, 150, seed=3), name, known=False, reports=reports)
     one.begin()
     for _ in range(challengers):
         one.challenge(START - 12 * HOUR)
@@ -127,3 +128,27 @@ def test_one_that_waits_is_given_a_share_beside_the_nominated_one_and_is_promote
     assert Verdict.INCONCLUSIVE is look(one, given + 19)[3].decision.verdict
     assert Verdict.PROMOTE is look(one, given + 21)[3].decision.verdict
     assert 3 == house.ledger.champion(one.model)
+
+
+def test_one_that_fails_while_it_trades_is_taken_back_within_seconds(house):
+    one = opened(house, "at-once")
+    look(one, 20)
+    ask(one, 2, 21, 22, failed=1)
+    assert [] == limits.at(house, one.model, pd.DataFrame(), bar_at(22) + HOUR)
+    ask(one, 2, 23, 23, failed=1)
+    (decision,) = limits.at(house, one.model, pd.DataFrame(), bar_at(23) + HOUR)
+    assert (Verdict.WITHDRAW, 0.0) == (decision.verdict, weight(one))
+    assert [] == limits.at(house, one.model, pd.DataFrame(), bar_at(24) + HOUR)
+    assert 1 == sum(a.key.startswith("challenger_withdrawn:at-once:") for a in house.ledger.alerts())
+
+
+def test_a_bot_that_reports_no_latency_is_told_of_once_and_a_person_may_accept_it(house):
+    one = opened(house, "unseen", reports=False)
+    for bar in (20, 25):
+        waits = look(one, bar)[2]
+        assert (Verdict.INCONCLUSIVE, Level.UNKNOWN) == (waits.decision.verdict, found(waits, "shadow_latency").level)
+    (told,) = [a.title for a in house.ledger.alerts() if a.key.startswith("shadow_unreported:unseen:")]
+    assert "cannot leave the shadow stage: not looked at: how long it takes was reported of 0 bars, 20 needed" in told
+    experiment = house.settings.experiment.model_copy(update={"shadow_unreported": True})
+    one.house = replace(house, settings=house.settings.model_copy(update={"experiment": experiment}))
+    assert Verdict.ADVANCE is look(one, 30)[2].decision.verdict

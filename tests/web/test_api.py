@@ -90,6 +90,21 @@ def test_what_was_posted_is_what_the_ledger_has(client, registry, bot):
     np.testing.assert_array_equal(np.array([[1, np.nan]] * 2, np.float32), features)
 
 
+def test_how_a_bot_asked_its_versions_is_kept_as_a_bot_in_python_keeps_it(client, registry, bot):
+    row = {"model": "m", "version": 2, "event_time": AT, "rows": 20, "seconds": 0.125}
+    sent = [row, row | {"batch": "b", "failed": True}, row | {"seconds": -1.0}, row | {"failed": 1}, row | {"rows": 0}]
+
+    first, again = (bot.post(client, "scorings", sent).json() for _ in range(2))
+
+    assert (2, 0, [2, 3, 4]) == (first["stored"], first["known"], [r["row"] for r in first["rejected"]])
+    assert (0, 2) == (again["stored"], again["known"])
+    other = bot.post(client, "scorings", [row | {"seconds": 0.5}]).json()
+    assert "stored with other values" in other["rejected"][0]["reason"]
+    kept = registry.ledger.scorings("m", T0, T0 + timedelta(1))
+    said = kept[["version", "batch", "failed", "rows", "seconds"]].to_numpy().tolist()
+    assert [[2, "all", 0, 20, 0.125], [2, "b", 1, 20, 0.125]] == said
+
+
 def test_ndjson_goes_line_by_line(client, bot):
     lines = "\n".join([json.dumps(bot.prediction("A")), "{broken", "", json.dumps(bot.prediction("B"))])
 

@@ -10,6 +10,7 @@ const FIGURES = [
   ["last_outcome", "Last outcome", "minute"],
   ["last_bar", "Last bar", "minute"],
 ];
+const STAGES = { shadow: " (in shadow)", ab: " (trades a share)" };
 const WORST = ["alert", "warn", "unknown", "ok"];
 
 export function models(body) {
@@ -47,7 +48,7 @@ function one(name) {
         level.replaceChildren(mark(row.level));
       }
       const since = row.champion_since ? ` since ${shown(row.champion_since, "day")}` : "";
-      const other = row.challenger === undefined ? "no challenger" : `challenged by v${row.challenger}`;
+      const other = row.challenger === undefined ? "no challenger" : `challenged by v${row.challenger}${STAGES[row.stage] || ""}`;
       put(who, row.champion === undefined ? "No champion." : `Champion v${row.champion}${since}, ${other}`);
       FIGURES.forEach(([of, , format], i) => put(values[i], shown(at(row, of), format)));
       values[1].className = row.pnl_today > 0 ? "up" : row.pnl_today < 0 ? "down" : "";
