@@ -7,12 +7,11 @@ to the model and the dataset. Act: nominate it as challenger, when asked by the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +32,11 @@ from optuna.trial import TrialState
 from jobs import writers
 from jobs.bars import bars_of, made_for
 from jobs.house import House, moment, run
-from mlops.errors import DataError
+from jobs.study import REFERENCE_BARS, REFERENCE_ROWS, Study, prepare
+from mlops.errors import DataError, LeakError
 from mlops.io import logs, private, record
-from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, tune
+from mlops.learn import STRATEGIES, Strategy, features, plausible, splits, tune
+from mlops.learn.plausible import Suspicion
 from mlops.monitor import kept_summary, newest_bars
 from mlops.settings import TrainSettings
 from mlops.types import Decision, ModelRef
@@ -44,31 +45,10 @@ from registry_hooks.register import Training
 
 log = structlog.get_logger()
 SCRIPT = Path(__file__).parents[1] / "models" / "gbm.py"
-# The newest out-of-fold rows that travel with the bundle, whichever are more: ten windows of the monitor want 600 bars.
-REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000
 PROBE_UNITS = 3
 FIRST_RUNG = 2  # folds that are scored before a trial may be pruned
 LIBRARIES = ("lightgbm", "mlflow", "numpy", "pandas")  # all that a bundle needs to load
 RECENT = timedelta(days=3 * 365)
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is learned from: rows known at `as_of`, their folds, and the digest that names them."""
-
-    strategy: Strategy
-    rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)
-    table: tune.Table
-    folds: Sequence[splits.Fold]  # of the search
-    held_out: Sequence[splits.Fold]  # of the newest bars, which nothing is chosen by; none where history is too short
-    bars_needed: int  # labelled bars from which on any are held out
-    digest: str
-    bars: pd.DataFrame  # the newest ones, for the probe
-
-    @property
-    def window(self) -> tuple[datetime, datetime]:
-        times = self.rows["event_time"]
-        return times.iloc[0].to_pydatetime(), times.iloc[-1].to_pydatetime()
 
 
 def fresh(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
@@ -109,43 +89,23 @@ def train(
     DataError
         Too few labelled bars.
     LeakError
-        A feature or a label changes when the future is cut off.
+        A feature or a label changes with the future, or a score is too good to be true.
     RegistryError
         Other accounts of MLflow may write there.
     """
     writers.check(house, datetime.now(UTC))
-    study = prepare(house, strategy, bars[bars.known_at <= as_of], start)
+    study = prepare(house.settings.train, strategy, bars[bars.known_at <= as_of], start)
     training = Training(strategy.name, *study.window, strategy.horizon, study.digest, as_of, note)
     if (ref := register.resume(house.registry, training)) is not None:  # registered by an attempt that died after it
         return ref
     with _parent_run(house, study, as_of) as (journal, run_id):
+        _refuse(house, study, run_id, as_of, plausible.foresight(study.rows, strategy.feature_names))
         params = search(house, study, journal, run_id, as_of)
+        searched = _out_of_fold(study, study.folds, params, house.settings.train)
+        _refuse(house, study, run_id, as_of, _too_good(study, searched[0], params, house.settings.train))
         with tempfile.TemporaryDirectory() as folder:
-            metrics = build(house, study, params, Path(folder))
+            metrics = build(house, study, params, searched, Path(folder))
             return _register(house, study, training, params, metrics, Path(folder), run_id)
-
-
-def prepare(house: House, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
-    """Rows, folds and digest, from bars that are all known."""
-    s = house.settings.train
-    delay = timedelta(seconds=s.bar_delay_s)
-    features.refuse_late(known, delay)
-    seen = features.in_time(known, delay)
-    leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
-    rows = features.table(strategy, seen).merge(labels.table(strategy, known), on=["event_time", "unit"])
-    rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
-    bars = rows["event_time"].nunique()
-    if bars < s.min_bars:
-        raise DataError(f"training must have {s.min_bars} labelled bars, got {bars}. Give more history.")
-    kept = newest_bars(rows, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)["event_time"].nunique()
-    share, least = s.held_out_share, s.held_out_bars
-    scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, kept), s.min_bars)
-    split = scheme.split(rows)
-    table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
-    key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
-    key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude={"n_jobs"})]).encode())
-    newest = seen[seen["event_time"] > seen["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
-    return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
 
 
 def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of: datetime) -> dict[str, Any]:
@@ -182,7 +142,36 @@ def _loss(study: Study, folds: Sequence[splits.Fold], margins: Sequence[np.ndarr
     return tune.log_loss(np.concatenate(margins), study.table.y[tests])
 
 
-def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def _too_good(study: Study, margin: np.ndarray, params: Mapping[str, Any], s: TrainSettings) -> Suspicion | None:
+    names, rng = study.strategy.feature_names, np.random.default_rng(s.seed)
+    return plausible.too_good(study.table, study.folds, margin, names, s.max_auc, rng, params)
+
+
+def _refuse(house: House, study: Study, run_id: str, as_of: datetime, found: Suspicion | None) -> None:
+    """Fail the run, with the evidence, where a score is too good to be true and no person trusts it.
+
+    Raises
+    ------
+    LeakError
+        So that nothing is registered.
+    """
+    if found is None:
+        return
+    name, at = study.strategy.name, int(as_of.timestamp() * 1000)
+    metrics = [Metric(f"too_good.{key}", value, at, 0) for key, value in found.evidence.items()]
+    house.client.log_batch(run_id, metrics=metrics, tags=[RunTag("too_good", str(found))])
+    if name in house.settings.train.trusted:
+        log.warning("too good to be true, and trusted by a person", model=name, why=str(found))
+        return
+    if house.run_id is None:
+        house.client.set_terminated(run_id, "FAILED", end_time=at)
+    remedy = f"Does it know the future? Mend it; if you know why it is so good, put {name!r} into train.trusted."
+    raise LeakError(f"{name}: {found}. {remedy}")
+
+
+def build(
+    house: House, study: Study, params: Mapping[str, Any], searched: tuple[np.ndarray, np.ndarray], folder: Path
+) -> dict[str, float]:
     """Calibrate on the search's folds, score the bars held out, fit on all rows; write the bundle's files; metrics.
 
     What ships is fitted on all rows, as each step of the block that is held out was on all rows before it: with the
@@ -190,7 +179,7 @@ def build(house: House, study: Study, params: Mapping[str, Any], folder: Path) -
     was chosen by, with a little less history than it has.
     """
     s = house.settings.train
-    margin, tests = _out_of_fold(study, study.folds, params, s)
+    margin, tests = searched
     calibrator = tune.calibrate(margin, study.table.y[tests])
     ahead, block = _out_of_fold(study, study.held_out, params, s)
     booster = tune.fit(study.table, params, s.seed)

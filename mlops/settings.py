@@ -227,6 +227,8 @@ class TrainSettings(Section):
     held_out_bars: int = Field(
         250, ge=100, description="That it has at least; a shorter history has none, and the monitor says UNKNOWN."
     )
+    max_auc: float = Field(0.9, gt=0.5, le=1, description="Out of fold; a better model is refused as a leak.")
+    trusted: tuple[str, ...] = Field((), description="Strategies whose scores a person trusts, however good.")
 
 
 class ServiceSettings(Section):

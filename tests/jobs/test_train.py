@@ -25,6 +25,7 @@ from jobs import train
 from mlops.errors import DataError, LeakError
 from mlops.io import feed
 from mlops.learn import STRATEGIES, labels, tune
+from mlops.learn.features import Features
 from mlops.monitor import DETECTORS, ReferenceSummary, summarise
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
@@ -104,7 +105,7 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
     late = bars.assign(
         known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D"))
     )
-    study = train.prepare(house, STRATEGY, late[late.known_at <= AS_OF], None)
+    study = train.prepare(house.settings.train, STRATEGY, late[late.known_at <= AS_OF], None)
     assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
 
 
@@ -114,7 +115,9 @@ def test_a_bar_that_came_late_makes_no_feature_and_its_labels_later(trained, bar
     arrived = day + pd.Timedelta("3D12h")
     known = bars.assign(known_at=bars.known_at.where(~late, arrived))[bars.known_at <= AS_OF]
     rows = [
-        train.prepare(trained[0], STRATEGY, known.assign(close=known.close.where(~late, close)), None).rows
+        train.prepare(
+            trained[0].settings.train, STRATEGY, known.assign(close=known.close.where(~late, close)), None
+        ).rows
         for close in (known.close, 30.0)
     ]
     of_ge = rows[0][rows[0].unit == "GE"].set_index("event_time").known_at
@@ -136,7 +139,7 @@ def test_another_seed_or_another_row_is_another_study(trained, bars):
     )
 
     def name(house, rows):
-        return train.prepare(house, STRATEGY, rows, None).digest
+        return train.prepare(house.settings.train, STRATEGY, rows, None).digest
 
     assert name(house, known) == name(parallel, known)
     assert 3 == len({name(house, known), name(house, touched), name(reseeded, known)})
@@ -146,7 +149,7 @@ def test_start_is_learned_from_first_and_what_is_before_it_warms_up(trained, bar
     house, ref, _ = trained
     start = datetime(2004, 2, 2, tzinfo=UTC)
     known = bars[bars.known_at <= AS_OF]
-    whole, part = (train.prepare(house, STRATEGY, known, first) for first in (None, start))
+    whole, part = (train.prepare(house.settings.train, STRATEGY, known, first) for first in (None, start))
 
     assert start <= part.window[0] < datetime(2004, 2, 3, tzinfo=UTC)
     pd.testing.assert_frame_equal(whole.rows[whole.rows.event_time >= start].reset_index(drop=True), part.rows)
@@ -201,7 +204,7 @@ def test_each_trial_is_a_child_run_with_its_parameters(trained):
 def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
     house, ref, folder = trained
     reference = pd.read_parquet(folder / "bundles/volatility/1/artifacts/reference.parquet")
-    study = train.prepare(house, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    study = train.prepare(house.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
     tests = np.concatenate([fold.test for fold in study.folds])
 
     expected = study.rows.iloc[tests].reset_index(drop=True)
@@ -247,7 +250,7 @@ def test_nothing_of_a_version_was_chosen_by_the_bars_that_it_is_judged_by(held):
 def test_what_is_measured_is_how_the_version_was_made(held, bars):
     """The same parameters and calibrator, each step fitted on all that was known before it."""
     house, made, _, _ = held
-    study = train.prepare(house, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    study = train.prepare(house.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
     calibrator = tune.Calibrator(**made.meta["calibrator"])
     judged, last = made.held_out(), study.held_out[-1]
     margin = tune.score_fold(study.table, last, made.meta["params"], HELD.seed)
@@ -298,10 +301,67 @@ def test_a_strategy_that_leaks_is_refused_before_anything_is_learned(trained, ba
     assert runs == len(trained[0].client.search_runs(["1"]))
 
 
+def _joined(bars, after, *, plain=True):
+    """A strategy with a feature that a person joined by the wrong day: what comes `after` the bar, from elsewhere."""
+    wide = bars.pivot(index="event_time", columns="symbol", values="close").pct_change(fill_method=None)
+    known = {}
+    for unit in wide:
+        r = wide[unit].to_numpy()
+        known |= {r[i - 1 : i + 1].tobytes(): after(r[i + 1 : i + 6]) for i in range(2, len(r) - 5)}
+
+    def compute(windows):
+        coming = np.array([known.get(window[-2:].tobytes(), 0.0) for window in windows.reshape(-1, 252)])
+        return (coming if plain else coming / np.median(np.abs(windows), axis=-1))[..., None]
+
+    return replace(STRATEGY, features=(*STRATEGY.features, Features(("joined",), 252, compute)))
+
+
+def _failed(house):
+    (run,) = house.client.search_runs(["1"], "tags.too_good LIKE '%'")
+    return run
+
+
+def test_a_feature_that_knows_the_next_return_is_refused_by_name_and_the_run_has_the_evidence(bars, tmp_path):
+    leaky = _joined(bars, lambda r: r[0])
+    with _opened(tmp_path) as house:
+        with pytest.raises(LeakError, match=r"the return of the next bar must be at most 0.5, got .*: joined \("):
+            train.train(house, leaky, bars, as_of=AS_OF, start=None)
+
+        run = _failed(house)
+        assert "FAILED" == run.info.status
+        assert (
+            run.data.metrics["too_good.foresight.joined"] > 0.9 > 0.2 > run.data.metrics["too_good.foresight.return_21"]
+        )
+        assert "joined (" in run.data.tags["too_good"]
+        assert [] == house.ledger.bundles("volatility")
+        assert [] == house.client.search_model_versions("name = 'volatility'")
+
+
+def test_a_model_that_is_nearly_always_right_is_refused_unless_a_person_trusts_it(bars, tmp_path):
+    """The label itself in other words: its size says nothing of the next bar's sign, and not all of its size."""
+    leaky = _joined(bars, lambda r: np.abs(r).mean(), plain=False)
+    with _opened(tmp_path) as house:
+        with pytest.raises(
+            LeakError, match=r"AUC .* must be at most 0.9, got 0.9\d+: joined .*'volatility' into train.trusted"
+        ):
+            train.train(house, leaky, bars, as_of=AS_OF, start=None)
+        run, children = _failed(house), len(_children(house, _failed(house).info.run_id))
+        assert ("FAILED", SMALL.trials) == (run.info.status, children)
+        assert run.data.metrics["too_good.drop.joined"] > 0.2
+        assert [] == house.ledger.bundles("volatility")
+
+        trust = house.settings.model_copy(update={"train": SMALL.model_copy(update={"trusted": ("volatility",)})})
+        ref = train.train(replace(house, settings=trust), leaky, bars, as_of=AS_OF, start=None)
+        again = house.client.get_run(house.ledger.bundle(ref.name, ref.version).run_id)
+        assert (run.info.run_id, "FINISHED") == (again.info.run_id, again.info.status)
+        assert "joined" in again.data.tags["too_good"]  # for ever
+        assert children == len(_children(house, again.info.run_id))
+
+
 def test_a_symbol_that_misses_bars_is_trained_on_too(trained, bars):
     day = bars.event_time.rank(method="dense")
     gappy = bars[~((bars.symbol == "GE") & (day.between(380, 400) | (day % 50 == 7)))]
-    study = train.prepare(trained[0], STRATEGY, gappy[gappy.known_at <= AS_OF], None)
+    study = train.prepare(trained[0].settings.train, STRATEGY, gappy[gappy.known_at <= AS_OF], None)
     assert set(SYMBOLS) == set(study.rows.unit)
     assert SMALL.folds == len(study.folds)
 

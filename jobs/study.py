@@ -1,0 +1,63 @@
+"""What a version is learned from: rows that were known, audited for leaks, and how they are split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from mlops.errors import DataError
+from mlops.learn import Strategy, features, labels, leaks, splits, tune
+from mlops.monitor import newest_bars
+from mlops.settings import TrainSettings
+
+# The newest out-of-fold rows that travel with the bundle, whichever are more: ten windows of the monitor want 600 bars.
+REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000
+# Settings by which nothing is learned: the same study goes on with others.
+NOT_OF_THE_STUDY = {"n_jobs", "max_auc", "trusted"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is learned from: rows known at `as_of`, their folds, and the digest that names them."""
+
+    strategy: Strategy
+    rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)
+    table: tune.Table
+    folds: Sequence[splits.Fold]  # of the search
+    held_out: Sequence[splits.Fold]  # of the newest bars, which nothing is chosen by; none where history is too short
+    bars_needed: int  # labelled bars from which on any are held out
+    digest: str
+    bars: pd.DataFrame  # the newest ones, for the probe
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        times = self.rows["event_time"]
+        return times.iloc[0].to_pydatetime(), times.iloc[-1].to_pydatetime()
+
+
+def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
+    """Rows, folds and digest, from bars that are all known."""
+    delay = timedelta(seconds=s.bar_delay_s)
+    features.refuse_late(known, delay)
+    seen = features.in_time(known, delay)
+    leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
+    rows = features.table(strategy, seen).merge(labels.table(strategy, known), on=["event_time", "unit"])
+    rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
+    bars = rows["event_time"].nunique()
+    if bars < s.min_bars:
+        raise DataError(f"training must have {s.min_bars} labelled bars, got {bars}. Give more history.")
+    kept = newest_bars(rows, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)["event_time"].nunique()
+    share, least = s.held_out_share, s.held_out_bars
+    scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, kept), s.min_bars)
+    split = scheme.split(rows)
+    table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
+    key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
+    key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude=NOT_OF_THE_STUDY)]).encode())
+    newest = seen[seen["event_time"] > seen["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
+    return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
