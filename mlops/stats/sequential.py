@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
-from scipy.special import ndtr, roots_legendre
+from scipy.special import ndtr, ndtri, roots_legendre, stdtr
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -103,8 +103,8 @@ def p_greater(x: Floats) -> Floats:
     mean, error = x.mean(axis=-1), ewc_error(x, cautious=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(mean == 0, 0.0, mean / error)
-    tail = student.sf(statistic, ewc_dof(x.shape[-1]))
-    return np.asarray(norm.sf(unskewed(norm.isf(tail), mean_skewness(x, error))))
+    tail = stdtr(ewc_dof(x.shape[-1]), -statistic)  # scipy.stats' own functions, without a tenth of a millisecond a call
+    return np.asarray(ndtr(-unskewed(-ndtri(tail), mean_skewness(x, error))))
 
 
 def decisive_gains(x: ArrayLike, looks: Sequence[int], levels: ArrayLike) -> Floats:
