@@ -23,6 +23,7 @@ LOSSES = ("drawdown", "daily_loss")  # measures of what is lost already: no shri
 CONFIRM = timedelta(seconds=10)  # a loss that is there for so long is no bad quote
 PATIENCE = timedelta(days=4)  # a bot of daily bars that was told on a Friday has had its next bar by then
 WORSE = 0.25  # of the hard line: a breach that grew by so much since it was first seen is not being cured
+AHEAD = 0.1  # one-look p-value of who did better on the same bars: enough to tell a model's fall from a market's
 SUSTAINED_SHARE = 0.25  # of the features, drifted in two reports running: one feature alone is not a market
 
 
@@ -227,14 +228,16 @@ def on_risk(
 
 def on_watch(report: Report, previous: ModelRef) -> Decision:
     """ROLLBACK when the previous champion is proven better than the present one (`report.model`), or when the
-    present one's accuracy collapsed below its own tested one and the previous champion did better on the same bars.
+    present one's accuracy collapsed below its own tested one and the previous champion did better on the same bars,
+    with a one-look p of at most `AHEAD`: where a market costs both, one of two equal models is ahead anyway.
     """
     proof = tuple(f for f in report.findings if f.name == "paired_log_loss")
     if proof and all(f.level is Level.OK for f in proof):
         reason = f"Roll back {report.model} to {previous}: the previous champion is {proof[0].note}."
         return Decision(Verdict.ROLLBACK, report.model, proof, report.model, reason)
     chart = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
-    if chart and proof and proof[0].value > 0:  # a wild market may cost both: then going back helps nobody
+    ahead = next((p for f in proof if isinstance(p := f.params.get("p_now"), float)), 1.0)
+    if chart and ahead <= AHEAD:  # a wild market may cost both: then going back helps nobody
         better = f"the previous champion gains {proof[0].value:+.4f} log-loss a bar on the same {proof[0].n} bars"
         reason = f"Roll back {report.model} to {previous}: {_changed(chart[0])}, and {better}."
         return Decision(Verdict.ROLLBACK, report.model, (*chart, *proof), report.model, reason)

@@ -335,16 +335,18 @@ def test_an_alarm_that_nothing_answered_yet_asks_again_and_waits_for_the_cool_do
 
 
 @pytest.mark.parametrize(
-    ("gain", "chart", "verdict"),
+    ("gain", "now", "chart", "verdict"),
     [
-        (0.2, Level.ALERT, Verdict.ROLLBACK),
-        (-0.1, Level.ALERT, Verdict.HOLD),  # a wild market cost the previous champion even more
-        (0.2, Level.OK, Verdict.HOLD),
-        (0.2, Level.UNKNOWN, Verdict.HOLD),
+        (0.2, 0.1, Level.ALERT, Verdict.ROLLBACK),
+        (-0.1, 0.8, Level.ALERT, Verdict.HOLD),  # a wild market cost the previous champion even more
+        (0.01, 0.3, Level.ALERT, Verdict.HOLD),  # one of two equal ones is ahead anyway
+        (0.2, None, Level.ALERT, Verdict.HOLD),  # not known
+        (0.2, 0.1, Level.OK, Verdict.HOLD),
+        (0.2, 0.1, Level.UNKNOWN, Verdict.HOLD),
     ],
 )
-def test_a_collapse_rolls_back_only_to_a_champion_that_did_better(gain, chart, verdict):
-    paired = Finding("paired_log_loss", gain, 0.0, Level.UNKNOWN, 14)
+def test_a_collapse_rolls_back_only_to_a_champion_that_did_better(gain, now, chart, verdict):
+    paired = Finding("paired_log_loss", gain, 0.0, Level.UNKNOWN, 14, {"p_now": now})
 
     decision = policy.on_watch(_report(paired, _finding("accuracy_change", chart)), ModelRef("direction", 1))
 

@@ -18,10 +18,12 @@ from mlops.stats import (
     dependent_t,
     evidence_path,
     max_drawdown,
+    p_greater,
     sequential_test,
     srm_e_value,
     usual_drawdown,
 )
+from mlops.stats.dependent import MIN_TERMS
 from mlops.types import Finding, Level
 
 Floats = NDArray[np.float64]
@@ -35,7 +37,8 @@ def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Fi
 
     Null: mean gain <= margin, error rate `trial.alpha` over all looks together (`mlops.stats.sequential_test`). OK:
     proven better; ALERT: proven worse, by the mirrored test without margin, each challenger at an error of its own: to
-    set an equal one aside costs no money. `n_needed` counts bars.
+    set an equal one aside costs no money. `n_needed` counts bars. `p_now`: p-value of "no better", were this the
+    only look: it proves nothing by itself.
     """
     better = _test(difference - trial.margin, trial, least_bars)
     worse = _test(-difference, replace(trial, arms=1), least_bars)
@@ -43,7 +46,8 @@ def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Fi
     undecided = better.crossed == worse.crossed
     level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT
     told = worse if level is Level.ALERT else better
-    parameters = {**asdict(trial), **_told(told)}
+    now = float(p_greater(difference)) if difference.size >= MIN_TERMS else 1.0
+    parameters = {**asdict(trial), **_told(told), "p_now": now}
     gain = float(difference.mean()) if difference.size else 0.0
     over = f", more than the margin of {trial.margin:g}" if trial.margin and level is Level.OK else ""
     note = f"{_verdict(level)}: log-loss gain {gain:+.4f} a bar over {told.n} bars{over}, {_plan(told, trial)}"
