@@ -85,7 +85,7 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
         rng=np.random.default_rng(house.settings.train.seed),
         scorings=compare.scorings(house, trial, until),
     )
-    html = page.render("experiment.html", _context(house, told, matured))
+    html = page.render("experiment.html", _context(house, told, matured) | {"stage": look.place.stage.value})
     tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
     if trial.kind != "watch":
         tags["stage"] = look.place.stage.value

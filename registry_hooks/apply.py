@@ -369,11 +369,11 @@ def _promote(decision: Decision, registry: Registry, act: Act) -> Promotion:
 
 
 def _advance(decision: Decision, registry: Registry, act: Act) -> None:
-    stages.advance(registry, decision, 1 - act.split, run=act.evidence_run, actor=act.actor, at=act.at)
+    stages.move(registry, decision, 1 - act.split, run=act.evidence_run, actor=act.actor, at=act.at)
 
 
 def _withdraw(decision: Decision, registry: Registry, act: Act) -> None:
-    stages.withdraw(registry, decision, run=act.evidence_run, actor=act.actor, at=act.at)
+    stages.move(registry, decision, 0.0, run=act.evidence_run, actor=act.actor, at=act.at)
 
 
 def _rollback(decision: Decision, registry: Registry, act: Act) -> Promotion:

@@ -108,39 +108,29 @@ def begin(ledger: Ledger, challenger: ModelRef, champion: int, at: datetime) -> 
     )
 
 
-def advance(registry: Registry, decision: Decision, weight: float, *, run: str, actor: str, at: datetime) -> None:
-    """Give a challenger its share of the units; one that has a share keeps that.
+def move(registry: Registry, decision: Decision, weight: float, *, run: str, actor: str, at: datetime) -> None:
+    """Give the challenger of a decision its share of the units, or, with a weight of 0, take it back to shadow.
+
+    One that has a share keeps that; safe to repeat. A person is told first of who is taken back: after a crash in
+    between there is nothing that would tell.
 
     Raises
     ------
     AliasMoved
         The champion is no longer the one that the evidence was measured against. Nothing was changed.
     """
-    ref = decision.model
+    ref, ledger = decision.model, registry.ledger
     with turn(registry, ref.name):
         _must_stand(registry, decision)
-        if stages(registry.ledger, ref.name).get(ref.version) is not Stage.AB:
-            share(registry, ref.name, {ref.version: weight}, actor=actor, reason=_why(decision, run), at=at)
-
-
-def withdraw(registry: Registry, decision: Decision, *, run: str, actor: str, at: datetime) -> None:
-    """Take a challenger out of trading. A person is told first: after a crash there is nothing that would tell.
-
-    Raises
-    ------
-    AliasMoved
-        The champion is no longer the one that the evidence was measured against. Nothing was changed.
-    """
-    ref = decision.model
-    with turn(registry, ref.name):
-        _must_stand(registry, decision)
-        trial = running(registry.ledger, ref.name)
-        if trial is None or stages(registry.ledger, ref.name).get(ref.version) is not Stage.AB:
+        trades = stages(ledger, ref.name).get(ref.version) is Stage.AB
+        if trades == (weight > 0):
             return
-        number = registry.ledger.epochs(trial)[-1].number
-        key = f"challenger_withdrawn:{ref.name}:v{ref.version}:{trial.id}.{number}"
-        registry.ledger.add_alert(Alert(key, Priority.HIGH, ref.name, f"{ref.name}: {decision.reason}", at))
-        share(registry, ref.name, {ref.version: 0.0}, actor=actor, reason=_why(decision, run), at=at)
+        if trades:
+            trial = comparison(ledger, ref.name)
+            key = f"challenger_withdrawn:{ref.name}:v{ref.version}:{trial.id}.{ledger.epochs(trial)[-1].number}"
+            ledger.add_alert(Alert(key, Priority.HIGH, ref.name, f"{ref.name}: {decision.reason}", at))
+        reason = decision.reason + (f" Evidence: run {run}." if run else "")
+        share(registry, ref.name, {ref.version: weight}, actor=actor, reason=reason, at=at)
 
 
 def share(
@@ -148,12 +138,7 @@ def share(
 ) -> Epoch:
     """Append weights to the running comparison; the tags follow. Whoever calls it holds the model's turn.
 
-    Raises
-    ------
-    RegistryError
-        Nothing is compared, or not the version named.
-    DataError
-        The weights are no shares, or leave nothing to the champion.
+    Raises what `registry_hooks.dealing.set_weights` does.
     """
     trial, open_now = comparison(registry.ledger, model), compared(registry.ledger, model)
     for version in given.keys() - open_now - {trial.champion}:
@@ -196,11 +181,6 @@ def project(registry: Registry, model: str) -> bool:
             client.delete_model_version_tag(model, version.version, STAGE_TAG)
         changed |= have != want
     return changed
-
-
-def _why(decision: Decision, run: str) -> str:
-    """The reason of a change of weights, with its evidence."""
-    return decision.reason + (f" Evidence: run {run}." if run else "")
 
 
 def _must_stand(registry: Registry, decision: Decision) -> None:
