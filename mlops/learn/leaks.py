@@ -2,8 +2,8 @@
 
 The past is computed again beside other futures: none, a wild one, one turned upside down, one that only rises, one of
 other rows. All that was not known at a cut is replaced, late and revised bars before it too; every row that was known
-there is compared, bit for bit. A leak that does not go through the bars, such as a table joined from elsewhere, stays
-as it is in any of these worlds: its score gives it away (`mlops.learn.plausible`).
+there is compared. A leak that does not go through the bars, such as a table joined from elsewhere, stays as it is in
+any of these worlds: its score gives it away (`mlops.learn.plausible`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ CUTS = 16  # instants at which the future is replaced, each by every one of FUTU
 UNITS = 4  # drawn anew for each cut: what leaks does not ask of which unit
 LABEL_BARS = 4000, 500  # before and after a cut, for a label may compare with all of its history
 WILD, RISE = 0.2, 0.02  # log-returns a bar, far from any market's: what depends on them at all moves
+ROUNDING = 1e-6  # of a feature's size and spread: sums may differ in the last bits where other rows lie beside them
 FARTHEST = 30  # bars beyond its horizon that a label is searched for what it depends on
 
 Future = Callable[[pd.DataFrame, NDArray[np.bool_], np.random.Generator], pd.DataFrame]
@@ -159,12 +160,21 @@ def _changed(now: pd.DataFrame, other: pd.DataFrame) -> tuple[str, str, pd.Times
     place = pd.MultiIndex.from_frame(other[keys]).get_indexer(pd.MultiIndex.from_frame(now[keys]))
     beside = other.take(np.maximum(place, 0))
     for name in now.columns.drop(keys):
-        mine, its = now[name].array, beside[name].array
-        apart = (place < 0) | ~np.asarray((mine == its) | (pd.isna(mine) & pd.isna(its)), dtype=np.bool_)
+        apart = (place < 0) | ~_alike(now[name], beside[name])
         if apart.any():
             row = now.iloc[int(apart.argmax())]
             return name, row["unit"], row["event_time"]
     return None
+
+
+def _alike(mine: pd.Series, other: pd.Series) -> NDArray[np.bool_]:
+    """Which values are the same; features within what rounding does."""
+    missing = mine.isna().to_numpy() & other.isna().to_numpy()
+    same = np.asarray(mine.array == other.array, dtype=np.bool_) | missing
+    if mine.dtype != np.float32:
+        return same
+    one, its = mine.to_numpy(np.float64), other.to_numpy(np.float64)
+    return np.asarray(same | (np.abs(one - its) <= ROUNDING * (np.abs(one) + np.nanstd(one))), dtype=np.bool_)
 
 
 def _remedy(strategy: Strategy, piece: pd.DataFrame, unit: str, time: pd.Timestamp) -> str:

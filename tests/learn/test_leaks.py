@@ -156,6 +156,20 @@ def test_a_label_that_sees_farther_than_its_horizon_is_refused_in_every_world(wa
     assert WORLDS == sum(text.startswith("label at") and "no bar after its horizon of 1" in text for text in found)
 
 
+def test_sums_that_are_rounded_otherwise_beside_other_rows_are_no_leak(walk):
+    """What a matrix product gives depends in its last bits on how many rows it has."""
+    weights = np.random.default_rng(3).normal(size=(50, 1))
+    honest = replace(HONEST, features=(Features(("product",), 50, lambda r: (1 + r) @ weights - weights.sum()),))
+    for seed in range(3):
+        audit(honest, walk(300, seed=seed), np.random.default_rng(seed))
+
+
+def test_a_leak_in_a_feature_of_tiny_values_is_found(walk):
+    tiny = Features(("leaky",), 5, lambda r: 1e-12 * (r[..., -1:] - r[..., -1:].mean(axis=0)))
+    found = [_refused(replace(HONEST, features=(tiny,)), walk(400, seed=seed), seed) for seed in range(WORLDS)]
+    assert WORLDS == sum("feature leaky at" in text for text in found)
+
+
 def test_a_market_feature_that_sees_the_future_is_refused(walk):
     leaky = replace(HONEST, features=(*HONEST.features, Features(("m",), 5, _z_scored_over_history, "market")))
     with pytest.raises(LeakError, match="feature m at"):
