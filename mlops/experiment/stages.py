@@ -91,7 +91,10 @@ def shadow_latency(record: ScoringRecord, line: float, *, needed: int, window: i
         level = Level.ALERT if slow > line else Level.OK
         note = f"it took {slow:.3f} s to score (99th percentile of {n} bars), {line:g} allowed"
         return Finding("shadow_latency", slow, line, level, n, reported, note=note)
-    note = f"not looked at: how long it takes was reported of {n} bars, {needed} needed"
+    note = f"how long it takes is known of {n} bars, {needed} needed"
+    if n >= len(record.scored):  # all that there are
+        return Finding("shadow_latency", slow, line, Level.UNKNOWN, n, reported, note=note)
+    note = f"not looked at: of {len(record.scored)} bars scored, {note}"
     if accepted:
         note += "; a person accepts that (experiment.shadow_unreported)"
         return Finding("shadow_latency", slow, line, Level.OK, n, reported, note=note)

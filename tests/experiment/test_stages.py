@@ -63,7 +63,8 @@ def test_a_scoring_is_within_the_line_but_for_one_bar_of_a_hundred():
 def test_what_nobody_reports_is_not_known_to_be_quick():
     unseen = latency(record(40, reported=False))
     assert Level.UNKNOWN is unseen.level
-    assert "not looked at: how long it takes was reported of 0 bars, 20 needed" in unseen.note
+    assert "not looked at: of 40 bars scored, how long it takes is known of 0 bars, 20 needed" in unseen.note
+    assert "how long it takes is known of 19 bars, 20 needed" == latency(record(19), accepted=True).note
     assert "experiment.shadow_unreported" in unseen.note
     accepted = latency(record(40, reported=False), accepted=True)
     assert (Level.OK, True) == (accepted.level, "a person accepts that" in accepted.note)

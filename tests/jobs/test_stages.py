@@ -148,7 +148,9 @@ def test_a_bot_that_reports_no_latency_is_told_of_once_and_a_person_may_accept_i
         waits = look(one, bar)[2]
         assert (Verdict.INCONCLUSIVE, Level.UNKNOWN) == (waits.decision.verdict, found(waits, "shadow_latency").level)
     (told,) = [a.title for a in house.ledger.alerts() if a.key.startswith("shadow_unreported:unseen:")]
-    assert "cannot leave the shadow stage: not looked at: how long it takes was reported of 0 bars, 20 needed" in told
+    assert (
+        "cannot leave the shadow stage: not looked at: of 21 bars scored, how long it takes is known of 0 bars" in told
+    )
     experiment = house.settings.experiment.model_copy(update={"shadow_unreported": True})
     one.house = replace(house, settings=house.settings.model_copy(update={"experiment": experiment}))
     assert Verdict.ADVANCE is look(one, 30)[2].decision.verdict
