@@ -69,7 +69,8 @@ class PaperBot:
             # The earliest instant at which the label can be known; the outcome carries the true one.
             matures = at + timedelta(days=self.strategy.horizon)
             keys = [f"{unit}:{at:%Y-%m}" for unit in units]  # a unit keeps its arm for a month
-            scored = self.bot.score(units, values, event_time=at, known_at=at, matures_at=matures, keys=keys)
+            known = max(at, bar["known_at"].max().to_pydatetime())
+            scored = self.bot.score(units, values, event_time=at, known_at=known, matures_at=matures, keys=keys)
             self._trade(scored, prices, at)
         return swapped
 

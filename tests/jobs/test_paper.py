@@ -78,6 +78,7 @@ def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(hou
     known = bars[bars.event_time < end].reset_index(drop=True)
     days = known.event_time[known.event_time >= start].unique()
     late = (known.symbol == "AAPL") & (known.event_time == days[12])
+    known["known_at"] += pd.Timedelta("5s")  # as long as the feed takes
     known.loc[late, "close"] *= 100
     known.loc[late, "known_at"] += pd.Timedelta("3D12h")
     arrived = known.known_at[late].iloc[0]
@@ -89,6 +90,7 @@ def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(hou
 
     made = house.ledger.predictions("volatility", start=start, end=end, as_of=end)[0]
     assert days[12] in set(made.event_time)
+    assert {pd.Timedelta("5s")} == set(made.known_at - made.event_time)
     assert days[12] not in set(made.event_time[made.unit == "AAPL"])
     assert max(held.values()) < 1 / 3  # a price a hundred times as high was never heard of
 
@@ -99,4 +101,4 @@ def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(hou
     before, after = matured(arrived - pd.Timedelta("1s")), matured(days[-1])
     assert days[6] == before.index.max()  # its five bars were known; of bar 7 the fifth is the late one
     assert {arrived} == {after[day] for day in days[7:10]}
-    assert days[-1] == after[days[-6]]
+    assert days[-2] + pd.Timedelta("5s") == after[days[-7]] == after.max()  # told at the next bar
