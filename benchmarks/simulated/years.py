@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from benchmarks.simulated.platform import START, Platform, bar_at
 from benchmarks.simulated.world import Law, World
+from jobs.alarms import ACCURACY
 from jobs.house import House
 from mlops.types import Verdict
 from registry_hooks import apply
@@ -22,9 +23,9 @@ SATURDAY = timedelta(days=4, hours=9)  # from Monday's close
 class Year:
     """What happened in a year.
 
-    `promoted`, `rolled_back`, `told`, `retrained`: bars until it did, from the beginning or from the fall; None where
-    it did not. `alerts`: that a person was sent. `weeks`: looks of the monitor with a full window; `words` of them had
-    a verdict of WARN or ALERT, `any_loud` any such finding, and `loud` counts each.
+    `promoted`, `rolled_back`, `told` (that the accuracy fell), `retrained`: bars until it did, from the beginning or
+    from the fall; None where it did not. `alerts`: all that a person was sent. `weeks`: looks of the monitor with a
+    full window; `words` of them had a verdict of WARN or ALERT, `any_loud` any such finding, and `loud` counts each.
     """
 
     promoted: int | None = None
@@ -69,16 +70,18 @@ def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Yea
 
     def answered(one: Platform) -> bool:
         """Whether what such a year is read for has happened: somebody was told, and a training follows."""
-        return falls and (bool(_alerts(one, since)) if weekly else _after(one, Verdict.RETRAIN, fall) is not None)
+        return falls and (
+            bool(_alerts(one, since, ACCURACY)) if weekly else _after(one, Verdict.RETRAIN, fall) is not None
+        )
 
     one.run(bars, also=saturdays, enough=answered)
-    alerts = _alerts(one, since)
+    alerts, told = _alerts(one, since), _alerts(one, since, ACCURACY)
     weeks = [said for said in one.said if said.at >= bar_at(SETTLED)]
     loud = Counter(name for said in weeks for name in set(said.loud))
     return Year(
         promoted=_after(one, Verdict.PROMOTE, fall),
         rolled_back=_after(one, Verdict.ROLLBACK, fall),
-        told=min((_bars(fall, at) for at in alerts), default=None),
+        told=min((_bars(fall, at) for at in told), default=None),
         retrained=_after(one, Verdict.RETRAIN, fall),
         alerts=len(alerts),
         weeks=len(weeks),
@@ -105,10 +108,10 @@ def _moved(one: Platform) -> bool:
     return one.champion != 1
 
 
-def _alerts(one: Platform, since: datetime) -> list[datetime]:
-    """When a person was told of something."""
-    alerts = one.house.ledger.alerts(open_only=False)
-    return [alert.as_of for alert in alerts if alert.model == one.model and alert.as_of >= since]
+def _alerts(one: Platform, since: datetime, kind: str = "") -> list[datetime]:
+    """When a person was told of something, of a kind or of any."""
+    alerts = [a for a in one.house.ledger.alerts(open_only=False) if a.model == one.model and a.key.startswith(kind)]
+    return [alert.as_of for alert in alerts if alert.as_of >= since]
 
 
 def _after(one: Platform, verdict: Verdict, bar: int) -> int | None:
