@@ -89,7 +89,7 @@ CELLS = (
     _fallen("falls by 5 points, trained weekly", "5_weekly_training", _falls(5), 30, "0.80", "weekly"),
     _compared("equal challenger", "promote_equal", LAW, NULL, "at most 0.05"),
     _compared("challenger 2 points worse", "promote_worse", _gains(-2), NULL, "at most 0.001"),
-    _compared("rare clustered labels, equal", "promote_rare_equal", replace(LAW, rare=True), NULL, "at most 0.05"),
+    _compared("rare clustered labels, equal", "promote_rare_equal", replace(LAW, rare=True), 1_000, "at most 0.05"),
     _compared("1 point better, unrelated P&L", "promote_1_point_unrelated_pnl", _gains(1), 300),
     _compared("1 point better, related P&L", "promote_1_point", _gains(1, pnl="related"), 300),
     _compared("2 points better, unrelated P&L", "promote_2_points_unrelated_pnl", _gains(2), 400, "0.80"),
