@@ -107,7 +107,7 @@ class Trial:
 
     @property
     def act(self) -> Act:
-        return Act("campaign", AT, split=0.5)
+        return Act("campaign", AT, split=0.8)  # four challengers may trade at once
 
 
 Prepared = tuple[Callable[[], object], dict[str, Any]]
@@ -218,7 +218,7 @@ def nominate_by_hand(trial: Trial) -> Prepared:
 def advance(trial: Trial) -> Prepared:
     """A challenger leaves the shadow stage."""
     target = _nominated(trial)
-    expect = {"either": [trial.champion], "adds": [0], "stages": {target.version: [0.0, 0.5]}}
+    expect = {"either": [trial.champion], "adds": [0], "stages": {target.version: [0.0, 1 - trial.act.split]}}
     return lambda: apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act), expect
 
 
@@ -226,7 +226,12 @@ def withdraw(trial: Trial) -> Prepared:
     """A challenger goes back to the shadow stage."""
     target = _nominated(trial)
     apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
-    expect = {"either": [trial.champion], "adds": [0], "stages": {target.version: [0.0, 0.5]}, "tells": trial.mark}
+    expect = {
+        "either": [trial.champion],
+        "adds": [0],
+        "stages": {target.version: [0.0, 1 - trial.act.split]},
+        "tells": trial.mark,
+    }
     return lambda: apply.apply(_moves(trial, Verdict.WITHDRAW, target), trial.registry, trial.act), expect
 
 
