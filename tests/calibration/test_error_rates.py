@@ -8,18 +8,15 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from benchmarks.nulls import crossed
 from mlops.experiment import Trial
 from mlops.stats import (
     calibrate_cusum,
     cusum_path,
     ewc_dof,
     ewc_statistic,
-    look_times,
-    nominal_levels,
-    p_greater,
     sequential_test,
 )
-from mlops.stats.sequential import DESIGN_SHARE
 
 sys.path.insert(0, str(Path(__file__).parent))
 from worlds import LEANING, WORLDS, overlap
@@ -36,12 +33,7 @@ def _three_errors(rate, chances):
 
 def _promoted(x, plan):
     """Which rows an equal challenger would be promoted on, at any look; `sequential_test` for many series at once."""
-    looks = look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
-    levels = nominal_levels(looks, plan.horizon_bars, DESIGN_SHARE * (1 - plan.confidence), plan.power)
-    crossed = np.zeros(len(x), dtype=bool)
-    for n, level in zip(looks, levels, strict=True):
-        crossed |= p_greater(x[:, :n]) <= level
-    return crossed
+    return crossed(x, plan) <= plan.horizon_bars
 
 
 def _rate(world, plan):
