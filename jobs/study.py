@@ -10,12 +10,15 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import structlog
 
 from mlops.errors import DataError
 from mlops.learn import Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import newest_bars
 from mlops.settings import TrainSettings
 
+log = structlog.get_logger()
+HELD_UP, FEW = 3, 0.01  # times the usual wait for a label; a share of labels that is worth a word
 # The newest out-of-fold rows that travel with the bundle, whichever are more: ten windows of the monitor want 600 bars.
 REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000
 # Settings by which nothing is learned: the same study goes on with others.
@@ -47,7 +50,9 @@ def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: da
     features.refuse_late(known, delay)
     seen = features.in_time(known, delay)
     leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
-    rows = features.table(strategy, seen).merge(labels.table(strategy, known), on=["event_time", "unit"])
+    labelled = labels.table(strategy, known)
+    _tell_held_up(strategy, labelled)
+    rows = features.table(strategy, seen).merge(labelled, on=["event_time", "unit"])
     rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
     bars = rows["event_time"].nunique()
     if bars < s.min_bars:
@@ -61,3 +66,12 @@ def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: da
     key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude=NOT_OF_THE_STUDY)]).encode())
     newest = seen[seen["event_time"] > seen["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
     return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
+
+
+def _tell_held_up(strategy: Strategy, labelled: pd.DataFrame) -> None:
+    """Say how many labels bars hold up that arrived or were revised late: no fold before that learns from them."""
+    waited = labelled["known_at"] - labelled["event_time"]
+    late = waited > HELD_UP * waited.median()
+    if late.mean() > FEW:
+        first = labelled.loc[late, "event_time"].min()
+        log.warning("labels wait for late bars", strategy=strategy.name, labels=int(late.sum()), first=str(first))

@@ -19,8 +19,9 @@ def table(strategy: Strategy, bars: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         event_time, unit, label (0.0 or 1.0), value (the unit's simple return over the next bar, what a position taken
-        at the close earns first), known_at (when the unit's bar `horizon` later, and every one before it, was known: a
-        bar that arrives late holds up the labels that are made of it). Sorted by event_time, unit.
+        at the close earns first), known_at (when all of the unit's bars that the label is made of were known, the one
+        `horizon` later as the last, as a rule: a bar that arrives late, or is revised, holds up the labels that are
+        made of it). Sorted by event_time, unit.
     """
     parts = []
     for unit, rows in bars.sort_values("event_time").groupby("symbol", sort=True):
@@ -33,8 +34,19 @@ def table(strategy: Strategy, bars: pd.DataFrame) -> pd.DataFrame:
                 "unit": unit,
                 "label": strategy.label(returns),
                 "value": np.append(returns[1:], np.nan),
-                "known_at": rows["known_at"].cummax().shift(-strategy.horizon),
+                "known_at": _known_at(strategy, rows["known_at"]),
             }
         )
         parts.append(part.dropna())
     return pd.concat(parts, ignore_index=True).sort_values(["event_time", "unit"], ignore_index=True)
+
+
+def _known_at(strategy: Strategy, bars: pd.Series) -> pd.Series:
+    """When the last bar was known of those that the label at each bar of a unit is made of."""
+    if strategy.label_past is None:
+        return bars.cummax().shift(-strategy.horizon)
+    span = strategy.label_past + 1 + strategy.horizon
+    times = pd.DatetimeIndex(bars).as_unit("us")
+    latest = pd.Series(times.asi8).rolling(span, min_periods=1).max()
+    known = pd.DatetimeIndex(latest.to_numpy(np.int64).view("M8[us]")).tz_localize("UTC")
+    return pd.Series(known, index=bars.index).astype(bars.dtype).shift(-strategy.horizon)

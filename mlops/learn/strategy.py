@@ -39,9 +39,12 @@ class Strategy:
     label : callable
         Simple returns of one unit, shape (n,), r[t] known at the close of bar t -> labels of shape (n,): 0.0, 1.0, or
         NaN where the future (or the past that it needs) is missing. The label at t may use r[t + 1 : t + 1 + horizon]
-        and anything before.
+        and the `label_past` returns up to r[t].
     horizon : int
         Bars after which the label is known.
+    label_past : int, optional
+        Returns up to t that the label at t may use; None: all. A bar that was revised long afterwards holds up the
+        labels that are made of it, which then are those of so many bars, or all that come after it.
     position : callable
         Probabilities -> target weight of a unit, -1 to 1, before it is shared among the units.
     cost_bps : float
@@ -54,6 +57,7 @@ class Strategy:
     horizon: int
     position: Callable[[Floats], Floats]
     cost_bps: float = 5.0
+    label_past: int | None = None
 
     @property
     def feature_names(self) -> tuple[str, ...]:

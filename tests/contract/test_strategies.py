@@ -41,6 +41,17 @@ def _stuck(bars):
 
 
 @every
+def test_a_label_is_made_of_no_more_returns_than_it_says(strategy):
+    returns = 0.01 * np.random.default_rng(3).standard_t(4, size=700)
+    before = strategy.label(returns)
+
+    for t in (400, 500, 650):
+        other = returns.copy()
+        other[: t - (strategy.label_past or t) + 1] *= 7.0
+        assert before[t] == strategy.label(other)[t]
+
+
+@every
 @pytest.mark.parametrize(
     "bars",
     [_walk(400, 4), _walk(400, 1), _gappy(_walk(400, 4)), _stuck(_walk(400, 3))],

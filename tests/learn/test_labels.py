@@ -50,6 +50,19 @@ def test_known_at_is_the_close_of_the_bar_at_the_horizon():
     assert list(bars.event_time[7:]) == list(found.known_at)
 
 
+@pytest.mark.parametrize(("past", "held_up"), [(0, 2), (10, 12), (None, 290 - 100)])
+def test_a_bar_that_was_revised_holds_up_the_labels_that_are_made_of_it(past, held_up):
+    bars = _bars(np.linspace(10, 20, 300))
+    revised = bars.copy()
+    revised.loc[100, "known_at"] = bars.event_time[290]
+    strategy = replace(DIRECTION, label_past=past)
+
+    apart = table(strategy, revised).known_at > table(strategy, bars).known_at
+
+    assert held_up == apart.sum()
+    assert 99 == apart.idxmax()
+
+
 def test_a_label_waits_for_the_symbols_own_bars():
     """B has no bar at bar 3: what was said at bar 2 is known at bar 4."""
     bars = pd.concat([_bars([1.0, 2, 3, 4, 5]), _bars([1.0, 2, 3, 4, 5], "B").drop(3)], ignore_index=True)
@@ -76,7 +89,7 @@ def test_more_bars_change_no_label_that_was_known(walk):
 
 
 def test_a_bar_that_arrives_late_holds_up_the_labels_that_are_made_of_it():
-    """Bar 5 arrives three days late: what is made of it, and of any bar after it, waits for it."""
+    """Bar 5 arrives three days late: what is made of it waits for it."""
     bars = _bars(np.linspace(10, 20, 30))
     bars.loc[5, "known_at"] += pd.Timedelta("3D12h")
     found = table(replace(DIRECTION, horizon=2), bars).set_index("event_time").known_at
@@ -84,8 +97,8 @@ def test_a_bar_that_arrives_late_holds_up_the_labels_that_are_made_of_it():
     at = bars.event_time
     arrived = at[5] + pd.Timedelta("3D12h")
     assert found[at[2]] == at[4]
-    assert {arrived} == {found[at[i]] for i in range(3, 7)}
-    assert found[at[7]] == at[9]
+    assert {arrived} == {found[at[i]] for i in range(3, 6)}
+    assert found[at[6]] == at[8]
 
 
 def test_a_revised_bar_gives_its_label_when_it_was_revised():

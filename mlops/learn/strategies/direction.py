@@ -39,4 +39,5 @@ DIRECTION = Strategy(
     horizon=1,
     position=lambda p: np.sign(p - 0.5),
     cost_bps=5.0,
+    label_past=0,
 )

@@ -56,4 +56,5 @@ VOLATILITY = Strategy(
     # Long, and smaller where the week ahead looks wild: full at p = 0, a fifth at p = 1.
     position=lambda p: 1.0 - 0.8 * p,
     cost_bps=5.0,
+    label_past=YEAR + WEEK - 1,
 )
