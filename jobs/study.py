@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import structlog
 
+from jobs import cadence
 from mlops.errors import DataError
 from mlops.learn import Strategy, features, labels, leaks, splits, tune
 from mlops.monitor import newest_bars
@@ -45,8 +46,9 @@ class Study:
 
 
 def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: datetime | None) -> Study:
-    """Rows, folds and digest, from bars that are all known."""
+    """Rows, folds and digest, from bars that are all known, of units that close together."""
     delay = timedelta(seconds=s.bar_delay_s)
+    cadence.together(strategy.name, known.rename(columns={"symbol": "unit"}))
     features.refuse_late(known, delay)
     seen = features.in_time(known, delay)
     leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
