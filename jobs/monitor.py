@@ -45,7 +45,7 @@ def at(
     s = house.settings.monitor
     bundle = house.bundle(champion)
     inputs, reference = bundle.reference(), bundle.held_out()  # features may be those of the search; scores may not
-    trained = _last_training(house, model, as_of)
+    trained = alarms.last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
     cadence.daily(model, rows)
     since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
@@ -72,17 +72,21 @@ def at(
     stands = alarms.unanswered(house, model, champion.version, as_of)
     alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
     alarm = alarm if fell or stands is None else stands
+    answering = alarms.answering(house, alarm, champion.version, as_of)
+    in_vain = "" if answering else alarms.in_vain(house, alarm, champion.version, as_of)
     decision = policy.on_monitor(
         report,
         since_last_train_bars=_bars_since(house, model, trained, as_of),
         cool_down_bars=s.cool_down_bars,
         previous=earlier,
-        answering=alarms.answering(house, alarm, as_of),
+        answering=answering,
+        in_vain=in_vain,
         unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
     )
     alarms.close(house, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
         house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
+    alarms.settle(house, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
     drawn = _drawn(house, page, report, decision, reference, matured)
     standing.keep(house, report, decision)
     house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, inputs, now))
@@ -192,11 +196,6 @@ def _looked(house: House, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
     state = house.ledger.risk_state(standing.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
     return LONG_AGO if state is None else state.as_of
-
-
-def _last_training(house: House, model: str, as_of: datetime) -> datetime:
-    known = (row.registered_at for row in house.ledger.bundles(model) if row.registered_at <= as_of)
-    return max(known, default=LONG_AGO)
 
 
 def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:

@@ -44,12 +44,15 @@ def on_monitor(
     previous: Report | None = None,
     answering: bool = False,
     unanswered: str = "",
+    in_vain: str = "",
 ) -> Decision:
     """RETRAIN when accuracy changed, or when drift is sustained; HOLD while the answer to it is under test.
 
-    That is the case in the cool-down after a training, and while a challenger is compared that was trained after the
-    alarm (`answering`). What was trained before it knows nothing of what happened: that it is compared holds nothing.
-    An alarm of an earlier look that nothing has answered yet (`unanswered`: what it said) counts as one of this look.
+    That is the case in the cool-down after the training of a version that was compared or promoted, and while a
+    challenger is compared that was trained after the alarm (`answering`). What was trained before it knows nothing of
+    what happened: that it is compared holds nothing. An alarm of an earlier look that nothing has answered yet
+    (`unanswered`: what it said) counts as one of this look. What was trained since and is compared with nothing
+    (`in_vain`: a sentence without its full stop) holds nothing either, and is said in the reason.
 
     Drift is sustained when at least a quarter of the features have drifted in this report and in the `previous` one: by
     most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
@@ -69,10 +72,12 @@ def on_monitor(
     if answering:
         reason = f"No retraining yet: {what}, and a challenger that was trained since is being compared."
         return Decision(Verdict.HOLD, champion, because, champion, reason)
+    idle = f" {in_vain}." if in_vain else ""
     if since_last_train_bars < cool_down_bars:
-        wait = f"the last training is {since_last_train_bars} bars old, {cool_down_bars} is the cool-down"
-        return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {what}, but {wait}.")
-    return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.")
+        counted = f"the last training that led to a comparison is {since_last_train_bars} bars old"
+        wait = f"{counted}, {cool_down_bars} is the cool-down"
+        return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {what}, but {wait}.{idle}")
+    return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.{idle}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class MonitorSettings(Section):
     drift_threshold: float = Field(0.05, gt=0, lt=1, description="False-discovery rate over features.")
     confidence_threshold: float = Field(0.55, gt=0.5, lt=1, description="A prediction under it is a weak one.")
     false_alarms_per_year: float = Field(1.0, gt=0, description="Of the accuracy chart, while nothing is wrong.")
-    cool_down_bars: int = Field(60, ge=0, description="Bars after a retrain in which no other one is asked for.")
+    cool_down_bars: int = Field(60, ge=0, description="Bars after a retrain that was compared, without another.")
 
 
 class ExperimentSettings(Section):

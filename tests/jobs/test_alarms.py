@@ -9,7 +9,7 @@ from benchmarks.simulated.world import Law, World
 from benchmarks.simulated.years import SATURDAY
 from jobs import alarms
 from mlops.settings import ExperimentSettings, MonitorSettings, Settings
-from mlops.types import Level, Priority, Verdict
+from mlops.types import Alert, Level, Priority, Verdict
 
 MODEL = "m"
 FALLS = Law(units=8, horizon=1, skill=0.65, fall=0.25, fall_at=40)
@@ -33,6 +33,10 @@ def _platform(house, law=FALLS, bars=120):
 def _told(house):
     """Oldest first."""
     return [alert for alert in house.ledger.alerts(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)]
+
+
+def _unanswered(house):
+    return [alert for alert in house.ledger.alerts(open_only=False) if alert.key.startswith(alarms.UNANSWERED)]
 
 
 def _standing(house, *bars):
@@ -93,9 +97,10 @@ def test_charts_start_anew_where_a_person_was_told_and_the_alarm_stands_until_it
     assert [second.key, first.key, None] == [found and found.key for found in _standing(house, 21, 23, 26)]
 
     house.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, bar_at(20), bar_at(30)))
-    one.train(bar_at(29))
+    one.challenge(bar_at(29))
+    one.train(bar_at(31))  # newer, and compared with nothing
     assert [None] != _standing(house, 32)
-    one.train(bar_at(31))
+    one.challenge(bar_at(31))
     assert [None] == _standing(house, 32)
 
 
@@ -108,7 +113,7 @@ def test_an_alarm_in_the_cool_down_is_answered_after_it(house):
     assert told < asked
     held = [e.decision.reason for e in one.events if told < e.at < asked]
     assert held
-    assert all("is not answered, but the last training is" in reason for reason in held)
+    assert all("is not answered, but the last training that led to a comparison is" in reason for reason in held)
 
 
 def test_an_alarm_is_told_once_however_often_it_is_seen(house):
@@ -118,6 +123,45 @@ def test_an_alarm_is_told_once_however_often_it_is_seen(house):
         (decision,) = one.decide("monitor", at)
         assert Verdict.RETRAIN is decision.verdict
     assert 1 == len(_told(house))
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_version_that_is_compared_with_nothing_answers_nothing_and_a_person_is_told(house, refused):
+    one = _platform(house)
+    told = bar_at(55) + timedelta(hours=1)
+    one.decide("monitor", told)
+    idle = one.train(told + timedelta(hours=10))
+    if refused:
+        key = f"not_comparable:{MODEL}:v{idle.version}:v1"
+        house.ledger.add_alert(Alert(key, Priority.HIGH, MODEL, "no challenger: horizon", told))
+    looks = [told + timedelta(weeks=week) for week in (1, 2)]
+    decisions = [one.decide("monitor", at)[0] for at in looks]
+
+    assert [Verdict.RETRAIN] * 2 == [decision.verdict for decision in decisions]  # no cool-down runs from it
+    (alert,) = _unanswered(house)
+    assert looks[0] == alert.as_of  # told once
+    said = "v2 was refused (no challenger: horizon)" if refused else "v2 was not nominated"
+    assert f"Trained since and compared with nothing: {said}." in alert.title
+    assert alert.title.endswith(decisions[0].reason)
+    assert _told(house)[0].closed_at is None
+
+    one.challenge(looks[1] + timedelta(hours=10))
+    (held,) = one.decide("monitor", looks[1] + timedelta(weeks=1))
+    assert Verdict.HOLD is held.verdict
+    assert [looks[1] + timedelta(weeks=1)] * 2 == [a.closed_at for a in (_told(house)[0], *_unanswered(house))]
+
+
+def test_a_person_who_closes_the_alarm_closes_what_was_trained_in_vain(house):
+    one = _platform(house)
+    told = bar_at(55) + timedelta(hours=1)
+    one.decide("monitor", told)
+    one.train(told + timedelta(hours=10))
+    one.decide("monitor", told + timedelta(weeks=1))
+    assert [None] == [alert.closed_at for alert in _unanswered(house)]
+    (alarm,) = _told(house)
+    house.ledger.resolve_alert(alarm.key, told + timedelta(weeks=1, hours=1))
+    one.decide("monitor", told + timedelta(weeks=1, hours=2))
+    assert [] == [alert for alert in house.ledger.alerts() if alert.key.startswith(alarms.UNANSWERED)]
 
 
 def test_a_transition_that_was_undone_starts_no_chart(house):
