@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.simulated import years
 from benchmarks.simulated.cells import CELLS, GRID, figures, rate
-from benchmarks.simulated.chunks import Store, run
+from benchmarks.simulated.chunks import Chunk, Store, code, run
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
 from jobs import plans
@@ -117,3 +117,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
     second = Store(tmp_path / "years.jsonl")
     assert second.left(cells, 1.0) == todo[:1]
     assert second.of(cells[0])[0].years == first.of(cells[0])[0].years
+
+
+def test_a_year_is_stored_with_all_that_was_loud_in_it(tmp_path):
+    law = Law(units=6, horizon=2, fall=0.2, fall_at=60)
+    with platforms(SHORT) as house:
+        year = years.monitored(house, law, 4)
+    assert year.loud and year.told is not None
+    cell = CELLS[0]
+    store = Store(tmp_path / "years.jsonl")
+    store.add(Chunk(cell.name, repr((cell.law, None)), code(), 0, (year,), 1.0))
+    assert Store(tmp_path / "years.jsonl").of(cell)[0].years == (year,)

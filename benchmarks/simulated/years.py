@@ -77,7 +77,7 @@ def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Yea
     one.run(bars, also=saturdays, enough=answered)
     alerts, told = _alerts(one, since), _alerts(one, since, ACCURACY)
     weeks = [said for said in one.said if said.at >= bar_at(SETTLED)]
-    loud = Counter(name for said in weeks for name in set(said.loud))
+    loud = dict(Counter(name for said in weeks for name in set(said.loud)))
     return Year(
         promoted=_after(one, Verdict.PROMOTE, fall),
         rolled_back=_after(one, Verdict.ROLLBACK, fall),
