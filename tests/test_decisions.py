@@ -123,7 +123,8 @@ def test_a_year_is_stored_with_all_that_was_loud_in_it(tmp_path):
     law = Law(units=6, horizon=2, fall=0.2, fall_at=60)
     with platforms(SHORT) as house:
         year = years.monitored(house, law, 4)
-    assert year.loud and year.told is not None
+    assert year.loud
+    assert year.told is not None
     cell = CELLS[0]
     store = Store(tmp_path / "years.jsonl")
     store.add(Chunk(cell.name, repr((cell.law, None)), code(), 0, (year,), 1.0))
