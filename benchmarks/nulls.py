@@ -30,8 +30,7 @@ from mlops.experiment import Trial, compare
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss, skill
 from mlops.settings import ExperimentSettings
-from mlops.stats import log_losses, look_times, nominal_levels, p_greater
-from mlops.stats.sequential import DESIGN_SHARE
+from mlops.stats import log_losses, look_levels, look_times, p_greater
 from mlops.types import Level, ModelRef, Report
 
 YEAR, BURN, BATCH = 252, 400, 100
@@ -198,7 +197,7 @@ def crossed(differences: Floats, trial: Trial) -> NDArray[np.intp]:
     As `mlops.stats.sequential_test`, for many years at once; `differences` has shape (years, bars).
     """
     looks = look_times(horizon=trial.horizon_bars, look_every=trial.look_every, min_n=trial.min_bars)
-    levels = nominal_levels(looks, trial.horizon_bars, DESIGN_SHARE * trial.alpha, trial.power)
+    levels = look_levels(looks, trial.horizon_bars, trial.alphas(looks), trial.power)
     first = np.full(len(differences), trial.horizon_bars + 1)
     for bars, level in zip(looks, levels, strict=True):
         first = np.where(p_greater(differences[:, :bars]) <= level, np.minimum(first, bars), first)

@@ -170,6 +170,7 @@ def _findings(
         champion=trial.champion,
         challenger=trial.challenger,
         settings=plans.plan(house, trial),
+        joined=plans.joined(house, trial),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
         dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,

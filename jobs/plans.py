@@ -40,7 +40,7 @@ def _goes_on(one: Experiment, other: Experiment) -> bool:
 def plan(house: House, trial: Experiment) -> Trial:
     """What a comparison must show: as stored with it; by the settings where it was never looked at.
 
-    How many challengers share its error is counted anew at each look: each that joins takes its part.
+    `arms` are all challengers that share its error by now; each takes its part from when it `joined` on.
 
     Raises
     ------
@@ -91,13 +91,21 @@ def _horizon(house: House, trial: Experiment) -> int:
     return max((row.horizon_bars for row in known if row is not None), default=1)
 
 
-def _arms(house: House, trial: Experiment) -> int:
-    """Challengers that were compared with this champion while `trial` ran: they share its error, dropped ones too."""
+def joined(house: House, trial: Experiment) -> tuple[datetime, ...]:
+    """When each other challenger joined that was compared with this champion while `trial` ran, dropped ones too."""
     if trial.kind not in aliases.COMPARED:
-        return 1
-    others = (t for t in house.ledger.experiments(trial.model) if t.kind in aliases.COMPARED)
-    mine = {t.challenger for t in others if t.champion == trial.champion and _overlap(t, trial)}
-    return max(1, len(mine))
+        return ()
+    began: dict[int, datetime] = {}
+    for other in house.ledger.experiments(trial.model):
+        beside = other.kind in aliases.COMPARED and other.champion == trial.champion and _overlap(other, trial)
+        if beside and other.challenger != trial.challenger:
+            began[other.challenger] = min(other.started_at, began.get(other.challenger, other.started_at))
+    return tuple(sorted(began.values()))
+
+
+def _arms(house: House, trial: Experiment) -> int:
+    """Challengers that share the error of `trial` by now."""
+    return 1 + len(joined(house, trial))
 
 
 def _overlap(one: Experiment, other: Experiment) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -68,6 +70,7 @@ def compare(
     champion: int,
     challenger: int,
     settings: Trial,
+    joined: Sequence[datetime] = (),
     base_rate: float | None = None,
     books: Mapping[int, pd.Series] | None = None,
     dealt: Dealing | None = None,
@@ -79,6 +82,9 @@ def compare(
     ----------
     matured : DataFrame
         Matured rows of both versions since the experiment began, and only those; columns as `pairs`.
+    joined : sequence of datetime, optional
+        When other challengers of `settings.arms` joined: a look counts those who had by the close of its last bar.
+        One that joined later than a look takes nothing from it. Without it all arms count at every look.
     base_rate : float, optional
         Share of ones in the challenger's training labels: the constant forecast it must beat. Without it, the share
         of ones in earlier bars.
@@ -103,6 +109,7 @@ def compare(
     """
     both = _both(matured, champion, challenger)
     paired = pairs(matured, champion=champion, challenger=challenger)
+    settings = replace(settings, joined=_bars_before(paired.index, joined))
     rows = [int((matured["version"] == version).sum()) for version in (champion, challenger)]
     least = enough_at(_events(both), settings)
     proof = paired_log_loss(paired["difference"].to_numpy(), settings, least)
@@ -136,6 +143,12 @@ def _both(matured: pd.DataFrame, champion: int, challenger: int) -> pd.DataFrame
     one = matured.loc[matured["version"] == champion, [*keys, "probability", "label"]]
     other = matured.loc[matured["version"] == challenger, [*keys, "probability"]]
     return one.merge(other, on=keys, suffixes=("", "_challenger"), validate="one_to_one")
+
+
+def _bars_before(times: pd.Index, joined: Sequence[datetime]) -> tuple[int, ...]:
+    """Bars that closed before each joined, ascending; of those who were there by the first bar none is kept."""
+    bars = (int((times < pd.Timestamp(at)).sum()) for at in joined)
+    return tuple(sorted(n for n in bars if n))
 
 
 def _events(both: pd.DataFrame) -> Floats:

@@ -25,10 +25,8 @@ from mlops.stats import (
     decisive_gains,
     dependent_t,
     evidence_path,
-    look_times,
-    nominal_levels,
+    look_levels,
 )
-from mlops.stats.sequential import DESIGN_SHARE
 from mlops.types import Decision, Finding
 
 TESTED = ("log_loss", "accuracy", "brier", "return_per_trade", "sharpe", "turnover")
@@ -206,18 +204,12 @@ def _gain(champion: Arm, challenger: Arm) -> Floats:
 
 def _looks(plan: Trial, bars: int) -> tuple[int, ...]:
     """Bars at which the evidence was judged so far."""
-    return tuple(n for n in _planned(plan) if n <= bars)
-
-
-def _planned(plan: Trial) -> tuple[int, ...]:
-    if plan.evidence == "anytime":
-        return tuple(range(plan.first, plan.horizon_bars + 1))
-    return look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
+    return tuple(n for n in plan.looks if n <= bars)
 
 
 def _boundary(gain: Floats, plan: Trial, looks: Sequence[int]) -> Boundary:
     mean = np.array([float(gain[:n].mean()) for n in looks])
-    sides = ((gain, plan), (-gain, replace(plan, arms=1)))  # as `gates.paired_log_loss`
+    sides = ((gain, plan), (-gain, replace(plan, arms=1, joined=())))  # as `gates.paired_log_loss`
     better, worse = (_far(of, one, looks) for of, one in sides)
     return Boundary(tuple(looks), mean, plan.margin + better, -worse)
 
@@ -226,7 +218,8 @@ def _far(gain: Floats, plan: Trial, looks: Sequence[int]) -> Floats:
     """How far from zero the mean must be at each look."""
     if plan.evidence == "anytime":
         # One side of an interval at twice the error reaches zero when the e-value reaches 1 / alpha.
-        path = evidence_path(gain, alpha=2 * plan.alpha, min_n=plan.first, at=looks)
-        return np.asarray(path.estimate - path.lower)
-    levels = nominal_levels(_planned(plan), plan.horizon_bars, DESIGN_SHARE * plan.alpha, plan.power)
+        alphas = plan.alphas(looks)
+        paths = {a: evidence_path(gain, alpha=2 * a, min_n=plan.first, at=looks) for a in set(alphas.tolist())}
+        return np.array([(paths[a].estimate - paths[a].lower)[look] for look, a in enumerate(alphas.tolist())])
+    levels = look_levels(plan.looks, plan.horizon_bars, plan.alphas(plan.looks), plan.power)
     return decisive_gains(gain, looks, levels)

@@ -179,11 +179,13 @@ def _sure(facts: Facts) -> tuple[str, ...]:
     plan, proof = facts.compared.plan, facts.proof
     every = "bar" if plan.evidence == "anytime" else f"{plan.look_every} bars"
     whole = f"{100 * (1 - plan.confidence):.3g} %"
-    shared = f" (its part of {whole}, for {plan.arms} are compared)" if plan.arms > 1 else ""
+    joined = ", and less at each look since others joined" if plan.joined else ""
+    shared = f" (its part of {whole}, for {plan.arms} are compared{joined})" if plan.arms > 1 else ""
+    most = 100 * float(plan.alphas([plan.min_bars])[0])
     rule = (
         f"The rule was fixed before the first bar: a look every {every} from bar {plan.min_bars} to bar "
         f"{plan.horizon_bars}. Over all these looks together it calls a challenger that is no better one in at most "
-        f"{100 * plan.alpha:.3g} % of comparisons{shared}, and one that is "
+        f"{most:.3g} % of comparisons{shared}, and one that is "
         f"no worse wrongly aside in at most {whole}."
     )
     if proof is None or proof.params.get("crossed_at") is None or proof.level is Level.UNKNOWN:

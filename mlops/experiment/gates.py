@@ -41,7 +41,7 @@ def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Fi
     only look: it proves nothing by itself.
     """
     better = _test(difference - trial.margin, trial, least_bars)
-    worse = _test(-difference, replace(trial, arms=1), least_bars)
+    worse = _test(-difference, replace(trial, arms=1, joined=()), least_bars)
     # Both can have crossed only when the truth changed in between; then neither is proven.
     undecided = better.crossed == worse.crossed
     level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT
@@ -207,7 +207,7 @@ def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
         x,
         horizon=trial.horizon_bars,
         look_every=trial.look_every,
-        alpha=trial.alpha,
+        alpha=trial.alphas(trial.looks),
         power=trial.power,
         min_n=trial.min_bars,
         least_n=least_bars,
@@ -216,19 +216,28 @@ def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
 
 def _anytime(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
     """The same at every bar, without a plan of looks: proven once the e-value reached 1 / alpha."""
-    first, n, alpha = trial.first, x.size, trial.alpha
+    first, n = trial.first, x.size
     if n < first:
         return SequentialResult(n, 0, float(x.mean()) if n else 0.0, 1.0, 0.0, False, None, None, False)
-    path = evidence_path(x, alpha=alpha, min_n=first)
-    proven = np.flatnonzero((path.e_value >= 1 / alpha) & (path.rows >= least_bars))
+    path = evidence_path(x, alpha=trial.alpha, min_n=first)  # the e-value does not depend on alpha
+    alphas = trial.alphas(path.rows.tolist())
+    proven = np.flatnonzero((path.e_value >= 1 / alphas) & (path.rows >= least_bars))
     crossed_at = int(path.rows[proven[0]]) if proven.size else None
     at = crossed_at or n
-    ahead = crossed_at or confidence_sequence(x, alpha=2 * alpha, min_n=first).n_needed
+    ahead = crossed_at or confidence_sequence(x, alpha=2 * trial.alpha, min_n=first).n_needed
     estimate, p = float(path.estimate[at - 1]), min(1.0, 1 / float(path.e_value[at - 1]))
     reachable = ahead is not None and estimate > 0 and ahead <= trial.horizon_bars
     over = n >= trial.horizon_bars
     return SequentialResult(
-        n, n - first + 1, estimate, p, alpha, crossed_at is not None, crossed_at, ahead if reachable else None, over
+        n,
+        n - first + 1,
+        estimate,
+        p,
+        float(alphas[at - 1]),
+        crossed_at is not None,
+        crossed_at,
+        ahead if reachable else None,
+        over,
     )
 
 

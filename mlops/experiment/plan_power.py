@@ -100,7 +100,7 @@ def _proven(gain: float, spread: float, bars: int, trial: Trial, least_bars: int
         rows=bars,
         horizon=trial.horizon_bars,
         look_every=trial.look_every,
-        alpha=trial.alpha,
+        alpha=trial.alphas(trial.looks),
         power=trial.power,
         min_n=trial.min_bars,
         least_n=least_bars,

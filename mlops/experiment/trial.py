@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mlops.errors import DataError
 from mlops.stats.anytime import FIRST
+from mlops.stats.sequential import look_times
 
 EVIDENCE = ("planned", "anytime")
 COUNTS = ("min_samples", "horizon_bars", "look_every", "min_bars", "arms")
 AMOUNTS = ("min_events", "margin", "power", "drawdown_volatility")
-AMOUNTS = ("min_events", "margin", "power", "drawdown_volatility")
+COUNTED = {"arms", "joined"}  # at each look; all else is stored
 SHARES = ("confidence", "drawdown_margin", "drawdown_confidence", "least_paired", "srm_alpha")
 
 
@@ -38,6 +43,9 @@ class Trial:
     arms : int
         Challengers compared with the same champion at the same time; each is tested at its share of the error, which
         is Holm's first step, and the only one that is ever taken: the first that is promoted ends all of them.
+    joined : tuple of int
+        Bars of this comparison before each of the `arms` that joined later; the others were there from its first bar.
+        A look counts those that had joined by its last bar, so that one that proved something proves it for ever.
     evidence : {"planned", "anytime"}
         What proves: a test at planned looks, which needs fewer bars (`mlops.stats.sequential_test`), or an e-value that
         is looked at after every bar (`mlops.stats.confidence_sequence`).
@@ -68,6 +76,7 @@ class Trial:
     drawdown_confidence: float = 0.95
     least_paired: float = 0.95
     srm_alpha: float = 0.001
+    joined: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for rule, kept in self._rules().items():
@@ -90,14 +99,15 @@ class Trial:
             "margin must be at least 0": self.margin >= 0,
             "drawdown_volatility must be at least 0": self.drawdown_volatility >= 0,
             "power must be above 0": self.power > 0,
+            f"joined must name fewer than arms ({self.arms})": len(self.joined) < self.arms,
             f"look_every must be at most horizon_bars ({self.horizon_bars})": self.look_every <= self.horizon_bars,
             f"min_bars must be at most horizon_bars ({self.horizon_bars})": self.min_bars <= self.horizon_bars,
             f"evidence must be one of {EVIDENCE}": self.evidence in EVIDENCE,
         }
 
     def stored(self) -> str:
-        """JSON of the plan without `arms`, which are counted at each look."""
-        return json.dumps({name: value for name, value in asdict(self).items() if name != "arms"})
+        """JSON of the plan without `arms` and when they joined, which are counted at each look."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name not in COUNTED})
 
     @classmethod
     def read(cls, stored: str, *, arms: int) -> Self:
@@ -112,10 +122,17 @@ class Trial:
             values: Any = json.loads(stored)
         except ValueError as error:
             raise DataError(f"plan must be JSON, got {stored!r}: {error}. Mend what made this plan.") from error
-        known = {field.name for field in fields(cls)} - {"arms"}
+        known = {field.name for field in fields(cls)} - COUNTED
         if not isinstance(values, dict) or set(values) != known:
             raise DataError(f"plan must have the fields {sorted(known)}, got {stored!r}. Mend what made this plan.")
         return cls(**values, arms=arms)
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Bars at which the evidence is looked at."""
+        if self.evidence == "anytime":
+            return tuple(range(self.first, self.horizon_bars + 1))
+        return look_times(horizon=self.horizon_bars, look_every=self.look_every, min_n=self.min_bars)
 
     @property
     def first(self) -> int:
@@ -124,8 +141,13 @@ class Trial:
 
     @property
     def alpha(self) -> float:
-        """One challenger's share of the error."""
+        """One challenger's share of the error, all `arms` being there."""
         return (1 - self.confidence) / self.arms
+
+    def alphas(self, looks: Sequence[int]) -> NDArray[np.float64]:
+        """Its share at each look: bars -> error, of shape (looks,), falling with each that joined."""
+        later = np.asarray(self.joined, dtype=np.int64)[None, :] >= np.asarray(looks, dtype=np.int64)[:, None]
+        return np.asarray((1 - self.confidence) / (self.arms - later.sum(axis=1)), dtype=np.float64)
 
 
 def _whole(value: object) -> bool:

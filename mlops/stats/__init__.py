@@ -42,6 +42,7 @@ from mlops.stats.scores import accuracy, auc, brier, hits, log_loss, log_losses
 from mlops.stats.sequential import (
     SequentialResult,
     decisive_gains,
+    look_levels,
     look_times,
     nominal_levels,
     p_greater,
@@ -145,6 +146,7 @@ __all__ = [
     "least_rows",
     "log_loss",
     "log_losses",
+    "look_levels",
     "look_times",
     "mann_whitney",
     "mann_whitney_power",

@@ -94,6 +94,13 @@ def nominal_levels(looks: tuple[int, ...], horizon: int, alpha: float, power: fl
     return tuple(float(p) for p in norm.sf(np.asarray(bounds) / np.sqrt(times)))
 
 
+def look_levels(looks: tuple[int, ...], horizon: int, alpha: ArrayLike, power: float) -> Floats:
+    """Level of each look of `sequential_test`, of shape (looks,); `alpha` as there, one or one for each look."""
+    each = np.broadcast_to(np.asarray(alpha, dtype=np.float64), len(looks))
+    plans = {share: nominal_levels(looks, horizon, DESIGN_SHARE * share, power) for share in set(each.tolist())}
+    return np.array([plans[share][look] for look, share in enumerate(each.tolist())])
+
+
 def p_greater(x: Floats) -> Floats:
     """One-sided p-value of "the mean is <= 0" along the last axis: what each look of `sequential_test` sees.
 
@@ -120,7 +127,7 @@ def sequential_test(
     *,
     horizon: int,
     look_every: int,
-    alpha: float = 0.05,
+    alpha: ArrayLike = 0.05,
     power: float = OBRIEN_FLEMING_LIKE,
     min_n: int = MIN_ROWS,
     least_n: int = 0,
@@ -144,6 +151,10 @@ def sequential_test(
         One value a bar from the start of the comparison on, in order of time. NaN and infinities are refused.
     horizon, look_every, min_n : int
         In bars: length of the comparison, distance of the looks, bars before the first look.
+    alpha : float or array_like of shape (looks,)
+        Error of the whole plan; or one for each of `look_times`, never rising, each look then being held against the
+        plan of its own: looks that were done stay what they were when others share the error later. The chance of ever
+        crossing is then at most the sum of what each plan spends on its own looks.
     least_n : int
         Looks before so many rows are not taken, whatever they would say; what the plan spends on them is not spent.
 
@@ -161,7 +172,7 @@ def sequential_test(
     """
     series = finite_series(x, "x")[:horizon]
     plan = look_times(horizon=horizon, look_every=look_every, min_n=min_n)
-    levels = np.asarray(nominal_levels(plan, horizon, DESIGN_SHARE * alpha, power))
+    levels = look_levels(plan, horizon, alpha, power)
     done = tuple(n for n in plan if n <= series.size)
     if not done:
         estimate = float(series.mean()) if series.size else 0.0

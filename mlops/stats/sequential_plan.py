@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import ceil, pi, sqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -21,6 +22,7 @@ from mlops.stats.sequential import (
     _advance,
     _first,
     _nodes,
+    look_levels,
     look_times,
     nominal_levels,
 )
@@ -84,7 +86,7 @@ def proven_by(
     rows: int,
     horizon: int,
     look_every: int,
-    alpha: float = ALPHA,
+    alpha: ArrayLike = ALPHA,
     power: float = OBRIEN_FLEMING_LIKE,
     min_n: int = MIN_ROWS,
     least_n: int = 0,
@@ -109,7 +111,7 @@ def proven_by(
     done = [i for i, n in enumerate(looks) if least_n <= n <= rows]
     if not done:
         return 0.0
-    levels = np.asarray(nominal_levels(looks, horizon, DESIGN_SHARE * alpha, power))[done]
+    levels = look_levels(looks, horizon, alpha, power)[done]
     limits = student.isf(levels, [ewc_dof(looks[i]) for i in done])
     means, errors = (part[:, done] for part in _drawn(looks))
     crossed = [((sign * means + effect) >= limits * errors).any(axis=1).mean() for sign in (1, -1)]

@@ -1,6 +1,7 @@
 """How often the tests are wrong when nothing is there, measured under dependence. Rates are printed with -s."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,38 @@ def test_an_equal_challenger_under_weekly_looks_for_a_year_is_promoted_at_most_a
     rate = _rate(world, PROMOTION)
     print(f"promotion  {world:15s} {rate:.2%} (stated 5 %)")
     assert rate <= 0.05 + _three_errors(0.05, 2 * RUNS)
+
+
+JOINED_EVERY = 21  # bars
+FAMILY_RUNS = 1500
+
+
+def _first_promotion(world, years):
+    """Bar of the first promotion of each world in which an equal challenger joins each month; infinity: never.
+
+    Each is compared for a year, and one that ended still counts for those that it met. What the champion loses is
+    common to all.
+    """
+    rng, year = np.random.default_rng(17), PROMOTION.horizon_bars
+    starts = range(0, years * year, JOINED_EVERY)
+    forecasts = [WORLDS[world](rng, FAMILY_RUNS, (years + 1) * year) for _ in range(len(starts) + 1)]
+    at = np.full(FAMILY_RUNS, np.inf)
+    for challenger, start in zip(forecasts[1:], starts, strict=True):
+        beside = [other - start for other in starts if abs(other - start) < year and other != start]
+        later = tuple(bars for bars in beside if bars > 0)
+        plan = replace(PROMOTION, arms=1 + len(beside), joined=later)
+        x = (forecasts[0] - challenger)[:, start : start + year]
+        done = crossed(x, plan)
+        at = np.minimum(at, np.where(done <= year, start + done, np.inf))
+    return at
+
+
+@pytest.mark.parametrize("world", ["iid t5", "AR .5", "5-bar overlap"])
+def test_equal_challengers_that_join_each_month_share_one_error_a_year(world):
+    at = _first_promotion(world, 2)
+    first, second = (at <= 252).mean(), ((252 < at) & (at <= 504)).sum() / (at > 252).sum()
+    print(f"one joins each month  {world:15s} any promoted in the first year {first:.2%}, the second {second:.2%}")
+    assert max(first, second) <= 0.05 + _three_errors(0.05, FAMILY_RUNS)
 
 
 @pytest.mark.parametrize("world", LEANING)

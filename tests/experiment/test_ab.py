@@ -160,6 +160,30 @@ def test_several_challengers_share_one_chance_of_being_wrong():
         Trial(arms=0)
 
 
+@pytest.mark.parametrize("evidence", ["planned", "anytime"])
+def test_a_look_that_proved_something_proves_it_whoever_joins_later(evidence):
+    matured = _matured(challenger_edge=0.08)
+    times = sorted(matured.event_time.unique())
+
+    def proof(arms=1, joined=(), bars=None):
+        rows = matured if bars is None else matured[matured.event_time <= times[bars - 1]]
+        plan = Trial(arms=arms, evidence=evidence)
+        found = compare(rows, champion=1, challenger=2, settings=plan, joined=joined)
+        return next(f for f in found if f.name == "paired_log_loss")
+
+    alone = proof()
+    crossed = alone.params["crossed_at"]
+    assert crossed
+    assert crossed < len(times)
+    at_once, before, after = ((times[0],) * 99, (times[crossed - 1],) * 99, (times[crossed],) * 99)
+    assert Level.UNKNOWN is proof(100, at_once, crossed).level  # all hundred were there
+    assert Level.UNKNOWN is proof(100, before, crossed).level  # they had joined by the close of its last bar
+    assert (Level.OK, crossed) == (proof(100, after).level, proof(100, after).params["crossed_at"])
+    assert alone.params["nominal"] == proof(100, after).params["nominal"]
+    assert proof(100).params["nominal"] < alone.params["nominal"]  # without times all count at each look
+    assert proof(3, after[:2]).params["joined"] == (crossed,) * 2
+
+
 @pytest.mark.parametrize(
     ("counts", "weights", "level"),
     [

@@ -15,6 +15,14 @@ def test_a_plan_is_read_as_it_was_stored_but_for_its_arms():
     assert 2 == Trial.read(PLAN.stored(), arms=2).arms
 
 
+def test_each_look_counts_the_arms_that_had_joined_by_its_last_bar():
+    plan = Trial(0.94, arms=3, joined=(40, 41))
+    assert [0.06, 0.03, 0.02] == pytest.approx(plan.alphas([40, 41, 42]))
+    assert PLAN.stored() == Trial.read(PLAN.stored(), arms=3).stored()
+    with pytest.raises(DataError, match=r"plan's joined must name fewer than arms \(1\), got \(40,\)"):
+        Trial(joined=(40,))
+
+
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [

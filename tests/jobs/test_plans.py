@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
-from jobs import compare, plans
+from jobs import compare, plans, report
 from mlops.errors import DataError
 from mlops.types import Level, ModelRef
 from registry_hooks import apply
@@ -86,6 +86,21 @@ def test_those_that_joined_share_the_error_of_a_stored_plan(one):
     one.challenge(bar_at(12))
 
     assert 2 == plans.plan(one.house, _trial(one)).arms
+
+
+def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(one):
+    compare.at(one.house, "m", None, bar_at(10))
+    waiting = one.challenge(bar_at(50))
+    looks = {
+        t.challenger: _proof(compare.look(one.house, t, bar_at(100))) for t in one.house.ledger.open_experiments("m")
+    }
+
+    first, second = looks[2].params, looks[waiting.version].params
+    (bars,) = first["joined"]
+    assert (2, 2, ()) == (first["arms"], second["arms"], second["joined"])
+    assert bars == 50  # of bars 0 to 49 it has no forecast; the look at the next one counts it
+    report_of = report.at(one.house, "m", bar_at(100), _trial(one).id)
+    assert (bars,) == report_of.account.compared.plan.joined
 
 
 def test_a_version_that_waited_keeps_its_plan_when_it_is_nominated(one):
