@@ -20,7 +20,7 @@ from jobs import cadence, plans, stages
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
-from mlops.experiment import Dealing, ab, arms_of, measure
+from mlops.experiment import Dealing, Trial, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io import plots, record
 from mlops.io.ledger import Experiment
@@ -76,9 +76,10 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     matured = _matured(house, trial, as_of)
     cadence.daily(trial.model, matured)
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
-    findings = _findings(house, trial, matured, curves, as_of)
+    planned = plans.plan(house, trial)
+    findings = _findings(house, trial, planned, matured, curves, as_of)
     if trial.kind == "watch":
-        chart = _collapse(house, champion, matured[matured.version == trial.champion])
+        chart = _collapse(house, champion, planned, matured[matured.version == trial.champion])
         rng = np.random.default_rng(house.settings.train.seed)
         findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
         place, report = Place(), Report(champion, as_of, findings)
@@ -161,6 +162,7 @@ def scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]
 def _findings(
     house: House,
     trial: Experiment,
+    planned: Trial,
     matured: pd.DataFrame,
     curves: Mapping[int, pd.DataFrame],
     as_of: datetime,
@@ -169,7 +171,7 @@ def _findings(
         matured,
         champion=trial.champion,
         challenger=trial.challenger,
-        settings=plans.plan(house, trial),
+        settings=planned,
         joined=plans.joined(house, trial),
         base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
@@ -186,13 +188,14 @@ def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
     return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
 
 
-def _collapse(house: House, champion: ModelRef, rows: pd.DataFrame) -> Finding:
+def _collapse(house: House, champion: ModelRef, planned: Trial, rows: pd.DataFrame) -> Finding:
     """The new champion's accuracy against that on bars held out, at half of the watch's chance of a false alarm."""
-    s = house.settings.experiment
+    alarms = planned.chart_alarms
+    assert alarms is not None  # of a watch
     return accuracy_change(
         house.bundle(champion).held_out(),
         rows,
-        false_alarms_per_year=(1 - s.watch_confidence) / 2 * BARS_PER_YEAR / s.watch_bars,
+        false_alarms_per_year=alarms * BARS_PER_YEAR / planned.horizon_bars,
         rng=np.random.default_rng(house.settings.train.seed),
     )
 

@@ -50,13 +50,20 @@ def plan(house: House, trial: Experiment) -> Trial:
     if trial.plan is None:
         return _first(house, trial)
     try:
-        return Trial.read(trial.plan, arms=_arms(house, trial))
+        return _charted(trial, Trial.read(trial.plan, arms=_arms(house, trial)))
     except DataError as error:
         remedy = "Restore the column `plan` of the ledger's table `experiments` from a backup; no job writes it twice"
         raise DataError(
             f"comparison {trial.id} of {trial.model} (v{trial.challenger} against v{trial.champion}) must have the "
             f"plan that its first look stored, got: {error} {remedy}."
         ) from error
+
+
+def _charted(trial: Experiment, planned: Trial) -> Trial:
+    """With its chart, where the plan of a watch was stored without: half of the budget, as the paired test has."""
+    if trial.kind != "watch" or planned.chart_alarms is not None:
+        return planned
+    return replace(planned, chart_alarms=1 - planned.confidence)
 
 
 def _first(house: House, trial: Experiment) -> Trial:
@@ -76,7 +83,7 @@ def _by_settings(house: House, kind: str, *, arms: int) -> Trial:
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
         share = (1 + s.watch_confidence) / 2
         common["min_bars"] = min(s.min_bars, s.watch_bars)
-        return Trial(share, 1, s.watch_bars, power=1.0, **common)
+        return Trial(share, 1, s.watch_bars, power=1.0, chart_alarms=1 - share, **common)
     return Trial(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)
 
 

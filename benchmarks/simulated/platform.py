@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from jobs.books import VIRTUAL
 from jobs.drift_report import When
 from jobs.house import House
 from jobs.schedule import due
-from mlops.experiment import Trial
+from mlops.experiment import Trial, ab
 from mlops.experiment.book import SCALE
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss
@@ -220,6 +220,8 @@ class Platform:
     def _decides(self, trial: Experiment) -> int:
         """Bar at which a look sees that a comparison has ended, or what may decide it."""
         plan, start = plans.plan(self.house, trial), self._first_bar(trial.started_at)
+        joined = ab.bars_before(_times(self.world.bars)[start:], plans.joined(self.house, trial))
+        plan = replace(plan, joined=joined)
         key = (trial.id, plan)
         if key not in self._decided:
             units, labels = self.world.law.units, self.world.labels[start:]
@@ -230,7 +232,7 @@ class Platform:
             settled = proof.level is not Level.UNKNOWN
             bars = crossed if settled else plan.horizon_bars if crossed is None else 0
             if trial.kind == "watch":
-                bars = min(bars, self._collapsed(trial, start))
+                bars = min(bars, self._collapsed(trial, plan, start))
             self._decided[key] = bars
         decides = start + self.world.law.horizon + self._decided[key]
         if trial.kind == "watch":
@@ -238,13 +240,13 @@ class Platform:
         returns = self._returns[trial.champion], self._returns[trial.challenger]
         return min(decides, moves_at(self.house, trial, start, self._now, returns))
 
-    def _collapsed(self, trial: Experiment, start: int) -> int:
+    def _collapsed(self, trial: Experiment, plan: Trial, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""
         times, units = _times(self.world.bars)[start:], self.world.law.units
         rows = _keys(self.model, times, units)
         rows["probability"] = self._forecasts[trial.champion][start:].ravel()
         rows["label"] = self.world.labels[start:].ravel()
-        chart = compare._collapse(self.house, ModelRef(self.model, trial.champion), rows)
+        chart = compare._collapse(self.house, ModelRef(self.model, trial.champion), plan, rows)
         if chart.level is not Level.ALERT:
             return len(times)
         return int(times.searchsorted(pd.Timestamp(chart.params["alarm_at"]))) + 1

@@ -109,7 +109,7 @@ def compare(
     """
     both = _both(matured, champion, challenger)
     paired = pairs(matured, champion=champion, challenger=challenger)
-    settings = replace(settings, joined=_bars_before(paired.index, joined))
+    settings = replace(settings, joined=bars_before(paired.index, joined))
     rows = [int((matured["version"] == version).sum()) for version in (champion, challenger)]
     least = enough_at(_events(both), settings)
     proof = paired_log_loss(paired["difference"].to_numpy(), settings, least)
@@ -145,7 +145,7 @@ def _both(matured: pd.DataFrame, champion: int, challenger: int) -> pd.DataFrame
     return one.merge(other, on=keys, suffixes=("", "_challenger"), validate="one_to_one")
 
 
-def _bars_before(times: pd.Index, joined: Sequence[datetime]) -> tuple[int, ...]:
+def bars_before(times: pd.Index, joined: Sequence[datetime]) -> tuple[int, ...]:
     """Bars that closed before each joined, ascending; of those who were there by the first bar none is kept."""
     bars = (int((times < pd.Timestamp(at)).sum()) for at in joined)
     return tuple(sorted(n for n in bars if n))

@@ -19,6 +19,7 @@ EVIDENCE = ("planned", "anytime")
 COUNTS = ("min_samples", "horizon_bars", "look_every", "min_bars", "arms")
 AMOUNTS = ("min_events", "margin", "power", "drawdown_volatility")
 COUNTED = {"arms", "joined"}  # at each look; all else is stored
+LATER = {"chart_alarms"}  # plans that were stored earlier do not have it
 SHARES = ("confidence", "drawdown_margin", "drawdown_confidence", "least_paired", "srm_alpha")
 
 
@@ -43,6 +44,8 @@ class Trial:
     arms : int
         Challengers compared with the same champion at the same time; each is tested at its share of the error, which
         is Holm's first step, and the only one that is ever taken: the first that is promoted ends all of them.
+    chart_alarms : float, optional
+        False alarms of a watch's accuracy chart within its bars, on average; None where there is no chart.
     joined : tuple of int
         Bars of this comparison before each of the `arms` that joined later; the others were there from its first bar.
         A look counts those that had joined by its last bar, so that one that proved something proves it for ever.
@@ -76,6 +79,7 @@ class Trial:
     drawdown_confidence: float = 0.95
     least_paired: float = 0.95
     srm_alpha: float = 0.001
+    chart_alarms: float | None = None
     joined: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -99,6 +103,8 @@ class Trial:
             "margin must be at least 0": self.margin >= 0,
             "drawdown_volatility must be at least 0": self.drawdown_volatility >= 0,
             "power must be above 0": self.power > 0,
+            "chart_alarms must be above 0, or nothing": self.chart_alarms is None
+            or (_number(self.chart_alarms) and self.chart_alarms > 0),
             f"joined must name fewer than arms ({self.arms})": len(self.joined) < self.arms,
             f"look_every must be at most horizon_bars ({self.horizon_bars})": self.look_every <= self.horizon_bars,
             f"min_bars must be at most horizon_bars ({self.horizon_bars})": self.min_bars <= self.horizon_bars,
@@ -123,7 +129,7 @@ class Trial:
         except ValueError as error:
             raise DataError(f"plan must be JSON, got {stored!r}: {error}. Mend what made this plan.") from error
         known = {field.name for field in fields(cls)} - COUNTED
-        if not isinstance(values, dict) or set(values) != known:
+        if not isinstance(values, dict) or set(values) | LATER != known:
             raise DataError(f"plan must have the fields {sorted(known)}, got {stored!r}. Mend what made this plan.")
         return cls(**values, arms=arms)
 

@@ -37,6 +37,8 @@ def test_each_look_counts_the_arms_that_had_joined_by_its_last_bar():
         ("look_every", 301, r"look_every must be at most horizon_bars \(300\), got 301"),
         ("power", 0, "power must be above 0"),
         ("srm_alpha", 0, "srm_alpha must be above 0 and at most 1"),
+        ("chart_alarms", 0, "chart_alarms must be above 0, or nothing, got 0"),
+        ("chart_alarms", "1", "chart_alarms must be above 0, or nothing, got '1'"),
         ("evidence", "hope", "evidence must be one of"),
     ],
 )

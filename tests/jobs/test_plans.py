@@ -1,5 +1,6 @@
 """A comparison keeps the plan of its first look, whatever the settings say later."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -129,10 +130,49 @@ def test_a_plan_that_a_hand_made_impossible_is_refused_with_its_name(one):
 
 
 def test_a_watch_keeps_its_plan_too(one):
-    act = one.house.act("benchmarks", bar_at(5))
-    apply.promote(one.house.registry, ModelRef("m", 2), "by hand", act, expected=1)
-    plans.keep(one.house, _trial(one, "watch"))
+    _watched(one)
     plans.keep(_house(one, watch_bars=20, watch_confidence=0.6), _trial(one, "watch"))
 
     planned = plans.plan(one.house, _trial(one, "watch"))
     assert (126, 0.975, 1.0) == (planned.horizon_bars, planned.confidence, planned.power)
+
+
+@pytest.fixture
+def known():
+    """Two equal versions whose records are known, not compared yet."""
+    with platforms() as house:
+        platform = Platform(house, World(Law(units=8, horizon=1), 80, 3), "m", line=False)
+        platform.begin()
+        platform.challenge(SOON)
+        yield platform
+
+
+def _watched(one):
+    """The watch on version 2, its plan stored."""
+    act = one.house.act("benchmarks", bar_at(5))
+    apply.promote(one.house.registry, ModelRef("m", 2), "by hand", act, expected=1)
+    plans.keep(one.house, _trial(one, "watch"))
+    return _trial(one, "watch")
+
+
+@pytest.mark.parametrize("changed", [{"watch_confidence": 0.6}, {"watch_confidence": 0.999}, {"watch_bars": 20}])
+def test_both_halves_of_a_watch_follow_its_plan_and_not_the_settings_of_today(known, changed):
+    watch = _watched(known)
+
+    def halves(house):
+        found = {f.name: f for f in compare.look(house, watch, bar_at(60)).report.findings}
+        chart, proof = found["accuracy_change"], found["paired_log_loss"]
+        return chart.limit, chart.params["false_alarms_per_year"], proof.params["nominal"]
+
+    planned = halves(known.house)
+    assert 0.05 == pytest.approx(planned[1])
+    assert planned == halves(_house(known, **changed))
+
+
+def test_a_watch_whose_plan_was_stored_without_its_chart_has_half_of_the_budget_for_it(one):
+    watch = _watched(one)
+    without = {name: value for name, value in json.loads(watch.plan).items() if name != "chart_alarms"}
+    earlier = replace(watch, plan=json.dumps(without))
+
+    assert plans.plan(_house(one, watch_confidence=0.6), earlier) == plans.plan(one.house, watch)
+    assert None is plans.plan(one.house, _trial(one)).chart_alarms
