@@ -68,12 +68,17 @@ def _charted(trial: Experiment, planned: Trial) -> Trial:
 
 def _first(house: House, trial: Experiment) -> Trial:
     """By the settings; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = _later(_by_settings(house, trial.kind, arms=_arms(house, trial)), _horizon(house, trial))
+    planned = of_kind(house, trial.kind, horizon=_horizon(house, trial), arms=_arms(house, trial))
     if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
         return planned
     before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
     record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
     return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
+
+
+def of_kind(house: House, kind: str, *, horizon: int, arms: int = 1) -> Trial:
+    """What the settings ask of a comparison of a kind, where labels span `horizon` bars and nothing is stored yet."""
+    return _later(_by_settings(house, kind, arms=arms), horizon)
 
 
 def _by_settings(house: House, kind: str, *, arms: int) -> Trial:

@@ -46,6 +46,16 @@ def test_looks_that_are_left_out_would_have_changed_nothing(law):
             assert _followed(house, law, seed, thorough=True) == _followed(house, law, seed, thorough=False)
 
 
+@pytest.mark.parametrize("law", [BETTER, EQUAL], ids=["better", "equal"])
+def test_years_whose_paired_test_proves_nothing_promote_nobody_and_are_not_run(law, monkeypatch):
+    with platforms(SHORT) as house:
+        short = [years.compared(house, law, seed) for seed in range(41, 45)]
+    monkeypatch.setattr(years, "CONTROL", 1)
+    with platforms(SHORT) as house:
+        assert short == [years.compared(house, law, seed) for seed in range(41, 45)]
+    assert law is EQUAL or any(year.promoted is not None for year in short)
+
+
 @pytest.mark.parametrize("bad", [0.0, 0.2])
 def test_looks_of_a_watch_that_are_left_out_would_have_changed_nothing(bad, monkeypatch):
     law = Law(units=6, horizon=2, bad=bad)

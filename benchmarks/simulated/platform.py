@@ -316,6 +316,15 @@ class Platform:
         return bundle.digest(place)
 
 
+def provable(house: House, world: World) -> bool:
+    """Whether the paired test of version 2 against version 1 proves it better at any look of its plan."""
+    plan = plans.of_kind(house, "compare", horizon=world.law.horizon)
+    bar = np.repeat(np.arange(world.bars), world.law.units)
+    one, other = (log_losses(world.forecasts(v, 0).ravel(), world.labels.ravel()) for v in (1, 2))
+    proof = paired_log_loss(by_bar(bar, one - other), plan, enough_at(happened(world.labels.ravel(), bar), plan))
+    return proof.level is Level.OK
+
+
 def reference_rows(record: Reference) -> pd.DataFrame:
     """A record as a bundle holds it, on bars that end before the first bar of the world."""
     bars, units = record.labels.shape
