@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from jobs import overdue
 from jobs.house import House
 from mlops import monitor as room
 from mlops.settings import MonitorSettings
@@ -27,11 +28,17 @@ Chart = Callable[[pd.DataFrame], Finding]
 
 
 def charts(
-    house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, looked: datetime
+    house: House,
+    bundle: Bundle,
+    reference: pd.DataFrame,
+    matured: pd.DataFrame,
+    looked: datetime,
+    pending: Finding,
 ) -> tuple[Finding, ...]:
     """All charts of `matured`: rows since the champion was promoted, or its last alarm was told.
 
-    `looked`: when the look before this one was.
+    `looked`: when the look before this one was. `pending`: what waits for its label; where labels have stopped, the
+    chart that decides is not known any more.
     """
     rate, horizon = house.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
     seed = house.settings.train.seed
@@ -46,7 +53,7 @@ def charts(
     )
     assert len(shown) == CHARTS_SHOWN
     decides = room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed))
-    decides = replace(decides, note=decides.note + _too_short(bundle))
+    decides = overdue.unknown(replace(decides, note=decides.note + _too_short(bundle)), pending)
     power = room.chart_power(reference, decides, rng=np.random.default_rng(seed))
     return (decides, power, *(news(chart, matured, looked) for chart in shown))
 

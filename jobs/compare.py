@@ -16,7 +16,7 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
-from jobs import cadence, plans, stages
+from jobs import cadence, overdue, plans, stages
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
 from mlops import policy
@@ -77,9 +77,11 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     cadence.daily(trial.model, matured)
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     planned = plans.plan(house, trial)
-    findings = _findings(house, trial, planned, matured, curves, as_of)
+    pending = overdue.look(house, champion, plans.horizon(house, trial), as_of, trial.started_at)
+    findings = (*_findings(house, trial, planned, matured, curves, as_of), pending)
     if trial.kind == "watch":
         chart = _collapse(house, champion, planned, matured[matured.version == trial.champion])
+        chart = overdue.unknown(chart, pending)
         rng = np.random.default_rng(house.settings.train.seed)
         findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
         place, report = Place(), Report(champion, as_of, findings)

@@ -18,7 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import alarms, cadence, charts, drift_report, freshness, pictures, standing
+from jobs import alarms, cadence, charts, drift_report, freshness, overdue, pictures, standing
 from jobs.house import House, moment, run
 from mlops import monitor as room
 from mlops import policy
@@ -53,13 +53,16 @@ def at(
     keys = ["event_time", "unit"]
     now, past = _window(s, rows), _summary(house, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
+    pending = overdue.look(house, champion, bundle.meta["horizon_bars"], as_of)
     found = (
         *drift,
         room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
         *_label_free(house, reference, now[[*keys, "probability"]]),
-        *charts.charts(house, bundle, reference, matured[matured.event_time >= began], _looked(house, model, as_of)),
+        *charts.charts(
+            house, bundle, reference, matured[matured.event_time >= began], _looked(house, model, as_of), pending
+        ),
         *_matured(house, bundle, reference, matured, rows),
-        _pending(house, model, champion.version, as_of),
+        pending,
         freshness.Freshness(house).model(model, as_of).silence,
         charts.false_words(s),
     )
@@ -83,6 +86,7 @@ def at(
         in_vain=in_vain,
         unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
     )
+    overdue.settle(house, model, pending, as_of)
     alarms.close(house, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
         house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
@@ -186,12 +190,6 @@ def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFr
     return room.last_window(rows, rows=times * s.window, bars=times * s.window_bars)
 
 
-def _pending(house: House, model: str, version: int, as_of: datetime) -> Finding:
-    waiting = house.ledger.pending(model, as_of=as_of, version=version)
-    note = f"{waiting} predictions wait for their label"
-    return Finding("pending", float(waiting), 0.0, Level.OK, waiting, note=note)
-
-
 def _looked(house: House, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
     state = house.ledger.risk_state(standing.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
@@ -199,7 +197,9 @@ def _looked(house: House, model: str, as_of: datetime) -> datetime:
 
 
 def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:
-    return int(house.ledger.matured(model, start=since, end=as_of, as_of=as_of).event_time.nunique())
+    """Bars that were predicted since: they go on where labels stop."""
+    champions = {e.to_version for e in house.ledger.promotions(model) if e.to_version is not None}
+    return len(house.ledger.predicted_bars(model, champions, start=since, as_of=as_of))
 
 
 def main(

@@ -68,7 +68,7 @@ def _charted(trial: Experiment, planned: Trial) -> Trial:
 
 def _first(house: House, trial: Experiment) -> Trial:
     """By the settings; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = of_kind(house, trial.kind, horizon=_horizon(house, trial), arms=_arms(house, trial))
+    planned = of_kind(house, trial.kind, horizon=horizon(house, trial), arms=_arms(house, trial))
     if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
         return planned
     before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
@@ -97,7 +97,7 @@ def _later(planned: Trial, horizon: int) -> Trial:
     return replace(planned, min_bars=min(planned.horizon_bars, max(planned.min_bars, LABELS_APART * horizon)))
 
 
-def _horizon(house: House, trial: Experiment) -> int:
+def horizon(house: House, trial: Experiment) -> int:
     """Bars that a label of either version spans."""
     known = (house.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
     return max((row.horizon_bars for row in known if row is not None), default=1)

@@ -17,6 +17,7 @@ IN_SHADOW = ("shadow_bars", "shadow_failures", "shadow_latency")  # how a versio
 TO_TRADE = (*IN_SHADOW, "pairing", "drawdown")  # all OK, and not proven worse: it may trade its share
 NO_LONGER = ("shadow_failures", "shadow_latency", "drawdown")  # one at ALERT, and it trades its share no longer
 SILENCE = "silence"  # the finding that says how long the bot has predicted nothing
+PENDING = "pending"  # the finding that says whether outcomes still come
 POWERS = ("chart_power", "plan_power")  # findings that say what it is worth that nothing was found
 PREVIOUS = "previous_champion"  # subject of the findings about the champion before
 LOSSES = ("drawdown", "daily_loss")  # measures of what is lost already: no shrinking cures them
@@ -58,7 +59,8 @@ def on_monitor(
     most of the detectors that know of it, so that one detector more does not make the rule looser. Drift once, or of
     few features, is shown and changes nothing: the inputs may move where the skill does not.
 
-    INCONCLUSIVE while nothing can be said: too little was predicted, or the bot is silent and what is known is old.
+    INCONCLUSIVE while nothing can be said: too little was predicted, or the bot is silent or labels have stopped, and
+    what is known is old.
     """
     changed = tuple(f for f in report.findings if f.name == "accuracy_change" and f.level is Level.ALERT)
     drifted = _sustained(report, previous)
@@ -106,9 +108,10 @@ def on_comparison(report: Report, challenger: ModelRef, place: Place = Place(), 
     is against it, and, where it waits in line, every other gate passed, too. WITHDRAW one that trades when a gate of
     `NO_LONGER` is at ALERT, unless it is proven worse: that ends its comparison.
 
-    INCONCLUSIVE while a gate has not enough evidence, and where the comparison itself is broken (`BROKEN`): then
-    nothing that it says may decide. HOLD when the evidence is against the challenger, when it is `held`, and when every
-    gate passed but the champion is `resting` (why no transition is due now; see `resting`).
+    INCONCLUSIVE while a gate has not enough evidence, where labels have stopped (nobody is promoted or given a share on
+    what was right before), and where the comparison itself is broken (`BROKEN`): then nothing that it says may decide.
+    HOLD when the evidence is against the challenger, when it is `held`, and when every gate passed but the champion is
+    `resting` (why no transition is due now; see `resting`).
     """
     gates = tuple(f for f in report.findings if f.name in GATES)
     missing = [name for name in REQUIRED if name not in {f.name for f in gates}]
@@ -116,17 +119,20 @@ def on_comparison(report: Report, challenger: ModelRef, place: Place = Place(), 
     champion = report.model
     if (moved := _moved(report, challenger, place)) is not None:
         return moved
-    if missing or failed:
+    stopped = _stopped(report)
+    if missing or failed or stopped:
         if place.stage is Stage.SHADOW:
             failed = (*failed, *(f for f in report.findings if f.name in IN_SHADOW and f.level is not Level.OK))
         against = [f for f in failed if f.level is Level.ALERT]
         broken = any(f.name in BROKEN for f in against)
         verdict = Verdict.HOLD if against and not broken else Verdict.INCONCLUSIVE
-        why = "; ".join([f"{f.name}: {f.note}" for f in failed] + [f"{name} is missing" for name in missing])
+        said = [f"{f.name}: {f.note}" for f in (*stopped, *failed)]
+        why = "; ".join([*said, *(f"{name} is missing" for name in missing)])
         words = "Hold" if verdict is Verdict.HOLD else "Inconclusive, the comparison is broken: hold" if broken else ""
-        words = words or "Inconclusive, not enough evidence yet: hold"
-        worth = "" if against else _worth(report)
-        return Decision(verdict, champion, failed or gates, champion, f"{words} {champion}: {why}.{worth}")
+        lacks = "labels have stopped" if stopped else "not enough evidence yet"
+        words = words or f"Inconclusive, {lacks}: hold"
+        worth = "" if against or stopped else _worth(report)
+        return Decision(verdict, champion, (*stopped, *failed) or gates, champion, f"{words} {champion}: {why}.{worth}")
     proof = next(f for f in gates if f.name == PROOF)
     if resting:
         reason = f"Hold {champion}: {challenger} passed every gate ({proof.note}), but {resting}."
@@ -153,7 +159,7 @@ def _moved(report: Report, challenger: ModelRef, place: Place) -> Decision | Non
         reason = f"Take {challenger} back to shadow, it trades no units any more: {why}."
         return Decision(Verdict.WITHDRAW, challenger, because, champion, reason)
     because = tuple(f for f in report.findings if f.name in TO_TRADE and f.level is Level.OK)
-    against = any(f.name in GATES and f.level is Level.ALERT for f in report.findings)
+    against = any(f.name in (*GATES, PENDING) and f.level is Level.ALERT for f in report.findings)
     if against or len(because) < len(TO_TRADE) or (place.waits and not proven(report)):
         return None
     why = "; ".join(f.note for f in because)
@@ -247,6 +253,9 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
         reason = f"Roll back {report.model} to {previous}: {_changed(chart[0])}, and {better}."
         return Decision(Verdict.ROLLBACK, report.model, (*chart, *proof), report.model, reason)
     why = proof[0].note if proof else "there is no comparison with the previous champion"
+    if stopped := _stopped(report):
+        reason = f"Keep {report.model}, whether it is worse is unknown: {stopped[0].note}; until then: {why}."
+        return Decision(Verdict.INCONCLUSIVE, report.model, stopped, report.model, reason)
     return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.{_worth(report)}")
 
 
@@ -273,6 +282,10 @@ def _quiet(report: Report) -> Decision:
     if silent is not None:
         reason = f"Unknown: the bot is silent, {silent.note}; what it predicted before says nothing of now."
         return Decision(Verdict.INCONCLUSIVE, champion, (silent,), champion, reason)
+    if stopped := _stopped(report):
+        inputs = "The inputs have not changed" if known["inputs"] else "Whether the inputs have is not known either"
+        reason = f"Unknown whether the accuracy has changed: {stopped[0].note}. {inputs}."
+        return Decision(Verdict.INCONCLUSIVE, champion, stopped, champion, reason)
     if not any(known.values()):
         note = _why_unknown(report) or f"n = {max((f.n for f in report.findings), default=0)}"
         reason = f"Unknown: too little is known to say whether accuracy or inputs have changed ({note})."
@@ -293,9 +306,15 @@ def _why_unknown(report: Report) -> str:
     return next((f.note for f in report.findings if f.name == "accuracy_change"), "")
 
 
+def _stopped(report: Report) -> tuple[Finding, ...]:
+    """That labels have stopped; empty while they come."""
+    return tuple(f for f in report.findings if f.name == PENDING and f.level is Level.ALERT)
+
+
 def _worth(report: Report) -> str:
-    """What it is worth that nothing was found, a sentence for each finding that knows."""
-    known = (f.note for f in report.findings if f.name in POWERS and f.level is Level.OK)
+    """What it is worth that nothing was found, a sentence for each finding that knows, and what was not looked at."""
+    known = [f.note for f in report.findings if f.name in POWERS and f.level is Level.OK]
+    known += [f"not looked at: {f.note}" for f in report.findings if f.name == PENDING and f.level is Level.WARN]
     return "".join(f" {note[0].upper()}{note[1:]}." for note in known)
 
 

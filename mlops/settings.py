@@ -57,6 +57,7 @@ class MonitorSettings(Section):
     confidence_threshold: float = Field(0.55, gt=0.5, lt=1, description="A prediction under it is a weak one.")
     false_alarms_per_year: float = Field(1.0, gt=0, description="Of the accuracy chart, while nothing is wrong.")
     cool_down_bars: int = Field(60, ge=0, description="Bars after a retrain that was compared, without another.")
+    labels_late_bars: int = Field(5, ge=1, description="Bars after a label is due, from which on it is overdue.")
 
 
 class ExperimentSettings(Section):

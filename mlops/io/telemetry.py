@@ -216,6 +216,15 @@ class Telemetry(Database):
         """How many predictions known at `as_of` had no outcome known at `as_of`."""
         return int((self._pairs(model, None, LAST, as_of, version)[2] < 0).sum())
 
+    def awaited(self, model: str, *, as_of: datetime, version: int, start: datetime | None = None) -> pd.DataFrame:
+        """Predictions of a version from `start` on that were known at `as_of`, and whether their outcome was.
+
+        Columns: event_time, unit, matures_at, labelled (bool).
+        """
+        made, _, pair = self._pairs(model, start, LAST, as_of, version)
+        names = ("event_time", "unit", "matures_at")
+        return put_together(names, [made[name] for name in names]).assign(labelled=pair >= 0)
+
     def latest_event_time(self, model: str) -> datetime | None:
         """The last time at which anything was predicted."""
         newest = select(func.max(predictions.c.event_time)).where(predictions.c.model == model)

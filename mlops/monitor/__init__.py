@@ -9,6 +9,7 @@ from mlops.monitor.drift import feature_drift, kept_summary
 from mlops.monitor.errors import confusion, error_cost, error_patterns, error_runs, error_segments
 from mlops.monitor.estimate import estimate_error, estimated_accuracy
 from mlops.monitor.labels import label_change, label_mixture
+from mlops.monitor.overdue import pending
 from mlops.monitor.panel import last_window, newest_bars
 from mlops.monitor.performance import METRICS, performance
 from mlops.monitor.reference import ReferenceSummary, summarise
@@ -50,6 +51,7 @@ __all__ = [
     "newest_bars",
     "performance",
     "reliability",
+    "pending",
     "silence",
     "summarise",
     "threshold_cost",

@@ -7,6 +7,7 @@ answers stay right; only labels say that a model is wrong. `mlops.policy` decide
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import StrEnum
 
 from mlops.monitor.detectors import DETECTORS
@@ -34,6 +35,7 @@ COUNTS = (
     "share_confident",
     "silence",
 )  # they describe and are not tested; they accuse nobody
+STOPPED = {"silence": "the bot is silent", "pending": "labels have stopped"}
 WORDS = {
     Layer.INPUTS: "the inputs have moved",
     Layer.LABEL_FREE: "the model is less sure",
@@ -63,7 +65,8 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
     Level of a layer: the worst of its findings that are known, UNKNOWN if none is. Level of the verdict: that of the
     matured layer where it is known; until then WARN at most, for without labels nothing is proven. Where the bot is
-    silent nothing is in order: what is known of it is old. Error rate: that of what it sums up; it tests nothing.
+    silent, or labels have stopped, nothing is in order: what is known is old. Error rate: that of what it sums up; it
+    tests nothing.
 
     Returns
     -------
@@ -73,9 +76,13 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """
     found = tuple(findings)
     each = {layer: _summed(layer, [f for f in found if layer_of(f) is layer]) for layer in Layer}
-    silent = next((f for f in found if f.name == "silence" and f.level is Level.ALERT), None)
+    stopped = [f"{STOPPED[f.name]}, {f.note}" for f in found if f.name in STOPPED and f.level is Level.ALERT]
+    unlabelled = next((f for f in found if f.name == "pending" and f.level is Level.ALERT), None)
     power = next((f for f in found if f.name == "chart_power" and f.level is Level.OK), None)
-    return (*each.values(), _verdict(each, silent, "" if power is None else power.note))
+    verdict = _verdict(each, "; ".join(stopped), "" if power is None else power.note)
+    if unlabelled is not None and each[Layer.MATURED].level is Level.OK:
+        each[Layer.MATURED] = replace(each[Layer.MATURED], level=Level.UNKNOWN, note=unlabelled.note)
+    return (*each.values(), verdict)
 
 
 def _summed(layer: Layer, findings: list[Finding]) -> Finding:
@@ -88,7 +95,7 @@ def _summed(layer: Layer, findings: list[Finding]) -> Finding:
     return Finding(f"layer_{layer.value}", float(len(loud)), 0.0, level, len(known), note=note)
 
 
-def _verdict(each: dict[Layer, Finding], silent: Finding | None, power: str) -> Finding:
+def _verdict(each: dict[Layer, Finding], stopped: str, power: str) -> Finding:
     matured = each[Layer.MATURED]
     early = [each[layer] for layer in (Layer.INPUTS, Layer.LABEL_FREE)]
     loud = [layer for layer, finding in each.items() if _ORDER[finding.level] > 0]
@@ -107,9 +114,9 @@ def _verdict(each: dict[Layer, Finding], silent: Finding | None, power: str) -> 
         note += "; no label has said yet whether it is worse"
     elif loud and matured.level is Level.OK:
         note += "; its answers are as good as before"
-    if silent is not None:
+    if stopped:
         level = Level.UNKNOWN if level is Level.OK else level
-        note = f"the bot is silent, {silent.note}; before that: {note}"
+        note = f"{stopped}; before that: {note}"
     return Finding("layer_verdict", float(len(loud)), 0.0, level, sum(f.n for f in each.values()), note=note)
 
 

@@ -106,7 +106,7 @@ def test_charts_start_anew_where_a_person_was_told_and_the_alarm_stands_until_it
 
 def test_an_alarm_in_the_cool_down_is_answered_after_it(house):
     one = _platform(house)
-    one.run(75, ("monitor",), also=[bar_at(35)])
+    one.run(75, ("monitor",), also=[bar_at(38)])
     (asked,) = _retrains(one)
     assert bar_at(54) < asked < bar_at(60)  # 20 bars after the training
     told = _told(house)[0].as_of

@@ -41,6 +41,7 @@ def _rows(bars, *, start="2004-01-01", seed=0, truth=1.0):
 REFERENCE = _rows(1000, start="2000-01-01", seed=1).drop(columns="value")
 HOUSE = SimpleNamespace(settings=Settings())
 CHAMPION = ModelRef("volatility", 1)
+NONE_DUE = Finding("pending", 0.0, 0.0, Level.OK, 0)
 BUNDLE = SimpleNamespace(names=NAMES, meta={"horizon_bars": 5, "base_rate": 0.5})
 
 
@@ -52,7 +53,7 @@ def _found(rows):
         f.name: f
         for f in (
             *free,
-            *charts.charts(HOUSE, BUNDLE, REFERENCE, matured, LONG_AGO),
+            *charts.charts(HOUSE, BUNDLE, REFERENCE, matured, LONG_AGO, NONE_DUE),
             *monitor._matured(HOUSE, BUNDLE, REFERENCE, matured, predicted),
         )
     }
