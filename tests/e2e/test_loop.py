@@ -115,7 +115,7 @@ def test_each_weekly_job_left_a_run_with_its_verdict(replay):
     }
 
     assert 26 == len(runs["monitor"]) == len(house.ledger.job_runs("monitor:volatility"))
-    assert {"hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
+    assert {"advance", "hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
     assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
     assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
     always = {f"live.{name}" for name in ("accuracy", "log_loss", "brier", "drawdown", "n")}  # a ratio may be undefined
