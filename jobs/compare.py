@@ -49,6 +49,12 @@ class Look:
     def proof(self) -> Finding:
         return next(f for f in self.report.findings if f.name == "paired_log_loss")
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its run says of it; a watch has no stage."""
+        stage = {} if self.trial.kind == "watch" else {"stage": self.place.stage.value}
+        return {"kind": self.trial.kind, "against": str(self.other), **stage}
+
 
 def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """Judge every open comparison of `model`; whoever waits for a free place gets it.
@@ -109,10 +115,7 @@ def act(house: House, one: Look, as_of: datetime) -> Decision:
     figures = _figures(one)
     if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
         _live(house, one, as_of)
-    tags = {"kind": trial.kind, "against": str(one.other)}
-    if trial.kind != "watch":
-        tags["stage"] = one.place.stage.value
-    house.conclude("compare", one.report, decision, figures=figures, tags=tags)
+    house.conclude("compare", one.report, decision, figures=figures, tags=one.tags)
     _tell_broken(house, one, as_of)
     _tell_unreported(house, one, decision, as_of)
     _end(house, one, decision, as_of)

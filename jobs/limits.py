@@ -15,7 +15,7 @@ import typer
 
 from jobs.books import VIRTUAL
 from jobs.house import House, moment, run
-from jobs.stages import findings
+from jobs.stages import scored
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
@@ -41,7 +41,7 @@ def _challengers(house: House, entry: Promotion, as_of: datetime) -> list[Decisi
     for trial in house.ledger.open_experiments(entry.model):
         if trial.champion != champion.version or trading.get(trial.challenger) is not Stage.AB:
             continue
-        report = Report(champion, as_of, findings(house, trial, as_of))
+        report = Report(champion, as_of, scored(house, trial, as_of))
         decision = policy.on_comparison(report, ModelRef(entry.model, trial.challenger, aliases.ROLES[trial.kind]))
         if decision.verdict is Verdict.WITHDRAW:
             apply.apply(decision, house.registry, house.act("jobs.limits", as_of))

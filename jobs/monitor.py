@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import numpy as np
@@ -30,7 +30,6 @@ from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 DESCRIBES = ("event_time", "unit", "probability", "label")  # of a row; all else is a feature
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK = 3  # windows: the current one, the one before it, and what has matured lies between
 PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
 
@@ -179,7 +178,8 @@ def _predictions(house: House, model: str, version: int, as_of: datetime) -> pd.
 
     Columns: event_time, unit, probability and one a feature.
     """
-    frame, values, names = house.ledger.predictions(model, start=LONG_AGO, end=as_of, as_of=as_of, version=version)
+    span = {"start": alarms.LONG_AGO, "end": as_of, "as_of": as_of}
+    frame, values, names = house.ledger.predictions(model, version=version, **span)
     keys = frame[["event_time", "unit", "probability"]].reset_index(drop=True)
     rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
     return _window(house.settings.monitor, rows, LOOK_BACK)
@@ -193,12 +193,12 @@ def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFr
 def _looked(house: House, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
     state = house.ledger.risk_state(standing.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
-    return LONG_AGO if state is None else state.as_of
+    return alarms.LONG_AGO if state is None else state.as_of
 
 
 def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:
     """Bars that were predicted since: they go on where labels stop."""
-    champions = {e.to_version for e in house.ledger.promotions(model) if e.to_version is not None}
+    champions = {entry.to_version for entry in house.ledger.promotions(model)}
     return len(house.ledger.predicted_bars(model, champions, start=since, as_of=as_of))
 
 

@@ -86,9 +86,7 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
         scorings=compare.scorings(house, trial, until),
     )
     html = page.render("experiment.html", _context(house, told, matured) | {"stage": look.place.stage.value})
-    tags = {"kind": trial.kind, "against": str(look.other), "trial": str(trial.id)}
-    if trial.kind != "watch":
-        tags["stage"] = look.place.stage.value
+    tags = {**look.tags, "trial": str(trial.id)}
     evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(told), pages={NAME: html})
     return Written(html, told, record.emit(house.client, evidence, house.run_id))
 

@@ -14,16 +14,23 @@ from registry_hooks import stages
 
 def findings(house: House, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
     """The gates of the stages of one challenger, with what was known at `as_of`."""
-    s, record = house.settings, scoring_record(house, trial, as_of)
-    needed, unseen = s.experiment.shadow_bars, s.experiment.shadow_unreported
-    since = _since(house, trial, as_of)
+    s, record = house.settings.experiment, scoring_record(house, trial, as_of)
+    since, units = _since(house, trial, as_of), _units(house, trial, as_of)
+    return (*_scored(house, record), gates.trading(record, since, s.ab_bars, units=units, least=s.ab_units))
+
+
+def scored(house: House, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
+    """Those of `findings` that say how it scored: all that takes a share away between two weekly looks."""
+    return _scored(house, scoring_record(house, trial, as_of))
+
+
+def _scored(house: House, record: gates.ScoringRecord) -> tuple[Finding, ...]:
+    s, limits = house.settings.experiment, house.settings.limits
+    needed, unseen = s.shadow_bars, s.shadow_unreported
     return (
         gates.shadow_bars(record, needed),
-        gates.shadow_failures(record, needed, s.limits.failures),
-        gates.shadow_latency(record, s.limits.latency_s, needed=needed, window=s.limits.window, accepted=unseen),
-        gates.trading(
-            record, since, s.experiment.ab_bars, units=_units(house, trial, as_of), least=s.experiment.ab_units
-        ),
+        gates.shadow_failures(record, needed, limits.failures),
+        gates.shadow_latency(record, limits.latency_s, needed=needed, window=limits.window, accepted=unseen),
     )
 
 
