@@ -30,15 +30,25 @@ from mlops.io.ledger import Ledger
 settings.load_profile("ci")  # the same examples everywhere, and no deadline: a busy machine is no finding
 UNCOVERED = {"calibration", "faults", "e2e"}  # folders whose tests take long
 DATABASES = itertools.count()
+ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 SERVANTS = ("postgres", "nobody")  # PostgreSQL refuses to run as root
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
-    """No test reads the settings, the tracking server or the run of whoever started pytest."""
+    """No test reads the settings, the tracking server or the run of whoever started pytest, or of the test before.
+
+    What a test signs in to (`registry_hooks.account.sign_in` writes the environment of its process) ends with it.
+    """
     for name in list(os.environ):
         if name.startswith(("MLOPS_", "MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT")):
             monkeypatch.delenv(name)
+    account = {name: os.environ.get(name) for name in ACCOUNT}
+    yield
+    for name, value in account.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(autouse=True)
