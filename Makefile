@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 up: install
-	@$(BIN)/python -m jobs.up $(if $(FOREGROUND),--foreground)
+	@$(BIN)/python -m jobs.stack.up $(if $(FOREGROUND),--foreground)
 
 down: install
 	@$(BIN)/trader-mlops down

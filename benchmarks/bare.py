@@ -11,7 +11,7 @@ import psutil
 from sqlalchemy import Connection, text
 
 from mlops.io.ledger import Ledger
-from mlops.io.store import Rows
+from mlops.io.storage.insert import Rows
 
 
 class CpuClock:

@@ -27,17 +27,17 @@ from numpy.typing import NDArray
 from skfolio.datasets import load_factors_dataset, load_sp500_dataset
 
 from jobs import promote, train
-from jobs.house import opened
-from jobs.paper import PaperBot
-from mlops.io import feed
+from jobs.context import opened
+from jobs.paper_bot import PaperBot
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES
-from mlops.risk.breakdown import BREAKDOWN, State, advance
-from mlops.risk.comovement import comovement
-from mlops.risk.correlation import correlation
-from mlops.risk.rolling import RollingCorrelation
-from mlops.risk.sizer import Sizer
-from mlops.risk.sizing import SizingLimits
-from mlops.risk.threshold import calibrate, shifts
+from mlops.risk.correlation.breakdown import BREAKDOWN, State, advance
+from mlops.risk.correlation.comovement import comovement
+from mlops.risk.correlation.matrices import correlation
+from mlops.risk.correlation.rolling import RollingCorrelation
+from mlops.risk.correlation.sizer import Sizer
+from mlops.risk.correlation.sizing import SizingLimits
+from mlops.risk.correlation.threshold import calibrate, shifts
 from mlops.settings import RiskSettings, Settings
 from mlops.stats import max_drawdown
 from mlops.stats.resample import stationary_indices
@@ -227,7 +227,7 @@ def paper(model: str, first: int, last: int) -> dict[str, Any]:
     """The paper bot in those years with a strategy trained on what was known before: its equity with `risk.sizing` off
     and on, fees included."""
     start, end = datetime(first, 1, 1, tzinfo=UTC), datetime(last + 1, 1, 1, tzinfo=UTC)
-    bars = feed.load_bars("sp500", start=datetime(1995, 1, 1, tzinfo=UTC), end=end).frame
+    bars = bar_feed.load_bars("sp500", start=datetime(1995, 1, 1, tzinfo=UTC), end=end).frame
     strategy, paths = STRATEGIES[model], {}
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with TemporaryDirectory() as name:

@@ -22,10 +22,10 @@ import numpy as np
 import pandas as pd
 import QuantLib
 
-from mlops.risk import greeks as room
-from mlops.risk.american import bumped
-from mlops.risk.implied import implied_volatility
-from mlops.risk.options import Contracts
+from mlops.risk.options import greeks as room
+from mlops.risk.options.american import bumped
+from mlops.risk.options.implied import implied_volatility
+from mlops.risk.options.positions import Contracts
 from mlops.types import POSITION_COLUMNS
 
 SIZES = {"1k": 1_000, "100k": 100_000}

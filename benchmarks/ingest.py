@@ -3,10 +3,10 @@
     python -m benchmarks.ingest [--rows 100000] [--repeat 5] [--connections 4]
 
 Fills are on the disk when they are acknowledged (SQLite `synchronous=FULL`, PostgreSQL with its own defaults);
-predictions, with 20 features each, are committed. In process, frames go through `mlops.io.writer.Writer`. Over HTTP a
-client in a process of its own posts batches of 500, predictions as JSON and fills as NDJSON, over a few connections
-that it keeps, to a real server process; an answer comes after the commit. Rows count when they are read back from the
-ledger, checksums and all, after the writer or the server has ended.
+predictions, with 20 features each, are committed. In process, frames go through `mlops.io.ledger.group_commit.Writer`.
+Over HTTP a client in a process of its own posts batches of 500, predictions as JSON and fills as NDJSON, over a few
+connections that it keeps, to a real server process; an answer comes after the commit. Rows count when they are read
+back from the ledger, checksums and all, after the writer or the server has ended.
 
 Each figure is the median of the runs of the slower kind of row. The last line is JSON; `rows_per_s_inprocess` and
 `rows_per_s_http` are the slower back end. `cpu_s_50k_...` are CPU seconds of 50,000 rows, database included, through
@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from benchmarks import bare
 from benchmarks.cluster import postgresql
 from mlops.io.ledger import Ledger
-from mlops.io.store import Rows, fill_rows, prediction_rows
-from mlops.io.writer import Writer
+from mlops.io.ledger.group_commit import Writer
+from mlops.io.storage.insert import Rows, fill_rows, prediction_rows
 from mlops.settings import Settings
 from mlops.web import app
 from registry_hooks.aliases import Registry

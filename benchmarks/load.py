@@ -42,16 +42,16 @@ from numpy.typing import NDArray
 from benchmarks.cluster import postgresql
 from benchmarks.ingest import syncs
 from jobs import compare, monitor, train
-from jobs.drift_report import When
-from jobs.house import House, opened
-from jobs.paper import PaperBot
-from jobs.servers import free_port, mlflow_server, own_secret, platform_service
-from mlops.io import feed
+from jobs.context import House, opened
+from jobs.paper_bot import PaperBot
+from jobs.reports.evidently import When
+from jobs.stack.servers import free_port, mlflow_server, own_secret, platform_service
+from mlops.io import bar_feed
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
-from registry_hooks import apply, dealing
+from registry_hooks import apply, assignment
 
 MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
 TRAINED = datetime(2006, 1, 6, tzinfo=UTC), datetime(2006, 6, 30, tzinfo=UTC)
@@ -179,13 +179,13 @@ def look(given: dict[str, Any], seconds: float) -> Looks:
 
 def furnish(house: House) -> None:
     """A champion, a challenger under comparison, and two months of both on real bars."""
-    bars = feed.load_bars("sp500", start=datetime(2002, 1, 1, tzinfo=UTC), end=HISTORY[1]).frame
+    bars = bar_feed.load_bars("sp500", start=datetime(2002, 1, 1, tzinfo=UTC), end=HISTORY[1]).frame
     for at in TRAINED:
         train.train(house, STRATEGY, bars, as_of=at, start=None)
     act = house.act("benchmark", HISTORY[0])
     apply.promote(house.registry, ModelRef(MODEL, 1), "first", act, expected=None)
     apply.enlist(house.registry, ModelRef(MODEL, 2), act)
-    dealing.set_weights(house.registry, MODEL, {2: 0.1}, "it trades", act)
+    assignment.set_weights(house.registry, MODEL, {2: 0.1}, "it trades", act)
     bot = PaperBot(house, STRATEGY, bars, HISTORY[0])
     for at, bar in bars[bars.event_time >= HISTORY[0]].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())

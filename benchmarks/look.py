@@ -1,9 +1,9 @@
 """What a second of the risk loop costs: `python -m benchmarks.look [--looks 60]`.
 
-One look of `jobs.live.Live` a second at a ledger on disk, with the night's VaR and 16 scenarios in place, and what is
-read every 10 seconds spread over the looks. CPU time of the process, not wall time: (a) 3 models of one book each, 20
-units in each, which are all quoted each second; (b) 200 bots' books of 5 units each with 250 bars, of which one trades
-each second, and all units are quoted.
+One look of `jobs.live.risk.Live` a second at a ledger on disk, with the night's VaR and 16 scenarios in place, and what
+is read every 10 seconds spread over the looks. CPU time of the process, not wall time: (a) 3 models of one book each,
+20 units in each, which are all quoted each second; (b) 200 bots' books of 5 units each with 250 bars, of which one
+trades each second, and all units are quoted.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import pandas as pd
 
 from benchmarks import tick
 from jobs import books
-from jobs.live import Live
+from jobs.live.risk import Live
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings

@@ -20,7 +20,8 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from jobs import charts, monitor
+from jobs import monitor
+from jobs.monitoring import charts
 from mlops import monitor as room
 from mlops.settings import Settings
 from mlops.types import Finding, Level

@@ -23,10 +23,10 @@ from scipy.stats import t as student
 from skfolio.datasets import load_sp500_dataset
 from threadpoolctl import threadpool_limits
 
-from mlops.risk.joint import elliptical, fit_joint
-from mlops.risk.montecarlo import simulate
-from mlops.risk.stress import worst_windows
-from mlops.risk.terminal import tail_loss
+from mlops.risk.stress.importance_sampling import tail_loss
+from mlops.risk.stress.joint import elliptical, fit_joint
+from mlops.risk.stress.montecarlo import simulate
+from mlops.risk.stress.table import worst_windows
 from mlops.stats import max_drawdown
 
 PATHS, BARS, UNITS, HISTORY = 10_000, 252, 20, 2000

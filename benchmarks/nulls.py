@@ -24,7 +24,7 @@ from scipy.special import expit, logit
 
 from benchmarks.simulated.cells import rate
 from benchmarks.simulated.world import CLIP, Floats, Law, World, announced
-from jobs.plans import LABELS_APART
+from jobs.comparison.plans import LABELS_APART
 from mlops import policy
 from mlops.experiment import Trial, compare
 from mlops.experiment.events import enough_at, happened

@@ -22,8 +22,8 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from jobs import live
-from jobs.house import House, opened
+from jobs.context import House, opened
+from jobs.live import risk
 from mlops.errors import SettingsError
 from mlops.settings import RiskSettings, Settings
 from mlops.web import app
@@ -59,12 +59,12 @@ def _served(house: House) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    hub, look, stop = Hub(_now, house.settings.feed), live.Live(house), threading.Event()
+    hub, look, stop = Hub(_now, house.settings.feed), risk.Live(house), threading.Event()
     built = app.build(house.registry, house.settings, _now, hub=hub)
     server = uvicorn.Server(uvicorn.Config(built, port=port, log_level="error", loop="asyncio", http="h11"))
 
     def publish() -> None:
-        as_of = live.clock(house, _now())
+        as_of = risk.clock(house, _now())
         while not stop.is_set():
             hub.publish(look.look(as_of).state)
             stop.wait(1)

@@ -26,13 +26,13 @@ import structlog
 from numpy.typing import NDArray
 
 from jobs import train
-from jobs.house import House, opened
-from mlops.io import feed
+from jobs.context import House, opened
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, features
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef, Role
 from registry_hooks import aliases, apply
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 
 MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
 NOW = datetime(2007, 1, 6, tzinfo=UTC)
@@ -57,7 +57,7 @@ def code(probe: pd.DataFrame) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def bars() -> tuple[pd.DataFrame, list[str]]:
-    frame = feed.load_bars("sp500", start=datetime(2000, 1, 1, tzinfo=UTC), end=NOW).frame
+    frame = bar_feed.load_bars("sp500", start=datetime(2000, 1, 1, tzinfo=UTC), end=NOW).frame
     return frame, sorted(frame["symbol"].unique())
 
 

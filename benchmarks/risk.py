@@ -20,12 +20,12 @@ import numpy as np
 import orjson
 from skfolio.measures import cvar, value_at_risk
 
-from mlops.risk.correlation import correlation
-from mlops.risk.diversification import effective_dimension
-from mlops.risk.fitted import fit
-from mlops.risk.greeks import NAMES, values
-from mlops.risk.revaluation import ScenarioBook
-from mlops.risk.snapshot import snapshot
+from mlops.risk.correlation.diversification import effective_dimension
+from mlops.risk.correlation.matrices import correlation
+from mlops.risk.options.greeks import NAMES, values
+from mlops.risk.var.fitted import fit
+from mlops.risk.var.revaluation import ScenarioBook
+from mlops.risk.var.snapshot import snapshot
 
 SIZES = ((500, 1_000), (5_000, 1_000), (5_000, 10_000))  # positions, scenarios
 GROUPS, OPTIONS, ASSETS, WINDOW = 40, 1_000, 200, 60

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from mlops.io import feed
+from mlops.io import bar_feed
 from mlops.risk import measures
-from mlops.risk.backtest import judge_losses
 from mlops.risk.measures import Losses
+from mlops.risk.var.backtest import judge_losses
 from mlops.types import Kind, Level, Priority
 from mlops.web.messages import (
     AlertNow,
@@ -64,7 +64,9 @@ class World:
     """The market until a day, the books that are held on it, and what the page shows of them."""
 
     def __init__(self, last: str = LAST) -> None:
-        bars = feed.load_bars("sp500", end=datetime.fromisoformat(last).replace(tzinfo=UTC) + timedelta(days=1)).frame
+        bars = bar_feed.load_bars(
+            "sp500", end=datetime.fromisoformat(last).replace(tzinfo=UTC) + timedelta(days=1)
+        ).frame
         close = bars.pivot_table(index="event_time", columns="symbol", values="close")
         self.units, self.times = [*close.columns], [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in close.index]
         self.close = close.to_numpy()

@@ -29,12 +29,12 @@ from mlflow import MlflowClient
 
 from benchmarks.predict import MODEL, STRATEGY, bars, code
 from jobs import demo, train
-from jobs.house import House
-from jobs.servers import free_port
+from jobs.context import House
+from jobs.stack.servers import free_port
 from mlops.settings import TrainSettings
 from mlops.types import ModelRef, Role
 from registry_hooks import apply
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 from registry_hooks.bundle import Bundle
 
 LIMIT_S = 120.0

@@ -31,10 +31,10 @@ from typing import Self
 
 import httpx
 
-from jobs.board import Board
-from jobs.parts import SERVICES, bound, live, parts
-from jobs.servers import free_port
-from jobs.supervisor import supervise
+from jobs.stack.processes import SERVICES, bound, live, parts
+from jobs.stack.servers import free_port
+from jobs.stack.status_board import Board
+from jobs.stack.supervisor import supervise
 from mlops.io.ledger import Ledger
 from mlops.settings import ServiceSettings, Settings
 

@@ -35,7 +35,7 @@ from playwright.sync_api import sync_playwright
 
 from jobs import serve
 from mlops.io.ledger import Ledger
-from mlops.risk.fitted import fit
+from mlops.risk.var.fitted import fit
 from mlops.settings import Settings
 from mlops.web import app
 from mlops.web.feed import Hub

@@ -24,8 +24,8 @@ import pandas as pd
 import structlog
 
 from jobs import train
-from jobs.house import opened
-from mlops.io import feed
+from jobs.context import opened
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings
 
@@ -69,7 +69,7 @@ def main() -> None:
     repeat = ask.parse_args().repeat
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     logging.disable(logging.WARNING)
-    bars = feed.load_bars("sp500", start=START, end=AS_OF).frame
+    bars = bar_feed.load_bars("sp500", start=START, end=AS_OF).frame
     runs = []
     for _ in range(repeat):
         with tempfile.TemporaryDirectory() as folder:

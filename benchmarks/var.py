@@ -1,10 +1,10 @@
 """VaR and ES of one book after another, forecast walk-forward, beside what others ship: `python -m benchmarks.var`.
 
-What is measured is what ships: `mlops.risk.default.track_record`, which the nightly job calls, with the job's refits
-and history; the last 750 bars of the first book are also judged by the job's own function, from the bars that the job
-loads. 20 US stocks at equal weight (2000-01-03 to 2022-12-28, losses in per cent) give the figures in the last line.
-Then books of other things; none of the books here chose the model (docs/var.md says which did). `--quick` fits every
-40 bars. `--ranges` adds models of open, high, low and close, which the job does not use.
+What is measured is what ships: `mlops.risk.var.selection.track_record`, which the nightly job calls, with the job's
+refits and history; the last 750 bars of the first book are also judged by the job's own function, from the bars that
+the job loads. 20 US stocks at equal weight (2000-01-03 to 2022-12-28, losses in per cent) give the figures in the last
+line. Then books of other things; none of the books here chose the model (docs/var.md says which did). `--quick` fits
+every 40 bars. `--ranges` adds models of open, high, low and close, which the job does not use.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from skfolio.datasets import load_factors_dataset, load_sp500_dataset
 from skfolio.measures import cvar, value_at_risk
 
 from jobs.risk import JUDGED, judged
-from mlops.risk.backtest import Backtest, judge
-from mlops.risk.default import track_record
-from mlops.risk.forecasts import REFIT, Forecasts, walk
 from mlops.risk.measures import CONFIDENCES
+from mlops.risk.var.backtest import Backtest, judge
+from mlops.risk.var.forecasts import REFIT, Forecasts, walk
+from mlops.risk.var.selection import track_record
 from mlops.settings import RiskSettings
 
 Floats = NDArray[np.float64]

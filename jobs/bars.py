@@ -20,11 +20,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from jobs.house import House, opened
-from jobs.listing import listing
+from jobs.cli.tables import listing
+from jobs.context import House, opened
 from mlops.errors import DataError
-from mlops.io import feed
-from mlops.io.bar_digests import History, NotedBars, histories
+from mlops.io import bar_feed
+from mlops.io.ledger.bar_digests import History, NotedBars, histories
 from mlops.types import Alert, Priority
 
 app = typer.Typer(help="Files of bars: what was read of them, and changes of it.", no_args_is_help=True)
@@ -41,7 +41,7 @@ class Reading:
     """A file of bars beside the notes on it. `changed`: symbol -> why its known bars are not trusted."""
 
     source: str
-    bars: feed.Bars
+    bars: bar_feed.Bars
     known: Mapping[str, NotedBars]
     present: Mapping[str, History]
     changed: Mapping[str, str]
@@ -60,8 +60,8 @@ def bars_of(house: House, source: str, as_of: datetime | None = None) -> pd.Data
     DataError
         No symbol is left, or the file breaks the contract of bars as a whole.
     """
-    if source in feed.PACKAGED:
-        return feed.load_bars(source).frame
+    if source in bar_feed.PACKAGED:
+        return bar_feed.load_bars(source).frame
     reading, at = read(house, source), datetime.now(UTC)
     for symbol, why in {**reading.bars.rejected, **reading.changed}.items():
         log.warning("symbol set aside", source=reading.source, symbol=symbol, why=why)
@@ -81,7 +81,7 @@ def read(house: House, source: str) -> Reading:
     name = str(Path(source))
     # Before the file: a file that grows meanwhile is never older than the notes on it.
     known = {note.symbol: note for note in house.ledger.noted_bars(name)}
-    bars = feed.load_bars(source)
+    bars = bar_feed.load_bars(source)
     present = histories(bars.frame)
     changed = {symbol: why for symbol, note in known.items() if (why := _why(note, present, bars.rejected))}
     return Reading(name, bars, known, present, changed)

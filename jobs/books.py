@@ -2,7 +2,7 @@
 
 Load: the mark of each book, the scores and the fills since, the bars. Compute: what is new. Act: append it, all books
 in one commit; books that moved meanwhile are read and computed again. A book that cannot be read costs itself only.
-Then each bot's own book is held against its virtual twin (`jobs/twins.py`).
+Then each bot's own book is held against its virtual twin (`jobs/portfolio/twins.py`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import pandas as pd
 import structlog
 import typer
 
-from jobs import restatement, tape, twins, unbooked
 from jobs.bars import bars_of
-from jobs.house import House, moment, run
+from jobs.context import House, moment, run
+from jobs.portfolio import book_inputs as tape
+from jobs.portfolio import restatement, twins, unbooked_fills
+from mlops.books.rows import events, restored, state
+from mlops.books.virtual import Bar, Grown, Said, Traded, follow, take
 from mlops.errors import DataError, StorageError
 from mlops.experiment import Book, Fill, Terms
-from mlops.experiment.entries import events, restored, state
-from mlops.experiment.shadow import Bar, Grown, Said, Traded, follow, take
 from mlops.io.ledger import BookKey, BookRows, Mark
 from mlops.learn import STRATEGIES, Strategy
 from mlops.types import BookEvent, Decision, Role
@@ -137,8 +138,8 @@ def _brought_up(
         own = {key: why for key, why in table.unread.items() if key.book in table.names}
         own |= twins.hidden(house, strategy.name, as_of)
         unknown = {f"{key.model}/{key.book}": why for key, why in own.items()}
-        unknown |= unbooked.of_books(strategy.name, table.refused)
-        unbooked.settle(house, unknown, as_of, model=strategy.name)
+        unknown |= unbooked_fills.of_books(strategy.name, table.refused)
+        unbooked_fills.settle(house, unknown, as_of, model=strategy.name)
         for key, why in table.unread.items():
             log.error("book not brought up", model=key.model, book=key.book, version=key.version, reason=why)
         moved = _append(house, grown, table.news)
@@ -153,9 +154,9 @@ def _grown(table: Table) -> Iterator[Growth]:
     yield from _virtual(table)
     unread = {key.book for key in table.unread}
     for book in (name for name in table.fills if name not in unread):
-        with unbooked.apart(table.key(book), table.unread):
+        with unbooked_fills.apart(table.key(book), table.unread):
             yield from [*_own(table, book)]
-        with unbooked.apart(table.key(twins.of(book)), table.unread):
+        with unbooked_fills.apart(table.key(twins.of(book)), table.unread):
             yield from [*_twin(table, book)]
 
 
@@ -164,7 +165,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     units = restatement.units(house)  # after the news: what came between is told anew
     names = twins.traded(house, model)
     for book in names:
-        with unbooked.apart(BookKey(model, book), unread):
+        with unbooked_fills.apart(BookKey(model, book), unread):
             restatement.restate(house, BookKey(model, book), units)
     marks = ledger.book_marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
     ends = {key: mark.end for key, mark in marks.items()}
@@ -172,7 +173,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     said, roles = tape.heard(ledger.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
     read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
     for book in names:
-        with unbooked.apart(BookKey(model, book), unread):
+        with unbooked_fills.apart(BookKey(model, book), unread):
             rows = ledger.unbooked_fills(model, book, as_of=as_of)
             read[book] = tape.filled(rows, units, ends.get(BookKey(model, book)))
     fills = {book: good for book, (good, _) in read.items()}
@@ -197,7 +198,7 @@ def _virtual(table: Table) -> Iterator[Growth]:
             of[version][bar] = one
     for version, said in of.items():
         key = table.key(VIRTUAL, version)
-        with unbooked.apart(key, table.unread):
+        with unbooked_fills.apart(key, table.unread):
             mark, book = table.end(key)
             bars = table.bars(mark, min(said), max(said))
             yield Growth(key, mark, [*table.follow(mark, book, bars, said)])

@@ -16,15 +16,17 @@ import pandas as pd
 import typer
 from matplotlib.figure import Figure
 
-from jobs import cadence, overdue, plans, stages
 from jobs.books import VIRTUAL
-from jobs.house import House, moment, run
+from jobs.comparison import plans, stages
+from jobs.context import House, moment, run
+from jobs.monitoring import bar_frequency, overdue_labels
 from mlops import policy
 from mlops.experiment import Dealing, Trial, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
-from mlops.io import plots, record
+from mlops.io import record
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change, chart_power
+from mlops.plots import evidence
 from mlops.policy import Place
 from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Stage, Verdict
 from registry_hooks import aliases, apply
@@ -80,14 +82,14 @@ def look(house: House, trial: Experiment, as_of: datetime) -> Look:
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
     matured = _matured(house, trial, as_of)
-    cadence.daily(trial.model, matured)
+    bar_frequency.daily(trial.model, matured)
     curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
     planned = plans.plan(house, trial)
-    pending = overdue.look(house, champion, plans.horizon(house, trial), as_of, trial.started_at)
+    pending = overdue_labels.look(house, champion, plans.horizon(house, trial), as_of, trial.started_at)
     findings = (*_findings(house, trial, planned, matured, curves, as_of), pending)
     if trial.kind == "watch":
         chart = _collapse(house, champion, planned, matured[matured.version == trial.champion])
-        chart = overdue.unknown(chart, pending)
+        chart = overdue_labels.unknown(chart, pending)
         rng = np.random.default_rng(house.settings.train.seed)
         findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
         place, report = Place(), Report(champion, as_of, findings)
@@ -227,8 +229,8 @@ def _figures(one: Look) -> dict[str, Figure]:
     pair = f"{trial.model}: v{trial.challenger} against champion v{trial.champion}"
     named = {f"v{version}": curve["equity"] for version, curve in one.curves.items()}
     return {
-        "paired_log_loss": plots.paired_evidence(daily, pair, verdict.value.upper()),
-        "equity": plots.equity(named, f"{trial.model}: shadow books"),
+        "paired_log_loss": evidence.paired_evidence(daily, pair, verdict.value.upper()),
+        "equity": evidence.equity(named, f"{trial.model}: shadow books"),
     }
 
 

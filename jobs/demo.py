@@ -27,14 +27,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs import live, promote, risk, stress, train
-from jobs.house import House, opened
-from jobs.numbers import whole
+from jobs import promote, risk, stress, train
+from jobs.cli.number_options import whole
+from jobs.context import House, opened
+from jobs.live import risk as live
 from jobs.replay import Event, Replay
-from jobs.servers import mlflow_server, own_secret, platform_service
+from jobs.stack.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
 from mlops.experiment import ab
-from mlops.io import feed, logs, private, record
+from mlops.io import bar_feed, logs, private_files, record
 from mlops.io.ledger import Experiment
 from mlops.learn import STRATEGIES
 from mlops.monitor import performance
@@ -222,7 +223,7 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, st
 
 def play(house: House, story: Story) -> Replay:
     """The story itself: champions, then two years."""
-    bars = feed.load_bars("sp500").frame
+    bars = bar_feed.load_bars("sp500").frame
     first_champions(house, bars, story)
     replay = Replay(house, tuple(STRATEGIES), bars, [force_broken(bars, story)], story.hear)  # type: ignore[list-item]
     replay.run(START, END)
@@ -253,7 +254,7 @@ def main(
     ] = False,
 ) -> None:
     _fresh(state)
-    private.umask()
+    private_files.umask()
     logs.configure(state / "logs" / "demo.jsonl")
     story = Story()
     story.say("starting MLflow and the platform's service")

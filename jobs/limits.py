@@ -14,8 +14,8 @@ import pandas as pd
 import typer
 
 from jobs.books import VIRTUAL
-from jobs.house import House, moment, run
-from jobs.stages import scored
+from jobs.comparison.stages import scored
+from jobs.context import House, moment, run
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion

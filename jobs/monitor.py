@@ -18,8 +18,10 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs import alarms, cadence, charts, drift_report, freshness, overdue, pictures, standing
-from jobs.house import House, moment, run
+from jobs.context import House, moment, run
+from jobs.live import freshness, model_status
+from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
+from jobs.reports import evidently, monitor_figures
 from mlops import monitor as room
 from mlops import policy
 from mlops.errors import DataError
@@ -35,7 +37,7 @@ PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
 
 
 def at(
-    house: House, model: str, bars: pd.DataFrame, as_of: datetime, page: drift_report.When = drift_report.When.DRIFTED
+    house: House, model: str, bars: pd.DataFrame, as_of: datetime, page: evidently.When = evidently.When.DRIFTED
 ) -> list[Decision]:
     """One look at the champion of `model`; nothing where it has none. `page`: when to have Evidently draw."""
     champion = aliases.champion(house.registry, model)
@@ -46,13 +48,13 @@ def at(
     inputs, reference = bundle.reference(), bundle.held_out()  # features may be those of the search; scores may not
     trained = alarms.last_training(house, model, as_of)
     rows = _predictions(house, model, champion.version, as_of)
-    cadence.daily(model, rows)
+    bar_frequency.daily(model, rows)
     since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
     matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
     now, past = _window(s, rows), _summary(house, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
-    pending = overdue.look(house, champion, bundle.meta["horizon_bars"], as_of)
+    pending = overdue_labels.look(house, champion, bundle.meta["horizon_bars"], as_of)
     found = (
         *drift,
         room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
@@ -85,43 +87,43 @@ def at(
         in_vain=in_vain,
         unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
     )
-    overdue.settle(house, model, pending, as_of)
+    overdue_labels.settle(house, model, pending, as_of)
     alarms.close(house, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
         house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
     alarms.settle(house, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
     drawn = _drawn(house, page, report, decision, reference, matured)
-    standing.keep(house, report, decision)
+    model_status.keep(house, report, decision)
     house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, inputs, now))
     return [decision]
 
 
 def _drawn(
     house: House,
-    page: drift_report.When,
+    page: evidently.When,
     report: Report,
     decision: Decision,
     reference: pd.DataFrame,
     matured: pd.DataFrame,
 ) -> dict[str, Figure]:
     """Pictures of what moved; in a replay, where weeks pass in seconds, of every fourth week and of each verdict."""
-    skipped = page is drift_report.When.NEVER and decision.verdict is Verdict.HOLD
+    skipped = page is evidently.When.NEVER and decision.verdict is Verdict.HOLD
     if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
         return {}
     s = house.settings.monitor
-    seen = pictures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
-    return pictures.figures(report, seen, everything=page is drift_report.When.ALWAYS)
+    seen = monitor_figures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
+    return monitor_figures.figures(report, seen, everything=page is evidently.When.ALWAYS)
 
 
 def _page(
-    house: House, page: drift_report.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
+    house: House, page: evidently.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
 ) -> Callable[[str], None]:
     """What draws Evidently's page into the run, or what does nothing."""
     drift = [f for f in report.findings if f.name in room.DETECTORS]
     if now.empty or not page.asks(drift):
         return lambda run: None
     names, seed = [c for c in now.columns if c in reference.columns and c not in DESCRIBES], house.settings.train.seed
-    return lambda run: drift_report.attach(house.client, run, report, reference[names], now[names], seed)
+    return lambda run: evidently.attach(house.client, run, report, reference[names], now[names], seed)
 
 
 def _summary(house: House, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
@@ -192,7 +194,7 @@ def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFr
 
 def _looked(house: House, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
-    state = house.ledger.risk_state(standing.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
+    state = house.ledger.risk_state(model_status.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
     return alarms.LONG_AGO if state is None else state.as_of
 
 
@@ -205,7 +207,7 @@ def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> i
 def main(
     model: str = "volatility",
     as_of: str = "now",
-    page: Annotated[drift_report.When, typer.Option(help="When to add Evidently's page.")] = drift_report.When.DRIFTED,
+    page: Annotated[evidently.When, typer.Option(help="When to add Evidently's page.")] = evidently.When.DRIFTED,
 ) -> None:
     run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of), page), model)
 

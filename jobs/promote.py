@@ -10,8 +10,8 @@ import structlog
 import typer
 from mlflow import MlflowException
 
-from jobs.house import House, moment, run
-from jobs.numbers import whole
+from jobs.cli.number_options import whole
+from jobs.context import House, moment, run
 from mlops.io import record
 from mlops.io.ledger import Promotion
 from mlops.types import Decision, ModelRef, Report, Verdict

@@ -18,9 +18,9 @@ import typer
 
 from jobs import books, compare, limits, monitor, train
 from jobs.bars import bars_of
-from jobs.drift_report import When
-from jobs.house import House, moment, run
-from jobs.paper import PaperBot
+from jobs.context import House, moment, run
+from jobs.paper_bot import PaperBot
+from jobs.reports.evidently import When
 from jobs.schedule import due
 from mlops.io import logs
 from mlops.learn import STRATEGIES

@@ -19,20 +19,21 @@ import pandas as pd
 import typer
 
 from jobs import compare
-from jobs.house import House, moment, run
-from jobs.numbers import whole
+from jobs.cli.number_options import whole
+from jobs.context import House, moment, run
 from mlops import policy
 from mlops.errors import DataError
-from mlops.experiment.account import TESTED, UNTESTED, Account, account
 from mlops.experiment.answer import NAMES
 from mlops.experiment.battery import Shown
-from mlops.experiment.compared import Compared
+from mlops.experiment.comparison import Compared
 from mlops.experiment.metrics import METRICS
 from mlops.experiment.numbers import numbers
-from mlops.experiment.trial import Trial
-from mlops.io import drawings, page, record
+from mlops.experiment.plan import Trial
+from mlops.experiment.summary import TESTED, UNTESTED, Account, account
+from mlops.io import record
 from mlops.io.ledger import Experiment
 from mlops.monitor import reliability
+from mlops.plots import page, svg
 from mlops.stats import Estimate
 from mlops.types import Decision
 
@@ -173,9 +174,9 @@ def _pictures(told: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, st
     )
     crossed = proof.params.get("crossed_at")
     return {
-        "evidence": drawings.evidence(told.times, path, looks, crossed, told.compared.plan.margin),
-        "equity": drawings.equity(bands.times, equity, relative) if equity else "",
-        "reliability": drawings.reliability({names[v]: curve for v, curve in curves.items()}) if curves else "",
+        "evidence": svg.evidence(told.times, path, looks, crossed, told.compared.plan.margin),
+        "equity": svg.equity(bands.times, equity, relative) if equity else "",
+        "reliability": svg.reliability({names[v]: curve for v, curve in curves.items()}) if curves else "",
     }
 
 

@@ -21,25 +21,26 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jobs.bars import bars_of
-from jobs.forecasts import Realised, realised
-from jobs.held import Held
-from jobs.house import House, moment, run
-from jobs.market import Market, market
-from jobs.optioned import greeks_of, in_var
-from jobs.past import past
-from jobs.positions import positions
-from jobs.weighing import OPTIONS
-from mlops.io import record, risk_plots
+from jobs.context import House, moment, run
+from jobs.live.history import past
+from jobs.portfolio.options import greeks_of, in_var
+from jobs.portfolio.positions import positions
+from jobs.portfolio.returns import Market, market
+from jobs.portfolio.valuation import Held
+from jobs.portfolio.weights import OPTIONS
+from jobs.reports.var_record import Realised, realised
+from mlops.io import record
 from mlops.io.ledger import Forecast
-from mlops.risk.backtest import Backtest, findings, judge
-from mlops.risk.breakdown import breakdown, states
-from mlops.risk.default import JUDGED, SEED, SHOWN, TrackRecord, names_for, track_record
+from mlops.plots import risk as risk_plots
+from mlops.risk.correlation.breakdown import breakdown, states
+from mlops.risk.correlation.joint_losses import bleed_together
+from mlops.risk.correlation.threshold import Calibration, calibrate
 from mlops.risk.factors import Factors, beta, factor_exposure
-from mlops.risk.fitted import Fitted, fit
 from mlops.risk.measures import CONFIDENCES, Floats, Loss
-from mlops.risk.snapshot import snapshot
-from mlops.risk.threshold import Calibration, calibrate
-from mlops.risk.together import bleed_together
+from mlops.risk.var.backtest import Backtest, findings, judge
+from mlops.risk.var.fitted import Fitted, fit
+from mlops.risk.var.selection import JUDGED, SEED, SHOWN, TrackRecord, names_for, track_record
+from mlops.risk.var.snapshot import snapshot
 from mlops.settings import RiskSettings
 from mlops.types import Alert, Decision, Finding, Level, Priority, Report, Verdict
 

@@ -19,22 +19,26 @@ import structlog
 import typer
 from filelock import FileLock
 
-from jobs import accounts, freshness, limits, live, risk_limits, unbooked, writers
-from jobs.house import House, run
-from jobs.instants import Instants
-from jobs.loops import Alarm, Loops
+from jobs import limits
+from jobs.accounts import equity
+from jobs.context import House, run
+from jobs.doctor import mlflow_writers
+from jobs.live import freshness, risk, risk_limits
+from jobs.live.loops import Alarm, Loops
+from jobs.live.monotonic_clock import Instants
+from jobs.portfolio import unbooked_fills
 from mlops.settings import Settings
 from mlops.types import Finding
 from mlops.web import app
 from mlops.web.feed import Hub
 from mlops.web.server import Config, Server
 from mlops.web.watch import Watch
-from registry_hooks import freqtrade, webhook
-from registry_hooks.bot import PATIENCE
-from registry_hooks.courier import Courier
-from registry_hooks.outgoing import PROBE_S, Sender
+from registry_hooks.bot.client import PATIENCE
+from registry_hooks.bot.courier import Courier
+from registry_hooks.bot.hosted import Scorers
 from registry_hooks.reconcile import sweep
-from registry_hooks.scorers import Scorers
+from registry_hooks.webhooks import freqtrade, mlflow_events
+from registry_hooks.webhooks.outgoing import PROBE_S, Sender
 
 log = structlog.get_logger()
 SOONEST = 0.2  # of risk.every_s: looks are so far apart at the least, however many quotes come
@@ -183,7 +187,7 @@ def serve(house: House, handed: Handed | None = None) -> None:
 def _subscribe(house: House) -> None:
     service = house.settings.service
     url = f"http://{service.host}:{service.port}/hooks/mlflow"
-    webhook.subscribe(house.client, url, service.webhook_secret.get_secret_value())
+    mlflow_events.subscribe(house.client, url, service.webhook_secret.get_secret_value())
 
 
 def _hooks(house: House, stop: threading.Event, watch: Watch) -> None:
@@ -200,10 +204,10 @@ def _poll(house: House, carry: Callable[[], None], watch: Watch, stop: threading
     s = house.settings
     mode, split = s.on_manual_move, s.experiment.split
     steps: tuple[Callable[[], object], ...] = (
-        lambda: webhook.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
+        lambda: mlflow_events.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
         lambda: freqtrade.catch_up(house.ledger, _now()),
         lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
-        writers.Look(house, _now),
+        mlflow_writers.Look(house, _now),
     )
     subscribed = False
     while True:
@@ -283,19 +287,19 @@ def _risk(
 
     A look that fails stops no other.
     """
-    looking, every, took = live.Live(house, instants=instants), house.settings.risk.every_s, 0.0
+    looking, every, took = risk.Live(house, instants=instants), house.settings.risk.every_s, 0.0
     while not stop.wait(max(every * SOONEST - took, 0.0)):
         hub.news.wait(max(every - max(took, every * SOONEST), 0.0))
         hub.news.clear()
         began = time.perf_counter()
         try:
-            look = looking.look(live.clock(house, _now()))
+            look = looking.look(risk.clock(house, _now()))
             as_of = look.state.as_of  # never an earlier one than before
             hub.publish(look.state)
             if house.settings.risk.clock == "now":
                 risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
-                unbooked.settle(house, look.lost, as_of)
-                accounts.tell(house, look.accounts, as_of)
+                unbooked_fills.settle(house, look.lost, as_of)
+                equity.tell(house, look.accounts, as_of)
             watch.well("risk")
         except Exception as error:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")

@@ -15,14 +15,15 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from jobs import stress_page
 from jobs.bars import bars_of
-from jobs.house import House, moment, run
-from jobs.stressed import Stressed, compute
-from mlops.io import page, record
-from mlops.risk.account import ALL
-from mlops.risk.episodes import EPISODES
+from jobs.context import House, moment, run
+from jobs.portfolio.stress import Stressed, compute
+from jobs.reports import stress_page
+from mlops.io import record
+from mlops.plots import page
 from mlops.risk.limits import Line, Measured, judge
+from mlops.risk.stress.episodes import EPISODES
+from mlops.risk.stress.summary import ALL
 from mlops.types import Decision, Finding, Level, Report, Verdict
 
 KIND = "stress"  # of the state in the ledger

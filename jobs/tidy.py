@@ -8,7 +8,7 @@ import pandas as pd
 import structlog
 import typer
 
-from jobs.house import House, moment, run
+from jobs.context import House, moment, run
 from mlops.types import Decision
 
 log = structlog.get_logger()

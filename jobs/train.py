@@ -29,12 +29,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from jobs import writers
 from jobs.bars import bars_of, made_for
-from jobs.house import House, moment, run
-from jobs.study import REFERENCE_BARS, REFERENCE_ROWS, Study, prepare
+from jobs.context import House, moment, run
+from jobs.doctor import mlflow_writers
+from jobs.training.study import REFERENCE_BARS, REFERENCE_ROWS, Study, prepare
 from mlops.errors import DataError, LeakError
-from mlops.io import logs, private, record
+from mlops.io import logs, private_files, record
 from mlops.learn import STRATEGIES, Strategy, features, plausible, splits, tune
 from mlops.learn.plausible import Suspicion
 from mlops.monitor import kept_summary, newest_bars
@@ -93,7 +93,7 @@ def train(
     RegistryError
         Other accounts of MLflow may write there.
     """
-    writers.check(house, datetime.now(UTC))
+    mlflow_writers.check(house, datetime.now(UTC))
     study = prepare(house.settings.train, strategy, bars[bars.known_at <= as_of], start)
     training = Training(strategy.name, *study.window, strategy.horizon, study.digest, as_of, note)
     if (ref := register.resume(house.registry, training)) is not None:  # registered by an attempt that died after it
@@ -268,7 +268,7 @@ def _register(
         at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400  # the step is the day, as in live runs
         rows = [Metric(k, v, at, day, upload.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
         house.client.log_batch(run_id, metrics=rows)
-    ref = register.register(house.registry, upload, training, lambda: writers.check(house, datetime.now(UTC)))
+    ref = register.register(house.registry, upload, training, lambda: mlflow_writers.check(house, datetime.now(UTC)))
     log.info("trained", model=name, version=ref.version, note=training.note, **metrics)
     return ref
 
@@ -298,7 +298,7 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     """The study's journal and the run that its trials hang under; both are taken up again after a kill."""
     name = f"{study.strategy.name}-{study.digest[:24]}"
     path = house.settings.state / "studies" / f"{name}.jsonl"
-    private.file(path)
+    private_files.file(path)
     _mend_journal(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = JournalStorage(JournalFileBackend(str(path)))

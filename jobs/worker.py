@@ -30,15 +30,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import schedule as calendar
 from jobs.bars import bars_of
-from jobs.house import A_JOB, House, moment, opened, settings_for, wait_at_most
-from jobs.numbers import whole
+from jobs.cli.number_options import whole
+from jobs.context import A_JOB, House, moment, opened, settings_for, wait_at_most
 from jobs.schedule import SCHEDULE, Entry
-from jobs.servers import end_group
-from jobs.supervisor import die_with_parent, output
+from jobs.stack.servers import end_group
+from jobs.stack.supervisor import die_with_parent, output
 from mlops.errors import MlopsError, RegistryError
-from mlops.io import logs, private, record
-from mlops.io.jobruns import Claim, JobRun, run_key
+from mlops.io import logs, private_files, record
 from mlops.io.ledger import Ledger
+from mlops.io.ledger.job_runs import Claim, JobRun, run_key
 from mlops.learn import STRATEGIES
 from mlops.settings import JobSettings
 from mlops.types import Alert, Priority, Verdict
@@ -143,7 +143,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                umask=private.MASK,
+                umask=private_files.MASK,
                 preexec_fn=die_with_parent,
             )
         log.info("job started", run=claim.key, attempt=claim.attempts, pid=process.pid)

@@ -87,7 +87,7 @@ def fetched(registry: Registry, ref: ModelRef) -> tuple[Path, str]:
 
 
 def turn(registry: Registry, model: str) -> AbstractContextManager[None]:
-    """Whoever changes the registry of `model` waits for this; see `mlops.io.turns`."""
+    """Whoever changes the registry of `model` waits for this; see `mlops.io.storage.locks`."""
     return registry.ledger.turn(f"registry:{model}", TURN_S)
 
 

@@ -21,7 +21,7 @@ from mlops.errors import RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
-from registry_hooks import aliases, bundle, comparable, line, stages
+from registry_hooks import aliases, bundle, comparable, stages, waiting_list
 from registry_hooks.aliases import Registry, turn
 from registry_hooks.bundle import Bundle
 
@@ -85,8 +85,9 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
     trial = stages.begin(registry.ledger, challenger, champion, act.at)
     aliases.project_challenger(registry, model, act.at)
     stages.carry(registry, trial, actor=act.actor, at=act.at)
-    line.leave(registry.client, model, challenger.version)  # after the log: a crash in between never forgets a version
-    line.project(registry, model, act.at)
+    # After the log: a crash in between never forgets a version.
+    waiting_list.leave(registry.client, model, challenger.version)
+    waiting_list.project(registry, model, act.at)
     log.info("nominated", model=str(challenger), champion=champion)
 
 
@@ -103,9 +104,9 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
         elif comparable.refused(registry, newcomer, act.at):
             pass  # a person was told
-        elif compared or set(line.waiting(registry, model)) - {newcomer.version}:
-            line.join(registry.client, newcomer)
-            line.project(registry, model, act.at)
+        elif compared or set(waiting_list.waiting(registry, model)) - {newcomer.version}:
+            waiting_list.join(registry.client, newcomer)
+            waiting_list.project(registry, model, act.at)
             log.info("waits as a shadow", model=str(newcomer))
         else:
             install(registry, newcomer, act)
@@ -116,10 +117,10 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
 def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
     with turn(registry, model):
-        found = (ModelRef(model, version) for version in line.waiting(registry, model))
+        found = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
         waits = [ref for ref in found if not comparable.refused(registry, ref, act.at)]
         if not waits or registry.ledger.open_experiments(model, "compare"):
-            line.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
+            waiting_list.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None
         install(registry, waits[0], act)
         return waits[0]
@@ -133,12 +134,12 @@ def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime)
     model, version = challenger.name, challenger.version
     with turn(registry, model):
         registry.client.set_model_version_tag(model, str(version), "compared", verdict)
-        line.leave(registry.client, model, version)
+        waiting_list.leave(registry.client, model, version)
         for trial in registry.ledger.open_experiments(model):
             if trial.challenger == version and trial.kind in aliases.COMPARED:
                 registry.ledger.close_experiment(trial.id, verdict, at)
         aliases.project_challenger(registry, model, at)
-        line.project(registry, model, at)
+        waiting_list.project(registry, model, at)
 
 
 def transition(
@@ -216,8 +217,8 @@ def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
             return _undo(registry, entry, at)
         _follow(registry, entry, at)
         aliases.project(registry, entry.model, at)
-        line.leave(registry.client, entry.model, entry.to_version)
-        line.project(registry, entry.model, at)
+        waiting_list.leave(registry.client, entry.model, entry.to_version)
+        waiting_list.project(registry, entry.model, at)
         registry.ledger.settle_promotion(entry.id, "applied", at)
     except (MlflowException, SQLAlchemyError) as error:
         thing = f"{entry.kind} of {entry.model} to v{entry.to_version}"

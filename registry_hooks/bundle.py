@@ -25,7 +25,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from mlops.errors import BundleError
-from mlops.io import private
+from mlops.io import private_files
 from mlops.types import ModelRef
 from registry_hooks.download import download
 
@@ -147,11 +147,11 @@ def fetch(client: MlflowClient, ref: ModelRef, cache: Path, *, model_id: str = "
     place = cache / ref.name / str(ref.version)
     if place.exists():
         return place
-    private.folder(place.parent)
+    private_files.folder(place.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{ref.version}-", dir=place.parent))
     try:
         got = download(client, ref, part, model_id=model_id, size=size)
-        private.close_to_others(got)
+        private_files.close_to_others(got)
         with suppress(OSError):  # another process was first: its copy is as good
             os.rename(got, place)
     except (mlflow.MlflowException, OSError) as error:

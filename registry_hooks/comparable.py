@@ -14,7 +14,7 @@ import structlog
 
 from mlops.errors import RegistryError
 from mlops.types import Alert, ModelRef, Priority
-from registry_hooks import bundle, line
+from registry_hooks import bundle, waiting_list
 from registry_hooks.aliases import Registry, fetched, known
 
 log = structlog.get_logger()
@@ -100,7 +100,7 @@ def refused(registry: Registry, ref: ModelRef, at: datetime) -> bool:
         key = f"not_comparable:{ref.name}:v{ref.version}:v{registry.ledger.champion(ref.name)}"
         registry.ledger.add_alert(Alert(key, Priority.HIGH, ref.name, f"no challenger: {why}", at))
         registry.client.set_model_version_tag(ref.name, str(ref.version), REFUSED_TAG, why)
-        line.leave(registry.client, ref.name, ref.version)
+        waiting_list.leave(registry.client, ref.name, ref.version)
         log.warning("not comparable", model=str(ref), why=why)
         return True
     return False

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import FileInfo
 
 from mlops.errors import BundleError
-from mlops.io import stores
+from mlops.io import artifact_store
 from mlops.types import ModelRef
 
 MOST_BYTES = 4 * 2**30  # of a bundle whose size is not known: it is older than `uploads`
@@ -38,7 +38,7 @@ def download(client: MlflowClient, ref: ModelRef, folder: Path, *, model_id: str
         source = client.get_logged_model(model_id).artifact_location
     else:  # registered by a release that did not note it
         source = client.get_model_version_download_uri(ref.name, str(ref.version))
-    stores.check(client, source, str(ref))
+    artifact_store.check(client, source, str(ref))
     _measure(client, source, ref, MOST_BYTES if size is None else size)
     # Where the model lies under dst_path depends on the store; the answer says it.
     return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=client.tracking_uri))

@@ -21,9 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.errors import AliasMoved, MlopsError, RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Experiment
-from mlops.io.turns import TurnTaken
+from mlops.io.storage.locks import TurnTaken
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, apply, comparable, guard, line
+from registry_hooks import aliases, apply, comparable, guard, waiting_list
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
 
@@ -271,7 +271,7 @@ def _challenger(around: Round) -> str:
 
 def _line(around: Round) -> str:
     """Those who wait against their comparisons."""
-    return "finished" if line.project(around.registry, around.model, around.at) else AGREED
+    return "finished" if waiting_list.project(around.registry, around.model, around.at) else AGREED
 
 
 def _withdraw(around: Round, trial: Experiment) -> str:

@@ -20,7 +20,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model
 
 from mlops.errors import BundleError
-from mlops.io import logs, stores
+from mlops.io import artifact_store, logs
 from mlops.io.ledger import BundleRow, Upload
 from mlops.types import Alert, ModelRef, Priority
 from registry_hooks import bundle
@@ -48,7 +48,7 @@ def upload(registry: Registry, training: Training, run_id: str, save: Callable[[
     experiment = client.get_run(run_id).info.experiment_id
     label = "-".join((name, *(f"{at:%Y%m}" for at in (training.start, training.end))))  # tells versions apart in tables
     logged = client.create_logged_model(experiment, label, run_id)
-    stores.check(client, logged.artifact_location, f"experiment {experiment}")
+    artifact_store.check(client, logged.artifact_location, f"experiment {experiment}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
         place, model_id = logged.artifact_location, logged.model_id

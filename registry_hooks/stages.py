@@ -138,7 +138,7 @@ def share(
 ) -> Epoch:
     """Append weights to the running comparison; the tags follow. Whoever calls it holds the model's turn.
 
-    Raises what `registry_hooks.dealing.set_weights` does.
+    Raises what `registry_hooks.assignment.set_weights` does.
     """
     trial, open_now = comparison(registry.ledger, model), compared(registry.ledger, model)
     for version in given.keys() - open_now - {trial.champion}:

@@ -24,8 +24,9 @@ import structlog
 from hypothesis import settings
 from sqlalchemy import create_engine
 
-from mlops.io import database, logs
+from mlops.io import logs
 from mlops.io.ledger import Ledger
+from mlops.io.storage import database
 
 settings.load_profile("ci")  # the same examples everywhere, and no deadline: a busy machine is no finding
 UNCOVERED = {"calibration", "faults", "e2e"}  # folders whose tests take long

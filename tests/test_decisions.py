@@ -10,7 +10,7 @@ from benchmarks.simulated.cells import CELLS, GRID, figures, rate
 from benchmarks.simulated.chunks import Chunk, Store, code, run
 from benchmarks.simulated.platform import START, Platform, bar_at, platforms
 from benchmarks.simulated.world import Law, World
-from jobs import plans
+from jobs.comparison import plans
 from mlops.settings import ExperimentSettings, Settings
 from mlops.types import Verdict
 

@@ -15,12 +15,13 @@ import typer
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from jobs import command, train
-from jobs.doctor import CHECKS
-from jobs.house import opened
-from mlops.io import feed
-from mlops.io.database import revisions
-from mlops.io.schema import metadata
+from jobs import train
+from jobs.cli import main
+from jobs.context import opened
+from jobs.doctor.command import CHECKS
+from mlops.io import bar_feed
+from mlops.io.storage.database import revisions
+from mlops.io.storage.schema import metadata
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef, Priority
@@ -270,7 +271,7 @@ def commands():
 
 @pytest.mark.parametrize(("name", "tail"), [*commands()])
 def test_a_command_that_is_named_exists_and_takes_its_options(name, tail):
-    here, (first, *rest) = typer.main.get_command(command.app), shlex.split(tail.replace("[", "").replace("]", ""))
+    here, (first, *rest) = typer.main.get_command(main.app), shlex.split(tail.replace("[", "").replace("]", ""))
     path = [first, *(word for word in rest[:1] if hasattr(here.commands.get(first), "commands"))]
     for word in path:
         assert word in here.commands, f"{name}: trader-mlops {tail}: there is no {word}"
@@ -282,7 +283,7 @@ def test_a_command_that_is_named_exists_and_takes_its_options(name, tail):
 
 @pytest.mark.parametrize("top", TOPS[:4])
 def test_a_command_that_a_message_names_exists(top):
-    here = typer.main.get_command(command.app)
+    here = typer.main.get_command(main.app)
     for path in (ROOT / top).rglob("*.py"):
         for first, second in re.findall(r"`trader-mlops ([a-z-]+)(?: ([a-z-]+))?", path.read_text(encoding="utf-8")):
             assert first in here.commands, f"{path.name}: trader-mlops {first}"
@@ -292,7 +293,7 @@ def test_a_command_that_a_message_names_exists(top):
 
 
 def test_every_command_is_in_some_document():
-    tree, named = typer.main.get_command(command.app), {tuple(p.values[1].split()[:2]) for p in commands()}
+    tree, named = typer.main.get_command(main.app), {tuple(p.values[1].split()[:2]) for p in commands()}
     for name, one in tree.commands.items():
         for sub in getattr(one, "commands", {None: one}):
             listed = any(name == first and sub in (None, *rest) for first, *rest in named)
@@ -462,7 +463,9 @@ def set_up(tmp_path_factory):
     """A set-up with a champion of `volatility`."""
     state = tmp_path_factory.mktemp("docs") / "live"
     small = TrainSettings(trials=1, folds=2, min_bars=50)
-    bars = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)).frame
+    bars = bar_feed.load_bars(
+        "sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)
+    ).frame
     bars, at = bars[bars.symbol.isin(["AAPL", "GE"])], datetime(2006, 1, 1, tzinfo=UTC)
     with opened(Settings(state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=small)) as house:
         ref = train.train(house, STRATEGIES["volatility"], bars, as_of=at, start=None)

@@ -99,7 +99,7 @@ def test_a_file_that_cannot_hold_says_what_is_wrong(tmp_path, monkeypatch, text,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", [["jobs.command", "status"], ["jobs.worker"], ["jobs.tidy"], ["jobs.command", "down"]]
+    "module", [["jobs.cli.main", "status"], ["jobs.worker"], ["jobs.tidy"], ["jobs.cli.main", "down"]]
 )
 def test_no_process_answers_a_broken_file_with_a_traceback(tmp_path, module):
     (tmp_path / "mlops.toml").write_text("[risk\n")

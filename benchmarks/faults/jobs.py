@@ -23,8 +23,8 @@ from pathlib import Path
 import psutil
 from sqlalchemy import text
 
-from mlops.io.jobruns import Claim
 from mlops.io.ledger import Ledger
+from mlops.io.ledger.job_runs import Claim
 from mlops.settings import JobSettings
 
 JOBS = 50

@@ -1,8 +1,9 @@
 """The ledger under kill -9 and under flipped bits.
 
-Kills: a writer process with four producers hands rows to `mlops.io.writer.Writer` and says through a pipe which batches
-were acknowledged; it is killed at a random moment, the next one begins with the batches that were not. In the end every
-acknowledged row must be there, every row once. One campaign a durability grade (`FULL`: fills, `NORMAL`: outcomes).
+Kills: a writer process with four producers hands rows to `mlops.io.ledger.group_commit.Writer` and says through a pipe
+which batches were acknowledged; it is killed at a random moment, the next one begins with the batches that were not. In
+the end every acknowledged row must be there, every row once. One campaign a durability grade (`FULL`: fills, `NORMAL`:
+outcomes).
 
 Flips: one random bit of a checkpointed ledger file, or of an archived Parquet file, then everything is read. An error
 or the truth is fine; anything else is silent, also a row that is missing. What carries no checksum (experiments,
@@ -31,13 +32,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import MlopsError
-from mlops.io.copies import copied
 from mlops.io.ledger import BundleRow, Ledger
-from mlops.io.reading import microseconds
-from mlops.io.schema import quotes
-from mlops.io.store import Rows, fill_rows, outcome_rows, quote_rows
-from mlops.io.tally import HOUR_US
-from mlops.io.writer import Writer
+from mlops.io.ledger.group_commit import Writer
+from mlops.io.storage.arrow import copied
+from mlops.io.storage.insert import Rows, fill_rows, outcome_rows, quote_rows
+from mlops.io.storage.row_counts import HOUR_US
+from mlops.io.storage.schema import quotes
+from mlops.io.storage.windows import microseconds
 from mlops.types import Alert, Priority
 
 PRODUCERS = 4
@@ -48,7 +49,7 @@ T0 = datetime(2024, 1, 2, tzinfo=UTC)
 END = datetime(2030, 1, 1, tzinfo=UTC)
 ACKNOWLEDGED = struct.Struct("<ii")
 NAMES = ("return", "range", "calm")
-WARM = ("mlops.io.writer", "mlops.io.ledger")
+WARM = ("mlops.io.ledger.group_commit", "mlops.io.ledger")
 
 
 def run(n: int, seed: int, progress: Callable[[str], None] = lambda _: None) -> dict[str, int]:

@@ -25,9 +25,9 @@ from sqlalchemy import select
 
 from mlops.errors import RegistryError
 from mlops.io.ledger import BundleRow, Ledger, Promotion
-from mlops.io.schema import events
+from mlops.io.storage.schema import events
 from mlops.types import Decision, ModelRef, Role, Verdict
-from registry_hooks import aliases, apply, bundle, line, stages
+from registry_hooks import aliases, apply, bundle, stages, waiting_list
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import UI_ACTOR, Act
 from registry_hooks.reconcile import reconcile
@@ -146,7 +146,7 @@ def next_in_line(trial: Trial) -> Prepared:
     had = {t.challenger for t in trial.registry.ledger.experiments(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
     for version in fresh[:1]:
-        trial.registry.client.set_model_version_tag(trial.model, str(version), line.WAITS_TAG, "true")
+        trial.registry.client.set_model_version_tag(trial.model, str(version), waiting_list.WAITS_TAG, "true")
     expect = {"either": [trial.champion], "adds": [0], "in_line": fresh[:1]}
     return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
 
@@ -289,7 +289,7 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     rounds = ledger.open_experiments(trial.model, "compare")
     beside = sorted((t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "shadow"))
     tagged = {int(v.version): v.tags for v in client.search_model_versions(f"name = '{trial.model}'")}
-    line_up = [v for v, tags in sorted(tagged.items()) if line.WAITS_TAG in tags]
+    line_up = [v for v, tags in sorted(tagged.items()) if waiting_list.WAITS_TAG in tags]
     watches = [(t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "watch")]
     last = standing[-1] if standing else None
     watched = [(last.to_version, last.from_version)] if last and last.kind == "promote" and last.from_version else []
@@ -339,7 +339,7 @@ def _expected(trial: Trial, expect: dict[str, Any]) -> dict[str, bool]:
         rules["the nominated one is the challenger"] = challenger == expect["challenger"]
     for version in expect.get("in_line", ()):
         tags = trial.registry.client.get_model_version(trial.model, str(version)).tags
-        rules["who waited still waits or is compared"] = challenger == version or line.WAITS_TAG in tags
+        rules["who waited still waits or is compared"] = challenger == version or waiting_list.WAITS_TAG in tags
     for version, weights in expect.get("stages", {}).items():
         weight = _weight(trial, int(version))
         rules["the challenger has its whole share or none"] = weight in weights

@@ -28,17 +28,19 @@ from mlflow import MlflowClient
 from benchmarks.simulated.registry import MemoryClient
 from benchmarks.simulated.stages import deal, moves_at
 from benchmarks.simulated.world import FEATURES, Floats, Reference, World
-from jobs import compare, monitor, pictures, plans
+from jobs import compare, monitor
 from jobs.books import VIRTUAL
-from jobs.drift_report import When
-from jobs.house import House
+from jobs.comparison import plans
+from jobs.context import House
+from jobs.reports import monitor_figures
+from jobs.reports.evidently import When
 from jobs.schedule import due
+from mlops.books.book import SCALE
 from mlops.experiment import Trial, ab
-from mlops.experiment.book import SCALE
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss
-from mlops.io.books import STATE
 from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
+from mlops.io.ledger.books import STATE
 from mlops.monitor import kept_summary
 from mlops.settings import Settings
 from mlops.stats import by_bar, log_losses
@@ -344,12 +346,12 @@ def quiet() -> None:
 @contextmanager
 def undrawn() -> Iterator[None]:
     """Without pictures, which decide nothing and take most of a look."""
-    kept = pictures.figures, compare._figures
-    pictures.figures, compare._figures = (lambda *a, **k: {}), (lambda one: {})
+    kept = monitor_figures.figures, compare._figures
+    monitor_figures.figures, compare._figures = (lambda *a, **k: {}), (lambda one: {})
     try:
         yield
     finally:
-        pictures.figures, compare._figures = kept
+        monitor_figures.figures, compare._figures = kept
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from datetime import datetime
 import numpy as np
 
 from benchmarks.simulated.world import Floats
-from jobs import plans
-from jobs.house import House
+from jobs.comparison import plans
+from jobs.context import House
 from mlops.experiment.gates import allowed_drawdown
 from mlops.io.ledger import Experiment
 from mlops.types import Stage
 from registry_hooks.aliases import traded
-from registry_hooks.dealing import Dealer
+from registry_hooks.assignment import Dealer
 from registry_hooks.stages import stages
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from benchmarks.simulated.platform import START, Platform, bar_at, provable
 from benchmarks.simulated.world import Law, World
-from jobs.alarms import ACCURACY
-from jobs.house import House
+from jobs.context import House
+from jobs.monitoring.alarms import ACCURACY
 from mlops.types import Verdict
 from registry_hooks import apply
 

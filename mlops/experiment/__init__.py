@@ -1,12 +1,12 @@
 """Champion against challenger: who trades what, paired evidence, paper books."""
 
 from mlops.assignment import deal
+from mlops.books.book import Book, Fill, Position, Step, Terms
 from mlops.experiment.ab import compare, pairs
 from mlops.experiment.arm import Arm, arms_of
-from mlops.experiment.book import Book, Fill, Position, Step, Terms
 from mlops.experiment.gates import Dealing
 from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure, needs
-from mlops.experiment.trial import Trial
+from mlops.experiment.plan import Trial
 
 __all__ = [
     "Arm",

@@ -23,8 +23,8 @@ from mlops.experiment.gates import (
     srm,
     waiting,
 )
+from mlops.experiment.plan import Trial
 from mlops.experiment.plan_power import plan_power
-from mlops.experiment.trial import Trial
 from mlops.stats import by_bar, constant_forecast, hits, log_losses
 from mlops.types import Finding, Level
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlops.experiment.compared import Compared
+from mlops.experiment.comparison import Compared
 from mlops.stats import Estimate
 from mlops.types import Decision, Finding, Level, Verdict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops.experiment.trial import Trial
+from mlops.experiment.plan import Trial
 from mlops.stats import ewc_error, look_times
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops.experiment.trial import Trial
+from mlops.experiment.plan import Trial
 from mlops.stats import (
     SequentialResult,
     bootstrap_interval,

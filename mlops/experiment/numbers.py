@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import isfinite
 
-from mlops.experiment.account import Account
+from mlops.experiment.summary import Account
 from mlops.stats import Estimate
 
 

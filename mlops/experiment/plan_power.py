@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, xlogy
 
-from mlops.experiment.trial import Trial
+from mlops.experiment.plan import Trial
 from mlops.stats import ewc_error, per_cent, proven_by
 from mlops.types import Finding, Level
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlops.experiment.trial import Trial
+from mlops.experiment.plan import Trial
 from mlops.stats import (
     block_length,
     finite_series,

@@ -14,7 +14,7 @@ from typing import IO, Any
 import orjson
 import structlog
 
-from mlops.io import private
+from mlops.io import private_files
 
 _files: list[IO[bytes]] = []  # the open log file of this process
 
@@ -24,7 +24,7 @@ def configure(path: Path | None = None) -> None:
     close()
     if path is not None:
         with suppress(OSError):  # no file, no folder, no room: then standard error has it
-            _files.append(private.file(path).open("ab", buffering=0))
+            _files.append(private_files.file(path).open("ab", buffering=0))
     stream: Any = _Sink(_files[-1]) if _files else sys.stderr.buffer
     structlog.configure(
         processors=[

@@ -20,7 +20,7 @@ import structlog
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-from mlops.io import logs, stores
+from mlops.io import artifact_store, logs
 from mlops.types import Decision, Finding, Level, ModelRef, Report
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def experiment_id(client: MlflowClient, model: str) -> str:
             found = client.get_experiment_by_name(model)  # somebody else made it meanwhile
             if found is None:
                 raise
-    stores.check(client, found.artifact_location, f"experiment {model}")
+    artifact_store.check(client, found.artifact_location, f"experiment {model}")
     return str(found.experiment_id)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops.io import private
+from mlops.io import private_files
 
 HEAD = struct.Struct("<4sII")  # mark, length, crc32 of what follows
 MARK = b"row1"
@@ -45,7 +45,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
-        private.folder(folder)
+        private_files.folder(folder)
         self._folder, self._limit = folder, limit_bytes
         self._turn, self._count = threading.Lock(), 0
         self._others, self._measured = 0, float("-inf")
@@ -130,7 +130,7 @@ class Reader:
 
     def locked(self) -> int | None:
         """Become the reader of the folder until the process ends; None while another one is."""
-        private.folder(self.folder)
+        private_files.folder(self.folder)
         lock = os.open(self.folder / "reader.lock", os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,7 +172,7 @@ class Reader:
 
     def _aside(self, path: Path, rest: bytes) -> None:
         self.bad += 1
-        with private.file(path.with_suffix(".bad")).open("ab") as file:
+        with private_files.file(path.with_suffix(".bad")).open("ab") as file:
             file.write(rest)
 
 

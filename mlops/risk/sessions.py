@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops.risk.history import MIN_BARS, Floats
+from mlops.risk.backfill import MIN_BARS, Floats
 
 DAY = 24 * 3600 * 1_000_000  # microseconds
 LEAST_SHARE = 2 / 3  # of the others' sessions: five of seven days are enough, one a week is not
@@ -92,7 +92,7 @@ def synchronised(returns: Floats, early: Floats) -> Floats:
     does not explain, by least squares on its next bar; it is added to this bar and taken from the next one. Sums over
     time stay, and so does a table whose units close together. Where the next bar goes against the others' (a reversal
     is no late news) nothing is moved. On a driftless walk seen at two times of day the correlation comes out as that
-    of the walk (tests/jobs/test_market.py).
+    of the walk (tests/jobs/portfolio/test_returns.py).
 
     References
     ----------

@@ -16,21 +16,21 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import DataError, RegistryError, StorageError
 from mlops.io.ledger import Ledger
-from mlops.io.reading import microseconds
-from mlops.io.rejections import Rejection
-from mlops.io.writer import Writer
+from mlops.io.ledger.group_commit import Writer
+from mlops.io.ledger.rejections import Rejection
+from mlops.io.storage.windows import microseconds
 from mlops.settings import Settings
 from mlops.types import TradingState
 from mlops.web import rows, scoring
+from mlops.web.access import LATER, Gate
 from mlops.web.contracts import Bar, Name, Whole
-from mlops.web.gate import LATER, Gate
+from mlops.web.json_outline import Outline
 from mlops.web.lanes import Lanes
 from mlops.web.metrics import Meters
-from mlops.web.outline import Outline
 from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import Lineup, traded
-from registry_hooks.dealing import Dealer
-from registry_hooks.refusals import refuse_fills
+from registry_hooks.assignment import Dealer
+from registry_hooks.refused_fills import refuse_fills
 from registry_hooks.unknown_models import UnknownModels
 
 log = structlog.get_logger()

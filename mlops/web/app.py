@@ -23,8 +23,8 @@ from mlops.io import logs
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.web import api, feed, hooks, login, reference, shell
+from mlops.web.access import LATER, Gate
 from mlops.web.feed import Hub
-from mlops.web.gate import LATER, Gate
 from mlops.web.lanes import Lanes
 from mlops.web.login import Door
 from mlops.web.metrics import CONTENT_TYPE, Meters

@@ -17,11 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import StorageError
 from mlops.settings import Settings
-from mlops.web.gate import LATER, Gate
+from mlops.web.access import LATER, Gate
 from mlops.web.lanes import Lanes
-from registry_hooks import freqtrade, webhook
 from registry_hooks.aliases import Registry
 from registry_hooks.unknown_models import UnknownModels
+from registry_hooks.webhooks import freqtrade, mlflow_events
 
 log = structlog.get_logger()
 MAX_BODY = 64 * 1024  # an alias event has about 200 bytes, a freqtrade message under 2,000
@@ -44,7 +44,7 @@ def router(
 
         def follow() -> None:
             mode, split = settings.on_manual_move, settings.experiment.split
-            webhook.handle(registry, hint, now, on_manual_move=mode, split=split)
+            mlflow_events.handle(registry, hint, now, on_manual_move=mode, split=split)
 
         if fresh:
             tasks.add_task(lanes.registry.run, follow)
@@ -61,12 +61,12 @@ def router(
     return routes
 
 
-def _verified(settings: Settings, headers: dict[str, str], body: bytes, now: datetime) -> webhook.Hint:
+def _verified(settings: Settings, headers: dict[str, str], body: bytes, now: datetime) -> mlflow_events.Hint:
     service = settings.service
     secrets = (service.webhook_secret.get_secret_value(), service.webhook_secret_previous.get_secret_value())
     try:
-        return webhook.verify(headers, body, secret=secrets, now=now, tolerance_s=service.webhook_tolerance_s)
-    except webhook.HookRefused as error:
+        return mlflow_events.verify(headers, body, secret=secrets, now=now, tolerance_s=service.webhook_tolerance_s)
+    except mlflow_events.HookRefused as error:
         log.warning("hook refused", error=str(error))
         raise HTTPException(401, str(error)) from error
 

@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mlops.settings import Settings
-from mlops.web.gate import Gate, bearer, network
+from mlops.web.access import Gate, bearer, network
 from mlops.web.shell import drawn
 
 COOKIE, SCOPE = "mlops_session", "risk:read"

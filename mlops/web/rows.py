@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from mlops.errors import DataError
-from mlops.io.instants import EPOCH, MICROSECOND
-from mlops.io.rejections import MAX_REASON
-from mlops.io.store import Rows, balance_rows, fill_rows, outcome_rows, prediction_rows, quote_rows, scoring_rows
+from mlops.io.ledger.rejections import MAX_REASON
+from mlops.io.storage.insert import (
+    Rows,
+    balance_rows,
+    fill_rows,
+    outcome_rows,
+    prediction_rows,
+    quote_rows,
+    scoring_rows,
+)
+from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.web.contracts import MAX_FEATURES, Balance, Fill, Outcome, Prediction, Quote, Row, Scoring
-from mlops.web.outline import Items, Outline
+from mlops.web.json_outline import Items, Outline
 
 MAX_SETS = 100  # sets of feature names in a request: each is checked and written on its own
 MAX_MARKS = 2 * (MAX_FEATURES + 20) + 4  # colons, commas and brackets of the widest row; its own members are under 20

@@ -17,15 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.errors import DataError, MlopsError
 from mlops.types import Role
 from mlops.web import rows
+from mlops.web.access import LATER
 from mlops.web.contracts import MAX_UNITS, Bar
-from mlops.web.gate import LATER
-from mlops.web.outline import Outline
+from mlops.web.json_outline import Outline
 
 AROUND = 2  # brackets of a bar around its rows
 
 
 class Scored(Protocol):
-    """What a scorer answers; see `registry_hooks.bot.Scored`."""
+    """What a scorer answers; see `registry_hooks.bot.client.Scored`."""
 
     @property
     def units(self) -> tuple[str, ...]: ...

@@ -18,7 +18,7 @@ from h11 import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from mlops.web.gate import MARK, network
+from mlops.web.access import MARK, network
 
 log = structlog.get_logger()
 HEAD_S = 10.0  # for the head of a request to arrive

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from mlops.risk.breakdown import State, states
-from mlops.risk.correlation import correlation
-from mlops.risk.threshold import calibrate
-from mlops.risk.together import bleed_together, joint_losses
+from mlops.risk.correlation.breakdown import State, states
+from mlops.risk.correlation.joint_losses import bleed_together, joint_losses
+from mlops.risk.correlation.matrices import correlation
+from mlops.risk.correlation.threshold import calibrate
 
 sys.path.insert(0, str(Path(__file__).parent))
 from worlds import garch

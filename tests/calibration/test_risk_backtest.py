@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from mlops.risk.backtest import judge_losses
-from mlops.risk.coverage import shortfall
-from mlops.risk.fitted import fit
 from mlops.risk.measures import Losses
-from mlops.risk.tail import extreme_loss
+from mlops.risk.var.backtest import judge_losses
+from mlops.risk.var.coverage import shortfall
+from mlops.risk.var.evt import extreme_loss
+from mlops.risk.var.fitted import fit
 from mlops.types import Level
 
 pytestmark = pytest.mark.calibration

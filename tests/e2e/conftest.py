@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # what several tests of this roo
 from place import Place
 
 from jobs import demo
-from jobs.servers import free_port
-from mlops.io import feed
+from jobs.stack.servers import free_port
+from mlops.io import bar_feed
 from mlops.settings import TrainSettings
 
 SYMBOLS = ("AAPL", "BAC", "GE", "JNJ", "WMT", "XOM")
@@ -23,7 +23,9 @@ SMALL = {"trials": 2, "folds": 2, "min_bars": 100}
 @pytest.fixture(scope="session")
 def bars():
     """Six symbols, five and a half years."""
-    frame = feed.load_bars("sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2008, 7, 1, tzinfo=UTC)).frame
+    frame = bar_feed.load_bars(
+        "sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2008, 7, 1, tzinfo=UTC)
+    ).frame
     return frame[frame.symbol.isin(SYMBOLS)].reset_index(drop=True)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from jobs import up
-from jobs.servers import free_port
+from jobs.stack import up
+from jobs.stack.servers import free_port
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ class Place:
         return Settings(state=self.state, tracking_uri=uri, service=ServiceSettings(port=self.service), train=training)
 
     def call(self, *arguments, status=0):
-        command = [sys.executable, "-m", "jobs.command", *map(str, arguments)]
+        command = [sys.executable, "-m", "jobs.cli.main", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
         assert status == done.returncode, done.stdout + done.stderr
         return done.stdout

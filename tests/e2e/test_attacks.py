@@ -11,11 +11,11 @@ import pytest
 import structlog
 
 from jobs import train
-from jobs.house import opened
-from jobs.servers import free_port, mlflow_server
+from jobs.context import opened
+from jobs.stack.servers import free_port, mlflow_server
 from mlops.errors import BundleError, RegistryError
-from mlops.io import feed
-from mlops.io.jobruns import run_key
+from mlops.io import bar_feed
+from mlops.io.ledger.job_runs import run_key
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef, Role
@@ -85,7 +85,7 @@ class Attacker:
 
 @pytest.fixture(scope="module")
 def bars():
-    frame = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=AS_OF).frame
+    frame = bar_feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=AS_OF).frame
     return frame[frame.symbol.isin(["AAPL", "GE", "XOM"])]
 
 

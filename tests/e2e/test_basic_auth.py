@@ -10,14 +10,15 @@ import pytest
 from mlflow.server import get_app_client
 
 from jobs import train
-from jobs.house import opened
-from jobs.servers import free_port, mlflow_server, own_secret, platform_service
+from jobs.context import opened
+from jobs.stack.servers import free_port, mlflow_server, own_secret, platform_service
 from mlops.learn import STRATEGIES, features
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 from mlops.types import ModelRef
-from registry_hooks import aliases, apply, webhook
+from registry_hooks import aliases, apply
 from registry_hooks.apply import Act
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
+from registry_hooks.webhooks import mlflow_events
 
 pytestmark = pytest.mark.e2e
 
@@ -91,7 +92,7 @@ def test_a_bot_that_may_only_read_scores_and_swaps(guarded, bot):
         lambda client: client.set_model_version_tag(MODEL, "1", "role", "shadow"),
         lambda client: client.delete_model_version(MODEL, "1"),
         lambda client: client.delete_registered_model(MODEL),
-        lambda client: webhook.subscribe(client, "http://127.0.0.1:9/hooks/mlflow", "secret"),
+        lambda client: mlflow_events.subscribe(client, "http://127.0.0.1:9/hooks/mlflow", "secret"),
     ],
     ids=["alias set", "alias deleted", "tag", "version deleted", "model deleted", "webhook"],
 )

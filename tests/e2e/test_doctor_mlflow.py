@@ -15,14 +15,15 @@ from mlflow.server import get_app_client
 from place import eventually
 from pydantic import SecretStr
 
-from jobs import demo, doctor, promote, train
-from jobs.checks import Setup
-from jobs.servers import _process, free_port, mlflow_command, own_secret
+from jobs import demo, promote, train
+from jobs.doctor import Setup
+from jobs.doctor import command as doctor
+from jobs.stack.servers import _process, free_port, mlflow_command, own_secret
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import ServiceSettings, Settings, TrainSettings
 from mlops.types import Level, ModelRef
-from registry_hooks import webhook
+from registry_hooks.webhooks import mlflow_events
 
 pytestmark = pytest.mark.e2e
 
@@ -80,7 +81,7 @@ def _webhook(house, **changes):
     try:
         yield mine
     finally:
-        webhook.subscribe(client, mine.url, house.settings.service.webhook_secret.get_secret_value())
+        mlflow_events.subscribe(client, mine.url, house.settings.service.webhook_secret.get_secret_value())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def _webhook(house, **changes):
     [
         ({"url": "http://127.0.0.1:9/hooks/mlflow"}, "webhook calls http://127.0.0.1:9/hooks/mlflow"),
         ({"status": WebhookStatus.DISABLED}, "webhook is DISABLED"),
-        ({"events": [webhook.EVENTS[0]]}, "does not tell of model_version_alias.deleted"),
+        ({"events": [mlflow_events.EVENTS[0]]}, "does not tell of model_version_alias.deleted"),
         ({"secret": "another secret of more than 24 bytes"}, "webhook secrets differ"),
     ],
 )
@@ -179,7 +180,7 @@ def test_a_server_without_its_webhook_settings_is_named_and_the_remedies_mend_it
         uri = f"http://127.0.0.1:{port}"
         assert allowed in _one(_of(tmp_path, uri), *MLFLOW[1:]).remedy
         MlflowClient(uri, uri).create_webhook(
-            "trader-mlops", "https://1.1.1.1/", [webhook.EVENTS[0]], secret="one of more than 24 bytes"
+            "trader-mlops", "https://1.1.1.1/", [mlflow_events.EVENTS[0]], secret="one of more than 24 bytes"
         )
     with _mlflow(tmp_path, without=(KEY, private)) as port:  # a new process, and so another random key
         settings = _of(tmp_path, f"http://127.0.0.1:{port}")

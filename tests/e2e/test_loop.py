@@ -8,9 +8,10 @@ import orjson
 import pytest
 from rich.console import Console
 
-from jobs import books, command, promote, train
+from jobs import books, promote, train
+from jobs.cli import main as command
 from jobs.replay import Replay
-from mlops.experiment.entries import restored, state
+from mlops.books.rows import restored, state
 from mlops.io import logs
 from mlops.io.ledger import BookKey
 from mlops.learn import STRATEGIES

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from jobs import doctor, train, writers
-from jobs.checks import Setup
-from jobs.house import opened
-from jobs.servers import _process, free_port, mlflow_command, mlflow_server, own_secret
+from jobs import train
+from jobs.context import opened
+from jobs.doctor import Setup, mlflow_writers
+from jobs.doctor import command as doctor
+from jobs.stack.servers import _process, free_port, mlflow_command, mlflow_server, own_secret
 from mlops.errors import RegistryError
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
@@ -124,13 +125,13 @@ def test_rights_that_a_person_gave_are_refused_until_he_takes_them_back_or_names
         assert ["mlflow_writer:bot"] == [alert.key.partition("@")[0] for alert in house.ledger.alerts()]
 
         named = house.settings.model_copy(update={"tracking_writers": ("bot",)})
-        writers.settle(house, NOW)
+        mlflow_writers.settle(house, NOW)
         assert 1 == len(house.ledger.alerts())  # told once
         with opened(named) as trusting:
-            assert [] == writers.settle(trusting, NOW)
+            assert [] == mlflow_writers.settle(trusting, NOW)
         assert [] == house.ledger.alerts()
 
         raised = owner.ask("PATCH", "api/2.0/mlflow/users/update-admin", json={"username": "bot", "is_admin": True})
         assert 200 == raised.status_code
-        (left,) = [right for right in writers.settle(house, NOW) if right.kind == "thing"]
+        (left,) = [right for right in mlflow_writers.settle(house, NOW) if right.kind == "thing"]
         assert "bot" == left.account

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from place import ROOT
 
-from jobs.house import opened
+from jobs.context import opened
 from mlops.types import Role
 from registry_hooks import aliases
 
@@ -73,7 +73,7 @@ def test_the_jobs_of_the_readme_run_as_pasted_in_a_set_up_that_had_no_accounts(p
 _BOT = """
 from mlops import settings
 from registry_hooks.account import connect
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 s = settings.read()
 registry = connect(s)
 with Bot("volatility", registry, settings=s.bot) as bot:
@@ -87,4 +87,4 @@ def _quoted(text):
 
 
 def _program():
-    return f"{sys.executable} -m jobs.command"
+    return f"{sys.executable} -m jobs.cli.main"

@@ -8,8 +8,8 @@ import pytest
 from place import Place
 
 from jobs import promote, train
-from jobs.doctor import NOT_SEEN
-from jobs.house import opened
+from jobs.context import opened
+from jobs.doctor.command import NOT_SEEN
 from mlops.learn import STRATEGIES
 from mlops.types import ModelRef
 from registry_hooks.account import credentials

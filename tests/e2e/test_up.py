@@ -10,8 +10,8 @@ import pytest
 from place import PARTS, eventually
 from websockets.sync.client import connect
 
-from jobs import up
-from jobs.house import opened
+from jobs.context import opened
+from jobs.stack import up
 
 pytestmark = pytest.mark.e2e
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from place import eventually, running
 
-from jobs import up
+from jobs.stack import up
 
 pytestmark = pytest.mark.e2e
 

@@ -7,7 +7,7 @@ import pytest
 from place import eventually
 
 from benchmarks.takeover import AT, Bot, signalled
-from jobs.house import opened
+from jobs.context import opened
 
 pytestmark = pytest.mark.e2e
 

@@ -12,10 +12,10 @@ import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from mlops.errors import CorruptionError, DiskFull, StorageError
-from mlops.io import health
-from mlops.io.health import MIB, Disk, told
 from mlops.io.ledger import Ledger
-from mlops.io.writer import Writer
+from mlops.io.ledger.group_commit import Writer
+from mlops.io.storage import disk as health
+from mlops.io.storage.disk import MIB, Disk, told
 from mlops.types import Alert, Priority
 
 

@@ -9,12 +9,12 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import text
 
 from mlops.errors import CorruptionError
-from mlops.io.copies import copied
-from mlops.io.database import revisions
 from mlops.io.ledger import BundleRow, Ledger
-from mlops.io.reading import microseconds
-from mlops.io.schema import quotes
-from mlops.io.store import quote_rows
+from mlops.io.storage.arrow import copied
+from mlops.io.storage.database import revisions
+from mlops.io.storage.insert import quote_rows
+from mlops.io.storage.schema import quotes
+from mlops.io.storage.windows import microseconds
 
 NAMES = ("return", "range")
 CHANGES = {

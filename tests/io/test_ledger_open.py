@@ -11,16 +11,16 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, event, text
 
 from mlops.errors import SettingsError
-from mlops.io.database import revisions
 from mlops.io.ledger import Ledger
-from mlops.io.schema import metadata
+from mlops.io.storage.database import revisions
+from mlops.io.storage.schema import metadata
 
 ROOT = Path(__file__).parents[2]
 CONTENDER = """
 import sys
 from datetime import UTC, datetime
 from mlops.errors import AliasMoved
-from mlops.io.database import revisions
+from mlops.io.storage.database import revisions
 from mlops.io.ledger import Ledger
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.io import reading, telemetry
+from mlops.io.ledger import telemetry
+from mlops.io.storage import windows
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, Role
 
 NAMES = ("return", "range", "calm")
@@ -30,7 +31,7 @@ def span(make):
 
 
 def test_predictions_come_back_as_they_were_scored(ledger, make, features, span, monkeypatch):
-    monkeypatch.setattr(reading, "CHUNK", 4)
+    monkeypatch.setattr(windows, "CHUNK", 4)
     monkeypatch.setattr(telemetry, "BATCH", 3)
     keys = [(v, u, d) for d in range(5) for v in (1, 2) for u in ("A", "B")]
     frame, scored = make.predictions(keys, probability=np.linspace(0, 1, len(keys))), features(len(keys))

@@ -9,8 +9,8 @@ from sqlalchemy import update
 
 from mlops.errors import CorruptionError, DataError
 from mlops.io.ledger import Forecast, Instrument
-from mlops.io.risk import KEPT
-from mlops.io.risk_tables import risk_states
+from mlops.io.ledger.risk import KEPT
+from mlops.io.storage.risk_schema import risk_states
 from mlops.types import INSTRUMENT_COLUMNS, Kind
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)

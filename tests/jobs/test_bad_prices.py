@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import books, lifting, risk_limits
-from jobs import live as rooms
-from jobs.live import Live
+from jobs import books
+from jobs.cli import lift
+from jobs.live import risk as rooms
+from jobs.live import risk_limits
+from jobs.live.risk import Live
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
@@ -246,7 +248,7 @@ def test_quotes_that_flap_are_told_once_and_stop_a_lift_until_they_agree(service
     assert "by turns" in service.look.state.missing["price:A"]
     service.house.ledger.set_trading_state(HALTED, "bob", "look at it", service.now)
     with pytest.raises(DataError, match="at confirmed prices"):
-        lifting.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+        lift.set_state(service.house, ACTIVE, "ada", "seen", service.now)
 
     service.run(GOOD, seconds=6)
     assert [] == [alert.key for alert in service.house.ledger.alerts() if alert.key.startswith("price_jump")]

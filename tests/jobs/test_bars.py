@@ -10,13 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs import bars as job
-from jobs import command, worker
+from jobs import worker
 from jobs.bars import MANY, bars_of
+from jobs.cli import main
 from jobs.schedule import Entry
 from mlops.errors import DataError
-from mlops.io import feed
-from mlops.io.bar_digests import histories
+from mlops.io import bar_feed
 from mlops.io.ledger import Claim, Ledger
+from mlops.io.ledger.bar_digests import histories
 from mlops.settings import Settings
 
 FLIPS = 300
@@ -76,8 +77,8 @@ def test_no_flipped_bit_changes_anything_that_a_job_reads_in_silence(near, path,
     frame, flips = market(), often(full)
     frame = frame.pivot(index="event_time", columns="symbol", values="close").reset_index() if wide else frame
     good = by_symbol(bars_of(near, save(frame, path)))
-    raw, load = {}, feed.load_bars
-    monkeypatch.setattr(feed, "load_bars", lambda source: raw.setdefault("bars", load(source)))
+    raw, load = {}, bar_feed.load_bars
+    monkeypatch.setattr(bar_feed, "load_bars", lambda source: raw.setdefault("bars", load(source)))
     whole, rng, differ = path.read_bytes(), np.random.default_rng(11), 0
     for _ in range(flips):
         raw.clear()
@@ -279,7 +280,7 @@ def there(tmp_path, monkeypatch):
 
 
 def call(*words):
-    return CLI.invoke(command.app, ["bars", *words])
+    return CLI.invoke(main.app, ["bars", *words])
 
 
 def test_a_correction_of_the_vendor_is_refused_until_a_person_accepts_it(there, path):
@@ -334,7 +335,7 @@ def test_a_file_that_cannot_be_read_is_listed_as_such(there, path):
 
 
 def test_digests_are_of_every_column_and_of_the_first_bars_only():
-    frame = feed.check(market(), "bars")
+    frame = bar_feed.check(market(), "bars")
     whole = histories(frame.frame)["AAA"]
 
     assert whole.digest() == whole.digest(60) != whole.digest(59)

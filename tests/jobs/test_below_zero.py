@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import live as rooms
-from jobs import risk_limits
-from jobs.live import Live
-from jobs.market import Market
-from jobs.positions import positions
+from jobs.live import risk as rooms
+from jobs.live import risk_limits
+from jobs.live.risk import Live
+from jobs.portfolio.positions import positions
+from jobs.portfolio.returns import Market
 from jobs.risk import weights
 from mlops.io.ledger import Instrument
-from mlops.risk.fitted import fit
+from mlops.risk.var.fitted import fit
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, TradingState
 

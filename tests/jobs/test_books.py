@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from jobs import books, twins
+from jobs import books
+from jobs.portfolio import twins
+from mlops.books.book import SCALE
+from mlops.books.rows import restored, state
 from mlops.experiment import Book, Terms
-from mlops.experiment.book import SCALE
-from mlops.experiment.entries import restored, state
 from mlops.io.ledger import BookKey, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookSettings, Settings

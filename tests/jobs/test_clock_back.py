@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from jobs import serve
-from jobs.instants import KINDS, Instants, accept
-from jobs.live import Live
-from jobs.risk_limits import act
+from jobs.live.monotonic_clock import KINDS, Instants, accept
+from jobs.live.risk import Live
+from jobs.live.risk_limits import act
 from mlops.errors import DataError
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Priority, TradingState

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from jobs.command import app
+from jobs.cli.main import app
 from mlops.errors import DataError, RegistryError
-from mlops.io.dealings import Deal
 from mlops.io.ledger import BundleRow, Ledger
+from mlops.io.ledger.assignments import Deal
 from mlops.types import Alert, Priority
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)

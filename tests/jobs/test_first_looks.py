@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from jobs import accounts, books
-from jobs.live import Live
+from jobs import books
+from jobs.accounts import equity
+from jobs.live.risk import Live
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings
-from tests.jobs.test_accounts import DAY, SECOND, T0, balance, fill, quote
+from tests.jobs.accounts.test_equity import DAY, SECOND, T0, balance, fill, quote
 
 KEY = f"balance_unexplained:direction:live:{T0 + 2 * DAY + SECOND:%Y-%m-%dT%H:%M:%S}"
 
@@ -30,7 +31,7 @@ def house(sqlite_ledger):
 def look(house, live, at):
     quote(house, 80.0, at)
     found = live.look(at)
-    accounts.tell(house, found.accounts, at)
+    equity.tell(house, found.accounts, at)
     return found.state
 
 

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from jobs import supervisor, up
-from jobs.board import Board
-from jobs.parts import Part
-from jobs.supervisor import Keeper, Patience, supervise
-from jobs.teller import Teller
+from jobs.stack import supervisor, up
+from jobs.stack.process_alerts import Teller
+from jobs.stack.processes import Part
+from jobs.stack.status_board import Board
+from jobs.stack.supervisor import Keeper, Patience, supervise
 from jobs.worker import Worker
 from mlops.io import logs
-from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
+from mlops.io.storage.disk import Disk
 from mlops.settings import JobSettings
 
 QUICK = Patience(first_wait_s=0.1, longest_wait_s=0.5, settle_s=0.2, look_s=0.05)

@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
-from jobs import hooks
+from jobs.cli import hooks
 from mlops import settings as settings_room
 from mlops.io.ledger import Ledger
-from registry_hooks.outgoing import Sender
+from registry_hooks.webhooks.outgoing import Sender
 
 SECRET = "whsec_" + "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0"
 

@@ -10,12 +10,12 @@ import tracemalloc
 import pyarrow as pa
 import pytest
 
-from jobs.backup import backup, restore
-from jobs.servers import own_secret
-from jobs.untar import HEADERS, untar
+from jobs.stack.backup import backup, restore
+from jobs.stack.safe_tar import HEADERS, untar
+from jobs.stack.servers import own_secret
 from mlops.errors import CorruptionError, MlopsError
 from mlops.settings import Settings
-from tests.jobs.test_backup import NOW
+from tests.jobs.stack.test_backup import NOW
 
 KINDS = (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
 

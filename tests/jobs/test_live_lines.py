@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.live import Live
-from jobs.risk_limits import act
+from jobs.live.risk import Live
+from jobs.live.risk_limits import act
 from mlops.io.ledger import Instrument
 from mlops.settings import RiskLimit
 from mlops.types import Alert, Kind, Priority, TradingState
-from tests.jobs.test_live import LINES, T0, fill, night, with_balances
+from tests.jobs.live.test_risk import LINES, T0, fill, night, with_balances
 
 
 @pytest.fixture

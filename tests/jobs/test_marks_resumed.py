@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import marks
-from jobs.live import Live
-from jobs.risk_limits import act
+from jobs.live.risk import Live
+from jobs.live.risk_limits import act
+from jobs.portfolio import confirmed_prices
 from mlops.settings import BookBalance, BookSettings, Settings
 from mlops.types import TradingState
 
@@ -68,12 +68,12 @@ def test_a_fall_to_half_at_once_while_the_service_was_down_still_waits_for_a_per
 
 
 def test_of_many_quotes_the_newest_are_followed_one_by_one_and_all_others_in_steps(house, monkeypatch):
-    monkeypatch.setattr(marks, "STEPS", 100)
-    told = [marks.Observation(T0 + i * S, 1.0, 1.0) for i in range(1000)]
+    monkeypatch.setattr(confirmed_prices, "STEPS", 100)
+    told = [confirmed_prices.Observation(T0 + i * S, 1.0, 1.0) for i in range(1000)]
 
-    kept = marks._thinned(told)
+    kept = confirmed_prices._thinned(told)
 
     assert told[-60:] == kept[-60:]
     assert len(kept) <= 100 + 61
     assert told[0] == kept[0]
-    assert [] == marks._thinned([])
+    assert [] == confirmed_prices._thinned([])

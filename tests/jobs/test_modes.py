@@ -12,14 +12,14 @@ import httpx
 import pandas as pd
 import pytest
 
-from jobs import doctor, up
-from jobs.board import Board
-from jobs.checks import Setup
-from jobs.servers import free_port, mlflow_server
-from mlops.io import logs, private
-from mlops.io.health import Disk
+from jobs.doctor import Setup, command
+from jobs.stack import up
+from jobs.stack.servers import free_port, mlflow_server
+from jobs.stack.status_board import Board
+from mlops.io import logs, private_files
 from mlops.io.ledger import Ledger
 from mlops.io.spool import Spool
+from mlops.io.storage.disk import Disk
 from mlops.settings import Settings
 from mlops.types import Level
 
@@ -36,7 +36,7 @@ def usual():
 
 
 def _open(folder):
-    return {str(path.relative_to(folder)): oct(mode) for path, mode in private.open_to_others(folder)}
+    return {str(path.relative_to(folder)): oct(mode) for path, mode in private_files.open_to_others(folder)}
 
 
 def test_ledger_archive_spool_logs_locks_and_ballast_are_private_at_umask_022(tmp_path, usual):
@@ -80,12 +80,12 @@ def test_what_an_earlier_release_left_open_is_named_by_the_doctor_and_closed_by_
         door.bind(str(settings.state / "s"))
     setup = Setup(settings)
 
-    (found,) = doctor.examine(setup, ["modes"])
+    (found,) = command.examine(setup, ["modes"])
     assert Level.ALERT is found.level
     assert "others have rights to 5 files and folders" in found.what  # two files, two folders, the socket
 
     up._closed(settings.state)
-    (found,) = doctor.examine(setup, ["modes"])
+    (found,) = command.examine(setup, ["modes"])
     assert Level.OK is found.level
     assert 0o755 == os.stat("/etc").st_mode & 0o777
 
@@ -96,12 +96,12 @@ def test_a_ledger_elsewhere_is_looked_at_too(tmp_path, usual):
     (tmp_path / "live").mkdir(mode=0o700)
     settings = Settings(state=tmp_path / "live", ledger_url=f"sqlite:///{tmp_path / 'away.db'}")
 
-    (found,) = doctor.examine(Setup(settings), ["modes"])
+    (found,) = command.examine(Setup(settings), ["modes"])
     assert "away.db (mode 644)" in found.what
 
 
 def test_a_process_of_ours_makes_private_files_whatever_it_is_started_with(tmp_path):
-    code = f"from jobs.house import settings_for\nsettings_for('x')\nopen({str(tmp_path / 'a')!r}, 'w').close()"
+    code = f"from jobs.context import settings_for\nsettings_for('x')\nopen({str(tmp_path / 'a')!r}, 'w').close()"
     subprocess.run([sys.executable, "-c", code], check=True, umask=0o022)
 
     assert 0o600 == (tmp_path / "a").stat().st_mode & 0o777

@@ -10,7 +10,8 @@ import structlog
 from mlflow import MlflowClient
 from structlog.testing import capture_logs
 
-from jobs import charts, monitor
+from jobs import monitor
+from jobs.monitoring import charts
 from mlops import monitor as room
 from mlops.io import record
 from mlops.settings import MonitorSettings, Settings

@@ -6,12 +6,13 @@ import pytest
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from jobs import command, promote, worker
-from jobs.house import opened
+from jobs import promote, worker
+from jobs.cli import main
+from jobs.context import opened
 from mlops.errors import DataError, RegistryError
 from mlops.io import record
-from mlops.io.jobruns import Claim
 from mlops.io.ledger import BundleRow
+from mlops.io.ledger.job_runs import Claim
 from mlops.settings import Settings
 from mlops.types import Decision, ModelRef, Report, Verdict
 
@@ -53,7 +54,7 @@ def test_a_version_that_trades_already_is_not_promoted_and_leaves_no_run(house):
     house.ledger.append_promotion("volatility", expected=None, to=1, **said)
     before = house.ledger.promotions("volatility")
 
-    done = CliRunner().invoke(command.app, ["promote", "volatility", "1", "--reason", "again"])
+    done = CliRunner().invoke(main.app, ["promote", "volatility", "1", "--reason", "again"])
 
     assert isinstance(done.exception, RegistryError)
     assert "v1, which trades already" in str(done.exception)
@@ -78,7 +79,7 @@ def test_the_run_of_a_job_is_finished_by_whoever_began_it(house):
 
 
 def test_a_job_of_an_unknown_model_is_refused_and_never_done(house):
-    done = CliRunner().invoke(command.app, ["job", "run", "train:nosuch"])
+    done = CliRunner().invoke(main.app, ["job", "run", "train:nosuch"])
     assert isinstance(done.exception, DataError)
     assert "nosuch" in str(done.exception)
     assert [] == house.ledger.job_runs("train:nosuch")

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs import books
-from jobs.live import Live
-from jobs.positions import positions
+from jobs.live.risk import Live
+from jobs.portfolio.positions import positions
 from mlops.io.ledger import BookKey, Instrument, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, Settings

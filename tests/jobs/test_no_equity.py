@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jobs import balances
-from jobs.live import Live
-from jobs.risk_limits import act
+from jobs.accounts import balances
+from jobs.live.risk import Live
+from jobs.live.risk_limits import act
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import TradingState
 

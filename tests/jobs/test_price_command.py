@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from jobs import command
-from jobs.house import opened
+from jobs.cli import main
+from jobs.context import opened
 from mlops.errors import DataError
 from mlops.settings import Settings
 
@@ -32,7 +32,7 @@ def _quote(ledger, price, at):
 
 def _confirm(unit, price, *more, answer=""):
     about = ["price", "confirm", unit, price, "--reason", "r", "--actor", "a", *more]
-    done = CliRunner().invoke(command.app, about, input=answer)
+    done = CliRunner().invoke(main.app, about, input=answer)
     return done, " ".join(done.output.split())
 
 

@@ -11,11 +11,12 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from jobs import books, report, train
-from jobs.house import opened
+from jobs.context import opened
 from mlops.errors import DataError
 from mlops.experiment.metrics import METRICS
-from mlops.io import feed, page
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES
+from mlops.plots import page
 from mlops.settings import Settings, TrainSettings
 from mlops.types import ModelRef
 from registry_hooks import apply
@@ -31,7 +32,7 @@ def house(tmp_path_factory):
     settings = Settings(
         state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=TrainSettings(trials=1, folds=2, min_bars=50)
     )
-    bars = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=AT).frame
+    bars = bar_feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=AT).frame
     bars = bars[bars.symbol.isin(["AAPL", "GE"])]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("artifacts"))  # where MLflow without a server keeps them

@@ -10,11 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import books, risk
-from jobs.house import opened
-from jobs.live import Live
-from jobs.market import market as market_of
-from jobs.positions import positions
-from mlops.io import feed
+from jobs.context import opened
+from jobs.live.risk import Live
+from jobs.portfolio.positions import positions
+from jobs.portfolio.returns import market as market_of
+from mlops.io import bar_feed
 from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, RiskSettings, Settings
@@ -25,7 +25,7 @@ HELD = {"AAPL": 3000.0, "JPM": 5000.0, "XOM": -2000.0}
 
 
 def bars(units=tuple(HELD), start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2010, 4, 1, tzinfo=UTC)):
-    frame = feed.load_bars("sp500", start=start, end=end).frame
+    frame = bar_feed.load_bars("sp500", start=start, end=end).frame
     return frame[frame.symbol.isin(units)]
 
 

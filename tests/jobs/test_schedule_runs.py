@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from jobs import house as house_room
+from jobs import context as house_room
 from jobs import promote, train, worker
-from jobs.paper import PaperBot
+from jobs.paper_bot import PaperBot
 from jobs.schedule import SCHEDULE, plan
-from mlops.io import feed, logs
+from mlops.io import bar_feed, logs
 from mlops.io.ledger import BundleRow, Instrument
 from mlops.learn import STRATEGIES
 from mlops.settings import JobSettings, RiskSettings, Settings, StorageSettings, TrainSettings
@@ -27,7 +27,7 @@ LATER = datetime(2007, 7, 9, 12, tzinfo=UTC)  # past a Friday night and past Jul
 def source(tmp_path_factory):
     """A user's own file of bars."""
     path = tmp_path_factory.mktemp("bars") / "bars.csv"
-    bars = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=LATER).frame
+    bars = bar_feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=LATER).frame
     bars[bars.symbol.isin(SYMBOLS)].to_csv(path, index=False)
     return path
 
@@ -52,7 +52,7 @@ def house(url, source, tmp_path, monkeypatch):
 
 def _fill(house):
     """A champion that scored and traded for a quarter, an option, quotes."""
-    bars = feed.load_bars(house.settings.jobs.source).frame
+    bars = bar_feed.load_bars(house.settings.jobs.source).frame
     ref = train.train(house, STRATEGY, bars, as_of=TRAINED, start=None)
     promote.promote(house, ref, reason="first", actor="test", at=START)
     bot = PaperBot(house, STRATEGY, bars, START)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from jobs import live, serve
-from jobs.house import House
-from jobs.loops import AGAIN_S, Alarm, Loops
+from jobs import serve
+from jobs.context import House
+from jobs.live import risk
+from jobs.live.loops import AGAIN_S, Alarm, Loops
 from mlops.settings import BookBalance, BookSettings, FeedSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Priority, TradingState
 from mlops.web.watch import Watch
@@ -73,7 +74,7 @@ def test_a_replay_is_looked_at_and_tightens_nothing(sqlite_ledger, monkeypatch):
 
 
 def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
-    look, seconds = live.Live.look, []
+    look, seconds = risk.Live.look, []
 
     def bad_now_and_then(self, as_of):
         seconds.append(as_of)
@@ -81,7 +82,7 @@ def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
             raise ZeroDivisionError("a bug")
         return look(self, as_of)
 
-    monkeypatch.setattr(live.Live, "look", bad_now_and_then)
+    monkeypatch.setattr(risk.Live, "look", bad_now_and_then)
 
     assert 2 == len(run(sqlite_ledger, monkeypatch))
     assert 3 == len(seconds)

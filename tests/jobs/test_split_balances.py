@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from jobs import books
-from jobs.live import Live
+from jobs.live.risk import Live
 from mlops.settings import Settings
-from tests.jobs.test_splits import DAY, HOUR, OPEN, SECOND, STRATEGY, T0, bars, book, fill, quote
+from tests.jobs.portfolio.test_splits import DAY, HOUR, OPEN, SECOND, STRATEGY, T0, bars, book, fill, quote
 
 
 @pytest.fixture

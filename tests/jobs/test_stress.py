@@ -13,13 +13,14 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from jobs import schedule, stress
-from jobs.house import opened
-from jobs.live import Live
-from jobs.positions import positions
-from mlops.io import feed, page
+from jobs.context import opened
+from jobs.live.risk import Live
+from jobs.portfolio.positions import positions
+from mlops.io import bar_feed
 from mlops.io.ledger import Instrument
-from mlops.risk.scenarios import EPISODES, Scenarios
-from mlops.risk.stress import stress_table
+from mlops.plots import page
+from mlops.risk.stress.scenarios import EPISODES, Scenarios
+from mlops.risk.stress.table import stress_table
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
 
@@ -38,7 +39,7 @@ KNOWN = BookSettings(balances=(BookBalance(amount=1e6),))  # of every account
 
 @pytest.fixture(scope="module")
 def bars():
-    frame = feed.load_bars("sp500").frame
+    frame = bar_feed.load_bars("sp500").frame
     return frame[frame.event_time <= AT]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import doubts, peak
-from jobs.live import Live
+from jobs.accounts import doubtful_fills, peak
+from jobs.live.risk import Live
 from mlops.errors import StorageError
 from mlops.settings import BookSettings, RiskSettings, Settings
 
@@ -119,7 +119,7 @@ def test_a_doubtful_fill_has_its_gain_at_the_peak_once_a_person_confirms_it(tell
         teller.look(A=a)
     late = teller.fill(T0 + SECOND / 2, "A", 1000.0, 50.0)
     assert 3e3 / 1.003e6 < teller.look(A=100.0) < 0.01, "what it would gain does not count"
-    doubts.confirm(teller.house.ledger, late, "ada", "a block trade", teller.now)
+    doubtful_fills.confirm(teller.house.ledger, late, "ada", "a block trade", teller.now)
 
     assert 6e3 / 1.056e6 == pytest.approx(teller.look(A=100.0))
 

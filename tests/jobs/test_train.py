@@ -20,10 +20,10 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from jobs import house as house_room
+from jobs import context as house_room
 from jobs import train
 from mlops.errors import DataError, LeakError
-from mlops.io import feed
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, labels, tune
 from mlops.learn.features import Features
 from mlops.monitor import DETECTORS, ReferenceSummary, summarise
@@ -62,7 +62,9 @@ def _booster(folder, version=1):
 @pytest.fixture(scope="module")
 def bars():
     """Ten symbols, three years; one of them warms the features up."""
-    frame = feed.load_bars("sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)).frame
+    frame = bar_feed.load_bars(
+        "sp500", start=datetime(2003, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)
+    ).frame
     return frame[frame.symbol.isin(SYMBOLS)].reset_index(drop=True)
 
 

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import books, splits
-from jobs.live import Live, clock
-from jobs.past import Pasts
-from jobs.peak import ALL
-from jobs.positions import positions
-from jobs.reading import Memo, Readings
+from jobs import books
+from jobs.accounts.peak import ALL
+from jobs.live.history import Pasts
+from jobs.live.risk import Live, clock
+from jobs.portfolio import splits
+from jobs.portfolio.book_cache import Memo, Readings
+from jobs.portfolio.positions import positions
 from mlops.io.ledger import Instrument, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind
-from tests.jobs.test_live import night
+from tests.jobs.live.test_risk import night
 
 T0, DAY, SECOND = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(days=1), timedelta(seconds=1)
 UNITS = ("A", "B", "C")

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import worker
-from jobs.house import House
+from jobs.context import House
 from jobs.schedule import Entry
 from jobs.worker import Worker
 from mlops.io import logs, record
@@ -26,7 +26,7 @@ T0 = datetime(2026, 3, 2, 22, tzinfo=UTC)
 DONE = """
 from datetime import UTC, datetime
 from mlops.io.ledger import Ledger
-from mlops.io.jobruns import Claim
+from mlops.io.ledger.job_runs import Claim
 with Ledger({url!r}) as ledger:
     ledger.complete_job(Claim({job!r}, datetime.fromisoformat({at!r}), "", {fence}, 1), datetime.now(UTC))
 """

@@ -21,7 +21,7 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
-from jobs import drift_report
+from jobs.reports import evidently
 from mlops.monitor import feature_drift
 from mlops.stats import jensen_shannon, psi_shares
 
@@ -69,7 +69,7 @@ def peer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("peer")
     for name, rows in (("reference", PAST), ("current", NOW)):
         rows.to_parquet(folder / f"{name}.parquet", index=False)
-    environment = {k: v for k, v in os.environ.items() if "DO_NOT_TRACK" not in k} | drift_report.QUIET
+    environment = {k: v for k, v in os.environ.items() if "DO_NOT_TRACK" not in k} | evidently.QUIET
     subprocess.run([sys.executable, "-c", PEER, str(folder)], check=True, env=environment, timeout=300)
     return json.loads((folder / "found.json").read_text()), folder
 
@@ -113,7 +113,7 @@ def test_on_deciles_a_psi_is_another_number_of_the_same_size(peer):
 
 def test_the_page_is_drawn_and_nothing_is_told_to_anybody(peer):
     found, folder = peer
-    page = (folder / drift_report.NAME).read_text(encoding="utf-8")
+    page = (folder / evidently.NAME).read_text(encoding="utf-8")
     assert [] == found["network"]
     assert all(name in page for name in PAST.columns)
     assert len(page) > 1e6

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from mlops.io import feed
+from mlops.io import bar_feed
 from mlops.monitor.silence import Patience, instants, silence
 from mlops.types import Level
 
@@ -28,7 +28,7 @@ def found(times, now, *, since=None, patience=PATIENCE, lag=NO_LAG):
 @pytest.fixture(scope="module")
 def sessions():
     """Closes of the New York stock exchange, 16:00 there."""
-    days = sorted({t.date() for t in feed.load_bars("sp500").frame["event_time"]})
+    days = sorted({t.date() for t in bar_feed.load_bars("sp500").frame["event_time"]})
     return [at(d.year, d.month, d.day, 16, zone=NEW_YORK) for d in days if d.year >= 1995]
 
 

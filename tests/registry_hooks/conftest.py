@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import train
-from jobs.house import opened
-from mlops.io import feed
+from jobs.context import opened
+from mlops.io import bar_feed
 from mlops.io.ledger import BundleRow, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
@@ -33,7 +33,9 @@ def factory(tmp_path_factory):
     settings = Settings(
         state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=TrainSettings(trials=1, folds=2, min_bars=50)
     )
-    bars = feed.load_bars("sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2008, 1, 1, tzinfo=UTC)).frame
+    bars = bar_feed.load_bars(
+        "sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2008, 1, 1, tzinfo=UTC)
+    ).frame
     bars = bars[bars.symbol.isin(["AAPL", "GE", "XOM"])]
     with opened(settings) as house:
         for year in (2006, 2007, 2008):

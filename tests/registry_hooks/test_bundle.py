@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import house as house_room
+from jobs import context as house_room
 from jobs import train
 from mlops.errors import BundleError
-from mlops.io import feed
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, features
 from mlops.settings import Settings, TrainSettings
 from registry_hooks import bundle
@@ -40,7 +40,9 @@ FILES = (
 def registered(tmp_path_factory):
     """(house, ref, digest) of a version that was trained on a year and a bit of six symbols."""
     folder = tmp_path_factory.mktemp("registered")
-    whole = feed.load_bars("sp500", start=datetime(2003, 6, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)).frame
+    whole = bar_feed.load_bars(
+        "sp500", start=datetime(2003, 6, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)
+    ).frame
     bars = whole[whole.symbol.isin(("AAPL", "GE", "JNJ", "KO", "WMT", "XOM"))]
     settings = TrainSettings(trials=2, folds=2, embargo_bars=0)
     with pytest.MonkeyPatch.context() as patch:

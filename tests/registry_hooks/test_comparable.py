@@ -9,7 +9,7 @@ import pytest
 from benchmarks.simulated.platform import START, Platform, platforms
 from benchmarks.simulated.world import Law, World
 from mlops.types import ModelRef, Priority
-from registry_hooks import apply, bundle, line
+from registry_hooks import apply, bundle, waiting_list
 from registry_hooks.comparable import NotComparable, differences
 
 UNITS = [f"U{i}" for i in range(10)]
@@ -94,7 +94,7 @@ def test_a_person_may_promote_it_knowingly_and_who_waits_for_the_old_bars_is_no_
     assert None is apply.next_in_line(one.house.registry, "m", act)
     told = {alert.key for alert in one.house.ledger.alerts()}
     assert f"not_comparable:m:v{waiting.version}:v{other.version}" in told
-    assert [] == line.waiting(one.house.registry, "m")
+    assert [] == waiting_list.waiting(one.house.registry, "m")
     assert {"watch"} == {trial.kind for trial in one.house.ledger.open_experiments("m")}
     assert nominated != waiting
 

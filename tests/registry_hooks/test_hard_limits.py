@@ -7,10 +7,10 @@ import pytest
 
 from jobs import limits
 from jobs.books import VIRTUAL
-from jobs.house import House
+from jobs.context import House
+from mlops.books.rows import events, state
 from mlops.errors import RegistryError
 from mlops.experiment import Book, Terms
-from mlops.experiment.entries import events, state
 from mlops.io.ledger import BookKey, BookRows
 from mlops.settings import LimitSettings, Settings
 from mlops.types import SCORING_COLUMNS, ModelRef, Priority, Verdict

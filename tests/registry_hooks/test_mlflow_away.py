@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from mlops.types import ModelRef, Role
 from registry_hooks import aliases, apply
 from registry_hooks.apply import Act
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 from registry_hooks.reconcile import reconcile
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_no_command_waits_for_longer_than_it_says(live, cut, nowhere, command, s
     environment = {**own, "MLOPS_STATE": str(live.cache.parent), "MLOPS_TRACKING_URI": nowhere, "COLUMNS": "300"}
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.command", *command], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "jobs.cli.main", *command], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     took = time.monotonic() - began
 

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from receivers import SECRET
 
 from mlops.settings import HookSettings, OutgoingSettings
-from registry_hooks.outgoing import Sender
+from registry_hooks.webhooks.outgoing import Sender
 
 DOC = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()
 

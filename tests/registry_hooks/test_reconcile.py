@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from benchmarks.faults import registry_world as world
 from mlops.errors import AliasMoved, RegistryError
-from mlops.io.turns import TurnTaken
+from mlops.io.storage.locks import TurnTaken
 from mlops.types import ModelRef, Priority, Role
 from registry_hooks import aliases, apply
 from registry_hooks.apply import Act, RegistryAway, TransitionUnfinished

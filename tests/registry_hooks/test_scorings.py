@@ -10,10 +10,11 @@ from mlops.errors import BundleError, DataError
 from mlops.learn import STRATEGIES
 from mlops.settings import BotSettings
 from mlops.types import ModelRef, Role
-from registry_hooks import apply, shadows
+from registry_hooks import apply
 from registry_hooks.apply import Act
-from registry_hooks.bot import Bot
-from registry_hooks.courier import LENGTH, Scores, bring
+from registry_hooks.bot import shadows
+from registry_hooks.bot.client import Bot
+from registry_hooks.bot.courier import LENGTH, Scores, bring
 
 NOW = datetime(2008, 1, 4, 22, tzinfo=UTC)
 END = NOW + timedelta(days=99)

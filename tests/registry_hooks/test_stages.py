@@ -9,9 +9,9 @@ from mlflow import MlflowException
 from mlops.errors import AliasMoved
 from mlops.learn import STRATEGIES
 from mlops.types import Decision, ModelRef, Stage, Verdict
-from registry_hooks import aliases, apply, dealing, stages
+from registry_hooks import aliases, apply, assignment, stages
 from registry_hooks.apply import Act
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 from registry_hooks.reconcile import reconcile
 
 NOW = datetime(2008, 1, 4, 22, tzinfo=UTC)
@@ -105,7 +105,7 @@ def test_a_share_counts_from_when_it_was_given_without_a_break(registry):
     move(registry, Verdict.ADVANCE, act=later(1))
     assert NOW + timedelta(days=1) == since(registry, 2)
     assert since(registry, 2, days=0) is None
-    dealing.set_weights(registry, MODEL, {2: 0.1, 3: 0.1}, "less", later(2, "ada"))
+    assignment.set_weights(registry, MODEL, {2: 0.1, 3: 0.1}, "less", later(2, "ada"))
     assert NOW + timedelta(days=1) == since(registry, 2)
     assert NOW + timedelta(days=2) == since(registry, 3)
     move(registry, Verdict.WITHDRAW, act=later(3))
@@ -146,17 +146,17 @@ def test_with_another_champion_everybody_begins_in_shadow(registry):
 
 def test_whom_a_person_took_out_of_trading_no_job_brings_back(registry):
     assert "" == stages.held(registry.ledger, MODEL, 2, 0.75)
-    dealing.set_weights(registry, MODEL, {2: 0.2}, "let us see", PERSON)
-    dealing.set_weights(registry, MODEL, {2: 0.0}, "seen enough", PERSON)
+    assignment.set_weights(registry, MODEL, {2: 0.2}, "let us see", PERSON)
+    assignment.set_weights(registry, MODEL, {2: 0.0}, "seen enough", PERSON)
 
     assert stages.held(registry.ledger, MODEL, 2, 0.75).startswith("ada took it out of trading on 2008-01-04 22:00")
-    dealing.set_weights(registry, MODEL, {2: 0.2}, "again", PERSON)
+    assignment.set_weights(registry, MODEL, {2: 0.2}, "again", PERSON)
     move(registry, Verdict.WITHDRAW)
     assert "" == stages.held(registry.ledger, MODEL, 2, 0.75)
 
 
 def test_the_champion_keeps_half_of_the_units_whoever_is_given_a_share(registry):
-    dealing.set_weights(registry, MODEL, {3: 0.3}, "a lot", PERSON)
+    assignment.set_weights(registry, MODEL, {3: 0.3}, "a lot", PERSON)
     assert stages.held(registry.ledger, MODEL, 2, 0.75).startswith("other challengers trade 30% of the units")
     assert "" == stages.held(registry.ledger, MODEL, 2, 0.9)
 

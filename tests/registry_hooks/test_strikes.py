@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from registry_hooks.answer import Answer
-from registry_hooks.shadows import PAUSE, STRIKES, Strikes
+from registry_hooks.bot.scoring import Answer
+from registry_hooks.bot.shadows import PAUSE, STRIKES, Strikes
 
 GOOD, LATE = Answer(np.array([0.5]), 0.01), Answer(np.array([0.5]), 9.0)
 

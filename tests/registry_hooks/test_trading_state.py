@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 
-from jobs.house import House
-from jobs.paper import BOOK, PaperBot
-from mlops.io import feed
+from jobs.context import House
+from jobs.paper_bot import BOOK, PaperBot
+from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, features
 from mlops.settings import Settings
 from mlops.types import TradingState
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 
 MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
 START, DAY = datetime(2008, 1, 4, 22, tzinfo=UTC), timedelta(days=1)
@@ -19,7 +19,9 @@ START, DAY = datetime(2008, 1, 4, 22, tzinfo=UTC), timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def bars():
-    frame = feed.load_bars("sp500", start=datetime(2006, 1, 1, tzinfo=UTC), end=datetime(2008, 4, 1, tzinfo=UTC)).frame
+    frame = bar_feed.load_bars(
+        "sp500", start=datetime(2006, 1, 1, tzinfo=UTC), end=datetime(2008, 4, 1, tzinfo=UTC)
+    ).frame
     return frame[frame.symbol.isin(["AAPL", "GE", "XOM"])]
 
 

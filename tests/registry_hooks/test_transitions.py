@@ -19,10 +19,12 @@ from mlops.learn import STRATEGIES, features
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import Decision, ModelRef, Role, Verdict
 from mlops.web import app
-from registry_hooks import aliases, apply, dealing, line, webhook
+from registry_hooks import aliases, apply, assignment
+from registry_hooks import waiting_list as line
 from registry_hooks.apply import Act
-from registry_hooks.bot import Bot
+from registry_hooks.bot.client import Bot
 from registry_hooks.reconcile import reconcile
+from registry_hooks.webhooks import mlflow_events
 
 NOW = datetime(2008, 1, 4, 22, tzinfo=UTC)
 MODEL, STRATEGY = "volatility", STRATEGIES["volatility"]
@@ -283,7 +285,7 @@ def test_a_hand_that_the_guard_refuses_is_undone(registry, how):
 def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
     apply.enlist(registry, ModelRef(MODEL, 2), ACT)
     apply.enlist(registry, ModelRef(MODEL, 3), ACT)
-    dealing.set_weights(registry, MODEL, {2: 0.5}, "as agreed", ACT)
+    assignment.set_weights(registry, MODEL, {2: 0.5}, "as agreed", ACT)
     bot = _bot(registry)
     keys = [f"unit {i}" for i in range(200)]
 
@@ -306,7 +308,7 @@ def test_the_bot_swaps_at_the_boundary_after_a_hint_and_says_why(registry):
 
     assert bot.boundary(NOW) is None  # no hint yet, and the poll is not due
     assert {1} == set(_score(bot).version.tolist())
-    webhook.handle(registry, webhook.Hint("d1", MODEL, "champion"), NOW, on_manual_move="adopt")
+    mlflow_events.handle(registry, mlflow_events.Hint("d1", MODEL, "champion"), NOW, on_manual_move="adopt")
     structlog.reset_defaults()
     with capture_logs() as lines:
         swapped = bot.boundary(NOW)
@@ -391,7 +393,7 @@ def _delivery(
     headers = {
         "X-MLflow-Delivery-Id": "one",
         "X-MLflow-Timestamp": str(stamp),
-        "X-MLflow-Signature": webhook.sign(secret, "one", stamp, body),
+        "X-MLflow-Signature": mlflow_events.sign(secret, "one", stamp, body),
     }
     return {"content": body, "headers": headers}
 

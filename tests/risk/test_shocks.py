@@ -6,12 +6,12 @@ from scipy.stats import multivariate_t
 from scipy.stats import t as student
 
 from mlops.errors import DataError
-from mlops.risk.conditional import conditional_stress, vine_stress
-from mlops.risk.dependence import joint_tail, tail_coefficient, tail_dependence
-from mlops.risk.joint import elliptical, fit_joint
-from mlops.risk.reverse import reverse_stress
-from mlops.risk.sensitivity import shock_table, shocked_correlation, shocked_var
-from mlops.risk.views import with_views
+from mlops.risk.stress.conditional import conditional_stress, vine_stress
+from mlops.risk.stress.joint import elliptical, fit_joint
+from mlops.risk.stress.reverse import reverse_stress
+from mlops.risk.stress.sensitivity import shock_table, shocked_correlation, shocked_var
+from mlops.risk.stress.tail_dependence import joint_tail, tail_coefficient, tail_dependence
+from mlops.risk.stress.views import with_views
 
 COVARIANCE = 1e-4 * np.array([[4.0, 1.2, 0.6], [1.2, 1.0, 0.3], [0.6, 0.3, 2.0]])
 BOOK = np.array([0.5, 0.3, 0.2])

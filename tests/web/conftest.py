@@ -15,7 +15,7 @@ from mlops.settings import ServiceSettings, Settings
 from mlops.types import Role
 from mlops.web import app
 from registry_hooks.aliases import Registry
-from registry_hooks.bot import Scored
+from registry_hooks.bot.client import Scored
 
 sys.path.insert(0, str(Path(__file__).parent))  # what several tests share lies beside them: `serving.py`
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mlops.errors import StorageError
-from mlops.io.dealings import Deal
 from mlops.io.ledger import BundleRow, Instrument
+from mlops.io.ledger.assignments import Deal
 from mlops.types import Kind
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)

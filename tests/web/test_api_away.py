@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from sqlalchemy import event, make_url
 
-from mlops.io import health
-from mlops.io.health import Disk
 from mlops.io.ledger import Ledger
-from mlops.web import api, gate
+from mlops.io.storage import disk as health
+from mlops.io.storage.disk import Disk
+from mlops.web import access, api
 from registry_hooks.aliases import Registry
 
 KINDS = ("predictions", "outcomes", "fills", "quotes")
@@ -96,7 +96,7 @@ def test_health_tells_a_ledger_that_is_away_from_a_service_that_is_not(client, r
 
 
 def test_scores_and_assignments_go_on_while_the_ledger_is_away(registry, bot, monkeypatch):
-    monkeypatch.setattr(gate, "REMEMBERED_S", -1.0)  # a key, and who trades, are read anew each time
+    monkeypatch.setattr(access, "REMEMBERED_S", -1.0)  # a key, and who trades, are read anew each time
     monkeypatch.setattr(api, "FRESH_S", -1.0)
     why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": bot.T0}
     registry.ledger.append_promotion("m", expected=None, to=1, kind="promote", **why)

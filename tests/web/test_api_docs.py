@@ -20,7 +20,7 @@ from mlops.settings import Settings
 from mlops.types import Role
 from mlops.web import app
 from registry_hooks.aliases import Registry
-from registry_hooks.bot import Scored
+from registry_hooks.bot.client import Scored
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")

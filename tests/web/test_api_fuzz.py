@@ -17,7 +17,7 @@ from mlops.settings import ServiceSettings, Settings
 from mlops.types import Role
 from mlops.web import app
 from registry_hooks.aliases import Registry
-from registry_hooks.bot import Scored
+from registry_hooks.bot.client import Scored
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
 ROWS = tuple(f"/v1/{kind}" for kind in ("predictions", "outcomes", "fills", "quotes", "balances"))

@@ -233,7 +233,7 @@ def test_a_header_with_a_wrong_key_or_a_key_for_something_else_is_refused(servic
 
 def test_a_key_that_is_revoked_hears_no_more(service, monkeypatch):
     monkeypatch.setattr(room, "VOUCH_S", 0.0)
-    monkeypatch.setattr("mlops.web.gate.REMEMBERED_S", 0.0)
+    monkeypatch.setattr("mlops.web.access.REMEMBERED_S", 0.0)
     service.hub.publish(state())
 
     with service.listen(Authorization=f"Bearer {service.key}") as socket:

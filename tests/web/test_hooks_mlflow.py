@@ -22,13 +22,13 @@ from mlflow import MlflowClient
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from jobs.servers import free_port
+from jobs.stack.servers import free_port
 from mlops.io.ledger import Ledger
 from mlops.settings import ServiceSettings, Settings
 from mlops.web import app
-from registry_hooks import webhook
 from registry_hooks.aliases import Registry
-from registry_hooks.webhook import sign
+from registry_hooks.webhooks import mlflow_events
+from registry_hooks.webhooks.mlflow_events import sign
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SECRET, OLD = "shared", "the one before"
@@ -314,10 +314,10 @@ def test_a_delivery_that_was_acknowledged_but_not_followed_is_picked_up_again(re
         registry = Registry(registry.client, ledger, registry.cache)
         ledger.add_delivery("d1", "mlflow", BODY, NOW)  # what stands when the service dies after its 202
         ledger.add_delivery("d2", "mlflow", b"kept by an older release", NOW)
-        assert 0 == webhook.catch_up(registry, NOW, on_manual_move="adopt"), "it may be under way"
+        assert 0 == mlflow_events.catch_up(registry, NOW, on_manual_move="adopt"), "it may be under way"
 
         later = NOW + timedelta(minutes=1)
-        assert [2, 0] == [webhook.catch_up(registry, later, on_manual_move="adopt") for _ in range(2)]
+        assert [2, 0] == [mlflow_events.catch_up(registry, later, on_manual_move="adopt") for _ in range(2)]
         assert ["d1"] == [d.delivery_id for d in ledger.settled_deliveries("volatility", after=0)]
 
 
@@ -355,7 +355,7 @@ def test_a_service_killed_after_its_202_has_the_delivery_and_the_next_one_follow
     assert (202, True) == (answer.status_code, answer.json()["accepted"])
     (left,) = registry.ledger.unsettled_deliveries("mlflow", before=FOREVER)
     assert BODY == left.body
-    assert 1 == webhook.catch_up(registry, now + timedelta(minutes=1), on_manual_move="adopt")
+    assert 1 == mlflow_events.catch_up(registry, now + timedelta(minutes=1), on_manual_move="adopt")
     assert 1 == len(registry.ledger.settled_deliveries("volatility", after=0))
 
 

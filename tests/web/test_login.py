@@ -53,7 +53,7 @@ def test_the_cookie_is_for_this_site_and_no_script_and_does_not_hold_the_key(des
 
 
 def test_a_session_ends_by_the_clock_or_with_its_key(desk, monkeypatch):
-    monkeypatch.setattr("mlops.web.gate.REMEMBERED_S", -1.0)
+    monkeypatch.setattr("mlops.web.access.REMEMBERED_S", -1.0)
     enter(desk)
     desk.time.now = T0 + timedelta(minutes=59)
     assert 200 == desk.client.get("/risk").status_code

@@ -12,9 +12,9 @@ import pytest
 from mlflow import MlflowClient
 from serving import Service
 
-from registry_hooks import webhook
 from registry_hooks.aliases import Registry
-from registry_hooks.scorers import Scorers
+from registry_hooks.bot.hosted import Scorers
+from registry_hooks.webhooks import mlflow_events
 
 AT = datetime(2026, 3, 2, 21, tzinfo=UTC)
 SECRET = "s" * 32
@@ -43,7 +43,7 @@ def hint():
     """A webhook that MLflow signed before it hung: following it asks MLflow."""
     body = json.dumps({"entity": "model_version_alias", "data": {"name": "m", "alias": "champion"}}).encode()
     delivery, stamp = uuid.uuid4().hex, int(time.time())
-    signed = webhook.sign(SECRET, delivery, stamp, body)
+    signed = mlflow_events.sign(SECRET, delivery, stamp, body)
     names = ("X-MLflow-Delivery-Id", "X-MLflow-Timestamp", "X-MLflow-Signature")
     return body, dict(zip(names, (delivery, str(stamp), signed), strict=True))
 

@@ -590,7 +590,7 @@ def test_nothing_is_cut_off_or_faint_from_a_phone_to_a_wall(service, opened, wid
 
 def test_a_viewer_whose_session_ends_is_sent_to_log_in(service, opened, monkeypatch):
     monkeypatch.setattr("mlops.web.feed.VOUCH_S", 0.0)
-    monkeypatch.setattr("mlops.web.gate.REMEMBERED_S", -1.0)
+    monkeypatch.setattr("mlops.web.access.REMEMBERED_S", -1.0)
     guest = service.ledger.add_key("guest", ["risk:read"], datetime(2026, 1, 1, tzinfo=UTC))
     service.hub.publish(state(1.0))
     page = opened(key=guest)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from benchmarks import pictures
 from jobs import books
-from jobs.house import opened
+from jobs.context import opened
 from mlops.errors import SettingsError
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 from serving import AT, serving, state
 
 from mlops.settings import ServiceSettings
-from mlops.web import gate, sockets
+from mlops.web import access, sockets
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_sockets_without_a_key_take_nobodys_place(service):
 
 
 def test_a_body_that_drips_is_refused(service, monkeypatch):
-    monkeypatch.setattr(gate, "ARRIVE_S", 0.5)
+    monkeypatch.setattr(access, "ARRIVE_S", 0.5)
     key = service.ledger.add_key("bot", ["fills:write"], AT)
     head = f"POST /v1/fills HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Length: 100\r\n\r\n["
     with connected(service, head.encode()) as slow:
@@ -90,7 +90,7 @@ def test_a_body_that_drips_is_refused(service, monkeypatch):
 
 
 def test_what_all_bodies_hold_at_once_is_bounded(service, monkeypatch):
-    monkeypatch.setattr(gate, "MAX_HELD", 1000)
+    monkeypatch.setattr(access, "MAX_HELD", 1000)
     key = service.ledger.add_key("bot", ["fills:write"], AT)
     head = f"POST /v1/fills HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Length: 900\r\n\r\n"
     with connected(service, head.encode() + b"[" * 800) as first:
@@ -114,8 +114,8 @@ def test_nobody_says_with_a_header_where_he_comes_from(service):
 
 
 def test_an_ipv6_host_is_its_network():
-    assert gate.network("2001:db8::1") == gate.network("2001:db8::ffff") != gate.network("2001:db8:0:1::1")
-    assert "10.0.0.1" == gate.network("10.0.0.1")
+    assert access.network("2001:db8::1") == access.network("2001:db8::ffff") != access.network("2001:db8:0:1::1")
+    assert "10.0.0.1" == access.network("10.0.0.1")
 
 
 @pytest.mark.parametrize("proxy", ["*", " * ", "0.0.0.0/0", "::/0"])

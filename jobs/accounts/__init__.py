@@ -1,0 +1,1 @@
+"""What the accounts behind books are worth, and the highest that they were."""

@@ -1,0 +1,159 @@
+"""Fills that were told late, taken back or confirmed, and what they made of books at an instant, so that a peak has it.
+
+No void erases a loss, and no fill that is told after the peak makes the fall from it less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pandas as pd
+
+from jobs.accounts.doubtful_fills import ALERT, CONFIRMED, Doubt
+from jobs.context import House
+from jobs.portfolio import book_inputs, restatement
+from jobs.portfolio.book_cache import MOMENT
+from jobs.portfolio.book_inputs import Units
+from jobs.portfolio.confirmed_prices import Seen
+from jobs.portfolio.positions import Booked, booked_alone, worth_of
+from jobs.portfolio.valuation import Held
+from mlops.experiment import Fill
+from mlops.io.ledger import BookKey
+from mlops.risk.prices import Mark
+from mlops.types import Alert
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A change of what a book did, after it was looked at.
+
+    A fill that was told (`sign` 1) or taken back (-1), less the `gain` that does not count, for the fill is in doubt;
+    infinite: whatever it gains, for its size is. Of one taken back, in the looks that were without it.
+    Without a `fill`: what of one began to count when a person confirmed it, minus `gain`. `number` is the fill's.
+    """
+
+    key: BookKey
+    number: int
+    at: datetime
+    sign: int
+    gain: float
+    fill: Fill | None
+
+
+def told(house: House, held: Held, after: int) -> list[Correction]:
+    """The fills after the one of that number."""
+    rows = house.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
+    gains = {one.number: math.inf if one.times else one.gain for one in held.doubts}
+    return (
+        []
+        if rows is None
+        else [
+            Correction(key, fill.number, at, 1, gains.get(fill.number, 0.0), fill)
+            for _, key, at, fill in _read(house, rows)
+        ]
+    )
+
+
+def voided(house: House, after: int) -> list[Correction]:
+    """The fills that were voided after the void of that number; those that no book could take moved nothing."""
+    read = _read(house, house.ledger.void_fills(after=after))
+    return [
+        Correction(key, fill.number, at, -1, _uncounted(house.ledger.alert(ALERT + name)), fill)
+        for name, key, at, fill in read
+    ]
+
+
+def _uncounted(alert: Alert | None) -> float:
+    """What of a fill did not count while it was in doubt, by the alert that told of it, closed or not."""
+    if alert is None:
+        return 0.0
+    return math.inf if alert.details.get("times") else float(alert.details["gain"])
+
+
+def confirmed(house: House, doubts: Sequence[Doubt], held: Held) -> list[Correction]:
+    """What of these fills counts now, for a person said that they are right."""
+    still = {one.fill_id for one in held.doubts}
+    return [
+        Correction(one.key, one.number, one.at, 1, -_gain(one, held), None)
+        for one in doubts
+        if one.fill_id not in still and house.ledger.alert(CONFIRMED + one.fill_id) is not None
+    ]
+
+
+def _gain(doubt: Doubt, held: Held) -> float:
+    """What did not count of a doubtful fill; of one whose size was doubtful at the price of now."""
+    return max(0.0, doubt.profit(held.prices.get(doubt.unit))) if doubt.times else doubt.gain
+
+
+def _read(house: House, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime, Fill]]:
+    """The fills of which books count something, their names, books and times."""
+    if rows.empty:
+        return []
+    units = restatement.units(house)
+    columns = (rows[name].tolist() for name in ("id", "fill_id", "model", "book"))
+    about = {number: (name, BookKey(model, book)) for number, name, model, book in zip(*columns, strict=True)}
+    fills = [fill for fill, _ in book_inputs.filled(rows, units)[0] if fill.unit not in units.foreign]
+    return [(*about[fill.number], fill.at, fill) for fill in fills if fill.at is not None]
+
+
+@dataclass(slots=True)
+class Effect:
+    """What corrections made of the books that are held; what was computed is kept for the next peak."""
+
+    house: House
+    held: Held
+    _booked: dict[tuple[int, ...], Booked] = field(default_factory=dict)
+    _worth: dict[tuple[datetime, tuple[int, ...]], tuple[float, float]] = field(default_factory=dict)
+    _splits: Units | None = None
+
+    def own(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
+        """Of a book's own worth at an instant: what is taken back counts at the least, by prices of then."""
+        total = 0.0
+        for sign in (1, -1):
+            mine = [one for one in lot if one.sign == sign and one.at <= at]
+            counted = [one for one in mine if math.isfinite(one.gain)]
+            losing = [one for one in mine if math.isinf(one.gain)]
+            made = self._made(key, counted, sign, at) - sum(one.gain for one in counted)
+            total += sign * (made + min(self._made(key, losing, sign, at), 0.0))
+        return total
+
+    def highest(self, one: Correction, start: datetime, end: datetime) -> set[datetime]:
+        """When a fill was worth most between two instants, by the quotes of its unit: at one, and where they stayed."""
+        if one.fill is None or start >= end:
+            return set()
+        quotes = self.house.ledger.quotes(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
+        if quotes.empty:
+            return set()
+        side = math.copysign(1.0, one.fill.quantity)
+        worth = (quotes["bid"] + quotes["ask"]).set_axis(pd.DatetimeIndex(quotes["event_time"])) * side
+        stayed = worth.rolling(pd.Timedelta(seconds=self.house.settings.risk.price_confirm_s), closed="both").min()
+        times = pd.DatetimeIndex([worth.idxmax(), stayed.idxmax()])
+        return set(times.to_pydatetime())
+
+    def _made(self, key: BookKey, lot: Sequence[Correction], sign: int, at: datetime) -> float:
+        fills = [one.fill for one in lot if one.fill is not None]
+        value, least = self._of(key, fills, at) if fills else (0.0, 0.0)
+        return value if sign > 0 else least
+
+    def account(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
+        """Of an account at an instant: one that is counted from a balance had their effect until then in it."""
+        found = self.held.accounts.get(key)
+        since = None if found is None else found.counted_from(at)
+        return self.own(key, lot, at) - (0.0 if since is None else self.own(key, lot, since))
+
+    def _of(self, key: BookKey, fills: Sequence[Fill], at: datetime) -> tuple[float, float]:
+        self._splits = self._splits or restatement.units(self.house)
+        numbers, splits = tuple(fill.number for fill in fills), self._splits.known(None, at)
+        if (at, numbers) not in self._worth:
+            about = (*numbers, *(one.number for one in splits))
+            if about not in self._booked:
+                self._booked[about] = booked_alone(self.house, key, fills, splits, at)
+            seen = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
+            for event in self.house.ledger.unit_events(key, list(seen), end=at + MOMENT):
+                if event.kind == "mark":
+                    seen[event.unit] = Seen(bar=Mark(event.price, event.event_time))
+            self._worth[at, numbers] = worth_of(self.house, self._booked[about], seen, at)
+        return self._worth[at, numbers]

@@ -1,0 +1,367 @@
+"""What the account behind each bot's book is worth: by its balances, or by the setting; nothing is assumed.
+
+A book counts its own trades from a notional start. What a balance says beside it is one number, the `offset`: the
+account's worth less the book's own worth at that instant. Between two balances equity moves with the book alone, so a
+deposit is no profit and a withdrawal no loss.
+
+The offset is that of an anchor (`jobs.accounts.anchors`) and what was declared to be paid in since. A balance that is
+less counts at once, and is the new anchor where it is less by more than the tolerance: a loss. One that is more is held
+aside until a person says that it is right. One that was told while a price jumped moves nothing but by what no price
+explains, and is judged again once the jump is over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from jobs.accounts.anchors import Anchor, Anchors, Known, Standing, Valued
+from jobs.context import House
+from mlops.books.book import SCALE
+from mlops.experiment import Book
+from mlops.io.ledger import Balance, BookKey
+from mlops.stats.dependent import Floats
+from mlops.types import Alert, Priority
+
+Side = Literal["left", "right"]
+SETTING, CENT = "setting", 0.01  # less is rounding, also of an account that has next to nothing
+RECENT = timedelta(days=1)  # what was lost since a first balance that is older is told, and is no loss of now
+DEPARTS = "balance_departs:"
+UNKNOWN = "balance_unknown:"
+UNEXPLAINED = "balance_unexplained:"
+REVISED = 6  # anchors that are valued anew at each look, the newest
+SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its details
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Amounts at instants, in order of time; `left`: the sum of those from each one on."""
+
+    times: pd.DatetimeIndex
+    amounts: Floats
+    left: Floats
+
+    @classmethod
+    def of(cls, steps: Sequence[tuple[datetime, float]]) -> Self:
+        each = np.array([amount for _, amount in steps], dtype=np.float64)
+        left = np.concatenate([each[::-1].cumsum()[::-1], [0.0]])
+        return cls(pd.DatetimeIndex([at for at, _ in steps], tz="UTC"), each, left)
+
+    def after(self, times: pd.DatetimeIndex, side: Side = "right") -> Floats:
+        """The sum of the steps after each instant (`left`: and at it)."""
+        if not len(self.amounts):  # of most books, at each look
+            return np.zeros(len(times))
+        return self.left[self.times.searchsorted(times, side=side)]
+
+
+@dataclass(frozen=True)
+class Account:
+    """`offset`: what the account has beside the book's own worth. `amount` was told `at` by `source`.
+
+    `departs`: the newest balance less what was expected of it, 0 where that is within the tolerance. `flows`: balances
+    with which something was paid in or taken out. `known`: what it is counted from. `short`: by how much the newest
+    balance lowers it without being an anchor.
+    """
+
+    offset: float
+    amount: float
+    at: datetime | None
+    source: str
+    departs: float = 0.0
+    flows: Sequence[Balance] = ()
+    known: Known = field(default_factory=Known)
+    short: float = 0.0
+
+    @property
+    def covers(self) -> datetime | None:
+        """Until when all that the account made is in its equity."""
+        return self.known.anchors[-1].at if self.departs > 0 and self.known.anchors else self.at
+
+    @property
+    def lost(self) -> float:
+        """What balances were less than could be explained, all together."""
+        return sum(one.lost for one in self.known.anchors)
+
+    @cached_property
+    def losses(self) -> Steps:
+        """When the account was less than could be explained, and by how much."""
+        found = [(one.at, one.lost) for one in self.known.anchors if one.lost]
+        return Steps.of([*found, (self.at, self.short)] if self.at is not None and self.short else found)
+
+    @property
+    def fell(self) -> float:
+        """All that the account was less than could be explained."""
+        return float(self.losses.left[0])
+
+    @cached_property
+    def paid_in(self) -> Steps:
+        """When something was paid in (or taken out) that moved it, and how much."""
+        since = self.counted_from(None)
+        return Steps.of([(one.at, one.flow) for one in self.flows if since is None or one.at > since])
+
+    @cached_property
+    def paid(self) -> Steps:
+        """The same, and what was paid in before it is counted."""
+        return Steps.of([(one.at, one.flow) for one in self.flows])
+
+    def counted_from(self, at: datetime | None) -> datetime | None:
+        """The balance that it is counted from at an instant; None where that is the setting."""
+        anchors = self.known.anchors
+        before = [one.at for one in anchors if at is not None and one.at <= at]
+        return before[-1] if before else anchors[0].at if anchors and not anchors[0].lost else None
+
+    def beside(self, times: pd.DatetimeIndex) -> Floats:
+        """What it had at instants beside the book's own worth, by all that is known now.
+
+        At the instant of a balance that is less nothing is lost yet, for it may have been looked at before that came.
+        """
+        return self.offset + self.losses.after(times, "left") - self.paid_in.after(times)
+
+
+def account(
+    house: House,
+    key: BookKey,
+    book: Book,
+    as_of: datetime,
+    valued: Valued,
+    anchors: Anchors,
+    standing: Standing,
+    wrong: Collection[datetime] = (),
+) -> Account | None:
+    """The account of a bot's book, without `wrong` balances; None where nobody said what it is worth."""
+    if key.version:
+        return None
+    told_last = house.ledger.balances(key.model, key.book, as_of=as_of, last=1 + len(wrong))
+    newest = [one for one in told_last if one.at not in wrong][-1:]
+    start, stated = book.start / SCALE, _stated(house, key)
+    if not newest:
+        return None if stated is None else Account(stated - start, stated, None, SETTING)
+    flows = [one for one in house.ledger.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
+    told, void = newest[0], {*wrong, *house.ledger.void_balances(key.model, key.book)}
+    known = anchors.known(key, as_of)
+    same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
+    judged = tuple(one for one in known.anchors if one.at not in void)
+    base = None if stated is None else stated - start
+    last = known.last if known.last is not None and same else Anchor.of(told.at, told.amount, valued(told.at, {}))
+    if same and last.jumps and (marks := standing(last.jumped)) is not None:
+        last = last.settled(valued, marks, first=not judged and base is None)
+    chain, expected = _chained(judged or _first(house, key, last, valued, as_of, stated), flows, valued, base)
+    if chain and chain[0].newest:
+        unexplained = _unexplained(house, key, chain[0], flows, valued, as_of)
+        chain = (replace(chain[0], unexplained=unexplained), *chain[1:])
+    if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
+        offset = last.offset(valued) - last.high
+        return Account(offset, told.amount, told.at, told.source, 0.0, flows, Known((), last))
+    since = chain[-1].at if chain else None
+    expected = (expected if chain else base or 0.0) + _paid(flows, since, told.at)
+    account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
+    if since is not None and told.at <= since:
+        return account
+    return _judged(account, last, last.offset(valued) - expected, tolerance(house, told.amount))
+
+
+def tolerance(house: House, amount: float) -> float:
+    """By how much a balance may depart from what is expected of it."""
+    return max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
+
+
+def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Account:
+    """The account by a newer balance, which is `gap` more than expected at the marks that stood."""
+    least, most, chain = gap - last.high, gap - last.low, account.known.anchors
+    if most < -tolerance:
+        short = replace(account, offset=account.offset + most, departs=most)
+        if last.jumps:
+            return replace(short, short=-most)
+        return replace(short, known=Known((*chain, replace(last, lost=-gap)), last))
+    if least > tolerance:
+        return replace(account, departs=least)
+    less = 0.0 if last.jumps else max(0.0, -gap)
+    return replace(account, offset=account.offset - less, short=less)
+
+
+def _first(
+    house: House, key: BookKey, last: Anchor, valued: Valued, as_of: datetime, stated: float | None
+) -> tuple[Anchor, ...]:
+    """The first balance, unless a setting says more; the newest where a price jumped at the first, or it is old."""
+    if stated is not None:
+        return ()
+    told = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    if told is not None and timedelta(0) < last.at - told.at <= RECENT:
+        first = Anchor.of(told.at, told.amount, valued(told.at, {}))
+        if not first.jumps:
+            return (first,)
+    newest = told is not None and told.at < last.at
+    return () if last.jumps else (replace(last, newest=newest),)
+
+
+def _unexplained(
+    house: House, key: BookKey, anchor: Anchor, flows: Sequence[Balance], valued: Valued, as_of: datetime
+) -> float:
+    """How much less an account had than its first balance and its trades explain, by bars' closes, at the least."""
+    first = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    if first is None or first.at >= anchor.at:
+        return 0.0
+    before = first.amount - valued(first.at, {}).high + _paid(flows, first.at, anchor.at)
+    less = before - anchor.offset(valued)
+    return less if less > tolerance(house, anchor.amount) else 0.0
+
+
+def _chained(
+    chain: tuple[Anchor, ...], flows: Sequence[Balance], valued: Valued, base: float | None
+) -> tuple[tuple[Anchor, ...], float]:
+    """The anchors with what each lost by what is known now, and the offset of the newest.
+
+    A late fill may explain a loss, and a void may undo it. No anchor is ever more than the one before explains.
+    """
+    found, since = list(chain[:-REVISED]), None
+    expected = base if base is not None and chain and chain[0].lost and not found else math.inf
+    for one in chain[-REVISED:]:
+        own = one.offset(valued)
+        expected += _paid(flows, since, one.at)
+        lost = max(0.0, expected - own) if math.isfinite(expected) else one.lost if found else 0.0
+        expected, since = min(own, expected), one.at
+        found.append(replace(one, lost=lost))
+    return tuple(found), expected
+
+
+def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> float:
+    """What was paid in after `since`, until `until`."""
+    return sum(one.flow for one in flows if (since is None or one.at > since) and one.at <= until)
+
+
+def _stated(house: House, key: BookKey) -> float | None:
+    """By the setting: the most particular line counts."""
+    fits = [one for one in house.settings.books.balances if one.model in (key.model, "") and one.book in (key.book, "")]
+    return max(fits, key=lambda one: (bool(one.model), bool(one.book))).amount if fits else None
+
+
+def offsets(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+    """The offset at each bar of a book; at the last one that of now: what was paid in since was there from it on."""
+    each = pd.Series(
+        found.offset - found.paid.after(pd.DatetimeIndex(curve.index)), index=curve.index, dtype=np.float64
+    )
+    each.iloc[-1:] = found.offset
+    return each
+
+
+def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+    """A book's own worth at each bar, and what its account lost later without an explanation."""
+    return curve + found.losses.after(pd.DatetimeIndex(curve.index))
+
+
+def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:
+    """Equity as if what is there now had been there always: every return is profit over what was there then.
+
+    It ends at what the account has now. Instants before which nothing was there are left out. Of a flow between two
+    instants a loss came before it, and a gain is one on the more that was there.
+
+    Examples
+    --------
+    >>> own, offset = pd.Series([1000.0, 800.0, 800.0]), pd.Series([0.0, 0.0, 9200.0])
+    >>> without_flows(own, offset).tolist()
+    [12500.0, 10000.0, 10000.0]
+    """
+    if not len(own) or (offset == offset.iloc[-1]).all():
+        return own + offset
+    profit, beside = own.diff().to_numpy()[1:], offset.to_numpy()
+    before, after = own.to_numpy()[:-1] + beside[:-1], own.to_numpy()[:-1] + beside[1:]
+    base = np.where(profit < 0, before, np.maximum(before, after))
+    there = np.minimum(before, after) > 0
+    growth = np.where(there, 1 + profit / np.where(there, base, 1.0), np.nan)
+    growth = np.where(growth > 0, growth, np.nan)
+    back = np.concatenate([np.cumprod(growth[::-1])[::-1], [1.0]])
+    found = pd.Series((own.iloc[-1] + beside[-1]) / back, index=own.index)
+    known: pd.Series[float] = found[np.isfinite(back)]
+    return known
+
+
+def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
+    """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
+    _tell_unknown(house, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
+    open_now = {alert.key for alert in house.ledger.alerts()}
+    each = [_wrong(house, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
+    wanted = {alert.key: alert for alerts in each for alert in alerts}
+    for gone in open_now - wanted.keys():
+        if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
+            house.ledger.resolve_alert(gone, as_of)
+    for new in wanted.keys() - open_now:
+        if house.ledger.alert(new) is None:  # what a person closed stays closed
+            house.ledger.add_alert(wanted[new])
+
+
+def _wrong(house: House, key: BookKey, found: Account, open_now: Collection[str], as_of: datetime) -> Iterator[Alert]:
+    """What is wrong with the balances of a book."""
+    name, anchors = f"{key.model}:{key.book}", found.known.anchors
+    if found.departs > 0:
+        about = f"{DEPARTS}{name}:more:"
+        number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
+        yield _departs(house, key, found, about + (number or _number(house, about)), as_of)
+    elif anchors and (last := anchors[-1]).lost:
+        fell = replace(found, amount=last.amount, departs=-last.lost)
+        yield _departs(house, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
+    if anchors and anchors[0].unexplained:
+        yield _unexplained_alert(key, anchors[0], as_of)
+
+
+def _number(house: House, about: str) -> str:
+    """Of the next alert of this kind."""
+    return str(1 + sum(alert.key.startswith(about) for alert in house.ledger.alerts(open_only=False)))
+
+
+def _departs(house: House, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
+    what = f"{abs(found.departs):,.2f} {'more' if found.departs > 0 else 'less'}"
+    then = (
+        "It is held aside until `trader-mlops balance confirm` says that it is right"
+        if found.departs > 0
+        else "It counts as a loss"
+    )
+    title = (
+        f"the balance of {key.model}/{key.book}, {found.amount:,.2f} ({found.source}), is {what} than its own trades "
+        f"and what was paid in or taken out explain. {then}"
+    )
+    details = {"departs": found.departs, "amount": found.amount}
+    return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)
+
+
+def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
+    title = (
+        f"the balance of {key.model}/{key.book}, {anchor.amount:,.2f} at {anchor.at:%Y-%m-%d %H:%M}, is "
+        f"{anchor.unexplained:,.2f} less than its first balance and its trades since explain. The account is counted "
+        "from it: that is in no drawdown and no loss of the day. If it was taken out, send a balance of then with its "
+        "`flow`"
+    )
+    name, details = f"{key.model}:{key.book}:{anchor.at:%Y-%m-%dT%H:%M:%S}", {"less": anchor.unexplained}
+    return Alert(f"balance_unexplained:{name}", Priority.HIGH, key.model, title, as_of, details)
+
+
+def _tell_unknown(house: House, books: Sequence[str], as_of: datetime) -> None:
+    """Told once, and anew when other books are without one: the key has a digest of their names."""
+    wanted = f"{UNKNOWN}{digest(books)}" if books else ""
+    told = [alert.key for alert in house.ledger.alerts() if alert.key.startswith(UNKNOWN)]
+    for key in told:
+        if key.partition("@")[0] != wanted:
+            house.ledger.resolve_alert(key, as_of)
+    if not books or any(key.partition("@")[0] == wanted for key in told):
+        return
+    first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
+    title = f"no balance of {first} is known: no limit in per cent of equity is held against it"
+    model, details = books[0].partition("/")[0], {"n": len(books), "books": list(books[:MOST_LISTED])}
+    key = f"balance_unknown:{digest(books)}@{as_of.isoformat()}"
+    house.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of, details))
+
+
+def _name(key: BookKey) -> str:
+    return f"{key.model}/{key.book}"
+
+
+def digest(books: Sequence[str]) -> str:
+    """Short, of the names."""
+    return hashlib.sha256("\n".join(books).encode()).hexdigest()[:8]

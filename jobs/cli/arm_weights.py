@@ -1,0 +1,82 @@
+"""`trader-mlops weights`: who trades which share of the keys that are dealt from now on."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jobs.cli.tables import listing
+from jobs.context import House, opened
+from mlops.errors import DataError
+from mlops.numerals import decimal, whole
+from mlops.types import Stage
+from registry_hooks import assignment, stages
+
+console = Console(emoji=False)
+
+
+def weights(
+    model: str,
+    given: Annotated[list[str] | None, typer.Argument(metavar="[VERSION=WEIGHT]...", help="Such as 7=0.05.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; kept for ever in the log of the weights.")] = "",
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Show the weights of a running comparison and what was dealt by them; with VERSION=WEIGHT, change them first.
+
+    A weight is a share of the keys that are dealt from now on; the champion has the rest. Keys that were dealt stay
+    with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow
+    stage; no job gives one to whom a person took it from.
+    """
+    with opened() as house:
+        if given:
+            change(house, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
+        console.print(table(house, model))
+        console.print(staged(house, model), highlight=False, soft_wrap=True)
+
+
+def staged(house: House, model: str) -> str:
+    """The stage of each version that is compared with the champion, in words."""
+    words = {Stage.AB: "in A/B: it trades its share", Stage.SHADOW: "in shadow: it trades nothing"}
+    found = stages.stages(house.ledger, model)
+    return "; ".join(f"v{version} is {words[stage]}" for version, stage in sorted(found.items()))
+
+
+def change(house: House, model: str, given: Sequence[str], *, reason: str, actor: str, at: datetime) -> None:
+    """Set them; raises DataError where they cannot be read or nobody says why."""
+    if not reason.strip():
+        raise DataError("reason of other weights must be given, got none. Add --reason.")
+    assignment.set_weights(house.registry, model, read(given), reason, house.act(actor, at))
+
+
+def read(given: Sequence[str]) -> dict[int, float]:
+    """`7=0.05 8=0.1` as a mapping; raises DataError."""
+    found: dict[int, float] = {}
+    for text in given:
+        version, _, weight = text.partition("=")
+        try:
+            found[whole("version", version.removeprefix("v"))] = decimal("weight", weight)
+        except DataError as error:
+            raise DataError(f"weight must be written as version=share, got {text!r}. Write 7=0.05.") from error
+    return found
+
+
+def table(house: House, model: str) -> Table:
+    """A row for each version in each epoch of the weights."""
+    trial = stages.comparison(house.ledger, model)
+    title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
+    found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
+    for epoch in house.ledger.dealt(trial):
+        about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
+        for version, weight in sorted(epoch.weights.items()):
+            when, who, why = about
+            found.add_row(when, f"v{version}", f"{weight:.4g}", str(epoch.counts[version]), who, why)
+            about = ("", "", "")
+        found.add_section()
+    return found

@@ -1,0 +1,80 @@
+"""`trader-mlops fill`: what was traded; a fill taken back that should not be there, one in doubt confirmed."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import pandas as pd
+import structlog
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from jobs.accounts import doubtful_fills
+from jobs.cli.number_options import whole
+from jobs.cli.tables import listing
+from jobs.context import House, opened
+from jobs.portfolio import restatement, splits, twins
+from mlops.io.ledger import BookKey
+from mlops.io.ledger.splits import PREFIX
+from mlops.types import FILL_COLUMNS
+
+app = typer.Typer(help="Fills: list, void, confirm.", no_args_is_help=True)
+console = Console(emoji=False)  # an id such as binance:7 is no smiley
+log = structlog.get_logger()
+
+
+@app.command("list")
+def show(
+    model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
+    book: Annotated[str | None, typer.Option(help="Of this book only.")] = None,
+    limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 50,
+) -> None:
+    """The newest fills; those that were voided say why."""
+    with opened() as house:
+        found = house.ledger.newest_fills(model, book, limit)
+    table = listing(*FILL_COLUMNS, "void")
+    for row in found.itertuples(index=False):
+        table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
+    console.print(table)
+
+
+@app.command()
+def void(
+    fill_id: Annotated[str, typer.Argument(help="As the list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Take a fill back: it stays in the ledger, and books are made anew without it. Safe to repeat."""
+    with opened() as house:
+        who, now = actor or getpass.getuser(), datetime.now(UTC)
+        if fill_id.startswith(PREFIX):
+            new = splits.take_back(house, fill_id, who, reason, now)
+            console.print(f"{fill_id} is taken back{'' if new else ' already'}.", markup=False, soft_wrap=True)
+            return
+        new = house.ledger.void_fill(fill_id, who, reason, now)
+        restated = _restated(house)
+    log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
+    booked = f"; {restated} {'book was' if restated == 1 else 'books were'} made anew" if restated else ""
+    console.print(f"{fill_id} is void{'' if new else ' already'} and counts nowhere{booked}.", soft_wrap=True)
+
+
+@app.command()
+def confirm(
+    fill_id: Annotated[str, typer.Argument(help="As the list shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Say that a doubtful fill is right as it was told: what it gained counts from now on."""
+    with opened() as house:
+        doubtful_fills.confirm(house.ledger, fill_id, actor or getpass.getuser(), reason, datetime.now(UTC))
+    console.print(f"{fill_id} counts at its price.", soft_wrap=True)
+
+
+def _restated(house: House) -> int:
+    """Bring every book up to the voids that there are; also to those of a run that was killed."""
+    own = [key for key in house.ledger.books_with_voids() if not key.book.startswith(twins.TWIN)]
+    units = restatement.units(house)
+    return sum(restatement.restate(house, BookKey(*key), units) for key in own)

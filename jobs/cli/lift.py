@@ -1,0 +1,61 @@
+"""What a person lets stand who loosens the trading state: the hard breaches of that moment, at confirmed prices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from jobs.context import House
+from jobs.live.risk import Live, clock
+from jobs.live.risk_limits import STRICTNESS
+from mlops import policy
+from mlops.errors import DataError
+from mlops.risk.limits import State
+from mlops.types import Finding, TradingState
+
+
+def set_state(
+    house: House,
+    state: TradingState,
+    actor: str,
+    reason: str,
+    at: datetime,
+    show: Callable[[Sequence[str]], object] = lambda crossed: None,
+) -> bool:
+    """Set the trading state for a person; False where it holds already. Tightening asks nothing.
+
+    `show` is given what a loosening would accept, a sentence for each hard line that is crossed, before anything is
+    written; what it raises ends it.
+
+    Raises
+    ------
+    DataError
+        It would be loosened while a price is not confirmed, or it was changed since it was read.
+    """
+    log = house.ledger.trading_log()
+    before, seq = (log[-1].state, log[-1].seq) if log else (TradingState.ACTIVE, 0)
+    if STRICTNESS.index(state) >= STRICTNESS.index(before):
+        return house.ledger.set_trading_state(state, actor, reason, at)
+    found = crossed(house, at)
+    if found:
+        show([_told(one) for one in found])
+    accepted = {f"{one.name}:{one.subject}": one.value for one in found}
+    if house.ledger.set_trading_state(state, actor, reason, at, after=seq, accepted=accepted):
+        return True
+    now = house.ledger.trading_log()[-1]
+    raise DataError(f"trading state must be {before.value} as you saw it, got {now.state.value}. Look at it again.")
+
+
+def crossed(house: House, at: datetime) -> tuple[Finding, ...]:
+    """The hard lines that are crossed."""
+    look = Live(house, records=False).look(clock(house, at))
+    if look.jumps:
+        told = ", ".join(f"{unit} quoted at {jump.value:g}" for unit, jump in sorted(look.jumps.items()))
+        remedy = "Say what is right: `trader-mlops price list`, then `trader-mlops price confirm UNIT PRICE`."
+        raise DataError(f"trading must be loosened at confirmed prices, got {told}. {remedy}")
+    return tuple(one for one in look.findings if one.params["state"] is State.HARD)
+
+
+def _told(found: Finding) -> str:
+    most = found.value / found.limit + policy.WORSE
+    return f"{found.note}; it would be accepted up to {most:.0%} of its line"

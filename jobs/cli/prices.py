@@ -1,0 +1,168 @@
+"""`trader-mlops price`: prices that are not confirmed, and a person's word on what a unit is worth."""
+
+from __future__ import annotations
+
+import getpass
+import math
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from jobs.cli.number_options import decimal
+from jobs.cli.tables import listing
+from jobs.context import House, moment, opened
+from jobs.portfolio import splits
+from jobs.portfolio.positions import Holdings, positions
+from jobs.portfolio.price_jumps import notes
+from mlops.errors import DataError, StorageError
+from mlops.risk.prices import Mark, jumped
+from mlops.types import Kind
+
+app = typer.Typer(help="What units are worth: prices that are not confirmed.", no_args_is_help=True)
+console = Console(emoji=False)
+
+
+@app.command("list")
+def listed() -> None:
+    """Prices that jumped and are not confirmed yet."""
+    with opened() as house:
+        held = positions(house, datetime.now(UTC))
+        told = notes(held, timedelta(seconds=house.settings.risk.price_confirm_s))
+    for unit in sorted(told):
+        console.print(escape(told[unit]), soft_wrap=True)
+    if not told:
+        console.print("Every price is confirmed.")
+
+
+@app.command("log")
+def log() -> None:
+    """Every price that a person confirmed."""
+    with opened() as house:
+        table = listing("time (UTC)", "unit", "price", "by", "why")
+        for one in house.ledger.price_log():
+            when = f"{one.confirmed_at:%Y-%m-%d %H:%M:%S}"
+            table.add_row(when, escape(one.unit), f"{one.price:g}", escape(one.actor), escape(one.reason))
+    console.print(table)
+
+
+@app.command("split")
+def split(
+    unit: str,
+    ratio: Annotated[str, typer.Argument(help="New for old: 2:1, 1:10, or a number.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    at: Annotated[str, typer.Option(help="When it took place (default: when prices jumped).")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Say that UNIT was split: quantities of all books change, what they are worth and cost does not."""
+    by, who = splits.ratio(ratio), actor or getpass.getuser()
+    with opened() as house:
+        for _ in range(splits.TRIES):
+            now = datetime.now(UTC)
+            asked = moment(at, "--at").replace(microsecond=0) if at else None
+            known = splits.told(house, unit, by, asked, now)
+            if known is not None:
+                console.print(f"{known.name} is booked already; nothing was changed.", markup=False, soft_wrap=True)
+                return
+            held = positions(house, now)
+            when = asked or splits.instant(house, held, unit, by)
+            plan = splits.plan(house, held, unit, by, when, who, reason)
+            _show(plan, splits.options(held, unit))
+            if not yes:
+                typer.confirm("Book it?", abort=True)
+                yes = True
+            if splits.book(house, plan):
+                name = plan.split.name
+                console.print(f"Booked. To take it back: trader-mlops fill void {name}", markup=False, soft_wrap=True)
+                return
+    raise StorageError("books must stand still while a split is booked, got changes. Try again.")
+
+
+def _show(plan: splits.Plan, options: list[str]) -> None:
+    told = plan.split
+    when = f"{told.event_time:%Y-%m-%d %H:%M:%S} UTC"
+    console.print(f"{told.unit}: {told.new} new for {told.old} old since {when}.", markup=False, soft_wrap=True)
+    table = listing("model", "book", "quantity", "price", "value", "quantity then", "price then", "value then")
+    for one in plan.changes:
+        values = (one.before * one.price * one.multiplier, one.after * one.new_price * one.multiplier)
+        before = f"{one.before:,.10g}", f"{one.price:g}", f"{values[0]:,.2f}"
+        after = f"{one.after:,.10g}", f"{one.new_price:g}", f"{values[1]:,.2f}"
+        table.add_row(escape(one.model), escape(one.book), *before, *after)
+    console.print(table)
+    if any(one.fraction for one in plan.changes):
+        console.print(
+            "Parts of a unit stay in the books. Where the broker pays them in cash, send a fill that sells them at "
+            "what was paid.",
+            soft_wrap=True,
+        )
+    if options:
+        names = ", ".join(options)
+        console.print(
+            f"Options on it stay as they are: {names}. Load what the exchange made of them with "
+            "`trader-mlops instrument load`.",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+@app.command("confirm")
+def confirm(
+    unit: str,
+    price: Annotated[float, typer.Argument(parser=decimal)],
+    reason: Annotated[str, typer.Option(help="Why; kept for ever.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+) -> None:
+    """Say that UNIT is worth PRICE now, what it was before the jump or any other price; later prices go on from it.
+
+    Asks first where that is far from all that is known of its price.
+    """
+    with opened() as house:
+        now = datetime.now(UTC)
+        if far := surprise(house, unit, price, now):
+            console.print(f"{unit} at {price:g} {far}", markup=False, soft_wrap=True)
+            if not yes:
+                typer.confirm("Is it worth that?", abort=True)
+        house.ledger.confirm_price(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
+    console.print(f"{unit}: {price:g} is confirmed.", markup=False)
+
+
+def surprise(house: House, unit: str, price: float, now: datetime) -> str:
+    """What speaks against a price of a unit: it would be a jump from the mark and from what was quoted; empty if not.
+
+    Raises
+    ------
+    DataError
+        No book, quote, fill or instrument has a unit of that name.
+    """
+    holdings, ledger = Holdings(house), house.ledger
+    held, instruments, quotes = holdings.at(now), ledger.instruments(), ledger.latest_quotes([unit], as_of=now)
+    kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
+    _known(house, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
+    trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))
+    seen = dict[str, Mark]()
+    if (mark := held.prices.get(unit)) is not None:
+        seen["its mark"] = mark
+    if (jump := held.jumps.get(unit)) is not None:
+        seen["the price that waits to be confirmed"] = Mark(jump.value, jump.at)
+    for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
+        seen |= {"the bid": Mark(bid, at.to_pydatetime()), "the ask": Mark(ask, at.to_pydatetime())}
+    seen = {name: one for name, one in seen.items() if math.isfinite(one.value)}
+    if any(not jumped(one, Mark(price, now), trust) for one in seen.values()):
+        return ""
+    waits = "" if jump is not None else " No price of it waits to be confirmed."
+    told = ", ".join(f"{name} ({one.value:g}, {one.at:%Y-%m-%d %H:%M:%S} UTC)" for name, one in seen.items())
+    return (f"is a jump from {told}." if seen else "is held against nothing: no price of it is known.") + waits
+
+
+def _known(house: House, unit: str, units: set[str], now: datetime) -> None:
+    """Refuse a unit of which nothing was ever told, with names near it."""
+    if unit in units or (house.ledger.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
+        return
+    near = get_close_matches(unit, sorted(map(str, units | set(house.ledger.quoted_last(as_of=now)))), n=3)
+    remedy = f"Did you mean {', '.join(near)}?" if near else "See the live page for the names."
+    raise DataError(f"unit must be one that was quoted, traded or loaded as an instrument, got {unit!r}. {remedy}")

@@ -1,0 +1,185 @@
+"""What every job needs, opened once: settings, MLflow, ledger, and the line on which its evidence goes out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import mlflow
+import structlog
+from mlflow import MlflowClient
+
+from mlops import settings as settings_room
+from mlops.errors import DataError, MlopsError, SettingsError
+from mlops.io import logs, private_files, record
+from mlops.io.ledger import Ledger
+from mlops.io.storage.disk import Disk
+from mlops.settings import Settings
+from mlops.types import Decision, ModelRef, Report
+from registry_hooks import account, apply
+from registry_hooks.aliases import Registry
+from registry_hooks.apply import Act
+from registry_hooks.bundle import Bundle
+
+log = structlog.get_logger()
+# MLflow's own client asks eight times and waits two minutes each time: a person at 3 a.m. waits no longer than this.
+PATIENCE_S = 8
+A_JOB = (30, 2)  # seconds, retries: what nobody waits for outlives a restart of MLflow
+AT_ONCE = {"serve": (PATIENCE_S, 0), "promote": (PATIENCE_S, 0)}
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The open doors of one process. `run_id` is the MLflow run that launched it, if any."""
+
+    settings: Settings
+    registry: Registry
+    run_id: str | None = None
+
+    bundles: dict[ModelRef, Bundle] = field(default_factory=dict)
+
+    @property
+    def client(self) -> MlflowClient:
+        return self.registry.client
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.registry.ledger
+
+    def act(self, actor: str, at: datetime, evidence_run: str = "") -> Act:
+        return Act(actor, at, evidence_run, self.settings.experiment.split)
+
+    def bundle(self, ref: ModelRef) -> Bundle:
+        """The verified bundle of a version, loaded once a process: it never changes."""
+        key = ModelRef(ref.name, ref.version)
+        if key not in self.bundles:
+            self.bundles[key] = apply.prove_loadable(self.registry, key)
+        return self.bundles[key]
+
+    def conclude(
+        self,
+        job: str,
+        report: Report,
+        decision: Decision,
+        *,
+        then: Callable[[str], None] = lambda run: None,
+        **evidence: Any,
+    ) -> Decision:
+        """Log the evidence, then act on the decision with that evidence linked; `then` gets the run at the end.
+
+        The run is finished once the decision is carried out; it failed where that failed.
+        """
+        found = record.Evidence(job, report, decision, **evidence)
+        with record.run(self.client, job, report.model.name, report.as_of, self.run_id) as run:
+            record.emit(self.client, found, run)
+            apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        then(run)
+        return decision
+
+    def known(self, model: str) -> None:
+        """Refuse a model that nobody trained here: a typo makes no run and no experiment.
+
+        Raises
+        ------
+        DataError
+            The ledger knows none of that name.
+        """
+        models = self.ledger.models()
+        if model not in models:
+            names = ", ".join(models) or "none yet: train one"
+            raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
+
+
+@contextmanager
+def opened(settings: Settings | None = None) -> Iterator[House]:
+    """Open the house by the settings given, or by those of this process.
+
+    In the latter case `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting. It does not win over
+    settings that a caller hands in: MLflow itself leaves the last server of this process in that variable.
+    """
+    if settings is None:
+        settings = settings_room.read()
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
+    else:
+        uri = settings.tracking_uri
+    if uri == settings.tracking_uri:
+        account.sign_in(settings)
+    mlflow.set_tracking_uri(uri)
+    # MLflow narrates every step; ours are in the structured log.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    storage = settings.storage
+    disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
+    with Ledger(settings.ledger, disk) as ledger:
+        ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
+        registry = Registry(
+            MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles", settings.experiment.common_units
+        )
+        yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
+
+
+def wait_at_most(seconds: int = PATIENCE_S, retries: int = 0) -> None:
+    """Bound every wait of this process on MLflow, unless its environment says otherwise."""
+    os.environ.setdefault(TIMEOUT, str(seconds))
+    os.environ.setdefault(RETRIES, str(retries))
+
+
+def moment(text: str, name: str = "as_of") -> datetime:
+    """`now`, or an ISO instant with its offset.
+
+    Raises
+    ------
+    DataError
+        No instant, or one without an offset: a job must not guess its time zone.
+    """
+    if text == "now":
+        return datetime.now(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DataError(
+            f"{name} must be `now` or an ISO instant, got {text!r}. Write 2008-01-04T22:00+00:00."
+        ) from error
+    if at.tzinfo is None:
+        raise DataError(f"{name} must carry its offset, got {text!r}. Append +00:00 for UTC.")
+    return at.astimezone(UTC)
+
+
+def settings_for(process: str) -> Settings:
+    """The settings of this process; where they cannot be read it ends, and says so in one line."""
+    private_files.umask()  # every process of ours begins here
+    try:
+        return settings_room.read()
+    except SettingsError as error:
+        sys.exit(f"{process} failed: {error}")
+
+
+def run(job: str, body: Callable[[House], object], model: str | None = None) -> None:
+    """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1.
+
+    What we raise on purpose is said in one line; only what nobody foresaw is printed with its trace.
+    `model`: a job that looks at this one; it must be known.
+    """
+    logs.configure(settings_for(job).state / "logs" / f"{job}.jsonl")
+    with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
+        try:
+            wait_at_most(*AT_ONCE.get(job, A_JOB))
+            with opened() as house:
+                if model is not None:
+                    house.known(model)
+                body(house)
+        except Exception as error:
+            log.exception("job failed")
+            if not isinstance(error, MlopsError):
+                traceback.print_exc()
+            sys.exit(f"{job} failed: {error}")

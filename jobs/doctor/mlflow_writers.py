@@ -1,0 +1,98 @@
+"""Accounts of MLflow that may write what is the platform's: their rights are taken back, and a person is told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import structlog
+
+from jobs.context import House
+from mlops.errors import RegistryError
+from mlops.io import record
+from mlops.io.ledger import Ledger
+from mlops.learn import STRATEGIES
+from mlops.types import Alert, Priority
+from registry_hooks import grants
+from registry_hooks.grants import Grant
+
+log = structlog.get_logger()
+KIND, REVOKED = "mlflow_writer:", "mlflow_writer_revoked:"
+EVERY_S = 60.0  # between two looks of the service
+
+
+def names(ledger: Ledger) -> set[str]:
+    """Names of the experiments and registered models that the platform uses, also before it does."""
+    return {*STRATEGIES, *ledger.models(), record.BOOKS.name}
+
+
+def settle(house: House, at: datetime) -> list[Grant]:
+    """Take back others' rights to what is ours and tell a person; what cannot be taken back, as long as it lasts."""
+    ours = names(house.ledger)
+    excess = grants.excess(house.client, ours, house.settings.tracking_writers)
+    left = grants.revoke(house.client, excess)
+    for account, rights in _by_account(set(excess) - set(left)).items():
+        title = f"account {account} of MLflow owned what is the platform's; taken back: {_listed(rights)}"
+        log.error("rights in MLflow taken back", account=account, rights=[str(right) for right in rights])
+        key = f"mlflow_writer_revoked:{account}@{at.isoformat()}"
+        house.ledger.add_alert(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
+    _tell(house, _by_account(left), ours, at)
+    return left
+
+
+def check(house: House, at: datetime) -> None:
+    """Refuse to write where others may, after their rights were taken back.
+
+    Raises
+    ------
+    RegistryError
+        Some cannot be taken back, or MLflow does not tell.
+    """
+    if left := settle(house, at):
+        rule = "only the platform may write its experiments and models in MLflow"
+        got = "; ".join(f"account {account} with {_listed(rights)}" for account, rights in _by_account(left).items())
+        raise RegistryError(f"{rule}, got {got}. Take that back as MLflow's admin, or name it in tracking_writers.")
+
+
+class Look:
+    """The service's look at them, every minute."""
+
+    def __init__(self, house: House, clock: Callable[[], datetime]) -> None:
+        self._house, self._clock, self._looked = house, clock, -math.inf
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._looked >= EVERY_S:
+            settle(self._house, self._clock())
+            self._looked = time.monotonic()
+
+
+def _tell(house: House, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
+    told = {
+        alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key
+        for alert in house.ledger.alerts()
+        if alert.key.startswith(KIND)
+    }
+    for account in left.keys() - told.keys():
+        title = f"account {account} of MLflow may write what is the platform's: {_listed(left[account])}"
+        key = f"mlflow_writer:{account}@{at.isoformat()}"
+        house.ledger.add_alert(Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account}))
+    for account in told.keys() - left.keys():
+        house.ledger.resolve_alert(told[account], at)
+
+
+def _by_account(rights: Iterable[Grant]) -> dict[str, list[Grant]]:
+    found: dict[str, list[Grant]] = defaultdict(list)
+    for right in sorted(rights, key=str):
+        found[right.account].append(right)
+    return found
+
+
+def _listed(rights: Iterable[Grant]) -> str:
+    return ", ".join(map(str, rights))
+
+
+def _model(rights: Iterable[Grant], ours: set[str]) -> str:
+    return next((right.resource for right in rights if right.resource in ours), "")

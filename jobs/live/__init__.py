@@ -1,0 +1,1 @@
+"""What the live page shows and risk limits are held against, every second."""

@@ -1,0 +1,1 @@
+"""What all books hold, at which prices, and what became of it."""

@@ -1,0 +1,311 @@
+"""What is held now, in every book that a bot trades, at the newest prices that were known.
+
+A model whose bot tells of no fills is looked at through the virtual book of its champion; its name says so. A unit is
+worth its last confirmed price (`jobs.portfolio.confirmed_prices`); how old that is, and what jumped away from it, stand
+beside it. What is in another currency than the books is not known: it has no value, and equity is without all that it
+moved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from jobs.accounts.anchors import Anchors, Valued, Worth
+from jobs.accounts.doubtful_fills import Doubts
+from jobs.accounts.equity import Account, account
+from jobs.context import House
+from jobs.live.fields import row_key
+from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
+from jobs.portfolio.book_cache import Kept, Memo, News, Readings, own, restated
+from jobs.portfolio.confirmed_prices import Marks, Seen
+from jobs.portfolio.expired_options import expired, traded_at
+from jobs.portfolio.foreign_currency import uncovered
+from jobs.portfolio.valuation import Held, book_name
+from mlops.books.book import SCALE, Step
+from mlops.books.virtual import with_splits
+from mlops.experiment import Book, Fill
+from mlops.io.ledger import BookKey
+from mlops.risk.prices import Mark
+from mlops.types import INSTRUMENT_COLUMNS, POSITION_COLUMNS, Kind
+
+DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american": False}
+NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
+
+
+def positions(house: House, as_of: datetime) -> Held:
+    """All positions known at `as_of`, at the prices known then."""
+    return Holdings(house).at(as_of)
+
+
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Positions without prices, as they were read: what does not change until somebody trades.
+
+    `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them. `flat`: the instruments among
+    them that no book holds any more. `foreign`: units in another currency.
+    """
+
+    kept: tuple[Kept, ...]
+    frame: pd.DataFrame
+    flat: pd.DataFrame
+    kinds: Mapping[str, str]
+    seen: Mapping[str, Seen]
+    unknown: Mapping[str, str]
+    unread: tuple[BookKey, ...]
+    read_at: datetime
+    accounts: Mapping[BookKey, Account | None] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
+    news: News | None = None
+
+
+class Holdings:
+    """What is held, from instant to instant: only prices are read anew while nobody trades.
+
+    A book is read again when one of its rows is new, or a person told of a split, a void or an instrument. Instruments,
+    champions, and balances that were told late are looked for when a row of any book is new, and every `fresh` of the
+    clock that is passed in.
+    """
+
+    def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
+        self._house, self._fresh = house, fresh
+        self._booked: Booked | None = None
+        self._readings, self._accounts = Readings(house), Memo[Account | None]()
+        self._counts: Mapping[tuple[str, str], int] = {}
+        self._counted_at: datetime | None = None
+        self.marks, self.doubts = (
+            Marks(house.ledger, house.settings.risk),
+            Doubts(house.ledger, house.settings.risk.fill_most_times_equity),
+        )
+        self.anchors = Anchors(house.ledger)
+
+    def at(self, as_of: datetime) -> Held:
+        """Positions known at `as_of`, which comes in order."""
+        as_of, told = self._house.ledger.after_splits(as_of)
+        found = self._at(as_of, told)
+        while (again := self._house.ledger.split_news()) != told:  # else some of it may be before a split, some after
+            found, told = self._at(as_of, again), again
+        return found
+
+    def supposed(self, key: BookKey, as_of: datetime, wrong: Collection[datetime]) -> Account | None:
+        """The account of a bot's book as if the balances of these instants had never been told."""
+        units = restatement.units(self._house)
+        book, valued = own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
+        return account(self._house, key, book, as_of, valued, self.anchors, self._standing, wrong)
+
+    def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
+        news = News.read(self._house.ledger, told, as_of)
+        if (booked := self._booked) is None or not self._stands(booked, news, as_of):
+            booked = self._booked = self._read(news, as_of)
+        found = _priced(booked, self.marks, as_of)
+        trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
+        fills = [
+            (one.key, *fill) for one in booked.kept for fill in one.fills if fill[1].unit not in booked.foreign
+        ]  # what is in another currency gains nothing here anyway
+        mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
+        if self.doubts.follow(fills, mark_of, trust, partial(self._worth, found), as_of):
+            booked = self._booked = self._read(news, as_of)
+            found = _priced(booked, self.marks, as_of)
+        mine = {*found.frame["unit"], *found.frame["underlying"]}
+        cash = {key: cash - self.doubts.of(key, found.prices) for key, cash in found.cash.items()}
+        jumps = {unit: jump for unit, jump in found.jumps.items() if unit in mine}
+        unusable = {unit: quote for unit, quote in found.unusable.items() if unit in mine}
+        prices = {unit: mark for unit, mark in found.prices.items() if unit in mine}
+        doubts = tuple(self.doubts.open.values())
+        return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
+
+    def _worth(self, held: Held, key: BookKey) -> float:
+        """The equity of a book, or what its account began with where that is more; NaN where nobody knows its account.
+
+        What is doubtful already is not in it.
+        """
+        if held.accounts.get(key) is None:
+            return math.nan
+        return max(held.equities()[key] - self.doubts.of(key, held.prices), held.opened(key))
+
+    def _stands(self, booked: Booked, news: News, as_of: datetime) -> bool:
+        """Whether nothing is new of what was read."""
+        same = booked.news == news and as_of < self._readings.due
+        return same and timedelta(0) <= as_of - booked.read_at < self._fresh
+
+    def _read(self, news: News, as_of: datetime) -> Booked:
+        """Positions and accounts, those anew that something moved."""
+        house, units, unread = self._house, restatement.units(self._house), dict[BookKey, str]()
+        if news.splits[1]:
+            restated(house, units, unread)
+        if self._counted_at is None or not timedelta(0) <= as_of - self._counted_at < self._fresh:
+            self._counts, self._counted_at = house.ledger.count_balances(as_of=as_of), as_of
+        kept = self._readings.all(news, units, as_of, unread)
+        for model in sorted({model for model, book in news.fills if book.startswith(twins.TWIN)}):
+            unread |= twins.hidden(house, model, as_of)
+        accounts = {one.key: self._account(one, news, units, as_of) for one in kept if not one.key.version}
+        self.anchors.of |= {
+            key: found.known for key, found in accounts.items() if found is not None and found.known.last
+        }
+        more = self.doubts.units(fill for one in kept for _, fill in one.fills)
+        return replace(_framed(house, kept, unread, units, as_of, more), accounts=accounts, news=news)
+
+    def _account(self, one: Kept, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
+        key = one.key
+        told = news.balances.get(key[:2]), self._counts.get(key[:2])
+        doubts = [doubt for doubt in self.doubts.open.values() if doubt.key == key]
+        known = self.anchors.known(key, as_of)
+        waits = None if known.last is None or not known.last.jumps else self._standing(known.last.jumped)
+        stamp = one, told, doubts, known, waits, self._readings.generation
+        valued, about = _valued(self._house, key, units, self.doubts), (self._house, key, one.book, as_of)
+        return self._accounts.get(key, stamp, lambda: account(*about, valued, self.anchors, self._standing))
+
+    def _standing(self, units: Collection[str]) -> Mapping[str, float] | None:
+        """What units are marked at, once no price of them waits to be confirmed."""
+        if any(unit in self.marks.jumps or unit not in self.marks.of for unit in units):
+            return None
+        return {unit: self.marks.of[unit].value for unit in units}
+
+
+def _valued(house: House, key: BookKey, units: book_inputs.Units, doubts: Doubts) -> Valued:
+    """What a bot's own book was worth by its own trades, at the prices known then, and by the splits known now."""
+    units = replace(units, told={})
+
+    def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
+        booked = _framed(house, [own(house, key, at, units)], {}, units, at)
+        marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
+        marks.at(booked.kinds, booked.seen, at)
+        known = {unit: marks.of[unit].value for unit in booked.kinds if unit in marks.of}
+        for split in house.ledger.splits():
+            if split.event_time <= at < split.created_at:
+                marks.split(split.unit, float(split.ratio), split.price, at)
+        held = _priced(booked, marks, at)
+        gain = doubts.of(key, held.prices, at)
+        each = [one.equity - gain for one in (held, *held.alternatives())]
+        return Worth(each[0], min(each), max(each), known, tuple(held.jumps))
+
+    return valued
+
+
+def booked_alone(house: House, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Booked:
+    """What these fills alone leave in a book, by `splits` since."""
+    empty = Book(0, 0, 0)
+    book = empty.after(Step(at, fills=with_splits(empty, fills, splits)))
+    return _framed(house, [Kept(key, book, {})], {}, restatement.units(house), at)
+
+
+def worth_of(house: House, booked: Booked, seen: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
+    """What it was worth at an instant by the prices that were told then, and at the least."""
+    held = _priced(replace(booked, seen=seen, read_at=at), Marks(house.ledger, house.settings.risk), at)
+    return held.equity, min(one.equity for one in (held, *held.alternatives()))
+
+
+def _framed(
+    house: House,
+    kept: Sequence[Kept],
+    unread: Mapping[BookKey, str],
+    units: book_inputs.Units,
+    as_of: datetime,
+    more: Collection[str] = (),
+) -> Booked:
+    """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
+    known = house.ledger.instruments().set_index("unit")
+    rows = [row for one in kept for row in _rows(one)]
+    frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
+    held = sorted(set(frame["unit"]))
+    flat = known[known.index.isin(set(more) - set(held))].reset_index()
+    under = {unit for unit in [*known["underlying"].reindex(held).dropna(), *flat["underlying"]] if unit}
+    about = known.reindex(frame["unit"]).reset_index(drop=True)
+    for name in INSTRUMENT_COLUMNS[1:]:
+        default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
+        if name != "multiplier":  # it is that by which the position was booked
+            frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
+    frame = frame.astype({"multiplier": float, "american": bool, "quantity": float, "cost": float})
+    unknown = {f"{key.model}/{book_name(key)}": why for key, why in unread.items()}
+    for one in kept:
+        unknown |= unbooked_fills.of_books(one.key.model, {one.key.book: one.refused})
+        lost = units.unusable.keys() & one.book.positions.keys()
+        unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
+    kinds = dict(zip(known.index, known["kind"], strict=True))
+    wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
+    seen = _seen(kept)
+    return Booked(tuple(kept), frame, flat, wanted, seen, unknown, tuple(unread), as_of, foreign=units.foreign)
+
+
+def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
+    """Positions at the marks of their units, and options past their expiry at what they pay."""
+    prices = marks.at(booked.kinds, booked.seen, as_of)
+    over, settled = expired(booked.frame, prices, as_of), expired(booked.flat.assign(quantity=0.0), prices, as_of)
+    pays, unpriced = {**settled.marks, **over.marks}, {*settled.unknown, *over.unknown}
+    prices = {unit: mark for unit, mark in {**prices, **pays}.items() if unit not in unpriced}
+    each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
+    price = np.array([one.value for one in each], dtype=np.float64)
+    frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
+    beside = {key: 0.0 if found is None else found.offset for key, found in booked.accounts.items()}
+    cash = {one.key: one.book.cash / SCALE - one.foreign.cash + beside.get(one.key, 0.0) for one in booked.kept}
+    cash |= dict.fromkeys(booked.unread, math.nan)
+    currency = marks.settings.currency
+    frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked, over.worst.where(frame["currency"] == currency))
+    books = {one.key: one.book for one in booked.kept}
+    return Held(
+        as_of,
+        frame,
+        books,
+        cash,
+        prices,
+        booked.unknown,
+        unsure,
+        currency,
+        jumps={unit: jump for unit, jump in marks.jumps.items() if unit not in over.notes},
+        unusable={unit: quote for unit, quote in marks.unusable.items() if unit not in over.notes},
+        accounts=booked.accounts,
+        expired=over.notes,
+        unsettled=over.unknown,
+        abroad=_abroad(booked),
+        levels={unit: marks.level(unit) for unit, kind in booked.kinds.items() if kind == Kind.FUTURE},
+        last_fill=0 if booked.news is None else max(booked.news.fills.values(), default=0),
+    )
+
+
+def _abroad(booked: Booked) -> dict[BookKey, dict[str, str]]:
+    """The units in other currencies whose part in each book's equity is not known; books without any left out."""
+    found = dict[BookKey, dict[str, str]]()
+    for one in booked.kept:
+        known = booked.accounts.get(one.key)
+        found[one.key] = uncovered(one.foreign, one.book, booked.foreign, None if known is None else known.covers)
+    return {key: units for key, units in found.items() if units}
+
+
+def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
+    """Positions that are not known without their price, and what of each book they count for.
+
+    That is what could be booked, and `worst` (by row) of an option that has expired and whose payoff is not known.
+    """
+    if not booked.unknown and worst.empty:
+        return frame, {}
+    rows = [row_key(*row) for row in zip(frame["strategy"], frame["book"], frame["unit"], strict=True)]
+    lost = np.array([row in booked.unknown for row in rows], dtype=bool)
+    value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost)
+    value = value.fillna(worst.reindex(frame.index)).fillna(0.0)
+    worth = value.groupby([frame["strategy"], frame["book"]]).sum()
+    unsure = {one.key: float(worth.get((one.key.model, book_name(one.key)), 0.0)) for one in booked.kept}
+    return frame.assign(price=frame["price"].mask(lost)), unsure
+
+
+def _seen(kept: Iterable[Kept]) -> dict[str, Seen]:
+    """What all books saw of each unit."""
+    found: dict[str, Seen] = {}
+    for one in kept:
+        for unit, seen in one.seen.items():
+            found[unit] = found.get(unit, Seen()).merged(seen)
+    return found
+
+
+def _rows(one: Kept) -> Iterator[tuple[object, ...]]:
+    about = one.key.model, book_name(one.key)
+    for unit, position in one.book.positions.items():
+        yield *about, unit, position.quantity / SCALE, position.cost / SCALE, position.multiplier
+    for unit in sorted({fill.unit for fill in one.refused} - one.book.positions.keys()):
+        yield *about, unit, math.nan, math.nan, 1.0

@@ -1,0 +1,355 @@
+"""A split of a unit, in every book at once: what it changes, and the books made anew with it or without it.
+
+A book that has not grown past the split takes it at its next bar. One that has is made anew: the split comes between
+its events, at its instant, and all states from that bar on are what they had been with it. What a virtual book traded
+meanwhile stays; its next bar puts its weights right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any
+
+import pandas as pd
+import structlog
+
+from jobs.context import House
+from jobs.portfolio import book_inputs, price_jumps, restatement, twins
+from jobs.portfolio.positions import positions
+from jobs.portfolio.valuation import Held, book_name
+from mlops.books.book import SCALE, Step
+from mlops.books.rows import FILL, FUNDING, MARK, SPLIT, VOID, replayed, restored, split, steps
+from mlops.books.rows import events as events_of
+from mlops.books.virtual import with_splits
+from mlops.errors import DataError, StorageError
+from mlops.experiment import Book, Fill
+from mlops.io.ledger import BookKey, BookRows, Mark, Split
+from mlops.io.ledger.splits import Restated
+from mlops.types import OPTIONS, BookEvent
+
+log = structlog.get_logger()
+MOST = 10_000  # of a ratio, either way; the largest that exchanges list is about 1 for 2,000
+TRIES = 5  # of a change while jobs move books
+AGAIN = timedelta(days=7)  # a second split of a unit by the same ratio within that time is the same one
+RECENT = 10_000  # fills that are looked at
+DAY = timedelta(days=1)
+CLEAR = math.log(1.4)  # a ratio that no market moves by within a day
+FRESH = timedelta(minutes=5)  # of a quote that tells what prices are of
+
+
+def ratio(text: str) -> Fraction:
+    """New units for an old one: `2:1` and `2` are two for one, `1:10` and `0.1` one for ten.
+
+    Raises
+    ------
+    DataError
+        It is no ratio of positive numbers, or 1, or out of bounds.
+
+    Examples
+    --------
+    >>> ratio("3:2"), ratio("0.1"), ratio("1.05")
+    (Fraction(3, 2), Fraction(1, 10), Fraction(21, 20))
+    """
+    try:
+        new, _, old = text.replace(" ", "").partition(":")
+        found = Fraction(new) / Fraction(old or "1")
+    except (ValueError, ZeroDivisionError, OverflowError):
+        found = Fraction(0)
+    within = 0 < found != 1 and Fraction(1, MOST) <= found <= MOST and found.denominator <= MOST >= found.numerator
+    if not within or "_" in text or "/" in text:
+        rule = f"ratio must be new:old, such as 2:1 or 1:10, or a number within 1/{MOST} and {MOST} that is not 1"
+        raise DataError(f"{rule}, got {text!r}. Take it from the exchange's notice.")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a split makes of one position; its value stays but for what rounding to 1e-8 of a unit leaves."""
+
+    model: str
+    book: str
+    before: float
+    after: float
+    price: float
+    new_price: float
+    multiplier: float
+
+    @property
+    def fraction(self) -> bool:
+        """Whether the new quantity is no whole number where the old one was: the broker pays that part in cash."""
+        return self.before == round(self.before) and self.after != round(self.after)
+
+
+def told(house: House, unit: str, by: Fraction, at: datetime | None, now: datetime) -> Split | None:
+    """The same split, where a person has told of it before.
+
+    Raises
+    ------
+    DataError
+        It was taken back, or another one like it is a few days away.
+    """
+    for one in (one for one in house.ledger.splits() if (one.unit, one.ratio) == (unit, by)):
+        if at == one.event_time or (at is None and abs(one.event_time - now) < AGAIN):
+            return one
+        if at is not None and abs(one.event_time - at) < AGAIN:
+            rule = f"split of {unit} must be the only one like it within {AGAIN.days} days, got one at {at:%F %T} UTC"
+            raise DataError(f"{rule} beside {one.name}. Take that back first: `trader-mlops fill void {one.name}`.")
+    for one in house.ledger.splits(void=True):
+        if (one.unit, one.ratio, one.event_time) == (unit, by, at):
+            raise DataError(f"split must be another than {one.name}, which was taken back. Add a second to --at.")
+    return None
+
+
+def instant(house: House, held: Held, unit: str, by: Fraction) -> datetime:
+    """When a split took place, where nobody says: when quotes or fills first jumped to its price, else now."""
+    jump = held.jumps.get(unit)
+    if jump is None or (jump.value < held.prices[unit].value) != (by > 1):
+        return held.as_of
+    mark = held.prices[unit]
+    rows = house.ledger.quotes(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
+    times = (at.to_pydatetime() for at in rows["event_time"])
+    prices = zip(times, ((rows["bid"] + rows["ask"]) / 2).tolist(), strict=True)
+    seen = [*((at, price) for at, price in prices if price > 0), *_fills(house, unit, mark.at)]
+    return min((at for at, price in seen if _nearer(price, mark.value / float(by), mark.value)), default=jump.since)
+
+
+def _fills(house: House, unit: str, since: datetime) -> list[tuple[datetime, float]]:
+    """Time and price of the fills of a unit since an instant, without those that are void."""
+    rows = house.ledger.newest_fills(limit=RECENT)
+    rows = rows[(rows["unit"] == unit) & rows["void"].isna() & (rows["price"] > 0)]
+    each = zip(rows["event_time"], rows["price"].tolist(), strict=True)
+    return [(pd.Timestamp(at).to_pydatetime(), price) for at, price in each if at >= since]
+
+
+def _nearer(price: float, one: float, other: float) -> bool:
+    return abs(math.log(price / one)) < abs(math.log(price / other))
+
+
+def new_price(house: House, held: Held, unit: str, by: Fraction, at: datetime) -> float:
+    """What a new unit is worth: the mark over the ratio; or the mark, where that is of after the split.
+
+    Raises
+    ------
+    DataError
+        No book holds the unit at a known price, it is an option, or its prices say that it was not split then.
+    """
+    rows = held.frame[held.frame["unit"] == unit]
+    mark = held.prices.get(unit)
+    if rows.empty or mark is None or not mark.value > 0:
+        raise DataError(f"unit must be one that a book holds at a known price, got {unit!r}. See the live page.")
+    if rows["kind"].iloc[0] in OPTIONS:
+        rule = f"unit of a split must not be an option, got {unit}"
+        raise DataError(f"{rule}. Load the new terms of its contract: `trader-mlops instrument load`.")
+    if mark.at < at or unit in held.jumps:
+        before, after = mark.value, _quoted(house, unit, held.as_of)
+    else:
+        before, after = _before(house, unit, at), mark.value
+    split = before / float(by)
+    if abs(math.log(by)) > CLEAR:
+        _contradict(house, unit, at, before, split, after)
+    return after if mark.at >= at and unit not in held.jumps else split
+
+
+def _contradict(house: House, unit: str, at: datetime, before: float, split: float, after: float) -> None:
+    """Refuse an instant that quotes or fills say is the wrong one."""
+    remedy = "Say with --at when the split took place."
+    if math.isfinite(after) and not _nearer(after, split, before):
+        rule = f"price of {unit} must be near {split:g} after {at:%F %T} UTC, got {after:g}"
+        raise DataError(f"{rule} (before: {before:g}). {remedy}")
+    for traded, price in _fills(house, unit, at - DAY):
+        if _nearer(price, split, before) != (traded >= at):
+            rule = f"fills of {unit} must be near {before:g} before the split and near {split:g} after it"
+            raise DataError(f"{rule}, got {price:g} at {traded:%F %T} UTC. {remedy}")
+
+
+def _quoted(house: House, unit: str, as_of: datetime, fresh: timedelta = FRESH) -> float:
+    """The middle of its newest quote; NaN where there is none so fresh."""
+    quotes = house.ledger.latest_quotes([unit], as_of=as_of)
+    for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
+        if as_of - at <= fresh and 0 < bid <= ask:
+            return float(bid + ask) / 2
+    return math.nan
+
+
+def _before(house: House, unit: str, at: datetime) -> float:
+    """The last price that a book or a quote had of a unit before an instant."""
+    quoted = _quoted(house, unit, at - timedelta(microseconds=1), AGAIN)
+    states = (house.ledger.book_state(key, before=at) for key in house.ledger.all_marks())
+    seen = [(row["event_time"], row["positions"][unit][2]) for row in states if row and unit in row["positions"]]
+    if seen or math.isfinite(quoted):
+        return float(max(seen)[1]) if seen else quoted
+    rule = f"price of {unit} before {at:%Y-%m-%d %H:%M:%S} UTC must be known, got none"
+    raise DataError(f"{rule}. Leave --at out, or take an instant after its first price.")
+
+
+def options(held: Held, unit: str) -> list[str]:
+    """Options on a unit that a book holds: a split leaves them as they are."""
+    return sorted(set(held.frame.loc[held.frame["underlying"] == unit, "unit"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A split, what it makes of positions, and the rows of books that are made anew; `ends`: where all books stood."""
+
+    split: Split
+    changes: Sequence[Change]
+    ends: Mapping[BookKey, Mark]
+    books: Sequence[Restated]
+
+
+def plan(house: House, held: Held, unit: str, by: Fraction, at: datetime, actor: str, reason: str) -> Plan:
+    """What a split of that instant would change now.
+
+    Raises
+    ------
+    DataError
+        The instant is to come, or `new_price` refuses.
+    """
+    if at > held.as_of:
+        rule = f"time of a split must not be to come, got {at:%Y-%m-%d %H:%M:%S} UTC"
+        raise DataError(f"{rule}. Book it once it took place.")
+    at = at.replace(microsecond=0)
+    price, number = new_price(house, held, unit, by, at), house.ledger.last_split() + 1
+    about = (unit, by.numerator, by.denominator, at, price, actor, reason, held.as_of, number)
+    return _planned(house, held, Split(*about))
+
+
+def _planned(house: House, held: Held, split: Split) -> Plan:
+    ledger, units, mark = house.ledger, restatement.units(house), held.prices[split.unit].value
+    event = split_fill(split)
+    more = replace(units, splits=(*units.splits, event), told={**units.told, event.number: split.created_at})
+    ends = ledger.all_marks()
+    traded = (BookKey(model, book) for model in ledger.traded_models() for book in twins.traded(house, model))
+    changes, books = list[Change](), list[Restated]()
+    for key in dict.fromkeys([*traded, *ends]):
+        row = ledger.book_state(key) if key in ends else None
+        anew = with_split(house, key, split) if row is not None and row["event_time"] >= split.event_time else None
+        last = dict(row or {}) if anew is None else dict(anew.rows.states[-1]) if anew.rows.states else dict(row or {})
+        before = _now(house, key, row, units, held.as_of).positions.get(split.unit)
+        after = _now(house, key, last, more, held.as_of).positions.get(split.unit)
+        books += [] if anew is None else [anew]
+        if before is not None and (after is None or after.quantity != before.quantity):
+            quantity = 0.0 if after is None else after.quantity / SCALE
+            prices = (mark, split.price, before.multiplier)
+            changes.append(Change(key.model, book_name(key), before.quantity / SCALE, quantity, *prices))
+    return Plan(split, changes, ends, books)
+
+
+def _now(house: House, key: BookKey, row: Mapping[str, Any] | None, units: book_inputs.Units, as_of: datetime) -> Book:
+    """A book after a state and all since."""
+    book = restored(row) if row else Book.opened(house.settings.books.cash)
+    until = row["event_time"] if row else None
+    fills = list[Fill]()
+    if not key.version and not key.book.startswith(twins.TWIN):
+        new = house.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
+        fills = [fill for fill, _ in book_inputs.filled(new, units, until)[0]]
+    return book.after(Step(as_of, fills=with_splits(book, fills, units.known(until, as_of))))
+
+
+def with_split(house: House, key: BookKey, told: Split) -> Restated | None:
+    """A book that has grown past a split, made anew with it; None where it changes nothing there."""
+    ledger, at = house.ledger, told.event_time
+    mark, void = ledger.book_mark(key), ledger.voids_of(key)
+    rows, events = ledger.book_states(key, start=None), ledger.book_events(key)
+    bar = next((row["event_time"] for row in rows if row["event_time"] >= at), None)
+    if mark is None or bar is None:
+        return None
+    place = sum(_comes_before(event, bar, at) for event in events)
+    head = events[:place]
+    book = replayed(Book.opened(rows[0]["start"] / SCALE), steps(head))
+    late = any(event.kind == FILL and event.unit == told.unit and event.happened_at < at for event in events[place:])
+    if told.unit not in book.positions and not late:
+        return None
+    new = events_of(Step(bar, fills=(split_fill(told),)), place)[0]
+    rest = [replace(_resized(event, told, told.ratio), seq=event.seq + 1) for event in events[place:]]
+    return _restated(key, mark, void, rows, events, [*head, new, *rest], new)
+
+
+def without_split(house: House, key: BookKey, told: Split) -> Restated | None:
+    """A book that has taken a split, made anew without it."""
+    ledger = house.ledger
+    mark, void, events = ledger.book_mark(key), ledger.voids_of(key), ledger.book_events(key)
+    place = next((i for i, event in enumerate(events) if event.kind == SPLIT and event.fill == -told.id), None)
+    if mark is None or place is None:
+        return None
+    rest = [_resized(event, told, 1 / told.ratio) for event in events[place + 1 :]]
+    right = [*events[:place], replace(events[place], kind=VOID), *rest]
+    return _restated(key, mark, void, ledger.book_states(key, start=None), events, right, None)
+
+
+def _restated(
+    key: BookKey,
+    mark: Mark,
+    void: int,
+    rows: Sequence[Mapping[str, Any]],
+    events: Sequence[BookEvent],
+    right: Sequence[BookEvent],
+    new: BookEvent | None,
+) -> Restated:
+    changed = [event for i, event in enumerate(right) if i >= len(events) or event != events[i]]
+    return Restated(BookRows(key, mark, changed, restatement.wrong_states(rows, right)), void, new)
+
+
+def _comes_before(event: BookEvent, bar: datetime, at: datetime) -> bool:
+    """Whether an event of a book comes before a split that falls into the bar."""
+    if event.event_time != bar:
+        return event.event_time < bar
+    return event.kind in (MARK, FUNDING) or event.happened_at < at
+
+
+def _resized(event: BookEvent, told: Split, by: Fraction) -> BookEvent:
+    """A fill of before a split that a book took after it, in units of after it (or back)."""
+    if event.kind != FILL or event.unit != told.unit or event.happened_at >= told.event_time:
+        return event
+    return replace(event, quantity=round(event.quantity * by), price=event.price / float(by))
+
+
+def split_fill(told: Split) -> Fill:
+    """A split as books take it."""
+    return split(told.unit, told.ratio, told.event_time, told.id)
+
+
+def book(house: House, plan: Plan) -> bool:
+    """Store what was planned, and end what was asked about its price; False where a book moved since."""
+    if not house.ledger.add_split(plan.split, plan.ends, plan.books):
+        return False
+    _settled(house, plan.split.unit, plan.split.created_at)
+    log.info("split booked", split=plan.split.name, by=plan.split.actor, reason=plan.split.reason)
+    return True
+
+
+def take_back(house: House, name: str, actor: str, reason: str, now: datetime) -> bool:
+    """Take a split back: books are what they had been without it, and so is the price; False where it was before.
+
+    Raises
+    ------
+    DataError
+        There is no such split.
+    StorageError
+        Jobs moved books all the time.
+    """
+    ledger = house.ledger
+    if any(one.name == name for one in ledger.splits(void=True)):
+        return False
+    told = next((one for one in ledger.splits() if one.name == name), None)
+    if told is None:
+        raise DataError(f"split must be one that was told, got {name!r}. See `trader-mlops price log`.")
+    for _ in range(TRIES):
+        ends, mark = ledger.all_marks(), positions(house, now).prices.get(told.unit)
+        books = [anew for key in ends if (anew := without_split(house, key, told)) is not None]
+        price = None if mark is None else mark.value * float(told.ratio)
+        if ledger.void_split(told, price, actor, reason, now, ends, books):
+            _settled(house, told.unit, now)
+            log.info("split taken back", split=name, by=actor, reason=reason, books=len(books))
+            return True
+    raise StorageError("books must stand still while a split is taken back, got changes. Try again.")
+
+
+def _settled(house: House, unit: str, at: datetime) -> None:
+    for alert in house.ledger.alerts():
+        if alert.key.startswith(price_jumps.ALERT) and alert.details.get("unit") == unit:
+            house.ledger.resolve_alert(alert.key, at)

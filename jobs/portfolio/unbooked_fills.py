@@ -1,0 +1,58 @@
+"""What no book can take, told to people: a position that is not known is an alert for as long as it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from jobs.context import House
+from jobs.live.fields import row_key
+from jobs.portfolio.book_inputs import Refused
+from mlops.errors import CorruptionError, DataError
+from mlops.io.ledger import BookKey
+from mlops.types import Alert, Priority
+
+KIND = "position_unknown:"
+
+
+@contextmanager
+def apart(key: BookKey, unread: MutableMapping[BookKey, str]) -> Iterator[None]:
+    """A book that cannot be read costs itself only: the reason goes into `unread`."""
+    try:
+        yield
+    except (CorruptionError, DataError, ValueError, KeyError) as error:
+        unread[key] = f"book {key.book} of {key.model} cannot be read: {error}"
+
+
+def of_books(model: str, refused: Mapping[str, Sequence[Refused]]) -> dict[str, str]:
+    """Positions that are not known, by their row on the page, and why."""
+    return {row: why for book, fills in refused.items() for row, why in _rows(model, book, fills)}
+
+
+def settle(house: House, unknown: Mapping[str, str], as_of: datetime, *, model: str = "") -> None:
+    """Open an alert for each position that is not known, and close those of positions that are known again.
+
+    Parameters
+    ----------
+    unknown : mapping of str to str
+        Row (model/book/unit, or model/book where a whole book cannot be read) and reason: all there are, of `model` if
+        one is given.
+    """
+    mine = f"{KIND}{model}/" if model else KIND
+    told = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(house, mine)}
+    for row in unknown.keys() - told.keys():
+        title = f"position {row} is not known, and no limit sees it: {unknown[row]}"
+        key = f"position_unknown:{row}@{as_of.isoformat()}"
+        house.ledger.add_alert(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
+    for row in told.keys() - unknown.keys():
+        house.ledger.resolve_alert(told[row], as_of)
+
+
+def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:
+    for fill in refused:
+        yield row_key(model, book, fill.unit), f"fill {fill.fill_id} cannot be booked: {fill.why}"
+
+
+def _open(house: House, kind: str) -> list[Alert]:
+    return [alert for alert in house.ledger.alerts() if alert.key.startswith(kind)]

@@ -1,0 +1,1 @@
+"""Pages and figures that jobs log as evidence."""

@@ -1,0 +1,1 @@
+"""Keeps MLflow, the service and the scheduler running, and copies a set-up."""

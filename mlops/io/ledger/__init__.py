@@ -1,0 +1,93 @@
+"""The ledger: what was predicted, what came true, what was traded, and who moved which champion why.
+
+One door to all of it. SQLite by default, PostgreSQL by URL when more than one process writes much.
+"""
+
+from mlops.io.ledger.api_keys import ApiKey, Keys
+from mlops.io.ledger.archive import Archive
+from mlops.io.ledger.assignments import Dealings, Epoch
+from mlops.io.ledger.audit import Audit
+from mlops.io.ledger.balances import Balance, Balances
+from mlops.io.ledger.bar_digests import BarDigests
+from mlops.io.ledger.books import BookKey, BookRows, Mark
+from mlops.io.ledger.confirmed_prices import ConfirmedPrices
+from mlops.io.ledger.deliveries import Delivery, Inbox
+from mlops.io.ledger.dispatches import Dispatches
+from mlops.io.ledger.instruments import Instrument, Instruments
+from mlops.io.ledger.job_runs import Claim, JobRun, JobRuns
+from mlops.io.ledger.latest import LastPrediction, Latest
+from mlops.io.ledger.outbox import Outbox
+from mlops.io.ledger.quotes import Quotes
+from mlops.io.ledger.registry import BundleRow, Experiment, Promotion
+from mlops.io.ledger.rejections import Rejections
+from mlops.io.ledger.risk import Forecast, RiskRows, RiskState
+from mlops.io.ledger.scorings import Scorings
+from mlops.io.ledger.splits import Split, Splits
+from mlops.io.ledger.telemetry import MATURED_COLUMNS
+from mlops.io.ledger.trading_state import Trading
+from mlops.io.ledger.uploads import Upload, Uploads
+from mlops.io.ledger.voids import Void
+from mlops.io.storage.locks import Turns
+
+__all__ = [
+    "MATURED_COLUMNS",
+    "ApiKey",
+    "Balance",
+    "BookKey",
+    "BookRows",
+    "BundleRow",
+    "Claim",
+    "Delivery",
+    "Epoch",
+    "Experiment",
+    "Forecast",
+    "Instrument",
+    "JobRun",
+    "LastPrediction",
+    "Ledger",
+    "Mark",
+    "Promotion",
+    "RiskState",
+    "Split",
+    "Upload",
+    "Void",
+]
+
+
+class Ledger(
+    Quotes,
+    Scorings,
+    Audit,
+    Archive,
+    Inbox,
+    JobRuns,
+    Outbox,
+    Dispatches,
+    Trading,
+    Turns,
+    Keys,
+    Rejections,
+    Dealings,
+    RiskRows,
+    Balances,
+    BarDigests,
+    ConfirmedPrices,
+    Uploads,
+    Latest,
+    Instruments,
+    Splits,
+):
+    """The database of the platform, migrated when opened; a context manager, usable from several threads.
+
+    Parameters
+    ----------
+    url : str
+        `sqlite:///path/to/file` (its folder is made) or `postgresql+psycopg://user@host/name`.
+    disk : Disk, optional
+        Where it lies, with its ballast; the file's own folder without one when not given.
+
+    Raises
+    ------
+    SettingsError
+        Another kind of URL, or a database that a newer version of this product wrote.
+    """

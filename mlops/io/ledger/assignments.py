@@ -1,0 +1,138 @@
+"""Who trades which key by which weights: a key is dealt once in an experiment; weights are appended, never changed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mlops.errors import DataError
+from mlops.io.ledger.registry import Experiment
+from mlops.io.storage.database import Database
+from mlops.io.storage.schema import assignments, weights
+
+ASKED = 500  # keys in one question
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What each version has of the keys that are dealt from `at` on, until the next epoch; the champion has the rest.
+
+    `weights` sums to 1 and names the champion, too. `counts` are the keys that were dealt to each version by them.
+    """
+
+    number: int
+    at: datetime
+    weights: Mapping[int, float]
+    actor: str
+    reason: str
+    counts: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """A key and the version that trades it, dealt by the weights of an epoch."""
+
+    key: str
+    version: int
+    epoch: int
+    at: datetime
+
+
+class Dealings(Database):
+    """Weights and assignments of experiments."""
+
+    def add_weights(
+        self, trial: Experiment, given: Mapping[int, float], *, actor: str, reason: str, at: datetime
+    ) -> Epoch:
+        """Append an epoch: `given` (version -> share of new keys) over what held before. Keys that were dealt stay.
+
+        Raises
+        ------
+        DataError
+            A weight is negative or no number, the champion has one, or nothing is left to it.
+        """
+        with self._writing(lock=f"weights:{trial.model}") as connection:
+            last = self.epochs(trial)[-1]
+            merged = {v: w for v, w in last.weights.items() if v != trial.champion} | dict(given)
+            _check(trial, merged)
+            row = {"model": trial.model, "salt": trial.salt, "epoch": last.number + 1, "at": at}
+            row |= {"actor": actor, "reason": reason}
+            connection.execute(weights.insert(), [row | {"version": v, "weight": w} for v, w in merged.items()])
+        return Epoch(last.number + 1, at, _whole(trial, merged), actor, reason)
+
+    def epochs(self, trial: Experiment) -> list[Epoch]:
+        """The weights of an experiment, oldest first; the first are those of its split."""
+        c, split = weights.c, {trial.challenger: 1 - trial.split}
+        query = select(weights).where(c.model == trial.model, c.salt == trial.salt).order_by(c.epoch, c.version)
+        found = [Epoch(0, trial.started_at, _whole(trial, split), "", "split of the experiment")]
+        with self._reading() as connection:
+            rows = connection.execute(query).all() if trial.salt else []
+        by_epoch = defaultdict(list)
+        for row in rows:
+            by_epoch[row.epoch].append(row)
+        for number, (first, *rest) in by_epoch.items():
+            shares = {row.version: row.weight for row in (first, *rest)}
+            found.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
+        return found
+
+    def add_assignments(self, model: str, salt: str, dealt: Sequence[Deal]) -> dict[str, int]:
+        """Remember who trades which key, unless it was dealt before; what stands for these keys now."""
+        rows = [
+            {"model": model, "salt": salt, "key": d.key, "version": d.version, "epoch": d.epoch, "assigned_at": d.at}
+            for d in sorted(dealt, key=lambda deal: deal.key)  # in one order: two writers cannot deadlock
+        ]
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        keys, c, stands = [row["key"] for row in rows], assignments.c, dict[str, int]()
+        with self._writing() as connection:
+            if rows:
+                connection.execute(dialect.insert(assignments).on_conflict_do_nothing(), rows)
+            for i in range(0, len(keys), ASKED):
+                mine = select(c.key, c.version).where(c.model == model, c.salt == salt, c.key.in_(keys[i : i + ASKED]))
+                stands |= {row.key: row.version for row in connection.execute(mine)}
+        return stands
+
+    def assignments(self, model: str, salt: str) -> dict[str, int]:
+        """Key -> version, of all keys that were dealt in an experiment."""
+        c = assignments.c
+        query = select(c.key, c.version).where(c.model == model, c.salt == salt)
+        with self._reading() as connection:
+            return {row.key: row.version for row in connection.execute(query)}
+
+    def dealt(self, trial: Experiment, as_of: datetime | None = None) -> list[Epoch]:
+        """Each epoch of the weights with the keys that were dealt by them; those known at `as_of`, if it is given.
+
+        A count is of keys, each once, by the version that it was dealt to, whoever traded it in the end.
+        """
+        c = assignments.c
+        query = select(c.epoch, c.version, func.count()).where(c.model == trial.model, c.salt == trial.salt)
+        if as_of is not None:
+            query = query.where(c.assigned_at <= as_of)
+        counts = defaultdict[int, Counter[int]](Counter)
+        with self._reading() as connection:
+            for epoch, version, n in connection.execute(query.group_by(c.epoch, c.version)):
+                counts[epoch][version] = n
+        known = [epoch for epoch in self.epochs(trial) if as_of is None or epoch.at <= as_of]
+        return [replace(epoch, counts={v: counts[epoch.number][v] for v in epoch.weights}) for epoch in known]
+
+
+def _whole(trial: Experiment, shares: Mapping[int, float]) -> dict[int, float]:
+    """With the champion's share, which is the rest."""
+    return {trial.champion: 1 - math.fsum(shares.values())} | dict(shares)
+
+
+def _check(trial: Experiment, shares: Mapping[int, float]) -> None:
+    for version, weight in shares.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise DataError(f"weight of v{version} must be zero or more, got {weight}. Give a share, such as 0.05.")
+    if trial.champion in shares:
+        rule = f"weights of {trial.model} must be of its challengers, got one of the champion v{trial.champion}"
+        raise DataError(f"{rule}. It has what is left.")
+    if math.fsum(shares.values()) >= 1:
+        text = " ".join(f"{version}={weight:g}" for version, weight in shares.items())
+        raise DataError(f"weights of {trial.model} must sum to less than 1, got {text}. Leave a share to the champion.")

@@ -1,0 +1,1 @@
+"""Figures and HTML pages of evidence. They compute nothing."""

@@ -1,0 +1,1 @@
+"""How units and books move together, and position sizes that follow from it."""

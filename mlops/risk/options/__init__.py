@@ -1,0 +1,1 @@
+"""Option prices, Greeks and the P&L of option books in scenarios."""

@@ -1,0 +1,1 @@
+"""What a book loses in scenarios: historical, simulated, conditional, reverse."""
