@@ -232,12 +232,12 @@ def paper(model: str, first: int, last: int) -> dict[str, Any]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with TemporaryDirectory() as name:
         settings = Settings(state=Path(name), tracking_uri=f"sqlite:///{name}/mlflow.db")
-        with opened(settings) as house:
-            ref = train.train(house, strategy, bars, as_of=start, start=None)
-            promote.promote(house, ref, reason="benchmark", actor="benchmark", at=start)
+        with opened(settings) as context:
+            ref = train.train(context, strategy, bars, as_of=start, start=None)
+            promote.promote(context, ref, reason="benchmark", actor="benchmark", at=start)
             for switch in ("off", "on"):
-                settings = house.settings.model_copy(update={"risk": RiskSettings(sizing=switch)})
-                bot = PaperBot(replace(house, settings=settings), strategy, bars, start)
+                settings = context.settings.model_copy(update={"risk": RiskSettings(sizing=switch)})
+                bot = PaperBot(replace(context, settings=settings), strategy, bars, start)
                 equity = []
                 for at, bar in bars[bars.event_time >= start].groupby("event_time", sort=True):
                     bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())

@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from benchmarks.cluster import postgresql
 from benchmarks.ingest import syncs
 from jobs import compare, monitor, train
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from jobs.paper_bot import PaperBot
 from jobs.reports.evidently import When
 from jobs.stack.servers import free_port, mlflow_server, own_secret, platform_service
@@ -160,16 +160,16 @@ def look(given: dict[str, Any], seconds: float) -> Looks:
     quiet()
     done, slowest, failed = {"monitor": 0, "compare": 0}, 0.0, []
     nothing = pd.DataFrame()
-    with opened(Settings(**given)) as house:
+    with opened(Settings(**given)) as context:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for name in done:
                 begin, now = time.monotonic(), datetime.now(UTC)
                 try:
                     if name == "monitor":
-                        monitor.at(house, MODEL, nothing, now, page=When.NEVER)
+                        monitor.at(context, MODEL, nothing, now, page=When.NEVER)
                     else:
-                        compare.at(house, MODEL, nothing, now)
+                        compare.at(context, MODEL, nothing, now)
                     done[name] += 1
                 except Exception as error:  # noqa: BLE001 - counted and said: a look that fails is a result
                     failed.append(f"{name}: {type(error).__name__}: {error}"[:300])
@@ -177,16 +177,16 @@ def look(given: dict[str, Any], seconds: float) -> Looks:
     return Looks(done["monitor"], done["compare"], slowest, tuple(failed))
 
 
-def furnish(house: House) -> None:
+def furnish(context: Context) -> None:
     """A champion, a challenger under comparison, and two months of both on real bars."""
     bars = bar_feed.load_bars("sp500", start=datetime(2002, 1, 1, tzinfo=UTC), end=HISTORY[1]).frame
     for at in TRAINED:
-        train.train(house, STRATEGY, bars, as_of=at, start=None)
-    act = house.act("benchmark", HISTORY[0])
-    apply.promote(house.registry, ModelRef(MODEL, 1), "first", act, expected=None)
-    apply.enlist(house.registry, ModelRef(MODEL, 2), act)
-    assignment.set_weights(house.registry, MODEL, {2: 0.1}, "it trades", act)
-    bot = PaperBot(house, STRATEGY, bars, HISTORY[0])
+        train.train(context, STRATEGY, bars, as_of=at, start=None)
+    act = context.act("benchmark", HISTORY[0])
+    apply.promote(context.registry, ModelRef(MODEL, 1), "first", act, expected=None)
+    apply.enlist(context.registry, ModelRef(MODEL, 2), act)
+    assignment.set_weights(context.registry, MODEL, {2: 0.1}, "it trades", act)
+    bot = PaperBot(context, STRATEGY, bars, HISTORY[0])
     for at, bar in bars[bars.event_time >= HISTORY[0]].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())
 
@@ -206,10 +206,10 @@ def stage(folder: Path, ledger: str) -> Iterator[tuple[dict[str, Any], int, str,
             "MLOPS_SERVICE__WEBHOOK_SECRET": own_secret(folder, "webhook"),
         }
         os.environ["MLFLOW_TRACKING_URI"] = uri
-        with opened(Settings(**given)) as house:
-            furnish(house)
-            rows = house.bundle(ModelRef(MODEL, 1)).reference()[list(STRATEGY.feature_names)]
-            token = house.ledger.add_key("load", ["predictions:write"], datetime.now(UTC))
+        with opened(Settings(**given)) as context:
+            furnish(context)
+            rows = context.bundle(ModelRef(MODEL, 1)).reference()[list(STRATEGY.feature_names)]
+            token = context.ledger.add_key("load", ["predictions:write"], datetime.now(UTC))
         with platform_service(folder, port, environment):
             yield given, port, token, rows.to_numpy(dtype=np.float64)
 

@@ -50,9 +50,9 @@ def seed(ledger: Ledger, traded: Sequence[tuple[str, str, Sequence[str]]]) -> No
     prices *= tick.PRICE / prices[-1]
     index = pd.DatetimeIndex(np.repeat(pd.DatetimeIndex(days), len(units)))
     bars = pd.DataFrame({"event_time": index, "known_at": index, "symbol": units * BARS, "close": prices.ravel()})
-    house: Any = SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None)
+    context: Any = SimpleNamespace(ledger=ledger, settings=Settings(), run_id=None)
     for model in sorted({model for model, _, _ in traded}):
-        books.advance(house, replace(STRATEGIES["direction"], name=model), bars, days[-1])
+        books.advance(context, replace(STRATEGIES["direction"], name=model), bars, days[-1])
     tick.night(ledger, START - timedelta(hours=12), units)
 
 
@@ -69,25 +69,25 @@ def loop(traded: Sequence[tuple[str, str, Sequence[str]]]) -> Iterator[Any]:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, Ledger(f"sqlite:///{Path(folder) / 'ledger.db'}") as ledger:
         seed(ledger, traded)
-        house: Any = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
-        yield house
+        context: Any = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
+        yield context
 
 
 def cost(traded: Sequence[tuple[str, str, Sequence[str]]], looks: int, *, trades: bool) -> list[float]:
     """CPU milliseconds of each look, a second apart; the first ones do not count."""
     rng, took = np.random.default_rng(1), list[float]()
     units = sorted({unit for _, _, held in traded for unit in held})
-    with loop(traded) as house:
+    with loop(traded) as context:
         now = [0.0]
-        live = Live(house, clock=lambda: now[0])
+        live = Live(context, clock=lambda: now[0])
         for i in range(looks + 2):
             at = START + i * SECOND
             price = tick.PRICE * (1 + rng.normal(0, 1e-4, len(units)))
             rows = pd.DataFrame({"unit": units, "event_time": at, "known_at": at, "bid": price, "ask": price})
-            house.ledger.add_quotes(rows.assign(bid_size=0.0, ask_size=0.0))
+            context.ledger.add_quotes(rows.assign(bid_size=0.0, ask_size=0.0))
             if trades:
                 model, book, held = traded[i % len(traded)]
-                house.ledger.add_fills(pd.DataFrame([_fill(model, book, held[0], at)]))
+                context.ledger.add_fills(pd.DataFrame([_fill(model, book, held[0], at)]))
             now[0], began = float(i), time.process_time()
             live.look(at)
             took.append(1e3 * (time.process_time() - began))

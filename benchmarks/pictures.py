@@ -22,7 +22,7 @@ import uvicorn
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from jobs.live import risk
 from mlops.errors import SettingsError
 from mlops.settings import RiskSettings, Settings
@@ -45,26 +45,26 @@ def replayed(state: Path) -> Iterator[tuple[str, str]]:
             f"state must be the folder of a demo, got {state}, which has no ledger. `make demo EXIT=1`."
         )
     settings = Settings(state=state, tracking_uri=f"sqlite:///{state / 'mlflow.db'}", risk=RiskSettings(clock="ledger"))
-    with opened(settings) as house, _served(house) as url:
-        key = house.ledger.add_key("pictures", ["risk:read"], _now())
+    with opened(settings) as context, _served(context) as url:
+        key = context.ledger.add_key("pictures", ["risk:read"], _now())
         try:
             yield url, key
         finally:
-            house.ledger.revoke_key(key.partition(".")[0], _now())
+            context.ledger.revoke_key(key.partition(".")[0], _now())
 
 
 @contextmanager
-def _served(house: House) -> Iterator[str]:
+def _served(context: Context) -> Iterator[str]:
     """A service that publishes the risk of a house's books each second."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    hub, look, stop = Hub(_now, house.settings.feed), risk.Live(house), threading.Event()
-    built = app.build(house.registry, house.settings, _now, hub=hub)
+    hub, look, stop = Hub(_now, context.settings.feed), risk.Live(context), threading.Event()
+    built = app.build(context.registry, context.settings, _now, hub=hub)
     server = uvicorn.Server(uvicorn.Config(built, port=port, log_level="error", loop="asyncio", http="h11"))
 
     def publish() -> None:
-        as_of = risk.clock(house, _now())
+        as_of = risk.clock(context, _now())
         while not stop.is_set():
             hub.publish(look.look(as_of).state)
             stop.wait(1)

@@ -26,7 +26,7 @@ import structlog
 from numpy.typing import NDArray
 
 from jobs import train
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, features
 from mlops.settings import Settings, TrainSettings
@@ -62,7 +62,7 @@ def bars() -> tuple[pd.DataFrame, list[str]]:
 
 
 @contextmanager
-def house(history: pd.DataFrame) -> Iterator[House]:
+def context(history: pd.DataFrame) -> Iterator[Context]:
     """Two trained versions, the first one champion, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         small = TrainSettings(trials=1, folds=2)
@@ -121,7 +121,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     history, units = bars()
     found: dict[str, Times] = {}
-    with house(history) as here:
+    with context(history) as here:
 
         def run(case: str, away: AbstractContextManager[None]) -> None:
             start = NOW + timedelta(days=len(found))

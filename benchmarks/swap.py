@@ -29,7 +29,7 @@ from mlflow import MlflowClient
 
 from benchmarks.predict import MODEL, STRATEGY, bars, code
 from jobs import demo, train
-from jobs.context import House
+from jobs.context import Context
 from jobs.stack.servers import free_port
 from mlops.settings import TrainSettings
 from mlops.types import ModelRef, Role
@@ -97,22 +97,22 @@ class Traders:
             time.sleep(0.02)
 
 
-def copies(house: House, n: int) -> list[Bundle]:
+def copies(context: Context, n: int) -> list[Bundle]:
     """n versions: odd ones copies of the first that was trained, even ones of the second. The two kinds, even first."""
-    rows = [house.ledger.bundle(MODEL, version) for version in (2, 1)]
+    rows = [context.ledger.bundle(MODEL, version) for version in (2, 1)]
     for version in range(3, n + 1):
         row = rows[version % 2]
         mlflow.register_model(f"models:/{row.model_id}", MODEL)
-        house.ledger.add_bundle(replace(row, version=version))
-    return [apply.prove_loadable(house.registry, ModelRef(MODEL, version)) for version in (2, 1)]
+        context.ledger.add_bundle(replace(row, version=version))
+    return [apply.prove_loadable(context.registry, ModelRef(MODEL, version)) for version in (2, 1)]
 
 
-def promoted(house: House, bot: Bot, pause_s: float) -> float:
+def promoted(context: Context, bot: Bot, pause_s: float) -> float:
     """Seconds from the move of the alias to the boundary that takes it up, at a moment of its own."""
     time.sleep(pause_s)
-    old, act = bot.champion, house.act("benchmark", datetime.now(UTC))
-    apply.promote(house.registry, ModelRef(MODEL, old + 1), "newer", act, expected=old)
-    began = house.client.moved  # type: ignore[attr-defined]
+    old, act = bot.champion, context.act("benchmark", datetime.now(UTC))
+    apply.promote(context.registry, ModelRef(MODEL, old + 1), "newer", act, expected=old)
+    began = context.client.moved  # type: ignore[attr-defined]
     while bot.champion != old + 1:
         bot.boundary(datetime.now(UTC))
         if time.monotonic() - began > LIMIT_S:
@@ -133,20 +133,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, demo.stage(Path(folder), free_port(), free_port()) as (staged, _):
         small = staged.settings.model_copy(update={"train": TrainSettings(trials=1, folds=2)})
         uri = staged.settings.tracking_uri
-        house = House(small, replace(staged.registry, client=Watched(uri, registry_uri=uri)))
+        context = Context(small, replace(staged.registry, client=Watched(uri, registry_uri=uri)))
         for year in (2006, 2007):
-            train.train(house, STRATEGY, history, as_of=datetime(year, 1, 6, tzinfo=UTC), start=None)
-        kinds = copies(house, given.heard + given.lost + 1)
-        apply.promote(house.registry, ModelRef(MODEL, 1), "first", house.act("benchmark", NOW), expected=None)
-        own = replace(house.registry, cache=Path(folder) / "bot" / "bundles")  # the promoter's copies are not the bot's
+            train.train(context, STRATEGY, history, as_of=datetime(year, 1, 6, tzinfo=UTC), start=None)
+        kinds = copies(context, given.heard + given.lost + 1)
+        apply.promote(context.registry, ModelRef(MODEL, 1), "first", context.act("benchmark", NOW), expected=None)
+        own = replace(
+            context.registry, cache=Path(folder) / "bot" / "bundles"
+        )  # the promoter's copies are not the bot's
         with Bot(MODEL, own, features=code, names=STRATEGY.feature_names) as bot:
             traders = Traders(bot, units, kinds)
             with traders.trading():
-                heard = [promoted(house, bot, pause) for pause in rng.uniform(0.2, 2.0, given.heard)]
-                for hook in house.client.list_webhooks():
-                    house.client.delete_webhook(hook.webhook_id)
+                heard = [promoted(context, bot, pause) for pause in rng.uniform(0.2, 2.0, given.heard)]
+                for hook in context.client.list_webhooks():
+                    context.client.delete_webhook(hook.webhook_id)
                 time.sleep(2)  # MLflow remembers its webhooks for a second
-                lost = [promoted(house, bot, pause) for pause in rng.uniform(0.2, 12.0, given.lost)]
+                lost = [promoted(context, bot, pause) for pause in rng.uniform(0.2, 12.0, given.lost)]
             bot.flush(120)
     print(f"{given.heard} promotions with webhooks, {given.lost} with every webhook lost; {traders.scored} bars\n")
     for name, times in (("webhook", heard), ("lost", lost)):

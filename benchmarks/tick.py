@@ -83,9 +83,9 @@ def run(port: int, folder: Path) -> None:
     with Ledger(f"sqlite:///{folder / 'ledger.db'}") as ledger:
         seed(ledger, datetime.now(UTC) - timedelta(hours=1))
         settings, hub = Settings(state=folder), Hub(lambda: datetime.now(UTC))
-        house: Any = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
+        context: Any = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
         (folder / "key").write_text(ledger.add_key("bench", ["admin"], datetime.now(UTC)))
-        threading.Thread(target=serve._risk, args=(house, hub, threading.Event()), daemon=True).start()
+        threading.Thread(target=serve._risk, args=(context, hub, threading.Event()), daemon=True).start()
         registry = Registry(None, ledger, folder)  # type: ignore[arg-type]
         built = app.build(registry, settings, lambda: datetime.now(UTC), hub=hub)
         uvicorn.run(built, host="127.0.0.1", port=port, log_level="error", loop="asyncio", http="h11")

@@ -53,10 +53,10 @@ def once(bars: pd.DataFrame, folder: Path) -> dict[str, float]:
     for step, work in originals.items():
         setattr(train, step, clocked(work, step.lstrip("_"), spent))
     try:
-        with opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db")) as house:
+        with opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db")) as context:
             # Artifacts go to the temporary folder, too.
-            house.client.create_experiment(STRATEGY.name, artifact_location=str(folder / "artifacts"))
-            clocked(train.train, "all", spent)(house, STRATEGY, bars, as_of=AS_OF, start=None)
+            context.client.create_experiment(STRATEGY.name, artifact_location=str(folder / "artifacts"))
+            clocked(train.train, "all", spent)(context, STRATEGY, bars, as_of=AS_OF, start=None)
     finally:
         for step, work in originals.items():
             setattr(train, step, work)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from jobs.cli.tables import listing
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from mlops.errors import DataError
 from mlops.io import bar_feed
 from mlops.io.ledger.bar_digests import History, NotedBars, histories
@@ -47,7 +47,7 @@ class Reading:
     changed: Mapping[str, str]
 
 
-def bars_of(house: House, source: str, as_of: datetime | None = None) -> pd.DataFrame:
+def bars_of(context: Context, source: str, as_of: datetime | None = None) -> pd.DataFrame:
     """Bars of a source, without the symbols whose known history changed.
 
     Parameters
@@ -62,12 +62,12 @@ def bars_of(house: House, source: str, as_of: datetime | None = None) -> pd.Data
     """
     if source in bar_feed.PACKAGED:
         return bar_feed.load_bars(source).frame
-    reading, at = read(house, source), datetime.now(UTC)
+    reading, at = read(context, source), datetime.now(UTC)
     for symbol, why in {**reading.bars.rejected, **reading.changed}.items():
         log.warning("symbol set aside", source=reading.source, symbol=symbol, why=why)
     if as_of is None or at - as_of < PAST:
-        settle(house, reading, at)
-        house.ledger.note_bars(list(_new(reading, at)), reading.known)
+        settle(context, reading, at)
+        context.ledger.note_bars(list(_new(reading, at)), reading.known)
     frame = reading.bars.frame
     good = frame[~frame["symbol"].isin(list(reading.changed))].reset_index(drop=True)
     if good.empty:
@@ -76,20 +76,20 @@ def bars_of(house: House, source: str, as_of: datetime | None = None) -> pd.Data
     return good
 
 
-def read(house: House, source: str) -> Reading:
+def read(context: Context, source: str) -> Reading:
     """Read a file of bars, and hold it against the notes."""
     name = str(Path(source))
     # Before the file: a file that grows meanwhile is never older than the notes on it.
-    known = {note.symbol: note for note in house.ledger.noted_bars(name)}
+    known = {note.symbol: note for note in context.ledger.noted_bars(name)}
     bars = bar_feed.load_bars(source)
     present = histories(bars.frame)
     changed = {symbol: why for symbol, note in known.items() if (why := _why(note, present, bars.rejected))}
     return Reading(name, bars, known, present, changed)
 
 
-def settle(house: House, reading: Reading, at: datetime) -> None:
+def settle(context: Context, reading: Reading, at: datetime) -> None:
     """Open alerts for symbols that are set aside now, and close those of symbols that are not."""
-    ours = [alert for alert in house.ledger.alerts() if alert.key.startswith(KINDS)]
+    ours = [alert for alert in context.ledger.alerts() if alert.key.startswith(KINDS)]
     ours = [alert for alert in ours if alert.details.get("source") == reading.source]
     for state, reasons in (("changed", reading.changed), ("rejected", reading.bars.rejected)):
         wanted = _grouped(reasons)
@@ -97,9 +97,9 @@ def settle(house: House, reading: Reading, at: datetime) -> None:
         for symbol in wanted.keys() - told.keys():
             key = f"bars_{state}:{reading.source}:{symbol}@{at.isoformat()}"
             details = {"source": reading.source, "symbol": symbol}
-            house.ledger.add_alert(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
+            context.ledger.add_alert(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
         for symbol in told.keys() - wanted.keys():
-            house.ledger.resolve_alert(told[symbol], at)
+            context.ledger.resolve_alert(told[symbol], at)
 
 
 def _why(note: NotedBars, present: Mapping[str, History], rejected: Mapping[str, str]) -> str:
@@ -140,9 +140,9 @@ def _plain(text: str) -> str:
 def listed() -> None:
     """What was read of each file, and whether it is still as it was."""
     table = listing("source", "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
-    with opened() as house:
-        notes = house.ledger.noted_bars()
-        states = {source: _states(house, source) for source in {note.source for note in notes}}
+    with opened() as context:
+        notes = context.ledger.noted_bars()
+        states = {source: _states(context, source) for source in {note.source for note in notes}}
     for note in notes:
         state = states[note.source].get(note.symbol, "as it was")
         times = (f"{at:%Y-%m-%d %H:%M}" for at in (note.until, note.noted_at))
@@ -154,8 +154,8 @@ def listed() -> None:
 def accepted() -> None:
     """Every change that a person accepted."""
     table = listing("time (UTC)", "source", "symbol", "by", "why")
-    with opened() as house:
-        for entry in house.ledger.accepted_bars():
+    with opened() as context:
+        for entry in context.ledger.accepted_bars():
             texts = (entry.source, entry.symbol, entry.actor, entry.reason)
             table.add_row(f"{entry.accepted_at:%Y-%m-%d %H:%M:%S}", *map(escape, texts))
     console.print(table)
@@ -169,12 +169,12 @@ def accept(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
     """Take the changed bars of SOURCE for right: what the file has now is its history from now on."""
-    with opened() as house:
-        symbols = accept_changes(house, source, symbol, actor or getpass.getuser(), reason)
+    with opened() as context:
+        symbols = accept_changes(context, source, symbol, actor or getpass.getuser(), reason)
     console.print(f"{source}: accepted {', '.join(symbols)}.", markup=False, soft_wrap=True)
 
 
-def accept_changes(house: House, source: str, symbol: str, actor: str, reason: str) -> list[str]:
+def accept_changes(context: Context, source: str, symbol: str, actor: str, reason: str) -> list[str]:
     """Note a file as it is now, of one symbol or of all that changed; which ones.
 
     Raises
@@ -182,7 +182,7 @@ def accept_changes(house: House, source: str, symbol: str, actor: str, reason: s
     DataError
         Nothing of it changed, or actor or reason is missing.
     """
-    reading, at = read(house, source), datetime.now(UTC)
+    reading, at = read(context, source), datetime.now(UTC)
     symbols = [name for name in reading.changed if symbol in ("", name)]
     if not symbols:
         names = ", ".join(reading.changed) or "none"
@@ -190,18 +190,18 @@ def accept_changes(house: House, source: str, symbol: str, actor: str, reason: s
         raise DataError(f"bars of {source} must have changed to be accepted ({names}), got {got}. See the list.")
     notes = [reading.known[name] for name in symbols]
     now = {name: reading.present[name].noted(reading.source, name, at) for name in symbols if name in reading.present}
-    house.ledger.accept_bars(notes, now, actor=actor, reason=reason, at=at)
+    context.ledger.accept_bars(notes, now, actor=actor, reason=reason, at=at)
     log.info("bars accepted", source=reading.source, symbols=symbols, by=actor, reason=reason)
-    settle(house, read(house, source), at)
+    settle(context, read(context, source), at)
     return symbols
 
 
-def _states(house: House, source: str) -> Mapping[str, str]:
+def _states(context: Context, source: str) -> Mapping[str, str]:
     """What is not as it was, by symbol."""
     try:
-        reading = read(house, source)
+        reading = read(context, source)
     except DataError as error:
-        return dict.fromkeys((note.symbol for note in house.ledger.noted_bars(source)), f"not read: {error}")
+        return dict.fromkeys((note.symbol for note in context.ledger.noted_bars(source)), f"not read: {error}")
     return {**dict.fromkeys(reading.bars.rejected, "rejected"), **dict.fromkeys(reading.changed, "changed")}
 
 

@@ -20,7 +20,7 @@ import structlog
 import typer
 
 from jobs.bars import bars_of
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.portfolio import book_inputs as tape
 from jobs.portfolio import restatement, twins, unbooked_fills
 from mlops.books.rows import events, restored, state
@@ -57,7 +57,7 @@ class Table:
     read, and why.
     """
 
-    house: House
+    context: Context
     strategy: Strategy
     names: Sequence[str]
     said: Mapping[datetime, Mapping[int, Said]]
@@ -72,7 +72,7 @@ class Table:
 
     @property
     def terms(self) -> Terms:
-        s = self.house.settings.books
+        s = self.context.settings.books
         return Terms(self.strategy.cost_bps / 1e4, s.slippage_bps / 1e4, s.funding_bps / 1e4)
 
     def follow(
@@ -88,8 +88,8 @@ class Table:
     def end(self, key: BookKey) -> tuple[Mark | None, Book]:
         """The mark of a book and the book there; a new book where there is none."""
         mark = self.marks.get(key)
-        row = None if mark is None else self.house.ledger.book_state(key)
-        return mark, Book.opened(self.house.settings.books.cash) if row is None else restored(row)
+        row = None if mark is None else self.context.ledger.book_state(key)
+        return mark, Book.opened(self.context.settings.books.cash) if row is None else restored(row)
 
     def bars(self, mark: Mark | None, first: datetime, last: datetime) -> Sequence[Bar]:
         """The bars after `mark` (of a new book: from `first` on), until `last`."""
@@ -101,7 +101,7 @@ class Table:
         return self.tape[max(bisect_right(self.tape, at, key=_AT) - 1, 0)] if self.tape else None
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """Bring all books of `model` up to the last bar that was known at `as_of`, then look at the twins.
 
     Raises
@@ -113,36 +113,36 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     if strategy is None:
         return []
     if bars.empty:
-        bars = bars_of(house, house.settings.jobs.source, as_of)
-    grown, unread = _brought_up(house, strategy, bars, as_of)
+        bars = bars_of(context, context.settings.jobs.source, as_of)
+    grown, unread = _brought_up(context, strategy, bars, as_of)
     log.info("books", model=model, bars=grown)
-    decisions = twins.look(house, model, as_of, without=unread)
+    decisions = twins.look(context, model, as_of, without=unread)
     if unread:
         raise DataError("; ".join(unread.values()))
     return decisions
 
 
-def advance(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> int:
+def advance(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> int:
     """Append what is new to every book of a strategy's model that can be read; how many books grew."""
-    return _brought_up(house, strategy, bars, as_of)[0]
+    return _brought_up(context, strategy, bars, as_of)[0]
 
 
 def _brought_up(
-    house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
+    context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
 ) -> tuple[int, Mapping[BookKey, str]]:
     """How many books grew, and those that cannot be read, with the reason."""
     total = 0
     for _ in range(TRIES):
-        table = _table(house, strategy, bars, as_of)
+        table = _table(context, strategy, bars, as_of)
         grown = [growth for growth in _grown(table) if growth.bars]
         own = {key: why for key, why in table.unread.items() if key.book in table.names}
-        own |= twins.hidden(house, strategy.name, as_of)
+        own |= twins.hidden(context, strategy.name, as_of)
         unknown = {f"{key.model}/{key.book}": why for key, why in own.items()}
         unknown |= unbooked_fills.of_books(strategy.name, table.refused)
-        unbooked_fills.settle(house, unknown, as_of, model=strategy.name)
+        unbooked_fills.settle(context, unknown, as_of, model=strategy.name)
         for key, why in table.unread.items():
             log.error("book not brought up", model=key.model, book=key.book, version=key.version, reason=why)
-        moved = _append(house, grown, table.news)
+        moved = _append(context, grown, table.news)
         total += len(grown) - len(moved)
         if not moved:
             return total, table.unread
@@ -160,13 +160,13 @@ def _grown(table: Table) -> Iterator[Growth]:
             yield from [*_twin(table, book)]
 
 
-def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
-    ledger, model, unread, news = house.ledger, strategy.name, dict[BookKey, str](), house.ledger.split_news()
-    units = restatement.units(house)  # after the news: what came between is told anew
-    names = twins.traded(house, model)
+def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
+    ledger, model, unread, news = context.ledger, strategy.name, dict[BookKey, str](), context.ledger.split_news()
+    units = restatement.units(context)  # after the news: what came between is told anew
+    names = twins.traded(context, model)
     for book in names:
         with unbooked_fills.apart(BookKey(model, book), unread):
-            restatement.restate(house, BookKey(model, book), units)
+            restatement.restate(context, BookKey(model, book), units)
     marks = ledger.book_marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
     ends = {key: mark.end for key, mark in marks.items()}
     newest = max(ends.values(), default=None)
@@ -187,7 +187,7 @@ def _table(house: House, strategy: Strategy, bars: pd.DataFrame, as_of: datetime
     begun = [*said, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
     line = tape.tape(bars, since - LATE, as_of)
-    return Table(house, strategy, names, said, roles, fills, refused, units, marks, line, news, unread)
+    return Table(context, strategy, names, said, roles, fills, refused, units, marks, line, news, unread)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:
@@ -244,7 +244,7 @@ def _asked(
     table: Table, name: str, bars: Sequence[Bar], filled: Mapping[datetime, Mapping[str, int]]
 ) -> dict[datetime, Said]:
     """What the versions that a bot traded by said, as if it were one version."""
-    traded = Traded(table.house.ledger.traded_versions(table.strategy.name, name))
+    traded = Traded(table.context.ledger.traded_versions(table.strategy.name, name))
     for earlier in sorted(filled):
         if bars and earlier < bars[0].at:
             traded.last.update(filled[earlier])
@@ -258,14 +258,14 @@ def _asked(
     return found
 
 
-def _append(house: House, grown: Sequence[Growth], splits: tuple[int, int]) -> set[BookKey]:
+def _append(context: Context, grown: Sequence[Growth], splits: tuple[int, int]) -> set[BookKey]:
     """A commit for every BARS_A_COMMIT bars of all books; the books that somebody else moved, which grew no further."""
     most, moved = max((len(growth.bars) for growth in grown), default=0), set[BookKey]()
     marks = {growth.key: growth.mark for growth in grown}
     for start in range(0, most, BARS_A_COMMIT):
         rest = [growth for growth in grown if len(growth.bars) > start and growth.key not in moved]
         lots = [_rows(growth, marks[growth.key], start) for growth in rest]
-        new = house.ledger.append_books(lots, splits=splits)
+        new = context.ledger.append_books(lots, splits=splits)
         moved |= {lot.key for lot in lots} - new.keys()
         marks |= new
     return moved
@@ -283,7 +283,7 @@ def _rows(growth: Growth, mark: Mark | None, start: int) -> BookRows:
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("books", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
+    run("books", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

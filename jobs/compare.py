@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from jobs.books import VIRTUAL
 from jobs.comparison import plans, stages
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.monitoring import bar_frequency, overdue_labels
 from mlops import policy
 from mlops.experiment import Dealing, Trial, ab, arms_of, measure
@@ -58,96 +58,96 @@ class Look:
         return {"kind": self.trial.kind, "against": str(self.other), **stage}
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """Judge every open comparison of `model`; whoever waits for a free place gets it.
 
     Everything is looked at before anything is done. Of several challengers that passed, the one that gains most is
     promoted; that ends the comparisons of the others.
     """
-    apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))
-    trials = [trial for trial in house.ledger.open_experiments(model) if _stands(house, trial)]
-    looks = [look(house, plans.keep(house, trial), as_of) for trial in trials]
+    apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))
+    trials = [trial for trial in context.ledger.open_experiments(model) if _stands(context, trial)]
+    looks = [look(context, plans.keep(context, trial), as_of) for trial in trials]
     looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
     decisions: list[Decision] = []
     for one in looks:
         # The run that launched the job takes the first verdict; each other one has a run of its own.
-        own = replace(house, run_id=None) if decisions else house
+        own = replace(context, run_id=None) if decisions else context
         decisions.append(act(own, one, as_of))
-    apply.next_in_line(house.registry, model, house.act("jobs.compare", as_of))  # at once: what it trades goes on
+    apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))  # at once: what it trades goes on
     return decisions
 
 
-def look(house: House, trial: Experiment, as_of: datetime) -> Look:
+def look(context: Context, trial: Experiment, as_of: datetime) -> Look:
     """What is to be said of one comparison. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
-    matured = _matured(house, trial, as_of)
+    matured = _matured(context, trial, as_of)
     bar_frequency.daily(trial.model, matured)
-    curves = {v: book(house, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
-    planned = plans.plan(house, trial)
-    pending = overdue_labels.look(house, champion, plans.horizon(house, trial), as_of, trial.started_at)
-    findings = (*_findings(house, trial, planned, matured, curves, as_of), pending)
+    curves = {v: book(context, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
+    planned = plans.plan(context, trial)
+    pending = overdue_labels.look(context, champion, plans.horizon(context, trial), as_of, trial.started_at)
+    findings = (*_findings(context, trial, planned, matured, curves, as_of), pending)
     if trial.kind == "watch":
-        chart = _collapse(house, champion, planned, matured[matured.version == trial.champion])
+        chart = _collapse(context, champion, planned, matured[matured.version == trial.champion])
         chart = overdue_labels.unknown(chart, pending)
-        rng = np.random.default_rng(house.settings.train.seed)
-        findings = (*findings, chart, chart_power(house.bundle(champion).held_out(), chart, rng=rng))
+        rng = np.random.default_rng(context.settings.train.seed)
+        findings = (*findings, chart, chart_power(context.bundle(champion).held_out(), chart, rng=rng))
         place, report = Place(), Report(champion, as_of, findings)
         decision = policy.on_watch(report, other)
     else:
-        place = stages.place(house, trial, as_of)
-        report = Report(champion, as_of, (*findings, *stages.findings(house, trial, as_of)))
-        decision = policy.on_comparison(report, other, place, resting=_resting(house, trial.model, as_of))
+        place = stages.place(context, trial, as_of)
+        report = Report(champion, as_of, (*findings, *stages.findings(context, trial, as_of)))
+        decision = policy.on_comparison(report, other, place, resting=_resting(context, trial.model, as_of))
     return Look(trial, other, report, decision, matured, curves, place)
 
 
-def _matured(house: House, trial: Experiment, as_of: datetime) -> pd.DataFrame:
+def _matured(context: Context, trial: Experiment, as_of: datetime) -> pd.DataFrame:
     """Rows of the two versions of a comparison since it began, by time, version and unit."""
     span = {"start": trial.started_at, "end": as_of, "as_of": as_of}
-    arms = [house.ledger.matured(trial.model, version=v, **span) for v in sorted((trial.champion, trial.challenger))]
+    arms = [context.ledger.matured(trial.model, version=v, **span) for v in sorted((trial.champion, trial.challenger))]
     return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
-def act(house: House, one: Look, as_of: datetime) -> Decision:
+def act(context: Context, one: Look, as_of: datetime) -> Decision:
     """Log the evidence of a look and do what follows from it."""
     trial, decision = one.trial, one.decision
-    if gone := _gone(house, one):  # by another decision of this very look
+    if gone := _gone(context, one):  # by another decision of this very look
         reason = f"Hold: {one.other} was compared with {one.report.model}, {gone}."
         decision = Decision(Verdict.HOLD, one.report.model, decision.because, one.report.model, reason)
     figures = _figures(one)
     if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
-        _live(house, one, as_of)
-    house.conclude("compare", one.report, decision, figures=figures, tags=one.tags)
-    _tell_broken(house, one, as_of)
-    _tell_unreported(house, one, decision, as_of)
-    _end(house, one, decision, as_of)
+        _live(context, one, as_of)
+    context.conclude("compare", one.report, decision, figures=figures, tags=one.tags)
+    _tell_broken(context, one, as_of)
+    _tell_unreported(context, one, decision, as_of)
+    _end(context, one, decision, as_of)
     return decision
 
 
-def _resting(house: House, model: str, as_of: datetime) -> str:
+def _resting(context: Context, model: str, as_of: datetime) -> str:
     """Why no job should promote now."""
-    s, moves = house.settings.experiment, house.ledger.promotions(model)
+    s, moves = context.settings.experiment, context.ledger.promotions(model)
     done = [entry.created_at for entry in moves if entry.state != "undone" and entry.from_version is not None]
     return policy.resting(done, as_of, cool_down=timedelta(days=s.cool_down_days), most_a_day=s.transitions_per_day)
 
 
-def _gone(house: House, one: Look) -> str:
+def _gone(context: Context, one: Look) -> str:
     """What a decision that was carried out since the look took from under this one; empty where nothing."""
-    if not _stands(house, one.trial):
+    if not _stands(context, one.trial):
         return "which is not the champion any more"
     if one.decision.verdict is not Verdict.ADVANCE:
         return ""
-    held = stages.place(house, one.trial, one.report.as_of).held
+    held = stages.place(context, one.trial, one.report.as_of).held
     return f"and gets no share of the units: {held}" if held else ""
 
 
-def _stands(house: House, trial: Experiment) -> bool:
-    return house.ledger.champion(trial.model) == trial.champion
+def _stands(context: Context, trial: Experiment) -> bool:
+    return context.ledger.champion(trial.model) == trial.champion
 
 
-def book(house: House, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
+def book(context: Context, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
     """The virtual book of a version since the comparison began, its equity 1 at the first bar of it."""
-    curve = house.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
+    curve = context.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
     first = curve["equity"].iloc[0] if len(curve) else 1.0
     equity = (curve["equity"] / first).clip(lower=RUINED)
     columns = {
@@ -159,15 +159,15 @@ def book(house: House, model: str, version: int, since: datetime, as_of: datetim
     return pd.DataFrame(columns)
 
 
-def scorings(house: House, trial: Experiment, until: datetime) -> dict[int, Any]:
+def scorings(context: Context, trial: Experiment, until: datetime) -> dict[int, Any]:
     """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
-    asked = house.ledger.scorings(trial.model, trial.started_at, until)
+    asked = context.ledger.scorings(trial.model, trial.started_at, until)
     done = asked[asked["failed"] == 0]
     return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
 
 def _findings(
-    house: House,
+    context: Context,
     trial: Experiment,
     planned: Trial,
     matured: pd.DataFrame,
@@ -179,45 +179,45 @@ def _findings(
         champion=trial.champion,
         challenger=trial.challenger,
         settings=planned,
-        joined=plans.joined(house, trial),
-        base_rate=house.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
+        joined=plans.joined(context, trial),
+        base_rate=context.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
-        dealt=_dealt(house, trial, as_of) if trial.kind == "compare" else None,
-        rng=np.random.default_rng(house.settings.train.seed),
+        dealt=_dealt(context, trial, as_of) if trial.kind == "compare" else None,
+        rng=np.random.default_rng(context.settings.train.seed),
     )
 
 
-def _dealt(house: House, trial: Experiment, as_of: datetime) -> Dealing:
+def _dealt(context: Context, trial: Experiment, as_of: datetime) -> Dealing:
     """Keys that were dealt to each version so far, by the weights that held when they were."""
-    epochs = [epoch for epoch in house.ledger.dealt(trial, as_of) if any(epoch.counts.values())]
+    epochs = [epoch for epoch in context.ledger.dealt(trial, as_of) if any(epoch.counts.values())]
     versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
     counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
     return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
 
 
-def _collapse(house: House, champion: ModelRef, planned: Trial, rows: pd.DataFrame) -> Finding:
+def _collapse(context: Context, champion: ModelRef, planned: Trial, rows: pd.DataFrame) -> Finding:
     """The new champion's accuracy against that on bars held out, at half of the watch's chance of a false alarm."""
     alarms = planned.chart_alarms
     assert alarms is not None  # of a watch
     return accuracy_change(
-        house.bundle(champion).held_out(),
+        context.bundle(champion).held_out(),
         rows,
         false_alarms_per_year=alarms * BARS_PER_YEAR / planned.horizon_bars,
-        rng=np.random.default_rng(house.settings.train.seed),
+        rng=np.random.default_rng(context.settings.train.seed),
     )
 
 
-def _live(house: House, one: Look, as_of: datetime) -> None:
+def _live(context: Context, one: Look, as_of: datetime) -> None:
     """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    asked = scorings(house, one.trial, as_of)
+    asked = scorings(context, one.trial, as_of)
     table = measure(arms_of(one.matured, one.curves, scorings=asked))
     for arm in (one.report.model, one.other):
         if (known := table.values.get(arm.version)) is not None:
             metrics = {f"live.{name}": found.value for name, found in known.items()}
             metrics["live.n"] = float((one.matured.version == arm.version).sum())
-            known_as = house.ledger.bundle(arm.name, arm.version)
+            known_as = context.ledger.bundle(arm.name, arm.version)
             model_id = "" if known_as is None else known_as.model_id
-            record.LiveRun(house.client, arm, model_id, one.trial.id, one.trial.started_at).log(metrics, as_of)
+            record.LiveRun(context.client, arm, model_id, one.trial.id, one.trial.started_at).log(metrics, as_of)
 
 
 def _figures(one: Look) -> dict[str, Figure]:
@@ -234,27 +234,27 @@ def _figures(one: Look) -> dict[str, Figure]:
     }
 
 
-def _tell_broken(house: House, one: Look, as_of: datetime) -> None:
+def _tell_broken(context: Context, one: Look, as_of: datetime) -> None:
     """A comparison that is itself broken wakes a person: nothing that it says may decide, and it says so once."""
     broken = [f for f in one.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
     if broken:
         why = "; ".join(f"{f.name}: {f.note}" for f in broken)
         title = f"{one.trial.model}: the comparison of {one.other} with {one.report.model} is broken: {why}"
         key = f"comparison_broken:{one.trial.model}:{one.trial.id}"
-        house.ledger.add_alert(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
+        context.ledger.add_alert(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
 
 
-def _tell_unreported(house: House, one: Look, decision: Decision, as_of: datetime) -> None:
+def _tell_unreported(context: Context, one: Look, decision: Decision, as_of: datetime) -> None:
     """A challenger that only waits for what nobody reports would wait for ever: a person is told, once."""
     lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
     enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in one.report.findings)
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
         model, title = one.trial.model, f"{one.other} cannot leave the shadow stage: {lacks[0].note}"
         key = f"shadow_unreported:{model}:{one.trial.id}"
-        house.ledger.add_alert(Alert(key, Priority.MEDIUM, model, title, as_of))
+        context.ledger.add_alert(Alert(key, Priority.MEDIUM, model, title, as_of))
 
 
-def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:
+def _end(context: Context, one: Look, decision: Decision, at: datetime) -> None:
     """Close what is decided: proven worse, or the horizon reached without every gate passed.
 
     One that passed waits for its turn, and trades its share meanwhile where it has not for long enough.
@@ -266,13 +266,13 @@ def _end(house: House, one: Look, decision: Decision, at: datetime) -> None:
     if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return
     if trial.kind == "watch":
-        house.ledger.close_experiment(trial.id, "passed", at)
+        context.ledger.close_experiment(trial.id, "passed", at)
     else:
-        apply.retire(house.registry, one.other, decision.verdict.value, at)
+        apply.retire(context.registry, one.other, decision.verdict.value, at)
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("compare", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
+    run("compare", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Context:
     """The open doors of one process. `run_id` is the MLflow run that launched it, if any."""
 
     settings: Settings
@@ -100,7 +100,7 @@ class House:
 
 
 @contextmanager
-def opened(settings: Settings | None = None) -> Iterator[House]:
+def opened(settings: Settings | None = None) -> Iterator[Context]:
     """Open the house by the settings given, or by those of this process.
 
     In the latter case `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting. It does not win over
@@ -125,7 +125,7 @@ def opened(settings: Settings | None = None) -> Iterator[House]:
         registry = Registry(
             MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles", settings.experiment.common_units
         )
-        yield House(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
+        yield Context(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 
 
 def wait_at_most(seconds: int = PATIENCE_S, retries: int = 0) -> None:
@@ -164,7 +164,7 @@ def settings_for(process: str) -> Settings:
         sys.exit(f"{process} failed: {error}")
 
 
-def run(job: str, body: Callable[[House], object], model: str | None = None) -> None:
+def run(job: str, body: Callable[[Context], object], model: str | None = None) -> None:
     """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1.
 
     What we raise on purpose is said in one line; only what nobody foresaw is printed with its trace.
@@ -174,10 +174,10 @@ def run(job: str, body: Callable[[House], object], model: str | None = None) -> 
     with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
         try:
             wait_at_most(*AT_ONCE.get(job, A_JOB))
-            with opened() as house:
+            with opened() as context:
                 if model is not None:
-                    house.known(model)
-                body(house)
+                    context.known(model)
+                body(context)
         except Exception as error:
             log.exception("job failed")
             if not isinstance(error, MlopsError):

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from jobs import promote, risk, stress, train
 from jobs.cli.number_options import whole
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from jobs.live import risk as live
 from jobs.replay import Event, Replay
 from jobs.stack.servers import mlflow_server, own_secret, platform_service
@@ -81,7 +81,7 @@ def broken(bars: pd.DataFrame) -> pd.DataFrame:
     return bars.assign(close=stuck.stack().reindex(keys).to_numpy())
 
 
-def first_champions(house: House, bars: pd.DataFrame, story: Story) -> None:
+def first_champions(context: Context, bars: pd.DataFrame, story: Story) -> None:
     """Train, register and promote the models that the bot starts with."""
     notes = {
         "volatility": (OLD[0], OLD[1], "trained on 1992 alone: little and old data, on purpose"),
@@ -89,32 +89,32 @@ def first_champions(house: House, bars: pd.DataFrame, story: Story) -> None:
     }
     for model, (since, until, note) in notes.items():
         with logs.bind(correlation_id=f"demo:{model}:first"):
-            ref = train.train(house, STRATEGIES[model], bars, as_of=until, start=since, note=note)
-            promote.promote(house, ref, reason=f"first champion, {note}", actor="demo", at=START)
+            ref = train.train(context, STRATEGIES[model], bars, as_of=until, start=since, note=note)
+            promote.promote(context, ref, reason=f"first champion, {note}", actor="demo", at=START)
         story.say(f"{model}: first champion {ref}, {note}")
 
 
 def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
     """A person forces a model through whose feed was broken."""
 
-    def act(house: House, at: datetime) -> None:
+    def act(context: Context, at: datetime) -> None:
         note = "its feed was stuck every other week"
         known = broken(bars[bars.known_at <= at])
         with logs.bind(correlation_id=f"demo:volatility:forced:{at.isoformat()}"):
-            ref = train.train(house, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
-            promote.promote(house, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
+            ref = train.train(context, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
+            promote.promote(context, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
 
     return FORCED, act
 
 
 def checks(replay: Replay) -> dict[str, bool]:
     """What must have happened for the demo to have shown the loop."""
-    ledger = replay.house.ledger
+    ledger = replay.context.ledger
     log = {model: ledger.promotions(model) for model in replay.models}
     volatility, direction = log["volatility"], log["direction"]
     gated = [e for e in volatility if e.kind == "promote" and e.actor == "jobs.compare"]
     champions = {entry.to_version for entry in volatility}
-    worse = [t for t in ledger.experiments("volatility") if t.kind in COMPARED and _worse(replay.house, t)]
+    worse = [t for t in ledger.experiments("volatility") if t.kind in COMPARED and _worse(replay.context, t)]
     swapped = {b.model: b.bot.champion for b in replay.bots.values()}
     return {
         "predictions and matured outcomes are stored": all(
@@ -130,13 +130,13 @@ def checks(replay: Replay) -> dict[str, bool]:
         "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
         "the bot trades what the registry says": swapped == {m: ledger.champion(m) for m in replay.models},
         "nothing was promoted for direction": len(direction) == 1,
-        "what all books may lose is told, by whom, and judged": _risk_told(replay.house),
+        "what all books may lose is told, by whom, and judged": _risk_told(replay.context),
     }
 
 
-def _risk_told(house: House) -> bool:
+def _risk_told(context: Context) -> bool:
     """Whether the page has a VaR that its positions add up to, and a backtest."""
-    now = live.Live(house).look(live.clock(house, END)).state
+    now = live.Live(context).look(live.clock(context, END)).state
     parts = sum(row.component_var or 0.0 for row in now.positions.values())
     var = now.kpi.var.value
     return var is not None and math.isclose(var, parts, rel_tol=1e-6) and now.backtest.n > 0 and len(now.stress) > 0
@@ -146,19 +146,19 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     """What was decided, why, and where the evidence is."""
     table = Table("model", "when", "what", "why", title="\nWhat was decided", title_justify="left", show_lines=True)
     for model in replay.models:
-        for entry in replay.house.ledger.promotions(model):
+        for entry in replay.context.ledger.promotions(model):
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
-            link = record.link(replay.house.client, model, entry.evidence_run, uri)
+            link = record.link(replay.context.client, model, entry.evidence_run, uri)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
-        for trial in replay.house.ledger.experiments(model):
-            if trial.kind == "compare" and trial.challenger != replay.house.ledger.champion(model):
+        for trial in replay.context.ledger.experiments(model):
+            if trial.kind == "compare" and trial.challenger != replay.context.ledger.champion(model):
                 pair, verdict = f"v{trial.challenger} against v{trial.champion}", trial.verdict or "still compared"
                 table.add_row(
-                    model, f"{trial.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.house, trial)} ({verdict})"
+                    model, f"{trial.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.context, trial)} ({verdict})"
                 )
     console.print(table)
     for model in replay.models:
-        console.print(f"  {model}: {_skill(replay.house, model)}")
+        console.print(f"  {model}: {_skill(replay.context, model)}")
     for what, ok in passed.items():
         console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {what}")
     console.print(
@@ -166,30 +166,30 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     )
 
 
-def _skill(house: House, model: str) -> str:
+def _skill(context: Context, model: str) -> str:
     """Whether the champion that stands knows anything, on all that it predicted and that has matured."""
-    champion = ModelRef(model, house.ledger.champion(model) or 0)
-    matured = house.ledger.matured(model, start=START, end=END, as_of=END, version=champion.version)
-    found = performance(matured, base_rate=house.bundle(champion).meta["base_rate"])
+    champion = ModelRef(model, context.ledger.champion(model) or 0)
+    matured = context.ledger.matured(model, start=START, end=END, as_of=END, version=champion.version)
+    found = performance(matured, base_rate=context.bundle(champion).meta["base_rate"])
     return f"{champion}, " + next(finding.note for finding in found if finding.name == "skill")
 
 
-def _gains(house: House, trial: Experiment) -> pd.Series:
+def _gains(context: Context, trial: Experiment) -> pd.Series:
     """What the challenger gained on the champion, in log-loss a bar."""
     until = trial.ended_at or END
-    matured = house.ledger.matured(trial.model, start=trial.started_at, end=until, as_of=until)
+    matured = context.ledger.matured(trial.model, start=trial.started_at, end=until, as_of=until)
     return ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
 
 
-def _worse(house: House, trial: Experiment) -> bool:
+def _worse(context: Context, trial: Experiment) -> bool:
     """Whether newest-wins would have lost by it, over enough bars to say so."""
-    gains = _gains(house, trial)
+    gains = _gains(context, trial)
     return len(gains) >= LEAST_BARS and bool(gains.mean() < 0)
 
 
-def _cost(house: House, trial: Experiment) -> str:
+def _cost(context: Context, trial: Experiment) -> str:
     """What taking the newer model would have cost, in log-loss a bar."""
-    gains = _gains(house, trial)
+    gains = _gains(context, trial)
     if gains.empty:
         return "no matured bar yet"
     word = "gained" if gains.mean() > 0 else "lost"
@@ -197,7 +197,7 @@ def _cost(house: House, trial: Experiment) -> str:
 
 
 @contextmanager
-def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, str]]:
+def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[Context, str]]:
     """Servers and an open house, all in `state`, all on loopback."""
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
@@ -217,20 +217,20 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[House, st
             "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
         }
         os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same house
-        with platform_service(state, service_port, environment), opened(settings) as house:
-            yield house, uri
+        with platform_service(state, service_port, environment), opened(settings) as context:
+            yield context, uri
 
 
-def play(house: House, story: Story) -> Replay:
+def play(context: Context, story: Story) -> Replay:
     """The story itself: champions, then two years."""
     bars = bar_feed.load_bars("sp500").frame
-    first_champions(house, bars, story)
-    replay = Replay(house, tuple(STRATEGIES), bars, [force_broken(bars, story)], story.hear)  # type: ignore[list-item]
+    first_champions(context, bars, story)
+    replay = Replay(context, tuple(STRATEGIES), bars, [force_broken(bars, story)], story.hear)  # type: ignore[list-item]
     replay.run(START, END)
-    at = live.clock(house, END)
+    at = live.clock(context, END)
     story.say("risk of all books: the VaR's model is chosen among thirteen and judged, scenarios are run")
-    risk.at(house, "", bars, at)
-    stress.at(house, "", bars, at)
+    risk.at(context, "", bars, at)
+    stress.at(context, "", bars, at)
     return replay
 
 
@@ -258,16 +258,16 @@ def main(
     logs.configure(state / "logs" / "demo.jsonl")
     story = Story()
     story.say("starting MLflow and the platform's service")
-    with stage(state, port, port + 1) as (house, uri):
+    with stage(state, port, port + 1) as (context, uri):
         story.say(
             f"MLflow is at {uri}, open to this machine, as nothing here is worth an account: press “Model training”"
         )
-        replay = play(house, story)
+        replay = play(context, story)
         passed = checks(replay)
         summary(replay, passed, uri, story)
         if leave:
             sys.exit(0 if all(passed.values()) else 1)
-        key = house.ledger.add_key("demo", ("risk:read",), datetime.now(UTC))
+        key = context.ledger.add_key("demo", ("risk:read",), datetime.now(UTC))
         page = f"http://127.0.0.1:{port + 1}/risk"
         console.print(f"Risk of all books: {page}, with the key [bold]{key}[/]", soft_wrap=True, highlight=False)
         console.print("Up for browsing until Ctrl-C.")

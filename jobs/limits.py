@@ -15,7 +15,7 @@ import typer
 
 from jobs.books import VIRTUAL
 from jobs.comparison.stages import scored
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
@@ -23,92 +23,92 @@ from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Rep
 from registry_hooks import aliases, apply, stages
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at the champion of `model`, and at challengers that trade; nothing is logged while every limit is kept.
 
     A person is told before anything is tried. A rollback that did not come off is tried again at each look.
     """
-    entries = [entry for entry in house.ledger.promotions(model) if entry.state != "undone"]
+    entries = [entry for entry in context.ledger.promotions(model) if entry.state != "undone"]
     if not entries:
         return []
-    return [*_champion(house, entries, as_of), *_challengers(house, entries[-1], as_of)]
+    return [*_champion(context, entries, as_of), *_challengers(context, entries[-1], as_of)]
 
 
-def _challengers(house: House, entry: Promotion, as_of: datetime) -> list[Decision]:
+def _challengers(context: Context, entry: Promotion, as_of: datetime) -> list[Decision]:
     """Take back to shadow who trades a share of the units and fails or is slow; needs no MLflow, an alert says why."""
     decisions, champion = [], ModelRef(entry.model, entry.to_version, Role.CHAMPION)
-    trading = stages.stages(house.ledger, entry.model)
-    for trial in house.ledger.open_experiments(entry.model):
+    trading = stages.stages(context.ledger, entry.model)
+    for trial in context.ledger.open_experiments(entry.model):
         if trial.champion != champion.version or trading.get(trial.challenger) is not Stage.AB:
             continue
-        report = Report(champion, as_of, scored(house, trial, as_of))
+        report = Report(champion, as_of, scored(context, trial, as_of))
         decision = policy.on_comparison(report, ModelRef(entry.model, trial.challenger, aliases.ROLES[trial.kind]))
         if decision.verdict is Verdict.WITHDRAW:
-            apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
+            apply.apply(decision, context.registry, context.act("jobs.limits", as_of))
             decisions.append(decision)
     return decisions
 
 
-def _champion(house: House, entries: Sequence[Promotion], as_of: datetime) -> list[Decision]:
+def _champion(context: Context, entries: Sequence[Promotion], as_of: datetime) -> list[Decision]:
     entry, model = entries[-1], entries[-1].model
-    _take_back(house, model, entry.seq, as_of)
-    report, previous = held(house, entries, as_of)
+    _take_back(context, model, entry.seq, as_of)
+    report, previous = held(context, entries, as_of)
     decision = policy.on_limits(report, previous)
     if not decision.because:
         return []
     moves = decision.verdict is Verdict.ROLLBACK
     title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
     details = {"verdict": decision.verdict.value}
-    if house.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
-        house.conclude("limits", report, decision)
+    if context.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
+        context.conclude("limits", report, decision)
     elif moves:
-        apply.apply(decision, house.registry, house.act("jobs.limits", as_of))
+        apply.apply(decision, context.registry, context.act("jobs.limits", as_of))
     return [decision] if moves else []
 
 
-def held(house: House, entries: Sequence[Promotion], as_of: datetime) -> tuple[Report, ModelRef | None]:
+def held(context: Context, entries: Sequence[Promotion], as_of: datetime) -> tuple[Report, ModelRef | None]:
     """The champion of a promotion log against its limits, and the one before it; by the log, for MLflow may be away."""
     entry, stack = entries[-1], aliases.standing(entries)
     champion = ModelRef(entry.model, entry.to_version, Role.CHAMPION)
     previous = ModelRef(entry.model, stack[-2], Role.PREVIOUS) if len(stack) > 1 else None
-    return Report(champion, as_of, _findings(house, champion, previous, entry.created_at, as_of)), previous
+    return Report(champion, as_of, _findings(context, champion, previous, entry.created_at, as_of)), previous
 
 
-def _take_back(house: House, model: str, seq: int, as_of: datetime) -> None:
+def _take_back(context: Context, model: str, seq: int, as_of: datetime) -> None:
     """Close what says of an earlier champion that it still trades."""
-    for alert in house.ledger.alerts():
+    for alert in context.ledger.alerts():
         about, _, number = alert.key.rpartition(":")
         if about == f"limit:{model}" and int(number) != seq and alert.details.get("verdict") == Verdict.HOLD:
-            house.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.resolve_alert(alert.key, as_of)
 
 
 def _findings(
-    house: House, champion: ModelRef, previous: ModelRef | None, since: datetime, as_of: datetime
+    context: Context, champion: ModelRef, previous: ModelRef | None, since: datetime, as_of: datetime
 ) -> tuple[Finding, ...]:
-    limits, window = _limits(house), house.settings.limits.window
-    returns = _returns(house, champion, since, as_of)
+    limits, window = _limits(context), context.settings.limits.window
+    returns = _returns(context, champion, since, as_of)
     found = book_limits(returns, limits)
-    scorings = house.ledger.scorings(champion.name, since, as_of)
+    scorings = context.ledger.scorings(champion.name, since, as_of)
     found = (*found, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
     if previous is None or not any(f.level is Level.ALERT for f in found):
         return found
-    before = _returns(house, previous, since, as_of)
+    before = _returns(context, previous, since, as_of)
     return (*found, *previous_limits(returns, before, subject=policy.PREVIOUS))
 
 
-def _limits(house: House) -> Limits:
-    s = house.settings.limits
+def _limits(context: Context) -> Limits:
+    s = context.settings.limits
     return Limits(s.drawdown, s.loss, s.error_rate, s.latency_s, s.failures)
 
 
-def _returns(house: House, ref: ModelRef, since: datetime, as_of: datetime) -> pd.Series:
+def _returns(context: Context, ref: ModelRef, since: datetime, as_of: datetime) -> pd.Series:
     """Of the version's virtual book over the bars since it became champion."""
-    curve = house.ledger.book_curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
+    curve = context.ledger.book_curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
     return curve.set_index("event_time")["equity"].pct_change().dropna()
 
 
 def main(model: Annotated[str, typer.Option(help="Registered model.")] = "volatility", as_of: str = "now") -> None:
-    run("limits", lambda house: at(house, model, pd.DataFrame(), moment(as_of)), model)
+    run("limits", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
 
 
 if __name__ == "__main__":

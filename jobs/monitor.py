@@ -18,7 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.live import freshness, model_status
 from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
 from jobs.reports import evidently, monitor_figures
@@ -37,34 +37,34 @@ PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
 
 
 def at(
-    house: House, model: str, bars: pd.DataFrame, as_of: datetime, page: evidently.When = evidently.When.DRIFTED
+    context: Context, model: str, bars: pd.DataFrame, as_of: datetime, page: evidently.When = evidently.When.DRIFTED
 ) -> list[Decision]:
     """One look at the champion of `model`; nothing where it has none. `page`: when to have Evidently draw."""
-    champion = aliases.champion(house.registry, model)
+    champion = aliases.champion(context.registry, model)
     if champion is None:
         return []
-    s = house.settings.monitor
-    bundle = house.bundle(champion)
+    s = context.settings.monitor
+    bundle = context.bundle(champion)
     inputs, reference = bundle.reference(), bundle.held_out()  # features may be those of the search; scores may not
-    trained = alarms.last_training(house, model, as_of)
-    rows = _predictions(house, model, champion.version, as_of)
+    trained = alarms.last_training(context, model, as_of)
+    rows = _predictions(context, model, champion.version, as_of)
     bar_frequency.daily(model, rows)
-    since, began = alarms.promoted(house, model, as_of), alarms.start(house, model, champion.version, as_of)
-    matured = house.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
+    since, began = alarms.promoted(context, model, as_of), alarms.start(context, model, champion.version, as_of)
+    matured = context.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
-    now, past = _window(s, rows), _summary(house, bundle, inputs)
+    now, past = _window(s, rows), _summary(context, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
-    pending = overdue_labels.look(house, champion, bundle.meta["horizon_bars"], as_of)
+    pending = overdue_labels.look(context, champion, bundle.meta["horizon_bars"], as_of)
     found = (
         *drift,
         room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
-        *_label_free(house, reference, now[[*keys, "probability"]]),
+        *_label_free(context, reference, now[[*keys, "probability"]]),
         *charts.charts(
-            house, bundle, reference, matured[matured.event_time >= began], _looked(house, model, as_of), pending
+            context, bundle, reference, matured[matured.event_time >= began], _looked(context, model, as_of), pending
         ),
-        *_matured(house, bundle, reference, matured, rows),
+        *_matured(context, bundle, reference, matured, rows),
         pending,
-        freshness.Freshness(house).model(model, as_of).silence,
+        freshness.Freshness(context).model(model, as_of).silence,
         charts.false_words(s),
     )
     report = Report(champion, as_of, (*found, *room.layers(found)))
@@ -73,33 +73,33 @@ def at(
         before = _window(s, rows.iloc[: len(rows) - len(now)])
         earlier = Report(champion, as_of, _drift(champion, past, before, s.drift_threshold))
     fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
-    stands = alarms.unanswered(house, model, champion.version, as_of)
+    stands = alarms.unanswered(context, model, champion.version, as_of)
     alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
     alarm = alarm if fell or stands is None else stands
-    answering = alarms.answering(house, alarm, champion.version, as_of)
-    in_vain = "" if answering else alarms.in_vain(house, alarm, champion.version, as_of)
+    answering = alarms.answering(context, alarm, champion.version, as_of)
+    in_vain = "" if answering else alarms.in_vain(context, alarm, champion.version, as_of)
     decision = policy.on_monitor(
         report,
-        since_last_train_bars=_bars_since(house, model, trained, as_of),
+        since_last_train_bars=_bars_since(context, model, trained, as_of),
         cool_down_bars=s.cool_down_bars,
         previous=earlier,
         answering=answering,
         in_vain=in_vain,
         unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
     )
-    overdue_labels.settle(house, model, pending, as_of)
-    alarms.close(house, model, champion.version, as_of)
+    overdue_labels.settle(context, model, pending, as_of)
+    alarms.close(context, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
-        house.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
-    alarms.settle(house, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
-    drawn = _drawn(house, page, report, decision, reference, matured)
-    model_status.keep(house, report, decision)
-    house.conclude("monitor", report, decision, figures=drawn, then=_page(house, page, report, inputs, now))
+        context.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
+    alarms.settle(context, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
+    drawn = _drawn(context, page, report, decision, reference, matured)
+    model_status.keep(context, report, decision)
+    context.conclude("monitor", report, decision, figures=drawn, then=_page(context, page, report, inputs, now))
     return [decision]
 
 
 def _drawn(
-    house: House,
+    context: Context,
     page: evidently.When,
     report: Report,
     decision: Decision,
@@ -110,30 +110,30 @@ def _drawn(
     skipped = page is evidently.When.NEVER and decision.verdict is Verdict.HOLD
     if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
         return {}
-    s = house.settings.monitor
+    s = context.settings.monitor
     seen = monitor_figures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
     return monitor_figures.figures(report, seen, everything=page is evidently.When.ALWAYS)
 
 
 def _page(
-    house: House, page: evidently.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
+    context: Context, page: evidently.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
 ) -> Callable[[str], None]:
     """What draws Evidently's page into the run, or what does nothing."""
     drift = [f for f in report.findings if f.name in room.DETECTORS]
     if now.empty or not page.asks(drift):
         return lambda run: None
-    names, seed = [c for c in now.columns if c in reference.columns and c not in DESCRIBES], house.settings.train.seed
-    return lambda run: evidently.attach(house.client, run, report, reference[names], now[names], seed)
+    names, seed = [c for c in now.columns if c in reference.columns and c not in DESCRIBES], context.settings.train.seed
+    return lambda run: evidently.attach(context.client, run, report, reference[names], now[names], seed)
 
 
-def _summary(house: House, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
+def _summary(context: Context, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
     """What training computed of the reference; computed now for a bundle that has none, or one of another release."""
     if (stored := bundle.summary()) is not None:
         try:
             return room.ReferenceSummary.from_bytes(stored)
         except DataError as error:
             log.warning("summary of the reference cannot be read; it is computed anew", error=str(error))
-    s = house.settings.monitor
+    s = context.settings.monitor
     return room.kept_summary(reference, bundle.names, window=s.window, window_bars=s.window_bars)
 
 
@@ -146,9 +146,9 @@ def _drift(
     return room.feature_drift(past, rows.drop(columns="probability"), threshold=threshold)
 
 
-def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:
+def _label_free(context: Context, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:
     """What can be said before labels come."""
-    weak, alpha = house.settings.monitor.confidence_threshold, charts.alpha(house.settings.monitor)
+    weak, alpha = context.settings.monitor.confidence_threshold, charts.alpha(context.settings.monitor)
     return (
         *room.confidence(reference, now, threshold=weak, alpha=alpha),
         room.estimated_accuracy(reference, now, alpha=alpha),
@@ -156,10 +156,10 @@ def _label_free(house: House, reference: pd.DataFrame, now: pd.DataFrame) -> tup
 
 
 def _matured(
-    house: House, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
+    context: Context, bundle: Bundle, reference: pd.DataFrame, matured: pd.DataFrame, rows: pd.DataFrame
 ) -> tuple[Finding, ...]:
     """What else labels say, of the last window; `ageing` of all of the champion's time."""
-    s, seed = house.settings.monitor, house.settings.train.seed
+    s, seed = context.settings.monitor, context.settings.train.seed
     alpha, measure = charts.alpha(s), {"confidence_threshold": s.confidence_threshold}
     recent = _window(s, matured)
     known = rows.drop(columns="probability")
@@ -175,16 +175,16 @@ def _matured(
     )
 
 
-def _predictions(house: House, model: str, version: int, as_of: datetime) -> pd.DataFrame:
+def _predictions(context: Context, model: str, version: int, as_of: datetime) -> pd.DataFrame:
     """The last predictions of the champion with their features, newest last, enough for every look back.
 
     Columns: event_time, unit, probability and one a feature.
     """
     span = {"start": alarms.LONG_AGO, "end": as_of, "as_of": as_of}
-    frame, values, names = house.ledger.predictions(model, version=version, **span)
+    frame, values, names = context.ledger.predictions(model, version=version, **span)
     keys = frame[["event_time", "unit", "probability"]].reset_index(drop=True)
     rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
-    return _window(house.settings.monitor, rows, LOOK_BACK)
+    return _window(context.settings.monitor, rows, LOOK_BACK)
 
 
 def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFrame:
@@ -192,16 +192,16 @@ def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFr
     return room.last_window(rows, rows=times * s.window, bars=times * s.window_bars)
 
 
-def _looked(house: House, model: str, as_of: datetime) -> datetime:
+def _looked(context: Context, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
-    state = house.ledger.risk_state(model_status.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
+    state = context.ledger.risk_state(model_status.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
     return alarms.LONG_AGO if state is None else state.as_of
 
 
-def _bars_since(house: House, model: str, since: datetime, as_of: datetime) -> int:
+def _bars_since(context: Context, model: str, since: datetime, as_of: datetime) -> int:
     """Bars that were predicted since: they go on where labels stop."""
-    champions = {entry.to_version for entry in house.ledger.promotions(model)}
-    return len(house.ledger.predicted_bars(model, champions, start=since, as_of=as_of))
+    champions = {entry.to_version for entry in context.ledger.promotions(model)}
+    return len(context.ledger.predicted_bars(model, champions, start=since, as_of=as_of))
 
 
 def main(
@@ -209,7 +209,7 @@ def main(
     as_of: str = "now",
     page: Annotated[evidently.When, typer.Option(help="When to add Evidently's page.")] = evidently.When.DRIFTED,
 ) -> None:
-    run("monitor", lambda house: at(house, model, pd.DataFrame(), moment(as_of), page), model)
+    run("monitor", lambda context: at(context, model, pd.DataFrame(), moment(as_of), page), model)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.books.book import SCALE, Step
 from mlops.experiment import Book, Fill, Terms
 from mlops.learn import Strategy, features, labels
@@ -33,24 +33,24 @@ class PaperBot:
         the moment at which it became known.
     """
 
-    def __init__(self, house: House, strategy: Strategy, bars: pd.DataFrame, start: datetime) -> None:
-        self.house, self.strategy, self.model = house, strategy, strategy.name
-        self.stream, self.book = features.Stream(strategy), Book.opened(house.settings.books.cash)
-        self.terms = Terms(strategy.cost_bps / 1e4, house.settings.books.slippage_bps / 1e4)
-        self.multipliers = house.ledger.multipliers()
-        self._delay = timedelta(seconds=house.settings.train.bar_delay_s)
+    def __init__(self, context: Context, strategy: Strategy, bars: pd.DataFrame, start: datetime) -> None:
+        self.context, self.strategy, self.model = context, strategy, strategy.name
+        self.stream, self.book = features.Stream(strategy), Book.opened(context.settings.books.cash)
+        self.terms = Terms(strategy.cost_bps / 1e4, context.settings.books.slippage_bps / 1e4)
+        self.multipliers = context.ledger.multipliers()
+        self._delay = timedelta(seconds=context.settings.train.bar_delay_s)
         self.bot = Bot(
             self.model,
-            house.registry,
+            context.registry,
             features=lambda probe: features.last_row(strategy, probe),
             names=strategy.feature_names,
-            poll_s=house.settings.service.poll_s,
+            poll_s=context.settings.service.poll_s,
             background=False,  # on simulated time: what a job reads at a bar is there when the bar is over
         )
-        self.sizer = sizer(house.settings.risk)
+        self.sizer = sizer(context.settings.risk)
         about = {"model": self.model, "book": BOOK, "event_time": start, "known_at": start}
-        told = pd.DataFrame([about | {"amount": self.house.settings.books.cash, "flow": 0.0}])
-        self.house.ledger.add_balances(told, source="paper")  # its account is what the setting says
+        told = pd.DataFrame([about | {"amount": self.context.settings.books.cash, "flow": 0.0}])
+        self.context.ledger.add_balances(told, source="paper")  # its account is what the setting says
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)
@@ -78,7 +78,7 @@ class PaperBot:
         """Tell of the labels that have become known since the bar before."""
         known = int(self._outcomes["known_at"].searchsorted(pd.Timestamp(at), side="right"))
         if known:
-            self.house.ledger.add_outcomes(self._outcomes.iloc[:known])
+            self.context.ledger.add_outcomes(self._outcomes.iloc[:known])
             self._outcomes = self._outcomes.iloc[known:]
 
     def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
@@ -106,7 +106,7 @@ class PaperBot:
         self.book = self.book.after(replace(step, fills=fills))
         versions = dict(zip(scored.units, scored.version.tolist(), strict=True))
         if fills:
-            self.house.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
+            self.context.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
 
     def _allowed(self, step: Step, prices: dict[str, float]) -> Step:
         """What the trading state lets through: REDUCING, open positions may only shrink; HALTED, no orders at all."""

@@ -18,7 +18,7 @@ import typer
 
 from jobs import books, compare, limits, monitor, train
 from jobs.bars import bars_of
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.paper_bot import PaperBot
 from jobs.reports.evidently import When
 from jobs.schedule import due
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 WEEKLY = ("books", "limits")  # daily jobs that a replay does once a week, before the looks that read them
 FRIDAY = 4  # books are brought up to date before the looks that read them: how often does not change them
 HOOK_WAIT_S = 10.0  # MLflow gives up on a delivery after about 6 s; then the poll has to repair it
-JOBS: dict[str, Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]] = {
+JOBS: dict[str, Callable[[Context, str, pd.DataFrame, datetime], Sequence[Decision]]] = {
     "books": books.at,
     "limits": limits.at,
     "monitor": partial(monitor.at, page=When.NEVER),  # years pass in minutes; ask for the page of a week that matters
@@ -64,10 +64,10 @@ class Replay:
         Hears each event as it happens.
     """
 
-    house: House
+    context: Context
     models: Sequence[str]
     bars: pd.DataFrame
-    interventions: Sequence[tuple[datetime, Callable[[House, datetime], None]]] = ()
+    interventions: Sequence[tuple[datetime, Callable[[Context, datetime], None]]] = ()
     tell: Callable[[Event], None] = lambda event: None
     bots: dict[str, PaperBot] = field(default_factory=dict)
     hooks_heard: int = 0
@@ -76,7 +76,7 @@ class Replay:
     def run(self, start: datetime, end: datetime) -> None:
         """Every bar with start <= event_time < end, and every job that is due in between."""
         until = self.bars[self.bars.event_time < end]
-        self.bots = {m: PaperBot(self.house, STRATEGIES[m], until, start) for m in self.models}
+        self.bots = {m: PaperBot(self.context, STRATEGIES[m], until, start) for m in self.models}
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
             for fires, job in due(before, at):
@@ -85,7 +85,7 @@ class Replay:
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)
                 with logs.bind(correlation_id=f"hand:{when.isoformat()}"):
-                    self._act(partial(act, self.house, when), when)
+                    self._act(partial(act, self.context, when), when)
             for bot in self.bots.values():
                 with logs.bind(correlation_id=_id(bot.model, at)):
                     self._bar(bot, bar, at)
@@ -107,38 +107,38 @@ class Replay:
         """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
         for model in self.models:
             name = f"{job}:{model}"
-            claim = self.house.ledger.start_job(name, at, at)
+            claim = self.context.ledger.start_job(name, at, at)
             if claim is None:
                 continue
             with logs.bind(correlation_id=_id(model, last_bar)):
-                decisions = self._act(partial(JOBS[job], self.house, model, self.bars, at), at)
-                self.house.ledger.complete_job(claim, at)
+                decisions = self._act(partial(JOBS[job], self.context, model, self.bars, at), at)
+                self.context.ledger.complete_job(claim, at)
                 if any(d.verdict is Verdict.RETRAIN for d in decisions or ()):
                     self.tell(Event(at, model, "retrain", next(d.reason for d in decisions or ())))
-                    train.fresh(self.house, model, self.bars, at)
+                    train.fresh(self.context, model, self.bars, at)
 
     def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
         """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""
-        before = {m: self.house.ledger.champion(m) for m in self.models}
+        before = {m: self.context.ledger.champion(m) for m in self.models}
         seen = {m: self._last_hook(m) for m in self.models}
         done = act()
         for model in self.models:
-            now = self.house.ledger.champion(model)
+            now = self.context.ledger.champion(model)
             if now == before[model]:
                 continue
-            entry = self.house.ledger.promotions(model)[-1]
+            entry = self.context.ledger.promotions(model)[-1]
             text = f"v{entry.from_version} -> v{now} by {entry.actor}: {entry.reason}"
             self.tell(Event(at, model, entry.kind, text))
             self._await_hook(model, seen[model], now, at)
         return done
 
     def _last_hook(self, model: str) -> int:
-        return max((d.id for d in self.house.ledger.settled_deliveries(model, after=0)), default=0)
+        return max((d.id for d in self.context.ledger.settled_deliveries(model, after=0)), default=0)
 
     def _await_hook(self, model: str, after: int, version: int | None, at: datetime) -> None:
         deadline = time.monotonic() + HOOK_WAIT_S
         while time.monotonic() < deadline:
-            if any(d.version == version for d in self.house.ledger.settled_deliveries(model, after=after)):
+            if any(d.version == version for d in self.context.ledger.settled_deliveries(model, after=after)):
                 self.hooks_heard += 1
                 return
             time.sleep(0.02)
@@ -158,11 +158,11 @@ def main(
     models: Annotated[str, typer.Option(help="Comma-separated.")] = "volatility,direction",
     source: str = "sp500",
 ) -> None:
-    def body(house: House) -> None:
+    def body(context: Context) -> None:
         until = moment(end) + timedelta(microseconds=1)
-        bars = bars_of(house, source, until)
+        bars = bars_of(context, source, until)
         # Each job of a replay has a run of its own, also when a run launched the replay.
-        Replay(replace(house, run_id=None), models.split(","), bars).run(moment(start), until)
+        Replay(replace(context, run_id=None), models.split(","), bars).run(moment(start), until)
 
     run("replay", body)
 

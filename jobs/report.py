@@ -20,7 +20,7 @@ import typer
 
 from jobs import compare
 from jobs.cli.number_options import whole
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from mlops import policy
 from mlops.errors import DataError
 from mlops.experiment.answer import NAMES
@@ -50,7 +50,7 @@ class Written:
     run_id: str
 
 
-def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Written:
+def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Written:
     """Report on a comparison of `model`: on number `experiment`, or on the latest that began before `as_of`.
 
     Raises
@@ -58,10 +58,10 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
     DataError
         There is no such comparison.
     """
-    trial = _chosen(house, model, as_of, experiment)
+    trial = _chosen(context, model, as_of, experiment)
     until = min(as_of, trial.ended_at or as_of)
-    look = compare.look(house, trial, until)
-    matured = house.ledger.matured(model, start=trial.started_at, end=until, as_of=until)  # of the shadows, too
+    look = compare.look(context, trial, until)
+    matured = context.ledger.matured(model, start=trial.started_at, end=until, as_of=until)  # of the shadows, too
     # What has ended is judged as it was: moves made since then hold nobody back.
     decision = look.decision if trial.ended_at is None or until < trial.ended_at else _judged(look)
     compared = Compared(
@@ -79,21 +79,21 @@ def at(house: House, model: str, as_of: datetime, experiment: int = 0) -> Writte
     told = account(
         compared,
         matured,
-        _books(house, trial, matured, until),
+        _books(context, trial, matured, until),
         findings=look.report.findings,
         decision=decision,
-        tried=max(len([b for b in house.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
-        rng=np.random.default_rng(house.settings.train.seed),
-        scorings=compare.scorings(house, trial, until),
+        tried=max(len([b for b in context.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
+        rng=np.random.default_rng(context.settings.train.seed),
+        scorings=compare.scorings(context, trial, until),
     )
-    html = page.render("experiment.html", _context(house, told, matured) | {"stage": look.place.stage.value})
+    html = page.render("experiment.html", _context(context, told, matured) | {"stage": look.place.stage.value})
     tags = {**look.tags, "trial": str(trial.id)}
     evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(told), pages={NAME: html})
-    return Written(html, told, record.emit(house.client, evidence, house.run_id))
+    return Written(html, told, record.emit(context.client, evidence, context.run_id))
 
 
-def _chosen(house: House, model: str, as_of: datetime, experiment: int) -> Experiment:
-    known = [e for e in house.ledger.experiments(model) if e.started_at <= as_of]
+def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> Experiment:
+    known = [e for e in context.ledger.experiments(model) if e.started_at <= as_of]
     found = [e for e in known if e.id == experiment] if experiment else known[-1:]
     if not known:
         remedy = "Train a challenger, and look again when it has scored"
@@ -110,15 +110,15 @@ def _judged(look: compare.Look) -> Decision:
     return policy.on_comparison(look.report, look.other, look.place)
 
 
-def _books(house: House, trial: Experiment, matured: pd.DataFrame, until: datetime) -> dict[int, pd.DataFrame]:
+def _books(context: Context, trial: Experiment, matured: pd.DataFrame, until: datetime) -> dict[int, pd.DataFrame]:
     """The virtual book of every version that predicted, and an empty one of a version that has not yet."""
     versions = {*matured["version"].astype(int), trial.champion, trial.challenger}
-    return {v: compare.book(house, trial.model, v, trial.started_at, until) for v in sorted(versions)}
+    return {v: compare.book(context, trial.model, v, trial.started_at, until) for v in sorted(versions)}
 
 
-def _context(house: House, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
+def _context(context: Context, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
     """What the template reads beside the account."""
-    compared, bundles = told.compared, {b.version: b for b in house.ledger.bundles(told.compared.model)}
+    compared, bundles = told.compared, {b.version: b for b in context.ledger.bundles(told.compared.model)}
     known = {v: matured[matured["version"] == v] for v in told.arms}
     curves = {v: reliability(rows) for v, rows in known.items() if len(rows)}
     spans = {v: bundles[v] for v in told.arms if v in bundles}
@@ -186,8 +186,8 @@ def main(
     out: Annotated[str, typer.Option(help="Also write the page there.")] = "",
     as_of: str = "now",
 ) -> None:
-    def body(house: House) -> None:
-        written = at(house, model, moment(as_of), experiment)
+    def body(context: Context) -> None:
+        written = at(context, model, moment(as_of), experiment)
         if out:
             Path(out).write_text(written.html, encoding="utf-8")
 

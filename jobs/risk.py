@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jobs.bars import bars_of
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.live.history import past
 from jobs.portfolio.options import greeks_of, in_var
 from jobs.portfolio.positions import positions
@@ -68,14 +68,14 @@ class Told:
         return " + ".join(self.fitted.members)
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at all books. It is about no model in particular; nothing is logged while nothing is held."""
-    held, r = positions(house, as_of).counted(), house.settings.risk
+    held, r = positions(context, as_of).counted(), context.settings.risk
     if held.frame.empty or not held.equity > 0:
         log.info("no risk", positions=len(held.frame), equity=held.equity)
         return []
     if bars.empty:
-        bars = bars_of(house, house.settings.jobs.source, as_of)
+        bars = bars_of(context, context.settings.jobs.source, as_of)
     option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
     units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
     table = market(bars, units, as_of, r.history_bars + JUDGED)
@@ -88,12 +88,12 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
     found = (
         *_findings(table, told, calibration, r.confidence),
-        *_together(house, held),
-        *_drivers(house, bars, table, mine, as_of),
+        *_together(context, held),
+        *_drivers(context, bars, table, mine, as_of),
     )
-    stored = _stored(house, table, held)
+    stored = _stored(context, table, held)
     found = (*found, _judged_as_stored(stored, r.confidence))
-    _keep(house, table, mine, told, calibration, held, stored)
+    _keep(context, table, mine, told, calibration, held, stored)
     report = Report(record.BOOKS, as_of, found)
     decision = Decision(
         Verdict.HOLD, record.BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told)
@@ -101,9 +101,9 @@ def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[De
     evidence = record.Evidence(
         "risk", report, decision, figures=_figures(table, mine, told, r.confidence), numbers=_numbers(told, held)
     )
-    run_id = record.emit(house.client, evidence, house.run_id)
+    run_id = record.emit(context.client, evidence, context.run_id)
     moved = next(f for f in found if f.name == "correlation_breakdown")
-    _tell(house, found[0], moved, run_id, as_of)
+    _tell(context, found[0], moved, run_id, as_of)
     return [decision]
 
 
@@ -161,9 +161,9 @@ def _findings(table: Market, told: Told, calibration: Calibration, confidence: f
     return (*verdict, *(Finding(k, float(v), np.nan, level, n, subject=ALL, note=note) for k, v in losses), stands)
 
 
-def _together(house: House, held: Held) -> tuple[Finding, ...]:
+def _together(context: Context, held: Held) -> tuple[Finding, ...]:
     """Which strategies bleed together, by the returns of their books; nothing of fewer than two."""
-    curves = past(house, held).curves
+    curves = past(context, held).curves
     named = {key.model: curve.pct_change(fill_method=None).dropna() for key, curve in curves.items() if len(curve)}
     if len(named) < 2:
         return ()
@@ -173,12 +173,12 @@ def _together(house: House, held: Held) -> tuple[Finding, ...]:
     return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
 
 
-def _drivers(house: House, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
+def _drivers(context: Context, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
     """Over the last year: beta to the mean of the units held, and exposure to factors where the settings name any."""
-    r, recent = house.settings.risk, table.returns[-YEAR:]
+    r, recent = context.settings.risk, table.returns[-YEAR:]
     found = [*_exposures(beta(recent @ mine, recent.mean(axis=1)))]
     if r.factors:
-        theirs = bars_of(house, r.factors, as_of)
+        theirs = bars_of(context, r.factors, as_of)
         theirs = theirs.assign(symbol=r.factors + "/" + theirs["symbol"])  # a fund may be held, too
         factors = sorted(theirs["symbol"].unique())
         both = market(pd.concat([bars, theirs]), [*table.units, *factors], as_of, YEAR)  # at common closes
@@ -202,11 +202,11 @@ def _exposures(found: Factors) -> Iterator[Finding]:
             yield Finding("factor_exposure", float(value), np.nan, found.level, found.n, params, name, note)
 
 
-def _stored(house: House, table: Market, held: Held) -> Realised:
+def _stored(context: Context, table: Market, held: Held) -> Realised:
     """What earlier nights stored, and what the books then lost."""
-    r = house.settings.risk
-    forecasts = house.ledger.forecasts(ALL, confidence=r.confidence, horizon=r.horizon_bars, as_of=held.as_of)
-    return realised(forecasts, past(house, held).equity, table.times, r.horizon_bars)
+    r = context.settings.risk
+    forecasts = context.ledger.forecasts(ALL, confidence=r.confidence, horizon=r.horizon_bars, as_of=held.as_of)
+    return realised(forecasts, past(context, held).equity, table.times, r.horizon_bars)
 
 
 def _judged_as_stored(stored: Realised, confidence: float) -> Finding:
@@ -216,12 +216,12 @@ def _judged_as_stored(stored: Realised, confidence: float) -> Finding:
 
 
 def _keep(
-    house: House, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held, stored: Realised
+    context: Context, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held, stored: Realised
 ) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
-    r, as_of = house.settings.risk, held.as_of
+    r, as_of = context.settings.risk, held.as_of
     last = table.times[-1].to_pydatetime()
-    house.ledger.add_forecasts([*_forecasts(told, r, last, held)])
+    context.ledger.add_forecasts([*_forecasts(told, r, last, held)])
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
@@ -239,10 +239,10 @@ def _keep(
         **_track(table, told, r.confidence),
         **stored.arrays(),
     }
-    house.ledger.put_risk_state("var", ALL, as_of, body, arrays)
+    context.ledger.put_risk_state("var", ALL, as_of, body, arrays)
     last_state = [state.value for state, _ in states(table.returns, calibration)][-1:]
     stood = {"calibration": asdict(calibration), "last": (last_state or ["unknown"])[0]}
-    house.ledger.put_risk_state("correlation", ALL, as_of, stood, {})
+    context.ledger.put_risk_state("correlation", ALL, as_of, stood, {})
 
 
 def _forecasts(told: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
@@ -351,37 +351,37 @@ def _numbers(told: Told, held: Held) -> dict[str, float]:
     return found | {f"fz.{name}": score for name, score in told.scores.items()}
 
 
-def _tell(house: House, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
+def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
     """Wake somebody where the VaR fails its own backtest, or diversification goes; take it back when it is over."""
     day = f"{as_of:%Y-%m-%d}"
     fails = f"var_backtest: the VaR that is shown fails its own backtest: {verdict.note}"
     gone = f"correlation_breakdown: {moved.note}"
     of = {"evidence_run": run_id}
     _keep_open(
-        house,
+        context,
         verdict,
         Alert(f"var_backtest:{day}", Priority.HIGH, record.BOOKS.name, fails, as_of, of | {**verdict.params}),
     )
     _keep_open(
-        house,
+        context,
         moved,
         Alert(f"correlation_breakdown:{day}", Priority.MEDIUM, record.BOOKS.name, gone, as_of, of | {**moved.params}),
     )
 
 
-def _keep_open(house: House, found: Finding, alert: Alert) -> None:
+def _keep_open(context: Context, found: Finding, alert: Alert) -> None:
     """One alert while a finding is an ALERT; what is not known opens nothing and closes nothing."""
     about = alert.key.partition(":")[0] + ":"
-    still = [one.key for one in house.ledger.alerts() if one.key.startswith(about)]
+    still = [one.key for one in context.ledger.alerts() if one.key.startswith(about)]
     if found.level is Level.ALERT and not still:
-        house.ledger.add_alert(alert)
+        context.ledger.add_alert(alert)
     elif found.level in (Level.OK, Level.WARN):
         for key in still:
-            house.ledger.resolve_alert(key, alert.as_of)
+            context.ledger.resolve_alert(key, alert.as_of)
 
 
 def main(as_of: str = "now") -> None:
-    run("risk", lambda house: at(house, "", pd.DataFrame(), moment(as_of)))
+    run("risk", lambda context: at(context, "", pd.DataFrame(), moment(as_of)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """When each job is due. APScheduler's triggers do the calendar; what was planned and what ran are rows in the ledger.
 
-To add a job: one function `(house, model, bars, as_of) -> decisions` in a file of its own, and one line in SCHEDULE.
+To add a job: one function `(context, model, bars, as_of) -> decisions` in a file of its own, and one line in SCHEDULE.
 """
 
 from __future__ import annotations

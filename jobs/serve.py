@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from jobs import limits
 from jobs.accounts import equity
-from jobs.context import House, run
+from jobs.context import Context, run
 from jobs.doctor import mlflow_writers
 from jobs.live import freshness, risk, risk_limits
 from jobs.live.loops import Alarm, Loops
@@ -72,16 +72,16 @@ class Service:
     callers of that moment wait in the socket's queue, which the supervisor keeps open, until the other one accepts.
     """
 
-    def __init__(self, house: House, handed: Handed | None) -> None:
-        self._house, self._handed, self._stop = house, handed, threading.Event()
-        settings = house.settings
+    def __init__(self, context: Context, handed: Handed | None) -> None:
+        self._house, self._handed, self._stop = context, handed, threading.Event()
+        settings = context.settings
         self._hub, self._watch = Hub(_now, settings.feed), _expected(settings)
         (settings.state / "run").mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(settings.state / "run" / "service.lock")
-        self._scorers = Scorers(house.registry, _now, settings.service.poll_s, settings.bot)
+        self._scorers = Scorers(context.registry, _now, settings.service.poll_s, settings.bot)
         self._courier: Courier | None = None
         self._broken, self._held = False, 0
-        built = app.build(house.registry, settings, _now, self._scorers, self._hub, self._watch)
+        built = app.build(context.registry, settings, _now, self._scorers, self._hub, self._watch)
         self._server = Server(Config(built, settings.service), self._begun, self._ended)
 
     def run(self) -> None:
@@ -131,14 +131,14 @@ class Service:
 
     def _loops(self) -> None:
         """Keep the loops running and tell of those that fail, until stopped."""
-        house, watch, stop = self._house, self._watch, self._stop
-        instants = Instants(house.ledger)
+        context, watch, stop = self._house, self._watch, self._stop
+        instants = Instants(context.ledger)
         works: dict[str, Callable[[], None]] = {
-            "poll": lambda: _poll(house, self._carry, watch, stop),
-            "hooks": lambda: _hooks(house, stop, watch),
-            "limits": lambda: _limits(house, stop, watch, instants),
-            "freshness": lambda: _freshness(house, stop, watch, instants),
-            "risk": lambda: _risk(house, self._hub, stop, watch, instants),
+            "poll": lambda: _poll(context, self._carry, watch, stop),
+            "hooks": lambda: _hooks(context, stop, watch),
+            "limits": lambda: _limits(context, stop, watch, instants),
+            "freshness": lambda: _freshness(context, stop, watch, instants),
+            "risk": lambda: _risk(context, self._hub, stop, watch, instants),
         }
         loops = Loops(works, watch, stop)
 
@@ -146,7 +146,7 @@ class Service:
             self._end_without_lock()
             loops.keep()
 
-        Alarm(house, watch).run(stop, _now, keep)
+        Alarm(context, watch).run(stop, _now, keep)
 
     def _end_without_lock(self) -> None:
         """End if the lock's file was deleted or replaced: the other service holds the new one, and two would serve."""
@@ -177,45 +177,45 @@ def _expected(settings: Settings) -> Watch:
     return watch
 
 
-def serve(house: House, handed: Handed | None = None) -> None:
+def serve(context: Context, handed: Handed | None = None) -> None:
     """Serve until stopped."""
     for name, value in PATIENCE.items():  # MLflow's client would wait for minutes
         os.environ.setdefault(name, value)
-    Service(house, handed).run()
+    Service(context, handed).run()
 
 
-def _subscribe(house: House) -> None:
-    service = house.settings.service
+def _subscribe(context: Context) -> None:
+    service = context.settings.service
     url = f"http://{service.host}:{service.port}/hooks/mlflow"
-    mlflow_events.subscribe(house.client, url, service.webhook_secret.get_secret_value())
+    mlflow_events.subscribe(context.client, url, service.webhook_secret.get_secret_value())
 
 
-def _hooks(house: House, stop: threading.Event, watch: Watch) -> None:
+def _hooks(context: Context, stop: threading.Event, watch: Watch) -> None:
     """Send to outgoing hooks until stopped."""
-    sender = Sender(house.ledger, house.settings.outgoing, _now)
+    sender = Sender(context.ledger, context.settings.outgoing, _now)
     sender.run(stop, lambda why: watch.settle("hooks", [why] if why else []))
 
 
-def _poll(house: House, carry: Callable[[], None], watch: Watch, stop: threading.Event) -> None:
+def _poll(context: Context, carry: Callable[[], None], watch: Watch, stop: threading.Event) -> None:
     """What a crash or a lost webhook left, at the start and every `poll_s` seconds. One that fails stops no other.
 
     The webhooks are subscribed to as soon as MLflow answers; `carry` does not wait for it.
     """
-    s = house.settings
+    s = context.settings
     mode, split = s.on_manual_move, s.experiment.split
     steps: tuple[Callable[[], object], ...] = (
-        lambda: mlflow_events.catch_up(house.registry, _now(), on_manual_move=mode, split=split),
-        lambda: freqtrade.catch_up(house.ledger, _now()),
-        lambda: sweep(house.registry, _now(), on_manual_move=mode, split=split),
-        mlflow_writers.Look(house, _now),
+        lambda: mlflow_events.catch_up(context.registry, _now(), on_manual_move=mode, split=split),
+        lambda: freqtrade.catch_up(context.ledger, _now()),
+        lambda: sweep(context.registry, _now(), on_manual_move=mode, split=split),
+        mlflow_writers.Look(context, _now),
     )
     subscribed = False
     while True:
         failures = _failures(lambda step: step(), lambda: (carry,), "scores of killed bots are not carried")
         try:
             if not subscribed:
-                _subscribe(house)
-            house.client.search_registered_models(max_results=1)
+                _subscribe(context)
+            context.client.search_registered_models(max_results=1)
             subscribed = True
             watch.well("mlflow")
         except (mlflow.MlflowException, OSError) as error:
@@ -243,36 +243,40 @@ def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]
     return failures
 
 
-def _limits(house: House, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None) -> None:
+def _limits(
+    context: Context, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None
+) -> None:
     """Hold every champion against its hard limits, every few seconds. A look that fails stops no other."""
-    instants = instants or Instants(house.ledger)
-    while not stop.wait(house.settings.limits.every_s):
+    instants = instants or Instants(context.ledger)
+    while not stop.wait(context.settings.limits.every_s):
         failures = _failures(
-            lambda model: limits.at(house, model, pd.DataFrame(), _looked_at(house, instants)),
-            house.ledger.models,
+            lambda model: limits.at(context, model, pd.DataFrame(), _looked_at(context, instants)),
+            context.ledger.models,
             "hard limits not held",
         )
         watch.settle("limits", failures)
 
 
-def _looked_at(house: House, instants: Instants) -> datetime:
+def _looked_at(context: Context, instants: Instants) -> datetime:
     """The instant of a look, never earlier than one before; in a replay that of the clock."""
-    return instants.at(_now()) if house.settings.risk.clock == "now" else _now()
+    return instants.at(_now()) if context.settings.risk.clock == "now" else _now()
 
 
-def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None) -> None:
+def _freshness(
+    context: Context, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None
+) -> None:
     """Tell of bots and feeds that are silent; feeds every minute, for they take longer. A replay has no silence."""
-    instants = instants or Instants(house.ledger)
-    look, looked = freshness.Freshness(house), -math.inf
+    instants = instants or Instants(context.ledger)
+    look, looked = freshness.Freshness(context), -math.inf
     feeds: dict[str, Finding] | None = None
-    while not stop.wait(house.settings.limits.every_s):
+    while not stop.wait(context.settings.limits.every_s):
         try:
-            now, failures = _looked_at(house, instants), list[str]()
-            if house.settings.risk.clock == "now":
+            now, failures = _looked_at(context, instants), list[str]()
+            if context.settings.risk.clock == "now":
                 if time.monotonic() - looked >= FEEDS_S:
                     feeds, looked = look.feeds(now), time.monotonic()
                 models = look.models(now)
-                freshness.act(house, models, feeds, now)
+                freshness.act(context, models, feeds, now)
                 failures = [fresh.failure for fresh in models.values() if fresh.failure]
             watch.settle("freshness", failures)
         except Exception as error:  # the edge of a thread, as above
@@ -281,25 +285,25 @@ def _freshness(house: House, stop: threading.Event, watch: Watch = UNWATCHED, in
 
 
 def _risk(
-    house: House, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None
+    context: Context, hub: Hub, stop: threading.Event, watch: Watch = UNWATCHED, instants: Instants | None = None
 ) -> None:
     """Tell the risk of all books every second, sooner when prices or trades come in, and hold it against its lines.
 
     A look that fails stops no other.
     """
-    looking, every, took = risk.Live(house, instants=instants), house.settings.risk.every_s, 0.0
+    looking, every, took = risk.Live(context, instants=instants), context.settings.risk.every_s, 0.0
     while not stop.wait(max(every * SOONEST - took, 0.0)):
         hub.news.wait(max(every - max(took, every * SOONEST), 0.0))
         hub.news.clear()
         began = time.perf_counter()
         try:
-            look = looking.look(risk.clock(house, _now()))
+            look = looking.look(risk.clock(context, _now()))
             as_of = look.state.as_of  # never an earlier one than before
             hub.publish(look.state)
-            if house.settings.risk.clock == "now":
-                risk_limits.act(house, look.findings, as_of, unknown=look.unknown)
-                unbooked_fills.settle(house, look.lost, as_of)
-                equity.tell(house, look.accounts, as_of)
+            if context.settings.risk.clock == "now":
+                risk_limits.act(context, look.findings, as_of, unknown=look.unknown)
+                unbooked_fills.settle(context, look.lost, as_of)
+                equity.tell(context, look.accounts, as_of)
             watch.well("risk")
         except Exception as error:  # whatever it was: the page says that it is stale, and the next second may be good
             log.exception("risk not looked at")
@@ -313,7 +317,7 @@ def _now() -> datetime:
 
 def main(sockets: Annotated[str, typer.Option(help="Listening sockets of the supervisor.")] = "") -> None:
     """The service; with sockets that were handed to it one of two, which stands by until the other ends."""
-    run("serve", lambda house: serve(house, Handed.read(sockets) if sockets else None))
+    run("serve", lambda context: serve(context, Handed.read(sockets) if sockets else None))
 
 
 if __name__ == "__main__":

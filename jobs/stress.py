@@ -16,7 +16,7 @@ import pandas as pd
 import typer
 
 from jobs.bars import bars_of
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.portfolio.stress import Stressed, compute
 from jobs.reports import stress_page
 from mlops.io import record
@@ -38,20 +38,20 @@ class Written:
     run_id: str
 
 
-def at(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at all books. It is about no model in particular."""
-    write(house, bars, as_of)
+    write(context, bars, as_of)
     return []
 
 
-def write(house: House, bars: pd.DataFrame, as_of: datetime) -> Written:
+def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
     """Compute, store what the live page needs, log the run."""
-    found = compute(house, bars, as_of)
+    found = compute(context, bars, as_of)
     s = found.scenarios
     body = {"scenarios": s.names, "units": s.units, "missing": found.missing, "about": stress_page.about(found)}
-    house.ledger.put_risk_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
-    html = page.render("stress.html", stress_page.context(found, house.settings.risk.currency))
-    report = Report(record.BOOKS, as_of, _findings(house, found))
+    context.ledger.put_risk_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
+    html = page.render("stress.html", stress_page.context(found, context.settings.risk.currency))
+    report = Report(record.BOOKS, as_of, _findings(context, found))
     evidence = record.Evidence(
         "stress",
         report,
@@ -60,14 +60,14 @@ def write(house: House, bars: pd.DataFrame, as_of: datetime) -> Written:
         numbers=stress_page.numbers(found),
         pages={"stress.html": html, "scenarios.csv": found.table.to_csv(index=False)},
     )
-    return Written(html, found, record.emit(house.client, evidence, house.run_id))
+    return Written(html, found, record.emit(context.client, evidence, context.run_id))
 
 
-def _findings(house: House, found: Stressed) -> tuple[Finding, ...]:
+def _findings(context: Context, found: Stressed) -> tuple[Finding, ...]:
     """The worst named scenario, against the line that a person drew if there is one."""
     why = f"{len(found.missing)} units are not in it" if found.missing else ""
     value = float("nan") if found.worst is None else float(found.worst["loss"])
-    lines = [line for line in house.settings.risk.limits if line.measure == KIND and line.scope == ALL]
+    lines = [line for line in context.settings.risk.limits if line.measure == KIND and line.scope == ALL]
     if lines:
         drawn = [Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in lines]
         return tuple(judge(drawn, [Measured(KIND, value, ALL, len(EPISODES), why)]))
@@ -80,9 +80,9 @@ def main(
     out: Annotated[str, typer.Option(help="Also write the page there.")] = "",
     as_of: str = "now",
 ) -> None:
-    def body(house: House) -> None:
+    def body(context: Context) -> None:
         at = moment(as_of)
-        written = write(house, bars_of(house, house.settings.jobs.source, at), at)
+        written = write(context, bars_of(context, context.settings.jobs.source, at), at)
         if out:
             Path(out).write_text(written.html, encoding="utf-8")
 

@@ -30,7 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from jobs.bars import bars_of, made_for
-from jobs.context import House, moment, run
+from jobs.context import Context, moment, run
 from jobs.doctor import mlflow_writers
 from jobs.training.study import REFERENCE_BARS, REFERENCE_ROWS, Study, prepare
 from mlops.errors import DataError, LeakError
@@ -51,28 +51,28 @@ LIBRARIES = ("lightgbm", "mlflow", "numpy", "pandas")  # all that a bundle needs
 RECENT = timedelta(days=3 * 365)
 
 
-def fresh(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def fresh(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """A challenger from all that is known."""
-    return _challenge(house, model, bars, as_of, None, "all history known by then")
+    return _challenge(context, model, bars, as_of, None, "all history known by then")
 
 
-def recent(house: House, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def recent(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """A challenger from the last three years only."""
-    return _challenge(house, model, bars, as_of, as_of - RECENT, "the last three years only")
+    return _challenge(context, model, bars, as_of, as_of - RECENT, "the last three years only")
 
 
 def _challenge(
-    house: House, model: str, bars: pd.DataFrame, as_of: datetime, start: datetime | None, note: str
+    context: Context, model: str, bars: pd.DataFrame, as_of: datetime, start: datetime | None, note: str
 ) -> list[Decision]:
-    if aliases.champion(house.registry, model) is None:
+    if aliases.champion(context.registry, model) is None:
         return []
-    ref = train(house, STRATEGIES[model], bars, as_of=as_of, start=start, note=note)
-    apply.enlist(house.registry, ref, house.act("jobs.train", as_of))
+    ref = train(context, STRATEGIES[model], bars, as_of=as_of, start=start, note=note)
+    apply.enlist(context.registry, ref, context.act("jobs.train", as_of))
     return []
 
 
 def train(
-    house: House, strategy: Strategy, bars: pd.DataFrame, *, as_of: datetime, start: datetime | None, note: str = ""
+    context: Context, strategy: Strategy, bars: pd.DataFrame, *, as_of: datetime, start: datetime | None, note: str = ""
 ) -> ModelRef:
     """Train one version of `strategy.name` on what was known at `as_of` and register it.
 
@@ -93,28 +93,28 @@ def train(
     RegistryError
         Other accounts of MLflow may write there.
     """
-    mlflow_writers.check(house, datetime.now(UTC))
-    study = prepare(house.settings.train, strategy, bars[bars.known_at <= as_of], start)
+    mlflow_writers.check(context, datetime.now(UTC))
+    study = prepare(context.settings.train, strategy, bars[bars.known_at <= as_of], start)
     training = Training(strategy.name, *study.window, strategy.horizon, study.digest, as_of, note)
-    if (ref := register.resume(house.registry, training)) is not None:  # registered by an attempt that died after it
+    if (ref := register.resume(context.registry, training)) is not None:  # registered by an attempt that died after it
         return ref
-    with _parent_run(house, study, as_of) as (journal, run_id):
-        _refuse(house, study, run_id, as_of, plausible.foresight(study.rows, strategy.feature_names))
-        params = search(house, study, journal, run_id, as_of)
-        searched = _out_of_fold(study, study.folds, params, house.settings.train)
-        _refuse(house, study, run_id, as_of, _too_good(study, searched[0], params, house.settings.train))
+    with _parent_run(context, study, as_of) as (journal, run_id):
+        _refuse(context, study, run_id, as_of, plausible.foresight(study.rows, strategy.feature_names))
+        params = search(context, study, journal, run_id, as_of)
+        searched = _out_of_fold(study, study.folds, params, context.settings.train)
+        _refuse(context, study, run_id, as_of, _too_good(study, searched[0], params, context.settings.train))
         with tempfile.TemporaryDirectory() as folder:
-            metrics = build(house, study, params, searched, Path(folder))
-            return _register(house, study, training, params, metrics, Path(folder), run_id)
+            metrics = build(context, study, params, searched, Path(folder))
+            return _register(context, study, training, params, metrics, Path(folder), run_id)
 
 
-def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of: datetime) -> dict[str, Any]:
+def search(context: Context, study: Study, journal: optuna.Study, run_id: str, as_of: datetime) -> dict[str, Any]:
     """The best parameters. Finished trials are kept; one that a kill cut short is done again."""
-    s = house.settings.train
+    s = context.settings.train
     for trial in journal.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         journal.tell(trial.number, state=TrialState.FAIL)
     done = journal.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    _mend_child_runs(house, study, run_id, done, as_of)
+    _mend_child_runs(context, study, run_id, done, as_of)
     for index in range(len(done), s.trials):
         # Reseeded by what is finished, so that a study suggests the same with or without an interruption.
         journal.sampler = optuna.samplers.TPESampler(seed=s.seed + 1000 * index, n_startup_trials=4)
@@ -122,7 +122,7 @@ def search(house: House, study: Study, journal: optuna.Study, run_id: str, as_of
         params = tune.space(asked)
         value = _score(study, asked, params, s.seed, s.n_jobs)
         journal.tell(asked, value, state=TrialState.COMPLETE if value is not None else TrialState.PRUNED)
-        _child_run(house, study, run_id, index, params, value, as_of)
+        _child_run(context, study, run_id, index, params, value, as_of)
     return dict(journal.best_params)
 
 
@@ -147,7 +147,7 @@ def _too_good(study: Study, margin: np.ndarray, params: Mapping[str, Any], s: Tr
     return plausible.too_good(study.table, study.folds, margin, names, s.max_auc, rng, params)
 
 
-def _refuse(house: House, study: Study, run_id: str, as_of: datetime, found: Suspicion | None) -> None:
+def _refuse(context: Context, study: Study, run_id: str, as_of: datetime, found: Suspicion | None) -> None:
     """Fail the run, with the evidence, where a score is too good to be true and no person trusts it.
 
     Raises
@@ -159,18 +159,18 @@ def _refuse(house: House, study: Study, run_id: str, as_of: datetime, found: Sus
         return
     name, at = study.strategy.name, int(as_of.timestamp() * 1000)
     metrics = [Metric(f"too_good.{key}", value, at, 0) for key, value in found.evidence.items()]
-    house.client.log_batch(run_id, metrics=metrics, tags=[RunTag("too_good", str(found))])
-    if name in house.settings.train.trusted:
+    context.client.log_batch(run_id, metrics=metrics, tags=[RunTag("too_good", str(found))])
+    if name in context.settings.train.trusted:
         log.warning("too good to be true, and trusted by a person", model=name, why=str(found))
         return
-    if house.run_id is None:
-        house.client.set_terminated(run_id, "FAILED", end_time=at)
+    if context.run_id is None:
+        context.client.set_terminated(run_id, "FAILED", end_time=at)
     remedy = f"Does it know the future? Mend it; if you know why it is so good, put {name!r} into train.trusted."
     raise LeakError(f"{name}: {found}. {remedy}")
 
 
 def build(
-    house: House, study: Study, params: Mapping[str, Any], searched: tuple[np.ndarray, np.ndarray], folder: Path
+    context: Context, study: Study, params: Mapping[str, Any], searched: tuple[np.ndarray, np.ndarray], folder: Path
 ) -> dict[str, float]:
     """Calibrate on the search's folds, score the bars held out, fit on all rows; write the bundle's files; metrics.
 
@@ -178,7 +178,7 @@ def build(
     same parameters and the same calibrator. So the block measures how the version was made, on bars that nothing of it
     was chosen by, with a little less history than it has.
     """
-    s = house.settings.train
+    s = context.settings.train
     margin, tests = searched
     calibrator = tune.calibrate(margin, study.table.y[tests])
     ahead, block = _out_of_fold(study, study.held_out, params, s)
@@ -188,7 +188,7 @@ def build(
     scored = study.rows.iloc[np.concatenate([tests, block])].assign(probability=probability)
     reference = newest_bars(scored.drop(columns=["value", "known_at"]), rows=REFERENCE_ROWS, bars=REFERENCE_BARS)
     reference.to_parquet(folder / "reference.parquet", index=False)
-    m = house.settings.monitor
+    m = context.settings.monitor
     names = study.strategy.feature_names
     summary = kept_summary(reference, names, window=m.window, window_bars=m.window_bars)
     (folder / "summary.npz").write_bytes(summary.to_bytes())
@@ -248,7 +248,7 @@ def _first_held_out(study: Study) -> str | None:
 
 
 def _register(
-    house: House,
+    context: Context,
     study: Study,
     training: Training,
     params: Mapping[str, Any],
@@ -259,7 +259,9 @@ def _register(
     """Log the bundle and its evidence, and make it a version."""
     name, as_of, (start, end) = study.strategy.name, training.at, study.window
     with mlflow.start_run(run_id=run_id):
-        upload = register.upload(house.registry, training, run_id, lambda path, meta: _save(study, folder, path, meta))
+        upload = register.upload(
+            context.registry, training, run_id, lambda path, meta: _save(study, folder, path, meta)
+        )
         dataset = from_pandas(
             study.rows.head(1000), name=f"{name} {start:%Y-%m-%d} to {end:%Y-%m-%d}", digest=study.digest[:16]
         )
@@ -267,8 +269,10 @@ def _register(
         mlflow.log_params({**params, "train_start": start.isoformat(), "train_end": end.isoformat()})
         at, day = int(as_of.timestamp() * 1000), int(as_of.timestamp()) // 86400  # the step is the day, as in live runs
         rows = [Metric(k, v, at, day, upload.model_id, dataset.name, dataset.digest) for k, v in metrics.items()]
-        house.client.log_batch(run_id, metrics=rows)
-    ref = register.register(house.registry, upload, training, lambda: mlflow_writers.check(house, datetime.now(UTC)))
+        context.client.log_batch(run_id, metrics=rows)
+    ref = register.register(
+        context.registry, upload, training, lambda: mlflow_writers.check(context, datetime.now(UTC))
+    )
     log.info("trained", model=name, version=ref.version, note=training.note, **metrics)
     return ref
 
@@ -294,10 +298,10 @@ def _version(library: str) -> str:
 
 
 @contextmanager
-def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[optuna.Study, str]]:
+def _parent_run(context: Context, study: Study, as_of: datetime) -> Iterator[tuple[optuna.Study, str]]:
     """The study's journal and the run that its trials hang under; both are taken up again after a kill."""
     name = f"{study.strategy.name}-{study.digest[:24]}"
-    path = house.settings.state / "studies" / f"{name}.jsonl"
+    path = context.settings.state / "studies" / f"{name}.jsonl"
     private_files.file(path)
     _mend_journal(path)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -306,13 +310,13 @@ def _parent_run(house: House, study: Study, as_of: datetime) -> Iterator[tuple[o
     journal = optuna.create_study(
         storage=storage, study_name=name, load_if_exists=True, direction="minimize", pruner=pruner
     )
-    run_id = house.run_id or journal.user_attrs.get("run_id") or _create_run(house, study.strategy.name, as_of)
+    run_id = context.run_id or journal.user_attrs.get("run_id") or _create_run(context, study.strategy.name, as_of)
     journal.set_user_attr("run_id", run_id)
     tags = {"job": "train", "model": study.strategy.name, "as_of": as_of.isoformat(), "data_digest": study.digest}
-    house.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+    context.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
     yield journal, str(run_id)
-    if house.run_id is None:
-        house.client.set_terminated(run_id, end_time=int(as_of.timestamp() * 1000))
+    if context.run_id is None:
+        context.client.set_terminated(run_id, end_time=int(as_of.timestamp() * 1000))
 
 
 def _mend_journal(path: Path) -> None:
@@ -326,40 +330,46 @@ def _mend_journal(path: Path) -> None:
             file.truncate(written.rfind(b"\n") + 1)
 
 
-def _create_run(house: House, model: str, as_of: datetime) -> str:
+def _create_run(context: Context, model: str, as_of: datetime) -> str:
     at = int(as_of.timestamp() * 1000)
-    experiment = record.experiment_id(house.client, model)
+    experiment = record.experiment_id(context.client, model)
     name = f"train {as_of:%Y-%m-%d}"
-    return str(house.client.create_run(experiment, at, tags=logs.job_run(), run_name=name).info.run_id)
+    return str(context.client.create_run(experiment, at, tags=logs.job_run(), run_name=name).info.run_id)
 
 
 def _mend_child_runs(
-    house: House, study: Study, parent: str, done: Sequence[optuna.trial.FrozenTrial], as_of: datetime
+    context: Context, study: Study, parent: str, done: Sequence[optuna.trial.FrozenTrial], as_of: datetime
 ) -> None:
     """Write the runs of finished trials that a kill left unwritten or half written."""
     if not done:
         return
-    experiment, whole = house.client.get_run(parent).info.experiment_id, set()
-    for child in house.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", max_results=10_000):
+    experiment, whole = context.client.get_run(parent).info.experiment_id, set()
+    for child in context.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'", max_results=10_000):
         if child.info.status == "FINISHED":
             whole.add(child.info.run_name)
         else:
-            house.client.delete_run(child.info.run_id)
+            context.client.delete_run(child.info.run_id)
     for index, trial in enumerate(done):
         if f"trial {index}" not in whole:
             value = trial.value if trial.state == TrialState.COMPLETE else None
-            _child_run(house, study, parent, index, trial.params, value, as_of)
+            _child_run(context, study, parent, index, trial.params, value, as_of)
 
 
 def _child_run(
-    house: House, study: Study, parent: str, index: int, params: Mapping[str, Any], value: float | None, as_of: datetime
+    context: Context,
+    study: Study,
+    parent: str,
+    index: int,
+    params: Mapping[str, Any],
+    value: float | None,
+    as_of: datetime,
 ) -> None:
-    experiment, at = house.client.get_run(parent).info.experiment_id, int(as_of.timestamp() * 1000)
+    experiment, at = context.client.get_run(parent).info.experiment_id, int(as_of.timestamp() * 1000)
     tags = {"mlflow.parentRunId": parent, "job": "trial", "state": "pruned" if value is None else "complete"}
-    child = house.client.create_run(experiment, at, tags=tags, run_name=f"trial {index}").info.run_id
+    child = context.client.create_run(experiment, at, tags=tags, run_name=f"trial {index}").info.run_id
     metrics = [] if value is None else [Metric("cv.log_loss_uncalibrated", value, at, index)]
-    house.client.log_batch(child, metrics=metrics, params=[Param(k, str(v)) for k, v in params.items()])
-    house.client.set_terminated(child, end_time=at)
+    context.client.log_batch(child, metrics=metrics, params=[Param(k, str(v)) for k, v in params.items()])
+    context.client.set_terminated(child, end_time=at)
 
 
 def main(
@@ -369,14 +379,14 @@ def main(
     as_of: Annotated[str, typer.Option(help="What was known then; `now`, or an ISO instant.")] = "now",
     note: str = "",
 ) -> None:
-    def body(house: House) -> None:
+    def body(context: Context) -> None:
         at = moment(as_of)
         first = None if start == "all" else moment(start)
         if model not in STRATEGIES:
             raise DataError(f"model must be a strategy ({', '.join(STRATEGIES)}), got {model!r}. Check the name.")
-        ref = train(house, STRATEGIES[model], bars_of(house, source, at), as_of=at, start=first, note=note)
-        if aliases.champion(house.registry, model) is not None:
-            apply.enlist(house.registry, ref, house.act("jobs.train", at))
+        ref = train(context, STRATEGIES[model], bars_of(context, source, at), as_of=at, start=first, note=note)
+        if aliases.champion(context.registry, model) is not None:
+            apply.enlist(context.registry, ref, context.act("jobs.train", at))
 
     run("train", body)
 

@@ -31,7 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import schedule as calendar
 from jobs.bars import bars_of
 from jobs.cli.number_options import whole
-from jobs.context import A_JOB, House, moment, opened, settings_for, wait_at_most
+from jobs.context import A_JOB, Context, moment, opened, settings_for, wait_at_most
 from jobs.schedule import SCHEDULE, Entry
 from jobs.stack.servers import end_group
 from jobs.stack.supervisor import die_with_parent, output
@@ -215,7 +215,7 @@ def _title(state: str, key: str) -> str:
     return f"job {key} is parked: its code cannot be imported; it runs by itself when it can"
 
 
-def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool:
+def do(context: Context, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool:
     """Run a claimed job in this process, and complete it; False where the claim was void by then.
 
     Raises
@@ -230,22 +230,22 @@ def do(house: House, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool
     task, model = getattr(importlib.import_module(module), name), claim.job.partition(":")[2]
     with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
         if entry.each_model and model not in STRATEGIES:  # a strategy without a version yet has nothing to do, in order
-            house.known(model)
+            context.known(model)
         if claim.attempts > 1:
-            record.set_aside(house.client, model, claim.key)
-        bars = bars_of(house, house.settings.jobs.source) if entry.bars else pd.DataFrame()
-        decisions = task(house, model, bars, claim.scheduled_for)
+            record.set_aside(context.client, model, claim.key)
+        bars = bars_of(context, context.settings.jobs.source) if entry.bars else pd.DataFrame()
+        decisions = task(context, model, bars, claim.scheduled_for)
         wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
         follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]
-        done = house.ledger.complete_job(claim, datetime.now(UTC), follow_ups=follow_ups)
+        done = context.ledger.complete_job(claim, datetime.now(UTC), follow_ups=follow_ups)
         log.info("job done", run=claim.key, held=done)
         return done
 
 
-def close_killed(house: House) -> int:
+def close_killed(context: Context) -> int:
     """Close the MLflow runs of job runs that nobody is running any more; how many were closed."""
-    running = {run_key(run.job, run.scheduled_for) for run in house.ledger.job_runs(states=("running",))}
-    return record.close_left(house.client, running)
+    running = {run_key(run.job, run.scheduled_for) for run in context.ledger.job_runs(states=("running",))}
+    return record.close_left(context.client, running)
 
 
 def _launch(state: Path) -> Launch:
@@ -282,26 +282,26 @@ def _tail(path: Path) -> str:
         return file.read().decode("utf-8", errors="replace").strip()
 
 
-def _schedule(house: House) -> None:
+def _schedule(context: Context) -> None:
     """Be the scheduler until SIGTERM or Ctrl-C."""
     stop = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
 
     def look(now: datetime) -> None:
-        report(house.ledger, now)
+        report(context.ledger, now)
         try:
-            close_killed(house)
+            close_killed(context)
         except (MlflowException, RegistryError) as error:
             log.warning("left runs not closed", error=str(error))
 
-    ledger, settings = house.ledger, house.settings
+    ledger, settings = context.ledger, context.settings
     Worker(ledger, settings.jobs, models=ledger.models, launch=_launch(settings.state), report=look).work(stop)
 
 
-def _run_claim(house: House, claim: Claim) -> None:
+def _run_claim(context: Context, claim: Claim) -> None:
     try:
-        do(house, claim)
+        do(context, claim)
     except ImportError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         raise SystemExit(NO_CODE) from error
@@ -318,11 +318,11 @@ def main(
     settings = settings_for(job or "worker")
     logs.configure(settings.state / "logs" / ("jobs.jsonl" if job else "scheduler.jsonl"))
     wait_at_most(*A_JOB)
-    with opened() as house:
+    with opened() as context:
         if job:
-            _run_claim(house, Claim(job, moment(at), owner, fence, attempt))
+            _run_claim(context, Claim(job, moment(at), owner, fence, attempt))
         else:
-            _schedule(house)
+            _schedule(context)
 
 
 if __name__ == "__main__":

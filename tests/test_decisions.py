@@ -19,15 +19,15 @@ BETTER, WORSE, EQUAL = (Law(units=6, horizon=2, gain=gain) for gain in (0.2, -0.
 SATURDAY = years.SATURDAY
 
 
-def _followed(house, law, seed, *, thorough):
+def _followed(context, law, seed, *, thorough):
     """All that the ledger says after a quarter with a training in its third week."""
     world = World(law, 90, seed)
-    one = Platform(house, world, f"{'all' if thorough else 'some'}{seed}", known=law is EQUAL, thorough=thorough)
+    one = Platform(context, world, f"{'all' if thorough else 'some'}{seed}", known=law is EQUAL, thorough=thorough)
     one.begin()
     one.challenge(START - (bar_at(1) - START) / 2)
     jobs = ("monitor", "compare", "train", "train-recent") if one.known else ("compare",)
     one.run(80, jobs, also=[START + SATURDAY] if one.known else [], enough=years._moved)
-    ledger = house.ledger
+    ledger = context.ledger
     moves = [(p.kind, p.from_version, p.to_version, p.created_at, p.reason) for p in ledger.promotions(one.model)]
     trials = [
         (t.kind, t.champion, t.challenger, t.started_at, t.ended_at, t.verdict) for t in ledger.experiments(one.model)
@@ -41,46 +41,46 @@ def _followed(house, law, seed, *, thorough):
 
 @pytest.mark.parametrize("law", [BETTER, WORSE, EQUAL], ids=["better", "worse", "equal"])
 def test_looks_that_are_left_out_would_have_changed_nothing(law):
-    with platforms(SHORT) as house:
+    with platforms(SHORT) as context:
         for seed in range(2):
-            assert _followed(house, law, seed, thorough=True) == _followed(house, law, seed, thorough=False)
+            assert _followed(context, law, seed, thorough=True) == _followed(context, law, seed, thorough=False)
 
 
 @pytest.mark.parametrize("law", [BETTER, EQUAL], ids=["better", "equal"])
 def test_years_whose_paired_test_proves_nothing_promote_nobody_and_are_not_run(law, monkeypatch):
-    with platforms(SHORT) as house:
-        short = [years.compared(house, law, seed) for seed in range(41, 45)]
+    with platforms(SHORT) as context:
+        short = [years.compared(context, law, seed) for seed in range(41, 45)]
     monkeypatch.setattr(years, "CONTROL", 1)
-    with platforms(SHORT) as house:
-        assert short == [years.compared(house, law, seed) for seed in range(41, 45)]
+    with platforms(SHORT) as context:
+        assert short == [years.compared(context, law, seed) for seed in range(41, 45)]
     assert law is EQUAL or any(year.promoted is not None for year in short)
 
 
 @pytest.mark.parametrize("bad", [0.0, 0.2])
 def test_looks_of_a_watch_that_are_left_out_would_have_changed_nothing(bad, monkeypatch):
     law = Law(units=6, horizon=2, bad=bad)
-    with platforms() as house:
-        few = years.watched(house, law, 5)
+    with platforms() as context:
+        few = years.watched(context, law, 5)
     monkeypatch.setattr(Platform, "_quiet", lambda *_: False)
-    with platforms() as house:
-        assert years.watched(house, law, 5) == few
+    with platforms() as context:
+        assert years.watched(context, law, 5) == few
     assert (few.rolled_back is not None) == (bad > 0)
 
 
 def test_a_better_challenger_is_promoted_and_a_worse_one_is_not():
-    with platforms(SHORT) as house:
-        assert "'promote', 1, 2" in _followed(house, BETTER, 10, thorough=False)
-        assert "'promote', 1, 2" not in _followed(house, WORSE, 11, thorough=False)
+    with platforms(SHORT) as context:
+        assert "'promote', 1, 2" in _followed(context, BETTER, 10, thorough=False)
+        assert "'promote', 1, 2" not in _followed(context, WORSE, 11, thorough=False)
 
 
 @pytest.mark.parametrize(("horizon", "compare_from", "watch_from"), [(1, 40, 40), (5, 40, 40), (20, 160, 126)])
 def test_a_plan_waits_for_labels_that_do_not_overlap(horizon, compare_from, watch_from):
-    with platforms() as house:
-        one = Platform(house, World(Law(units=2, horizon=horizon), 60, 1), "m", known=False)
+    with platforms() as context:
+        one = Platform(context, World(Law(units=2, horizon=horizon), 60, 1), "m", known=False)
         one.begin()
         one.challenge(START)
-        (trial,) = house.ledger.open_experiments("m")
-        planned = [plans.plan(house, replace(trial, kind=kind)) for kind in ("compare", "watch")]
+        (trial,) = context.ledger.open_experiments("m")
+        planned = [plans.plan(context, replace(trial, kind=kind)) for kind in ("compare", "watch")]
         assert [compare_from, watch_from] == [plan.min_bars for plan in planned]
 
 
@@ -131,8 +131,8 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path):
 
 def test_a_year_is_stored_with_all_that_was_loud_in_it(tmp_path):
     law = Law(units=6, horizon=2, fall=0.2, fall_at=60)
-    with platforms(SHORT) as house:
-        year = years.monitored(house, law, 4)
+    with platforms(SHORT) as context:
+        year = years.monitored(context, law, 4)
     assert year.loud
     assert year.told is not None
     cell = CELLS[0]

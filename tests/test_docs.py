@@ -467,9 +467,11 @@ def set_up(tmp_path_factory):
         "sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)
     ).frame
     bars, at = bars[bars.symbol.isin(["AAPL", "GE"])], datetime(2006, 1, 1, tzinfo=UTC)
-    with opened(Settings(state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=small)) as house:
-        ref = train.train(house, STRATEGIES["volatility"], bars, as_of=at, start=None)
-        apply.promote(house.registry, ModelRef(ref.name, ref.version), "first", house.act("test", at), expected=None)
+    with opened(Settings(state=state, tracking_uri=f"sqlite:///{state}/mlflow.db", train=small)) as context:
+        ref = train.train(context, STRATEGIES["volatility"], bars, as_of=at, start=None)
+        apply.promote(
+            context.registry, ModelRef(ref.name, ref.version), "first", context.act("test", at), expected=None
+        )
     return state
 
 

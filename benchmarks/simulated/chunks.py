@@ -49,9 +49,9 @@ def simulate(name: str, first: int, count: int) -> Chunk:
     """So many years of a cell, each from a seed of its own."""
     quiet()
     cell, begun = BY_NAME[name], time.process_time()
-    with platforms(_settings(cell)) as house:
+    with platforms(_settings(cell)) as context:
         seeds = range(crc32(name.encode()) + first, crc32(name.encode()) + first + count)
-        years = tuple(KINDS[cell.kind](house, cell.law, seed) for seed in seeds)
+        years = tuple(KINDS[cell.kind](context, cell.law, seed) for seed in seeds)
     return Chunk(name, _law(cell), code(), first, years, round(time.process_time() - begun, 3))
 
 

@@ -31,7 +31,7 @@ from benchmarks.simulated.world import FEATURES, Floats, Reference, World
 from jobs import compare, monitor
 from jobs.books import VIRTUAL
 from jobs.comparison import plans
-from jobs.context import House
+from jobs.context import Context
 from jobs.reports import monitor_figures
 from jobs.reports.evidently import When
 from jobs.schedule import due
@@ -55,7 +55,7 @@ SCRIPT = Path(__file__).with_name("model.py")
 CASH = 1_000_000
 HELD_OUT = 756  # bars of a record, as a training on 15 years holds out
 TOOK_S = 0.001  # a scoring
-Job = Callable[[House, str, pd.DataFrame, datetime], Sequence[Decision]]
+Job = Callable[[Context, str, pd.DataFrame, datetime], Sequence[Decision]]
 JOBS: Mapping[str, Job] = {"monitor": partial(monitor.at, page=When.NEVER), "compare": compare.at}
 ACTOR = "jobs.train"
 SPOKEN = ("warn", "alert")
@@ -96,7 +96,7 @@ class Platform:
         Whether the bot tells how long each scoring took.
     """
 
-    house: House
+    context: Context
     world: World
     model: str
     known: bool = True
@@ -117,15 +117,15 @@ class Platform:
 
     @property
     def client(self) -> MemoryClient:
-        return cast(MemoryClient, self.house.client)
+        return cast(MemoryClient, self.context.client)
 
     def begin(self) -> None:
         """Store what comes true, register version 1 and make it the champion before the first bar."""
         self._outcomes()
         before = START - timedelta(days=2)
         first = self.train(before)
-        act = self.house.act("benchmarks", before)
-        apply.promote(self.house.registry, first, "the first version", act, expected=None)
+        act = self.context.act("benchmarks", before)
+        apply.promote(self.context.registry, first, "the first version", act, expected=None)
 
     def train(self, at: datetime) -> ModelRef:
         """Register the next version as a training at `at` would; it scores from the next bar on."""
@@ -134,7 +134,7 @@ class Platform:
         ref = ModelRef(self.model, number)
         digest = self._bundled(ref)
         row = BundleRow(self.model, number, digest, "", "", at - timedelta(days=1500), at, self.world.law.horizon, at)
-        self.house.ledger.add_bundle(row)
+        self.context.ledger.add_bundle(row)
         self.versions[number] = start
         self._scores(number, start)
         return ref
@@ -142,7 +142,7 @@ class Platform:
     def challenge(self, at: datetime) -> ModelRef:
         """Train, and enlist what was trained."""
         ref = self.train(at)
-        apply.enlist(self.house.registry, ref, self.house.act(ACTOR, at))
+        apply.enlist(self.context.registry, ref, self.context.act(ACTOR, at))
         return ref
 
     def run(
@@ -180,10 +180,10 @@ class Platform:
     def decide(self, job: str, at: datetime) -> Sequence[Decision]:
         """What one job decides and does at its time."""
         self._changed, self._now = True, self._first_bar(at) + 1
-        decisions = JOBS[job](self.house, self.model, pd.DataFrame(), at)
+        decisions = JOBS[job](self.context, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if any(decision.verdict is Verdict.ADVANCE for decision in decisions):
-            deal(self.house, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
+            deal(self.context, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
         if job == "monitor" and decisions:
             levels = [(f["name"], f["finding_level"]) for f in self.findings()]
             loud = tuple(name for name, level in levels if level in SPOKEN and not name.startswith("layer_"))
@@ -198,7 +198,7 @@ class Platform:
 
     def _look_up(self) -> None:
         if self._changed:
-            self._champion = self.house.ledger.champion(self.model)
+            self._champion = self.context.ledger.champion(self.model)
             self._silent_until, self._changed = self._silence(), False
 
     def _quiet(self, job: str, at: datetime) -> bool:
@@ -213,7 +213,7 @@ class Platform:
 
     def _silence(self) -> int:
         """Bar until which no test or chart of the open comparisons speaks or ends; 0 where a place is free."""
-        trials = self.house.ledger.open_experiments(self.model)
+        trials = self.context.ledger.open_experiments(self.model)
         standing = [trial for trial in trials if trial.champion == self._champion]
         if self.line and not any(trial.kind == "compare" for trial in trials):
             return 0
@@ -221,8 +221,8 @@ class Platform:
 
     def _decides(self, trial: Experiment) -> int:
         """Bar at which a look sees that a comparison has ended, or what may decide it."""
-        plan, start = plans.plan(self.house, trial), self._first_bar(trial.started_at)
-        joined = ab.bars_before(_times(self.world.bars)[start:], plans.joined(self.house, trial))
+        plan, start = plans.plan(self.context, trial), self._first_bar(trial.started_at)
+        joined = ab.bars_before(_times(self.world.bars)[start:], plans.joined(self.context, trial))
         plan = replace(plan, joined=joined)
         key = (trial.id, plan)
         if key not in self._decided:
@@ -240,7 +240,7 @@ class Platform:
         if trial.kind == "watch":
             return decides
         returns = self._returns[trial.champion], self._returns[trial.challenger]
-        return min(decides, moves_at(self.house, trial, start, self._now, returns))
+        return min(decides, moves_at(self.context, trial, start, self._now, returns))
 
     def _collapsed(self, trial: Experiment, plan: Trial, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""
@@ -248,7 +248,7 @@ class Platform:
         rows = _keys(self.model, times, units)
         rows["probability"] = self._forecasts[trial.champion][start:].ravel()
         rows["label"] = self.world.labels[start:].ravel()
-        chart = compare._collapse(self.house, ModelRef(self.model, trial.champion), plan, rows)
+        chart = compare._collapse(self.context, ModelRef(self.model, trial.champion), plan, rows)
         if chart.level is not Level.ALERT:
             return len(times)
         return int(times.searchsorted(pd.Timestamp(chart.params["alarm_at"]))) + 1
@@ -268,7 +268,7 @@ class Platform:
         frame["known_at"] = np.repeat(times[h:], world.law.units)
         frame["label"] = world.labels.ravel()
         frame["value"] = world.innovations[1 : world.bars + 1].ravel() * 0.01
-        self.house.ledger.add_outcomes(frame)
+        self.context.ledger.add_outcomes(frame)
 
     def _scores(self, number: int, start: int) -> None:
         """What the bot will have scored and what the book will have been worth, from `start` on."""
@@ -283,13 +283,13 @@ class Platform:
         frame["role"] = Role.CHAMPION.value
         frame["probability"] = forecasts[start:].ravel()
         seen = world.features[start:].reshape(-1, len(FEATURES)) if self.known else np.empty((len(frame), 0), "f4")
-        self.house.ledger.add_predictions(frame, seen, FEATURES if self.known else ())
+        self.context.ledger.add_predictions(frame, seen, FEATURES if self.known else ())
         self._returns[number] = world.returns(number, forecasts)
         self._book(number, start, self._returns[number][start:])
         asked = {"model": self.model, "event_time": times[start : world.bars], "version": number, "batch": "all"}
         asked |= {"failed": 0, "rows": world.law.units, "seconds": TOOK_S}
         if self.reports:
-            self.house.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
+            self.context.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
 
     def _book(self, number: int, start: int, returns: Floats) -> None:
         equity = np.rint(CASH * SCALE * np.cumprod(1 + returns)).astype(np.int64)
@@ -298,11 +298,11 @@ class Platform:
         for at, worth, most in zip(_clock(self.world.bars)[start:], equity.tolist(), peak.tolist(), strict=True):
             state = dict.fromkeys(STATE, 0) | {"event_time": at, "known_at": at, "positions": {}}
             states.append(state | {"start": CASH * SCALE, "equity": worth, "cash": worth, "peak": most})
-        self.house.ledger.append_books([BookRows(BookKey(self.model, VIRTUAL, number), None, [], states)])
+        self.context.ledger.append_books([BookRows(BookKey(self.model, VIRTUAL, number), None, [], states)])
 
     def _bundled(self, ref: ModelRef) -> str:
         """Write a bundle where downloads go; its digest."""
-        law, place = self.world.law, self.house.registry.cache / ref.name / str(ref.version)
+        law, place = self.world.law, self.context.registry.cache / ref.name / str(ref.version)
         shutil.copytree(_template(), place)
         record = self.world.record(ref.version, ref.version) if self.known else None
         base = 0.5 if record is None else float(record.labels.mean())
@@ -311,16 +311,16 @@ class Platform:
             rows = reference_rows(record)
             meta["held_out"] = {"from": str(rows["event_time"].unique()[-HELD_OUT]), "bars_needed": 460}
             rows.to_parquet(place / "artifacts" / "reference.parquet", index=False)
-            s = self.house.settings.monitor
+            s = self.context.settings.monitor
             stored = kept_summary(rows, FEATURES, window=s.window, window_bars=s.window_bars)
             (place / "artifacts" / "summary.npz").write_bytes(stored.to_bytes())
         (place / "artifacts" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return bundle.digest(place)
 
 
-def provable(house: House, world: World) -> bool:
+def provable(context: Context, world: World) -> bool:
     """Whether the paired test of version 2 against version 1 proves it better at any look of its plan."""
-    plan = plans.of_kind(house, "compare", horizon=world.law.horizon)
+    plan = plans.of_kind(context, "compare", horizon=world.law.horizon)
     bar = np.repeat(np.arange(world.bars), world.law.units)
     one, other = (log_losses(world.forecasts(v, 0).ravel(), world.labels.ravel()) for v in (1, 2))
     proof = paired_log_loss(by_bar(bar, one - other), plan, enough_at(happened(world.labels.ravel(), bar), plan))
@@ -355,7 +355,7 @@ def undrawn() -> Iterator[None]:
 
 
 @contextmanager
-def platforms(settings: Settings | None = None) -> Iterator[House]:
+def platforms(settings: Settings | None = None) -> Iterator[Context]:
     """An empty set-up on the RAM disk, for as many models as one likes; gone afterwards."""
     place = PLACE if PLACE.is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
@@ -363,7 +363,7 @@ def platforms(settings: Settings | None = None) -> Iterator[House]:
         s = (settings or Settings()).model_copy(update={"state": path, "ledger": f"sqlite:///{path}/ledger.db"})
         with undrawn(), Ledger(s.ledger) as ledger:
             registry = Registry(cast(MlflowClient, MemoryClient()), ledger, path / "bundles")
-            yield House(s, registry)
+            yield Context(s, registry)
 
 
 def bar_at(number: int) -> datetime:

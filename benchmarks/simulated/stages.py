@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.simulated.world import Floats
 from jobs.comparison import plans
-from jobs.context import House
+from jobs.context import Context
 from mlops.experiment.gates import allowed_drawdown
 from mlops.io.ledger import Experiment
 from mlops.types import Stage
@@ -18,14 +18,14 @@ from registry_hooks.assignment import Dealer
 from registry_hooks.stages import stages
 
 
-def deal(house: House, model: str, units: Sequence[str], at: datetime) -> None:
+def deal(context: Context, model: str, units: Sequence[str], at: datetime) -> None:
     """Deal the units, as a bot does at its next bar."""
-    dealer, found = Dealer(model, house.ledger), traded(house.ledger, model)
+    dealer, found = Dealer(model, context.ledger), traded(context.ledger, model)
     dealer.learn(found)
     dealer.deal_now(found, units, at)
 
 
-def moves_at(house: House, trial: Experiment, start: int, now: int, returns: tuple[Floats, Floats]) -> int:
+def moves_at(context: Context, trial: Experiment, start: int, now: int, returns: tuple[Floats, Floats]) -> int:
     """Bar before which no look moves a challenger from its stage, unless a test speaks.
 
     Parameters
@@ -35,10 +35,10 @@ def moves_at(house: House, trial: Experiment, start: int, now: int, returns: tup
     returns : pair of float64 ndarray of shape (bars,)
         Of the champion's book and of the challenger's.
     """
-    if stages(house.ledger, trial.model).get(trial.challenger) is not Stage.AB:
+    if stages(context.ledger, trial.model).get(trial.challenger) is not Stage.AB:
         nominated = trial.kind == "compare"  # one that waits is given a share after the test has spoken
-        return start + house.settings.experiment.shadow_bars if nominated else returns[0].size
-    plan, champion = plans.plan(house, trial), returns[0][start + 1 :]
+        return start + context.settings.experiment.shadow_bars if nominated else returns[0].size
+    plan, champion = plans.plan(context, trial), returns[0][start + 1 :]
     one, other = (_deepest(path[start + 1 :]) for path in returns)
     excess = other - one
     for i in np.flatnonzero(excess > plan.drawdown_margin).tolist():  # the least margin that there is

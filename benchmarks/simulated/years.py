@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from benchmarks.simulated.platform import START, Platform, bar_at, provable
 from benchmarks.simulated.world import Law, World
-from jobs.context import House
+from jobs.context import Context
 from jobs.monitoring.alarms import ACCURACY
 from mlops.types import Verdict
 from registry_hooks import apply
@@ -40,17 +40,17 @@ class Year:
     loud: Mapping[str, int] = field(default_factory=dict)
 
 
-def compared(house: House, law: Law, seed: int) -> Year:
+def compared(context: Context, law: Law, seed: int) -> Year:
     """A year in which one challenger is compared with the champion, from its first bar on.
 
     Where the paired test proves nothing in all of its plan the year ends without a promotion, for that is a gate: of
     such years the jobs run one in `CONTROL` all the same, and must promote nobody.
     """
     world = World(law, YEAR + 2 * law.horizon + 10, seed)
-    proven = provable(house, world)
+    proven = provable(context, world)
     if not proven and seed % CONTROL:
         return Year()
-    one = Platform(house, world, f"m{seed}", known=False)
+    one = Platform(context, world, f"m{seed}", known=False)
     one.begin()
     one.challenge(START - timedelta(hours=12))
     one.run(YEAR + law.horizon + 5, ("compare",), enough=_moved)
@@ -60,21 +60,21 @@ def compared(house: House, law: Law, seed: int) -> Year:
     return year
 
 
-def watched(house: House, law: Law, seed: int) -> Year:
+def watched(context: Context, law: Law, seed: int) -> Year:
     """Half a year after version 2 took over from version 1: the watch on a new champion."""
-    one = Platform(house, World(law, HALF + 2 * law.horizon + 10, seed), f"m{seed}", line=False)
+    one = Platform(context, World(law, HALF + 2 * law.horizon + 10, seed), f"m{seed}", line=False)
     one.begin()
     at = START - timedelta(hours=12)
-    apply.promote(house.registry, one.train(at), "simulated", house.act("benchmarks", at), expected=1)
+    apply.promote(context.registry, one.train(at), "simulated", context.act("benchmarks", at), expected=1)
     one.run(HALF + law.horizon + 5, ("compare",), enough=lambda p: p.champion == 1)
     return Year(rolled_back=_after(one, Verdict.ROLLBACK, 0))
 
 
-def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Year:
+def monitored(context: Context, law: Law, seed: int, *, weekly: bool = False) -> Year:
     """The whole path, with the calendar's trainings: half a year after a fall, or a year in which nothing falls."""
     falls = bool(law.fall)
     bars = law.fall_at + HALF if falls else YEAR
-    one = Platform(house, World(law, bars + 2 * law.horizon, seed), f"m{seed}")
+    one = Platform(context, World(law, bars + 2 * law.horizon, seed), f"m{seed}")
     one.begin()
     saturdays = [START + SATURDAY + timedelta(weeks=i) for i in range(bars // 5)] if weekly else []
     fall = law.fall_at if falls else 0
@@ -103,12 +103,12 @@ def monitored(house: House, law: Law, seed: int, *, weekly: bool = False) -> Yea
     )
 
 
-def weekly(house: House, law: Law, seed: int) -> Year:
+def weekly(context: Context, law: Law, seed: int) -> Year:
     """As `monitored`, trained every Saturday."""
-    return monitored(house, law, seed, weekly=True)
+    return monitored(context, law, seed, weekly=True)
 
 
-KINDS: Mapping[str, Callable[[House, Law, int], Year]] = {
+KINDS: Mapping[str, Callable[[Context, Law, int], Year]] = {
     "compared": compared,
     "watched": watched,
     "monitored": monitored,
@@ -122,7 +122,7 @@ def _moved(one: Platform) -> bool:
 
 def _alerts(one: Platform, since: datetime, kind: str = "") -> list[datetime]:
     """When a person was told of something, of a kind or of any."""
-    alerts = [a for a in one.house.ledger.alerts(open_only=False) if a.model == one.model and a.key.startswith(kind)]
+    alerts = [a for a in one.context.ledger.alerts(open_only=False) if a.model == one.model and a.key.startswith(kind)]
     return [alert.as_of for alert in alerts if alert.as_of >= since]
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from jobs.accounts.equity import DEPARTS, Account, tolerance
 from jobs.cli.number_options import decimal, whole
 from jobs.cli.tables import listing
-from jobs.context import House, moment, opened
+from jobs.context import Context, moment, opened
 from jobs.portfolio.positions import Holdings, positions
 from mlops.errors import DataError
 from mlops.io.ledger import Balance, BookKey
@@ -57,8 +57,8 @@ def listed() -> None:
     table = listing(
         "model", "book", "told (UTC)", "by", "balance", "counts", "departs", numbers=("balance", "counts", "departs")
     )
-    with opened() as house:
-        held = positions(house, datetime.now(UTC))
+    with opened() as context:
+        held = positions(context, datetime.now(UTC))
     equities = held.equities()
     for key, known in held.accounts.items():
         counts = f"{equities[key]:,.2f}"
@@ -92,14 +92,14 @@ def confirm(
 
     A balance that is plainly wrong by that is taken back: without it the account is worth AMOUNT, and lost less.
     """
-    with opened() as house:
+    with opened() as context:
         key, now = BookKey(model, book), datetime.now(UTC)
-        doubts = list(_plan(house, key, amount, now).doubts(amount))
+        doubts = list(_plan(context, key, amount, now).doubts(amount))
         for doubt in doubts:
             console.print(f"{doubt}.", markup=False, soft_wrap=True)
         if doubts and not yes:
             typer.confirm("Is that right?", abort=True)
-        flow = confirmed(house, key, amount, actor or getpass.getuser(), reason, now)
+        flow = confirmed(context, key, amount, actor or getpass.getuser(), reason, now)
     more = f"; {flow:,.2f} counts as paid in" if flow else ""
     console.print(f"{model}/{book}: {amount:,.2f} is confirmed{more}.", markup=False)
 
@@ -112,8 +112,8 @@ def told(
 ) -> None:
     """The balances that were told of a book of MODEL, without those that were taken back."""
     table = listing("time (UTC)", "balance", "paid in or out", "by", numbers=("balance", "paid in or out"))
-    with opened() as house:
-        rows = house.ledger.balances(model, book, as_of=datetime.now(UTC), last=limit)
+    with opened() as context:
+        rows = context.ledger.balances(model, book, as_of=datetime.now(UTC), last=limit)
     for one in reversed(rows):
         table.add_row(one.at.isoformat(), f"{one.amount:,.2f}", f"{one.flow:+,.2f}" if one.flow else "", one.source)
     console.print(table)
@@ -128,26 +128,26 @@ def void(
     actor: Who = "",
 ) -> None:
     """Take a balance back that was wrong: it stays in the ledger, and equity, peak and losses are as without it."""
-    with opened() as house:
+    with opened() as context:
         key, now = BookKey(model, book), datetime.now(UTC)
-        take_back(house, key, _told_at(house, key, moment(time), now), actor or getpass.getuser(), reason, now)
+        take_back(context, key, _told_at(context, key, moment(time), now), actor or getpass.getuser(), reason, now)
     console.print(f"The balance of {model}/{book} of {time} is void.", markup=False, soft_wrap=True)
 
 
-def _told_at(house: House, key: BookKey, at: datetime, now: datetime) -> datetime:
+def _told_at(context: Context, key: BookKey, at: datetime, now: datetime) -> datetime:
     """The only balance of that second, where no instant is exactly that."""
-    rows = house.ledger.balances(key.model, key.book, as_of=now, since=at)
+    rows = context.ledger.balances(key.model, key.book, as_of=now, since=at)
     times = [one.at for one in rows if one.at < at + timedelta(seconds=1)]
     return times[0] if len(times) == 1 and not at.microsecond else at
 
 
-def take_back(house: House, key: BookKey, told_at: datetime, actor: str, reason: str, at: datetime) -> None:
+def take_back(context: Context, key: BookKey, told_at: datetime, actor: str, reason: str, at: datetime) -> None:
     """Void a balance, and close the alert of the loss that it made."""
-    house.ledger.void_balance(key.model, key.book, told_at, actor, reason, at)
-    house.ledger.resolve_alert(f"{DEPARTS}{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
+    context.ledger.void_balance(key.model, key.book, told_at, actor, reason, at)
+    context.ledger.resolve_alert(f"{DEPARTS}{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
 
 
-def confirmed(house: House, key: BookKey, amount: float, actor: str, reason: str, at: datetime) -> float:
+def confirmed(context: Context, key: BookKey, amount: float, actor: str, reason: str, at: datetime) -> float:
     """Append a person's balance, with what it is more than expected as a flow, which is given back.
 
     Balances that are plainly wrong by it are taken back before.
@@ -159,21 +159,21 @@ def confirmed(house: House, key: BookKey, amount: float, actor: str, reason: str
     """
     if not (reason.strip() and actor.strip()):
         raise DataError(f"reason and actor must be texts, got {reason!r} and {actor!r}. Give both.")
-    plan = _plan(house, key, amount, at)
+    plan = _plan(context, key, amount, at)
     for wrong in plan.wrong:
-        take_back(house, key, wrong, actor, reason, at)
+        take_back(context, key, wrong, actor, reason, at)
     flow = plan.flow
     row = {"model": key.model, "book": key.book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
-    house.ledger.add_balances(pd.DataFrame([row]), source=actor)
+    context.ledger.add_balances(pd.DataFrame([row]), source=actor)
     title = f"{actor} confirmed {amount:,.2f} as the balance of {key.model}/{key.book}: {reason}"
     name, details = f"{key.model}:{key.book}:{at.isoformat()}", {"actor": actor, "reason": reason, "flow": flow}
-    house.ledger.add_alert(Alert(f"balance_confirmed:{name}", Priority.LOW, key.model, title, at, details))
-    house.ledger.resolve_alert(f"balance_confirmed:{name}", at)
+    context.ledger.add_alert(Alert(f"balance_confirmed:{name}", Priority.LOW, key.model, title, at, details))
+    context.ledger.resolve_alert(f"balance_confirmed:{name}", at)
     return flow
 
 
-def _plan(house: House, key: BookKey, amount: float, at: datetime) -> Plan:
-    holdings = Holdings(house)
+def _plan(context: Context, key: BookKey, amount: float, at: datetime) -> Plan:
+    holdings = Holdings(context)
     held = holdings.at(at)
     if key not in held.accounts:
         rule = f"book must be one that a bot trades, got {key.model}/{key.book}"
@@ -185,8 +185,8 @@ def _plan(house: House, key: BookKey, amount: float, at: datetime) -> Plan:
     known, equity = held.accounts[key], held.equities()[key]
     if known is None:
         return Plan(None, (), 0.0)
-    near = tolerance(house, amount)
-    for wrong in _choices(house, key, known, at):
+    near = tolerance(context, amount)
+    for wrong in _choices(context, key, known, at):
         other = holdings.supposed(key, at, wrong)
         if other is None:
             continue
@@ -197,16 +197,16 @@ def _plan(house: House, key: BookKey, amount: float, at: datetime) -> Plan:
     return Plan(equity, (), max(0.0, amount - equity))
 
 
-def _choices(house: House, key: BookKey, known: Account, at: datetime) -> list[tuple[datetime, ...]]:
+def _choices(context: Context, key: BookKey, known: Account, at: datetime) -> list[tuple[datetime, ...]]:
     """Balances that may be wrong, newest first, each alone and all since: an unexplained loss, a person's flow.
 
     A flow that a bot declared is taken back by name only.
     """
     times = {one.at for one in known.known.anchors if one.lost}
-    times |= {one.at for one in known.flows if _by_person(house, key, one)}
+    times |= {one.at for one in known.flows if _by_person(context, key, one)}
     newest = sorted(times, reverse=True)[:MOST]
     return [*((one,) for one in newest), *(tuple(newest[:n]) for n in range(2, len(newest) + 1))]
 
 
-def _by_person(house: House, key: BookKey, one: Balance) -> bool:
-    return house.ledger.alert(f"balance_confirmed:{key.model}:{key.book}:{one.at.isoformat()}") is not None
+def _by_person(context: Context, key: BookKey, one: Balance) -> bool:
+    return context.ledger.alert(f"balance_confirmed:{key.model}:{key.book}:{one.at.isoformat()}") is not None

@@ -13,7 +13,7 @@ from datetime import datetime
 import pandas as pd
 
 from jobs.accounts.doubtful_fills import ALERT, CONFIRMED, Doubt
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio import book_inputs, restatement
 from jobs.portfolio.book_cache import MOMENT
 from jobs.portfolio.book_inputs import Units
@@ -43,25 +43,25 @@ class Correction:
     fill: Fill | None
 
 
-def told(house: House, held: Held, after: int) -> list[Correction]:
+def told(context: Context, held: Held, after: int) -> list[Correction]:
     """The fills after the one of that number."""
-    rows = house.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
+    rows = context.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
     gains = {one.number: math.inf if one.times else one.gain for one in held.doubts}
     return (
         []
         if rows is None
         else [
             Correction(key, fill.number, at, 1, gains.get(fill.number, 0.0), fill)
-            for _, key, at, fill in _read(house, rows)
+            for _, key, at, fill in _read(context, rows)
         ]
     )
 
 
-def voided(house: House, after: int) -> list[Correction]:
+def voided(context: Context, after: int) -> list[Correction]:
     """The fills that were voided after the void of that number; those that no book could take moved nothing."""
-    read = _read(house, house.ledger.void_fills(after=after))
+    read = _read(context, context.ledger.void_fills(after=after))
     return [
-        Correction(key, fill.number, at, -1, _uncounted(house.ledger.alert(ALERT + name)), fill)
+        Correction(key, fill.number, at, -1, _uncounted(context.ledger.alert(ALERT + name)), fill)
         for name, key, at, fill in read
     ]
 
@@ -73,13 +73,13 @@ def _uncounted(alert: Alert | None) -> float:
     return math.inf if alert.details.get("times") else float(alert.details["gain"])
 
 
-def confirmed(house: House, doubts: Sequence[Doubt], held: Held) -> list[Correction]:
+def confirmed(context: Context, doubts: Sequence[Doubt], held: Held) -> list[Correction]:
     """What of these fills counts now, for a person said that they are right."""
     still = {one.fill_id for one in held.doubts}
     return [
         Correction(one.key, one.number, one.at, 1, -_gain(one, held), None)
         for one in doubts
-        if one.fill_id not in still and house.ledger.alert(CONFIRMED + one.fill_id) is not None
+        if one.fill_id not in still and context.ledger.alert(CONFIRMED + one.fill_id) is not None
     ]
 
 
@@ -88,11 +88,11 @@ def _gain(doubt: Doubt, held: Held) -> float:
     return max(0.0, doubt.profit(held.prices.get(doubt.unit))) if doubt.times else doubt.gain
 
 
-def _read(house: House, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime, Fill]]:
+def _read(context: Context, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime, Fill]]:
     """The fills of which books count something, their names, books and times."""
     if rows.empty:
         return []
-    units = restatement.units(house)
+    units = restatement.units(context)
     columns = (rows[name].tolist() for name in ("id", "fill_id", "model", "book"))
     about = {number: (name, BookKey(model, book)) for number, name, model, book in zip(*columns, strict=True)}
     fills = [fill for fill, _ in book_inputs.filled(rows, units)[0] if fill.unit not in units.foreign]
@@ -103,7 +103,7 @@ def _read(house: House, rows: pd.DataFrame) -> list[tuple[str, BookKey, datetime
 class Effect:
     """What corrections made of the books that are held; what was computed is kept for the next peak."""
 
-    house: House
+    context: Context
     held: Held
     _booked: dict[tuple[int, ...], Booked] = field(default_factory=dict)
     _worth: dict[tuple[datetime, tuple[int, ...]], tuple[float, float]] = field(default_factory=dict)
@@ -124,12 +124,12 @@ class Effect:
         """When a fill was worth most between two instants, by the quotes of its unit: at one, and where they stayed."""
         if one.fill is None or start >= end:
             return set()
-        quotes = self.house.ledger.quotes(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
+        quotes = self.context.ledger.quotes(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
         if quotes.empty:
             return set()
         side = math.copysign(1.0, one.fill.quantity)
         worth = (quotes["bid"] + quotes["ask"]).set_axis(pd.DatetimeIndex(quotes["event_time"])) * side
-        stayed = worth.rolling(pd.Timedelta(seconds=self.house.settings.risk.price_confirm_s), closed="both").min()
+        stayed = worth.rolling(pd.Timedelta(seconds=self.context.settings.risk.price_confirm_s), closed="both").min()
         times = pd.DatetimeIndex([worth.idxmax(), stayed.idxmax()])
         return set(times.to_pydatetime())
 
@@ -145,15 +145,15 @@ class Effect:
         return self.own(key, lot, at) - (0.0 if since is None else self.own(key, lot, since))
 
     def _of(self, key: BookKey, fills: Sequence[Fill], at: datetime) -> tuple[float, float]:
-        self._splits = self._splits or restatement.units(self.house)
+        self._splits = self._splits or restatement.units(self.context)
         numbers, splits = tuple(fill.number for fill in fills), self._splits.known(None, at)
         if (at, numbers) not in self._worth:
             about = (*numbers, *(one.number for one in splits))
             if about not in self._booked:
-                self._booked[about] = booked_alone(self.house, key, fills, splits, at)
+                self._booked[about] = booked_alone(self.context, key, fills, splits, at)
             seen = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
-            for event in self.house.ledger.unit_events(key, list(seen), end=at + MOMENT):
+            for event in self.context.ledger.unit_events(key, list(seen), end=at + MOMENT):
                 if event.kind == "mark":
                     seen[event.unit] = Seen(bar=Mark(event.price, event.event_time))
-            self._worth[at, numbers] = worth_of(self.house, self._booked[about], seen, at)
+            self._worth[at, numbers] = worth_of(self.context, self._booked[about], seen, at)
         return self._worth[at, numbers]

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.accounts.anchors import Anchor, Anchors, Known, Standing, Valued
-from jobs.context import House
+from jobs.context import Context
 from mlops.books.book import SCALE
 from mlops.experiment import Book
 from mlops.io.ledger import Balance, BookKey
@@ -127,7 +127,7 @@ class Account:
 
 
 def account(
-    house: House,
+    context: Context,
     key: BookKey,
     book: Book,
     as_of: datetime,
@@ -139,13 +139,13 @@ def account(
     """The account of a bot's book, without `wrong` balances; None where nobody said what it is worth."""
     if key.version:
         return None
-    told_last = house.ledger.balances(key.model, key.book, as_of=as_of, last=1 + len(wrong))
+    told_last = context.ledger.balances(key.model, key.book, as_of=as_of, last=1 + len(wrong))
     newest = [one for one in told_last if one.at not in wrong][-1:]
-    start, stated = book.start / SCALE, _stated(house, key)
+    start, stated = book.start / SCALE, _stated(context, key)
     if not newest:
         return None if stated is None else Account(stated - start, stated, None, SETTING)
-    flows = [one for one in house.ledger.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
-    told, void = newest[0], {*wrong, *house.ledger.void_balances(key.model, key.book)}
+    flows = [one for one in context.ledger.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
+    told, void = newest[0], {*wrong, *context.ledger.void_balances(key.model, key.book)}
     known = anchors.known(key, as_of)
     same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
     judged = tuple(one for one in known.anchors if one.at not in void)
@@ -153,9 +153,9 @@ def account(
     last = known.last if known.last is not None and same else Anchor.of(told.at, told.amount, valued(told.at, {}))
     if same and last.jumps and (marks := standing(last.jumped)) is not None:
         last = last.settled(valued, marks, first=not judged and base is None)
-    chain, expected = _chained(judged or _first(house, key, last, valued, as_of, stated), flows, valued, base)
+    chain, expected = _chained(judged or _first(context, key, last, valued, as_of, stated), flows, valued, base)
     if chain and chain[0].newest:
-        unexplained = _unexplained(house, key, chain[0], flows, valued, as_of)
+        unexplained = _unexplained(context, key, chain[0], flows, valued, as_of)
         chain = (replace(chain[0], unexplained=unexplained), *chain[1:])
     if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
         offset = last.offset(valued) - last.high
@@ -165,12 +165,12 @@ def account(
     account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
     if since is not None and told.at <= since:
         return account
-    return _judged(account, last, last.offset(valued) - expected, tolerance(house, told.amount))
+    return _judged(account, last, last.offset(valued) - expected, tolerance(context, told.amount))
 
 
-def tolerance(house: House, amount: float) -> float:
+def tolerance(context: Context, amount: float) -> float:
     """By how much a balance may depart from what is expected of it."""
-    return max(CENT, house.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
+    return max(CENT, context.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
 
 
 def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Account:
@@ -188,12 +188,12 @@ def _judged(account: Account, last: Anchor, gap: float, tolerance: float) -> Acc
 
 
 def _first(
-    house: House, key: BookKey, last: Anchor, valued: Valued, as_of: datetime, stated: float | None
+    context: Context, key: BookKey, last: Anchor, valued: Valued, as_of: datetime, stated: float | None
 ) -> tuple[Anchor, ...]:
     """The first balance, unless a setting says more; the newest where a price jumped at the first, or it is old."""
     if stated is not None:
         return ()
-    told = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    told = context.ledger.first_balance(key.model, key.book, as_of=as_of)
     if told is not None and timedelta(0) < last.at - told.at <= RECENT:
         first = Anchor.of(told.at, told.amount, valued(told.at, {}))
         if not first.jumps:
@@ -203,15 +203,15 @@ def _first(
 
 
 def _unexplained(
-    house: House, key: BookKey, anchor: Anchor, flows: Sequence[Balance], valued: Valued, as_of: datetime
+    context: Context, key: BookKey, anchor: Anchor, flows: Sequence[Balance], valued: Valued, as_of: datetime
 ) -> float:
     """How much less an account had than its first balance and its trades explain, by bars' closes, at the least."""
-    first = house.ledger.first_balance(key.model, key.book, as_of=as_of)
+    first = context.ledger.first_balance(key.model, key.book, as_of=as_of)
     if first is None or first.at >= anchor.at:
         return 0.0
     before = first.amount - valued(first.at, {}).high + _paid(flows, first.at, anchor.at)
     less = before - anchor.offset(valued)
-    return less if less > tolerance(house, anchor.amount) else 0.0
+    return less if less > tolerance(context, anchor.amount) else 0.0
 
 
 def _chained(
@@ -237,9 +237,11 @@ def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> 
     return sum(one.flow for one in flows if (since is None or one.at > since) and one.at <= until)
 
 
-def _stated(house: House, key: BookKey) -> float | None:
+def _stated(context: Context, key: BookKey) -> float | None:
     """By the setting: the most particular line counts."""
-    fits = [one for one in house.settings.books.balances if one.model in (key.model, "") and one.book in (key.book, "")]
+    fits = [
+        one for one in context.settings.books.balances if one.model in (key.model, "") and one.book in (key.book, "")
+    ]
     return max(fits, key=lambda one: (bool(one.model), bool(one.book))).amount if fits else None
 
 
@@ -283,40 +285,42 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
     return known
 
 
-def tell(house: House, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
+def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
-    _tell_unknown(house, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
-    open_now = {alert.key for alert in house.ledger.alerts()}
-    each = [_wrong(house, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
+    _tell_unknown(context, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
+    open_now = {alert.key for alert in context.ledger.alerts()}
+    each = [_wrong(context, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
     wanted = {alert.key: alert for alerts in each for alert in alerts}
     for gone in open_now - wanted.keys():
         if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
-            house.ledger.resolve_alert(gone, as_of)
+            context.ledger.resolve_alert(gone, as_of)
     for new in wanted.keys() - open_now:
-        if house.ledger.alert(new) is None:  # what a person closed stays closed
-            house.ledger.add_alert(wanted[new])
+        if context.ledger.alert(new) is None:  # what a person closed stays closed
+            context.ledger.add_alert(wanted[new])
 
 
-def _wrong(house: House, key: BookKey, found: Account, open_now: Collection[str], as_of: datetime) -> Iterator[Alert]:
+def _wrong(
+    context: Context, key: BookKey, found: Account, open_now: Collection[str], as_of: datetime
+) -> Iterator[Alert]:
     """What is wrong with the balances of a book."""
     name, anchors = f"{key.model}:{key.book}", found.known.anchors
     if found.departs > 0:
         about = f"{DEPARTS}{name}:more:"
         number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
-        yield _departs(house, key, found, about + (number or _number(house, about)), as_of)
+        yield _departs(context, key, found, about + (number or _number(context, about)), as_of)
     elif anchors and (last := anchors[-1]).lost:
         fell = replace(found, amount=last.amount, departs=-last.lost)
-        yield _departs(house, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
+        yield _departs(context, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
     if anchors and anchors[0].unexplained:
         yield _unexplained_alert(key, anchors[0], as_of)
 
 
-def _number(house: House, about: str) -> str:
+def _number(context: Context, about: str) -> str:
     """Of the next alert of this kind."""
-    return str(1 + sum(alert.key.startswith(about) for alert in house.ledger.alerts(open_only=False)))
+    return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts(open_only=False)))
 
 
-def _departs(house: House, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
+def _departs(context: Context, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
     what = f"{abs(found.departs):,.2f} {'more' if found.departs > 0 else 'less'}"
     then = (
         "It is held aside until `trader-mlops balance confirm` says that it is right"
@@ -342,20 +346,20 @@ def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
     return Alert(f"balance_unexplained:{name}", Priority.HIGH, key.model, title, as_of, details)
 
 
-def _tell_unknown(house: House, books: Sequence[str], as_of: datetime) -> None:
+def _tell_unknown(context: Context, books: Sequence[str], as_of: datetime) -> None:
     """Told once, and anew when other books are without one: the key has a digest of their names."""
     wanted = f"{UNKNOWN}{digest(books)}" if books else ""
-    told = [alert.key for alert in house.ledger.alerts() if alert.key.startswith(UNKNOWN)]
+    told = [alert.key for alert in context.ledger.alerts() if alert.key.startswith(UNKNOWN)]
     for key in told:
         if key.partition("@")[0] != wanted:
-            house.ledger.resolve_alert(key, as_of)
+            context.ledger.resolve_alert(key, as_of)
     if not books or any(key.partition("@")[0] == wanted for key in told):
         return
     first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
     title = f"no balance of {first} is known: no limit in per cent of equity is held against it"
     model, details = books[0].partition("/")[0], {"n": len(books), "books": list(books[:MOST_LISTED])}
     key = f"balance_unknown:{digest(books)}@{as_of.isoformat()}"
-    house.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of, details))
+    context.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of, details))
 
 
 def _name(key: BookKey) -> str:

@@ -122,9 +122,9 @@ class Peak:
         """Put what was told late, confirmed or taken back, until the void of that number, into the looks before."""
         if self.void_since(held) == void and self.fill >= held.last_fill and self.doubts == held.doubts:
             return
-        house = effect.house
-        lot = corrections.told(house, held, self.fill) + corrections.confirmed(house, self.doubts, held)
-        lot += [one for one in corrections.voided(house, self.void) if one.number <= self.fill]
+        context = effect.context
+        lot = corrections.told(context, held, self.fill) + corrections.confirmed(context, self.doubts, held)
+        lot += [one for one in corrections.voided(context, self.void) if one.number <= self.fill]
         names = {key: named(held, key) for key in held.books}
         if lot:  # all at once: what failed in between is done again
             points = self._with_late_tops(lot, effect)

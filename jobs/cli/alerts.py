@@ -23,8 +23,8 @@ log = structlog.get_logger()
 @app.command("list")
 def show(every: Annotated[bool, typer.Option("--all", help="Those that were closed, too.")] = False) -> None:
     """Open alerts, oldest first."""
-    with opened() as house:
-        found = house.ledger.alerts(open_only=not every)
+    with opened() as context:
+        found = context.ledger.alerts(open_only=not every)
     table = listing("key", "priority", "as of (UTC)", "what")
     for alert in found:
         table.add_row(escape(alert.key), alert.priority.value, f"{alert.as_of:%Y-%m-%d %H:%M}", escape(alert.title))
@@ -37,9 +37,9 @@ def close(
     reason: Annotated[str, typer.Option(help="What was done about it; kept in the log.")],
 ) -> None:
     """Close an alert that was seen to. What is still wrong is told again, under another key or by the doctor."""
-    with opened() as house:
-        if key not in {alert.key for alert in house.ledger.alerts()}:
+    with opened() as context:
+        if key not in {alert.key for alert in context.ledger.alerts()}:
             raise DataError(f"alert must be an open one, got {key!r}. See `trader-mlops alert list`.")
-        house.ledger.resolve_alert(key, datetime.now(UTC))
+        context.ledger.resolve_alert(key, datetime.now(UTC))
     log.info("alert closed by hand", key=key, by=getpass.getuser(), reason=reason)
     console.print(f"{key} is closed.")

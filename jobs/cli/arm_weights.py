@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.cli.tables import listing
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from mlops.errors import DataError
 from mlops.numerals import decimal, whole
 from mlops.types import Stage
@@ -34,25 +34,25 @@ def weights(
     with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow
     stage; no job gives one to whom a person took it from.
     """
-    with opened() as house:
+    with opened() as context:
         if given:
-            change(house, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
-        console.print(table(house, model))
-        console.print(staged(house, model), highlight=False, soft_wrap=True)
+            change(context, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
+        console.print(table(context, model))
+        console.print(staged(context, model), highlight=False, soft_wrap=True)
 
 
-def staged(house: House, model: str) -> str:
+def staged(context: Context, model: str) -> str:
     """The stage of each version that is compared with the champion, in words."""
     words = {Stage.AB: "in A/B: it trades its share", Stage.SHADOW: "in shadow: it trades nothing"}
-    found = stages.stages(house.ledger, model)
+    found = stages.stages(context.ledger, model)
     return "; ".join(f"v{version} is {words[stage]}" for version, stage in sorted(found.items()))
 
 
-def change(house: House, model: str, given: Sequence[str], *, reason: str, actor: str, at: datetime) -> None:
+def change(context: Context, model: str, given: Sequence[str], *, reason: str, actor: str, at: datetime) -> None:
     """Set them; raises DataError where they cannot be read or nobody says why."""
     if not reason.strip():
         raise DataError("reason of other weights must be given, got none. Add --reason.")
-    assignment.set_weights(house.registry, model, read(given), reason, house.act(actor, at))
+    assignment.set_weights(context.registry, model, read(given), reason, context.act(actor, at))
 
 
 def read(given: Sequence[str]) -> dict[int, float]:
@@ -67,12 +67,12 @@ def read(given: Sequence[str]) -> dict[int, float]:
     return found
 
 
-def table(house: House, model: str) -> Table:
+def table(context: Context, model: str) -> Table:
     """A row for each version in each epoch of the weights."""
-    trial = stages.comparison(house.ledger, model)
+    trial = stages.comparison(context.ledger, model)
     title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
     found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
-    for epoch in house.ledger.dealt(trial):
+    for epoch in context.ledger.dealt(trial):
         about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
         for version, weight in sorted(epoch.weights.items()):
             when, who, why = about

@@ -28,9 +28,9 @@ def accept(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
     """Say that the clock is right now and was ahead before: lines are held against new prices again, at once."""
-    with opened() as house:
+    with opened() as context:
         now = datetime.now(UTC)
         if not yes:
             typer.confirm(f"It is {now:%Y-%m-%d %H:%M:%S} UTC. Is that right?", abort=True)
-        stood = monotonic_clock.accept(house.ledger, actor or getpass.getuser(), reason, now)
+        stood = monotonic_clock.accept(context.ledger, actor or getpass.getuser(), reason, now)
     console.print(f"Looks go on from {now:%Y-%m-%d %H:%M:%S} UTC; that of {stood:%Y-%m-%d %H:%M:%S} UTC stood.")

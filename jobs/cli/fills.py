@@ -15,7 +15,7 @@ from rich.markup import escape
 from jobs.accounts import doubtful_fills
 from jobs.cli.number_options import whole
 from jobs.cli.tables import listing
-from jobs.context import House, opened
+from jobs.context import Context, opened
 from jobs.portfolio import restatement, splits, twins
 from mlops.io.ledger import BookKey
 from mlops.io.ledger.splits import PREFIX
@@ -33,8 +33,8 @@ def show(
     limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 50,
 ) -> None:
     """The newest fills; those that were voided say why."""
-    with opened() as house:
-        found = house.ledger.newest_fills(model, book, limit)
+    with opened() as context:
+        found = context.ledger.newest_fills(model, book, limit)
     table = listing(*FILL_COLUMNS, "void")
     for row in found.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
@@ -48,14 +48,14 @@ def void(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
     """Take a fill back: it stays in the ledger, and books are made anew without it. Safe to repeat."""
-    with opened() as house:
+    with opened() as context:
         who, now = actor or getpass.getuser(), datetime.now(UTC)
         if fill_id.startswith(PREFIX):
-            new = splits.take_back(house, fill_id, who, reason, now)
+            new = splits.take_back(context, fill_id, who, reason, now)
             console.print(f"{fill_id} is taken back{'' if new else ' already'}.", markup=False, soft_wrap=True)
             return
-        new = house.ledger.void_fill(fill_id, who, reason, now)
-        restated = _restated(house)
+        new = context.ledger.void_fill(fill_id, who, reason, now)
+        restated = _restated(context)
     log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
     booked = f"; {restated} {'book was' if restated == 1 else 'books were'} made anew" if restated else ""
     console.print(f"{fill_id} is void{'' if new else ' already'} and counts nowhere{booked}.", soft_wrap=True)
@@ -68,13 +68,13 @@ def confirm(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
     """Say that a doubtful fill is right as it was told: what it gained counts from now on."""
-    with opened() as house:
-        doubtful_fills.confirm(house.ledger, fill_id, actor or getpass.getuser(), reason, datetime.now(UTC))
+    with opened() as context:
+        doubtful_fills.confirm(context.ledger, fill_id, actor or getpass.getuser(), reason, datetime.now(UTC))
     console.print(f"{fill_id} counts at its price.", soft_wrap=True)
 
 
-def _restated(house: House) -> int:
+def _restated(context: Context) -> int:
     """Bring every book up to the voids that there are; also to those of a run that was killed."""
-    own = [key for key in house.ledger.books_with_voids() if not key.book.startswith(twins.TWIN)]
-    units = restatement.units(house)
-    return sum(restatement.restate(house, BookKey(*key), units) for key in own)
+    own = [key for key in context.ledger.books_with_voids() if not key.book.startswith(twins.TWIN)]
+    units = restatement.units(context)
+    return sum(restatement.restate(context, BookKey(*key), units) for key in own)

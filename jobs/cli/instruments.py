@@ -46,8 +46,8 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
             good.append(_read({str(name): str(text).strip() for name, text in row.items()}))
         except DataError as error:
             bad.append(f"line {number}: {error}")
-    with opened() as house:
-        kept = house.ledger.put_instruments(list({one.unit: one for one in good}.values()), datetime.now(UTC))
+    with opened() as context:
+        kept = context.ledger.put_instruments(list({one.unit: one for one in good}.values()), datetime.now(UTC))
     console.print(f"{kept} instruments kept.")
     for why in bad:
         console.print(escape(why), style="red")
@@ -58,8 +58,8 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
 @app.command("list")
 def listed() -> None:
     """All units that something is known of."""
-    with opened() as house:
-        frame = house.ledger.instruments()
+    with opened() as context:
+        frame = context.ledger.instruments()
     table = listing(*INSTRUMENT_COLUMNS)
     for row in frame.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))

@@ -27,8 +27,8 @@ def show(
     job: Annotated[str, typer.Option(help="Only this job.")] = "",
 ) -> None:
     """The newest runs."""
-    with opened() as house:
-        runs = house.ledger.job_runs(job or None, states=(state,) if state else STATES)[-SHOWN:]
+    with opened() as context:
+        runs = context.ledger.job_runs(job or None, states=(state,) if state else STATES)[-SHOWN:]
     table = listing("job", "scheduled for", "state", "attempts", "ended", "error")
     for run in runs:
         ended = f"{run.ended_at:%Y-%m-%d %H:%M:%S}" if run.ended_at else ""
@@ -40,16 +40,16 @@ def show(
 @app.command()
 def retry(job: Job, scheduled_for: Slot) -> None:
     """Run a dead, failed, parked or skipped run again, with all its attempts."""
-    with opened() as house:
-        house.ledger.retry_job(job, moment(scheduled_for))
+    with opened() as context:
+        context.ledger.retry_job(job, moment(scheduled_for))
     console.print(f"{job} of {scheduled_for} is due again.")
 
 
 @app.command()
 def skip(job: Job, scheduled_for: Slot, reason: Annotated[str, typer.Option(help="Why; kept with the run.")]) -> None:
     """Do without a run."""
-    with opened() as house:
-        house.ledger.skip_job(job, moment(scheduled_for), datetime.now(UTC), reason)
+    with opened() as context:
+        context.ledger.skip_job(job, moment(scheduled_for), datetime.now(UTC), reason)
     console.print(f"{job} of {scheduled_for} is skipped.")
 
 
@@ -60,8 +60,8 @@ def run_now(job: Job) -> None:
     if entry is None:
         known = ", ".join(entry.job for entry in calendar.SCHEDULE)
         raise DataError(f"job must be in the schedule ({known}), got {job!r}. Write train:volatility, say.")
-    with opened() as house:
+    with opened() as context:
         if entry.each_model:
-            house.known(job.partition(":")[2])
-        house.ledger.plan_job(job, datetime.now(UTC).replace(microsecond=0))
+            context.known(job.partition(":")[2])
+        context.ledger.plan_job(job, datetime.now(UTC).replace(microsecond=0))
     console.print(f"{job} is due; the scheduler takes it within a second if it is up.")

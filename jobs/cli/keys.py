@@ -25,8 +25,8 @@ def add(
 ) -> None:
     """Make a key. It is shown once and kept nowhere."""
     now = datetime.now(UTC)
-    with opened() as house:
-        token = house.ledger.add_key(label, scope, now, now + timedelta(days=days) if days else None)
+    with opened() as context:
+        token = context.ledger.add_key(label, scope, now, now + timedelta(days=days) if days else None)
     console.print(token, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -34,8 +34,8 @@ def add(
 def show() -> None:
     """All keys, without their secrets."""
     table = listing("id", "label", "scopes", "made", "expires", "revoked")
-    with opened() as house:
-        for key in house.ledger.api_keys():
+    with opened() as context:
+        for key in context.ledger.api_keys():
             times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (key.created_at, key.expires_at, key.revoked_at)]
             table.add_row(key.id, key.label, " ".join(key.scopes), *times)
     console.print(table)
@@ -44,6 +44,6 @@ def show() -> None:
 @app.command(context_settings={"ignore_unknown_options": True})  # ids of older keys may begin with "-"
 def revoke(key_id: Annotated[str, typer.Argument(help="The part before the dot.")]) -> None:
     """Take a key away; it is refused within five seconds."""
-    with opened() as house:
-        house.ledger.revoke_key(key_id, datetime.now(UTC))
+    with opened() as context:
+        context.ledger.revoke_key(key_id, datetime.now(UTC))
     console.print(f"{key_id} is revoked.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.live.risk import Live, clock
 from jobs.live.risk_limits import STRICTNESS
 from mlops import policy
@@ -15,7 +15,7 @@ from mlops.types import Finding, TradingState
 
 
 def set_state(
-    house: House,
+    context: Context,
     state: TradingState,
     actor: str,
     reason: str,
@@ -32,23 +32,23 @@ def set_state(
     DataError
         It would be loosened while a price is not confirmed, or it was changed since it was read.
     """
-    log = house.ledger.trading_log()
+    log = context.ledger.trading_log()
     before, seq = (log[-1].state, log[-1].seq) if log else (TradingState.ACTIVE, 0)
     if STRICTNESS.index(state) >= STRICTNESS.index(before):
-        return house.ledger.set_trading_state(state, actor, reason, at)
-    found = crossed(house, at)
+        return context.ledger.set_trading_state(state, actor, reason, at)
+    found = crossed(context, at)
     if found:
         show([_told(one) for one in found])
     accepted = {f"{one.name}:{one.subject}": one.value for one in found}
-    if house.ledger.set_trading_state(state, actor, reason, at, after=seq, accepted=accepted):
+    if context.ledger.set_trading_state(state, actor, reason, at, after=seq, accepted=accepted):
         return True
-    now = house.ledger.trading_log()[-1]
+    now = context.ledger.trading_log()[-1]
     raise DataError(f"trading state must be {before.value} as you saw it, got {now.state.value}. Look at it again.")
 
 
-def crossed(house: House, at: datetime) -> tuple[Finding, ...]:
+def crossed(context: Context, at: datetime) -> tuple[Finding, ...]:
     """The hard lines that are crossed."""
-    look = Live(house, records=False).look(clock(house, at))
+    look = Live(context, records=False).look(clock(context, at))
     if look.jumps:
         told = ", ".join(f"{unit} quoted at {jump.value:g}" for unit, jump in sorted(look.jumps.items()))
         remedy = "Say what is right: `trader-mlops price list`, then `trader-mlops price confirm UNIT PRICE`."

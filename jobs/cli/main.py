@@ -24,7 +24,7 @@ from jobs.accounts import balances
 from jobs.cli import alerts, arm_weights, clock, fills, hooks, instruments, job_runs, keys, lift, prices
 from jobs.cli.number_options import whole
 from jobs.cli.tables import listing
-from jobs.context import PATIENCE_S, House, moment, opened, wait_at_most
+from jobs.context import PATIENCE_S, Context, moment, opened, wait_at_most
 from jobs.doctor import command, part_health
 from jobs.live import freshness, model_status
 from jobs.stack import backup, up
@@ -63,14 +63,14 @@ Actor = Annotated[str, typer.Option(help="Who.", envvar="USER")]
 @app.command()
 def status() -> None:
     """Which version of each model trades, what is compared with it, what is up, and what is open."""
-    with opened() as house:
-        _say_health(house)
+    with opened() as context:
+        _say_health(context)
         table = listing("model", "champion", "since", "previous", "under comparison", "pending labels", title="Models")
-        for model in house.ledger.models():
-            table.add_row(*_status_row(house, model))
+        for model in context.ledger.models():
+            table.add_row(*_status_row(context, model))
         console.print(table)
-        _say_freshness(house, datetime.now(UTC))
-        for alert in house.ledger.alerts():
+        _say_freshness(context, datetime.now(UTC))
+        for alert in context.ledger.alerts():
             said = f"{alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)} [dim]{escape(alert.key)}[/]"
             console.print(f"[bold]{alert.priority.value.upper()}[/] {said}", soft_wrap=True)
 
@@ -88,14 +88,14 @@ def environment() -> None:
 @app.command()
 def explain(model: str) -> None:
     """Every transition of a model: when, from, to, who, why, and the run that holds the evidence."""
-    with opened() as house:
+    with opened() as context:
         table = listing("time (UTC)", "what", "from", "to", "by", "why", "evidence", title=f"Promotion log of {model}")
-        house.known(model)
-        address = _links(house, model)
-        for entry in house.ledger.promotions(model):
+        context.known(model)
+        address = _links(context, model)
+        for entry in context.ledger.promotions(model):
             table.add_row(*_log_row(entry, address))
         console.print(table)
-        for trial in house.ledger.experiments(model):
+        for trial in context.ledger.experiments(model):
             verdict = trial.verdict or "running"
             pair = f"v{trial.champion} against v{trial.challenger}"
             console.print(f"{trial.started_at:%Y-%m-%d} {trial.kind} {trial.id}, {pair}: {verdict}")
@@ -111,12 +111,12 @@ def report(
     as_of: Annotated[str, typer.Option(help="What was known then: `now`, or an ISO instant.")] = "now",
 ) -> None:
     """Tell a comparison of MODEL on one page for people, here and in a run of MLflow. Changes nothing."""
-    with opened() as house:
-        written = reporting.at(house, model, moment(as_of), experiment)
+    with opened() as context:
+        written = reporting.at(context, model, moment(as_of), experiment)
         out.write_text(written.html, encoding="utf-8")
         told = written.account.answer
         console.print(f"[bold]{told.label}[/] {escape(told.sentence)}", soft_wrap=True)
-        console.print(f"{out} and {_link(house, model, written.run_id)}", soft_wrap=True)
+        console.print(f"{out} and {_link(context, model, written.run_id)}", soft_wrap=True)
 
 
 @app.command()
@@ -127,9 +127,11 @@ def promote(
     actor: Actor = "",
 ) -> None:
     """Make VERSION the champion of MODEL by hand. No gate is asked; the new champion is watched."""
-    with opened() as house:
+    with opened() as context:
         target = ModelRef(model, version)
-        entry = promotion.promote(house, target, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
+        entry = promotion.promote(
+            context, target, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC)
+        )
         was = "the first one" if entry.from_version is None else f"was v{entry.from_version}"
         console.print(f"{model}: champion is v{entry.to_version} now ({was}).")
 
@@ -137,8 +139,10 @@ def promote(
 @app.command()
 def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
     """Bring the previous champion of MODEL back. Verified loadable before anything moves; trains nothing."""
-    with opened() as house:
-        entry = promotion.rollback(house, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
+    with opened() as context:
+        entry = promotion.rollback(
+            context, model, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC)
+        )
         console.print(f"{model}: champion is v{entry.to_version} again (left v{entry.from_version}).")
         if entry.state == "pending":
             why = f"MLflow does not answer within {PATIENCE_S} s: the log has it and bots go by the log"
@@ -148,11 +152,11 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
 @trading.command("show")
 def show_trading() -> None:
     """The trading state, and every change of it."""
-    with opened() as house:
+    with opened() as context:
         table = listing(
-            "time (UTC)", "state", "by", "why", title=f"Trading is {house.ledger.trading_state().value} now"
+            "time (UTC)", "state", "by", "why", title=f"Trading is {context.ledger.trading_state().value} now"
         )
-        for change in house.ledger.trading_log():
+        for change in context.ledger.trading_log():
             table.add_row(f"{change.created_at:%Y-%m-%d %H:%M:%S}", change.state.value, change.actor, change.reason)
         console.print(table)
 
@@ -177,18 +181,18 @@ def set_trading(
         if not yes:
             typer.confirm("Let this stand, and trade on?", abort=True)
 
-    with opened() as house:
-        changed = lift.set_state(house, state, actor or getpass.getuser(), reason, datetime.now(UTC), show)
+    with opened() as context:
+        changed = lift.set_state(context, state, actor or getpass.getuser(), reason, datetime.now(UTC), show)
         console.print(f"Trading is {state.value} {'now' if changed else 'already'}: {state.meaning}.")
 
 
 @app.command()
 def prune() -> None:
     """Archive, then delete predictions, outcomes and quotes older than `retention_days`; logs are kept for ever."""
-    with opened() as house:
+    with opened() as context:
         now = datetime.now(UTC)
-        before = now - timedelta(days=house.settings.retention_days)
-        gone = house.ledger.prune(house.settings.state / "archive", before=before, at=now)
+        before = now - timedelta(days=context.settings.retention_days)
+        gone = context.ledger.prune(context.settings.state / "archive", before=before, at=now)
         console.print(
             f"Before {before:%Y-%m-%d}: " + ", ".join(f"{n} {table}" for table, n in gone.items()) + " deleted."
         )
@@ -197,8 +201,8 @@ def prune() -> None:
 @app.command()
 def verify() -> None:
     """Read all of the ledger and its archive against their checksums: about a second for 300,000 rows."""
-    with opened() as house:
-        problems = [*house.ledger.verify(), *house.ledger.verify_archive(house.settings.state / "archive")]
+    with opened() as context:
+        problems = [*context.ledger.verify(), *context.ledger.verify_archive(context.settings.state / "archive")]
     for problem in problems:
         console.print(f"[red]damaged[/] {escape(problem)}", soft_wrap=True)
     console.print(f"{len(problems)} problems.")
@@ -206,17 +210,17 @@ def verify() -> None:
         raise typer.Exit(1)
 
 
-def _link(house: House, model: str, run_id: str) -> str:
+def _link(context: Context, model: str, run_id: str) -> str:
     """Where a browser shows the run; its id alone while MLflow does not answer."""
     try:
-        return record.link(house.client, model, run_id, mlflow.get_tracking_uri())
+        return record.link(context.client, model, run_id, mlflow.get_tracking_uri())
     except mlflow.MlflowException:
         return f"run {run_id} (MLflow does not answer within {PATIENCE_S} s)"
 
 
-def _links(house: House, model: str) -> Callable[[str], str]:
+def _links(context: Context, model: str) -> Callable[[str], str]:
     """The same for many runs, with one question."""
-    address = _link(house, model, "{run}")
+    address = _link(context, model, "{run}")
     return lambda run_id: address.replace("{run}", run_id) if run_id else ""
 
 
@@ -238,30 +242,30 @@ def main() -> None:
         raise SystemExit(1) from error
 
 
-def _say_health(house: House) -> None:
+def _say_health(context: Context) -> None:
     """What a person wants to know before any model: may it trade, is it up, does anything lie about."""
-    now, state = up.present(house.settings.state.absolute()), house.ledger.trading_state()
+    now, state = up.present(context.settings.state.absolute()), context.ledger.trading_state()
     console.print(f"Trading: {'' if state is TradingState.ACTIVE else '[bold red]'}{state.value}")
     if now.running and not now.parts:
-        console.print(f"[bold red]Parts: not known[/], {house.settings.state / 'run' / 'up.json'} cannot be read.")
+        console.print(f"[bold red]Parts: not known[/], {context.settings.state / 'run' / 'up.json'} cannot be read.")
     if now.running and part_health.frozen(now.pid):
         console.print(f"[bold red]Parts: supervisor {now.pid} is frozen[/], nothing restarts what ends.")
-    for part in part_health.looked(now.parts, house.settings) if now.running else ():
+    for part in part_health.looked(now.parts, context.settings) if now.running else ():
         again = f", restarted {part.restarts} times" if part.restarts else ""
         console.print(f"{escape(part_health.told(part))}{again}", highlight=False, soft_wrap=True)
-    _say_readiness(house.settings)
+    _say_readiness(context.settings)
     if now.died:
         console.print(f"[bold red]Parts: supervisor {now.pid} died[/], nothing restarts what ends. `make up`.")
     elif not now.running:
         console.print("Parts: not run by `make up`.")
-    if credentials(house.settings):
-        place = house.settings.state / "secrets" / PASSWORD_FILE
+    if credentials(context.settings):
+        place = context.settings.state / "secrets" / PASSWORD_FILE
         console.print(f"MLflow: account {ADMIN}, password in {place}", soft_wrap=True, highlight=False)
-    if degraded := house.ledger.degraded():
+    if degraded := context.ledger.degraded():
         console.print(f"[bold red]DEGRADED[/] {degraded}")
     for what, n in (
-        ("dead letters of outgoing hooks (trader-mlops hook dead)", len(house.ledger.dispatches(state="dead"))),
-        ("jobs that failed at every attempt (trader-mlops job list)", len(house.ledger.job_runs(states=("dead",)))),
+        ("dead letters of outgoing hooks (trader-mlops hook dead)", len(context.ledger.dispatches(state="dead"))),
+        ("jobs that failed at every attempt (trader-mlops job list)", len(context.ledger.job_runs(states=("dead",)))),
     ):
         if n:
             console.print(f"[bold red]{n}[/] {what}")
@@ -283,9 +287,9 @@ def _say_readiness(settings: Settings) -> None:
         console.print(f"[bold red]service: NOT READY[/] {escape(wrong or str(answer.status_code))}", soft_wrap=True)
 
 
-def _say_freshness(house: House, now: datetime) -> None:
+def _say_freshness(context: Context, now: datetime) -> None:
     """What came last of each model. A bot that never spoke is not known to be well."""
-    seen = freshness.Freshness(house)
+    seen = freshness.Freshness(context)
     for model, fresh in seen.models(now).items():
         word = {Level.OK: "", Level.ALERT: "[bold red]SILENT[/], "}.get(
             fresh.silence.level, "[bold]never predicted[/], "
@@ -296,18 +300,18 @@ def _say_freshness(house: House, now: datetime) -> None:
         console.print(f"{source}: {word}{found.note}", highlight=False, soft_wrap=True)
 
 
-def _status_row(house: House, model: str) -> tuple[str, ...]:
-    entries = [e for e in house.ledger.promotions(model) if e.state != "undone"]
+def _status_row(context: Context, model: str) -> tuple[str, ...]:
+    entries = [e for e in context.ledger.promotions(model) if e.state != "undone"]
     stack = aliases.standing(entries)
     staged = {
-        v: "A/B, " if stage is Stage.AB else "in shadow, " for v, stage in stages.stages(house.ledger, model).items()
+        v: "A/B, " if stage is Stage.AB else "in shadow, " for v, stage in stages.stages(context.ledger, model).items()
     }
     trials = "; ".join(
         f"v{t.challenger} ({staged.get(t.challenger, '')}{t.kind} since {t.started_at:%Y-%m-%d})"
-        for t in house.ledger.open_experiments(model)
+        for t in context.ledger.open_experiments(model)
     )
-    latest = house.ledger.latest_event_time(model)
-    pending = house.ledger.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0
+    latest = context.ledger.latest_event_time(model)
+    pending = context.ledger.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0
     return (
         model,
         f"v{stack[-1]}" if stack else "none",

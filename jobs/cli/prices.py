@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from jobs.cli.number_options import decimal
 from jobs.cli.tables import listing
-from jobs.context import House, moment, opened
+from jobs.context import Context, moment, opened
 from jobs.portfolio import splits
 from jobs.portfolio.positions import Holdings, positions
 from jobs.portfolio.price_jumps import notes
@@ -29,9 +29,9 @@ console = Console(emoji=False)
 @app.command("list")
 def listed() -> None:
     """Prices that jumped and are not confirmed yet."""
-    with opened() as house:
-        held = positions(house, datetime.now(UTC))
-        told = notes(held, timedelta(seconds=house.settings.risk.price_confirm_s))
+    with opened() as context:
+        held = positions(context, datetime.now(UTC))
+        told = notes(held, timedelta(seconds=context.settings.risk.price_confirm_s))
     for unit in sorted(told):
         console.print(escape(told[unit]), soft_wrap=True)
     if not told:
@@ -41,9 +41,9 @@ def listed() -> None:
 @app.command("log")
 def log() -> None:
     """Every price that a person confirmed."""
-    with opened() as house:
+    with opened() as context:
         table = listing("time (UTC)", "unit", "price", "by", "why")
-        for one in house.ledger.price_log():
+        for one in context.ledger.price_log():
             when = f"{one.confirmed_at:%Y-%m-%d %H:%M:%S}"
             table.add_row(when, escape(one.unit), f"{one.price:g}", escape(one.actor), escape(one.reason))
     console.print(table)
@@ -60,22 +60,22 @@ def split(
 ) -> None:
     """Say that UNIT was split: quantities of all books change, what they are worth and cost does not."""
     by, who = splits.ratio(ratio), actor or getpass.getuser()
-    with opened() as house:
+    with opened() as context:
         for _ in range(splits.TRIES):
             now = datetime.now(UTC)
             asked = moment(at, "--at").replace(microsecond=0) if at else None
-            known = splits.told(house, unit, by, asked, now)
+            known = splits.told(context, unit, by, asked, now)
             if known is not None:
                 console.print(f"{known.name} is booked already; nothing was changed.", markup=False, soft_wrap=True)
                 return
-            held = positions(house, now)
-            when = asked or splits.instant(house, held, unit, by)
-            plan = splits.plan(house, held, unit, by, when, who, reason)
+            held = positions(context, now)
+            when = asked or splits.instant(context, held, unit, by)
+            plan = splits.plan(context, held, unit, by, when, who, reason)
             _show(plan, splits.options(held, unit))
             if not yes:
                 typer.confirm("Book it?", abort=True)
                 yes = True
-            if splits.book(house, plan):
+            if splits.book(context, plan):
                 name = plan.split.name
                 console.print(f"Booked. To take it back: trader-mlops fill void {name}", markup=False, soft_wrap=True)
                 return
@@ -121,17 +121,17 @@ def confirm(
 
     Asks first where that is far from all that is known of its price.
     """
-    with opened() as house:
+    with opened() as context:
         now = datetime.now(UTC)
-        if far := surprise(house, unit, price, now):
+        if far := surprise(context, unit, price, now):
             console.print(f"{unit} at {price:g} {far}", markup=False, soft_wrap=True)
             if not yes:
                 typer.confirm("Is it worth that?", abort=True)
-        house.ledger.confirm_price(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
+        context.ledger.confirm_price(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
     console.print(f"{unit}: {price:g} is confirmed.", markup=False)
 
 
-def surprise(house: House, unit: str, price: float, now: datetime) -> str:
+def surprise(context: Context, unit: str, price: float, now: datetime) -> str:
     """What speaks against a price of a unit: it would be a jump from the mark and from what was quoted; empty if not.
 
     Raises
@@ -139,10 +139,10 @@ def surprise(house: House, unit: str, price: float, now: datetime) -> str:
     DataError
         No book, quote, fill or instrument has a unit of that name.
     """
-    holdings, ledger = Holdings(house), house.ledger
+    holdings, ledger = Holdings(context), context.ledger
     held, instruments, quotes = holdings.at(now), ledger.instruments(), ledger.latest_quotes([unit], as_of=now)
     kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
-    _known(house, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
+    _known(context, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
     trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))
     seen = dict[str, Mark]()
     if (mark := held.prices.get(unit)) is not None:
@@ -159,10 +159,10 @@ def surprise(house: House, unit: str, price: float, now: datetime) -> str:
     return (f"is a jump from {told}." if seen else "is held against nothing: no price of it is known.") + waits
 
 
-def _known(house: House, unit: str, units: set[str], now: datetime) -> None:
+def _known(context: Context, unit: str, units: set[str], now: datetime) -> None:
     """Refuse a unit of which nothing was ever told, with names near it."""
-    if unit in units or (house.ledger.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
+    if unit in units or (context.ledger.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
         return
-    near = get_close_matches(unit, sorted(map(str, units | set(house.ledger.quoted_last(as_of=now)))), n=3)
+    near = get_close_matches(unit, sorted(map(str, units | set(context.ledger.quoted_last(as_of=now)))), n=3)
     remedy = f"Did you mean {', '.join(near)}?" if near else "See the live page for the names."
     raise DataError(f"unit must be one that was quoted, traded or loaded as an instrument, got {unit!r}. {remedy}")

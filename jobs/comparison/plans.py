@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.errors import DataError
 from mlops.experiment import Trial, ab
 from mlops.experiment.watch import simulated_budget
@@ -19,16 +19,16 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LABELS_APART = 8  # labels one after the other before the first look
 
 
-def keep(house: House, trial: Experiment) -> Experiment:
+def keep(context: Context, trial: Experiment) -> Experiment:
     """The comparison with its plan: the stored one, or, at its first look, that of the settings, which is stored.
 
     One that goes on under another kind (a version that waited is nominated) has the plan that it had.
     """
     if trial.plan is not None:
         return trial
-    earlier = (other.plan for other in house.ledger.experiments(trial.model) if _goes_on(other, trial))
-    planned = next((stored for stored in earlier if stored is not None), None) or _first(house, trial).stored()
-    return replace(trial, plan=house.ledger.keep_plan(trial.id, planned))
+    earlier = (other.plan for other in context.ledger.experiments(trial.model) if _goes_on(other, trial))
+    planned = next((stored for stored in earlier if stored is not None), None) or _first(context, trial).stored()
+    return replace(trial, plan=context.ledger.keep_plan(trial.id, planned))
 
 
 def _goes_on(one: Experiment, other: Experiment) -> bool:
@@ -37,7 +37,7 @@ def _goes_on(one: Experiment, other: Experiment) -> bool:
     return same and {one.kind, other.kind} <= {*aliases.COMPARED}
 
 
-def plan(house: House, trial: Experiment) -> Trial:
+def plan(context: Context, trial: Experiment) -> Trial:
     """What a comparison must show: as stored with it; by the settings where it was never looked at.
 
     `arms` are all challengers that share its error by now; each takes its part from when it `joined` on.
@@ -48,9 +48,9 @@ def plan(house: House, trial: Experiment) -> Trial:
         The stored plan is none that this product writes, or nobody can follow it.
     """
     if trial.plan is None:
-        return _first(house, trial)
+        return _first(context, trial)
     try:
-        return _charted(trial, Trial.read(trial.plan, arms=_arms(house, trial)))
+        return _charted(trial, Trial.read(trial.plan, arms=_arms(context, trial)))
     except DataError as error:
         remedy = "Restore the column `plan` of the ledger's table `experiments` from a backup; no job writes it twice"
         raise DataError(
@@ -66,23 +66,23 @@ def _charted(trial: Experiment, planned: Trial) -> Trial:
     return replace(planned, chart_alarms=1 - planned.confidence)
 
 
-def _first(house: House, trial: Experiment) -> Trial:
+def _first(context: Context, trial: Experiment) -> Trial:
     """By the settings; of a watch, simulated on the record of its two models where that is asked for."""
-    planned = of_kind(house, trial.kind, horizon=horizon(house, trial), arms=_arms(house, trial))
-    if trial.kind != "watch" or not house.settings.experiment.watch_simulated:
+    planned = of_kind(context, trial.kind, horizon=horizon(context, trial), arms=_arms(context, trial))
+    if trial.kind != "watch" or not context.settings.experiment.watch_simulated:
         return planned
-    before = house.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
+    before = context.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
     record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
-    return simulated_budget(record.to_numpy(), planned, np.random.default_rng(house.settings.train.seed))[0]
+    return simulated_budget(record.to_numpy(), planned, np.random.default_rng(context.settings.train.seed))[0]
 
 
-def of_kind(house: House, kind: str, *, horizon: int, arms: int = 1) -> Trial:
+def of_kind(context: Context, kind: str, *, horizon: int, arms: int = 1) -> Trial:
     """What the settings ask of a comparison of a kind, where labels span `horizon` bars and nothing is stored yet."""
-    return _later(_by_settings(house, kind, arms=arms), horizon)
+    return _later(_by_settings(context, kind, arms=arms), horizon)
 
 
-def _by_settings(house: House, kind: str, *, arms: int) -> Trial:
-    s = house.settings.experiment
+def _by_settings(context: Context, kind: str, *, arms: int) -> Trial:
+    s = context.settings.experiment
     common: dict[str, Any] = {name: getattr(s, name) for name in ("look_every", "min_bars", "min_events", "evidence")}
     common |= {name: getattr(s, name) for name in ("drawdown_margin", "drawdown_volatility", "drawdown_confidence")}
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
@@ -97,27 +97,27 @@ def _later(planned: Trial, horizon: int) -> Trial:
     return replace(planned, min_bars=min(planned.horizon_bars, max(planned.min_bars, LABELS_APART * horizon)))
 
 
-def horizon(house: House, trial: Experiment) -> int:
+def horizon(context: Context, trial: Experiment) -> int:
     """Bars that a label of either version spans."""
-    known = (house.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
+    known = (context.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
     return max((row.horizon_bars for row in known if row is not None), default=1)
 
 
-def joined(house: House, trial: Experiment) -> tuple[datetime, ...]:
+def joined(context: Context, trial: Experiment) -> tuple[datetime, ...]:
     """When each other challenger joined that was compared with this champion while `trial` ran, dropped ones too."""
     if trial.kind not in aliases.COMPARED:
         return ()
     began: dict[int, datetime] = {}
-    for other in house.ledger.experiments(trial.model):
+    for other in context.ledger.experiments(trial.model):
         beside = other.kind in aliases.COMPARED and other.champion == trial.champion and _overlap(other, trial)
         if beside and other.challenger != trial.challenger:
             began[other.challenger] = min(other.started_at, began.get(other.challenger, other.started_at))
     return tuple(sorted(began.values()))
 
 
-def _arms(house: House, trial: Experiment) -> int:
+def _arms(context: Context, trial: Experiment) -> int:
     """Challengers that share the error of `trial` by now."""
-    return 1 + len(joined(house, trial))
+    return 1 + len(joined(context, trial))
 
 
 def _overlap(one: Experiment, other: Experiment) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.experiment import stages as gates
 from mlops.io.ledger import Experiment
 from mlops.policy import Place
@@ -12,20 +12,20 @@ from mlops.types import Finding, Stage
 from registry_hooks import stages
 
 
-def findings(house: House, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
+def findings(context: Context, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
     """The gates of the stages of one challenger, with what was known at `as_of`."""
-    s, record = house.settings.experiment, scoring_record(house, trial, as_of)
-    since, units = _since(house, trial, as_of), _units(house, trial, as_of)
-    return (*_scored(house, record), gates.trading(record, since, s.ab_bars, units=units, least=s.ab_units))
+    s, record = context.settings.experiment, scoring_record(context, trial, as_of)
+    since, units = _since(context, trial, as_of), _units(context, trial, as_of)
+    return (*_scored(context, record), gates.trading(record, since, s.ab_bars, units=units, least=s.ab_units))
 
 
-def scored(house: House, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
+def scored(context: Context, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
     """Those of `findings` that say how it scored: all that takes a share away between two weekly looks."""
-    return _scored(house, scoring_record(house, trial, as_of))
+    return _scored(context, scoring_record(context, trial, as_of))
 
 
-def _scored(house: House, record: gates.ScoringRecord) -> tuple[Finding, ...]:
-    s, limits = house.settings.experiment, house.settings.limits
+def _scored(context: Context, record: gates.ScoringRecord) -> tuple[Finding, ...]:
+    s, limits = context.settings.experiment, context.settings.limits
     needed, unseen = s.shadow_bars, s.shadow_unreported
     return (
         gates.shadow_bars(record, needed),
@@ -34,9 +34,9 @@ def _scored(house: House, record: gates.ScoringRecord) -> tuple[Finding, ...]:
     )
 
 
-def scoring_record(house: House, trial: Experiment, as_of: datetime) -> gates.ScoringRecord:
+def scoring_record(context: Context, trial: Experiment, as_of: datetime) -> gates.ScoringRecord:
     """How the challenger scored beside the champion since their comparison began."""
-    ledger, model, since = house.ledger, trial.model, trial.started_at
+    ledger, model, since = context.ledger, trial.model, trial.started_at
     asked, scored = (
         ledger.scored_bars(model, version, start=since, as_of=as_of) for version in (trial.champion, trial.challenger)
     )
@@ -44,21 +44,21 @@ def scoring_record(house: House, trial: Experiment, as_of: datetime) -> gates.Sc
     return gates.ScoringRecord(asked, scored, scorings[scorings["version"] == trial.challenger])
 
 
-def place(house: House, trial: Experiment, as_of: datetime) -> Place:
+def place(context: Context, trial: Experiment, as_of: datetime) -> Place:
     """Whether the challenger trades, and what keeps a job from giving it a share of the units."""
-    stage = Stage.SHADOW if _since(house, trial, as_of) is None else Stage.AB
+    stage = Stage.SHADOW if _since(context, trial, as_of) is None else Stage.AB
     runs = trial.ended_at is None and stage is Stage.SHADOW
-    split = house.settings.experiment.split
-    held = stages.held(house.ledger, trial.model, trial.challenger, split) if runs else ""
+    split = context.settings.experiment.split
+    held = stages.held(context.ledger, trial.model, trial.challenger, split) if runs else ""
     return Place(stage, waits=trial.kind == "shadow", held=held)
 
 
-def _since(house: House, trial: Experiment, as_of: datetime) -> datetime | None:
-    return stages.trading_since(house.ledger, trial.model, (trial.champion, trial.challenger), as_of)
+def _since(context: Context, trial: Experiment, as_of: datetime) -> datetime | None:
+    return stages.trading_since(context.ledger, trial.model, (trial.champion, trial.challenger), as_of)
 
 
-def _units(house: House, trial: Experiment, as_of: datetime) -> int:
+def _units(context: Context, trial: Experiment, as_of: datetime) -> int:
     """Units that were dealt to the challenger in the running comparison, or in its own that ended."""
-    dealt = trial if trial.kind == "compare" else stages.running(house.ledger, trial.model)
-    epochs = () if dealt is None else house.ledger.dealt(dealt, as_of)
+    dealt = trial if trial.kind == "compare" else stages.running(context.ledger, trial.model)
+    epochs = () if dealt is None else context.ledger.dealt(dealt, as_of)
     return sum(epoch.counts.get(trial.challenger, 0) for epoch in epochs)

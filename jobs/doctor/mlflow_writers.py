@@ -10,7 +10,7 @@ from datetime import datetime
 
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.errors import RegistryError
 from mlops.io import record
 from mlops.io.ledger import Ledger
@@ -29,21 +29,21 @@ def names(ledger: Ledger) -> set[str]:
     return {*STRATEGIES, *ledger.models(), record.BOOKS.name}
 
 
-def settle(house: House, at: datetime) -> list[Grant]:
+def settle(context: Context, at: datetime) -> list[Grant]:
     """Take back others' rights to what is ours and tell a person; what cannot be taken back, as long as it lasts."""
-    ours = names(house.ledger)
-    excess = grants.excess(house.client, ours, house.settings.tracking_writers)
-    left = grants.revoke(house.client, excess)
+    ours = names(context.ledger)
+    excess = grants.excess(context.client, ours, context.settings.tracking_writers)
+    left = grants.revoke(context.client, excess)
     for account, rights in _by_account(set(excess) - set(left)).items():
         title = f"account {account} of MLflow owned what is the platform's; taken back: {_listed(rights)}"
         log.error("rights in MLflow taken back", account=account, rights=[str(right) for right in rights])
         key = f"mlflow_writer_revoked:{account}@{at.isoformat()}"
-        house.ledger.add_alert(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
-    _tell(house, _by_account(left), ours, at)
+        context.ledger.add_alert(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
+    _tell(context, _by_account(left), ours, at)
     return left
 
 
-def check(house: House, at: datetime) -> None:
+def check(context: Context, at: datetime) -> None:
     """Refuse to write where others may, after their rights were taken back.
 
     Raises
@@ -51,7 +51,7 @@ def check(house: House, at: datetime) -> None:
     RegistryError
         Some cannot be taken back, or MLflow does not tell.
     """
-    if left := settle(house, at):
+    if left := settle(context, at):
         rule = "only the platform may write its experiments and models in MLflow"
         got = "; ".join(f"account {account} with {_listed(rights)}" for account, rights in _by_account(left).items())
         raise RegistryError(f"{rule}, got {got}. Take that back as MLflow's admin, or name it in tracking_writers.")
@@ -60,8 +60,8 @@ def check(house: House, at: datetime) -> None:
 class Look:
     """The service's look at them, every minute."""
 
-    def __init__(self, house: House, clock: Callable[[], datetime]) -> None:
-        self._house, self._clock, self._looked = house, clock, -math.inf
+    def __init__(self, context: Context, clock: Callable[[], datetime]) -> None:
+        self._house, self._clock, self._looked = context, clock, -math.inf
 
     def __call__(self) -> None:
         if time.monotonic() - self._looked >= EVERY_S:
@@ -69,18 +69,20 @@ class Look:
             self._looked = time.monotonic()
 
 
-def _tell(house: House, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
+def _tell(context: Context, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
     told = {
         alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key
-        for alert in house.ledger.alerts()
+        for alert in context.ledger.alerts()
         if alert.key.startswith(KIND)
     }
     for account in left.keys() - told.keys():
         title = f"account {account} of MLflow may write what is the platform's: {_listed(left[account])}"
         key = f"mlflow_writer:{account}@{at.isoformat()}"
-        house.ledger.add_alert(Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account}))
+        context.ledger.add_alert(
+            Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account})
+        )
     for account in told.keys() - left.keys():
-        house.ledger.resolve_alert(told[account], at)
+        context.ledger.resolve_alert(told[account], at)
 
 
 def _by_account(rights: Iterable[Grant]) -> dict[str, list[Grant]]:

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from jobs import schedule
-from jobs.context import House
+from jobs.context import Context
 from jobs.doctor import NO_LEDGER, NO_SERVER, Problem, Setup, nothing, part_health
 from jobs.live import freshness, model_status
 from jobs.stack.up import present
@@ -142,7 +142,7 @@ def bots(setup: Setup) -> Iterator[Problem]:
     if not setup.current:
         yield NO_LEDGER
         return
-    now, seen = setup.clock(), freshness.Freshness(House(setup.settings, setup.registry))
+    now, seen = setup.clock(), freshness.Freshness(Context(setup.settings, setup.registry))
     champions = {model: fresh for model, fresh in seen.models(now).items() if fresh.since is not None}
     if not champions:
         yield nothing("model has a champion, so no bot is expected to predict")

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from mlops import monitor as room
 from mlops.monitor.silence import Instants
 from mlops.types import Alert, Finding, Level, Priority
@@ -51,8 +51,8 @@ class Fresh:
 class Freshness:
     """Looks at what came last, from instant to instant: clocks are read once and then added to."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._house = context
         self._clocks: dict[tuple[str, str], Instants] = {}
         self._night: tuple[datetime, Finding] | None = None
 
@@ -168,7 +168,9 @@ class Freshness:
         return kept
 
 
-def act(house: House, models: Mapping[str, Fresh], feeds: Mapping[str, Finding] | None, as_of: datetime) -> list[Alert]:
+def act(
+    context: Context, models: Mapping[str, Fresh], feeds: Mapping[str, Finding] | None, as_of: datetime
+) -> list[Alert]:
     """Tell of bots and feeds that are silent, close what speaks again; the alerts that are due.
 
     What was not looked at (a model with a `failure`, feeds that are None) keeps the alert that it has.
@@ -178,12 +180,12 @@ def act(house: House, models: Mapping[str, Fresh], feeds: Mapping[str, Finding] 
     keys = {alert.key for alert in wanted}
     unseen = tuple(f"bot_silent:{name}:" for name, fresh in models.items() if fresh.failure)
     unseen += ("feed_stale:",) if feeds is None else ()
-    for alert in house.ledger.alerts():
+    for alert in context.ledger.alerts():
         if alert.key.startswith(OURS) and alert.key not in keys and not alert.key.startswith(unseen):
-            house.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.resolve_alert(alert.key, as_of)
             log.info("heard of again", key=alert.key)
     for alert in wanted:
-        if house.ledger.add_alert(alert):
+        if context.ledger.add_alert(alert):
             log.warning("silence", key=alert.key, title=alert.title)
     return wanted
 

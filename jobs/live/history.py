@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.accounts.equity import offsets, with_losses, without_flows
 from jobs.accounts.peak import Peak, Point, named
-from jobs.context import House
+from jobs.context import Context
 from jobs.live import model_status
 from jobs.portfolio import restatement
 from jobs.portfolio.book_cache import MOMENT, Memo
@@ -148,10 +148,10 @@ class Curve:
     _last: tuple[NDArray[np.bool_], pd.Series[float]] | None = None
 
     @classmethod
-    def read(cls, house: House, key: BookKey, start: datetime, end: datetime, units: Collection[str]) -> Self:
-        rows = house.ledger.book_equity(key, start=start, end=end).set_index("event_time")
+    def read(cls, context: Context, key: BookKey, start: datetime, end: datetime, units: Collection[str]) -> Self:
+        rows = context.ledger.book_equity(key, start=start, end=end).set_index("event_time")
         known = naive(rows.set_index("known_at")["equity"])
-        return cls(without(rows["equity"], house.ledger, key, units), naive(rows["equity"]), known)
+        return cls(without(rows["equity"], context.ledger, key, units), naive(rows["equity"]), known)
 
     def at(self, start: datetime, as_of: datetime) -> pd.Series[float]:
         """Of the bars from `start` on that were known then; the same object where those are the same."""
@@ -168,39 +168,41 @@ class Pasts:
     `peak`: it knows what they were worth at the looks before and after a flow.
     """
 
-    def __init__(self, house: House, peak: Peak | None = None) -> None:
-        self._house, self._peak, self._common = house, peak, object()
+    def __init__(self, context: Context, peak: Peak | None = None) -> None:
+        self._house, self._peak, self._common = context, peak, object()
         self._curves = Memo[Curve]()
         self._of: dict[tuple[BookKey, ...], tuple[list[Any], Mapping[BookKey, pd.Series[float]], Past]] = {}
 
     def at(self, held: Held) -> Past:
         """The last years of every book that is held now, without what is in other currencies."""
-        house, start, keys = self._house, held.as_of - LOOK_BACK, tuple(held.books)
-        common = house.ledger.split_news(), restatement.units(house)
+        context, start, keys = self._house, held.as_of - LOOK_BACK, tuple(held.books)
+        common = context.ledger.split_news(), restatement.units(context)
         if common != self._common or len(self._of) > MOST:
             self._common, self._curves, self._of = common, Memo(), {}
-        tips, units = house.ledger.all_marks(as_of=held.as_of), common[1].foreign
+        tips, units = context.ledger.all_marks(as_of=held.as_of), common[1].foreign
         found: dict[BookKey, pd.Series[float]] = {}
         for key in keys:
-            read = partial(Curve.read, house, key, start, held.as_of + MOMENT, units)
+            read = partial(Curve.read, context, key, start, held.as_of + MOMENT, units)
             found[key] = self._curves.get(key, tips.get(key), read).at(start, held.as_of)
         bare = {key: held.books[key] for key, curve in found.items() if not len(curve)}
         looks = _looks(() if self._peak is None else self._peak.points, held)
         about = [held.accounts, held.doubts, {key: book.start for key, book in held.books.items()}, bare, looks]
         known = self._of.get(keys)
         if known is None or known[0] != about or any(curve is not known[1][key] for key, curve in found.items()):
-            known = self._of[keys] = about, found, _past(house, held, found, looks)
+            known = self._of[keys] = about, found, _past(context, held, found, looks)
         return known[2]
 
 
-def past(house: House, held: Held) -> Past:
+def past(context: Context, held: Held) -> Past:
     """The last years of every book that is held now, without what is in other currencies."""
-    return Pasts(house).at(held)
+    return Pasts(context).at(held)
 
 
-def _past(house: House, held: Held, home: Mapping[BookKey, pd.Series[float]], looks: Mapping[BookKey, Steps]) -> Past:
+def _past(
+    context: Context, held: Held, home: Mapping[BookKey, pd.Series[float]], looks: Mapping[BookKey, Steps]
+) -> Past:
     accounts = {key: found for key, found in held.accounts.items() if found is not None}
-    traded = {key: house.ledger.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)}
+    traded = {key: context.ledger.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)}
     curves, bars = {key: _undoubted(curve, key, held) for key, curve in home.items()}, home
     if looks:
         starts = {key: (traded.get(key), held.books[key].start / SCALE) for key in home}
@@ -303,10 +305,10 @@ def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey,
     return wide.fillna(pd.Series({key: opened[key] for key in known})).sum(axis=1) + flat
 
 
-def alerts(house: House, rows: Iterable[str], as_of: datetime) -> dict[str, AlertNow]:
+def alerts(context: Context, rows: Iterable[str], as_of: datetime) -> dict[str, AlertNow]:
     """Open alerts. One whose details name a unit leads to its row, the largest first in `rows`."""
     found, rows = {}, list(rows)
-    for alert in house.ledger.alerts():
+    for alert in context.ledger.alerts():
         if alert.as_of <= as_of:
             unit = str(alert.details.get("unit", ""))
             row = next((row for row in rows if unit and row.rpartition("/")[2] == unit), "")
@@ -314,25 +316,25 @@ def alerts(house: House, rows: Iterable[str], as_of: datetime) -> dict[str, Aler
     return found
 
 
-def trading(house: House) -> TradingNow:
+def trading(context: Context) -> TradingNow:
     """The switch above all models."""
-    log = house.ledger.trading_log()
+    log = context.ledger.trading_log()
     if not log:
         return TradingNow("active", "It was never set.")
     last = log[-1]
     return TradingNow(last.state.value, last.reason, last.actor, last.created_at)
 
 
-def models(house: House, held: Held, seen: Past, judgements: model_status.Standing) -> dict[str, ModelNow]:
+def models(context: Context, held: Held, seen: Past, judgements: model_status.Standing) -> dict[str, ModelNow]:
     """Every model that has a champion or a book, with its book: the one it is held by now; how it stands, and why."""
     of = {key.model: key for key in held.books}
-    found = {name: _model(house, name, of.get(name), held, seen) for name in sorted({*house.ledger.models(), *of})}
+    found = {name: _model(context, name, of.get(name), held, seen) for name in sorted({*context.ledger.models(), *of})}
     return {name: judgements.judged(name, now) for name, now in found.items()}
 
 
-def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
-    log = [entry for entry in house.ledger.promotions(name) if entry.state != "undone"]
-    trials = [trial for trial in house.ledger.experiments(name) if trial.started_at <= held.as_of]
+def _model(context: Context, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
+    log = [entry for entry in context.ledger.promotions(name) if entry.state != "undone"]
+    trials = [trial for trial in context.ledger.experiments(name) if trial.started_at <= held.as_of]
     verdict, at, because = _verdict(log, trials)
     running = [trial.challenger for trial in trials if trial.ended_at is None and trial.kind == "compare"]
     champion = log[-1] if log else None
@@ -340,11 +342,11 @@ def _model(house: House, name: str, key: BookKey | None, held: Held, seen: Past)
         champion=champion.to_version if champion else None,
         champion_since=champion.created_at if champion else None,
         challenger=running[-1] if running else None,
-        stage=stages.stages(house.ledger, name).get(running[-1], "") if running else "",
+        stage=stages.stages(context.ledger, name).get(running[-1], "") if running else "",
         verdict=verdict,
         verdict_at=at,
         because=because,
-        trades_since=house.ledger.fills_since(name, champion.created_at) if champion else None,
+        trades_since=context.ledger.fills_since(name, champion.created_at) if champion else None,
     )
     if key is None:
         return now

@@ -16,7 +16,7 @@ from datetime import datetime
 
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.types import Alert, Priority
 from mlops.web.watch import NOT_YET, OK, Watch
 
@@ -74,7 +74,7 @@ class Loops:
 class Alarm:
     """Alerts about loops: opened once a loop was not well for PATIENCE_S, closed when it is well again."""
 
-    house: House
+    context: Context
     watch: Watch
     clock: Callable[[], float] = time.monotonic
     _since: dict[str, float] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Alarm:
         }
         told = {
             a.key.removeprefix(KIND).partition("@")[0]: a.key
-            for a in self.house.ledger.alerts()
+            for a in self.context.ledger.alerts()
             if a.key.startswith(KIND)
         }
         for name, since in self._since.items():
@@ -95,9 +95,9 @@ class Alarm:
             if name not in told and now - since >= patience:
                 title = f"loop {name} of the service does not do its work: {parts[name]}"
                 key = f"loop_failed:{name}@{at.isoformat()}"
-                self.house.ledger.add_alert(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
+                self.context.ledger.add_alert(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
         for name in told.keys() - self._since.keys():
-            self.house.ledger.resolve_alert(told[name], at)
+            self.context.ledger.resolve_alert(told[name], at)
 
     def run(self, stop: threading.Event, now: Callable[[], datetime], keep: Callable[[], None] = lambda: None) -> None:
         """Look every second until told to stop; `keep` the loops running before each look."""

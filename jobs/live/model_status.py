@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jobs import limits
-from jobs.context import House
+from jobs.context import Context
 from jobs.live.freshness import Fresh, Freshness
 from mlops.errors import CorruptionError
 from mlops.io.ledger import Promotion
@@ -19,7 +19,7 @@ WEIGHTS = {Priority.CRITICAL: Level.ALERT, Priority.HIGH: Level.ALERT, Priority.
 ORDER = [Level.OK, Level.UNKNOWN, Level.WARN, Level.ALERT]  # what is not known is never in order
 
 
-def keep(house: House, report: Report, decision: Decision) -> None:
+def keep(context: Context, report: Report, decision: Decision) -> None:
     """Leave what the monitor job found in the ledger, where the page finds it while MLflow is down."""
     found = next(f for f in report.findings if f.name == "layer_verdict")
     body = {
@@ -30,15 +30,15 @@ def keep(house: House, report: Report, decision: Decision) -> None:
         "verdict": decision.verdict.value,
         "reason": decision.reason,
     }
-    house.ledger.put_risk_state(EVIDENCE, report.model.name, report.as_of, body, {})
+    context.ledger.put_risk_state(EVIDENCE, report.model.name, report.as_of, body, {})
 
 
 class Standing:
     """One look at all models: their alerts and feeds are read once."""
 
-    def __init__(self, house: House, as_of: datetime, freshness: Freshness) -> None:
-        self._house, self._as_of, self._freshness = house, as_of, freshness
-        self._alerts = [alert for alert in house.ledger.alerts() if alert.as_of <= as_of]
+    def __init__(self, context: Context, as_of: datetime, freshness: Freshness) -> None:
+        self._house, self._as_of, self._freshness = context, as_of, freshness
+        self._alerts = [alert for alert in context.ledger.alerts() if alert.as_of <= as_of]
         self._bars = freshness.bars(as_of)
 
     def judged(self, model: str, now: ModelNow) -> ModelNow:

@@ -21,7 +21,7 @@ from jobs.accounts import doubtful_fills, notional
 from jobs.accounts.corrections import Effect, voided
 from jobs.accounts.equity import Account
 from jobs.accounts.peak import Peak
-from jobs.context import House
+from jobs.context import Context
 from jobs.live import fields
 from jobs.live import history as seen
 from jobs.live import state as view
@@ -109,11 +109,11 @@ class Prices:
         return found
 
 
-def clock(house: House, now: datetime) -> datetime:
+def clock(context: Context, now: datetime) -> datetime:
     """As of when the page looks: now, or (to look at a replay) the newest bar of any book."""
-    if house.settings.risk.clock == "now":
+    if context.settings.risk.clock == "now":
         return now
-    return max((mark.end for mark in house.ledger.all_marks().values()), default=now)
+    return max((mark.end for mark in context.ledger.all_marks().values()), default=now)
 
 
 class Live:
@@ -121,7 +121,7 @@ class Live:
 
     def __init__(
         self,
-        house: House,
+        context: Context,
         *,
         records: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -131,25 +131,25 @@ class Live:
 
         `instants`: those of all loops of a process.
         """
-        self._house, self._clock = house, clock
-        self._records = records and house.settings.risk.clock == "now"
-        self._confirm = timedelta(seconds=house.settings.risk.price_confirm_s)
-        self._instants, self._lines = instants or Instants(house.ledger), lines(house.settings.risk.limits)
+        self._house, self._clock = context, clock
+        self._records = records and context.settings.risk.clock == "now"
+        self._confirm = timedelta(seconds=context.settings.risk.price_confirm_s)
+        self._instants, self._lines = instants or Instants(context.ledger), lines(context.settings.risk.limits)
         self._begin()
 
     def _begin(self) -> None:
         """Know nothing but what is in the ledger."""
-        house, self._read_at, self._accepted = self._house, -math.inf, self._instants.accepted
-        self._slow = Slow(stand_in=_stand_in(None, house.settings.risk))
-        self._prices, self._holdings = Prices(house.settings.risk.price_stale_s), Holdings(house)
+        context, self._read_at, self._accepted = self._house, -math.inf, self._instants.accepted
+        self._slow = Slow(stand_in=_stand_in(None, context.settings.risk))
+        self._prices, self._holdings = Prices(context.settings.risk.price_stale_s), Holdings(context)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
         self._replayed: tuple[object, Look] | None = None
         self._unknown_since: dict[tuple[str, str], datetime] = {}
-        self._freshness, self._void, self._books = Freshness(house), 0, tuple[object, ...]()
+        self._freshness, self._void, self._books = Freshness(context), 0, tuple[object, ...]()
         self._peaks = {
-            scope: Peak(house.ledger, scope) for scope in (ALL, *sorted({x.scope for x in self._lines} - {ALL}))
+            scope: Peak(context.ledger, scope) for scope in (ALL, *sorted({x.scope for x in self._lines} - {ALL}))
         }
-        self._today, self._pasts = Today(house), seen.Pasts(house, self._peaks[ALL])
+        self._today, self._pasts = Today(context), seen.Pasts(context, self._peaks[ALL])
 
     def look(self, as_of: datetime) -> Look:
         """All that can be told at `as_of`; where that is earlier than a look before, that look's instant stands.

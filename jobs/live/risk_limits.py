@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from mlops import policy
 from mlops.io.ledger.trading_state import TradingChange
 from mlops.policy import Breach
@@ -34,7 +34,9 @@ def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
     return tuple(Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in limits)
 
 
-def act(house: House, findings: Sequence[Finding], as_of: datetime, *, unknown: Sequence[Finding] = ()) -> TradingState:
+def act(
+    context: Context, findings: Sequence[Finding], as_of: datetime, *, unknown: Sequence[Finding] = ()
+) -> TradingState:
     """Tell of what crossed its lines and tighten the trading state where that asks for it; the state that holds then.
 
     Parameters
@@ -44,16 +46,16 @@ def act(house: House, findings: Sequence[Finding], as_of: datetime, *, unknown: 
     unknown : sequence of Finding
         Those of them that a person must hear of because something is missing from what they hold a line against.
     """
-    desk = _Desk(house, as_of)
+    desk = _Desk(context, as_of)
     for found in findings:
         desk.settle(found)
         desk.settle_unknown(found, wanted=found in unknown)
     breaches = [breach for found in findings if (breach := desk.breach(found)) is not None]
-    patience = timedelta(seconds=house.settings.risk.patience_s)
+    patience = timedelta(seconds=context.settings.risk.patience_s)
     state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
     if why:
         reason = f"{state.value.upper()}: {state.meaning}. Because {why}"
-        if house.ledger.set_trading_state(state, ACTOR, reason, as_of, after=desk.seq):
+        if context.ledger.set_trading_state(state, ACTOR, reason, as_of, after=desk.seq):
             log.warning("trading state tightened", state=state.value, why=why)
         desk.read()
     desk.tell()
@@ -63,8 +65,8 @@ def act(house: House, findings: Sequence[Finding], as_of: datetime, *, unknown: 
 class _Desk:
     """One look: the open alerts about risk, by key, and the log of the trading state."""
 
-    def __init__(self, house: House, as_of: datetime) -> None:
-        self._house, self._as_of = house, as_of
+    def __init__(self, context: Context, as_of: datetime) -> None:
+        self._house, self._as_of = context, as_of
         self.read()
 
     def read(self) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.monitoring import overdue_labels
 from mlops import monitor as room
 from mlops.settings import MonitorSettings
@@ -28,7 +28,7 @@ Chart = Callable[[pd.DataFrame], Finding]
 
 
 def charts(
-    house: House,
+    context: Context,
     bundle: Bundle,
     reference: pd.DataFrame,
     matured: pd.DataFrame,
@@ -40,8 +40,8 @@ def charts(
     `looked`: when the look before this one was. `pending`: what waits for its label; where labels have stopped, the
     chart that decides is not known any more.
     """
-    rate, horizon = house.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
-    seed = house.settings.train.seed
+    rate, horizon = context.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
+    seed = context.settings.train.seed
     single = {"horizon": horizon, "false_alarms_per_year": SHOWN * rate, "seed": seed}
     shown: tuple[Chart, ...] = (
         lambda rows: room.log_loss_change(

@@ -6,17 +6,17 @@ import math
 from dataclasses import replace
 from datetime import datetime
 
-from jobs.context import House
+from jobs.context import Context
 from mlops import monitor as room
 from mlops.types import Alert, Finding, Level, ModelRef, Priority
 
 KINDS = ("labels_stopped:", "labels_missing:")
 
 
-def look(house: House, ref: ModelRef, horizon: int, as_of: datetime, start: datetime | None = None) -> Finding:
+def look(context: Context, ref: ModelRef, horizon: int, as_of: datetime, start: datetime | None = None) -> Finding:
     """What a version waits for, of its predictions from `start` on."""
-    rows = house.ledger.awaited(ref.name, start=start, as_of=as_of, version=ref.version)
-    return room.pending(rows, horizon=horizon, late_bars=house.settings.monitor.labels_late_bars)
+    rows = context.ledger.awaited(ref.name, start=start, as_of=as_of, version=ref.version)
+    return room.pending(rows, horizon=horizon, late_bars=context.settings.monitor.labels_late_bars)
 
 
 def unknown(chart: Finding, pending: Finding) -> Finding:
@@ -26,7 +26,7 @@ def unknown(chart: Finding, pending: Finding) -> Finding:
     return replace(chart, value=math.nan, level=Level.UNKNOWN, note=f"{pending.note}; until then: {chart.note}")
 
 
-def settle(house: House, model: str, pending: Finding, as_of: datetime) -> None:
+def settle(context: Context, model: str, pending: Finding, as_of: datetime) -> None:
     """Tell once of labels that do not come, and anew where other units lack them; close it when they come."""
     units, stamp = str(pending.params["units"]), f"{as_of:%Y%m%dT%H%M%S}"
     title, wanted = f"{model}: {pending.note}", None
@@ -36,13 +36,13 @@ def settle(house: House, model: str, pending: Finding, as_of: datetime) -> None:
         about = {"units": units}
         wanted = Alert(f"labels_missing:{model}:{stamp}", Priority.MEDIUM, model, title, as_of, about)
     mine = tuple(f"{kind}{model}:" for kind in KINDS)
-    stands = [a for a in house.ledger.alerts() if a.key.startswith(mine) and a.as_of <= as_of]
+    stands = [a for a in context.ledger.alerts() if a.key.startswith(mine) and a.as_of <= as_of]
     same = [a.key for a in stands if wanted is not None and _what(a) == _what(wanted)]
     if wanted is not None and not same:
-        house.ledger.add_alert(wanted)
+        context.ledger.add_alert(wanted)
     for alert in stands:
         if alert.key not in same:
-            house.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.resolve_alert(alert.key, as_of)
 
 
 def _what(alert: Alert) -> tuple[str, str]:

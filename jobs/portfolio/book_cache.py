@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import pandas as pd
 
 from jobs.books import VIRTUAL
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
 from jobs.portfolio.confirmed_prices import Seen
 from jobs.portfolio.foreign_currency import Foreign, foreign
@@ -94,8 +94,8 @@ class Readings:
     is `due` at which something counts that was told ahead, and where the clock goes back.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house, self._as_of = house, datetime.min.replace(tzinfo=UTC)
+    def __init__(self, context: Context) -> None:
+        self._house, self._as_of = context, datetime.min.replace(tzinfo=UTC)
         self._common: object = None
         self._kept = Memo[tuple[Kept, ...]]()
         self.due, self.generation = LAST, 0
@@ -104,13 +104,13 @@ class Readings:
         self, news: News, units: book_inputs.Units, as_of: datetime, unread: MutableMapping[BookKey, str]
     ) -> list[Kept]:
         """Every book once its new fills are in it; those that cannot be read are added to `unread`, with the reason."""
-        house, found, common = self._house, list[Kept](), (news.splits, units)
+        context, found, common = self._house, list[Kept](), (news.splits, units)
         if as_of < self._as_of or as_of >= self.due or common != self._common:
             self._kept, self.generation = Memo(), self.generation + 1
         self._as_of, self._common = as_of, common
-        for model in sorted({*house.ledger.models(), *(model for model, _ in news.fills)}):
-            for key in (key for key in _keys(house, model, news) if key not in unread):
-                stamp, read = (news.tips.get(key), news.fills.get(key[:2])), partial(_read, house, key, as_of, units)
+        for model in sorted({*context.ledger.models(), *(model for model, _ in news.fills)}):
+            for key in (key for key in _keys(context, model, news) if key not in unread):
+                stamp, read = (news.tips.get(key), news.fills.get(key[:2])), partial(_read, context, key, as_of, units)
                 with unbooked_fills.apart(key, unread):
                     found += self._kept.get(key, stamp, read)
         told = [at for one in units.splits for at in (one.at, units.told.get(one.number)) if at is not None]
@@ -119,44 +119,44 @@ class Readings:
         return found
 
 
-def _keys(house: House, model: str, news: News) -> Iterator[BookKey]:
+def _keys(context: Context, model: str, news: News) -> Iterator[BookKey]:
     """The books that bots trade for a model; the champion's virtual one where no bot tells of any."""
     names = news.books(model)
     yield from (BookKey(model, name) for name in names)
-    champion = None if names else house.ledger.champion(model)
+    champion = None if names else context.ledger.champion(model)
     if champion is not None:
         yield BookKey(model, VIRTUAL, champion)
 
 
-def restated(house: House, units: book_inputs.Units, unread: MutableMapping[BookKey, str]) -> None:
+def restated(context: Context, units: book_inputs.Units, unread: MutableMapping[BookKey, str]) -> None:
     """Make books anew that still count what a person took back."""
-    for key in house.ledger.books_with_voids():
+    for key in context.ledger.books_with_voids():
         with unbooked_fills.apart(key, unread):
-            restatement.restate(house, key, units)
+            restatement.restate(context, key, units)
 
 
-def _read(house: House, key: BookKey, as_of: datetime, units: book_inputs.Units) -> tuple[Kept, ...]:
+def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> tuple[Kept, ...]:
     """A book once its new fills are in it; none where a virtual one has no bar yet."""
     if key.book != VIRTUAL or not key.version:
-        return (own(house, key, as_of, units),)
-    row = house.ledger.book_state(key, before=_just_after(as_of))
+        return (own(context, key, as_of, units),)
+    row = context.ledger.book_state(key, before=_just_after(as_of))
     if row is None:
         return ()
-    book, part = restored(row), foreign(house.ledger, key, (), units.foreign, as_of)
+    book, part = restored(row), foreign(context.ledger, key, (), units.foreign, as_of)
     due = with_splits(book, [], units.known(row["event_time"], as_of))
     after = book.after(Step(as_of, fills=due)) if due else book
-    return (Kept(key, after, _barred(house, key, book, row["event_time"]), foreign=part),)
+    return (Kept(key, after, _barred(context, key, book, row["event_time"]), foreign=part),)
 
 
-def own(house: House, key: BookKey, as_of: datetime, units: book_inputs.Units) -> Kept:
+def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> Kept:
     """A bot's own book."""
-    row = house.ledger.book_state(key, before=_just_after(as_of))
-    if row is not None and restatement.outdated(restored(row), units) and restatement.restate(house, key, units):
-        row = house.ledger.book_state(key, before=_just_after(as_of))
-    book = Book.opened(house.settings.books.cash) if row is None else restored(row)
-    seen = {} if row is None else _barred(house, key, book, row["event_time"])
+    row = context.ledger.book_state(key, before=_just_after(as_of))
+    if row is not None and restatement.outdated(restored(row), units) and restatement.restate(context, key, units):
+        row = context.ledger.book_state(key, before=_just_after(as_of))
+    book = Book.opened(context.settings.books.cash) if row is None else restored(row)
+    seen = {} if row is None else _barred(context, key, book, row["event_time"])
     until = None if row is None else row["event_time"]
-    told = house.ledger.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
+    told = context.ledger.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
     since, ahead = told[told["event_time"] <= as_of], told["event_time"][told["event_time"] > as_of]
     filled, refused = book_inputs.filled(since, units, until)
     fills = [fill for fill, _ in filled]
@@ -169,17 +169,17 @@ def own(house: House, key: BookKey, as_of: datetime, units: book_inputs.Units) -
     after = book.after(Step(as_of, fills=tuple(due))) if due else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
     named = tuple((names[fill.number], fill) for fill in fills)
-    part = foreign(house.ledger, key, fills, units.foreign, as_of)
+    part = foreign(context.ledger, key, fills, units.foreign, as_of)
     following = None if ahead.empty else pd.Timestamp(ahead.min()).to_pydatetime()
     return Kept(key, after, seen, tuple(refused), named, part, following)
 
 
-def _barred(house: House, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
+def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
     """What the bar at `at` said of each unit; a unit that it did not price is at what it was worth before.
 
     In a bot's own book a unit that was only filled may have the fill's price for a bar's.
     """
-    events = house.ledger.book_events(key, start=at, end=_just_after(at))
+    events = context.ledger.book_events(key, start=at, end=_just_after(at))
     priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
     marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
     return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio import book_inputs, restatement
 from jobs.portfolio.valuation import Held, book_name
 from mlops.books.book import SCALE, worth
@@ -27,8 +27,8 @@ class Today:
     Any trade does: a book counts the value of all its trades.
     """
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: Context) -> None:
+        self._house = context
         self._paid: dict[BookKey, tuple[Book, datetime, Paid]] = {}
 
     def gains(self, held: Held, since: Mapping[BookKey, datetime]) -> Floats:

@@ -21,7 +21,7 @@ import pandas as pd
 from jobs.accounts.anchors import Anchors, Valued, Worth
 from jobs.accounts.doubtful_fills import Doubts
 from jobs.accounts.equity import Account, account
-from jobs.context import House
+from jobs.context import Context
 from jobs.live.fields import row_key
 from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
 from jobs.portfolio.book_cache import Kept, Memo, News, Readings, own, restated
@@ -40,9 +40,9 @@ DEFAULTS = {"kind": Kind.SPOT.value, "sector": "", "underlying": "", "american":
 NO_PRICE = Mark(math.nan, cast(datetime, pd.NaT))  # of a position none of whose fills could be booked
 
 
-def positions(house: House, as_of: datetime) -> Held:
+def positions(context: Context, as_of: datetime) -> Held:
     """All positions known at `as_of`, at the prices known then."""
-    return Holdings(house).at(as_of)
+    return Holdings(context).at(as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,17 @@ class Holdings:
     clock that is passed in.
     """
 
-    def __init__(self, house: House, fresh: timedelta = timedelta(seconds=10)) -> None:
-        self._house, self._fresh = house, fresh
+    def __init__(self, context: Context, fresh: timedelta = timedelta(seconds=10)) -> None:
+        self._house, self._fresh = context, fresh
         self._booked: Booked | None = None
-        self._readings, self._accounts = Readings(house), Memo[Account | None]()
+        self._readings, self._accounts = Readings(context), Memo[Account | None]()
         self._counts: Mapping[tuple[str, str], int] = {}
         self._counted_at: datetime | None = None
         self.marks, self.doubts = (
-            Marks(house.ledger, house.settings.risk),
-            Doubts(house.ledger, house.settings.risk.fill_most_times_equity),
+            Marks(context.ledger, context.settings.risk),
+            Doubts(context.ledger, context.settings.risk.fill_most_times_equity),
         )
-        self.anchors = Anchors(house.ledger)
+        self.anchors = Anchors(context.ledger)
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
@@ -137,20 +137,20 @@ class Holdings:
 
     def _read(self, news: News, as_of: datetime) -> Booked:
         """Positions and accounts, those anew that something moved."""
-        house, units, unread = self._house, restatement.units(self._house), dict[BookKey, str]()
+        context, units, unread = self._house, restatement.units(self._house), dict[BookKey, str]()
         if news.splits[1]:
-            restated(house, units, unread)
+            restated(context, units, unread)
         if self._counted_at is None or not timedelta(0) <= as_of - self._counted_at < self._fresh:
-            self._counts, self._counted_at = house.ledger.count_balances(as_of=as_of), as_of
+            self._counts, self._counted_at = context.ledger.count_balances(as_of=as_of), as_of
         kept = self._readings.all(news, units, as_of, unread)
         for model in sorted({model for model, book in news.fills if book.startswith(twins.TWIN)}):
-            unread |= twins.hidden(house, model, as_of)
+            unread |= twins.hidden(context, model, as_of)
         accounts = {one.key: self._account(one, news, units, as_of) for one in kept if not one.key.version}
         self.anchors.of |= {
             key: found.known for key, found in accounts.items() if found is not None and found.known.last
         }
         more = self.doubts.units(fill for one in kept for _, fill in one.fills)
-        return replace(_framed(house, kept, unread, units, as_of, more), accounts=accounts, news=news)
+        return replace(_framed(context, kept, unread, units, as_of, more), accounts=accounts, news=news)
 
     def _account(self, one: Kept, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
         key = one.key
@@ -169,16 +169,16 @@ class Holdings:
         return {unit: self.marks.of[unit].value for unit in units}
 
 
-def _valued(house: House, key: BookKey, units: book_inputs.Units, doubts: Doubts) -> Valued:
+def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Doubts) -> Valued:
     """What a bot's own book was worth by its own trades, at the prices known then, and by the splits known now."""
     units = replace(units, told={})
 
     def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
-        booked = _framed(house, [own(house, key, at, units)], {}, units, at)
-        marks = Marks.standing(house.ledger, house.settings.risk, prices, at)
+        booked = _framed(context, [own(context, key, at, units)], {}, units, at)
+        marks = Marks.standing(context.ledger, context.settings.risk, prices, at)
         marks.at(booked.kinds, booked.seen, at)
         known = {unit: marks.of[unit].value for unit in booked.kinds if unit in marks.of}
-        for split in house.ledger.splits():
+        for split in context.ledger.splits():
             if split.event_time <= at < split.created_at:
                 marks.split(split.unit, float(split.ratio), split.price, at)
         held = _priced(booked, marks, at)
@@ -189,21 +189,21 @@ def _valued(house: House, key: BookKey, units: book_inputs.Units, doubts: Doubts
     return valued
 
 
-def booked_alone(house: House, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Booked:
+def booked_alone(context: Context, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Booked:
     """What these fills alone leave in a book, by `splits` since."""
     empty = Book(0, 0, 0)
     book = empty.after(Step(at, fills=with_splits(empty, fills, splits)))
-    return _framed(house, [Kept(key, book, {})], {}, restatement.units(house), at)
+    return _framed(context, [Kept(key, book, {})], {}, restatement.units(context), at)
 
 
-def worth_of(house: House, booked: Booked, seen: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
+def worth_of(context: Context, booked: Booked, seen: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
     """What it was worth at an instant by the prices that were told then, and at the least."""
-    held = _priced(replace(booked, seen=seen, read_at=at), Marks(house.ledger, house.settings.risk), at)
+    held = _priced(replace(booked, seen=seen, read_at=at), Marks(context.ledger, context.settings.risk), at)
     return held.equity, min(one.equity for one in (held, *held.alternatives()))
 
 
 def _framed(
-    house: House,
+    context: Context,
     kept: Sequence[Kept],
     unread: Mapping[BookKey, str],
     units: book_inputs.Units,
@@ -211,7 +211,7 @@ def _framed(
     more: Collection[str] = (),
 ) -> Booked:
     """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
-    known = house.ledger.instruments().set_index("unit")
+    known = context.ledger.instruments().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
     held = sorted(set(frame["unit"]))
@@ -219,7 +219,7 @@ def _framed(
     under = {unit for unit in [*known["underlying"].reindex(held).dropna(), *flat["underlying"]] if unit}
     about = known.reindex(frame["unit"]).reset_index(drop=True)
     for name in INSTRUMENT_COLUMNS[1:]:
-        default = house.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
+        default = context.settings.risk.currency if name == "currency" else DEFAULTS.get(name)
         if name != "multiplier":  # it is that by which the position was booked
             frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
     frame = frame.astype({"multiplier": float, "american": bool, "quantity": float, "cost": float})

@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio.book_inputs import Units
 from mlops.books.rows import FILL, VOID, restored, split, state, steps
 from mlops.experiment import Book, Step
@@ -29,9 +29,9 @@ log = structlog.get_logger()
 _BAR = attrgetter("event_time")
 
 
-def units(house: House) -> Units:
+def units(context: Context) -> Units:
     """What fills are booked by now."""
-    ledger, currency = house.ledger, house.settings.risk.currency
+    ledger, currency = context.ledger, context.settings.risk.currency
     foreign = {unit: name for unit, name in ledger.currencies().items() if name != currency}
     splits = ledger.splits()
     each = [split(one.unit, one.ratio, one.event_time, one.id) for one in splits]
@@ -39,12 +39,12 @@ def units(house: House) -> Units:
     return Units(ledger.multipliers(), ledger.unusable_instruments(), foreign, each, told)
 
 
-def restate(house: House, key: BookKey, now: Units) -> bool:
+def restate(context: Context, key: BookKey, now: Units) -> bool:
     """Make a bot's own book right if it counts a void fill or a wrong multiplier; whether it was made anew.
 
     Safe to repeat and to kill: it is one commit, and nothing is done where somebody else moved the book meanwhile.
     """
-    ledger = house.ledger
+    ledger = context.ledger
     mark, taken = ledger.book_mark(key), ledger.voids_of(key)
     last = None if mark is None else ledger.book_state(key)
     if mark is None or last is None:

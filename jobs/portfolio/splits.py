@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import structlog
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio import book_inputs, price_jumps, restatement, twins
 from jobs.portfolio.positions import positions
 from jobs.portfolio.valuation import Held, book_name
@@ -84,7 +84,7 @@ class Change:
         return self.before == round(self.before) and self.after != round(self.after)
 
 
-def told(house: House, unit: str, by: Fraction, at: datetime | None, now: datetime) -> Split | None:
+def told(context: Context, unit: str, by: Fraction, at: datetime | None, now: datetime) -> Split | None:
     """The same split, where a person has told of it before.
 
     Raises
@@ -92,34 +92,34 @@ def told(house: House, unit: str, by: Fraction, at: datetime | None, now: dateti
     DataError
         It was taken back, or another one like it is a few days away.
     """
-    for one in (one for one in house.ledger.splits() if (one.unit, one.ratio) == (unit, by)):
+    for one in (one for one in context.ledger.splits() if (one.unit, one.ratio) == (unit, by)):
         if at == one.event_time or (at is None and abs(one.event_time - now) < AGAIN):
             return one
         if at is not None and abs(one.event_time - at) < AGAIN:
             rule = f"split of {unit} must be the only one like it within {AGAIN.days} days, got one at {at:%F %T} UTC"
             raise DataError(f"{rule} beside {one.name}. Take that back first: `trader-mlops fill void {one.name}`.")
-    for one in house.ledger.splits(void=True):
+    for one in context.ledger.splits(void=True):
         if (one.unit, one.ratio, one.event_time) == (unit, by, at):
             raise DataError(f"split must be another than {one.name}, which was taken back. Add a second to --at.")
     return None
 
 
-def instant(house: House, held: Held, unit: str, by: Fraction) -> datetime:
+def instant(context: Context, held: Held, unit: str, by: Fraction) -> datetime:
     """When a split took place, where nobody says: when quotes or fills first jumped to its price, else now."""
     jump = held.jumps.get(unit)
     if jump is None or (jump.value < held.prices[unit].value) != (by > 1):
         return held.as_of
     mark = held.prices[unit]
-    rows = house.ledger.quotes(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
+    rows = context.ledger.quotes(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
     times = (at.to_pydatetime() for at in rows["event_time"])
     prices = zip(times, ((rows["bid"] + rows["ask"]) / 2).tolist(), strict=True)
-    seen = [*((at, price) for at, price in prices if price > 0), *_fills(house, unit, mark.at)]
+    seen = [*((at, price) for at, price in prices if price > 0), *_fills(context, unit, mark.at)]
     return min((at for at, price in seen if _nearer(price, mark.value / float(by), mark.value)), default=jump.since)
 
 
-def _fills(house: House, unit: str, since: datetime) -> list[tuple[datetime, float]]:
+def _fills(context: Context, unit: str, since: datetime) -> list[tuple[datetime, float]]:
     """Time and price of the fills of a unit since an instant, without those that are void."""
-    rows = house.ledger.newest_fills(limit=RECENT)
+    rows = context.ledger.newest_fills(limit=RECENT)
     rows = rows[(rows["unit"] == unit) & rows["void"].isna() & (rows["price"] > 0)]
     each = zip(rows["event_time"], rows["price"].tolist(), strict=True)
     return [(pd.Timestamp(at).to_pydatetime(), price) for at, price in each if at >= since]
@@ -129,7 +129,7 @@ def _nearer(price: float, one: float, other: float) -> bool:
     return abs(math.log(price / one)) < abs(math.log(price / other))
 
 
-def new_price(house: House, held: Held, unit: str, by: Fraction, at: datetime) -> float:
+def new_price(context: Context, held: Held, unit: str, by: Fraction, at: datetime) -> float:
     """What a new unit is worth: the mark over the ratio; or the mark, where that is of after the split.
 
     Raises
@@ -145,40 +145,40 @@ def new_price(house: House, held: Held, unit: str, by: Fraction, at: datetime) -
         rule = f"unit of a split must not be an option, got {unit}"
         raise DataError(f"{rule}. Load the new terms of its contract: `trader-mlops instrument load`.")
     if mark.at < at or unit in held.jumps:
-        before, after = mark.value, _quoted(house, unit, held.as_of)
+        before, after = mark.value, _quoted(context, unit, held.as_of)
     else:
-        before, after = _before(house, unit, at), mark.value
+        before, after = _before(context, unit, at), mark.value
     split = before / float(by)
     if abs(math.log(by)) > CLEAR:
-        _contradict(house, unit, at, before, split, after)
+        _contradict(context, unit, at, before, split, after)
     return after if mark.at >= at and unit not in held.jumps else split
 
 
-def _contradict(house: House, unit: str, at: datetime, before: float, split: float, after: float) -> None:
+def _contradict(context: Context, unit: str, at: datetime, before: float, split: float, after: float) -> None:
     """Refuse an instant that quotes or fills say is the wrong one."""
     remedy = "Say with --at when the split took place."
     if math.isfinite(after) and not _nearer(after, split, before):
         rule = f"price of {unit} must be near {split:g} after {at:%F %T} UTC, got {after:g}"
         raise DataError(f"{rule} (before: {before:g}). {remedy}")
-    for traded, price in _fills(house, unit, at - DAY):
+    for traded, price in _fills(context, unit, at - DAY):
         if _nearer(price, split, before) != (traded >= at):
             rule = f"fills of {unit} must be near {before:g} before the split and near {split:g} after it"
             raise DataError(f"{rule}, got {price:g} at {traded:%F %T} UTC. {remedy}")
 
 
-def _quoted(house: House, unit: str, as_of: datetime, fresh: timedelta = FRESH) -> float:
+def _quoted(context: Context, unit: str, as_of: datetime, fresh: timedelta = FRESH) -> float:
     """The middle of its newest quote; NaN where there is none so fresh."""
-    quotes = house.ledger.latest_quotes([unit], as_of=as_of)
+    quotes = context.ledger.latest_quotes([unit], as_of=as_of)
     for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
         if as_of - at <= fresh and 0 < bid <= ask:
             return float(bid + ask) / 2
     return math.nan
 
 
-def _before(house: House, unit: str, at: datetime) -> float:
+def _before(context: Context, unit: str, at: datetime) -> float:
     """The last price that a book or a quote had of a unit before an instant."""
-    quoted = _quoted(house, unit, at - timedelta(microseconds=1), AGAIN)
-    states = (house.ledger.book_state(key, before=at) for key in house.ledger.all_marks())
+    quoted = _quoted(context, unit, at - timedelta(microseconds=1), AGAIN)
+    states = (context.ledger.book_state(key, before=at) for key in context.ledger.all_marks())
     seen = [(row["event_time"], row["positions"][unit][2]) for row in states if row and unit in row["positions"]]
     if seen or math.isfinite(quoted):
         return float(max(seen)[1]) if seen else quoted
@@ -201,7 +201,7 @@ class Plan:
     books: Sequence[Restated]
 
 
-def plan(house: House, held: Held, unit: str, by: Fraction, at: datetime, actor: str, reason: str) -> Plan:
+def plan(context: Context, held: Held, unit: str, by: Fraction, at: datetime, actor: str, reason: str) -> Plan:
     """What a split of that instant would change now.
 
     Raises
@@ -213,24 +213,24 @@ def plan(house: House, held: Held, unit: str, by: Fraction, at: datetime, actor:
         rule = f"time of a split must not be to come, got {at:%Y-%m-%d %H:%M:%S} UTC"
         raise DataError(f"{rule}. Book it once it took place.")
     at = at.replace(microsecond=0)
-    price, number = new_price(house, held, unit, by, at), house.ledger.last_split() + 1
+    price, number = new_price(context, held, unit, by, at), context.ledger.last_split() + 1
     about = (unit, by.numerator, by.denominator, at, price, actor, reason, held.as_of, number)
-    return _planned(house, held, Split(*about))
+    return _planned(context, held, Split(*about))
 
 
-def _planned(house: House, held: Held, split: Split) -> Plan:
-    ledger, units, mark = house.ledger, restatement.units(house), held.prices[split.unit].value
+def _planned(context: Context, held: Held, split: Split) -> Plan:
+    ledger, units, mark = context.ledger, restatement.units(context), held.prices[split.unit].value
     event = split_fill(split)
     more = replace(units, splits=(*units.splits, event), told={**units.told, event.number: split.created_at})
     ends = ledger.all_marks()
-    traded = (BookKey(model, book) for model in ledger.traded_models() for book in twins.traded(house, model))
+    traded = (BookKey(model, book) for model in ledger.traded_models() for book in twins.traded(context, model))
     changes, books = list[Change](), list[Restated]()
     for key in dict.fromkeys([*traded, *ends]):
         row = ledger.book_state(key) if key in ends else None
-        anew = with_split(house, key, split) if row is not None and row["event_time"] >= split.event_time else None
+        anew = with_split(context, key, split) if row is not None and row["event_time"] >= split.event_time else None
         last = dict(row or {}) if anew is None else dict(anew.rows.states[-1]) if anew.rows.states else dict(row or {})
-        before = _now(house, key, row, units, held.as_of).positions.get(split.unit)
-        after = _now(house, key, last, more, held.as_of).positions.get(split.unit)
+        before = _now(context, key, row, units, held.as_of).positions.get(split.unit)
+        after = _now(context, key, last, more, held.as_of).positions.get(split.unit)
         books += [] if anew is None else [anew]
         if before is not None and (after is None or after.quantity != before.quantity):
             quantity = 0.0 if after is None else after.quantity / SCALE
@@ -239,20 +239,22 @@ def _planned(house: House, held: Held, split: Split) -> Plan:
     return Plan(split, changes, ends, books)
 
 
-def _now(house: House, key: BookKey, row: Mapping[str, Any] | None, units: book_inputs.Units, as_of: datetime) -> Book:
+def _now(
+    context: Context, key: BookKey, row: Mapping[str, Any] | None, units: book_inputs.Units, as_of: datetime
+) -> Book:
     """A book after a state and all since."""
-    book = restored(row) if row else Book.opened(house.settings.books.cash)
+    book = restored(row) if row else Book.opened(context.settings.books.cash)
     until = row["event_time"] if row else None
     fills = list[Fill]()
     if not key.version and not key.book.startswith(twins.TWIN):
-        new = house.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
+        new = context.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
         fills = [fill for fill, _ in book_inputs.filled(new, units, until)[0]]
     return book.after(Step(as_of, fills=with_splits(book, fills, units.known(until, as_of))))
 
 
-def with_split(house: House, key: BookKey, told: Split) -> Restated | None:
+def with_split(context: Context, key: BookKey, told: Split) -> Restated | None:
     """A book that has grown past a split, made anew with it; None where it changes nothing there."""
-    ledger, at = house.ledger, told.event_time
+    ledger, at = context.ledger, told.event_time
     mark, void = ledger.book_mark(key), ledger.voids_of(key)
     rows, events = ledger.book_states(key, start=None), ledger.book_events(key)
     bar = next((row["event_time"] for row in rows if row["event_time"] >= at), None)
@@ -269,9 +271,9 @@ def with_split(house: House, key: BookKey, told: Split) -> Restated | None:
     return _restated(key, mark, void, rows, events, [*head, new, *rest], new)
 
 
-def without_split(house: House, key: BookKey, told: Split) -> Restated | None:
+def without_split(context: Context, key: BookKey, told: Split) -> Restated | None:
     """A book that has taken a split, made anew without it."""
-    ledger = house.ledger
+    ledger = context.ledger
     mark, void, events = ledger.book_mark(key), ledger.voids_of(key), ledger.book_events(key)
     place = next((i for i, event in enumerate(events) if event.kind == SPLIT and event.fill == -told.id), None)
     if mark is None or place is None:
@@ -313,16 +315,16 @@ def split_fill(told: Split) -> Fill:
     return split(told.unit, told.ratio, told.event_time, told.id)
 
 
-def book(house: House, plan: Plan) -> bool:
+def book(context: Context, plan: Plan) -> bool:
     """Store what was planned, and end what was asked about its price; False where a book moved since."""
-    if not house.ledger.add_split(plan.split, plan.ends, plan.books):
+    if not context.ledger.add_split(plan.split, plan.ends, plan.books):
         return False
-    _settled(house, plan.split.unit, plan.split.created_at)
+    _settled(context, plan.split.unit, plan.split.created_at)
     log.info("split booked", split=plan.split.name, by=plan.split.actor, reason=plan.split.reason)
     return True
 
 
-def take_back(house: House, name: str, actor: str, reason: str, now: datetime) -> bool:
+def take_back(context: Context, name: str, actor: str, reason: str, now: datetime) -> bool:
     """Take a split back: books are what they had been without it, and so is the price; False where it was before.
 
     Raises
@@ -332,24 +334,24 @@ def take_back(house: House, name: str, actor: str, reason: str, now: datetime) -
     StorageError
         Jobs moved books all the time.
     """
-    ledger = house.ledger
+    ledger = context.ledger
     if any(one.name == name for one in ledger.splits(void=True)):
         return False
     told = next((one for one in ledger.splits() if one.name == name), None)
     if told is None:
         raise DataError(f"split must be one that was told, got {name!r}. See `trader-mlops price log`.")
     for _ in range(TRIES):
-        ends, mark = ledger.all_marks(), positions(house, now).prices.get(told.unit)
-        books = [anew for key in ends if (anew := without_split(house, key, told)) is not None]
+        ends, mark = ledger.all_marks(), positions(context, now).prices.get(told.unit)
+        books = [anew for key in ends if (anew := without_split(context, key, told)) is not None]
         price = None if mark is None else mark.value * float(told.ratio)
         if ledger.void_split(told, price, actor, reason, now, ends, books):
-            _settled(house, told.unit, now)
+            _settled(context, told.unit, now)
             log.info("split taken back", split=name, by=actor, reason=reason, books=len(books))
             return True
     raise StorageError("books must stand still while a split is taken back, got changes. Try again.")
 
 
-def _settled(house: House, unit: str, at: datetime) -> None:
-    for alert in house.ledger.alerts():
+def _settled(context: Context, unit: str, at: datetime) -> None:
+    for alert in context.ledger.alerts():
         if alert.key.startswith(price_jumps.ALERT) and alert.details.get("unit") == unit:
-            house.ledger.resolve_alert(alert.key, at)
+            context.ledger.resolve_alert(alert.key, at)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jobs.bars import bars_of
-from jobs.context import House
+from jobs.context import Context
 from jobs.portfolio.options import greeks_of
 from jobs.portfolio.positions import positions
 from jobs.portfolio.returns import Market, known, market
@@ -56,14 +56,14 @@ class Stressed:
         return None if named.empty else named.sort_values("loss").iloc[-1]
 
 
-def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
+def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     """Everything, from what was known at `as_of`."""
-    held, risk = positions(house, as_of).counted(), house.settings.risk
+    held, risk = positions(context, as_of).counted(), context.settings.risk
     option = held.frame["kind"].isin(OPTIONS)
     units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
     history = market(bars, units, as_of, len(bars))
-    closes, index = _closes(bars, units, as_of), _index(house, bars, as_of)
-    about = house.ledger.instruments()
+    closes, index = _closes(bars, units, as_of), _index(context, bars, as_of)
+    about = context.ledger.instruments()
     sectors = {str(unit): str(sector or "") for unit, sector in zip(about["unit"], about["sector"], strict=True)}
     named, left = episode_scenarios(closes, market=index, sectors=sectors)
     greeks = greeks_of(held, risk)
@@ -80,12 +80,12 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
             history.returns,
             _books(held, history.units, told.worth),
             history.units,
-            rng=np.random.default_rng(house.settings.train.seed),
+            rng=np.random.default_rng(context.settings.train.seed),
             recent=risk.history_bars,
             confidence=risk.confidence,
             horizon=risk.horizon_bars,
             paths=risk.paths,
-            n_jobs=house.settings.train.n_jobs,
+            n_jobs=context.settings.train.n_jobs,
         )
         told = optioned(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
@@ -94,12 +94,12 @@ def compute(house: House, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
 
 
-def _index(house: House, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float] | None:
+def _index(context: Context, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float] | None:
     """Closes that were known of what stands for the S&P 500 in betas: a symbol of the bars, or a source of its own."""
-    name = house.settings.risk.market
+    name = context.settings.risk.market
     if not name:
         return None
-    table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else bars_of(house, name, as_of)
+    table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else bars_of(context, name, as_of)
     seen = table[(table["event_time"] <= as_of) & (table["known_at"] <= as_of)]
     if len(symbols := seen["symbol"].unique()) > 1:
         raise DataError(f"risk.market must name one symbol, got {len(symbols)} in {name}. Name one of them.")

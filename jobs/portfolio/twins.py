@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 
-from jobs.context import House
+from jobs.context import Context
 from mlops.books.book import SCALE
 from mlops.books.rows import restored, steps
 from mlops.books.twin import History, twin_differences, twin_findings
@@ -30,75 +30,75 @@ def of(book: str) -> str:
     return f"{TWIN}{book}"
 
 
-def traded(house: House, model: str) -> list[str]:
+def traded(context: Context, model: str) -> list[str]:
     """The books that bots traded for `model`; a twin is none."""
-    return [book for book in house.ledger.traded_books(model) if not book.startswith(TWIN)]
+    return [book for book in context.ledger.traded_books(model) if not book.startswith(TWIN)]
 
 
-def hidden(house: House, model: str, as_of: datetime) -> dict[BookKey, str]:
+def hidden(context: Context, model: str, as_of: datetime) -> dict[BookKey, str]:
     """Books of fills whose name is a twin's, which no position counts, and why; an older release took such fills."""
-    keys = [BookKey(model, book) for book in house.ledger.traded_books(model) if book.startswith(TWIN)]
-    counted = {key: len(house.ledger.unbooked_fills(*key[:2], as_of=as_of)) for key in keys}
+    keys = [BookKey(model, book) for book in context.ledger.traded_books(model) if book.startswith(TWIN)]
+    counted = {key: len(context.ledger.unbooked_fills(*key[:2], as_of=as_of)) for key in keys}
     why = "{} fills of book {} of {} are in no position: its name is reserved. Void them, send them for another book."
     return {key: why.format(n, key.book, model) for key, n in counted.items() if n}
 
 
-def look(house: House, model: str, as_of: datetime, *, without: Collection[BookKey] = ()) -> list[Decision]:
+def look(context: Context, model: str, as_of: datetime, *, without: Collection[BookKey] = ()) -> list[Decision]:
     """Hold every book that a bot traded for `model` against its twin; HOLD with the reason where one departs."""
-    books = traded(house, model)
-    ends = house.ledger.book_ends(model) if books else {}
+    books = traded(context, model)
+    ends = context.ledger.book_ends(model) if books else {}
     pairs = [(BookKey(model, book), BookKey(model, of(book))) for book in books]
     there = ends.keys() - set(without)
     both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if there.issuperset(pair)]
-    runs = [house.run_id, *[None] * len(both)]  # the run that launched the job takes the first; others have their own
-    return [one for pair, run in zip(both, runs, strict=False) for one in _judged(house, *pair, as_of, run)]
+    runs = [context.run_id, *[None] * len(both)]  # the run that launched the job takes the first; others have their own
+    return [one for pair, run in zip(both, runs, strict=False) for one in _judged(context, *pair, as_of, run)]
 
 
 def _judged(
-    house: House, key: BookKey, twin: BookKey, until: datetime, as_of: datetime, run_id: str | None
+    context: Context, key: BookKey, twin: BookKey, until: datetime, as_of: datetime, run_id: str | None
 ) -> list[Decision]:
     """Log what is due; alert where the book departs too far."""
-    since, asked = until - timedelta(days=house.settings.books.twin_days), bool(house.run_id)
+    since, asked = until - timedelta(days=context.settings.books.twin_days), bool(context.run_id)
     alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-    far = _far(house, key, twin, since, until) and house.ledger.alert(alert) is None
+    far = _far(context, key, twin, since, until) and context.ledger.alert(alert) is None
     if not (far or asked or (as_of.weekday() == FRIDAY and as_of.day <= WEEK)):
         return []
-    findings, rows = _compared(house, key, twin, since, until)
+    findings, rows = _compared(context, key, twin, since, until)
     tags = {"job": "twin", "model": key.model, "book": key.book}
-    record.point(house.client, f"{key.book} and its twin", tags, record.measured(findings), as_of)
+    record.point(context.client, f"{key.book} and its twin", tags, record.measured(findings), as_of)
     if not (far or asked):
         return []
-    return [_told(house, key, findings, rows, as_of, run_id, far=far)]
+    return [_told(context, key, findings, rows, as_of, run_id, far=far)]
 
 
-def _far(house: House, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
+def _far(context: Context, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
     """Whether the equities grew apart by more than the limit."""
-    mine, theirs = house.ledger.book_growth([key, twin], start=since, end=until)
+    mine, theirs = context.ledger.book_growth([key, twin], start=since, end=until)
     grown = (mine[1] - mine[0]) - (theirs[1] - theirs[0])
-    return abs(grown) > house.settings.books.twin_limit_bps / 1e4 * max(theirs[0], 0)
+    return abs(grown) > context.settings.books.twin_limit_bps / 1e4 * max(theirs[0], 0)
 
 
 def _compared(
-    house: House, key: BookKey, twin: BookKey, since: datetime, until: datetime
+    context: Context, key: BookKey, twin: BookKey, since: datetime, until: datetime
 ) -> tuple[tuple[Finding, ...], pd.DataFrame]:
     """Where the money between the two went after the first bar of the window."""
     end, after = until + timedelta(microseconds=1), since + timedelta(microseconds=1)
     real, virtual = (
-        History(_book(house, one, after), steps(house.ledger.book_events(one, start=after, end=end)))
+        History(_book(context, one, after), steps(context.ledger.book_events(one, start=after, end=end)))
         for one in (key, twin)
     )
     rows, equity = twin_differences(real, virtual), virtual.opening.equity / SCALE
-    limit, bars = house.settings.books.twin_limit_bps, rows["event_time"].nunique()
+    limit, bars = context.settings.books.twin_limit_bps, rows["event_time"].nunique()
     return twin_findings(rows, equity=equity, limit_bps=limit, bars=bars), rows
 
 
-def _book(house: House, key: BookKey, before: datetime) -> Book:
-    row = house.ledger.book_state(key, before=before)
-    return Book.opened(house.settings.books.cash) if row is None else restored(row)
+def _book(context: Context, key: BookKey, before: datetime) -> Book:
+    row = context.ledger.book_state(key, before=before)
+    return Book.opened(context.settings.books.cash) if row is None else restored(row)
 
 
 def _told(
-    house: House,
+    context: Context,
     key: BookKey,
     findings: tuple[Finding, ...],
     rows: pd.DataFrame,
@@ -108,14 +108,14 @@ def _told(
     far: bool,
 ) -> Decision:
     """A run with the findings and every trade, and where it is too far an alert."""
-    champion = ModelRef(key.model, house.ledger.champion(key.model) or 0, Role.CHAMPION)
+    champion = ModelRef(key.model, context.ledger.champion(key.model) or 0, Role.CHAMPION)
     reason = f"book {key.book} against its virtual twin: {findings[0].note}"
     decision = Decision(Verdict.HOLD, champion, findings, reason=reason)
     evidence = record.Evidence("books", Report(champion, as_of, findings), decision, tags={"book": key.book})
-    run = record.emit(house.client, evidence, run_id)
-    house.client.log_text(run, rows.to_csv(index=False), "twin.csv")
+    run = record.emit(context.client, evidence, run_id)
+    context.client.log_text(run, rows.to_csv(index=False), "twin.csv")
     if far:
         details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}
         alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-        house.ledger.add_alert(Alert(alert, Priority.HIGH, key.model, f"book_departed: {reason}", as_of, details))
+        context.ledger.add_alert(Alert(alert, Priority.HIGH, key.model, f"book_departed: {reason}", as_of, details))
     return decision

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.live.fields import row_key
 from jobs.portfolio.book_inputs import Refused
 from mlops.errors import CorruptionError, DataError
@@ -30,7 +30,7 @@ def of_books(model: str, refused: Mapping[str, Sequence[Refused]]) -> dict[str, 
     return {row: why for book, fills in refused.items() for row, why in _rows(model, book, fills)}
 
 
-def settle(house: House, unknown: Mapping[str, str], as_of: datetime, *, model: str = "") -> None:
+def settle(context: Context, unknown: Mapping[str, str], as_of: datetime, *, model: str = "") -> None:
     """Open an alert for each position that is not known, and close those of positions that are known again.
 
     Parameters
@@ -40,13 +40,13 @@ def settle(house: House, unknown: Mapping[str, str], as_of: datetime, *, model: 
         one is given.
     """
     mine = f"{KIND}{model}/" if model else KIND
-    told = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(house, mine)}
+    told = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(context, mine)}
     for row in unknown.keys() - told.keys():
         title = f"position {row} is not known, and no limit sees it: {unknown[row]}"
         key = f"position_unknown:{row}@{as_of.isoformat()}"
-        house.ledger.add_alert(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
+        context.ledger.add_alert(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
     for row in told.keys() - unknown.keys():
-        house.ledger.resolve_alert(told[row], as_of)
+        context.ledger.resolve_alert(told[row], as_of)
 
 
 def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:
@@ -54,5 +54,5 @@ def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[s
         yield row_key(model, book, fill.unit), f"fill {fill.fill_id} cannot be booked: {fill.why}"
 
 
-def _open(house: House, kind: str) -> list[Alert]:
-    return [alert for alert in house.ledger.alerts() if alert.key.startswith(kind)]
+def _open(context: Context, kind: str) -> list[Alert]:
+    return [alert for alert in context.ledger.alerts() if alert.key.startswith(kind)]

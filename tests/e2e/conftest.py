@@ -31,11 +31,11 @@ def bars():
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory):
-    """(house, uri): both servers up, everything in a temporary folder."""
+    """(context, uri): both servers up, everything in a temporary folder."""
     before = dict(os.environ)
-    with demo.stage(tmp_path_factory.mktemp("platform"), free_port(), free_port()) as (house, uri):
-        settings = house.settings.model_copy(update={"train": TrainSettings(**SMALL)})
-        yield replace(house, settings=settings), uri
+    with demo.stage(tmp_path_factory.mktemp("platform"), free_port(), free_port()) as (context, uri):
+        settings = context.settings.model_copy(update={"train": TrainSettings(**SMALL)})
+        yield replace(context, settings=settings), uri
     os.environ.clear()
     os.environ.update(before)
 
@@ -43,13 +43,13 @@ def platform(tmp_path_factory):
 @pytest.fixture
 def environment(platform):
     """What a user's shell would have."""
-    house, uri = platform
-    service = house.settings.service
+    context, uri = platform
+    service = context.settings.service
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "MLFLOW_TRACKING_URI": uri,
-        "MLOPS_STATE": str(house.settings.state.absolute()),
+        "MLOPS_STATE": str(context.settings.state.absolute()),
         "MLOPS_SERVICE__WEBHOOK_SECRET": service.webhook_secret.get_secret_value(),
         **{f"MLOPS_TRAIN__{name.upper()}": str(value) for name, value in SMALL.items()},
     }

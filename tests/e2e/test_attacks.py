@@ -96,11 +96,11 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def house(server, tmp_path):
-    with opened(Settings(state=tmp_path, tracking_uri=server, train=SMALL)) as house:
-        for model in house.client.search_registered_models():
-            house.client.delete_registered_model(model.name)
-        yield house
+def context(server, tmp_path):
+    with opened(Settings(state=tmp_path, tracking_uri=server, train=SMALL)) as context:
+        for model in context.client.search_registered_models():
+            context.client.delete_registered_model(model.name)
+        yield context
 
 
 @pytest.fixture
@@ -116,13 +116,13 @@ def attacker(server, marker):
         yield found
 
 
-def trained(house, bars, job_run=None, attempt="1"):
+def trained(context, bars, job_run=None, attempt="1"):
     bound = {} if job_run is None else {"job_run": job_run, "attempt": attempt}
     with structlog.contextvars.bound_contextvars(**bound):
-        return train.train(house, STRATEGIES[MODEL], bars, as_of=AS_OF, start=None)
+        return train.train(context, STRATEGIES[MODEL], bars, as_of=AS_OF, start=None)
 
 
-def test_files_that_are_rewritten_while_they_are_registered_never_run(house, bars, attacker, marker):
+def test_files_that_are_rewritten_while_they_are_registered_never_run(context, bars, attacker, marker):
     over = threading.Event()
 
     def rewrite():
@@ -133,58 +133,58 @@ def test_files_that_are_rewritten_while_they_are_registered_never_run(house, bar
     thread.start()
     try:
         with pytest.raises(RegistryError, match="must be as they were before the upload"):
-            trained(house, bars)
+            trained(context, bars)
     finally:
         over.set()
         thread.join()
 
-    assert [] == house.ledger.bundles(MODEL)
-    assert [f"bundle_altered:{MODEL}:v1"] == [alert.key for alert in house.ledger.alerts()]
+    assert [] == context.ledger.bundles(MODEL)
+    assert [f"bundle_altered:{MODEL}:v1"] == [alert.key for alert in context.ledger.alerts()]
     with pytest.raises(RegistryError):
-        apply.promote(house.registry, ModelRef(MODEL, 1), "by force", ACT, expected=None)
+        apply.promote(context.registry, ModelRef(MODEL, 1), "by force", ACT, expected=None)
     assert not marker.exists()
 
 
 def test_a_planted_version_with_the_slot_of_a_job_run_is_not_taken_for_an_earlier_attempt(
-    house, bars, attacker, marker
+    context, bars, attacker, marker
 ):
-    ref = trained(house, bars)
+    ref = trained(context, bars)
     planted = attacker.plant(attacker.evil(), [("job_run", JOB), ("attempt", "1")])
 
-    again = trained(house, bars, JOB, attempt="2")
+    again = trained(context, bars, JOB, attempt="2")
 
     assert again.version not in (planted, ref.version)
-    assert house.ledger.bundle(MODEL, planted) is None
-    apply.promote(house.registry, again, "trained", ACT, expected=None)
+    assert context.ledger.bundle(MODEL, planted) is None
+    apply.promote(context.registry, again, "trained", ACT, expected=None)
     assert not marker.exists()
 
 
-def test_tags_and_aliases_of_a_planted_version_make_it_nothing(house, bars, attacker, marker):
-    first = trained(house, bars)
-    apply.promote(house.registry, first, "trained", ACT, expected=None)
+def test_tags_and_aliases_of_a_planted_version_make_it_nothing(context, bars, attacker, marker):
+    first = trained(context, bars)
+    apply.promote(context.registry, first, "trained", ACT, expected=None)
     planted = attacker.plant(attacker.evil(), [("role", "shadow"), ("waits", "true")])
     for alias in ("champion", "challenger"):
         attacker.post("registered-models/alias", name=MODEL, alias=alias, version=str(planted))
 
-    assert {1: Role.CHAMPION} == aliases.lineup(house.registry, MODEL).roles
-    assert apply.next_in_line(house.registry, MODEL, ACT) is None
-    assert "undone" == reconcile(house.registry, MODEL, AS_OF, on_manual_move="keep")
+    assert {1: Role.CHAMPION} == aliases.lineup(context.registry, MODEL).roles
+    assert apply.next_in_line(context.registry, MODEL, ACT) is None
+    assert "undone" == reconcile(context.registry, MODEL, AS_OF, on_manual_move="keep")
 
-    assert {"champion": 1} == aliases.read(house.client, MODEL)
-    assert [] == house.ledger.experiments(MODEL)
-    assert 1 == house.ledger.champion(MODEL)
+    assert {"champion": 1} == aliases.read(context.client, MODEL)
+    assert [] == context.ledger.experiments(MODEL)
+    assert 1 == context.ledger.champion(MODEL)
     assert not marker.exists()
 
 
-def test_a_model_of_somebody_elses_is_not_even_looked_at(house, attacker):
+def test_a_model_of_somebody_elses_is_not_even_looked_at(context, attacker):
     attacker.post("registered-models/create", name="stranger")
-    assert {} == sweep(house.registry, AS_OF)
+    assert {} == sweep(context.registry, AS_OF)
 
 
-def test_files_that_are_added_later_are_not_downloaded(house, bars, attacker, tmp_path):
-    ref = trained(house, bars)
+def test_files_that_are_added_later_are_not_downloaded(context, bars, attacker, tmp_path):
+    ref = trained(context, bars)
     attacker.overwrite("artifacts/more.bin", bytes(2**20))
-    fresh = replace(house.registry, cache=tmp_path / "fresh")
+    fresh = replace(context.registry, cache=tmp_path / "fresh")
 
     with pytest.raises(BundleError, match="must be at most 1000 with .* Somebody added to them"):
         apply.prove_loadable(fresh, ref)
@@ -193,11 +193,11 @@ def test_files_that_are_added_later_are_not_downloaded(house, bars, attacker, tm
 
 
 @pytest.mark.parametrize("name", ["gbm.py", "sitecustomize.py", "registered_model_meta/gbm.py", "a%0Ab.py", "-rf"])
-def test_files_that_are_rewritten_or_added_later_never_run(house, bars, attacker, marker, tmp_path, name):
-    ref = trained(house, bars)
+def test_files_that_are_rewritten_or_added_later_never_run(context, bars, attacker, marker, tmp_path, name):
+    ref = trained(context, bars)
     attacker.overwrite("input_example.json", b"{}")  # makes room
     attacker.overwrite(name)
-    fresh = replace(house.registry, cache=tmp_path / "fresh")
+    fresh = replace(context.registry, cache=tmp_path / "fresh")
 
     for _ in range(3):
         assert guard.unsound(fresh, ref)
@@ -207,16 +207,16 @@ def test_files_that_are_rewritten_or_added_later_never_run(house, bars, attacker
 
 
 def test_a_version_of_a_model_that_was_made_anew_comes_from_where_the_ledger_says(
-    house, bars, attacker, marker, tmp_path
+    context, bars, attacker, marker, tmp_path
 ):
-    ref, evil = trained(house, bars), attacker.evil()
+    ref, evil = trained(context, bars), attacker.evil()
     attacker.http.request("DELETE", "/mlflow/registered-models/delete", json={"name": MODEL}).raise_for_status()
     assert ref.version == attacker.plant(evil)
-    fresh = replace(house.registry, cache=tmp_path / "fresh")
+    fresh = replace(context.registry, cache=tmp_path / "fresh")
 
     found = apply.prove_loadable(fresh, ref)
 
-    assert house.ledger.bundle(MODEL, ref.version).digest == found.digest
+    assert context.ledger.bundle(MODEL, ref.version).digest == found.digest
     assert not marker.exists()
 
 
@@ -241,12 +241,12 @@ def test_an_experiment_that_keeps_its_files_elsewhere_gets_neither_files_nor_the
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "a secret of ours")
     settings = Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", train=SMALL)
-    with HTTPServer(("127.0.0.1", 0), Listener) as theirs, opened(settings) as house:
+    with HTTPServer(("127.0.0.1", 0), Listener) as theirs, opened(settings) as context:
         thread = threading.Thread(target=theirs.serve_forever)
         thread.start()
-        house.client.create_experiment(MODEL, artifact_location=place.format(port=theirs.server_port))
+        context.client.create_experiment(MODEL, artifact_location=place.format(port=theirs.server_port))
         with pytest.raises(RegistryError, match="must lie in MLflow's own store"):
-            trained(house, bars)
+            trained(context, bars)
         theirs.shutdown()
         thread.join()
     assert [] == asked

@@ -39,17 +39,17 @@ def _as(name, password):
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory, bars):
-    """(house, admin's credentials, state): a server with accounts, two versions, the first one champion."""
+    """(context, admin's credentials, state): a server with accounts, two versions, the first one champion."""
     state = tmp_path_factory.mktemp("guarded")
     with mlflow_server(state, free_port(), auth=True) as uri:
         admin = ("admin", own_secret(state, "mlflow-admin"))
         small = TrainSettings(trials=1, folds=2, min_bars=100)
-        with _as(*admin), opened(Settings(state=state, tracking_uri=uri, train=small)) as house:
+        with _as(*admin), opened(Settings(state=state, tracking_uri=uri, train=small)) as context:
             get_app_client("basic-auth", uri).create_user(*READER)
             for year in (2005, 2006):
-                train.train(house, STRATEGY, bars, as_of=datetime(year, 1, 1, tzinfo=UTC), start=None)
-            apply.promote(house.registry, ModelRef(MODEL, 1), "first", ACT, expected=None)
-            yield house, admin, state
+                train.train(context, STRATEGY, bars, as_of=datetime(year, 1, 1, tzinfo=UTC), start=None)
+            apply.promote(context.registry, ModelRef(MODEL, 1), "first", ACT, expected=None)
+            yield context, admin, state
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def _score(bot):
 
 
 def test_a_bot_that_may_only_read_scores_and_swaps(guarded, bot):
-    house, admin, _ = guarded
+    context, admin, _ = guarded
     with _as(*READER):
         before = _score(bot)
     with _as(*admin):
-        apply.promote(house.registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
+        apply.promote(context.registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
     with _as(*READER):
         swapped = bot.boundary(NOW)
         after = _score(bot)
@@ -97,9 +97,9 @@ def test_a_bot_that_may_only_read_scores_and_swaps(guarded, bot):
     ids=["alias set", "alias deleted", "tag", "version deleted", "model deleted", "webhook"],
 )
 def test_a_reader_writes_nothing(guarded, write):
-    house, _, _ = guarded
+    context, _, _ = guarded
     with _as(*READER), pytest.raises(mlflow.MlflowException) as refused:
-        write(house.client)
+        write(context.client)
 
     assert 403 == refused.value.get_http_status_code()
 
@@ -113,23 +113,23 @@ def test_a_stranger_reads_nothing(guarded):
 
 def test_the_service_mends_as_the_only_writer(guarded):
     """It is told by a webhook, which only the admin may make."""
-    house, admin, state = guarded
+    context, admin, state = guarded
     port = free_port()
     environment = {
         "MLOPS_STATE": str(state),
-        "MLOPS_TRACKING_URI": house.settings.tracking_uri,
-        "MLFLOW_TRACKING_URI": house.settings.tracking_uri,
+        "MLOPS_TRACKING_URI": context.settings.tracking_uri,
+        "MLFLOW_TRACKING_URI": context.settings.tracking_uri,
         "MLFLOW_TRACKING_USERNAME": admin[0],
         "MLFLOW_TRACKING_PASSWORD": admin[1],
         "MLOPS_SERVICE__PORT": str(port),
         "MLOPS_SERVICE__WEBHOOK_SECRET": ServiceSettings(webhook_secret="shared").webhook_secret.get_secret_value(),
     }
     with _as(*admin), platform_service(state, port, environment):
-        champion = house.ledger.champion(MODEL)
-        house.client.delete_registered_model_alias(MODEL, "champion")
+        champion = context.ledger.champion(MODEL)
+        context.client.delete_registered_model_alias(MODEL, "champion")
         until = time.monotonic() + 60
-        while aliases.read(house.client, MODEL).get("champion") != champion:
+        while aliases.read(context.client, MODEL).get("champion") != champion:
             assert time.monotonic() < until, "the alias was not set again"
             time.sleep(0.2)
 
-    assert any("deleted by hand" in alert.title for alert in house.ledger.alerts())
+    assert any("deleted by hand" in alert.title for alert in context.ledger.alerts())

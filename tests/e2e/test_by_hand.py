@@ -27,10 +27,10 @@ LIMIT_S = 60.0  # far more than it takes; a busy machine is no failure
 @pytest.fixture(scope="module")
 def registry(platform, tmp_path_factory):
     """Five versions in the platform's own registry; v1 is champion, v2 won its comparison with it."""
-    house, uri = platform
-    place = world.Place(uri, house.settings.ledger, tmp_path_factory.mktemp("place"))
+    context, uri = platform
+    place = world.Place(uri, context.settings.ledger, tmp_path_factory.mktemp("place"))
     world.found(place)
-    opened = replace(house.registry, cache=house.settings.state / "bundles")
+    opened = replace(context.registry, cache=context.settings.state / "bundles")
     world.add_model(opened, place, MODEL)
     apply.promote(opened, ModelRef(MODEL, 1), "first", PERSON, expected=None)
     apply.nominate(opened, ModelRef(MODEL, 2), JOB)

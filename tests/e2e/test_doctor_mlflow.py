@@ -33,7 +33,7 @@ KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, bars):
+def context(tmp_path_factory, bars):
     """A platform of this module's own, with a champion."""
     before = dict(os.environ)
     with demo.stage(tmp_path_factory.mktemp("doctor"), free_port(), free_port()) as (opened, _):
@@ -50,8 +50,8 @@ def house(tmp_path_factory, bars):
 
 @pytest.fixture(autouse=True)
 def _server(request):
-    if "house" in request.fixturenames:
-        mlflow.set_tracking_uri(request.getfixturevalue("house").settings.tracking_uri)
+    if "context" in request.fixturenames:
+        mlflow.set_tracking_uri(request.getfixturevalue("context").settings.tracking_uri)
 
 
 def _found(settings, *checks, **changes):
@@ -68,20 +68,20 @@ def _one(settings, *checks, **changes):
     return found
 
 
-def test_a_healthy_platform_is_all_well(house):
-    assert [] == _found(house.settings, *(set(doctor.CHECKS) - {"api keys", "mlflow accounts"}))  # this one has none
+def test_a_healthy_platform_is_all_well(context):
+    assert [] == _found(context.settings, *(set(doctor.CHECKS) - {"api keys", "mlflow accounts"}))  # this one has none
 
 
 @contextmanager
-def _webhook(house, **changes):
+def _webhook(context, **changes):
     """Our webhook, changed, and put right at the end."""
-    client = house.client
+    client = context.client
     (mine,) = [hook for hook in client.list_webhooks() if hook.name == "trader-mlops"]
     client.update_webhook(mine.webhook_id, **changes)
     try:
         yield mine
     finally:
-        mlflow_events.subscribe(client, mine.url, house.settings.service.webhook_secret.get_secret_value())
+        mlflow_events.subscribe(client, mine.url, context.settings.service.webhook_secret.get_secret_value())
 
 
 @pytest.mark.parametrize(
@@ -93,64 +93,64 @@ def _webhook(house, **changes):
         ({"secret": "another secret of more than 24 bytes"}, "webhook secrets differ"),
     ],
 )
-def test_a_webhook_that_is_not_as_it_should_be_is_named(house, changes, said):
-    with _webhook(house, **changes):
-        assert said in _one(house.settings).what
+def test_a_webhook_that_is_not_as_it_should_be_is_named(context, changes, said):
+    with _webhook(context, **changes):
+        assert said in _one(context.settings).what
 
 
-def test_a_webhook_that_is_not_there_is_named_and_trying_leaves_none(house):
-    with _webhook(house) as mine:
-        house.client.delete_webhook(mine.webhook_id)
+def test_a_webhook_that_is_not_there_is_named_and_trying_leaves_none(context):
+    with _webhook(context) as mine:
+        context.client.delete_webhook(mine.webhook_id)
 
-        assert "has no webhook of ours" in _one(house.settings).what
-        assert [] == list(house.client.list_webhooks())
+        assert "has no webhook of ours" in _one(context.settings).what
+        assert [] == list(context.client.list_webhooks())
 
 
-def test_a_service_that_writes_into_another_ledger_is_named(house, tmp_path):
-    elsewhere = house.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'other.db'}"})
+def test_a_service_that_writes_into_another_ledger_is_named(context, tmp_path):
+    elsewhere = context.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'other.db'}"})
     with Ledger(elsewhere.ledger):
         pass
 
     assert "not in this ledger" in _one(elsewhere).what
 
 
-def test_a_service_that_is_away_fails_the_test_delivery(house):
-    gone = house.settings.model_copy(
-        update={"service": house.settings.service.model_copy(update={"port": free_port()})}
+def test_a_service_that_is_away_fails_the_test_delivery(context):
+    gone = context.settings.model_copy(
+        update={"service": context.settings.service.model_copy(update={"port": free_port()})}
     )
-    with _webhook(house, url=f"http://127.0.0.1:{gone.service.port}/hooks/mlflow"):
+    with _webhook(context, url=f"http://127.0.0.1:{gone.service.port}/hooks/mlflow"):
         assert "test delivery of MLflow's webhook failed" in _one(gone).what
 
 
 @pytest.mark.parametrize(("off", "level"), [(timedelta(seconds=30), Level.WARN), (timedelta(minutes=10), Level.ALERT)])
-def test_a_clock_that_is_off_mlflows_is_named(house, off, level):
-    found = _one(house.settings, *MLFLOW[:5], clock=lambda: datetime.now(UTC) + off)
+def test_a_clock_that_is_off_mlflows_is_named(context, off, level):
+    found = _one(context.settings, *MLFLOW[:5], clock=lambda: datetime.now(UTC) + off)
 
     assert (level, True) == (found.level, "clock of MLflow's server" in found.what)
 
 
-def test_a_bundle_that_was_altered_is_named(house):
-    bundle = house.registry.cache / "volatility" / "1"
-    house.bundle(ModelRef("volatility", 1))
+def test_a_bundle_that_was_altered_is_named(context):
+    bundle = context.registry.cache / "volatility" / "1"
+    context.bundle(ModelRef("volatility", 1))
     script = next(bundle.rglob("*.py"))
     script.write_text(script.read_text() + "# altered")
 
-    assert "cannot be loaded" in _one(house.settings, "ledger", "mlflow server", "models").what
+    assert "cannot be loaded" in _one(context.settings, "ledger", "mlflow server", "models").what
 
 
-def test_a_model_that_mlflow_lost_is_named(house, tmp_path):
+def test_a_model_that_mlflow_lost_is_named(context, tmp_path):
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
-        row = house.ledger.bundle("volatility", 1)
+        row = context.ledger.bundle("volatility", 1)
         ledger.add_bundle(replace(row, model="gone"))
-    elsewhere = house.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
+    elsewhere = context.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
 
     assert "gone: MLflow does not have it any more" in _one(elsewhere, "ledger", "mlflow server", "models").what
 
 
-def test_a_champion_that_the_log_does_not_know_is_named_and_so_is_a_model_without_one(house, tmp_path):
+def test_a_champion_that_the_log_does_not_know_is_named_and_so_is_a_model_without_one(context, tmp_path):
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:  # no service mends what stands in this one
-        ledger.add_bundle(house.ledger.bundle("volatility", 1))
-    elsewhere = house.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
+        ledger.add_bundle(context.ledger.bundle("volatility", 1))
+    elsewhere = context.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
     moved, none = _found(elsewhere, "ledger", "mlflow server", "models")
 
     assert "alias champion is v1, the promotion log says not set" in moved.what

@@ -28,26 +28,26 @@ STRATEGY = STRATEGIES["volatility"]
 @pytest.fixture(scope="module")
 def replay(platform, bars):
     """Six months; a person promotes the waiting challenger in September and takes it back in October."""
-    house, _ = platform
-    logs.configure(house.settings.state / "logs" / "e2e.jsonl")
-    ref = train.train(house, STRATEGY, bars, as_of=datetime(2005, 1, 1, tzinfo=UTC), start=None, note="first")
-    promote.promote(house, ref, reason="first champion", actor="test", at=START)
+    context, _ = platform
+    logs.configure(context.settings.state / "logs" / "e2e.jsonl")
+    ref = train.train(context, STRATEGY, bars, as_of=datetime(2005, 1, 1, tzinfo=UTC), start=None, note="first")
+    promote.promote(context, ref, reason="first champion", actor="test", at=START)
 
-    def by_hand(house, at):
-        challenger = aliases.read(house.client, "volatility")["challenger"]
-        promote.promote(house, ModelRef("volatility", challenger), reason="a person says so", actor="quant", at=at)
+    def by_hand(context, at):
+        challenger = aliases.read(context.client, "volatility")["challenger"]
+        promote.promote(context, ModelRef("volatility", challenger), reason="a person says so", actor="quant", at=at)
 
-    def back(house, at):
-        promote.rollback(house, "volatility", reason="fills look wrong", actor="on call", at=at)
+    def back(context, at):
+        promote.rollback(context, "volatility", reason="fills look wrong", actor="on call", at=at)
 
     story = []
-    replay = Replay(house, ("volatility",), bars, [(BY_HAND, by_hand), (BACK, back)], story.append)
+    replay = Replay(context, ("volatility",), bars, [(BY_HAND, by_hand), (BACK, back)], story.append)
     replay.run(START, END)
     return replay, story
 
 
 def test_predictions_outcomes_and_fills_are_stored(replay, bars):
-    ledger = replay[0].house.ledger
+    ledger = replay[0].context.ledger
     days = bars[(bars.event_time >= START) & (bars.event_time < END)].event_time.nunique()
 
     _, values, names = ledger.predictions("volatility", start=START, end=END, as_of=END, version=1)
@@ -61,13 +61,13 @@ def test_predictions_outcomes_and_fills_are_stored(replay, bars):
 
 
 def test_the_books_in_the_ledger_are_the_bots_own_and_its_twin_departs_from_it_nowhere(replay, bars):
-    house, bot = replay[0].house, replay[0].bots["volatility"]
-    brought = house.ledger.book_ends("volatility")
-    books.advance(house, STRATEGY, bars, END)
+    context, bot = replay[0].context, replay[0].bots["volatility"]
+    brought = context.ledger.book_ends("volatility")
+    books.advance(context, STRATEGY, bars, END)
 
     assert {("paper", 0), ("twin:paper", 0), ("virtual", 1), ("virtual", 2)} <= {(k.book, k.version) for k in brought}
     for name in ("paper", "twin:paper"):
-        found = house.ledger.book_state(BookKey("volatility", name))
+        found = context.ledger.book_state(BookKey("volatility", name))
         assert state(bot.book) == state(restored(found)), name
 
 
@@ -76,46 +76,46 @@ def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(
 
     assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story if event.what != "retrain"]
     assert (2, 0) == (replayed.hooks_heard, replayed.hooks_lost)
-    frame, _, _ = replayed.house.ledger.predictions("volatility", start=START, end=END, as_of=END, version=2)
+    frame, _, _ = replayed.context.ledger.predictions("volatility", start=START, end=END, as_of=END, version=2)
     champion = frame[frame.role == "champion"].event_time
     assert BY_HAND < champion.min() < datetime(2007, 9, 5, tzinfo=UTC)
     assert champion.max() < BACK
 
 
 def test_one_correlation_id_runs_from_the_decision_to_the_swap(replay):
-    state = replay[0].house.settings.state
+    state = replay[0].context.settings.state
     lines = [
         orjson.loads(row)
         for name in ("e2e", "serve")
         for row in (state / "logs" / f"{name}.jsonl").read_bytes().splitlines()
     ]
-    entry = replay[0].house.ledger.promotions("volatility")[-1]
+    entry = replay[0].context.ledger.promotions("volatility")[-1]
     mine = [line["event"] for line in lines if line.get("correlation_id") == entry.correlation_id]
 
     assert {"transition", "webhook", "swapped"} <= set(mine)
 
 
 def test_the_log_and_the_aliases_agree_and_the_way_back_is_gone_after_a_rollback(replay):
-    house = replay[0].house
+    context = replay[0].context
 
     assert [("promote", 1), ("promote", 2), ("rollback", 1)] == [
-        (entry.kind, entry.to_version) for entry in house.ledger.promotions("volatility")
+        (entry.kind, entry.to_version) for entry in context.ledger.promotions("volatility")
     ]
-    assert {"applied"} == {entry.state for entry in house.ledger.promotions("volatility")}
-    found = aliases.read(house.client, "volatility")
+    assert {"applied"} == {entry.state for entry in context.ledger.promotions("volatility")}
+    found = aliases.read(context.client, "volatility")
     assert 1 == found["champion"]
     assert "previous_champion" not in found
 
 
 def test_each_weekly_job_left_a_run_with_its_verdict(replay):
-    house = replay[0].house
-    experiment = house.client.get_experiment_by_name("volatility").experiment_id
+    context = replay[0].context
+    experiment = context.client.get_experiment_by_name("volatility").experiment_id
     runs = {
-        job: house.client.search_runs([experiment], f"tags.job = '{job}'", max_results=1000)
+        job: context.client.search_runs([experiment], f"tags.job = '{job}'", max_results=1000)
         for job in ("monitor", "compare", "live")
     }
 
-    assert 26 == len(runs["monitor"]) == len(house.ledger.job_runs("monitor:volatility"))
+    assert 26 == len(runs["monitor"]) == len(context.ledger.job_runs("monitor:volatility"))
     assert {"advance", "hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
     assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
     assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
@@ -124,9 +124,9 @@ def test_each_weekly_job_left_a_run_with_its_verdict(replay):
 
 
 def test_both_versions_carry_the_same_metrics_in_the_models_table(replay):
-    house = replay[0].house
-    experiment = house.client.get_experiment_by_name("volatility").experiment_id
-    models = house.client.search_logged_models([experiment])
+    context = replay[0].context
+    experiment = context.client.get_experiment_by_name("volatility").experiment_id
+    models = context.client.search_logged_models([experiment])
     compared = [m for m in models if any(metric.key == "live.log_loss" for metric in m.metrics or [])]
 
     assert len(compared) >= 2
@@ -205,14 +205,14 @@ def test_the_command_line_tells_a_comparison_on_one_page(replay, say, tmp_path):
     told = (tmp_path / "page.html").read_text(encoding="utf-8")
 
     assert 0 == status
-    assert "report" in {run.data.tags["job"] for run in _runs(replay[0].house)}
+    assert "report" in {run.data.tags["job"] for run in _runs(replay[0].context)}
     assert any(label in said for label in ("HOLD", "INCONCLUSIVE", "UNKNOWN", "PROMOTE", "ROLLBACK"))
     assert "<h1>" in told
 
 
-def _runs(house):
-    experiment = house.client.get_experiment_by_name("volatility").experiment_id
-    return house.client.search_runs([experiment], "tags.job = 'report'")
+def _runs(context):
+    experiment = context.client.get_experiment_by_name("volatility").experiment_id
+    return context.client.search_runs([experiment], "tags.job = 'report'")
 
 
 def test_the_command_line_promotes_rolls_back_and_refuses_in_one_line(replay, say):
@@ -232,6 +232,6 @@ def test_retention_is_one_command_and_keeps_the_logs(replay, say):
     status, said = say("prune")
 
     assert (0, True) == (status, "predictions" in said)
-    ledger = replay[0].house.ledger
+    ledger = replay[0].context.ledger
     assert ledger.latest_event_time("volatility") is None
     assert len(ledger.promotions("volatility")) >= 3

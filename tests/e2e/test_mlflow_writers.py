@@ -41,15 +41,15 @@ class Account:
 
 @contextmanager
 def _house(state, server, **settings):
-    """(house, admin, reader) of a set-up whose MLflow is `server`."""
+    """(context, admin, reader) of a set-up whose MLflow is `server`."""
     with server as uri, pytest.MonkeyPatch.context() as patch:
         admin = ("admin", own_secret(state, "mlflow-admin"))
         patch.setenv("MLFLOW_TRACKING_USERNAME", admin[0])
         patch.setenv("MLFLOW_TRACKING_PASSWORD", admin[1])
-        with opened(Settings(state=state, tracking_uri=uri, train=SMALL, **settings)) as house:
+        with opened(Settings(state=state, tracking_uri=uri, train=SMALL, **settings)) as context:
             owner = Account(uri, admin)
             assert 200 == owner.post("users/create", username=READER[0], password=READER[1]).status_code
-            yield house, owner, Account(uri, READER)
+            yield context, owner, Account(uri, READER)
 
 
 @contextmanager
@@ -63,8 +63,8 @@ def _stock(state):
         yield f"http://127.0.0.1:{port}"
 
 
-def _lines(house):
-    setup = Setup(house.settings, environment={})
+def _lines(context):
+    setup = Setup(context.settings, environment={})
     try:
         return [line for line in doctor.examine(setup, ("ledger", "mlflow accounts")) if line.check != "ledger"]
     finally:
@@ -72,7 +72,7 @@ def _lines(house):
 
 
 def test_a_reader_takes_no_name_in_a_set_up_of_ours(tmp_path, bars):
-    with _house(tmp_path, mlflow_server(tmp_path, free_port(), auth=True)) as (house, owner, reader):
+    with _house(tmp_path, mlflow_server(tmp_path, free_port(), auth=True)) as (context, owner, reader):
         assert [403, 403] == reader.takes(MODEL)
         prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
         assert 403 == reader.post("registered-models/create", name=MODEL, tags=prompt).status_code
@@ -81,38 +81,38 @@ def test_a_reader_takes_no_name_in_a_set_up_of_ours(tmp_path, bars):
         assert 200 == reader.ask("GET", "api/2.0/mlflow/experiments/get", params={"experiment_id": "0"}).status_code
         assert [200, 200] == owner.takes("anything")
 
-        assert 1 == train.train(house, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
-        assert [] == house.ledger.alerts()
-        assert [Level.OK] == [line.level for line in _lines(house)]
+        assert 1 == train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
+        assert [] == context.ledger.alerts()
+        assert [Level.OK] == [line.level for line in _lines(context)]
         for path, body in (("alias", {"alias": "champion", "version": "1"}), ("rename", {"new_name": "x"})):
             assert 403 == reader.post(f"registered-models/{path}", name=MODEL, **body).status_code
 
 
 def test_names_that_a_reader_took_before_are_taken_back_and_told(tmp_path, bars):
-    with _house(tmp_path, _stock(tmp_path)) as (house, _, reader):
+    with _house(tmp_path, _stock(tmp_path)) as (context, _, reader):
         assert [200, 200] == reader.takes(MODEL)
-        lines = _lines(house)
+        lines = _lines(context)
         assert {Level.ALERT} == {line.level for line in lines}
         assert all("account bot of MLflow has MANAGE" in line.what for line in lines)
         assert 2 == len(lines)
 
-        assert 1 == train.train(house, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
+        assert 1 == train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
 
-        (alert,) = house.ledger.alerts()
+        (alert,) = context.ledger.alerts()
         assert alert.key.startswith("mlflow_writer_revoked:bot@")
         assert "MANAGE on experiment" in alert.title
         assert f"MANAGE on registered_model {MODEL}" in alert.title
         set_alias = {"name": MODEL, "alias": "champion", "version": "1"}
         assert 403 == reader.post("registered-models/alias", **set_alias).status_code
-        run = house.ledger.bundles(MODEL)[0].run_id
+        run = context.ledger.bundles(MODEL)[0].run_id
         assert 403 == reader.post("runs/set-tag", run_id=run, key="verdict", value="PROMOTE").status_code
         removed = reader.ask("DELETE", "api/2.0/mlflow/registered-models/delete", json={"name": MODEL})
         assert 403 == removed.status_code
-        assert [Level.OK] == [line.level for line in _lines(house)]
+        assert [Level.OK] == [line.level for line in _lines(context)]
 
 
 def test_rights_that_a_person_gave_are_refused_until_he_takes_them_back_or_names_the_account(tmp_path, bars):
-    with _house(tmp_path, _stock(tmp_path)) as (house, owner, reader):
+    with _house(tmp_path, _stock(tmp_path)) as (context, owner, reader):
         role = owner.post("roles/create", version="3.0", name="writers", workspace="default").json()["role"]["id"]
         given = {"role_id": role, "resource_type": "registered_model", "resource_pattern": "*", "permission": "EDIT"}
         added = owner.post("roles/permissions/add", version="3.0", **given)
@@ -120,18 +120,18 @@ def test_rights_that_a_person_gave_are_refused_until_he_takes_them_back_or_names
         assert 200 == owner.post("roles/assign", version="3.0", username="bot", role_id=role).status_code
 
         with pytest.raises(RegistryError, match="account bot with EDIT on all registered_models"):
-            train.train(house, STRATEGIES[MODEL], bars, as_of=NOW, start=None)
-        assert [] == house.ledger.bundles(MODEL)
-        assert ["mlflow_writer:bot"] == [alert.key.partition("@")[0] for alert in house.ledger.alerts()]
+            train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None)
+        assert [] == context.ledger.bundles(MODEL)
+        assert ["mlflow_writer:bot"] == [alert.key.partition("@")[0] for alert in context.ledger.alerts()]
 
-        named = house.settings.model_copy(update={"tracking_writers": ("bot",)})
-        mlflow_writers.settle(house, NOW)
-        assert 1 == len(house.ledger.alerts())  # told once
+        named = context.settings.model_copy(update={"tracking_writers": ("bot",)})
+        mlflow_writers.settle(context, NOW)
+        assert 1 == len(context.ledger.alerts())  # told once
         with opened(named) as trusting:
             assert [] == mlflow_writers.settle(trusting, NOW)
-        assert [] == house.ledger.alerts()
+        assert [] == context.ledger.alerts()
 
         raised = owner.ask("PATCH", "api/2.0/mlflow/users/update-admin", json={"username": "bot", "is_admin": True})
         assert 200 == raised.status_code
-        (left,) = [right for right in mlflow_writers.settle(house, NOW) if right.kind == "thing"]
+        (left,) = [right for right in mlflow_writers.settle(context, NOW) if right.kind == "thing"]
         assert "bot" == left.account

@@ -59,10 +59,10 @@ def test_the_jobs_of_the_readme_run_as_pasted_in_a_set_up_that_had_no_accounts(p
     assert str(place.state / "secrets" / "mlflow-admin") in status
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    with opened(place.settings) as house:
-        assert {Role.CHAMPION: 1} == aliases.read(house.client, "volatility")
-        experiments = [e.experiment_id for e in house.client.search_experiments()]
-        runs = house.client.search_runs(experiments, "tags.mlflow.project.entryPoint != ''")
+    with opened(place.settings) as context:
+        assert {Role.CHAMPION: 1} == aliases.read(context.client, "volatility")
+        experiments = [e.experiment_id for e in context.client.search_experiments()]
+        runs = context.client.search_runs(experiments, "tags.mlflow.project.entryPoint != ''")
         assert {"FINISHED"} == {run.info.status for run in runs}
         assert {"train", "promote", "monitor", "compare"} == {
             run.data.tags["mlflow.project.entryPoint"] for run in runs

@@ -25,9 +25,9 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
     place.call("up")
     for name, value in credentials(place.settings.model_copy(update={"tracking_auth": True})).items():
         monkeypatch.setenv(name, value)
-    with opened(place.settings) as house:
-        ref = train.train(house, STRATEGIES["volatility"], bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
-        promote.promote(house, ref, reason="first", actor="test", at=datetime.now(UTC))
+    with opened(place.settings) as context:
+        ref = train.train(context, STRATEGIES["volatility"], bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
+        promote.promote(context, ref, reason="first", actor="test", at=datetime.now(UTC))
     place.call("trading-state", "set", "reducing", "--reason", "a quiet week", "--actor", "test")
     assert [] == _wrong(place)
     status = _models(place.call("status"))
@@ -43,9 +43,9 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
 
         assert status == _models(new.call("status"))
         assert "Trading: reducing" in new.call("status")
-        with opened(new.settings) as house:
-            bundle = house.bundle(ModelRef("volatility", house.ledger.champion("volatility")))
-            assert bundle.digest == house.ledger.bundle("volatility", 1).digest
+        with opened(new.settings) as context:
+            bundle = context.bundle(ModelRef("volatility", context.ledger.champion("volatility")))
+            assert bundle.digest == context.ledger.bundle("volatility", 1).digest
         assert [] == _wrong(new)
     finally:
         new.call("down")

@@ -35,9 +35,9 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
         assert before[name].pid != after.pid
         others = {other: part.pid for other, part in before.items() if other != name}
         assert others == {other: part.pid for other, part in place.standing().items() if other != name}
-    with opened(place.settings) as house:
-        eventually(lambda: not house.ledger.alerts())
-        known = house.ledger.alerts(open_only=False)
+    with opened(place.settings) as context:
+        eventually(lambda: not context.ledger.alerts())
+        known = context.ledger.alerts(open_only=False)
         assert PARTS == {alert.key.split(":")[1] for alert in known if alert.key.startswith("part_down:")}
 
     processes = up.leftovers(place.state)
@@ -49,8 +49,8 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
 
 def _told(place):
     """The first message of the live feed."""
-    with opened(place.settings) as house:
-        key = house.ledger.add_key("desk", ["risk:read"], datetime.now(UTC))
+    with opened(place.settings) as context:
+        key = context.ledger.add_key("desk", ["risk:read"], datetime.now(UTC))
     service = place.settings.service
     with connect(
         f"ws://{service.host}:{service.port}/feed", additional_headers={"Authorization": f"Bearer {key}"}

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.e2e
 
 def test_a_second_kill_before_the_first_service_is_back_refuses_and_loses_no_fill(place):
     place.call("up")
-    with opened(place.settings) as house:
-        key = house.ledger.add_key("bot", ["fills:write"], datetime.now(UTC))
+    with opened(place.settings) as context:
+        key = context.ledger.add_key("bot", ["fills:write"], datetime.now(UTC))
     with Bot(f"http://127.0.0.1:{place.service}", key) as bot:
         eventually(lambda: bot.waits)
         _, first = signalled(place.state, signal.SIGKILL)
@@ -26,5 +26,5 @@ def test_a_second_kill_before_the_first_service_is_back_refuses_and_loses_no_fil
 
         for name in ("service", "standby"):
             assert place.until_up(name, after=0).pid not in (first, second)
-    with opened(place.settings) as house:
-        assert (0, len(bot.waits)) == (bot.refused, house.ledger.fills_since("m", AT))
+    with opened(place.settings) as context:
+        assert (0, len(bot.waits)) == (bot.refused, context.ledger.fills_since("m", AT))

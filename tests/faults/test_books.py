@@ -39,9 +39,9 @@ def work(url):
     """The job of each day, one after the other; what was done is done again."""
     bars = market()
     with Ledger(url) as ledger:
-        house = SimpleNamespace(ledger=ledger, settings=Settings())
+        context = SimpleNamespace(ledger=ledger, settings=Settings())
         for day in range(DAYS):
-            books.advance(house, STRATEGIES["direction"], bars, T0 + day * DAY)
+            books.advance(context, STRATEGIES["direction"], bars, T0 + day * DAY)
 
 
 def fill(url):

@@ -24,41 +24,41 @@ KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))  # of 
 
 
 @pytest.fixture
-def house(sqlite_ledger, monkeypatch):
+def context(sqlite_ledger, monkeypatch):
     monkeypatch.setattr(rooms, "SLOW_S", 0.0)
     return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None)
 
 
-def fill(house, unit, quantity, price, at=T0 - SECOND, *, model="direction"):
+def fill(context, unit, quantity, price, at=T0 - SECOND, *, model="direction"):
     row = {"fill_id": f"{model}{unit}{at}{price}", "model": model, "version": 1, "book": "live", "unit": unit}
     numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
-    house.ledger.add_fills(pd.DataFrame([row | numbers]))
+    context.ledger.add_fills(pd.DataFrame([row | numbers]))
 
 
-def quote(house, unit, bid, ask, at):
+def quote(context, unit, bid, ask, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": bid, "ask": ask, "bid_size": 0.0, "ask_size": 0.0}
-    house.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.add_quotes(pd.DataFrame([row]))
 
 
 class Service:
     """The loop of `jobs.serve`, a look a second of a clock of its own."""
 
-    def __init__(self, house):
-        self.house, self.live, self.now = house, Live(house), T0
+    def __init__(self, context):
+        self.context, self.live, self.now = context, Live(context), T0
 
     def run(self, *quotes, seconds=None):
         """A look after each quote (unit, bid, ask), a list of quotes, or None for a second without any."""
         states = []
         for told in quotes if seconds is None else quotes * seconds:
             for one in told if isinstance(told, list) else [told] if told else []:
-                quote(self.house, *one, self.now)
+                quote(self.context, *one, self.now)
             self.look = self.live.look(self.now)
-            states.append(risk_limits.act(self.house, self.look.findings, self.now, unknown=self.look.unknown))
+            states.append(risk_limits.act(self.context, self.look.findings, self.now, unknown=self.look.unknown))
             self.now += SECOND
         return states
 
     def restart(self):
-        self.live = Live(self.house)
+        self.live = Live(self.context)
 
     @property
     def row(self):
@@ -66,16 +66,16 @@ class Service:
 
 
 @pytest.fixture
-def service(house):
+def service(context):
     """All of a book in A, bought at 100, quoted there."""
-    fill(house, "A", 10_000.0, 100.0)
-    found = Service(house)
+    fill(context, "A", 10_000.0, 100.0)
+    found = Service(context)
     assert {ACTIVE} == set(found.run(("A", 99.95, 100.05), seconds=5))
     return found
 
 
-def keys(house, kind):
-    return [alert.key for alert in house.ledger.alerts() if alert.key.startswith(kind)]
+def keys(context, kind):
+    return [alert.key for alert in context.ledger.alerts() if alert.key.startswith(kind)]
 
 
 GOOD = ("A", 99.95, 100.05)
@@ -86,7 +86,7 @@ def test_a_price_three_times_too_high_for_a_second_halts_nothing_and_leaves_no_p
 
     assert {ACTIVE} == set(states)
     assert 0.0 == pytest.approx(service.look.state.kpi.drawdown.now, abs=1e-9)
-    assert [] == keys(service.house, ("price_jump", "risk_limit", "trading_state"))
+    assert [] == keys(service.context, ("price_jump", "risk_limit", "trading_state"))
     assert "ok" == service.look.state.limits["drawdown:all"].state
 
 
@@ -112,12 +112,12 @@ def test_a_low_tick_that_no_quote_corrects_is_not_trusted_and_not_forgotten(serv
 
     assert {ACTIVE} == set(states)
     assert (100.0, 70.05) == (service.row.price, service.row.unconfirmed)
-    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.house, "price_jump")
+    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.context, "price_jump")
     assert "unknown" == service.look.state.limits["daily_loss:all"].state
     assert "No quote has come" in service.look.state.missing["price:A"]
 
     service.run(GOOD)
-    assert [] == keys(service.house, "price_jump")
+    assert [] == keys(service.context, "price_jump")
     assert service.row.unconfirmed is None
 
 
@@ -143,18 +143,18 @@ def test_what_looks_like_a_split_is_said_to_be_one_and_waits_for_a_person(servic
 
     assert {ACTIVE} == set(states)
     assert "looks like a 2 for 1 split" in service.look.state.missing["price:A"]
-    assert 1 == len(keys(service.house, "price_jump"))
+    assert 1 == len(keys(service.context, "price_jump"))
     assert "unknown" == service.look.state.limits["drawdown:all"].state
 
-    service.house.ledger.confirm_price("A", 50.0, "ada", "it really fell", service.now)
+    service.context.ledger.confirm_price("A", 50.0, "ada", "it really fell", service.now)
     assert REDUCING is service.run(("A", 49.9, 50.1), seconds=2)[-1]
-    assert [] == keys(service.house, "price_jump")
+    assert [] == keys(service.context, "price_jump")
     assert 50.0 == service.row.price
 
 
 def test_a_person_may_say_that_the_price_before_is_right(service):
     service.run(("A", 49.9, 50.1), None, seconds=20)
-    service.house.ledger.confirm_price("A", 100.0, "ada", "the feed was wrong", service.now)
+    service.context.ledger.confirm_price("A", 100.0, "ada", "the feed was wrong", service.now)
 
     states = service.run(None, seconds=5)
 
@@ -164,25 +164,25 @@ def test_a_person_may_say_that_the_price_before_is_right(service):
 
 def test_a_fill_that_agrees_confirms_at_once(service):
     service.run(("A", 79.9, 80.1))
-    fill(service.house, "A", -100.0, 80.0, service.now)
+    fill(service.context, "A", -100.0, 80.0, service.now)
 
     assert REDUCING is service.run(None)[0]
     assert service.row.price == pytest.approx(80.0, abs=0.1)
 
 
 def test_a_fill_at_a_wrong_price_alone_moves_no_mark(service):
-    fill(service.house, "A", 1.0, 1.0, service.now)
+    fill(service.context, "A", 1.0, 1.0, service.now)
 
     assert {ACTIVE} == set(service.run(GOOD, seconds=20))
-    fill(service.house, "A", 1.0, 1.0, service.now)
+    fill(service.context, "A", 1.0, 1.0, service.now)
     assert {ACTIVE} == set(service.run(None, seconds=20))
     assert (100.0, 1.0) == (service.row.price, service.row.unconfirmed)
 
 
-def test_units_that_all_jump_together_do_not_confirm_each_other(house):
+def test_units_that_all_jump_together_do_not_confirm_each_other(context):
     for unit in "AB":
-        fill(house, unit, 5_000.0, 100.0)
-    service = Service(house)
+        fill(context, unit, 5_000.0, 100.0)
+    service = Service(context)
     service.run([("A", 100.0, 100.0), ("B", 100.0, 100.0)])
 
     states = service.run([("A", 70.0, 70.0), ("B", 70.0, 70.0)], seconds=3)
@@ -200,12 +200,12 @@ def test_a_restart_changes_nothing_about_what_is_confirmed_and_what_is_not(servi
 
     assert {ACTIVE} == set(service.run(None, seconds=30))
     assert before == (service.row.price, service.row.unconfirmed) == (110.0, 70.0)
-    assert 1 == len(keys(service.house, "price_jump"))
+    assert 1 == len(keys(service.context, "price_jump"))
 
 
 def test_a_crash_while_the_service_was_away_counts_at_the_first_look(service):
     for i in range(60):
-        quote(service.house, "A", 79.0, 79.0, service.now + i * SECOND)
+        quote(service.context, "A", 79.0, 79.0, service.now + i * SECOND)
     service.now += 60 * SECOND
     service.restart()
 
@@ -240,18 +240,18 @@ def test_two_bad_ticks_with_silence_between_them_confirm_nothing(service):
 
 def test_quotes_that_flap_are_told_once_and_stop_a_lift_until_they_agree(service):
     service.run(("A", 70.0, 70.1), GOOD, seconds=4)
-    assert [] != keys(service.house, "price_jump")
+    assert [] != keys(service.context, "price_jump")
     assert {ACTIVE} == set(service.run(("A", 70.0, 70.1), GOOD, seconds=20))
 
-    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.house, "price_jump")
+    assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.context, "price_jump")
     assert (100.0, 70.05) == (service.row.price, service.row.unconfirmed)
     assert "by turns" in service.look.state.missing["price:A"]
-    service.house.ledger.set_trading_state(HALTED, "bob", "look at it", service.now)
+    service.context.ledger.set_trading_state(HALTED, "bob", "look at it", service.now)
     with pytest.raises(DataError, match="at confirmed prices"):
-        lift.set_state(service.house, ACTIVE, "ada", "seen", service.now)
+        lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
 
     service.run(GOOD, seconds=6)
-    assert [] == [alert.key for alert in service.house.ledger.alerts() if alert.key.startswith("price_jump")]
+    assert [] == [alert.key for alert in service.context.ledger.alerts() if alert.key.startswith("price_jump")]
     assert service.row.unconfirmed is None
 
 
@@ -272,17 +272,17 @@ def test_quotes_that_are_none_move_nothing(service, bad):
     at = service.now  # the door refuses such rows
     row = {"unit": ["A"], "event_time": [at], "bid": [bad[0]], "ask": [bad[1]]}
     frame = pd.DataFrame(row).assign(event_time=lambda f: pd.to_datetime(f["event_time"], utc=True))
-    service.house.ledger.latest_quotes = lambda units, *, as_of: frame
+    service.context.ledger.latest_quotes = lambda units, *, as_of: frame
 
     assert {ACTIVE} == set(service.run(None, seconds=20))
     assert 100.0 == service.row.price
 
 
-def test_an_option_that_doubles_is_one_and_no_split(house):
-    house.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 90.0, T0 + timedelta(days=30))], T0)
-    fill(house, "A", 1_000.0, 100.0)
-    fill(house, "P", 100.0, 1.0)
-    service = Service(house)
+def test_an_option_that_doubles_is_one_and_no_split(context):
+    context.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 90.0, T0 + timedelta(days=30))], T0)
+    fill(context, "A", 1_000.0, 100.0)
+    fill(context, "P", 100.0, 1.0)
+    service = Service(context)
     service.run([GOOD, ("P", 0.9, 1.1)])
 
     service.run([GOOD, ("P", 1.9, 2.1)], seconds=7)
@@ -294,15 +294,15 @@ def test_a_look_of_a_person_leaves_nothing_in_the_ledger(service):
     service.run(("A", 70.0, 70.1))
     service.now += 60 * SECOND
 
-    look = Live(service.house, records=False).look(service.now)
+    look = Live(service.context, records=False).look(service.now)
 
     assert ["A"] == list(look.jumps)
-    assert [] == keys(service.house, "price_jump")
+    assert [] == keys(service.context, "price_jump")
 
 
-def test_the_drawdown_of_a_book_without_bars_counts_from_its_opening_and_survives_a_restart(house):
-    fill(house, "A", 10_000.0, 100.0)
-    service = Service(house)
+def test_the_drawdown_of_a_book_without_bars_counts_from_its_opening_and_survives_a_restart(context):
+    fill(context, "A", 10_000.0, 100.0)
+    service = Service(context)
     service.run(("A", 95.0, 95.0), seconds=7)
     assert 0.05 == pytest.approx(service.look.state.kpi.drawdown.now)
 
@@ -316,19 +316,19 @@ def test_the_drawdown_of_a_book_without_bars_counts_from_its_opening_and_survive
 CLOSE = datetime(2026, 3, 2, 21, tzinfo=UTC)  # of the first bar
 
 
-def advance(house, *closes):
+def advance(context, *closes):
     days = [CLOSE + timedelta(days=i) for i in range(len(closes))]
     index = pd.DatetimeIndex(days)
     bars = pd.DataFrame({"event_time": index, "known_at": index, "symbol": "A", "close": np.asarray(closes, float)})
-    books.advance(house, STRATEGIES["direction"], bars, days[-1])
+    books.advance(context, STRATEGIES["direction"], bars, days[-1])
 
 
 @pytest.fixture
-def barred(house):
+def barred(context):
     """A book with two bars at 100, looked at after the second."""
-    fill(house, "A", 5_000.0, 100.0, CLOSE - SECOND)
-    advance(house, 100, 100)
-    found = Service(house)
+    fill(context, "A", 5_000.0, 100.0, CLOSE - SECOND)
+    advance(context, 100, 100)
+    found = Service(context)
     found.now = CLOSE + timedelta(days=1, seconds=2)
     found.run(GOOD, seconds=2)
     return found
@@ -337,7 +337,7 @@ def barred(house):
 def test_the_first_bar_after_a_split_waits_and_halts_nothing(barred):
     barred.now += timedelta(hours=17)
     states = barred.run(("A", 50.0, 50.0), seconds=15)
-    advance(barred.house, 100, 100, 50)
+    advance(barred.context, 100, 100, 50)
     barred.now = CLOSE + timedelta(days=2, seconds=2)
 
     states += barred.run(("A", 50.0, 50.0), seconds=15)
@@ -347,16 +347,16 @@ def test_the_first_bar_after_a_split_waits_and_halts_nothing(barred):
     assert {ACTIVE} == set(states)
     assert (100.0, 50.0) == (barred.row.price, barred.row.unconfirmed)
     assert "unknown" == barred.look.state.limits["drawdown:all"].state
-    assert 1 == len(keys(barred.house, "price_jump"))
+    assert 1 == len(keys(barred.context, "price_jump"))
     assert -0.01 < barred.look.state.kpi.pnl_today < 0.01, "no close is made of it"
 
 
 def test_a_bar_of_three_times_the_price_moves_no_mark_and_leaves_no_peak(barred):
-    advance(barred.house, 100, 100, 300)
+    advance(barred.context, 100, 100, 300)
     barred.now = CLOSE + timedelta(days=2, seconds=2)
 
     states = barred.run(None, seconds=3) + barred.run(GOOD, seconds=20)
-    advance(barred.house, 100, 100, 300, 100)
+    advance(barred.context, 100, 100, 300, 100)
     barred.now = CLOSE + timedelta(days=3, seconds=2)
     barred.restart()
     states += barred.run(GOOD, seconds=20)
@@ -367,7 +367,7 @@ def test_a_bar_of_three_times_the_price_moves_no_mark_and_leaves_no_peak(barred)
 
 
 def test_a_bar_that_fell_by_no_ratio_of_splits_counts(barred):
-    advance(barred.house, 100, 100, 70)
+    advance(barred.context, 100, 100, 70)
     barred.now = CLOSE + timedelta(days=2, seconds=2)
 
     barred.run(None, seconds=2)

@@ -41,7 +41,7 @@ def save(frame, path):
 
 
 @pytest.fixture
-def house(ledger):
+def context(ledger):
     return SimpleNamespace(ledger=ledger, settings=Settings())
 
 
@@ -55,8 +55,8 @@ def path(request, tmp_path):
     return tmp_path / f"bars.{request.param}"
 
 
-def told(house):
-    return sorted(alert.key.rpartition("@")[0] for alert in house.ledger.alerts())
+def told(context):
+    return sorted(alert.key.rpartition("@")[0] for alert in context.ledger.alerts())
 
 
 def changed(frame, row, column="close", to=None):
@@ -103,13 +103,13 @@ def test_no_flipped_bit_changes_anything_that_a_job_reads_in_silence(near, path,
     assert [] == told(near)
 
 
-def test_the_price_of_a_single_bar_costs_its_symbol_and_nothing_else(house, path):
-    bars_of(house, save(market(), path))
-    read = bars_of(house, save(changed(market(), 70), path))
+def test_the_price_of_a_single_bar_costs_its_symbol_and_nothing_else(context, path):
+    bars_of(context, save(market(), path))
+    read = bars_of(context, save(changed(market(), 70), path))
 
     assert {"AAA", "CCC"} == set(read.symbol)
-    assert [f"bars_changed:{path}:BBB"] == told(house)
-    assert "must be as they were read before, got others" in house.ledger.alerts()[0].title
+    assert [f"bars_changed:{path}:BBB"] == told(context)
+    assert "must be as they were read before, got others" in context.ledger.alerts()[0].title
 
 
 @pytest.mark.parametrize(
@@ -130,22 +130,22 @@ def test_volume_and_instants_are_known_bars_too(near, path, column, to):
 # --- what is in order -----------------------------------------------------------------------------------------------
 
 
-def test_bars_and_symbols_that_are_appended_are_taken_and_guarded_from_then_on(house, path):
-    bars_of(house, save(market(bars=40), path))
+def test_bars_and_symbols_that_are_appended_are_taken_and_guarded_from_then_on(context, path):
+    bars_of(context, save(market(bars=40), path))
     longer = market(symbols=("AAA", "BBB", "CCC"), bars=60)
     first = market(bars=40)
     longer = pd.concat([first, *[rows.iloc[40:] for _, rows in longer.groupby("symbol")]]).sort_values(
         ["symbol", "event_time"], ignore_index=True
     )
 
-    assert len(longer) == len(bars_of(house, save(longer, path)))
+    assert len(longer) == len(bars_of(context, save(longer, path)))
     more = pd.concat([longer, market(symbols=("DDD",))], ignore_index=True)
-    assert 4 == bars_of(house, save(more, path)).symbol.nunique()
-    assert [] == told(house)
-    assert [60, 60, 60, 60] == [note.bars for note in house.ledger.noted_bars(str(path))]
+    assert 4 == bars_of(context, save(more, path)).symbol.nunique()
+    assert [] == told(context)
+    assert [60, 60, 60, 60] == [note.bars for note in context.ledger.noted_bars(str(path))]
 
     last = more.index[more.symbol == "DDD"][-1]
-    assert {"AAA", "BBB", "CCC"} == set(bars_of(house, save(changed(more, last), path)).symbol)
+    assert {"AAA", "BBB", "CCC"} == set(bars_of(context, save(changed(more, last), path)).symbol)
 
 
 def test_the_same_bars_in_another_order_unit_or_width_are_the_same(near, tmp_path):
@@ -176,43 +176,43 @@ def test_a_job_that_looks_at_the_past_compares_and_neither_notes_nor_tells(near,
     assert [] == told(near)
 
 
-def test_a_reader_of_an_older_file_neither_complains_nor_undoes_what_a_newer_one_noted(house, path):
+def test_a_reader_of_an_older_file_neither_complains_nor_undoes_what_a_newer_one_noted(context, path):
     long = market(bars=60)
     short = long[long.groupby("symbol").cumcount() < 40].reset_index(drop=True)
     source = save(short, path)
-    late = job.read(house, source)
-    bars_of(house, save(long, path))
-    notes = house.ledger.noted_bars()
+    late = job.read(context, source)
+    bars_of(context, save(long, path))
+    notes = context.ledger.noted_bars()
 
-    job.settle(house, late, datetime.now(UTC))
-    house.ledger.note_bars(list(job._new(late, datetime.now(UTC))), late.known)
-    assert notes == house.ledger.noted_bars()
-    assert [] == told(house)
+    job.settle(context, late, datetime.now(UTC))
+    context.ledger.note_bars(list(job._new(late, datetime.now(UTC))), late.known)
+    assert notes == context.ledger.noted_bars()
+    assert [] == told(context)
 
 
 # --- what is not ----------------------------------------------------------------------------------------------------
 
 
-def test_a_symbol_that_is_gone_is_told_and_its_damaged_name_is_not_noted(house, path):
-    bars_of(house, save(market(), path))
+def test_a_symbol_that_is_gone_is_told_and_its_damaged_name_is_not_noted(context, path):
+    bars_of(context, save(market(), path))
     renamed = market().replace({"symbol": {"BBB": "BBC"}})
 
-    assert "BBB" not in set(bars_of(house, save(renamed, path)).symbol)
-    assert [f"bars_changed:{path}:BBB"] == told(house)
-    assert ["AAA", "BBB", "CCC"] == [note.symbol for note in house.ledger.noted_bars()]
+    assert "BBB" not in set(bars_of(context, save(renamed, path)).symbol)
+    assert [f"bars_changed:{path}:BBB"] == told(context)
+    assert ["AAA", "BBB", "CCC"] == [note.symbol for note in context.ledger.noted_bars()]
 
-    bars_of(house, save(market(), path))
-    assert [] == told(house)
+    bars_of(context, save(market(), path))
+    assert [] == told(context)
 
 
-def test_a_symbol_that_breaks_the_contract_is_told_and_closes_itself(house, path):
-    bars_of(house, save(market(), path))
+def test_a_symbol_that_breaks_the_contract_is_told_and_closes_itself(context, path):
+    bars_of(context, save(market(), path))
 
-    assert {"AAA", "CCC"} == set(bars_of(house, save(changed(market(), 70, to=-1.0), path)).symbol)
-    assert [f"bars_rejected:{path}:BBB"] == told(house)
-    assert "prices must be positive" in house.ledger.alerts()[0].title
-    bars_of(house, save(market(), path))
-    assert [] == told(house)
+    assert {"AAA", "CCC"} == set(bars_of(context, save(changed(market(), 70, to=-1.0), path)).symbol)
+    assert [f"bars_rejected:{path}:BBB"] == told(context)
+    assert "prices must be positive" in context.ledger.alerts()[0].title
+    bars_of(context, save(market(), path))
+    assert [] == told(context)
 
 
 def test_the_same_change_is_told_once_and_again_when_it_comes_again(near, path):
@@ -234,12 +234,12 @@ def test_very_many_symbols_are_one_alert_and_none_left_is_an_error(near, path):
 
 
 @pytest.mark.parametrize("name", ["A\0A", "\N{OX}", "a" * 300, "A@B:C"])
-def test_a_name_that_no_database_keeps_costs_itself_only(house, tmp_path, name):
+def test_a_name_that_no_database_keeps_costs_itself_only(context, tmp_path, name):
     source = save(market(("AAA", name)), tmp_path / "bars.parquet")
 
-    assert "AAA" in set(bars_of(house, source).symbol)
-    assert "AAA" in set(bars_of(house, source).symbol)
-    assert len(told(house)) == (name in ("A\0A", "a" * 300))
+    assert "AAA" in set(bars_of(context, source).symbol)
+    assert "AAA" in set(bars_of(context, source).symbol)
+    assert len(told(context)) == (name in ("A\0A", "a" * 300))
 
 
 @pytest.mark.parametrize("year", [1700, 2300, 40_000])
@@ -258,7 +258,9 @@ def test_scheduled_jobs_get_what_is_left(near, path, monkeypatch):
     near.settings = Settings(jobs={"source": save(market(), path)})
     given = []
     monkeypatch.setattr(worker, "record", SimpleNamespace(set_aside=lambda *_: None))
-    monkeypatch.setattr(job, "jot", lambda house, model, bars, at: given.append(set(bars.symbol)) or [], raising=False)
+    monkeypatch.setattr(
+        job, "jot", lambda context, model, bars, at: given.append(set(bars.symbol)) or [], raising=False
+    )
     schedule = (Entry("jot", None, "jobs.bars:jot", each_model=False, bars=True),)
     for frame in (market(), changed(market(), 70)):
         save(frame, path)

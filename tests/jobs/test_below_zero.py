@@ -32,8 +32,8 @@ class Service:
 
     def __init__(self, ledger):
         settings = Settings(risk=RiskSettings(limits=LIMITS), books=BookSettings(balances=(BookBalance(amount=1e6),)))
-        self.house, self.now = SimpleNamespace(ledger=ledger, settings=settings, run_id=None), T0
-        self.live = Live(self.house)
+        self.context, self.now = SimpleNamespace(ledger=ledger, settings=settings, run_id=None), T0
+        self.live = Live(self.context)
         end = T0 + 30 * DAY
         put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="A", strike=90.0, expiry=end)
         ledger.put_instruments([Instrument("CL", Kind.FUTURE, multiplier=50.0), put], T0 - DAY)
@@ -41,15 +41,15 @@ class Service:
     def fill(self, unit, quantity, price):
         row = {"fill_id": f"{unit}{self.now}", "model": "direction", "version": 1, "book": "live", "unit": unit}
         numbers = {"event_time": self.now - SECOND, "quantity": quantity, "price": price, "fee": 0.0}
-        self.house.ledger.add_fills(pd.DataFrame([row | numbers]))
+        self.context.ledger.add_fills(pd.DataFrame([row | numbers]))
 
     def run(self, *quotes, seconds=1):
         for _ in range(seconds):
             about = {"event_time": self.now, "known_at": self.now, "bid_size": 0.0, "ask_size": 0.0}
             for unit, bid, ask in quotes:
-                self.house.ledger.add_quotes(pd.DataFrame([about | {"unit": unit, "bid": bid, "ask": ask}]))
+                self.context.ledger.add_quotes(pd.DataFrame([about | {"unit": unit, "bid": bid, "ask": ask}]))
             self.look = self.live.look(self.now)
-            state = risk_limits.act(self.house, self.look.findings, self.now, unknown=self.look.unknown)
+            state = risk_limits.act(self.context, self.look.findings, self.now, unknown=self.look.unknown)
             self.now += SECOND
         return state
 
@@ -81,7 +81,7 @@ def test_a_future_that_settles_below_zero_counts_within_seconds_and_trades_on(se
     service.run(("CL", -37.55, -37.45))
     assert 1e6 - side * 202_500.0 == pytest.approx(service.look.state.kpi.equity)
     assert "direction/live/CL" not in service.look.state.positions
-    service.live = Live(service.house)
+    service.live = Live(service.context)
     service.run()
     assert 1e6 - side * 202_500.0 == pytest.approx(service.look.state.kpi.equity)
 
@@ -97,7 +97,7 @@ def test_near_zero_prices_are_followed_at_once_and_after_a_restart(service):
         assert (level, None) == (pytest.approx(row.price), row.unconfirmed)
     service.now += 11 * SECOND
     service.run(("CL", -0.02, -0.01))
-    service.live = Live(service.house)
+    service.live = Live(service.context)
     service.run(("CL", 0.0, 0.01))
     assert 0.005 == pytest.approx(service.look.state.positions["direction/live/CL"].price)
     service.run(("CL", -60.0, -59.9))
@@ -123,7 +123,7 @@ def test_a_share_that_a_person_says_is_worth_nothing_has_no_exposure_and_all_els
     service.fill("B", 100.0, 100.0)
     service.run(("A", 99.99, 100.01), ("B", 99.99, 100.01), seconds=3)
 
-    service.house.ledger.confirm_price("A", 0.0, "ann", "insolvent", service.now)
+    service.context.ledger.confirm_price("A", 0.0, "ann", "insolvent", service.now)
     service.run(("B", 99.99, 100.01), seconds=3)
 
     [gross] = [one for one in service.look.findings if one.name == "gross"]
@@ -151,10 +151,10 @@ def left(service):
     body |= {"growth": {"var": 1.0, "es": 1.0}, "weights": [0.2, 0.2], "lacking": {}}
     arrays = {"returns": returns, "times": np.arange(500) * 86_400_000_000, "var": np.full(500, 0.02)}
     body["backtest"] = {"model": "fhs_ewma", "n": 500, "level": "ok"}
-    service.house.ledger.put_risk_state("var", "all", T0 - DAY / 2, body, arrays | {"loss": np.full(500, 0.01)})
+    service.context.ledger.put_risk_state("var", "all", T0 - DAY / 2, body, arrays | {"loss": np.full(500, 0.01)})
     about = {"scenarios": ["crash"], "units": ["CL", "A"], "missing": [], "about": []}
     moves = {"returns": [[-0.2, -0.2]], "proxied": [[0.0, 0.0]]}
-    service.house.ledger.put_risk_state("stress", "all", T0 - DAY / 2, about, moves)
+    service.context.ledger.put_risk_state("stress", "all", T0 - DAY / 2, about, moves)
     return returns
 
 
@@ -178,7 +178,7 @@ def test_a_future_just_above_zero_may_lose_what_it_could_before_and_the_page_say
         assert 100 * 50 * 20 * 0.2 == pytest.approx(state.stress["crash"].loss_money)
     else:
         assert state.positions["direction/live/CL"].stand_in * state.kpi.equity > 100 * 50 * 0.5
-    service.live = Live(service.house)
+    service.live = Live(service.context)
     service.run(("CL", 0.49, 0.51))
     again = service.look.state
     assert (state.kpi.var, state.missing["near_zero:CL"]) == (again.kpi.var, again.missing["near_zero:CL"])
@@ -200,9 +200,9 @@ def test_var_and_scenarios_of_a_future_at_or_below_zero_are_unknown_and_never_no
     row = service.look.state.positions["direction/live/CL"]
     assert row.stand_in > 0
     assert before > 0
-    held = positions(service.house, service.now)
+    held = positions(service.context, service.now)
     valued = held.valued.set_index("unit")["price"]
     assert (True, 100.0) == (math.isnan(valued["CL"]), valued["A"])
     table = Market(pd.DatetimeIndex([]), ("A", "CL"), returns, {}, {}, {})
-    nightly = weights(held, table, service.house.settings.risk)
+    nightly = weights(held, table, service.context.settings.risk)
     assert [100_000.0 / held.equity, 0.0] == pytest.approx(nightly.tolist())

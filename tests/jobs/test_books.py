@@ -23,7 +23,7 @@ BARS = 30
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     return home(sqlite_ledger)
 
 
@@ -84,16 +84,16 @@ def trade(ledger, bot, bars, day, *, worse=0.0, lose=()):
     return bot.after(step)
 
 
-def life(house, bars, days, *, every=1, **how):
+def life(context, bars, days, *, every=1, **how):
     """Bars, scores and trades, and the job after every so many bars; the bot's own book."""
-    bot = Book.opened(house.settings.books.cash)
+    bot = Book.opened(context.settings.books.cash)
     for day in range(days):
-        score(house.ledger, day, roles_at(day))
-        bot = trade(house.ledger, bot, bars, day, **how)
+        score(context.ledger, day, roles_at(day))
+        bot = trade(context.ledger, bot, bars, day, **how)
         if every and day % every == every - 1:
-            books.advance(house, STRATEGY, bars, T0 + day * DAY + timedelta(minutes=30))
+            books.advance(context, STRATEGY, bars, T0 + day * DAY + timedelta(minutes=30))
     if every is not None:
-        books.advance(house, STRATEGY, bars, T0 + (days - 1) * DAY + timedelta(minutes=30))
+        books.advance(context, STRATEGY, bars, T0 + (days - 1) * DAY + timedelta(minutes=30))
     return bot
 
 
@@ -135,62 +135,62 @@ def test_the_book_from_its_fills_is_the_bots_own_to_the_last_digit_and_so_is_its
 
 
 @pytest.mark.parametrize("every", [1, 4])
-def test_books_that_were_brought_up_day_by_day_are_those_made_in_one_go(house, one_go, every):
-    life(house, market(), BARS, every=every)
+def test_books_that_were_brought_up_day_by_day_are_those_made_in_one_go(context, one_go, every):
+    life(context, market(), BARS, every=every)
 
-    assert one_go[1] == shelf(house.ledger)
+    assert one_go[1] == shelf(context.ledger)
 
 
-def test_doing_it_again_changes_nothing(house, one_go):
-    life(house, market(), 10)
-    before = shelf(house.ledger)
+def test_doing_it_again_changes_nothing(context, one_go):
+    life(context, market(), 10)
+    before = shelf(context.ledger)
     for _ in range(2):
-        books.advance(house, STRATEGY, market(), T0 + 9 * DAY + timedelta(minutes=30))
+        books.advance(context, STRATEGY, market(), T0 + 9 * DAY + timedelta(minutes=30))
 
-    assert before == shelf(house.ledger)
+    assert before == shelf(context.ledger)
 
 
-def test_two_jobs_at_once_leave_one_chain(house, one_go, monkeypatch):
+def test_two_jobs_at_once_leave_one_chain(context, one_go, monkeypatch):
     """The other one appends between our reading and our writing."""
-    life(house, market(), 10, every=None)
-    append, at = house.ledger.append_books, T0 + 9 * DAY + timedelta(minutes=30)
+    life(context, market(), 10, every=None)
+    append, at = context.ledger.append_books, T0 + 9 * DAY + timedelta(minutes=30)
 
     def late(lots, **more):
-        monkeypatch.setattr(house.ledger, "append_books", append)
-        books.advance(house, STRATEGY, market(), at - 4 * DAY)
+        monkeypatch.setattr(context.ledger, "append_books", append)
+        books.advance(context, STRATEGY, market(), at - 4 * DAY)
         return append(lots, **more)
 
-    monkeypatch.setattr(house.ledger, "append_books", late)
-    books.advance(house, STRATEGY, market(), at)
-    books.advance(house, STRATEGY, market(), at)
+    monkeypatch.setattr(context.ledger, "append_books", late)
+    books.advance(context, STRATEGY, market(), at)
+    books.advance(context, STRATEGY, market(), at)
 
     until = {key: [s for s in states if s["event_time"] < at] for key, (_, states) in one_go[1].items()}
-    assert until == {key: states for key, (_, states) in shelf(house.ledger).items()}
+    assert until == {key: states for key, (_, states) in shelf(context.ledger).items()}
 
 
-def test_a_book_does_not_see_what_was_not_known(house):
+def test_a_book_does_not_see_what_was_not_known(context):
     bars = market()
     bars.loc[bars.event_time == T0 + 3 * DAY, "known_at"] += pd.Timedelta(hours=2)
     for day in range(5):
-        score(house.ledger, day, {1: "champion"})
+        score(context.ledger, day, {1: "champion"})
     ends = []
     for minutes in (0, 1, 119, 121):
-        books.advance(house, STRATEGY, bars, T0 + 3 * DAY + timedelta(minutes=minutes))
-        ends += [*house.ledger.book_ends("direction").values()]
+        books.advance(context, STRATEGY, bars, T0 + 3 * DAY + timedelta(minutes=minutes))
+        ends += [*context.ledger.book_ends("direction").values()]
 
     assert [T0 + 2 * DAY] * 3 + [T0 + 3 * DAY] == ends
-    curve = house.ledger.book_curve("direction", "virtual", 1, as_of=T0 + 3 * DAY + timedelta(minutes=119))
+    curve = context.ledger.book_curve("direction", "virtual", 1, as_of=T0 + 3 * DAY + timedelta(minutes=119))
     assert 3 == len(curve)
 
 
-def test_bars_that_no_version_scored_are_marked_and_a_late_fill_is_not_lost(house):
-    bars, ledger = market(), house.ledger
+def test_bars_that_no_version_scored_are_marked_and_a_late_fill_is_not_lost(context):
+    bars, ledger = market(), context.ledger
     for day in (0, 1, 4):
         score(ledger, day, {1: "champion", 2: "challenger"})
     bot = trade(ledger, Book.opened(1e6), bars, 0)
-    books.advance(house, STRATEGY, bars, T0 + 2 * DAY)
+    books.advance(context, STRATEGY, bars, T0 + 2 * DAY)
     trade(ledger, bot, bars, 1)  # told three days later
-    books.advance(house, STRATEGY, bars, T0 + 4 * DAY + timedelta(minutes=5))
+    books.advance(context, STRATEGY, bars, T0 + 4 * DAY + timedelta(minutes=5))
     own = ledger.book_events(BookKey("direction", "paper"))
 
     assert {T0, T0 + 3 * DAY} == {e.event_time for e in own if e.kind == "fill"}
@@ -199,22 +199,22 @@ def test_bars_that_no_version_scored_are_marked_and_a_late_fill_is_not_lost(hous
     assert ledger.unbooked_fills("direction", "paper", as_of=T0 + 5 * DAY).empty
 
 
-def test_a_twin_begins_with_the_first_scores_where_they_come_after_the_fills(house):
-    bars, ledger, twin = market(), house.ledger, BookKey("direction", "twin:paper")
+def test_a_twin_begins_with_the_first_scores_where_they_come_after_the_fills(context):
+    bars, ledger, twin = market(), context.ledger, BookKey("direction", "twin:paper")
     fill = {"fill_id": "1", "model": "direction", "version": 1, "book": "paper", "unit": "A", "event_time": T0}
     ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 50.0, "fee": 0.0}]))
-    books.advance(house, STRATEGY, bars, T0 + timedelta(minutes=30))
+    books.advance(context, STRATEGY, bars, T0 + timedelta(minutes=30))
     assert [BookKey("direction", "paper")] == list(ledger.book_ends("direction"))
     for day in (0, 1):
         score(ledger, day, {1: "champion"})
-    books.advance(house, STRATEGY, bars, T0 + DAY + timedelta(minutes=30))
+    books.advance(context, STRATEGY, bars, T0 + DAY + timedelta(minutes=30))
 
     assert [T0, T0 + DAY] == [s["event_time"] for s in ledger.book_states(twin, start=None)]
 
 
 def test_costs_are_those_of_the_strategy_and_the_settings(sqlite_ledger):
-    house = home(sqlite_ledger, slippage_bps=2.0, funding_bps=1.0, cash=5e5)
-    life(house, market(), 5)
+    context = home(sqlite_ledger, slippage_bps=2.0, funding_bps=1.0, cash=5e5)
+    life(context, market(), 5)
     curve = sqlite_ledger.book_curve("direction", "virtual", 1, as_of=T0 + 6 * DAY)
     last = curve.iloc[-1]
 
@@ -233,9 +233,9 @@ def tracked(sqlite_ledger, tmp_path):
     return home(sqlite_ledger, MlflowClient(f"sqlite:///{tmp_path}/mlflow.db"), twin_limit_bps=20.0)
 
 
-def runs(house, job):
-    experiment = house.client.get_experiment_by_name("direction")
-    return [] if experiment is None else house.client.search_runs([experiment.experiment_id], f"tags.job = '{job}'")
+def runs(context, job):
+    experiment = context.client.get_experiment_by_name("direction")
+    return [] if experiment is None else context.client.search_runs([experiment.experiment_id], f"tags.job = '{job}'")
 
 
 def test_a_book_like_its_twin_is_quiet_and_once_a_month_a_point(tracked):

@@ -17,7 +17,7 @@ T0, S, MINUTE = datetime(2026, 3, 2, 15, tzinfo=UTC), timedelta(seconds=1), time
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     settings = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
     found = SimpleNamespace(ledger=sqlite_ledger, settings=settings, run_id=None)
     row = {"fill_id": "a", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0 - S}
@@ -25,30 +25,30 @@ def house(sqlite_ledger):
     return found
 
 
-def quotes(house, prices, start, step):
+def quotes(context, prices, start, step):
     at = [start + i * step for i in range(len(prices))]
     told = pd.DataFrame({"event_time": at, "known_at": at, "bid": prices, "ask": prices})
-    house.ledger.add_quotes(told.assign(unit="A", bid_size=0.0, ask_size=0.0))
+    context.ledger.add_quotes(told.assign(unit="A", bid_size=0.0, ask_size=0.0))
     return at[-1]
 
 
-def up_again(house, at, price=50.0):
+def up_again(context, at, price=50.0):
     """The price and the state of trading after looks a second at one price, by a service that has just begun."""
-    live = Live(house)
+    live = Live(context)
     for i in range(1, 20):
-        quotes(house, [price], at + i * S, S)
+        quotes(context, [price], at + i * S, S)
         look = live.look(at + i * S)
-        act(house, look.findings, look.state.as_of, unknown=look.unknown)
-    return look.state.positions["direction/live/A"].price, house.ledger.trading_state(), look
+        act(context, look.findings, look.state.as_of, unknown=look.unknown)
+    return look.state.positions["direction/live/A"].price, context.ledger.trading_state(), look
 
 
 @pytest.mark.parametrize(("n", "step"), [(60, MINUTE), (600, 6 * S), (60, 20 * MINUTE)])
-def test_a_slide_to_half_while_the_service_was_down_is_no_split(house, n, step):
-    quotes(house, [100.0], T0, S)
-    Live(house).look(T0)
-    at = quotes(house, np.geomspace(100, 50, n), T0 + S, step) + MINUTE
+def test_a_slide_to_half_while_the_service_was_down_is_no_split(context, n, step):
+    quotes(context, [100.0], T0, S)
+    Live(context).look(T0)
+    at = quotes(context, np.geomspace(100, 50, n), T0 + S, step) + MINUTE
 
-    price, trading, look = up_again(house, at)
+    price, trading, look = up_again(context, at)
 
     assert 50.0 == pytest.approx(price)
     assert {} == dict(look.jumps)
@@ -56,18 +56,18 @@ def test_a_slide_to_half_while_the_service_was_down_is_no_split(house, n, step):
     assert TradingState.HALTED is trading
 
 
-def test_a_fall_to_half_at_once_while_the_service_was_down_still_waits_for_a_person(house):
-    quotes(house, [100.0], T0, S)
-    Live(house).look(T0)
-    at = quotes(house, [100.0] * 60 + [50.0] * 60, T0 + S, S)
+def test_a_fall_to_half_at_once_while_the_service_was_down_still_waits_for_a_person(context):
+    quotes(context, [100.0], T0, S)
+    Live(context).look(T0)
+    at = quotes(context, [100.0] * 60 + [50.0] * 60, T0 + S, S)
 
-    price, trading, look = up_again(house, at)
+    price, trading, look = up_again(context, at)
 
     assert (100.0, 2.0) == (price, look.jumps["A"].split)
     assert TradingState.ACTIVE is trading
 
 
-def test_of_many_quotes_the_newest_are_followed_one_by_one_and_all_others_in_steps(house, monkeypatch):
+def test_of_many_quotes_the_newest_are_followed_one_by_one_and_all_others_in_steps(context, monkeypatch):
     monkeypatch.setattr(confirmed_prices, "STEPS", 100)
     told = [confirmed_prices.Observation(T0 + i * S, 1.0, 1.0) for i in range(1000)]
 

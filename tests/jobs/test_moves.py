@@ -20,14 +20,14 @@ NOW = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def context(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLOPS_STATE", str(tmp_path))
     monkeypatch.setenv("MLOPS_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with opened(Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")) as house:
+    with opened(Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")) as context:
         row = BundleRow("volatility", 1, "d", "r", "m-1", NOW, NOW, 5, NOW)
-        house.ledger.add_bundle(row)
-        yield house
+        context.ledger.add_bundle(row)
+        yield context
 
 
 def _runs(client: MlflowClient):
@@ -35,54 +35,54 @@ def _runs(client: MlflowClient):
     return client.search_runs(experiments)
 
 
-def _experiments(house):
-    return {e.name for e in house.client.search_experiments()}
+def _experiments(context):
+    return {e.name for e in context.client.search_experiments()}
 
 
 @pytest.mark.parametrize(("model", "version"), [("volatility", 99), ("volatilty", 1)])
-def test_a_version_or_a_model_that_is_not_there_leaves_no_run_and_no_experiment(house, model, version):
+def test_a_version_or_a_model_that_is_not_there_leaves_no_run_and_no_experiment(context, model, version):
     with pytest.raises((DataError, RegistryError), match="must be"):
-        promote.promote(house, ModelRef(model, version), reason="typo", actor="test", at=NOW)
+        promote.promote(context, ModelRef(model, version), reason="typo", actor="test", at=NOW)
     with pytest.raises((DataError, RegistryError), match="must"):
-        promote.rollback(house, model, reason="typo", actor="test", at=NOW)
-    assert {"Default"} >= _experiments(house) - {"volatility"}
-    assert not [run for run in _runs(house.client) if run.info.status != "FAILED"]
+        promote.rollback(context, model, reason="typo", actor="test", at=NOW)
+    assert {"Default"} >= _experiments(context) - {"volatility"}
+    assert not [run for run in _runs(context.client) if run.info.status != "FAILED"]
 
 
-def test_a_version_that_trades_already_is_not_promoted_and_leaves_no_run(house):
+def test_a_version_that_trades_already_is_not_promoted_and_leaves_no_run(context):
     said = {"kind": "promote", "actor": "test", "reason": "first", "evidence_run": "", "correlation_id": "", "at": NOW}
-    house.ledger.append_promotion("volatility", expected=None, to=1, **said)
-    before = house.ledger.promotions("volatility")
+    context.ledger.append_promotion("volatility", expected=None, to=1, **said)
+    before = context.ledger.promotions("volatility")
 
     done = CliRunner().invoke(main.app, ["promote", "volatility", "1", "--reason", "again"])
 
     assert isinstance(done.exception, RegistryError)
     assert "v1, which trades already" in str(done.exception)
-    assert before == house.ledger.promotions("volatility")
-    assert [] == _runs(house.client)
+    assert before == context.ledger.promotions("volatility")
+    assert [] == _runs(context.client)
 
 
-def test_a_decision_that_cannot_be_carried_out_leaves_a_failed_run(house):
+def test_a_decision_that_cannot_be_carried_out_leaves_a_failed_run(context):
     ref = ModelRef("volatility", 7)
     with pytest.raises(RegistryError):
-        house.conclude("compare", Report(ref, NOW, ()), Decision(Verdict.PROMOTE, ref, (), None, "better"))
-    assert ["FAILED"] == [run.info.status for run in _runs(house.client)]
+        context.conclude("compare", Report(ref, NOW, ()), Decision(Verdict.PROMOTE, ref, (), None, "better"))
+    assert ["FAILED"] == [run.info.status for run in _runs(context.client)]
 
 
-def test_the_run_of_a_job_is_finished_by_whoever_began_it(house):
-    with record.run(house.client, "compare", "volatility", NOW, None) as run:
-        assert "RUNNING" == house.client.get_run(run).info.status
-        with record.run(house.client, "compare", "volatility", NOW, run) as same:
+def test_the_run_of_a_job_is_finished_by_whoever_began_it(context):
+    with record.run(context.client, "compare", "volatility", NOW, None) as run:
+        assert "RUNNING" == context.client.get_run(run).info.status
+        with record.run(context.client, "compare", "volatility", NOW, run) as same:
             assert run == same
-        assert "RUNNING" == house.client.get_run(run).info.status
-    assert "FINISHED" == house.client.get_run(run).info.status
+        assert "RUNNING" == context.client.get_run(run).info.status
+    assert "FINISHED" == context.client.get_run(run).info.status
 
 
-def test_a_job_of_an_unknown_model_is_refused_and_never_done(house):
+def test_a_job_of_an_unknown_model_is_refused_and_never_done(context):
     done = CliRunner().invoke(main.app, ["job", "run", "train:nosuch"])
     assert isinstance(done.exception, DataError)
     assert "nosuch" in str(done.exception)
-    assert [] == house.ledger.job_runs("train:nosuch")
+    assert [] == context.ledger.job_runs("train:nosuch")
 
     with pytest.raises(DataError, match="nosuch"):
-        worker.do(house, Claim("train:nosuch", NOW, "test", 1, 1))
+        worker.do(context, Claim("train:nosuch", NOW, "test", 1, 1))

@@ -30,9 +30,9 @@ def world(url):
     return SimpleNamespace(ledger=ledger, settings=KNOWN, run_id=None, client=None)
 
 
-def trade(house, number, unit, quantity, price, fee, at):
+def trade(context, number, unit, quantity, price, fee, at):
     row = {"fill_id": f"f{number}", "model": "direction", "version": 1, "book": "live", "unit": unit}
-    house.ledger.add_fills(pd.DataFrame([row | {"event_time": at, "quantity": quantity, "price": price, "fee": fee}]))
+    context.ledger.add_fills(pd.DataFrame([row | {"event_time": at, "quantity": quantity, "price": price, "fee": fee}]))
 
 
 def bars(units, prices):
@@ -60,27 +60,27 @@ def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, se
     walk = np.round(50 * np.exp(np.cumsum(rng.normal(0, 0.05, (4, len(names))), axis=0)), 4)
     feed, cash, held, number = bars(names, walk), 1e6, dict.fromkeys(names, 0.0), 0
     for day in range(4):
-        house = world(url)
+        context = world(url)
         if day == (1 if late else 0):
-            house.ledger.put_instruments(told, T0)
+            context.ledger.put_instruments(told, T0)
         for unit in rng.choice(names, 3).tolist():
             quantity, fee = float(rng.choice([-1, 1]) * rng.integers(1, 40) / 4), float(rng.integers(0, 200) / 100)
             price = float(np.round(walk[day][names.index(unit)] * rng.uniform(0.97, 1.03), 4))
-            trade(house, number, unit, quantity, price, fee, T0 + day * DAY - timedelta(hours=1))
+            trade(context, number, unit, quantity, price, fee, T0 + day * DAY - timedelta(hours=1))
             cash, number = cash - quantity * price * scale[unit] - fee, number + 1
             held[unit] += quantity
         if late and day == 0:
-            books.advance(house, STRATEGY, feed, T0)
+            books.advance(context, STRATEGY, feed, T0)
             continue  # by multipliers that nobody has told yet
         last = {u: walk[day][i] for i, u in enumerate(names)}
-        before = positions(house, T0 + day * DAY - timedelta(minutes=30))
-        books.advance(house, STRATEGY, feed, T0 + day * DAY)
-        state = house.ledger.book_state(KEY)
+        before = positions(context, T0 + day * DAY - timedelta(minutes=30))
+        books.advance(context, STRATEGY, feed, T0 + day * DAY)
+        state = context.ledger.book_state(KEY)
         want = cash + sum(held[u] * last[u] * scale[u] for u in names)
-        house.ledger.close()
+        context.ledger.close()
 
-        house = world(url)  # a restart
-        found, page = positions(house, T0 + day * DAY), Live(house).look(T0 + day * DAY).state
+        context = world(url)  # a restart
+        found, page = positions(context, T0 + day * DAY), Live(context).look(T0 + day * DAY).state
         assert cash == pytest.approx(state["cash"] / 1e8, abs=1e-4)
         assert want == pytest.approx(state["equity"] / 1e8, abs=1e-4)
         assert want == pytest.approx(found.equity, abs=1e-4) == pytest.approx(page.kpi.equity, abs=1e-4)
@@ -100,60 +100,60 @@ def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, se
         assert {u: v - costs[u] for u, (v, _) in shown.items()} == pytest.approx(
             {u: p for u, (_, p) in shown.items()}, abs=1e-4
         )
-        house.ledger.close()
+        context.ledger.close()
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
 
 
 @pytest.mark.parametrize("booked", [False, True])
-def test_a_multiplier_that_is_told_late_or_changed_is_no_profit(house, booked):
+def test_a_multiplier_that_is_told_late_or_changed_is_no_profit(context, booked):
     """The fill was booked by 1; then the instrument says 100, then 50: cost and cash follow, also what was realised."""
     feed = bars(["P", "Q"], [[5.0, 9.0], [6.0, 9.0]])
-    trade(house, 1, "P", 10.0, 5.0, 1.0, T0)
-    trade(house, 2, "P", -4.0, 5.5, 0.0, T0 + timedelta(seconds=1))
-    trade(house, 3, "Q", 1.0, 9.0, 0.0, T0)
+    trade(context, 1, "P", 10.0, 5.0, 1.0, T0)
+    trade(context, 2, "P", -4.0, 5.5, 0.0, T0 + timedelta(seconds=1))
+    trade(context, 3, "Q", 1.0, 9.0, 0.0, T0)
     if booked:
-        books.advance(house, STRATEGY, feed, T0 + timedelta(hours=1))
-        books.advance(house, STRATEGY, feed, T0 + DAY)
+        books.advance(context, STRATEGY, feed, T0 + timedelta(hours=1))
+        books.advance(context, STRATEGY, feed, T0 + DAY)
     for multiplier in (100.0, 50.0):
         put = Instrument("P", Kind.PUT, multiplier=multiplier, underlying="Q", strike=100.0, expiry=T0 + 30 * DAY)
-        house.ledger.put_instruments([put], T0)
+        context.ledger.put_instruments([put], T0)
 
-        found = positions(house, T0 + 2 * DAY)
+        found = positions(context, T0 + 2 * DAY)
 
         row, mark = found.frame.set_index("unit").loc["P"], 6.0 if booked else 5.5
         assert (6.0, multiplier, 30.0 * multiplier) == (row.quantity, row.multiplier, row.cost)
         gain = multiplier * (4 * 0.5 + 6 * (mark - 5.0))
         assert 1e6 - 1.0 + gain == pytest.approx(found.equity)
     if booked:
-        books.advance(house, STRATEGY, feed, T0 + DAY)
-        assert 50.0 * 4 * 0.5 == house.ledger.book_state(KEY)["realised"] / 1e8
-        assert [] == house.ledger.verify()
+        books.advance(context, STRATEGY, feed, T0 + DAY)
+        assert 50.0 * 4 * 0.5 == context.ledger.book_state(KEY)["realised"] / 1e8
+        assert [] == context.ledger.verify()
 
 
-def test_an_option_that_ended_worthless_leaves_the_book_at_a_price_of_0(house):
+def test_an_option_that_ended_worthless_leaves_the_book_at_a_price_of_0(context):
     put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="Q", strike=100.0, expiry=T0 + timedelta(hours=2))
-    house.ledger.put_instruments([put], T0)
-    trade(house, 1, "P", 10.0, 5.0, 0.0, T0)
-    trade(house, 2, "P", -10.0, 0.0, 0.0, T0 + timedelta(hours=3))
+    context.ledger.put_instruments([put], T0)
+    trade(context, 1, "P", 10.0, 5.0, 0.0, T0)
+    trade(context, 2, "P", -10.0, 0.0, 0.0, T0 + timedelta(hours=3))
 
-    found = positions(house, T0 + timedelta(hours=4))
-    books.advance(house, STRATEGY, bars(["Q"], [[9.0], [9.0]]), T0 + DAY)
+    found = positions(context, T0 + timedelta(hours=4))
+    books.advance(context, STRATEGY, bars(["Q"], [[9.0], [9.0]]), T0 + DAY)
 
     assert found.frame.empty
     assert 1e6 - 5_000 == pytest.approx(found.equity)
-    assert -5_000 == house.ledger.book_state(KEY)["realised"] / 1e8
+    assert -5_000 == context.ledger.book_state(KEY)["realised"] / 1e8
 
 
-def test_a_fill_that_waits_for_its_bar_is_not_lost_when_a_later_one_is_booked_first(house):
-    trade(house, 1, "A", 1.0, 100.0, 0.0, T0 + timedelta(hours=2))  # after the bar
-    trade(house, 2, "A", 5.0, 100.0, 0.0, T0 - timedelta(hours=2))  # came later, happened before
+def test_a_fill_that_waits_for_its_bar_is_not_lost_when_a_later_one_is_booked_first(context):
+    trade(context, 1, "A", 1.0, 100.0, 0.0, T0 + timedelta(hours=2))  # after the bar
+    trade(context, 2, "A", 5.0, 100.0, 0.0, T0 - timedelta(hours=2))  # came later, happened before
     feed = bars(["A"], [[100.0], [100.0]])
-    books.advance(house, STRATEGY, feed, T0 + timedelta(minutes=1))
-    assert 1 == len(house.ledger.unbooked_fills(*KEY[:2], as_of=T0 + DAY))
-    books.advance(house, STRATEGY, feed, T0 + DAY)
+    books.advance(context, STRATEGY, feed, T0 + timedelta(minutes=1))
+    assert 1 == len(context.ledger.unbooked_fills(*KEY[:2], as_of=T0 + DAY))
+    books.advance(context, STRATEGY, feed, T0 + DAY)
 
-    assert [6.0] == [q / 1e8 for q, *_ in house.ledger.book_state(KEY)["positions"].values()]
+    assert [6.0] == [q / 1e8 for q, *_ in context.ledger.book_state(KEY)["positions"].values()]

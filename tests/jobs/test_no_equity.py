@@ -20,30 +20,30 @@ LINES = tuple(RiskLimit(measure=name, warning=4, soft=8, hard=50) for name in ME
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     books = BookSettings(balances=(BookBalance(amount=1e6),))
     settings = Settings(risk=RiskSettings(limits=LINES), books=books)
     return SimpleNamespace(ledger=sqlite_ledger, settings=settings, run_id=None)
 
 
-def fill(house, quantity, price, at):
+def fill(context, quantity, price, at):
     row = {"fill_id": f"{at}", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": at}
-    house.ledger.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": float(price), "fee": 0.0}]))
+    context.ledger.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": float(price), "fee": 0.0}]))
 
 
-def quote(house, price, at):
+def quote(context, price, at):
     row = {"unit": "A", "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    house.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.add_quotes(pd.DataFrame([row]))
 
 
 @pytest.mark.parametrize("last", [80.0, 75.0])
-def test_five_times_its_equity_and_all_of_it_lost_tightens(house, last):
-    fill(house, 50_000, 100.0, T0 - S)
-    live, at, state = Live(house), T0, TradingState.ACTIVE
+def test_five_times_its_equity_and_all_of_it_lost_tightens(context, last):
+    fill(context, 50_000, 100.0, T0 - S)
+    live, at, state = Live(context), T0, TradingState.ACTIVE
     for price in [*range(100, int(last), -1), *[last] * 12]:
-        quote(house, float(price), at)
+        quote(context, float(price), at)
         look = live.look(at)
-        state, at = act(house, look.findings, at, unknown=look.unknown), at + S
+        state, at = act(context, look.findings, at, unknown=look.unknown), at + S
 
     stood = {f.name: f.params["state"].value for f in look.findings}
     assert last * 50_000 - 4e6 == look.state.kpi.equity
@@ -54,42 +54,42 @@ def test_five_times_its_equity_and_all_of_it_lost_tightens(house, last):
     assert "nothing to hold exposure against" in row.why
     assert "something is held" in look.state.limits["var:all"].why
 
-    fill(house, -50_000, last, at)
+    fill(context, -50_000, last, at)
     flat = live.look(at + S)
 
     assert {"unknown"} == {f.params["state"].value for f in flat.findings if f.name != "daily_loss"}
 
 
-def balance(house, amount, at):
+def balance(context, amount, at):
     row = {"model": "direction", "book": "live", "event_time": at, "known_at": at, "amount": amount, "flow": 0.0}
-    house.ledger.add_balances(pd.DataFrame([row]))
+    context.ledger.add_balances(pd.DataFrame([row]))
 
 
 @pytest.mark.parametrize("amount", [0.0, -500.0])
 @pytest.mark.parametrize("first", [None, 1000.0])
-def test_an_account_that_owes_more_than_it_has_is_beyond_every_line(house, amount, first):
-    house.settings = house.settings.model_copy(update={"books": BookSettings()})
-    fill(house, 4, 100.0, T0 - S)
+def test_an_account_that_owes_more_than_it_has_is_beyond_every_line(context, amount, first):
+    context.settings = context.settings.model_copy(update={"books": BookSettings()})
+    fill(context, 4, 100.0, T0 - S)
     if first is not None:
-        balance(house, first, T0 - S)
-    live = Live(house)
+        balance(context, first, T0 - S)
+    live = Live(context)
     live.look(T0)
-    balance(house, amount, T0 + S)
+    balance(context, amount, T0 + S)
     look = live.look(T0 + 12 * S)
 
     assert amount == look.state.kpi.equity
     assert {"hard"} == {one.params["state"].value for one in look.findings if one.name in MEASURES}
-    assert TradingState.ACTIVE is not act(house, look.findings, T0 + 12 * S, unknown=look.unknown)
+    assert TradingState.ACTIVE is not act(context, look.findings, T0 + 12 * S, unknown=look.unknown)
     assert look.state.kpi.drawdown.now == (None if first is None else 1 - amount / first)
 
 
-def test_a_person_confirms_a_debt(house, monkeypatch):
-    house.settings = house.settings.model_copy(update={"books": BookSettings()})
+def test_a_person_confirms_a_debt(context, monkeypatch):
+    context.settings = context.settings.model_copy(update={"books": BookSettings()})
     now = datetime.now(UTC)
-    fill(house, 4, 100.0, now - 9 * S)
-    balance(house, -500.0, now - 8 * S)
-    monkeypatch.setattr(balances, "opened", lambda: nullcontext(house))
+    fill(context, 4, 100.0, now - 9 * S)
+    balance(context, -500.0, now - 8 * S)
+    monkeypatch.setattr(balances, "opened", lambda: nullcontext(context))
     asked = CliRunner().invoke(balances.app, ["confirm", "direction", "-500", "--reason", "a margin loan"])
 
     assert (0, "direction/live: -500.00 is confirmed.") == (asked.exit_code, asked.output.strip())
-    assert [-500.0, -500.0] == [one.amount for one in house.ledger.balances("direction", "live", as_of=now + 99 * S)]
+    assert [-500.0, -500.0] == [one.amount for one in context.ledger.balances("direction", "live", as_of=now + 99 * S)]

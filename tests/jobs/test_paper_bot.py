@@ -27,7 +27,7 @@ def bars():
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, bars):
+def context(tmp_path_factory, bars):
     folder = tmp_path_factory.mktemp("paper")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -44,9 +44,9 @@ def house(tmp_path_factory, bars):
             yield opened
 
 
-def _run(house, bars, risk):
+def _run(context, bars, risk):
     """The bot's book after each bar, and what it held as shares of equity."""
-    bot = PaperBot(replace(house, settings=house.settings.model_copy(update={"risk": risk})), STRATEGY, bars, START)
+    bot = PaperBot(replace(context, settings=context.settings.model_copy(update={"risk": risk})), STRATEGY, bars, START)
     held = []
     for at, bar in bars[bars.event_time >= START].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())
@@ -60,19 +60,19 @@ def test_the_switch_is_off_by_default_and_takes_its_lines_from_the_settings():
     assert (0.1, 0.05, 60) == (made.limits.volatility_target, made.limits.max_weight, made.window)
 
 
-def test_sized_targets_are_smaller_in_a_storm_and_know_nothing_that_comes_later(house, bars):
-    _, plain = _run(house, bars, RiskSettings())
-    bot, sized = _run(house, bars, RiskSettings(sizing="on"))
+def test_sized_targets_are_smaller_in_a_storm_and_know_nothing_that_comes_later(context, bars):
+    _, plain = _run(context, bars, RiskSettings())
+    bot, sized = _run(context, bars, RiskSettings(sizing="on"))
     assert bot.sizer.state.value != "unknown"  # warmed up on the bars before the start
     assert sized.abs().sum(axis=1).iloc[-1] < 0.6 * plain.abs().sum(axis=1).iloc[-1]
     assert bot.book.drawdown < 0.2
 
     cut = bars[bars.event_time < datetime(2008, 10, 10, tzinfo=UTC)]
-    _, early = _run(house, cut, RiskSettings(sizing="on"))
+    _, early = _run(context, cut, RiskSettings(sizing="on"))
     np.testing.assert_allclose(early, sized.iloc[: len(early)], rtol=1e-12)
 
 
-def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(house, bars):
+def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(context, bars):
     """AAPL's bar arrives three days and a half late, between two bars of others."""
     start, end = datetime(2007, 3, 1, tzinfo=UTC), datetime(2007, 5, 1, tzinfo=UTC)
     known = bars[bars.event_time < end].reset_index(drop=True)
@@ -83,19 +83,19 @@ def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(hou
     known.loc[late, "known_at"] += pd.Timedelta("3D12h")
     arrived = known.known_at[late].iloc[0]
 
-    bot, held = PaperBot(house, STRATEGY, known, start), {}
+    bot, held = PaperBot(context, STRATEGY, known, start), {}
     for at, bar in known[known.event_time >= start].groupby("event_time", sort=True):
         bot.on_bar(bar, at.to_pydatetime())
         held[at] = bot.book.positions["AAPL"].value / bot.book.equity if "AAPL" in bot.book.positions else 0.0
 
-    made = house.ledger.predictions("volatility", start=start, end=end, as_of=end)[0]
+    made = context.ledger.predictions("volatility", start=start, end=end, as_of=end)[0]
     assert days[12] in set(made.event_time)
     assert {pd.Timedelta("5s")} == set(made.known_at - made.event_time)
     assert days[12] not in set(made.event_time[made.unit == "AAPL"])
     assert max(held.values()) < 1 / 3  # a price a hundred times as high was never heard of
 
     def matured(as_of):
-        found = house.ledger.matured("volatility", start=start, end=end, as_of=as_of.to_pydatetime())
+        found = context.ledger.matured("volatility", start=start, end=end, as_of=as_of.to_pydatetime())
         return found[found.unit == "AAPL"].set_index("event_time").known_at
 
     before, after = matured(arrived - pd.Timedelta("1s")), matured(days[-1])

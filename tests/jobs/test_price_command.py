@@ -18,11 +18,11 @@ def ledger(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLOPS_STATE", str(tmp_path))
     at = datetime.now(UTC) - timedelta(seconds=30)
-    with opened(Settings(state=tmp_path)) as house:
+    with opened(Settings(state=tmp_path)) as context:
         row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "GE", "event_time": at}
-        house.ledger.add_fills(pd.DataFrame([row | {"quantity": 10.0, "price": 187.0, "fee": 0.0}]))
-        _quote(house.ledger, 187.0, at)
-        yield house.ledger
+        context.ledger.add_fills(pd.DataFrame([row | {"quantity": 10.0, "price": 187.0, "fee": 0.0}]))
+        _quote(context.ledger, 187.0, at)
+        yield context.ledger
 
 
 def _quote(ledger, price, at):

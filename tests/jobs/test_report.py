@@ -26,7 +26,7 @@ BARS, UNITS = 60, ("AAPL", "GE", "<b>&")  # a unit's name is not ours
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def context(tmp_path_factory):
     """Two versions of `volatility`, compared on 60 bars on which the second knows more; a third came halfway."""
     state = tmp_path_factory.mktemp("report") / "live"
     settings = Settings(
@@ -80,8 +80,8 @@ def _predict(ledger):
 
 
 @pytest.fixture(scope="module")
-def written(house):
-    return report.at(house, "volatility", NOW)
+def written(context):
+    return report.at(context, "volatility", NOW)
 
 
 class _Outline(HTMLParser):
@@ -145,9 +145,9 @@ def test_the_page_says_what_the_account_says(written):
     assert "v3 (90 of these predictions): in no table here" in html
 
 
-def test_the_run_has_the_page_and_the_same_numbers(house, written):
-    run = house.client.get_run(written.run_id)
-    artifacts = {a.path for a in house.client.list_artifacts(written.run_id)}
+def test_the_run_has_the_page_and_the_same_numbers(context, written):
+    run = context.client.get_run(written.run_id)
+    artifacts = {a.path for a in context.client.list_artifacts(written.run_id)}
 
     assert {"report.html", "report.json"} <= artifacts
     assert ("report", "1", str(written.account.compared.id)) == tuple(
@@ -160,34 +160,34 @@ def test_the_run_has_the_page_and_the_same_numbers(house, written):
         assert shown.test.p_value == run.data.metrics[f"p.{shown.metric}.{shown.method}.v{shown.challenger}"]
 
 
-def test_it_changes_nothing(house, written):
-    ledger = house.ledger
+def test_it_changes_nothing(context, written):
+    ledger = context.ledger
 
     assert (1, 1) == (ledger.champion("volatility"), len(ledger.promotions("volatility")))
     assert [None] == [e.verdict for e in ledger.experiments("volatility")]
 
 
-def test_nothing_is_seen_that_was_not_known_then(house):
-    early = report.at(house, "volatility", AT + timedelta(days=20))
+def test_nothing_is_seen_that_was_not_known_then(context):
+    early = report.at(context, "volatility", AT + timedelta(days=20))
 
     assert 15 == early.account.bars
     assert "UNKNOWN" == early.account.answer.label
     assert "the first look is at bar 40: 25 more are needed" in early.html
 
 
-def test_before_the_first_outcome_there_is_a_page_too(house):
-    first = report.at(house, "volatility", AT + timedelta(days=2))
+def test_before_the_first_outcome_there_is_a_page_too(context):
+    first = report.at(context, "volatility", AT + timedelta(days=2))
 
     assert 0 == first.account.bars
     assert "No bar has matured on which both predicted." in first.html
     assert [] == _Outline(first.html).open
 
 
-def test_a_comparison_that_is_not_there_is_named(house):
+def test_a_comparison_that_is_not_there_is_named(context):
     with pytest.raises(DataError, match=r"must be one of its comparisons \(1\), got 99"):
-        report.at(house, "volatility", NOW, 99)
+        report.at(context, "volatility", NOW, 99)
     with pytest.raises(DataError, match="report of direction must have a comparison to be about"):
-        report.at(house, "direction", NOW)
+        report.at(context, "direction", NOW)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def market():
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def context(tmp_path, monkeypatch):
     monkeypatch.setattr(risk, "JUDGED", 260)  # what is walked costs most; the shortest that a choice can be made of
     monkeypatch.chdir(tmp_path)  # where MLflow without a server keeps artifacts
     settings = Settings(
@@ -48,28 +48,28 @@ def house(tmp_path, monkeypatch):
         yield open_house
 
 
-def hold(house, market, at=AT):
+def hold(context, market, at=AT):
     last = market[market.event_time <= at].groupby("symbol").close.last()
     rows = [
         {"fill_id": unit, "model": "direction", "version": 1, "book": "live", "unit": unit, "event_time": at,
          "quantity": quantity, "price": float(last.get(unit, 10.0)), "fee": 0.0}
         for unit, quantity in HELD.items()
     ]  # fmt: skip
-    house.ledger.add_fills(pd.DataFrame(rows))
+    context.ledger.add_fills(pd.DataFrame(rows))
 
 
-def test_nothing_is_logged_while_nothing_is_held(house, market):
-    assert [] == risk.at(house, "", market, AT)
-    assert house.ledger.risk_state("var", "all", as_of=AT) is None
+def test_nothing_is_logged_while_nothing_is_held(context, market):
+    assert [] == risk.at(context, "", market, AT)
+    assert context.ledger.risk_state("var", "all", as_of=AT) is None
 
 
-def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house, market):
-    hold(house, market)
+def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(context, market):
+    hold(context, market)
 
-    [decision] = risk.at(house, "", market, AT)
+    [decision] = risk.at(context, "", market, AT)
 
     assert Verdict.HOLD == decision.verdict
-    client = MlflowClient(house.settings.tracking_uri)
+    client = MlflowClient(context.settings.tracking_uri)
     experiment = client.get_experiment_by_name("risk")
     [run] = client.search_runs([experiment.experiment_id])
     metrics = run.data.metrics
@@ -78,10 +78,10 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house
     assert {"var.png", "models.png", "components.png", "risk.json"} <= {
         file.path for file in client.list_artifacts(run.info.run_id)
     }
-    forecasts = house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
+    forecasts = context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
     assert [metrics["var_990"]] == pytest.approx(forecasts["var"].tolist())
     assert forecasts.event_time[0] <= AT
-    look = Live(house).look(AT)
+    look = Live(context).look(AT)
     assert metrics["var_990"] == pytest.approx(look.state.kpi.var.value, rel=1e-4)
     assert look.state.backtest.n > 250
     assert {} == look.state.history.var, "no forecast has met its bar yet"
@@ -90,9 +90,9 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(house
     assert look.state.kpi.normal.percentile is not None
 
 
-def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, market):
-    hold(house, market)
-    assert () == risk._together(house, positions(house, AT))
+def test_strategies_are_held_against_each_other_once_two_of_them_trade(context, market):
+    hold(context, market)
+    assert () == risk._together(context, positions(context, AT))
     days = sorted(market.event_time[market.event_time <= AT].unique())[-260:]
     first = market[market.event_time == days[0]].set_index("symbol").close
     rows = [
@@ -100,11 +100,11 @@ def test_strategies_are_held_against_each_other_once_two_of_them_trade(house, ma
          "quantity": 100.0, "price": float(first[unit]), "fee": 0.0}
         for model in ("direction", "volatility") for unit in ("AAPL", "JPM")
     ]  # fmt: skip
-    house.ledger.add_fills(pd.DataFrame(rows))
+    context.ledger.add_fills(pd.DataFrame(rows))
     for model in ("direction", "volatility"):
-        books.advance(house, STRATEGIES[model], market, AT)
+        books.advance(context, STRATEGIES[model], market, AT)
 
-    found = {one.name: one for one in risk._together(house, positions(house, AT))}
+    found = {one.name: one for one in risk._together(context, positions(context, AT))}
 
     assert {"strategy_correlation", "joint_losses"} == set(found)
     assert 0.99 < found["strategy_correlation"].value
@@ -139,27 +139,27 @@ def test_factors_that_end_before_the_bars_are_not_known_and_say_so(market):
     assert "no bars of the year before 2010-03-01" in told[1].note
 
 
-def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(house, market):
-    hold(house, market)
+def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(context, market):
+    hold(context, market)
     changed = market.copy()
     later = (changed.event_time > AT).to_numpy()
     changed.loc[later, "close"] *= 0.1
 
-    first = risk.at(house, "", market, AT)
-    told = house.ledger.risk_state("var", "all", as_of=AT).body
-    again = risk.at(house, "", changed, AT + timedelta(seconds=1))
+    first = risk.at(context, "", market, AT)
+    told = context.ledger.risk_state("var", "all", as_of=AT).body
+    again = risk.at(context, "", changed, AT + timedelta(seconds=1))
 
     assert first[0].reason == again[0].reason
-    assert told["fitted"] == house.ledger.risk_state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
-    assert 1 == len(house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
+    assert told["fitted"] == context.ledger.risk_state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
+    assert 1 == len(context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
 
 
-def test_a_book_of_options_alone_is_judged_by_their_deltas(house, market):
+def test_a_book_of_options_alone_is_judged_by_their_deltas(context, market):
     spot = float(market[(market.symbol == "AAPL") & (market.event_time <= AT)].close.iloc[-1])
     call = Instrument("C", Kind.CALL, "USD", "", 1.0, "AAPL", spot, AT + timedelta(days=90))
-    house.ledger.put_instruments([call], AT)
+    context.ledger.put_instruments([call], AT)
     row = {"fill_id": "c", "model": "direction", "version": 1, "book": "live", "unit": "C", "event_time": AT}
-    house.ledger.add_fills(pd.DataFrame([row | {"quantity": 20_000.0, "price": 0.06 * spot, "fee": 0.0}]))
+    context.ledger.add_fills(pd.DataFrame([row | {"quantity": 20_000.0, "price": 0.06 * spot, "fee": 0.0}]))
     quote = {
         "unit": "AAPL",
         "event_time": AT,
@@ -169,50 +169,50 @@ def test_a_book_of_options_alone_is_judged_by_their_deltas(house, market):
         "bid_size": 0.0,
         "ask_size": 0.0,
     }
-    house.ledger.add_quotes(pd.DataFrame([quote]))
+    context.ledger.add_quotes(pd.DataFrame([quote]))
 
-    risk.at(house, "", market[market.symbol == "AAPL"], AT)
+    risk.at(context, "", market[market.symbol == "AAPL"], AT)
 
-    [weight] = house.ledger.risk_state("var", "all", as_of=AT).body["weights"]
+    [weight] = context.ledger.risk_state("var", "all", as_of=AT).body["weights"]
     assert 0.4 < weight / (20_000 * spot / 1e6) < 0.7, "the delta of a call at the money"
-    state = Live(house).look(AT).state
+    state = Live(context).look(AT).state
     assert not state.missing.keys() & {"fit", "history:C", "var"}
     assert 0 < state.kpi.var.value == pytest.approx(state.positions["direction/live/C"].component_var)
 
 
-def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(house, market):
-    hold(house, market[market.symbol != "XOM"])
+def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(context, market):
+    hold(context, market[market.symbol != "XOM"])
 
-    risk.at(house, "", market[market.symbol != "XOM"], AT)
+    risk.at(context, "", market[market.symbol != "XOM"], AT)
 
-    body = house.ledger.risk_state("var", "all", as_of=AT).body
+    body = context.ledger.risk_state("var", "all", as_of=AT).body
     assert ["AAPL", "JPM"] == sorted(body["units"])
     assert "XOM has 0 bars" in body["lacking"]["XOM"]
 
 
 @pytest.mark.parametrize("days", [10, 80, 200])
-def test_a_short_past_gives_what_can_be_known_and_says_the_rest(house, days):
+def test_a_short_past_gives_what_can_be_known_and_says_the_rest(context, days):
     short = bars(start=AT - timedelta(days=days * 1.45))
-    hold(house, short)
+    hold(context, short)
 
-    found = risk.at(house, "", short, AT)
+    found = risk.at(context, "", short, AT)
 
-    state = house.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk_state("var", "all", as_of=AT)
     if days == 10:
         assert ([], None) == (found, state)
     else:
         assert state.body["backtest"]["level"] in ("unknown", "ok", "warn", "alert")
-        assert 0 < Live(house).look(AT).state.kpi.var.value < 0.2
+        assert 0 < Live(context).look(AT).state.kpi.var.value < 0.2
 
 
-def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_nothing(house):
+def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_nothing(context):
     def found(name, level):
         return Finding(name, 0.01, 0.05, level, 750, note="why")
 
     def tell(var, moved, day):
         at = AT + timedelta(days=day)
-        risk._tell(house, found("var_backtest", var), found("correlation_breakdown", moved), "run", at)
-        return sorted(alert.key for alert in house.ledger.alerts())
+        risk._tell(context, found("var_backtest", var), found("correlation_breakdown", moved), "run", at)
+        return sorted(alert.key for alert in context.ledger.alerts())
 
     assert ["var_backtest:2010-03-01"] == tell(Level.ALERT, Level.OK, 0)
     assert ["correlation_breakdown:2010-03-02", "var_backtest:2010-03-01"] == tell(Level.ALERT, Level.ALERT, 1)
@@ -221,23 +221,23 @@ def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_
     assert [] == tell(Level.OK, Level.WARN, 4)
 
 
-def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_today(house, market):
+def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_today(context, market):
     nights = sorted(
         market.event_time[(market.event_time > AT - timedelta(days=12)) & (market.event_time <= AT)].unique()
     )
-    hold(house, market, at=nights[0])
+    hold(context, market, at=nights[0])
     said = {}
     for night in nights:
         at = night.to_pydatetime() + timedelta(minutes=50)
-        books.advance(house, STRATEGIES["direction"], market, at)
-        risk.at(house, "", market, at)
-        said[night] = house.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
+        books.advance(context, STRATEGIES["direction"], market, at)
+        risk.at(context, "", market, at)
+        said[night] = context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
 
-    chart = Live(house).look(at).state.history.var
+    chart = Live(context).look(at).state.history.var
 
     assert [night.isoformat() for night in nights[1:]] == list(chart)
     assert [said[night] for night in nights[:-1]] == pytest.approx([var for var, _, _ in chart.values()])
-    curve = house.ledger.book_curve("direction", "live", start=AT - timedelta(days=30), as_of=at)
+    curve = context.ledger.book_curve("direction", "live", start=AT - timedelta(days=30), as_of=at)
     equity = curve.set_index("event_time")["equity"].pct_change().dropna()
     assert (-equity).tolist()[-len(chart) :] == pytest.approx([loss for _, loss, _ in chart.values()])
 
@@ -260,38 +260,38 @@ def test_a_longer_horizon_is_judged_over_its_own_bars(market, monkeypatch):
     assert np.isfinite(list(one.scores.values())).all()
 
 
-def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_said(house, market):
-    settings = house.settings.model_copy(
+def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_said(context, market):
+    settings = context.settings.model_copy(
         update={"risk": RiskSettings(history_bars=500, horizon_bars=5, confidence=0.98)}
     )
-    five = replace(house, settings=settings)
+    five = replace(context, settings=settings)
     hold(five, market)
 
     risk.at(five, "", market, AT)
 
-    state = house.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk_state("var", "all", as_of=AT)
     assert len(state.arrays["times"]) == len(state.arrays["var"]) == len(state.arrays["loss"]) == 52
     ends = pd.to_datetime(state.arrays["times"], unit="us", utc=True)
     past = state.arrays["returns"].astype(float) @ np.array(state.body["weights"])
     assert ends[-1] == market.event_time[market.event_time <= AT].max()
     assert 1 - np.prod(1 + past[-5:]) == pytest.approx(state.arrays["loss"][-1], rel=1e-3)
-    said = {h: house.ledger.forecasts("all", confidence=0.98, horizon=h, as_of=AT) for h in (1, 5)}
+    said = {h: context.ledger.forecasts("all", confidence=0.98, horizon=h, as_of=AT) for h in (1, 5)}
     assert [1, 1] == [len(one) for one in said.values()]
     assert 1.3 < said[5]["var"][0] / said[1]["var"][0] < 4
     assert said[5]["var"][0] == pytest.approx(Live(five).look(AT).state.kpi.var.value, rel=1e-4)
 
 
 @pytest.mark.parametrize("balance", [20_000.0, 1_600.0])
-def test_a_book_of_many_times_its_equity_has_a_var_at_night_and_live(house, market, balance):
+def test_a_book_of_many_times_its_equity_has_a_var_at_night_and_live(context, market, balance):
     books = BookSettings(balances=(BookBalance(amount=balance),))
-    house = replace(house, settings=house.settings.model_copy(update={"books": books}))
-    hold(house, market)
+    context = replace(context, settings=context.settings.model_copy(update={"books": books}))
+    hold(context, market)
 
-    [decision] = risk.at(house, "", market, AT)
+    [decision] = risk.at(context, "", market, AT)
 
-    state = house.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk_state("var", "all", as_of=AT)
     assert -state.arrays["returns"].astype(float).dot(state.body["weights"]).min() > 1
-    look = Live(house).look(AT).state
+    look = Live(context).look(AT).state
     assert look.kpi.gross.value > 200_000 / balance
     assert 0.1 < look.kpi.var.value < look.kpi.es.value
     assert "" == look.kpi.var.why

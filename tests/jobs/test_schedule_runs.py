@@ -33,7 +33,7 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture
-def house(url, source, tmp_path, monkeypatch):
+def context(url, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings(
         state=tmp_path / "state",
@@ -50,30 +50,30 @@ def house(url, source, tmp_path, monkeypatch):
         yield opened
 
 
-def _fill(house):
+def _fill(context):
     """A champion that scored and traded for a quarter, an option, quotes."""
-    bars = bar_feed.load_bars(house.settings.jobs.source).frame
-    ref = train.train(house, STRATEGY, bars, as_of=TRAINED, start=None)
-    promote.promote(house, ref, reason="first", actor="test", at=START)
-    bot = PaperBot(house, STRATEGY, bars, START)
+    bars = bar_feed.load_bars(context.settings.jobs.source).frame
+    ref = train.train(context, STRATEGY, bars, as_of=TRAINED, start=None)
+    promote.promote(context, ref, reason="first", actor="test", at=START)
+    bot = PaperBot(context, STRATEGY, bars, START)
     for at, bar in bars[(bars.event_time >= START) & (bars.event_time < NOW)].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())
     put = Instrument("PUT", Kind.PUT, multiplier=100.0, underlying="AAPL", strike=100.0, expiry=LATER + timedelta(90))
-    house.ledger.put_instruments([put], START)
+    context.ledger.put_instruments([put], START)
     common = {"model": "volatility", "version": 1, "book": "paper", "fee": 0.0, "event_time": NOW - timedelta(days=3)}
-    house.ledger.add_fills(pd.DataFrame([{**common, "fill_id": "put", "unit": "PUT", "quantity": 2.0, "price": 5.0}]))
+    context.ledger.add_fills(pd.DataFrame([{**common, "fill_id": "put", "unit": "PUT", "quantity": 2.0, "price": 5.0}]))
     quote = {"unit": "AAPL", "event_time": NOW - timedelta(days=3), "bid": 120.0, "ask": 120.1}
     quote |= {"known_at": quote["event_time"], "bid_size": 1.0, "ask_size": 1.0}
-    house.ledger.add_quotes(pd.DataFrame([quote]))
+    context.ledger.add_quotes(pd.DataFrame([quote]))
 
 
-def _run_all(house, models):
+def _run_all(context, models):
     """Plan what fell due between NOW and LATER and run it in this process; the runs that are in the ledger then."""
-    plan(house.ledger, models, NOW)
-    plan(house.ledger, models, LATER)
+    plan(context.ledger, models, NOW)
+    plan(context.ledger, models, LATER)
     ended = []
-    while claim := house.ledger.claim_job("w", LATER, lease_s=3600, max_attempts=1):
-        assert worker.do(house, claim)
+    while claim := context.ledger.claim_job("w", LATER, lease_s=3600, max_attempts=1):
+        assert worker.do(context, claim)
         ended.append(claim.job)
     return ended
 
@@ -82,22 +82,22 @@ def _lines(models):
     return sorted(job for entry in SCHEDULE for job in entry.names(models))
 
 
-def test_every_line_is_done_on_a_ledger_that_is_empty_but_for_the_name_of_a_model(house):
-    house.ledger.add_bundle(BundleRow("volatility", 1, "digest", "run", "model", TRAINED, START, 5, START))
-    assert _lines(["volatility"]) == sorted(_run_all(house, ["volatility"]))
-    assert {"done", "skipped"} == {run.state for run in house.ledger.job_runs()}
+def test_every_line_is_done_on_a_ledger_that_is_empty_but_for_the_name_of_a_model(context):
+    context.ledger.add_bundle(BundleRow("volatility", 1, "digest", "run", "model", TRAINED, START, 5, START))
+    assert _lines(["volatility"]) == sorted(_run_all(context, ["volatility"]))
+    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs()}
 
 
 @pytest.mark.slow
-def test_every_line_is_done_on_a_full_ledger(house):
-    _fill(house)
+def test_every_line_is_done_on_a_full_ledger(context):
+    _fill(context)
 
-    assert _lines(house.ledger.models()) == sorted(_run_all(house, house.ledger.models()))
+    assert _lines(context.ledger.models()) == sorted(_run_all(context, context.ledger.models()))
 
-    assert {"done", "skipped"} == {run.state for run in house.ledger.job_runs()}
-    assert house.ledger.risk_state("stress", "all", as_of=LATER) is not None
-    assert house.ledger.manifest("predictions")
-    assert not len(house.ledger.predictions("volatility", start=START, end=START + timedelta(30), as_of=LATER)[0])
+    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs()}
+    assert context.ledger.risk_state("stress", "all", as_of=LATER) is not None
+    assert context.ledger.manifest("predictions")
+    assert not len(context.ledger.predictions("volatility", start=START, end=START + timedelta(30), as_of=LATER)[0])
 
 
 @pytest.mark.slow

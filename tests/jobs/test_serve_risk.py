@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from jobs import serve
-from jobs.context import House
+from jobs.context import Context
 from jobs.live import risk
 from jobs.live.loops import AGAIN_S, Alarm, Loops
 from mlops.settings import BookBalance, BookSettings, FeedSettings, RiskLimit, RiskSettings, Settings
@@ -51,10 +51,10 @@ def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
     row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0}
     ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": 100.0, "fee": 0.0}]))
     settings = Settings(risk=RiskSettings(every_s=0.01, limits=GROSS, clock=clock), feed=FeedSettings(), books=KNOWN)
-    house = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
+    context = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
     stop = threading.Event()
     hub = Heard(stop, enough)
-    serve._risk(house, hub, stop, watching())
+    serve._risk(context, hub, stop, watching())
     return hub.states
 
 
@@ -90,13 +90,13 @@ def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
 
 def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monkeypatch):
     monkeypatch.setattr(serve, "_now", lambda: T0 + timedelta(seconds=1))
-    house = SimpleNamespace(
+    context = SimpleNamespace(
         ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(every_s=3600.0), books=KNOWN), run_id=None
     )
     monkeypatch.setattr(serve, "SOONEST", 1e-6)
     stop = threading.Event()
     hub = Heard(stop, 2)
-    loop = threading.Thread(target=serve._risk, args=(house, hub, stop, watching()), daemon=True)
+    loop = threading.Thread(target=serve._risk, args=(context, hub, stop, watching()), daemon=True)
     loop.start()
     for _ in range(2):
         hub.news.set()
@@ -112,9 +112,9 @@ def test_a_new_price_is_looked_at_before_the_second_is_over(sqlite_ledger, monke
 
 def test_a_loop_that_fails_is_loud_within_seconds_and_quiet_when_it_works_again(sqlite_ledger):
     """Also one whose thread has died, or that hangs: it says nothing any more."""
-    seconds, house = [0.0], SimpleNamespace(ledger=sqlite_ledger)
+    seconds, context = [0.0], SimpleNamespace(ledger=sqlite_ledger)
     watch = watching("risk", "limits", clock=lambda: seconds[0])
-    alarm, works = Alarm(house, watch, clock=lambda: seconds[0]), True
+    alarm, works = Alarm(context, watch, clock=lambda: seconds[0]), True
 
     def second(*loops):
         seconds[0] += 1.0
@@ -205,7 +205,7 @@ def eventually(holds, limit_s):
 
 def service(tmp_path, ledger):
     settings = Settings(state=tmp_path, tracking_uri="http://127.0.0.1:9")
-    return serve.Service(House(settings, Registry(None, ledger, tmp_path / "bundles")), None)
+    return serve.Service(Context(settings, Registry(None, ledger, tmp_path / "bundles")), None)
 
 
 def test_a_service_whose_spool_is_in_the_way_looks_at_the_rest_and_tells_of_it(tmp_path, sqlite_ledger):

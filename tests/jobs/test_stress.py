@@ -61,7 +61,7 @@ def trade(ledger, bars, model, holdings, share=1.0):
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, bars):
+def context(tmp_path_factory, bars):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("artifacts"))
         with opened(set_up(tmp_path_factory.mktemp("stress"))) as open_house:
@@ -76,8 +76,8 @@ def house(tmp_path_factory, bars):
 
 
 @pytest.fixture(scope="module")
-def written(house, bars):
-    return stress.write(house, bars, AT)
+def written(context, bars):
+    return stress.write(context, bars, AT)
 
 
 class _Outline(HTMLParser):
@@ -112,8 +112,8 @@ def test_the_page_is_one_file_of_its_own_and_well_formed(written):
     assert outline.tables == written.html.count("<caption>") > 6
 
 
-def test_a_loss_in_the_table_is_value_times_return_by_hand(house, bars, written):
-    held, table = positions(house, AT), written.stressed.table
+def test_a_loss_in_the_table_is_value_times_return_by_hand(context, bars, written):
+    held, table = positions(context, AT), written.stressed.table
     closes = bars.pivot(index="event_time", columns="symbol", values="close")
     day = closes.index.strftime("%Y-%m-%d")
     move = closes[day == "2020-03-23"].iloc[0] / closes[day == "2020-02-19"].iloc[0] - 1
@@ -139,9 +139,9 @@ def test_units_that_no_scenario_speaks_of_are_named(written):
     assert Level.UNKNOWN == stress._findings(SimpleNamespace(settings=Settings()), written.stressed)[0].level
 
 
-def test_an_option_is_priced_anew_under_the_move_of_its_underlying(house, written):
+def test_an_option_is_priced_anew_under_the_move_of_its_underlying(context, written):
     """A put at 150 on a share that falls to a tenth is worth what it pays, about."""
-    s, held = written.stressed.scenarios, positions(house, AT)
+    s, held = written.stressed.scenarios, positions(context, AT)
     price = held.frame.drop_duplicates("unit").set_index("unit")["price"]
     put, share = s.units.index("OPT"), s.units.index("AAPL")
     moved = price["AAPL"] * (1 + s.returns[:, share])
@@ -156,9 +156,9 @@ def test_an_option_is_priced_anew_under_the_move_of_its_underlying(house, writte
     assert "1 options are priced anew" in written.html
 
 
-def test_shocks_of_price_and_volatility_revalue_the_options(house, written):
+def test_shocks_of_price_and_volatility_revalue_the_options(context, written):
     """Far down, a put at 150 is worth what it pays whatever the volatility; up volatility it is worth more."""
-    shocks, held = written.stressed.shocks, positions(house, AT)
+    shocks, held = written.stressed.shocks, positions(context, AT)
     linear = held.frame[~held.frame.kind.isin([Kind.PUT.value, Kind.CALL.value])]
     outright = float((linear.quantity * linear.price).sum())
     spot = float(linear.price[linear.unit == "AAPL"].iloc[0])
@@ -170,18 +170,18 @@ def test_shocks_of_price_and_volatility_revalue_the_options(house, written):
     assert "If all prices and volatilities move" in written.html
 
 
-def test_in_the_simulation_an_option_is_the_holding_that_moves_like_it(house, written):
-    account, held = written.stressed.account, positions(house, AT)
+def test_in_the_simulation_an_option_is_the_holding_that_moves_like_it(context, written):
+    account, held = written.stressed.account, positions(context, AT)
     rows = held.frame[held.frame.unit == "AAPL"]
 
     outright = float((rows.quantity * rows.price).sum()) / held.equity
     assert account.weights[account.units.index("AAPL")] < outright  # by the delta of the put, which is negative
 
 
-def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(house, written):
-    run = house.client.get_run(written.run_id)
-    artifacts = {a.path for a in house.client.list_artifacts(written.run_id)}
-    text = mlflow_text(house, written.run_id, "scenarios.csv")
+def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(context, written):
+    run = context.client.get_run(written.run_id)
+    artifacts = {a.path for a in context.client.list_artifacts(written.run_id)}
+    text = mlflow_text(context, written.run_id, "scenarios.csv")
 
     assert {"stress.html", "scenarios.csv", "stress.json", "losses.png", "fan.png", "grid.png"} <= artifacts
     assert written.stressed.table["money"].to_numpy() == pytest.approx(pd.read_csv(StringIO(text))["money"].to_numpy())
@@ -191,16 +191,16 @@ def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(house, writ
     assert "stress" == run.data.tags["job"]
 
 
-def mlflow_text(house, run_id, name):
+def mlflow_text(context, run_id, name):
     import mlflow
 
-    mlflow.set_tracking_uri(house.settings.tracking_uri)
+    mlflow.set_tracking_uri(context.settings.tracking_uri)
     return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
 
 
-def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(house, written):
-    state = house.ledger.risk_state("stress", "all", as_of=AT)
-    held, told = positions(house, AT), Scenarios.from_stored(state.body, state.arrays)
+def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(context, written):
+    state = context.ledger.risk_state("stress", "all", as_of=AT)
+    held, told = positions(context, AT), Scenarios.from_stored(state.body, state.arrays)
     equities = {(key.model, key.book): equity for key, equity in held.equities().items()}
 
     again = stress_table(held.valued, told, equities)
@@ -210,9 +210,9 @@ def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(house, w
     assert list(told.names) == [row["name"] for row in state.body["about"]]
 
 
-def test_nothing_later_is_seen(house, bars):
+def test_nothing_later_is_seen(context, bars):
     early = datetime(2010, 1, 4, 22, tzinfo=UTC)
-    found = stress.compute(house, bars, early)
+    found = stress.compute(context, bars, early)
 
     assert found.held.frame.empty
     assert found.account is None
@@ -244,22 +244,22 @@ def shown(found):
 
 
 def test_a_line_that_a_person_drew_is_held(plain, bars):
-    house = plain(limits=(RiskLimit(measure="stress", warning=0.001, soft=0.002, hard=0.003),))
-    trade(house.ledger, bars, "direction", {"AAPL": 800})
-    found = stress.compute(house, bars, AT)
+    context = plain(limits=(RiskLimit(measure="stress", warning=0.001, soft=0.002, hard=0.003),))
+    trade(context.ledger, bars, "direction", {"AAPL": 800})
+    found = stress.compute(context, bars, AT)
 
-    judged = stress._findings(house, found)
+    judged = stress._findings(context, found)
 
     assert [("stress", Level.ALERT)] == [(f.name, f.level) for f in judged]
     assert "1 units, 3 needed" in shown(found)  # of the vine
 
 
 def test_ten_days_of_history_give_a_page_that_says_what_is_needed(plain, bars):
-    house = plain()
-    trade(house.ledger, bars, "direction", {"AAPL": 800})
+    context = plain()
+    trade(context.ledger, bars, "direction", {"AAPL": 800})
 
-    few = stress.compute(house, bars[bars.event_time > AT - timedelta(days=14)], AT)
-    some = stress.compute(house, bars[bars.event_time > AT - timedelta(days=150)], AT)
+    few = stress.compute(context, bars[bars.event_time > AT - timedelta(days=14)], AT)
+    some = stress.compute(context, bars[bars.event_time > AT - timedelta(days=150)], AT)
 
     assert few.account is None
     assert few.worst is None
@@ -272,10 +272,10 @@ def test_ten_days_of_history_give_a_page_that_says_what_is_needed(plain, bars):
 def test_a_window_before_a_units_first_bar_says_that_something_stood_in(plain, bars):
     late = bars[(bars.symbol != "BAC") | (bars.event_time > datetime(2021, 1, 1, tzinfo=UTC))]
     late = late[late.event_time > datetime(2019, 1, 1, tzinfo=UTC)]
-    house = plain()
-    trade(house.ledger, late, "direction", {"AAPL": 800, "BAC": 2000, "KO": 900})
+    context = plain()
+    trade(context.ledger, late, "direction", {"AAPL": 800, "BAC": 2000, "KO": 900})
 
-    found = stress.compute(house, late, AT)
+    found = stress.compute(context, late, AT)
 
     worst = found.total.set_index("scenario")["proxied"]
     assert 0 < worst["Worst 20 bars of this book"] < 1
@@ -290,12 +290,12 @@ def test_books_without_anything_give_a_page_too(plain, bars):
 
 
 def test_a_book_without_equity_has_losses_in_money_only(plain, bars):
-    house = plain()
-    trade(house.ledger, bars, "direction", {"AAPL": -400_000})
+    context = plain()
+    trade(context.ledger, bars, "direction", {"AAPL": -400_000})
     later = bars.assign(close=bars["close"])
-    house.ledger.confirm_price("AAPL", 400.0, "desk", "it is what the exchange says", AT)
+    context.ledger.confirm_price("AAPL", 400.0, "desk", "it is what the exchange says", AT)
 
-    found = stress.compute(house, later, AT)
+    found = stress.compute(context, later, AT)
 
     assert found.held.equity < 0
     assert found.account is None
@@ -356,16 +356,16 @@ def test_the_loss_of_the_worst_window_is_that_of_its_row(written):
 
 
 def test_the_page_and_the_weekly_look_price_an_american_option_by_one_rule(plain, bars):
-    house = plain(interest_rate=0.05, clock="ledger")
+    context = plain(interest_rate=0.05, clock="ledger")
     terms = {"underlying": "AAPL", "strike": 140.0, "expiry": AT + timedelta(days=60), "american": True}
-    house.ledger.put_instruments([Instrument("PUT", Kind.PUT, **terms)], AT - timedelta(days=1))
-    trade(house.ledger, bars, "direction", {"AAPL": 800, "PUT": -300})
-    weekly = stress.compute(house, bars, AT)
+    context.ledger.put_instruments([Instrument("PUT", Kind.PUT, **terms)], AT - timedelta(days=1))
+    trade(context.ledger, bars, "direction", {"AAPL": 800, "PUT": -300})
+    weekly = stress.compute(context, bars, AT)
     body = {"scenarios": weekly.scenarios.names, "units": weekly.scenarios.units, "missing": []}
     body["about"] = stress.stress_page.about(weekly)
     arrays = {"returns": weekly.scenarios.returns, "proxied": weekly.scenarios.proxied}
-    house.ledger.put_risk_state("stress", "all", AT, body, arrays)
-    looking = Live(house)
+    context.ledger.put_risk_state("stress", "all", AT, body, arrays)
+    looking = Live(context)
 
     shown_now = [looking.look(AT + timedelta(seconds=n)).state.stress for n in range(2)]
 

@@ -47,12 +47,12 @@ def _opened(folder, settings=SMALL):
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
             patch.delenv(name, raising=False)
         uri = f"sqlite:///{folder}/mlflow.db"
-        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as house:
-            yield house
+        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
+            yield context
 
 
-def _train(house, bars, as_of=AS_OF, **given):
-    return train.train(house, STRATEGY, bars, as_of=as_of, **{"start": None, **given})
+def _train(context, bars, as_of=AS_OF, **given):
+    return train.train(context, STRATEGY, bars, as_of=as_of, **{"start": None, **given})
 
 
 def _booster(folder, version=1):
@@ -70,15 +70,15 @@ def bars():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, bars):
-    """(house, ref, folder) after one training."""
+    """(context, ref, folder) after one training."""
     folder = tmp_path_factory.mktemp("trained")
-    with _opened(folder) as house:
-        yield house, _train(house, bars, note="the first"), folder
+    with _opened(folder) as context:
+        yield context, _train(context, bars, note="the first"), folder
 
 
-def _children(house, run_id):
-    experiment = house.client.get_run(run_id).info.experiment_id
-    return house.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
+def _children(context, run_id):
+    experiment = context.client.get_run(run_id).info.experiment_id
+    return context.client.search_runs([experiment], f"tags.mlflow.parentRunId = '{run_id}'")
 
 
 def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_nothing(trained, bars, tmp_path):
@@ -86,8 +86,8 @@ def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_noth
     rng = np.random.default_rng(0)
     later = bars.known_at > AS_OF
     other = bars.assign(close=bars.close.where(~later, bars.close * rng.uniform(0.5, 2.0, len(bars))))
-    with _opened(tmp_path) as house:
-        _train(house, other)
+    with _opened(tmp_path) as context:
+        _train(context, other)
 
     assert later.any()
     assert "split_gain" in _booster(tmp_path)
@@ -98,8 +98,8 @@ def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_noth
 
 
 def test_nothing_is_learned_from_what_was_not_known(trained, bars):
-    house, ref, _ = trained
-    row = house.ledger.bundle(ref.name, ref.version)
+    context, ref, _ = trained
+    row = context.ledger.bundle(ref.name, ref.version)
     known = labels.table(STRATEGY, bars).query("known_at <= @AS_OF")
 
     assert known.event_time.max() == row.train_end
@@ -107,7 +107,7 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
     late = bars.assign(
         known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D"))
     )
-    study = train.prepare(house.settings.train, STRATEGY, late[late.known_at <= AS_OF], None)
+    study = train.prepare(context.settings.train, STRATEGY, late[late.known_at <= AS_OF], None)
     assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
 
 
@@ -132,36 +132,36 @@ def test_a_bar_that_came_late_makes_no_feature_and_its_labels_later(trained, bar
 
 
 def test_another_seed_or_another_row_is_another_study(trained, bars):
-    house, _, _ = trained
+    context, _, _ = trained
     known = bars[bars.known_at <= AS_OF]
     touched = known.assign(close=known.close.where(known.index != known.index[-100], known.close * 1.001))
-    reseeded = replace(house, settings=house.settings.model_copy(update={"train": TrainSettings(seed=8)}))
+    reseeded = replace(context, settings=context.settings.model_copy(update={"train": TrainSettings(seed=8)}))
     parallel = replace(
-        house, settings=house.settings.model_copy(update={"train": SMALL.model_copy(update={"n_jobs": 2})})
+        context, settings=context.settings.model_copy(update={"train": SMALL.model_copy(update={"n_jobs": 2})})
     )
 
-    def name(house, rows):
-        return train.prepare(house.settings.train, STRATEGY, rows, None).digest
+    def name(context, rows):
+        return train.prepare(context.settings.train, STRATEGY, rows, None).digest
 
-    assert name(house, known) == name(parallel, known)
-    assert 3 == len({name(house, known), name(house, touched), name(reseeded, known)})
+    assert name(context, known) == name(parallel, known)
+    assert 3 == len({name(context, known), name(context, touched), name(reseeded, known)})
 
 
 def test_start_is_learned_from_first_and_what_is_before_it_warms_up(trained, bars):
-    house, ref, _ = trained
+    context, ref, _ = trained
     start = datetime(2004, 2, 2, tzinfo=UTC)
     known = bars[bars.known_at <= AS_OF]
-    whole, part = (train.prepare(house.settings.train, STRATEGY, known, first) for first in (None, start))
+    whole, part = (train.prepare(context.settings.train, STRATEGY, known, first) for first in (None, start))
 
     assert start <= part.window[0] < datetime(2004, 2, 3, tzinfo=UTC)
     pd.testing.assert_frame_equal(whole.rows[whole.rows.event_time >= start].reset_index(drop=True), part.rows)
 
 
 def test_the_metrics_are_tied_to_the_model_and_its_dataset(trained):
-    house, ref, _ = trained
-    row = house.ledger.bundle(ref.name, ref.version)
-    model = house.client.get_logged_model(row.model_id)
-    run = house.client.get_run(row.run_id)
+    context, ref, _ = trained
+    row = context.ledger.bundle(ref.name, ref.version)
+    model = context.client.get_logged_model(row.model_id)
+    run = context.client.get_run(row.run_id)
 
     found = {metric.key: metric for metric in model.metrics}
     assert {"cv.log_loss", "cv.base_log_loss", "cv.accuracy", "cv.auc", "cv.brier", "cv.n"} == set(found)
@@ -173,9 +173,9 @@ def test_the_metrics_are_tied_to_the_model_and_its_dataset(trained):
 
 
 def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(trained):
-    house, ref, folder = trained
-    version = house.client.get_model_version(ref.name, str(ref.version))
-    row = house.ledger.bundle(ref.name, ref.version)
+    context, ref, folder = trained
+    version = context.client.get_model_version(ref.name, str(ref.version))
+    row = context.ledger.bundle(ref.name, ref.version)
     meta = json.loads((folder / "bundles/volatility/1/artifacts/meta.json").read_text())
 
     assert ModelRef("volatility", 1) == ref
@@ -191,28 +191,28 @@ def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(t
 
 
 def test_each_trial_is_a_child_run_with_its_parameters(trained):
-    house, ref, _ = trained
-    run_id = house.ledger.bundle(ref.name, ref.version).run_id
-    children = _children(house, run_id)
+    context, ref, _ = trained
+    run_id = context.ledger.bundle(ref.name, ref.version).run_id
+    children = _children(context, run_id)
 
     assert {f"trial {i}" for i in range(SMALL.trials)} == {run.info.run_name for run in children}
-    assert {"FINISHED"} == {run.info.status for run in children} | {house.client.get_run(run_id).info.status}
+    assert {"FINISHED"} == {run.info.status for run in children} | {context.client.get_run(run_id).info.status}
     best = min(
         (run for run in children if run.data.metrics), key=lambda run: run.data.metrics["cv.log_loss_uncalibrated"]
     )
-    assert best.data.params.items() <= house.client.get_run(run_id).data.params.items()
+    assert best.data.params.items() <= context.client.get_run(run_id).data.params.items()
 
 
 def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
-    house, ref, folder = trained
+    context, ref, folder = trained
     reference = pd.read_parquet(folder / "bundles/volatility/1/artifacts/reference.parquet")
-    study = train.prepare(house.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    study = train.prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
     tests = np.concatenate([fold.test for fold in study.folds])
 
     expected = study.rows.iloc[tests].reset_index(drop=True)
     for name in ("event_time", "unit", "label", *STRATEGY.feature_names):
         assert expected[name].equals(reference[name])
-    metrics = house.client.get_run(house.ledger.bundle(ref.name, ref.version).run_id).data.metrics
+    metrics = context.client.get_run(context.ledger.bundle(ref.name, ref.version).run_id).data.metrics
     hit = ((reference.probability > 0.5) == (reference.label > 0.5)).mean()
     assert hit == pytest.approx(metrics["cv.accuracy"])
     assert len(reference) == metrics["cv.n"]
@@ -229,10 +229,10 @@ def held(tmp_path_factory, bars):
     block = bars.event_time >= times[-101 - STRATEGY.horizon]
     other = bars.assign(close=bars.close.where(~block, bars.close * rng.uniform(0.9, 1.1, len(bars))))
     for folder, known in ((first, bars), (second, other)):
-        with _opened(folder, HELD) as house:
-            _train(house, known)
-    with _opened(first, HELD) as house:
-        yield house, house.bundle(ModelRef("volatility", 1)), first, second
+        with _opened(folder, HELD) as context:
+            _train(context, known)
+    with _opened(first, HELD) as context:
+        yield context, context.bundle(ModelRef("volatility", 1)), first, second
 
 
 def test_nothing_of_a_version_was_chosen_by_the_bars_that_it_is_judged_by(held):
@@ -251,15 +251,15 @@ def test_nothing_of_a_version_was_chosen_by_the_bars_that_it_is_judged_by(held):
 
 def test_what_is_measured_is_how_the_version_was_made(held, bars):
     """The same parameters and calibrator, each step fitted on all that was known before it."""
-    house, made, _, _ = held
-    study = train.prepare(house.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    context, made, _, _ = held
+    study = train.prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
     calibrator = tune.Calibrator(**made.meta["calibrator"])
     judged, last = made.held_out(), study.held_out[-1]
     margin = tune.score_fold(study.table, last, made.meta["params"], HELD.seed)
 
     assert calibrator(margin).tolist() == judged.probability.iloc[-len(margin) :].tolist()
-    row = house.ledger.bundle("volatility", 1)
-    found = house.client.get_run(row.run_id).data.metrics
+    row = context.ledger.bundle("volatility", 1)
+    found = context.client.get_run(row.run_id).data.metrics
     hit = ((judged.probability > 0.5) == (judged.label > 0.5)).mean()
     assert hit == pytest.approx(found["held_out.accuracy"])
     assert len(judged) == found["held_out.n"]
@@ -274,9 +274,9 @@ def test_too_short_a_history_has_no_record_rather_than_the_one_that_was_searched
 
 
 def test_the_summary_of_the_reference_travels_with_it_under_the_same_digest(trained):
-    house, ref, folder = trained
+    context, ref, folder = trained
     place = folder / "bundles" / "volatility" / "1"
-    loaded = house.bundle(ref)
+    loaded = context.bundle(ref)
     kept = ReferenceSummary.from_bytes(loaded.summary())
     anew = summarise(loaded.reference(), loaded.names).calibrated(100, [make() for make in DETECTORS.values()])
 
@@ -318,46 +318,46 @@ def _joined(bars, after, *, plain=True):
     return replace(STRATEGY, features=(*STRATEGY.features, Features(("joined",), 252, compute)))
 
 
-def _failed(house):
-    (run,) = house.client.search_runs(["1"], "tags.too_good LIKE '%'")
+def _failed(context):
+    (run,) = context.client.search_runs(["1"], "tags.too_good LIKE '%'")
     return run
 
 
 def test_a_feature_that_knows_the_next_return_is_refused_by_name_and_the_run_has_the_evidence(bars, tmp_path):
     leaky = _joined(bars, lambda r: r[0])
-    with _opened(tmp_path) as house:
+    with _opened(tmp_path) as context:
         with pytest.raises(LeakError, match=r"the return of the next bar must be at most 0.5, got .*: joined \("):
-            train.train(house, leaky, bars, as_of=AS_OF, start=None)
+            train.train(context, leaky, bars, as_of=AS_OF, start=None)
 
-        run = _failed(house)
+        run = _failed(context)
         assert "FAILED" == run.info.status
         assert (
             run.data.metrics["too_good.foresight.joined"] > 0.9 > 0.2 > run.data.metrics["too_good.foresight.return_21"]
         )
         assert "joined (" in run.data.tags["too_good"]
-        assert [] == house.ledger.bundles("volatility")
-        assert [] == house.client.search_model_versions("name = 'volatility'")
+        assert [] == context.ledger.bundles("volatility")
+        assert [] == context.client.search_model_versions("name = 'volatility'")
 
 
 def test_a_model_that_is_nearly_always_right_is_refused_unless_a_person_trusts_it(bars, tmp_path):
     """The label itself in other words: its size says nothing of the next bar's sign, and not all of its size."""
     leaky = _joined(bars, lambda r: np.abs(r).mean(), plain=False)
-    with _opened(tmp_path) as house:
+    with _opened(tmp_path) as context:
         with pytest.raises(
             LeakError, match=r"AUC .* must be at most 0.9, got 0.9\d+: joined .*'volatility' into train.trusted"
         ):
-            train.train(house, leaky, bars, as_of=AS_OF, start=None)
-        run, children = _failed(house), len(_children(house, _failed(house).info.run_id))
+            train.train(context, leaky, bars, as_of=AS_OF, start=None)
+        run, children = _failed(context), len(_children(context, _failed(context).info.run_id))
         assert ("FAILED", SMALL.trials) == (run.info.status, children)
         assert run.data.metrics["too_good.drop.joined"] > 0.2
-        assert [] == house.ledger.bundles("volatility")
+        assert [] == context.ledger.bundles("volatility")
 
-        trust = house.settings.model_copy(update={"train": SMALL.model_copy(update={"trusted": ("volatility",)})})
-        ref = train.train(replace(house, settings=trust), leaky, bars, as_of=AS_OF, start=None)
-        again = house.client.get_run(house.ledger.bundle(ref.name, ref.version).run_id)
+        trust = context.settings.model_copy(update={"train": SMALL.model_copy(update={"trusted": ("volatility",)})})
+        ref = train.train(replace(context, settings=trust), leaky, bars, as_of=AS_OF, start=None)
+        again = context.client.get_run(context.ledger.bundle(ref.name, ref.version).run_id)
         assert (run.info.run_id, "FINISHED") == (again.info.run_id, again.info.status)
         assert "joined" in again.data.tags["too_good"]  # for ever
-        assert children == len(_children(house, again.info.run_id))
+        assert children == len(_children(context, again.info.run_id))
 
 
 def test_a_symbol_that_misses_bars_is_trained_on_too(trained, bars):
@@ -374,21 +374,21 @@ import os, signal, sys
 from datetime import datetime
 from pathlib import Path
 import pandas as pd
-from jobs import house, train
+from jobs import context, train
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 
 folder, as_of, settings, at = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 write = train._child_run
 
-def killed(house, study, parent, index, *rest):
+def killed(context, study, parent, index, *rest):
     if index == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
-    write(house, study, parent, index, *rest)
+    write(context, study, parent, index, *rest)
 
 train._child_run = killed
 settings = TrainSettings.model_validate_json(settings)
-with house.opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", train=settings)) as opened:
+with context.opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", train=settings)) as opened:
     bars = pd.read_parquet(folder / "bars.parquet")
     train.train(opened, STRATEGIES["volatility"], bars, as_of=datetime.fromisoformat(as_of), start=None)
 """
@@ -436,8 +436,8 @@ def killed(tmp_path_factory, bars):
         file.write(b'{"op_code":6,"wor')  # as if the power had failed in the middle of a write
     Path(f"{journal}.lock").symlink_to(journal)
     parents = _parents(folder)
-    with _opened(folder, LONG) as house:
-        yield house, _train(house, bars), folder, (first, before, parents)
+    with _opened(folder, LONG) as context:
+        yield context, _train(context, bars), folder, (first, before, parents)
 
 
 def _parents(folder):
@@ -446,36 +446,36 @@ def _parents(folder):
 
 
 def test_a_killed_study_gives_the_booster_of_one_that_was_let_through(killed, bars, tmp_path):
-    with _opened(tmp_path, LONG) as house:
-        _train(house, bars)
+    with _opened(tmp_path, LONG) as context:
+        _train(context, bars)
 
     assert _booster(tmp_path) == _booster(killed[2])
 
 
 def test_finished_trials_are_not_done_again(killed):
-    house, ref, folder, (first, before, _) = killed
+    context, ref, folder, (first, before, _) = killed
     after = _finished(folder)
 
     assert 3 <= len(first) < len(before) < LONG.trials == len(after)
     assert first == before[: len(first)]
     assert before == after[: len(before)]
-    children = _children(house, house.ledger.bundle(ref.name, ref.version).run_id)
+    children = _children(context, context.ledger.bundle(ref.name, ref.version).run_id)
     assert sorted(f"trial {i}" for i in range(LONG.trials)) == sorted(run.info.run_name for run in children)
     assert {"FINISHED"} == {run.info.status for run in children}
     assert all(run.data.params for run in children)
 
 
 def test_the_parent_run_of_a_killed_study_is_continued(killed):
-    house, ref, folder, (_, _, parents) = killed
-    assert [house.ledger.bundle(ref.name, ref.version).run_id] == parents == _parents(folder)
-    assert "FINISHED" == house.client.get_run(parents[0]).info.status
+    context, ref, folder, (_, _, parents) = killed
+    assert [context.ledger.bundle(ref.name, ref.version).run_id] == parents == _parents(folder)
+    assert "FINISHED" == context.client.get_run(parents[0]).info.status
 
 
 def test_the_same_training_once_more_searches_nothing_and_makes_the_same_version_again(killed, bars):
     _, ref, folder, _ = killed
     before = _finished(folder)
-    with _opened(folder, LONG) as house:
-        again = _train(house, bars)
+    with _opened(folder, LONG) as context:
+        again = _train(context, bars)
 
     assert (ref.version + 1, before) == (again.version, _finished(folder))
     assert hashlib.sha256(_booster(folder, ref.version).encode()).digest() == (

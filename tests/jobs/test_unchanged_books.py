@@ -33,9 +33,9 @@ def opened(path, amount=None, **risk):
     """A set-up of its own, which reads whatever is slow at each look."""
     told = () if amount is None else (BookBalance(amount=amount),)
     settings = Settings(risk=RiskSettings(limits=LINES, **risk), books=BookSettings(balances=told))
-    house = SimpleNamespace(ledger=Ledger(f"sqlite:///{path}"), settings=settings, run_id=None, client=None)
+    context = SimpleNamespace(ledger=Ledger(f"sqlite:///{path}"), settings=settings, run_id=None, client=None)
     seconds = iter(range(0, 1_000_000, 60))
-    return house, Live(house, clock=lambda: float(next(seconds)))
+    return context, Live(context, clock=lambda: float(next(seconds)))
 
 
 def forget(live):
@@ -45,36 +45,36 @@ def forget(live):
     live._pasts = Pasts(live._house, live._peaks[ALL])
 
 
-def fill(house, name, book, unit, quantity, price, at, model="direction"):
+def fill(context, name, book, unit, quantity, price, at, model="direction"):
     row = {"fill_id": name, "model": model, "version": 1, "book": book, "unit": unit, "event_time": at}
-    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.01}]))
+    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.01}]))
 
 
-def quote(house, unit, price, at):
+def quote(context, unit, price, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    house.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.add_quotes(pd.DataFrame([row]))
 
 
-def balance(house, book, amount, at, flow=0.0):
+def balance(context, book, amount, at, flow=0.0):
     row = {"model": "direction", "book": book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
-    house.ledger.add_balances(pd.DataFrame([row]))
+    context.ledger.add_balances(pd.DataFrame([row]))
 
 
-def bars(house, prices, at):
+def bars(context, prices, at):
     rows = {"event_time": at, "known_at": at, "symbol": list(prices), "close": list(prices.values())}
     for model in ("direction", "volatility"):
-        books.advance(house, STRATEGIES[model], pd.DataFrame(rows), at)
+        books.advance(context, STRATEGIES[model], pd.DataFrame(rows), at)
 
 
-def split(house, unit, price, at):
-    quote(house, unit, price, at)
-    held = positions(house, at)
-    told = splits.plan(house, held, unit, splits.ratio("2:1"), at - SECOND / 2, "ann", "notice")
-    assert splits.book(house, told)
+def split(context, unit, price, at):
+    quote(context, unit, price, at)
+    held = positions(context, at)
+    told = splits.plan(context, held, unit, splits.ratio("2:1"), at - SECOND / 2, "ann", "notice")
+    assert splits.book(context, told)
 
 
-def instrument(house, at):
-    house.ledger.put_instruments([Instrument("C", kind=Kind.FUTURE, multiplier=5.0)], at)
+def instrument(context, at):
+    context.ledger.put_instruments([Instrument("C", kind=Kind.FUTURE, multiplier=5.0)], at)
 
 
 def happen(rng, prices, i, at):
@@ -86,41 +86,41 @@ def happen(rng, prices, i, at):
     ahead = ["ahead"] if i > SPLIT else []  # a fill that is told ahead of a split contradicts it
     what = str(rng.choice(["quote", "fill", "late", "void", "bars", "balance", "flow", "none", *ahead]))
     if what == "fill":
-        return lambda house: fill(house, f"f{i}", book, unit, quantity, now[unit], at, model)
+        return lambda context: fill(context, f"f{i}", book, unit, quantity, now[unit], at, model)
     if what in ("late", "ahead"):
         other = at + (-30 if what == "late" else 25) * SECOND
-        return lambda house: fill(house, f"f{i}", book, unit, quantity, now[unit], other, model)
+        return lambda context: fill(context, f"f{i}", book, unit, quantity, now[unit], other, model)
     if what == "void":
         name = f"f{rng.integers(max(i, 1))}"
-        known = lambda house: house.ledger.newest_fills()["fill_id"].tolist()  # noqa: E731
-        return lambda house: name in known(house) and house.ledger.void_fill(name, "ann", "a mistake", at)
+        known = lambda context: context.ledger.newest_fills()["fill_id"].tolist()  # noqa: E731
+        return lambda context: name in known(context) and context.ledger.void_fill(name, "ann", "a mistake", at)
     if what == "bars":
-        return lambda house: bars(house, now, at)
+        return lambda context: bars(context, now, at)
     if what in ("balance", "flow"):
         paid = 100.0 * flow if what == "flow" else 0.0
-        return lambda house: balance(house, book, 1e6 + 50 * flow + paid, at, paid)
-    return lambda house: what == "quote" and quote(house, unit, now[unit], at)
+        return lambda context: balance(context, book, 1e6 + 50 * flow + paid, at, paid)
+    return lambda context: what == "quote" and quote(context, unit, now[unit], at)
 
 
 @pytest.mark.parametrize(("seed", "amount"), [(0, 1e6), (1, 1e6), (2, None)])
 def test_whatever_happens_a_look_tells_what_one_that_reads_everything_tells(tmp_path, seed, amount):
     rng, prices, at = np.random.default_rng(seed), dict.fromkeys(UNITS, 100.0), T0
     both = [opened(tmp_path / f"{name}.db", amount) for name in ("kept", "anew")]
-    for house, _ in both:
-        night(house)
+    for context, _ in both:
+        night(context)
         for i, unit in enumerate(UNITS):
-            fill(house, f"s{i}", f"bot{i}", unit, 100.0, 100.0, T0 - 2 * DAY)
-        bars(house, prices, T0 - DAY)
+            fill(context, f"s{i}", f"bot{i}", unit, 100.0, 100.0, T0 - 2 * DAY)
+        bars(context, prices, T0 - DAY)
     for i in range(40):
         at += int(rng.integers(1, 15)) * SECOND
         thing = happen(rng, prices, i, at - SECOND)
         prices["A"] = prices["A"] / 2 if i == SPLIT else prices["A"]
-        for house, _ in both:
-            thing(house)
+        for context, _ in both:
+            thing(context)
             if i == SPLIT:
-                split(house, "A", prices["A"], at)
+                split(context, "A", prices["A"], at)
             if i == TOLD:
-                instrument(house, at)
+                instrument(context, at)
         if i == TOLD:
             at += 10 * SECOND  # what an instrument is is looked for so often while nothing else is new
 
@@ -132,26 +132,26 @@ def test_whatever_happens_a_look_tells_what_one_that_reads_everything_tells(tmp_
     fresh = Live(both[0][0], records=False).look(at).state
     assert (mine.state.positions, mine.state.balances) == (fresh.positions, fresh.balances)
     assert mine.state.kpi == fresh.kpi
-    for house, _ in both:
-        house.ledger.close()
+    for context, _ in both:
+        context.ledger.close()
 
 
 def test_a_replay_whose_clock_stands_is_looked_at_anew_when_a_book_moves_and_after_ten_seconds(sqlite_ledger):
     seconds = [0.0]
-    house = SimpleNamespace(ledger=sqlite_ledger, run_id=None, client=None)
-    house.settings = Settings(
+    context = SimpleNamespace(ledger=sqlite_ledger, run_id=None, client=None)
+    context.settings = Settings(
         risk=RiskSettings(clock="ledger"), books=BookSettings(balances=(BookBalance(amount=1e6),))
     )
-    fill(house, "f0", "bot0", "A", 100.0, 100.0, T0 - 2 * DAY)
-    bars(house, {"A": 100.0}, T0)
-    live = Live(house, clock=lambda: seconds[0])
+    fill(context, "f0", "bot0", "A", 100.0, 100.0, T0 - 2 * DAY)
+    bars(context, {"A": 100.0}, T0)
+    live = Live(context, clock=lambda: seconds[0])
 
-    first = live.look(clock(house, T0 + DAY))
+    first = live.look(clock(context, T0 + DAY))
 
-    assert live.look(clock(house, T0 + DAY)) is first
-    house.ledger.set_trading_state("reducing", "ann", "a look at it", T0)
-    assert live.look(clock(house, T0 + DAY)) is first
+    assert live.look(clock(context, T0 + DAY)) is first
+    context.ledger.set_trading_state("reducing", "ann", "a look at it", T0)
+    assert live.look(clock(context, T0 + DAY)) is first
     seconds[0] = 10.0
-    assert "reducing" == live.look(clock(house, T0 + DAY)).state.kpi.trading.state
-    fill(house, "f1", "bot0", "A", 50.0, 101.0, T0)
-    assert 150 == live.look(clock(house, T0 + DAY)).state.positions["direction/bot0/A"].quantity
+    assert "reducing" == live.look(clock(context, T0 + DAY)).state.kpi.trading.state
+    fill(context, "f1", "bot0", "A", 50.0, 101.0, T0)
+    assert 150 == live.look(clock(context, T0 + DAY)).state.positions["direction/bot0/A"].quantity

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import worker
-from jobs.context import House
+from jobs.context import Context
 from jobs.schedule import Entry
 from jobs.worker import Worker
 from mlops.io import logs, record
@@ -178,47 +178,47 @@ def test_two_schedulers_share_the_work(url, ledger, tmp_path):
 
 
 @pytest.fixture
-def house(here, tmp_path):
+def context(here, tmp_path):
     settings = Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
-    return House(settings, Registry(client, here, tmp_path / "bundles"))
+    return Context(settings, Registry(client, here, tmp_path / "bundles"))
 
 
-def asks_for_a_retrain(house, model, bars, at):
+def asks_for_a_retrain(context, model, bars, at):
     return [Decision(Verdict.RETRAIN, ModelRef(model, 1), (), None, "skill is gone")]
 
 
-def test_a_retrain_that_a_job_asks_for_is_planned_in_the_commit_of_its_done(house, monkeypatch):
+def test_a_retrain_that_a_job_asks_for_is_planned_in_the_commit_of_its_done(context, monkeypatch):
     monkeypatch.setitem(sys.modules, "asking", sys.modules[__name__])
     schedule = (Entry("monitor", None, "asking:asks_for_a_retrain"),)
-    house.ledger.plan_job("monitor:volatility", T0)
-    claim = house.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
+    context.ledger.plan_job("monitor:volatility", T0)
+    claim = context.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
 
-    assert worker.do(house, claim, schedule)
+    assert worker.do(context, claim, schedule)
 
-    runs = [(run.job, run.scheduled_for, run.state) for run in house.ledger.job_runs()]
+    runs = [(run.job, run.scheduled_for, run.state) for run in context.ledger.job_runs()]
     assert [("monitor:volatility", T0, "done"), ("train:volatility", T0, "due")] == runs
 
 
-def test_runs_that_a_kill_left_open_are_closed_and_those_under_way_are_not(house):
-    client, experiment = house.client, record.experiment_id(house.client, "volatility")
-    house.ledger.plan_job("monitor:volatility", T0)
-    claim = house.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
+def test_runs_that_a_kill_left_open_are_closed_and_those_under_way_are_not(context):
+    client, experiment = context.client, record.experiment_id(context.client, "volatility")
+    context.ledger.plan_job("monitor:volatility", T0)
+    claim = context.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
     opened = {}
     for key in (claim.key, "monitor:volatility@2020-01-01T00:00:00+00:00"):
         with logs.bind(job_run=key, attempt=1):
             opened[key] = client.create_run(experiment, tags=logs.job_run()).info.run_id
     by_hand = client.create_run(experiment).info.run_id
 
-    assert 1 == worker.close_killed(house)
+    assert 1 == worker.close_killed(context)
 
     status = {key: client.get_run(run).info.status for key, run in opened.items()}
     assert {claim.key: "RUNNING", "monitor:volatility@2020-01-01T00:00:00+00:00": "KILLED"} == status
     assert "RUNNING" == client.get_run(by_hand).info.status
 
 
-def test_a_second_attempt_sets_the_evidence_of_the_first_aside(house):
-    client, experiment = house.client, record.experiment_id(house.client, "volatility")
+def test_a_second_attempt_sets_the_evidence_of_the_first_aside(context):
+    client, experiment = context.client, record.experiment_id(context.client, "volatility")
     runs = [client.create_run(experiment, tags={"job_run": "monitor:volatility@x"}).info.run_id for _ in range(2)]
     client.set_terminated(runs[1])
 

@@ -37,9 +37,9 @@ def factory(tmp_path_factory):
         "sp500", start=datetime(2004, 1, 1, tzinfo=UTC), end=datetime(2008, 1, 1, tzinfo=UTC)
     ).frame
     bars = bars[bars.symbol.isin(["AAPL", "GE", "XOM"])]
-    with opened(settings) as house:
+    with opened(settings) as context:
         for year in (2006, 2007, 2008):
-            train.train(house, STRATEGIES["volatility"], bars, as_of=datetime(year, 1, 1, tzinfo=UTC), start=None)
+            train.train(context, STRATEGIES["volatility"], bars, as_of=datetime(year, 1, 1, tzinfo=UTC), start=None)
     return state
 
 

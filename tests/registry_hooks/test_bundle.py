@@ -38,7 +38,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def registered(tmp_path_factory):
-    """(house, ref, digest) of a version that was trained on a year and a bit of six symbols."""
+    """(context, ref, digest) of a version that was trained on a year and a bit of six symbols."""
     folder = tmp_path_factory.mktemp("registered")
     whole = bar_feed.load_bars(
         "sp500", start=datetime(2003, 6, 1, tzinfo=UTC), end=datetime(2006, 1, 1, tzinfo=UTC)
@@ -50,16 +50,16 @@ def registered(tmp_path_factory):
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
             patch.delenv(name, raising=False)
         uri = f"sqlite:///{folder}/mlflow.db"
-        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as house:
-            ref = train.train(house, STRATEGY, bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
-            yield house, ref, house.ledger.bundle(ref.name, ref.version).digest
+        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
+            ref = train.train(context, STRATEGY, bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
+            yield context, ref, context.ledger.bundle(ref.name, ref.version).digest
 
 
 @pytest.fixture
 def copy(registered, tmp_path):
     """A copy of its own for each test, as fetched."""
-    house, ref, _ = registered
-    return Path(shutil.copytree(bundle.fetch(house.client, ref, house.registry.cache), tmp_path / "copy"))
+    context, ref, _ = registered
+    return Path(shutil.copytree(bundle.fetch(context.client, ref, context.registry.cache), tmp_path / "copy"))
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def _last_row(bars):
 
 
 def test_it_is_downloaded_once_and_leaves_nothing_behind(registered, tmp_path):
-    house, ref, digest = registered
+    context, ref, digest = registered
 
-    place = bundle.fetch(house.client, ref, tmp_path)
+    place = bundle.fetch(context.client, ref, tmp_path)
     first = (place / "MLmodel").stat()
-    again = bundle.fetch(house.client, ref, tmp_path)
+    again = bundle.fetch(context.client, ref, tmp_path)
 
     assert tmp_path / "volatility" / "1" == place == again
     assert (first.st_ino, first.st_mtime_ns) == (

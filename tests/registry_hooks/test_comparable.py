@@ -24,7 +24,7 @@ class Made(Platform):
 
     def _bundled(self, ref):
         super()._bundled(ref)
-        place = self.house.registry.cache / ref.name / str(ref.version)
+        place = self.context.registry.cache / ref.name / str(ref.version)
         meta = place / "artifacts" / "meta.json"
         meta.write_text(json.dumps(json.loads(meta.read_text()) | self.made))
         return bundle.digest(place)
@@ -32,8 +32,8 @@ class Made(Platform):
 
 @pytest.fixture
 def one():
-    with platforms() as house:
-        platform = Made(house, World(Law(units=2, horizon=5), 40, 1), "m", known=False)
+    with platforms() as context:
+        platform = Made(context, World(Law(units=2, horizon=5), 40, 1), "m", known=False)
         platform.begin()
         yield platform
 
@@ -75,27 +75,27 @@ def test_what_a_bundle_does_not_say_is_unknown(name):
 def test_a_version_for_other_bars_is_not_enlisted_and_a_person_is_told(one):
     ref = _challenge(one, every_s=3600.0)
 
-    assert [] == one.house.ledger.open_experiments("m")
-    (alert,) = one.house.ledger.alerts()
+    assert [] == one.context.ledger.open_experiments("m")
+    (alert,) = one.context.ledger.alerts()
     assert (f"not_comparable:m:v{ref.version}:v1", Priority.HIGH) == (alert.key, alert.priority)
     assert "m v2 must be made for the bars of champion v1: bars must come every 86400 s, got 3600 s" in alert.title
     assert "3600" in _tags(one, ref)["not_comparable"]
     with pytest.raises(NotComparable, match=r"got 3600 s\. Train on the champion's bars, or promote it by hand"):
-        apply.nominate(one.house.registry, ref, one.house.act("a person", AT))
+        apply.nominate(one.context.registry, ref, one.context.act("a person", AT))
 
 
 def test_a_person_may_promote_it_knowingly_and_who_waits_for_the_old_bars_is_no_challenger_any_more(one):
     other = _challenge(one, every_s=3600.0)
     nominated, waiting = _challenge(one), _challenge(one)
-    act = one.house.act("a person", AT)
-    apply.promote(one.house.registry, other, "hourly from now on", act, expected=1)
-    assert other.version == one.house.ledger.champion("m")
+    act = one.context.act("a person", AT)
+    apply.promote(one.context.registry, other, "hourly from now on", act, expected=1)
+    assert other.version == one.context.ledger.champion("m")
 
-    assert None is apply.next_in_line(one.house.registry, "m", act)
-    told = {alert.key for alert in one.house.ledger.alerts()}
+    assert None is apply.next_in_line(one.context.registry, "m", act)
+    told = {alert.key for alert in one.context.ledger.alerts()}
     assert f"not_comparable:m:v{waiting.version}:v{other.version}" in told
-    assert [] == waiting_list.waiting(one.house.registry, "m")
-    assert {"watch"} == {trial.kind for trial in one.house.ledger.open_experiments("m")}
+    assert [] == waiting_list.waiting(one.context.registry, "m")
+    assert {"watch"} == {trial.kind for trial in one.context.ledger.open_experiments("m")}
     assert nominated != waiting
 
 
@@ -103,10 +103,10 @@ def test_a_bundle_that_does_not_say_is_compared_and_the_version_says_what_was_no
     one.made = {}
     ref = one.challenge(AT)
 
-    assert [ref.version] == [trial.challenger for trial in one.house.ledger.open_experiments("m")]
+    assert [ref.version] == [trial.challenger for trial in one.context.ledger.open_experiments("m")]
     assert "every_s, universe" == _tags(one, ref)["not_checked"]
 
 
 def test_the_first_version_of_a_model_has_nothing_to_be_held_against(one):
-    assert 1 == one.house.ledger.champion("m")
+    assert 1 == one.context.ledger.champion("m")
     assert "not_checked" not in _tags(one, ModelRef("m", 1))

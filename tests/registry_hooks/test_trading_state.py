@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from jobs.context import House
+from jobs.context import Context
 from jobs.paper_bot import BOOK, PaperBot
 from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, features
@@ -27,7 +27,7 @@ def bars():
 
 def traded(live, bars, states):
     """Quantities after each bar of a paper bot, under a state a bar."""
-    bot = PaperBot(House(Settings(state=live.cache.parent), live, None), STRATEGY, bars, START)
+    bot = PaperBot(Context(Settings(state=live.cache.parent), live, None), STRATEGY, bars, START)
     held = []
     for (at, bar), state in zip(bars[bars.event_time >= START].groupby("event_time"), states, strict=False):
         live.ledger.set_trading_state(state, "ada", "as the test says", at.to_pydatetime())

@@ -38,8 +38,8 @@ def test_python_opens_no_more_books_than_http_does(tmp_path, door):
     settings = Settings(
         state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/m.db", service=ServiceSettings(max_books=2, max_books_all=3)
     )
-    house = opened(settings) if door == "jobs" else None
-    ledger = house.__enter__().ledger if house else account.connect(settings).ledger
+    context = opened(settings) if door == "jobs" else None
+    ledger = context.__enter__().ledger if context else account.connect(settings).ledger
     try:
         ledger.add_fills(frame({"fill_id": "1", "book": "a"}, {"fill_id": "2", "book": "b"}))
         with pytest.raises(DataError, match="books of direction must be at most 2, got one more: 'c'"):
@@ -49,7 +49,7 @@ def test_python_opens_no_more_books_than_http_does(tmp_path, door):
         with pytest.raises(DataError, match="books of all models must be at most 3"):
             ledger.add_fills(frame({"fill_id": "6", "model": "volatility", "book": "b"}))
     finally:
-        house.__exit__(None, None, None) if house else ledger.close()
+        context.__exit__(None, None, None) if context else ledger.close()
 
 
 @pytest.fixture

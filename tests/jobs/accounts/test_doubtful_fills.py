@@ -16,7 +16,7 @@ def service(sqlite_ledger, monkeypatch):
     """By the setting an account of a million, 9,000 shares at 100, quoted there."""
     monkeypatch.setattr(rooms, "SLOW_S", 0.0)
     found = Service(sqlite_ledger)
-    found.house.settings = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
+    found.context.settings = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
     found.restart()
     found.fill(9000.0, 100.0, at=T0)
     found.run(100.0, seconds=3)
@@ -24,7 +24,7 @@ def service(sqlite_ledger, monkeypatch):
 
 
 def doubtful(service):
-    return [alert.key for alert in service.house.ledger.alerts() if alert.key.startswith("fill_doubtful:")]
+    return [alert.key for alert in service.context.ledger.alerts() if alert.key.startswith("fill_doubtful:")]
 
 
 def test_a_sale_at_a_hundred_times_the_price_hides_no_crash(service):
@@ -40,7 +40,7 @@ def test_a_sale_at_a_hundred_times_the_price_hides_no_crash(service):
     service.restart()
     service.run(*[100 - 0.8 * i for i in range(40)], *[68.8] * 8)
     assert 1e6 - 8900 * 31.2 == pytest.approx(service.state.kpi.equity)
-    assert TradingState.HALTED is service.house.ledger.trading_state()
+    assert TradingState.HALTED is service.context.ledger.trading_state()
     assert 0.27768 == pytest.approx(service.state.kpi.drawdown.now)
 
 
@@ -49,7 +49,7 @@ def test_a_void_ends_it_and_leaves_the_peak(service):
     before = service.state.kpi.drawdown.now
     service.fill(-100.0, 10_000.0)
     service.run(100.0, seconds=2)
-    service.house.ledger.void_fill(doubtful(service)[0].partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.void_fill(doubtful(service)[0].partition(":")[2], "ada", "a typo", service.now)
 
     assert before == pytest.approx(service.run(100.0))
     assert [] == doubtful(service)
@@ -61,8 +61,8 @@ def test_a_person_confirms_it_with_a_reason(service):
     service.run(100.0, seconds=2)
     name = doubtful(service)[0].partition(":")[2]
     with pytest.raises(DataError, match="reason must be"):
-        doubtful_fills.confirm(service.house.ledger, name, "ada", " ", service.now)
-    doubtful_fills.confirm(service.house.ledger, name, "ada", "a block trade", service.now)
+        doubtful_fills.confirm(service.context.ledger, name, "ada", " ", service.now)
+    doubtful_fills.confirm(service.context.ledger, name, "ada", "a block trade", service.now)
 
     service.run(100.0, seconds=2)
     assert 1_005_000 == pytest.approx(service.state.kpi.equity)
@@ -71,7 +71,7 @@ def test_a_person_confirms_it_with_a_reason(service):
     service.run(100.0)
     assert (1_005_000, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
     with pytest.raises(DataError, match="doubtful one"):
-        doubtful_fills.confirm(service.house.ledger, name, "ada", "again", service.now)
+        doubtful_fills.confirm(service.context.ledger, name, "ada", "again", service.now)
 
 
 @pytest.mark.parametrize("away", [False, True])
@@ -80,7 +80,7 @@ def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
     service.run(100.0, seconds=2)
     [first] = doubtful(service)
     for again in range(2):
-        service.house.ledger.resolve_alert(doubtful(service)[0], service.now)
+        service.context.ledger.resolve_alert(doubtful(service)[0], service.now)
         if away:
             service.restart()
         service.run(100.0)
@@ -89,7 +89,7 @@ def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
         assert first != doubtful(service)[0]
         assert first.replace("fill_doubtful", "fill") in service.state.missing
 
-    doubtful_fills.confirm(service.house.ledger, first.partition(":")[2], "ada", "a block trade", service.now)
+    doubtful_fills.confirm(service.context.ledger, first.partition(":")[2], "ada", "a block trade", service.now)
     service.run(100.0)
     assert (1_120_000, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
 
@@ -97,7 +97,7 @@ def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_a_kill_before_any_write_of_it_leaves_it_in_doubt_and_told_once(service, monkeypatch, writes):
     service.fill(3000.0, 60.0)
-    ledger, made = type(service.house.ledger), []
+    ledger, made = type(service.context.ledger), []
 
     def killing(write):
         def kills(self, *about):
@@ -131,10 +131,10 @@ def test_a_void_leaves_the_peak_of_looks_that_were_without_its_gain(service, set
         service.run(*down)
         assert [] == doubtful(service)
     else:
-        doubtful_fills.confirm(service.house.ledger, key.partition(":")[2], "ada", "a block trade", service.now)
+        doubtful_fills.confirm(service.context.ledger, key.partition(":")[2], "ada", "a block trade", service.now)
     if away:
         service.restart()
-    service.house.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
     service.run(*([] if settled else down), 96.3)
 
     assert 9000 * 7.2 / (1e6 + 9000 * 3.5) == pytest.approx(service.state.kpi.drawdown.now)
@@ -153,7 +153,7 @@ def test_a_purchase_in_a_true_crash_before_quotes_agree_makes_no_peak(service):
 
 
 def test_a_loss_by_a_wrong_price_counts_at_once_and_multipliers_count(service):
-    service.house.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=50.0)], T0 - DAY)
+    service.context.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=50.0)], T0 - DAY)
     service.fill(1.0, 100.0, "F")
     service.run(100.0)
     service.fill(-1.0, 1000.0, "F")
@@ -184,14 +184,14 @@ def test_a_fill_of_an_absurd_size_at_a_good_price_makes_no_profit_and_no_peak_an
     assert 90 == pytest.approx(service.state.kpi.pnl_today_money)
     assert "hard" == service.state.limits["gross:all"].state, "it still counts as exposure"
     [key] = doubtful(service)
-    title = service.house.ledger.alert(key).title
+    title = service.context.ledger.alert(key).title
     assert "bought 1e+09 A at 100" in title
     assert "100,000 times what its book is worth" in title
     service.restart()
     assert 0.0 == pytest.approx(service.run(100.02), abs=1e-9)
     assert 1e6 + 180 == pytest.approx(service.state.kpi.equity)
 
-    service.house.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
     assert 180 / (1e6 + 180) == pytest.approx(service.run(100.0))
     assert (1e6, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
 
@@ -202,7 +202,9 @@ def test_what_it_loses_counts_and_a_person_confirms_what_it_gains(service):
     assert 1e6 - 0.0005 * (HUGE + 9000) == pytest.approx(service.state.kpi.equity)
 
     service.run(100.0001)
-    doubtful_fills.confirm(service.house.ledger, doubtful(service)[0].partition(":")[2], "ada", "a merger", service.now)
+    doubtful_fills.confirm(
+        service.context.ledger, doubtful(service)[0].partition(":")[2], "ada", "a merger", service.now
+    )
     service.run(100.0001)
     assert 1e6 + 0.0001 * (HUGE + 9000) == pytest.approx(service.state.kpi.equity)
     assert [] == doubtful(service)
@@ -219,8 +221,8 @@ def test_one_that_was_sold_again_gains_nothing_and_loses_nothing_by_later_prices
 
 
 def test_the_multiple_is_a_setting_and_is_held_against_what_the_book_began_with_too(service):
-    service.house.settings = service.house.settings.model_copy(
-        update={"risk": service.house.settings.risk.model_copy(update={"fill_most_times_equity": 2.0})}
+    service.context.settings = service.context.settings.model_copy(
+        update={"risk": service.context.settings.risk.model_copy(update={"fill_most_times_equity": 2.0})}
     )
     service.restart()
     service.fill(19_000.0, 100.0)

@@ -19,46 +19,46 @@ T0, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1)
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     return SimpleNamespace(ledger=sqlite_ledger, settings=Settings(), run_id=None, client=None)
 
 
-def standing(house, as_of):
-    return Standing(house, as_of, Freshness(house))
+def standing(context, as_of):
+    return Standing(context, as_of, Freshness(context))
 
 
-def grown(house, closes, *, model="direction", start=0, quantity=1000.0):
+def grown(context, closes, *, model="direction", start=0, quantity=1000.0):
     """A book that bought at its first close, brought up to the last."""
     days = [T0 + (start + i) * DAY for i in range(len(closes))]
     bars = pd.DataFrame({"event_time": pd.DatetimeIndex(days), "known_at": pd.DatetimeIndex(days)})
     row = {"fill_id": model, "model": model, "version": 1, "book": "live", "unit": "A", "event_time": days[0]}
-    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": closes[0], "fee": 0.0}]))
-    books.advance(house, STRATEGIES[model], bars.assign(symbol="A", close=closes), days[-1])
+    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": closes[0], "fee": 0.0}]))
+    books.advance(context, STRATEGIES[model], bars.assign(symbol="A", close=closes), days[-1])
     return days[-1]
 
 
-def test_a_book_that_began_later_was_flat_before_and_its_opening_is_no_profit(house):
-    grown(house, [100.0, 101.0, 102.0, 103.0])
-    end = grown(house, [100.0, 90.0], model="volatility", start=2)
+def test_a_book_that_began_later_was_flat_before_and_its_opening_is_no_profit(context):
+    grown(context, [100.0, 101.0, 102.0, 103.0])
+    end = grown(context, [100.0, 90.0], model="volatility", start=2)
 
-    seen = history.past(house, positions(house, end))
+    seen = history.past(context, positions(context, end))
 
     assert [2_000_000, 2_001_000, 2_002_000, 1_993_000] == seen.equity.tolist()
     assert 2_002_000 == seen.day_began(end)
     assert seen.day_began(T0) is None
 
 
-def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(house):
-    end = grown(house, [100.0, 110.0, 99.0])
+def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(context):
+    end = grown(context, [100.0, 110.0, 99.0])
     log = {"kind": "promote", "actor": "jobs.compare", "evidence_run": "", "correlation_id": ""}
-    house.ledger.append_promotion("direction", expected=None, to=1, reason="first", at=T0, **log)
-    house.ledger.append_promotion("direction", expected=1, to=2, reason="better", at=T0 + DAY, **log)
-    house.ledger.open_experiment(
+    context.ledger.append_promotion("direction", expected=None, to=1, reason="first", at=T0, **log)
+    context.ledger.append_promotion("direction", expected=1, to=2, reason="better", at=T0 + DAY, **log)
+    context.ledger.open_experiment(
         "direction", champion=2, challenger=3, kind="compare", salt="s", split=0.9, at=T0 + DAY
     )
-    held = positions(house, end)
+    held = positions(context, end)
 
-    model = history.models(house, held, history.past(house, held), standing(house, end))["direction"]
+    model = history.models(context, held, history.past(context, held), standing(context, end))["direction"]
 
     assert (2, T0 + DAY, 3, "ab") == (model.champion, model.champion_since, model.challenger, model.stage)
     assert ("promote", "better") == (model.verdict, model.because)
@@ -68,42 +68,42 @@ def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(h
     assert 0 == model.trades_since, "its one trade was before"
 
 
-def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(house):
-    end = grown(house, [100.0, 101.0])
-    held = positions(house, end)
+def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(context):
+    end = grown(context, [100.0, 101.0])
+    held = positions(context, end)
 
-    model = history.models(house, held, history.past(house, held), standing(house, end))["direction"]
+    model = history.models(context, held, history.past(context, held), standing(context, end))["direction"]
 
     assert model.champion is None
     assert ("", None) == (model.verdict, model.verdict_at)
 
 
-def test_an_alert_that_names_a_unit_leads_to_its_largest_row_and_a_later_one_is_not_seen(house):
+def test_an_alert_that_names_a_unit_leads_to_its_largest_row_and_a_later_one_is_not_seen(context):
     for key, at, details in (("a", T0, {"unit": "A"}), ("b", T0, {}), ("c", T0 + DAY, {"unit": "A"})):
-        house.ledger.add_alert(Alert(key, Priority.HIGH, "m", f"title {key}", at, details))
+        context.ledger.add_alert(Alert(key, Priority.HIGH, "m", f"title {key}", at, details))
 
-    found = history.alerts(house, ["direction/live/B", "direction/live/A", "volatility/live/A"], T0)
+    found = history.alerts(context, ["direction/live/B", "direction/live/A", "volatility/live/A"], T0)
 
     assert {"a": "direction/live/A", "b": ""} == {key: alert.position for key, alert in found.items()}
 
 
-def test_the_trading_state_is_told_with_who_set_it_and_why(house):
-    assert "active" == history.trading(house).state
-    house.ledger.set_trading_state("reducing", "ann", "exchange slow", T0)
+def test_the_trading_state_is_told_with_who_set_it_and_why(context):
+    assert "active" == history.trading(context).state
+    context.ledger.set_trading_state("reducing", "ann", "exchange slow", T0)
 
-    now = history.trading(house)
+    now = history.trading(context)
 
     assert ("reducing", "exchange slow", "ann", T0) == (now.state, now.reason, now.actor, now.since)
 
 
-def test_what_a_book_made_since_a_close_of_days_ago_is_not_shown_as_todays(house):
-    end = grown(house, [100.0] * 5)  # Monday to Friday
+def test_what_a_book_made_since_a_close_of_days_ago_is_not_shown_as_todays(context):
+    end = grown(context, [100.0] * 5)  # Monday to Friday
     monday, tuesday = end + timedelta(days=2, hours=18), end + timedelta(days=3, hours=18)
 
     def shown(as_of):
-        held = positions(house, as_of)
-        seen = history.past(house, held)
-        model = history.models(house, held, seen, standing(house, as_of))["direction"]
+        held = positions(context, as_of)
+        seen = history.past(context, held)
+        model = history.models(context, held, seen, standing(context, as_of))["direction"]
         [key] = held.books
         return seen.beginning(key, 1e6, as_of), model.pnl_today
 

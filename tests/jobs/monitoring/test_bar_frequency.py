@@ -124,8 +124,8 @@ LOOKS = {
 
 @pytest.mark.parametrize(("rows", "bar", "why"), LOOKS.values(), ids=LOOKS)
 def test_both_looks_refuse_them(rows, bar, why):
-    with platforms() as house:
-        one = Platform(house, World(Law(units=2), 30, 1), "m")
+    with platforms() as context:
+        one = Platform(context, World(Law(units=2), 30, 1), "m")
         one.begin()
         one.challenge(bar_at(0))
         times = rows.event_time - rows.event_time.min() + bar_at(1)
@@ -133,10 +133,10 @@ def test_both_looks_refuse_them(rows, bar, why):
             model="m", version=1, role="champion", probability=0.5, event_time=times, known_at=times, matures_at=times
         )
         features = one.world.features[:1, :1].reshape(1, -1).repeat(len(frame), axis=0)
-        house.ledger.add_predictions(frame, features, ("f0", "f1", "f2", "f3", "f4", "f5"))
+        context.ledger.add_predictions(frame, features, ("f0", "f1", "f2", "f3", "f4", "f5"))
         outcomes = frame[["model", "unit", "event_time", "known_at"]].assign(label=1.0, value=0.0)
-        house.ledger.add_outcomes(outcomes)
-        one.house.ledger.add_predictions(frame.assign(version=2), features, ("f0", "f1", "f2", "f3", "f4", "f5"))
+        context.ledger.add_outcomes(outcomes)
+        one.context.ledger.add_predictions(frame.assign(version=2), features, ("f0", "f1", "f2", "f3", "f4", "f5"))
         for job in ("monitor", "compare"):
             with pytest.raises(DataError, match=why):
                 one.decide(job, bar_at(bar))

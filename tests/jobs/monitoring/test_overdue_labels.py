@@ -24,10 +24,10 @@ class Unlabelled(Platform):
     kept = None
 
     def _outcomes(self):
-        held, add = [], self.house.ledger.add_outcomes
-        self.house.ledger.add_outcomes = held.append
+        held, add = [], self.context.ledger.add_outcomes
+        self.context.ledger.add_outcomes = held.append
         super()._outcomes()
-        self.house.ledger.add_outcomes = add
+        self.context.ledger.add_outcomes = add
         (rows,) = held
         lost = (rows["event_time"] >= bar_at(STOP)) & (rows["unit"] < f"U{self.units:03d}")
         self.kept = rows[lost]
@@ -35,7 +35,7 @@ class Unlabelled(Platform):
 
     def resume(self, at):
         late = self.kept.assign(known_at=self.kept["known_at"].clip(lower=pd.Timestamp(at)))
-        self.house.ledger.add_outcomes(late)
+        self.context.ledger.add_outcomes(late)
 
     def look(self, bar, job="monitor"):
         return self.decide(job, bar_at(bar) + timedelta(hours=1))[0]
@@ -45,26 +45,26 @@ class Unlabelled(Platform):
 
 
 @pytest.fixture
-def house():
+def context():
     with platforms(SETTINGS) as opened:
         yield opened
 
 
-def _begun(house, units=8):
-    one = Unlabelled(house, World(Law(units=8, horizon=1, fall=0.25, fall_at=STOP), 160, 3), MODEL)
+def _begun(context, units=8):
+    one = Unlabelled(context, World(Law(units=8, horizon=1, fall=0.25, fall_at=STOP), 160, 3), MODEL)
     one.units = units
     one.begin()
     return one
 
 
-def _told(house):
-    return [a for a in house.ledger.alerts(open_only=False) if a.key.startswith(overdue_labels.KINDS)]
+def _told(context):
+    return [a for a in context.ledger.alerts(open_only=False) if a.key.startswith(overdue_labels.KINDS)]
 
 
-def test_labels_that_stop_leave_the_accuracy_unknown_and_a_person_is_told_once(house):
-    one = _begun(house)
+def test_labels_that_stop_leave_the_accuracy_unknown_and_a_person_is_told_once(context):
+    one = _begun(context)
     assert Verdict.HOLD is one.look(STOP).verdict
-    assert [] == _told(house)
+    assert [] == _told(context)
 
     for bar in (60, 150):
         decision, found = one.look(bar), one.found()
@@ -74,25 +74,25 @@ def test_labels_that_stop_leave_the_accuracy_unknown_and_a_person_is_told_once(h
         assert {"unknown"} == {found[n]["finding_level"] for n in ("accuracy_change", "chart_power", "layer_verdict")}
         assert Level.ALERT.value == found["pending"]["finding_level"]
         assert "labels have stopped" in found["layer_verdict"]["note"]
-    (alert,) = _told(house)
+    (alert,) = _told(context)
     assert (Priority.HIGH, None) == (alert.priority, alert.closed_at)
     assert alert.title.startswith(f"{MODEL}: no outcome came of a bar after 2007-07-27")
 
 
-def test_labels_that_come_late_close_the_alert_and_show_the_fall(house):
-    one = _begun(house)
+def test_labels_that_come_late_close_the_alert_and_show_the_fall(context):
+    one = _begun(context)
     one.look(60)
     one.resume(bar_at(70))
     decision = one.look(75)
-    (alert,) = _told(house)
+    (alert,) = _told(context)
     assert bar_at(75) + timedelta(hours=1) == alert.closed_at
     assert "the accuracy fell" in decision.reason
 
 
-def test_outcomes_of_some_units_only_are_told_and_said_beside_what_silence_is_worth(house):
-    one = _begun(house, units=2)
+def test_outcomes_of_some_units_only_are_told_and_said_beside_what_silence_is_worth(context):
+    one = _begun(context, units=2)
     decision = one.look(60)
-    (alert,) = _told(house)
+    (alert,) = _told(context)
     assert (Priority.MEDIUM, {"units": "U000,U001"}) == (alert.priority, alert.details)
     assert "of 2 of 8 units (U000, U001) no outcome came of a bar after 2007-07-27" in alert.title
     assert Level.WARN.value == one.found()["pending"]["finding_level"]
@@ -100,9 +100,9 @@ def test_outcomes_of_some_units_only_are_told_and_said_beside_what_silence_is_wo
     assert Verdict.INCONCLUSIVE is not decision.verdict
 
 
-def test_the_cool_down_goes_on_while_labels_are_away(house):
-    _begun(house)
-    before, after = (monitor._bars_since(house, MODEL, START, bar_at(bar)) for bar in (STOP, STOP + 60))
+def test_the_cool_down_goes_on_while_labels_are_away(context):
+    _begun(context)
+    before, after = (monitor._bars_since(context, MODEL, START, bar_at(bar)) for bar in (STOP, STOP + 60))
     assert 60 == after - before
 
 
@@ -113,8 +113,8 @@ def test_a_chart_that_is_not_quiet_stays_so_without_labels():
     assert Level.UNKNOWN is overdue_labels.unknown(replace(alarm, level=Level.OK), stopped).level
 
 
-def test_a_comparison_without_new_labels_is_inconclusive_and_says_why(house):
-    one = _begun(house)
+def test_a_comparison_without_new_labels_is_inconclusive_and_says_why(context):
+    one = _begun(context)
     one.challenge(START - timedelta(hours=12))
     decision = one.look(100, "compare")
     assert Verdict.INCONCLUSIVE is decision.verdict

@@ -20,57 +20,57 @@ KNOWN = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))  # of 
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     return SimpleNamespace(ledger=sqlite_ledger, settings=KNOWN, run_id=None, client=None)
 
 
-def fill(house, name, at, quantity, price, *, unit="A", fee=0.0, model="direction"):
+def fill(context, name, at, quantity, price, *, unit="A", fee=0.0, model="direction"):
     row = {"fill_id": name, "model": model, "version": 1, "book": "live", "unit": unit, "event_time": at}
-    house.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": fee}]))
+    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": fee}]))
 
 
-def quote(house, at, price, unit="A"):
+def quote(context, at, price, unit="A"):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    house.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.add_quotes(pd.DataFrame([row]))
 
 
 def gains(today, held, since):
     return today.gains(held, dict.fromkeys(held.books, since))
 
 
-def closed(house, close=100.0, model="direction"):
+def closed(context, close=100.0, model="direction"):
     """The book after the bar of T0."""
     bar = {"event_time": [T0], "known_at": [T0], "symbol": ["A"], "close": [close]}
-    books.advance(house, STRATEGIES[model], pd.DataFrame(bar), T0)
+    books.advance(context, STRATEGIES[model], pd.DataFrame(bar), T0)
 
 
-def test_a_position_gained_what_its_price_did_since_the_close_and_trades_of_today_count_from_their_price(house):
-    fill(house, "old", T0 - DAY, 10.0, 80.0)
-    closed(house)
-    today = Today(house)
+def test_a_position_gained_what_its_price_did_since_the_close_and_trades_of_today_count_from_their_price(context):
+    fill(context, "old", T0 - DAY, 10.0, 80.0)
+    closed(context)
+    today = Today(context)
     for second in range(8):  # after a pause a price is confirmed by quotes that stay
-        quote(house, NOW - timedelta(seconds=7 - second), 103.0)
-    assert [30.0] == gains(today, positions(house, NOW), T0).tolist(), "not the 230 since it was opened"
-    fill(house, "new", NOW, 5.0, 101.0, fee=2.0)
+        quote(context, NOW - timedelta(seconds=7 - second), 103.0)
+    assert [30.0] == gains(today, positions(context, NOW), T0).tolist(), "not the 230 since it was opened"
+    fill(context, "new", NOW, 5.0, 101.0, fee=2.0)
 
-    assert [10 * 3.0 + 5 * 2.0 - 2.0] == pytest.approx(gains(today, positions(house, NOW), T0).tolist())
+    assert [10 * 3.0 + 5 * 2.0 - 2.0] == pytest.approx(gains(today, positions(context, NOW), T0).tolist())
 
 
-def test_what_was_traded_within_bars_that_were_booked_since_counts_too(house):
+def test_what_was_traded_within_bars_that_were_booked_since_counts_too(context):
     closed_at = T0 - 2 * DAY
-    fill(house, "a", T0 - DAY, 10.0, 80.0, fee=1.0)
-    closed(house)
-    assert [10 * 20.0 - 1.0] == gains(Today(house), positions(house, T0), closed_at).tolist()
+    fill(context, "a", T0 - DAY, 10.0, 80.0, fee=1.0)
+    closed(context)
+    assert [10 * 20.0 - 1.0] == gains(Today(context), positions(context, T0), closed_at).tolist()
 
 
-def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(house):
-    house.ledger.put_instruments([Instrument("A", multiplier=50.0)], T0)
-    fill(house, "a", NOW, -2.0, 100.0)
-    fill(house, "b", NOW, 1.0, 100.0, model="volatility", unit="B")
-    look = risk.Live(house)
+def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(context):
+    context.ledger.put_instruments([Instrument("A", multiplier=50.0)], T0)
+    fill(context, "a", NOW, -2.0, 100.0)
+    fill(context, "b", NOW, 1.0, 100.0, model="volatility", unit="B")
+    look = risk.Live(context)
     for second in range(1, 30):  # a price that stays is confirmed
         for unit, price in (("A", 101.0), ("B", 107.0)):
-            quote(house, NOW + timedelta(seconds=second), price, unit)
+            quote(context, NOW + timedelta(seconds=second), price, unit)
         state = look.look(NOW + timedelta(seconds=second)).state
 
     assert {"A": -100.0, "B": 7.0} == {row.unit: row.pnl_today for row in state.positions.values()}
@@ -79,23 +79,23 @@ def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(h
     }
 
 
-def looked(house, quotes, start):
+def looked(context, quotes, start):
     """A look a second at quotes of A."""
-    look = risk.Live(house)
+    look = risk.Live(context)
     for second, price in enumerate(quotes):
         at = start + timedelta(seconds=second)
-        quote(house, at, price)
+        quote(context, at, price)
         state = look.look(at)
     return state
 
 
 @pytest.mark.parametrize(("bars", "since"), [(True, T0), (False, T0 - DAY)])
-def test_what_was_made_since_days_ago_says_since_when_and_the_line_on_the_day_is_unknown(house, bars, since):
-    fill(house, "a", T0 - DAY, 5000.0, 100.0)
+def test_what_was_made_since_days_ago_says_since_when_and_the_line_on_the_day_is_unknown(context, bars, since):
+    fill(context, "a", T0 - DAY, 5000.0, 100.0)
     if bars:
-        closed(house)
+        closed(context)
 
-    look = looked(house, [110.0] * 10, T0 + 6 * DAY)
+    look = looked(context, [110.0] * 10, T0 + 6 * DAY)
 
     state, [line] = look.state, [f for f in look.findings if f.name == "daily_loss"]
     assert since == state.kpi.pnl_since
@@ -106,20 +106,20 @@ def test_what_was_made_since_days_ago_says_since_when_and_the_line_on_the_day_is
     assert f"no close since {since:%-d %b}" in line.params["why"]
 
 
-def test_a_loss_since_days_ago_still_counts_against_the_line(house):
-    fill(house, "a", T0 - DAY, 9000.0, 100.0)
-    closed(house)
+def test_a_loss_since_days_ago_still_counts_against_the_line(context):
+    fill(context, "a", T0 - DAY, 9000.0, 100.0)
+    closed(context)
 
-    look = looked(house, [90.0] * 10, T0 + 6 * DAY)
+    look = looked(context, [90.0] * 10, T0 + 6 * DAY)
 
     assert "hard" == look.state.limits["daily_loss:all"].state
 
 
-def test_a_day_that_began_at_the_last_close_is_told_as_before(house):
-    fill(house, "a", T0 - DAY, 5000.0, 100.0)
-    closed(house)
+def test_a_day_that_began_at_the_last_close_is_told_as_before(context):
+    fill(context, "a", T0 - DAY, 5000.0, 100.0)
+    closed(context)
 
-    look = looked(house, [101.0] * 10, NOW)
+    look = looked(context, [101.0] * 10, NOW)
 
     assert look.state.kpi.pnl_since is None
     assert 5000.0 == pytest.approx(look.state.kpi.pnl_today_money)

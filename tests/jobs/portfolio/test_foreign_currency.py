@@ -31,34 +31,34 @@ LINES = tuple(
 
 
 @pytest.fixture
-def house(sqlite_ledger):
+def context(sqlite_ledger):
     sqlite_ledger.put_instruments([Instrument("E", currency="EUR")], T0)
     return SimpleNamespace(ledger=sqlite_ledger, settings=with_balances(limits=LINES), run_id=None, client=None)
 
 
-def round_trip(house, at=T0, gain=300_000.0):
+def round_trip(context, at=T0, gain=300_000.0):
     """Something in euros, bought and sold."""
-    fill(house, "E", 1000, 100.0, at)
-    fill(house, "E", -1000, 100.0 + gain / 1000, at + SECOND)
+    fill(context, "E", 1000, 100.0, at)
+    fill(context, "E", -1000, 100.0 + gain / 1000, at + SECOND)
 
 
-def brought_up(house, closes, days):
+def brought_up(context, closes, days):
     rows = [
         {"event_time": at, "known_at": at, "symbol": unit, "close": price}
         for unit, prices in closes.items()
         for at, price in zip(days, prices, strict=False)
     ]
     books.advance(
-        house, STRATEGIES["direction"], pd.DataFrame(rows).sort_values("event_time", ignore_index=True), days[-1]
+        context, STRATEGIES["direction"], pd.DataFrame(rows).sort_values("event_time", ignore_index=True), days[-1]
     )
 
 
 @pytest.mark.parametrize("gain", [300_000.0, -90_000.0])
-def test_what_trades_in_euros_made_is_no_dollar_of_equity_and_every_line_says_so(house, gain):
-    round_trip(house, gain=gain)
-    fill(house, "A", 10, 100.0)
+def test_what_trades_in_euros_made_is_no_dollar_of_equity_and_every_line_says_so(context, gain):
+    round_trip(context, gain=gain)
+    fill(context, "A", 10, 100.0)
 
-    state = Live(house).look(T0 + 5 * SECOND).state
+    state = Live(context).look(T0 + 5 * SECOND).state
 
     assert 1e6 == pytest.approx(state.kpi.equity)
     assert "E was traded in EUR, and no rate to USD" in state.missing["currency:E"]
@@ -68,19 +68,19 @@ def test_what_trades_in_euros_made_is_no_dollar_of_equity_and_every_line_says_so
     assert all("E (EUR)" in line.why for line in state.limits.values())
 
 
-def test_bars_and_the_profit_of_the_day_are_without_them_too(house):
+def test_bars_and_the_profit_of_the_day_are_without_them_too(context):
     days = [pd.Timestamp(T0 + i * DAY) for i in range(3)]
-    fill(house, "A", 1000, 100.0)
-    fill(house, "E", 1000, 100.0)
-    brought_up(house, {"A": [100.0, 102.0, 101.0], "E": [100.0, 400.0, 50.0]}, days[:2])
-    fill(house, "E", -400, 390.0, days[1].to_pydatetime() + SECOND)
-    brought_up(house, {"A": [100.0, 102.0, 101.0], "E": [100.0, 400.0, 50.0]}, days)
-    fill(house, "E", -600, 50.0, days[2].to_pydatetime() + SECOND)
-    fill(house, "A", -1000, 101.0, days[2].to_pydatetime() + 2 * SECOND)
+    fill(context, "A", 1000, 100.0)
+    fill(context, "E", 1000, 100.0)
+    brought_up(context, {"A": [100.0, 102.0, 101.0], "E": [100.0, 400.0, 50.0]}, days[:2])
+    fill(context, "E", -400, 390.0, days[1].to_pydatetime() + SECOND)
+    brought_up(context, {"A": [100.0, 102.0, 101.0], "E": [100.0, 400.0, 50.0]}, days)
+    fill(context, "E", -600, 50.0, days[2].to_pydatetime() + SECOND)
+    fill(context, "A", -1000, 101.0, days[2].to_pydatetime() + 2 * SECOND)
 
-    held = positions(house, days[2].to_pydatetime() + 5 * SECOND)
-    curve = history.past(house, held)
-    look = Live(house).look(days[2].to_pydatetime() + 5 * SECOND)
+    held = positions(context, days[2].to_pydatetime() + 5 * SECOND)
+    curve = history.past(context, held)
+    look = Live(context).look(days[2].to_pydatetime() + 5 * SECOND)
 
     assert [1_000_000, 1_002_000, 1_001_000] == pytest.approx(curve.equity.tolist())
     assert 1_001_000 == pytest.approx(held.equity)
@@ -92,39 +92,39 @@ def test_bars_and_the_profit_of_the_day_are_without_them_too(house):
     assert (None, None, None) == (model.equity, model.pnl_today, model.drawdown)
 
 
-def test_the_known_loss_still_crosses_its_line(house):
-    round_trip(house)
-    fill(house, "A", 3000, 100.0)
-    house.ledger.confirm_price("A", 20.0, "ada", "it fell", T0 + 3 * SECOND)
+def test_the_known_loss_still_crosses_its_line(context):
+    round_trip(context)
+    fill(context, "A", 3000, 100.0)
+    context.ledger.confirm_price("A", 20.0, "ada", "it fell", T0 + 3 * SECOND)
 
-    limits = Live(house).look(T0 + 5 * SECOND).state.limits
+    limits = Live(context).look(T0 + 5 * SECOND).state.limits
 
     assert "hard" == limits["daily_loss:all"].state
     assert 0.24 == pytest.approx(limits["daily_loss:all"].value)
 
 
-def test_a_balance_covers_what_was_closed_before_it(house):
-    round_trip(house)
-    fill(house, "A", 10, 100.0)
-    balance(house, 1_300_000.0, T0 + 3 * SECOND)
+def test_a_balance_covers_what_was_closed_before_it(context):
+    round_trip(context)
+    fill(context, "A", 10, 100.0)
+    balance(context, 1_300_000.0, T0 + 3 * SECOND)
 
-    state = Live(house).look(T0 + 5 * SECOND).state
+    state = Live(context).look(T0 + 5 * SECOND).state
     assert "equity" not in state.missing
     assert "ok" == state.limits["gross:all"].state
 
-    fill(house, "E", 10, 100.0, T0 + 6 * SECOND)
-    assert "unknown" == Live(house).look(T0 + 8 * SECOND).state.limits["gross:all"].state
+    fill(context, "E", 10, 100.0, T0 + 6 * SECOND)
+    assert "unknown" == Live(context).look(T0 + 8 * SECOND).state.limits["gross:all"].state
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_no_stand_in_speaks_of_a_position_in_another_currency(house, known):
+def test_no_stand_in_speaks_of_a_position_in_another_currency(context, known):
     """Neither its price nor its volatility is in dollars: a dash, and the lines stay unknown however small it is."""
     if known:
-        night(house, units=("A", "B"))
-        fill(house, "A", 1000, 100.0)
-    fill(house, "E", 7_000, 100.0)
+        night(context, units=("A", "B"))
+        fill(context, "A", 1000, 100.0)
+    fill(context, "E", 7_000, 100.0)
 
-    state = Live(house).look(T0 + SECOND).state
+    state = Live(context).look(T0 + SECOND).state
 
     row = state.positions["direction/live/E"]
     assert (None, None, None) == (row.stand_in, row.component_var, row.value)
@@ -137,19 +137,19 @@ def test_no_stand_in_speaks_of_a_position_in_another_currency(house, known):
         assert "equity is without what is in another currency than USD: E (EUR)" in state.missing["var"]
 
 
-def test_a_strategys_own_lines_are_measured(house):
+def test_a_strategys_own_lines_are_measured(context):
     """Its exposure, drawdown and daily loss over its own equity, whatever the others hold."""
     lines = [
         RiskLimit(measure=name, warning=0.05, soft=0.1, hard=0.15, scope="direction")
         for name in ("gross", "net", "leverage", "concentration", "drawdown", "daily_loss", "stress", "var")
     ]
-    house.settings = with_balances(limits=tuple(lines))
-    night(house)
-    fill(house, "A", 2000, 100.0)
-    fill(house, "B", 1, 100.0, model="volatility")
-    live = Live(house)
+    context.settings = with_balances(limits=tuple(lines))
+    night(context)
+    fill(context, "A", 2000, 100.0)
+    fill(context, "B", 1, 100.0, model="volatility")
+    live = Live(context)
     live.look(T0 + SECOND)
-    house.ledger.confirm_price("A", 40.0, "ada", "it fell", T0 + 2 * SECOND)
+    context.ledger.confirm_price("A", 40.0, "ada", "it fell", T0 + 2 * SECOND)
 
     limits = live.look(T0 + 3 * SECOND).state.limits
 
@@ -163,17 +163,17 @@ def test_a_strategys_own_lines_are_measured(house):
     assert "no scenario was run" == limits["stress:direction"].why
 
 
-def test_a_strategys_peak_outlives_a_restart(house):
-    house.settings = with_balances(
+def test_a_strategys_peak_outlives_a_restart(context):
+    context.settings = with_balances(
         limits=(RiskLimit(measure="drawdown", warning=0.05, soft=0.1, hard=0.2, scope="direction"),)
     )
-    fill(house, "A", 2000, 100.0)
-    live = Live(house)
+    fill(context, "A", 2000, 100.0)
+    live = Live(context)
     for price, second in ((100.9, 1), (100.9, 14), (100.0, 15)):
-        quote(house, "A", price, T0 + second * SECOND)
+        quote(context, "A", price, T0 + second * SECOND)
         live.look(T0 + second * SECOND)
 
-    found = Live(house).look(T0 + 16 * SECOND).state.limits["drawdown:direction"]
+    found = Live(context).look(T0 + 16 * SECOND).state.limits["drawdown:direction"]
 
     assert 1800 / 1_001_800 == pytest.approx(found.value)
 
@@ -185,7 +185,7 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
     rng, url = np.random.default_rng(seed), f"sqlite:///{tmp_path_factory.mktemp('m')}/ledger.db"
     ledger = Ledger(url)
     known = Settings(risk=RiskSettings(limits=LINES)) if told else with_balances(limits=LINES)
-    house = SimpleNamespace(ledger=ledger, settings=known, run_id=None, client=None)
+    context = SimpleNamespace(ledger=ledger, settings=known, run_id=None, client=None)
     names = [f"S{i}" for i in range(len(about))]
     kinds = [Instrument(n, Kind.FUTURE, c, multiplier=m) for n, (c, m) in zip(names, about, strict=True)]
     ledger.put_instruments(kinds, T0 - DAY)
@@ -195,15 +195,15 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
         at, quantity = T0 + i * SECOND, float(rng.choice([-1, 1]) * rng.integers(1, 40) / 4)
         paid = float(np.round(price[unit] * rng.uniform(0.995, 1.005), 4))
         rows.append((unit, quantity, paid, at))
-        fill(house, unit, quantity, paid, at)
+        fill(context, unit, quantity, paid, at)
     now = T0 + 8 * SECOND
     for unit in names:
         ledger.confirm_price(unit, price[unit], "ada", "the close", now)
     if booked:
-        brought_up(house, {unit: [price[unit]] for unit in names}, [pd.Timestamp(now)])
+        brought_up(context, {unit: [price[unit]] for unit in names}, [pd.Timestamp(now)])
     if told:
-        balance(house, 2e6, now)
-        Live(house).look(now + SECOND)
+        balance(context, 2e6, now)
+        Live(context).look(now + SECOND)
     for at in rng.choice(8, 3, replace=False).tolist():
         unit, *_, when = rows[at]
         ledger.void_fill(f"direction{unit}{when}", "ada", "never happened", now + 2 * SECOND)
@@ -212,12 +212,12 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
     own = 1e6 + sum(q * (worth[unit] - p * scale[unit]) for unit, q, p, _ in rows)
     ledger.close()
 
-    house.ledger = Ledger(url)
-    found = positions(house, now + 3 * SECOND)
-    page = Live(house).look(now + 3 * SECOND).state
+    context.ledger = Ledger(url)
+    found = positions(context, now + 3 * SECOND)
+    page = Live(context).look(now + 3 * SECOND).state
 
     assert found.equity == pytest.approx(sum(found.cash.values()) + found.value.sum())
     assert (2e6 if told else own) == pytest.approx(found.equity, abs=1e-4) == pytest.approx(page.kpi.equity, abs=1e-4)
-    [curve] = history.past(house, found).curves.values()
+    [curve] = history.past(context, found).curves.values()
     assert curve.iloc[-1:].tolist() == pytest.approx([found.equity] * len(curve.iloc[-1:]), abs=1e-4)
-    house.ledger.close()
+    context.ledger.close()

@@ -106,10 +106,10 @@ def test_the_age_has_a_line_for_each_quarter_and_the_validation():
     ],
 )
 def test_a_replay_draws_every_fourth_week_and_each_verdict(page, week, verdict, drawn):
-    house = SimpleNamespace(settings=Settings())
+    context = SimpleNamespace(settings=Settings())
     at = datetime.fromisocalendar(2008, week, 5).replace(tzinfo=UTC)
     report = Report(CHAMPION, at, _with(_alert("ks", "trend")).findings)
-    made = monitor._drawn(house, page, report, Decision(verdict, CHAMPION), PAST, NOW)
+    made = monitor._drawn(context, page, report, Decision(verdict, CHAMPION), PAST, NOW)
     assert drawn == bool(made)
 
 

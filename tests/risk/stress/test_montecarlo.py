@@ -169,12 +169,12 @@ def test_weights_that_do_not_fit_are_refused(covariance, weights):
 
 def test_the_quantile_is_the_one_of_the_house():
     losses = np.random.default_rng(0).standard_t(4, 1000)
-    house = var_es(-losses, 0.99)
+    context = var_es(-losses, 0.99)
 
     var, es = weighted_tail(losses, 0.99, groups=1000)
 
-    assert house.var == var.value
-    assert house.es == pytest.approx(es.value, rel=1e-12)
+    assert context.var == var.value
+    assert context.es == pytest.approx(es.value, rel=1e-12)
 
 
 @pytest.mark.calibration
