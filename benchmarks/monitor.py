@@ -34,7 +34,7 @@ KEYS = ["event_time", "unit"]
 
 @dataclass(frozen=True)
 class Bench:
-    """As much of a house and a bundle as the findings ask for."""
+    """As much of a context and a bundle as the findings ask for."""
 
     settings: Settings
     names: tuple[str, ...]

@@ -55,7 +55,7 @@ def replayed(state: Path) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _served(context: Context) -> Iterator[str]:
-    """A service that publishes the risk of a house's books each second."""
+    """A service that publishes the risk of a set-up's books each second."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

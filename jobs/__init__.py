@@ -1,1 +1,1 @@
-"""The stairs between the rooms: load, compute, log, act. One file a job; nobody imports jobs."""
+"""Entry points: load, compute, log, act. One file a job; nobody imports jobs."""

@@ -17,7 +17,7 @@ import mlflow
 import structlog
 from mlflow import MlflowClient
 
-from mlops import settings as settings_room
+from mlops import settings as settings_module
 from mlops.errors import DataError, MlopsError, SettingsError
 from mlops.io import logs, private_files, record
 from mlops.io.ledger import Ledger
@@ -39,7 +39,7 @@ TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRI
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The open doors of one process. `run_id` is the MLflow run that launched it, if any."""
+    """What a job of one process needs, opened. `run_id` is the MLflow run that launched it, if any."""
 
     settings: Settings
     registry: Registry
@@ -101,13 +101,13 @@ class Context:
 
 @contextmanager
 def opened(settings: Settings | None = None) -> Iterator[Context]:
-    """Open the house by the settings given, or by those of this process.
+    """Open a context by the settings given, or by those of this process.
 
     In the latter case `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting. It does not win over
     settings that a caller hands in: MLflow itself leaves the last server of this process in that variable.
     """
     if settings is None:
-        settings = settings_room.read()
+        settings = settings_module.read()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
     else:
         uri = settings.tracking_uri
@@ -159,7 +159,7 @@ def settings_for(process: str) -> Settings:
     """The settings of this process; where they cannot be read it ends, and says so in one line."""
     private_files.umask()  # every process of ours begins here
     try:
-        return settings_room.read()
+        return settings_module.read()
     except SettingsError as error:
         sys.exit(f"{process} failed: {error}")
 

@@ -198,7 +198,7 @@ def _cost(context: Context, trial: Experiment) -> str:
 
 @contextmanager
 def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[Context, str]]:
-    """Servers and an open house, all in `state`, all on loopback."""
+    """Servers and an open context, all in `state`, all on loopback."""
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
         service = ServiceSettings(port=service_port, webhook_secret=secret)
@@ -216,7 +216,7 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[Context, 
             "MLOPS_RISK__CLOCK": "ledger",
             "MLOPS_SERVICE__WEBHOOK_SECRET": secret,
         }
-        os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same house
+        os.environ.update(environment)  # what this process starts (mlflow run, say) sees the same set-up
         with platform_service(state, service_port, environment), opened(settings) as context:
             yield context, uri
 

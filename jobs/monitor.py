@@ -22,7 +22,7 @@ from jobs.context import Context, moment, run
 from jobs.live import freshness, model_status
 from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
 from jobs.reports import evidently, monitor_figures
-from mlops import monitor as room
+from mlops import monitor as monitoring
 from mlops import policy
 from mlops.errors import DataError
 from mlops.settings import MonitorSettings
@@ -57,7 +57,7 @@ def at(
     pending = overdue_labels.look(context, champion, bundle.meta["horizon_bars"], as_of)
     found = (
         *drift,
-        room.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
+        monitoring.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
         *_label_free(context, reference, now[[*keys, "probability"]]),
         *charts.charts(
             context, bundle, reference, matured[matured.event_time >= began], _looked(context, model, as_of), pending
@@ -67,7 +67,7 @@ def at(
         freshness.Freshness(context).model(model, as_of).silence,
         charts.false_words(s),
     )
-    report = Report(champion, as_of, (*found, *room.layers(found)))
+    report = Report(champion, as_of, (*found, *monitoring.layers(found)))
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
         before = _window(s, rows.iloc[: len(rows) - len(now)])
@@ -119,39 +119,39 @@ def _page(
     context: Context, page: evidently.When, report: Report, reference: pd.DataFrame, now: pd.DataFrame
 ) -> Callable[[str], None]:
     """What draws Evidently's page into the run, or what does nothing."""
-    drift = [f for f in report.findings if f.name in room.DETECTORS]
+    drift = [f for f in report.findings if f.name in monitoring.DETECTORS]
     if now.empty or not page.asks(drift):
         return lambda run: None
     names, seed = [c for c in now.columns if c in reference.columns and c not in DESCRIBES], context.settings.train.seed
     return lambda run: evidently.attach(context.client, run, report, reference[names], now[names], seed)
 
 
-def _summary(context: Context, bundle: Bundle, reference: pd.DataFrame) -> room.ReferenceSummary:
+def _summary(context: Context, bundle: Bundle, reference: pd.DataFrame) -> monitoring.ReferenceSummary:
     """What training computed of the reference; computed now for a bundle that has none, or one of another release."""
     if (stored := bundle.summary()) is not None:
         try:
-            return room.ReferenceSummary.from_bytes(stored)
+            return monitoring.ReferenceSummary.from_bytes(stored)
         except DataError as error:
             log.warning("summary of the reference cannot be read; it is computed anew", error=str(error))
     s = context.settings.monitor
-    return room.kept_summary(reference, bundle.names, window=s.window, window_bars=s.window_bars)
+    return monitoring.kept_summary(reference, bundle.names, window=s.window, window_bars=s.window_bars)
 
 
 def _drift(
-    champion: ModelRef, past: room.ReferenceSummary, rows: pd.DataFrame, threshold: float
+    champion: ModelRef, past: monitoring.ReferenceSummary, rows: pd.DataFrame, threshold: float
 ) -> tuple[Finding, ...]:
     """Drift of one window; the null of a length that training did not foresee is computed now, and told."""
     if (bars := rows.event_time.nunique()) not in past.lengths:
         log.info("drift null computed", model=str(champion), bars=bars, kept=list(past.lengths))
-    return room.feature_drift(past, rows.drop(columns="probability"), threshold=threshold)
+    return monitoring.feature_drift(past, rows.drop(columns="probability"), threshold=threshold)
 
 
 def _label_free(context: Context, reference: pd.DataFrame, now: pd.DataFrame) -> tuple[Finding, ...]:
     """What can be said before labels come."""
     weak, alpha = context.settings.monitor.confidence_threshold, charts.alpha(context.settings.monitor)
     return (
-        *room.confidence(reference, now, threshold=weak, alpha=alpha),
-        room.estimated_accuracy(reference, now, alpha=alpha),
+        *monitoring.confidence(reference, now, threshold=weak, alpha=alpha),
+        monitoring.estimated_accuracy(reference, now, alpha=alpha),
     )
 
 
@@ -166,12 +166,14 @@ def _matured(
     joined = recent.merge(known, on=["event_time", "unit"], validate="one_to_one") if len(rows) else recent
     features = tuple(name for name in bundle.names if name in joined.columns)
     return (
-        *room.performance(recent, base_rate=bundle.meta["base_rate"], alpha=alpha, **measure),
-        *room.decay(reference, recent, alpha=alpha),
-        room.ageing(matured, alpha=alpha),
-        *room.calibration(reference, recent, alpha=alpha, rng=np.random.default_rng(seed)),
-        *room.error_patterns(reference, joined, features=features, horizon=bundle.meta["horizon_bars"], alpha=alpha),
-        room.estimate_error(reference, recent, alpha=alpha),
+        *monitoring.performance(recent, base_rate=bundle.meta["base_rate"], alpha=alpha, **measure),
+        *monitoring.decay(reference, recent, alpha=alpha),
+        monitoring.ageing(matured, alpha=alpha),
+        *monitoring.calibration(reference, recent, alpha=alpha, rng=np.random.default_rng(seed)),
+        *monitoring.error_patterns(
+            reference, joined, features=features, horizon=bundle.meta["horizon_bars"], alpha=alpha
+        ),
+        monitoring.estimate_error(reference, recent, alpha=alpha),
     )
 
 
@@ -189,7 +191,7 @@ def _predictions(context: Context, model: str, version: int, as_of: datetime) ->
 
 def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFrame:
     """The current window of rows in order of time, or one so many times as long."""
-    return room.last_window(rows, rows=times * s.window, bars=times * s.window_bars)
+    return monitoring.last_window(rows, rows=times * s.window, bars=times * s.window_bars)
 
 
 def _looked(context: Context, model: str, as_of: datetime) -> datetime:

@@ -1,4 +1,4 @@
-"""The nouns of the house. Frozen, small, no behaviour beyond reading themselves.
+"""The nouns of the platform. Frozen, small, no behaviour beyond reading themselves.
 
 Time contract: every instant is a timezone-aware UTC `datetime` (or a UTC pandas timestamp). A row carries
 `event_time` (when it happened) and `known_at` (when we could know it); a prediction also `matures_at` (the

@@ -1,4 +1,4 @@
-"""Who may import whom. The plan of the house, as a test."""
+"""Who may import whom. The layers of the architecture, as a test."""
 
 import ast
 from pathlib import Path

@@ -42,8 +42,8 @@ app = typer.Typer(help="Keep the models of a trading bot honest.", no_args_is_he
 console = Console(emoji=False)
 READY_S = 5.0  # for the answer of the service
 trading = typer.Typer(help="The switch above all models: may the bot trade?", no_args_is_help=True)
-for room in (up.app, command.app, backup.app):
-    app.add_typer(room)
+for group in (up.app, command.app, backup.app):
+    app.add_typer(group)
 app.add_typer(trading, name="trading-state")
 app.add_typer(job_runs.app, name="job")
 app.add_typer(keys.app, name="key")

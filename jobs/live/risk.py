@@ -117,7 +117,7 @@ def clock(context: Context, now: datetime) -> datetime:
 
 
 class Live:
-    """The risk of all books of a house. Not for several threads at once."""
+    """The risk of all books of a set-up. Not for several threads at once."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import pandas as pd
 
 from jobs.context import Context
 from jobs.monitoring import overdue_labels
-from mlops import monitor as room
+from mlops import monitor as monitoring
 from mlops.settings import MonitorSettings
 from mlops.types import Finding, Level
 from registry_hooks.bundle import Bundle
@@ -44,17 +44,19 @@ def charts(
     seed = context.settings.train.seed
     single = {"horizon": horizon, "false_alarms_per_year": SHOWN * rate, "seed": seed}
     shown: tuple[Chart, ...] = (
-        lambda rows: room.log_loss_change(
+        lambda rows: monitoring.log_loss_change(
             reference, rows, false_alarms_per_year=SHOWN * rate, rng=np.random.default_rng(seed)
         ),
-        partial(room.accuracy_groups, reference, false_alarms_per_year=SHOWN * rate),
-        partial(room.label_change, reference, **single),
-        partial(room.label_mixture, reference, **single),
+        partial(monitoring.accuracy_groups, reference, false_alarms_per_year=SHOWN * rate),
+        partial(monitoring.label_change, reference, **single),
+        partial(monitoring.label_mixture, reference, **single),
     )
     assert len(shown) == CHARTS_SHOWN
-    decides = room.accuracy_change(reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed))
+    decides = monitoring.accuracy_change(
+        reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)
+    )
     decides = overdue_labels.unknown(replace(decides, note=decides.note + _too_short(bundle)), pending)
-    power = room.chart_power(reference, decides, rng=np.random.default_rng(seed))
+    power = monitoring.chart_power(reference, decides, rng=np.random.default_rng(seed))
     return (decides, power, *(news(chart, matured, looked) for chart in shown))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from jobs.context import Context
-from mlops import monitor as room
+from mlops import monitor as monitoring
 from mlops.types import Alert, Finding, Level, ModelRef, Priority
 
 KINDS = ("labels_stopped:", "labels_missing:")
@@ -16,7 +16,7 @@ KINDS = ("labels_stopped:", "labels_missing:")
 def look(context: Context, ref: ModelRef, horizon: int, as_of: datetime, start: datetime | None = None) -> Finding:
     """What a version waits for, of its predictions from `start` on."""
     rows = context.ledger.awaited(ref.name, start=start, as_of=as_of, version=ref.version)
-    return room.pending(rows, horizon=horizon, late_bars=context.settings.monitor.labels_late_bars)
+    return monitoring.pending(rows, horizon=horizon, late_bars=context.settings.monitor.labels_late_bars)
 
 
 def unknown(chart: Finding, pending: Finding) -> Finding:

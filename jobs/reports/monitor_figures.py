@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlops import monitor as room
+from mlops import monitor as monitoring
 from mlops.plots import evidence
 from mlops.stats import log_losses
 from mlops.types import Finding, Level, Report
@@ -33,7 +33,7 @@ class Seen:
 def figures(report: Report, seen: Seen, *, everything: bool = False) -> dict[str, Figure]:
     """By name. `everything`: also of what is quiet, where there is anything to draw."""
     found, title = report.findings, f"{report.model}, {report.as_of:%Y-%m-%d}"
-    drift = [f for f in found if f.name in room.DETECTORS and f.level is not Level.UNKNOWN]
+    drift = [f for f in found if f.name in monitoring.DETECTORS and f.level is not Level.UNKNOWN]
     segments = [f for f in found if f.name == "error_segment"]
     made: dict[str, Figure] = {}
     if drift and (everything or _loud(drift)):
@@ -59,7 +59,7 @@ def _loud(findings: list[Finding]) -> bool:
 def _calibration(seen: Seen, title: str) -> Figure:
     now = seen.matured.tail(seen.window)
     rows = {"validation": seen.reference, f"last {len(now):,} matured": now}
-    curves = {name: room.reliability(of) for name, of in rows.items()}
+    curves = {name: monitoring.reliability(of) for name, of in rows.items()}
     said = {name: of["probability"].to_numpy() for name, of in rows.items()}
     return evidence.calibration(curves, said, seen.threshold, f"As right as it is sure? {title}")
 

@@ -64,7 +64,7 @@ def live(settings: Settings | None = None) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What every part gets: all of them, and what they start, see one and the same house."""
+    """What every part gets: all of them, and what they start, see one and the same set-up."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # for `mlflow run`
     return {
         **ONE_THREAD,

@@ -1,1 +1,1 @@
-"""The walls: every read, write, socket and file of the house."""
+"""Input and output: every read, write, socket and file of the platform."""

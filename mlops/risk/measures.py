@@ -1,4 +1,4 @@
-"""VaR and ES of a sample of profits, and whose they are. One quantile definition for the whole house.
+"""VaR and ES of a sample of profits, and whose they are. One quantile definition everywhere.
 
 The quantile is the *lower* one: of n equally likely outcomes the VaR is the loss at place ceil((1 - confidence) n) from
 the worst. ES is the mean of the worst share of exactly 1 - confidence, so the outcome at the edge counts in part.

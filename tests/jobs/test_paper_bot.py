@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import context as house_room
+from jobs import context as context_module
 from jobs import promote, train
 from jobs.paper_bot import PaperBot, sizer
 from mlops.io import bar_feed
@@ -38,7 +38,7 @@ def context(tmp_path_factory, bars):
             tracking_uri=f"sqlite:///{folder}/mlflow.db",
             train=TrainSettings(trials=1, folds=2, min_bars=100),
         )
-        with house_room.opened(settings) as opened:
+        with context_module.opened(settings) as opened:
             ref = train.train(opened, STRATEGY, bars, as_of=datetime(2007, 1, 1, tzinfo=UTC), start=None)
             promote.promote(opened, ref, reason="first", actor="test", at=datetime(2007, 1, 2, tzinfo=UTC))
             yield opened

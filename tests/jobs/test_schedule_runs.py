@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from jobs import context as house_room
+from jobs import context as context_module
 from jobs import promote, train, worker
 from jobs.paper_bot import PaperBot
 from jobs.schedule import SCHEDULE, plan
@@ -46,7 +46,7 @@ def context(url, source, tmp_path, monkeypatch):
         retention_days=30,
     )
     logs.configure(settings.state / "logs" / "jobs.jsonl")  # as a job's process does: what cannot be logged fails
-    with house_room.opened(settings) as opened:
+    with context_module.opened(settings) as opened:
         yield opened
 
 

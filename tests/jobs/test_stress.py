@@ -229,7 +229,7 @@ def test_an_account_for_each_strategy_and_for_all(written):
 
 @pytest.fixture
 def plain(sqlite_ledger):
-    """A house without MLflow, for what only computes."""
+    """A set-up without MLflow, for what only computes."""
 
     def of(**risk):
         return SimpleNamespace(

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from jobs import context as house_room
+from jobs import context as context_module
 from jobs import train
 from mlops.errors import DataError, LeakError
 from mlops.io import bar_feed
@@ -41,13 +41,13 @@ FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 @contextmanager
 def _opened(folder, settings=SMALL):
-    """A house of its own; runs and artifacts stay in `folder`."""
+    """A set-up of its own; runs and artifacts stay in `folder`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
             patch.delenv(name, raising=False)
         uri = f"sqlite:///{folder}/mlflow.db"
-        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
+        with context_module.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
             yield context
 
 
@@ -82,7 +82,7 @@ def _children(context, run_id):
 
 
 def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_nothing(trained, bars, tmp_path):
-    """In a house that never saw the first study, with a future that is another one."""
+    """In a set-up that never saw the first study, with a future that is another one."""
     rng = np.random.default_rng(0)
     later = bars.known_at > AS_OF
     other = bars.assign(close=bars.close.where(~later, bars.close * rng.uniform(0.5, 2.0, len(bars))))

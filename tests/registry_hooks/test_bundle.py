@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs import context as house_room
+from jobs import context as context_module
 from jobs import train
 from mlops.errors import BundleError
 from mlops.io import bar_feed
@@ -50,7 +50,7 @@ def registered(tmp_path_factory):
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
             patch.delenv(name, raising=False)
         uri = f"sqlite:///{folder}/mlflow.db"
-        with house_room.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
+        with context_module.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
             ref = train.train(context, STRATEGY, bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
             yield context, ref, context.ledger.bundle(ref.name, ref.version).digest
 
