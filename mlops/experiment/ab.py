@@ -140,9 +140,9 @@ def _both(matured: pd.DataFrame, champion: int, challenger: int) -> pd.DataFrame
     if not np.isfinite(matured[["probability", "label"]].to_numpy(dtype=np.float64)).all():
         raise DataError("matured must have finite probabilities and labels, got NaN. Pass matured rows only.")
     keys = ["event_time", "unit"]
-    one = matured.loc[matured["version"] == champion, [*keys, "probability", "label"]]
-    other = matured.loc[matured["version"] == challenger, [*keys, "probability"]]
-    return one.merge(other, on=keys, suffixes=("", "_challenger"), validate="one_to_one")
+    champions = matured.loc[matured["version"] == champion, [*keys, "probability", "label"]]
+    challengers = matured.loc[matured["version"] == challenger, [*keys, "probability"]]
+    return champions.merge(challengers, on=keys, suffixes=("", "_challenger"), validate="one_to_one")
 
 
 def bars_before(times: pd.Index, joined: Sequence[datetime]) -> tuple[int, ...]:

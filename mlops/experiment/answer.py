@@ -127,14 +127,14 @@ def _watched(facts: Facts, label: str, level: Level, champion: str, other: str) 
 
 
 def _why(facts: Facts) -> tuple[str, ...]:
-    told = []
+    sentences = []
     (champion, challenger), gain = facts.losses, facts.gain
     who = "the champion before" if facts.compared.watch else "the challenger"
     if not facts.bars:
-        told.append("No bar has matured on which both predicted.")
+        sentences.append("No bar has matured on which both predicted.")
     if gain.known:
         better = "better" if gain.value > 0 else "worse"
-        told.append(
+        sentences.append(
             f"Over {facts.bars} bars ({facts.rows:,} predictions each) the log-loss of {who} was "
             f"{challenger.value:.4f} nats, the champion's {champion.value:.4f}: {abs(gain.value):.4f} {better} a bar "
             f"(95 % interval of the gain for one look: {_signed(gain.low, 4)} to {_signed(gain.high, 4)})."
@@ -142,14 +142,14 @@ def _why(facts: Facts) -> tuple[str, ...]:
     if facts.profit.known:
         value, low, high = (1e4 * part for part in (facts.profit.value, facts.profit.low, facts.profit.high))
         more = "more" if value >= 0 else "less"
-        told.append(
+        sentences.append(
             f"In money, the book of {who} made {abs(value):.1f} basis points a bar {more} than the champion's, costs "
             f"paid (interval {_signed(low, 1)} to {_signed(high, 1)}): {_money(low, high)}"
         )
-    told += [_because(finding) for finding in facts.decision.because if finding.note and _tells(facts, finding)]
+    sentences += [_because(finding) for finding in facts.decision.because if finding.note and _tells(facts, finding)]
     if facts.decision.verdict is Verdict.PROMOTE:
-        told.append(f"Every one of the {len(facts.decision.because)} gates passed (see “The gates”).")
-    return tuple(told)
+        sentences.append(f"Every one of the {len(facts.decision.because)} gates passed (see “The gates”).")
+    return tuple(sentences)
 
 
 def _tells(facts: Facts, finding: Finding) -> bool:

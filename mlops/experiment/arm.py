@@ -96,7 +96,7 @@ def arms_of(
         _refuse(pd.DataFrame({SCORING: seconds}), f"scorings of v{version}")
     ordered = matured.sort_values(["event_time", "unit"], kind="stable")
     arms = {}
-    for version in versions or sorted({int(one) for one in ordered["version"]}):
+    for version in versions or sorted({int(number) for number in ordered["version"]}):
         rows = ordered[ordered["version"] == version]
         columns = {name: rows[name].to_numpy(dtype=np.float64) for name in read}
         if scorings is not None and version in scorings:
@@ -110,6 +110,6 @@ def _arm(version: int, rows: pd.DataFrame, columns: Mapping[str, Floats], book: 
     return Arm(version, pd.Index(times, name="event_time"), bar, rows["unit"].to_numpy(dtype=object), columns, book)
 
 
-def _refuse(table: pd.DataFrame, what: str) -> None:
+def _refuse(table: pd.DataFrame, argument: str) -> None:
     if not np.isfinite(table.to_numpy(dtype=np.float64)).all():
-        raise DataError(f"{what} must be finite in {list(table.columns)}, got NaN. Pass matured rows only.")
+        raise DataError(f"{argument} must be finite in {list(table.columns)}, got NaN. Pass matured rows only.")

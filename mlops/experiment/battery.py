@@ -83,14 +83,14 @@ def batteries(
     alpha: float = ALPHA,
 ) -> tuple[Shown, ...]:
     """`battery` of each metric and challenger; p-values of one test and metric are Holm-adjusted over challengers."""
-    found: list[Shown] = []
+    results: list[Shown] = []
     maxima = _maxima(looks, rng)
     for metric in metrics:
         rows = [_battery(metric, champion, arm, rng, maxima, alpha) for arm in challengers]
         for together in zip(*rows, strict=True):
             adjusted = holm([shown.test.p_value for shown in together]).tolist()
-            found += [replace(shown, p_adjusted=p) for shown, p in zip(together, adjusted, strict=True)]
-    return tuple(found)
+            results += [replace(shown, p_adjusted=p) for shown, p in zip(together, adjusted, strict=True)]
+    return tuple(results)
 
 
 def true_rate(assumed: float, true: float, *, alpha: float = ALPHA) -> float:
@@ -183,12 +183,12 @@ def assumption(method: Method, pair: Pair, alpha: float = ALPHA) -> tuple[float,
 
 def _sentence(method: Method, pair: Pair, inflation: float, rate: float, alpha: float, holds: bool) -> str:
     nominal, real = f"{100 * alpha:g} %", "under 0.1 %" if rate < 0.001 else f"about {100 * rate:.2g} %"
-    n, what = (pair.hits_x.size, "predictions") if method.of_trials else (pair.x.size, "bars")
+    n, rows = (pair.hits_x.size, "predictions") if method.of_trials else (pair.x.size, "bars")
     if holds:
         return f"No sign that it fails: its {nominal} is {real}, as far as {pair.x.size:,} bars tell."
     if rate < alpha:
         why = f"{method.spoiler}. Its {nominal} is {real}"
         return f"Does not hold, to the safe side: {why}; it misses what pairing would see."
     why = CLUMPS if method.of_trials else IN_TIME
-    worth = f"{n:,} {what} carry as much as {max(n / inflation, 1):,.0f} independent ones"
+    worth = f"{n:,} {rows} carry as much as {max(n / inflation, 1):,.0f} independent ones"
     return f"Does not hold: {why}. {worth}, so its {nominal} is {real}."

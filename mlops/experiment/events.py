@@ -28,10 +28,10 @@ def happened(label: Floats, bar: NDArray[np.intp]) -> Floats:
     return np.array([np.bincount(bar, weights=side) > 0 for side in (label < 0.5, label > 0.5)], dtype=np.float64)
 
 
-def effective_events(seen: Floats) -> float:
+def effective_events(events: Floats) -> float:
     """Bars with an event, over the long-run variance of having one: events of one cluster, or of one label, are one.
 
-    `seen` has shape (n,): 1 for each bar with the event, else 0.
+    `events` has shape (n,): 1 for each bar with the event, else 0.
 
     Examples
     --------
@@ -41,18 +41,18 @@ def effective_events(seen: Floats) -> float:
     >>> effective_events(np.ones(50))
     50.0
     """
-    count, plain = float(seen.sum()), float(seen.var()) if seen.size else 0.0
+    count, plain = float(events.sum()), float(events.var()) if events.size else 0.0
     if plain == 0:
         return count
-    return count / max(1.0, float(ewc_error(seen, cautious=True)) ** 2 * seen.size / plain)
+    return count / max(1.0, float(ewc_error(events, cautious=True)) ** 2 * events.size / plain)
 
 
-def enough_at(seen: Floats, trial: Trial) -> int:
+def enough_at(events: Floats, trial: Trial) -> int:
     """Bars at the first planned look with `trial.min_events` effective events of either label; past the horizon while
-    there is none. `seen` as `happened`, in order of time.
+    there is none. `events`: as `happened` returns them, in order of time.
     """
     looks = look_times(horizon=trial.horizon_bars, look_every=trial.look_every, min_n=trial.min_bars)
-    for n in (n for n in looks if n <= seen.shape[1]):
-        if min(effective_events(side[:n]) for side in seen) >= trial.min_events:
+    for n in (n for n in looks if n <= events.shape[1]):
+        if min(effective_events(side[:n]) for side in events) >= trial.min_events:
             return n
     return trial.horizon_bars + 1

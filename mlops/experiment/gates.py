@@ -45,15 +45,15 @@ def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Fi
     # Both can have crossed only when the truth changed in between; then neither is proven.
     undecided = better.crossed == worse.crossed
     level = Level.UNKNOWN if undecided else Level.OK if better.crossed else Level.ALERT
-    told = worse if level is Level.ALERT else better
+    result = worse if level is Level.ALERT else better
     now = float(p_greater(difference)) if difference.size >= MIN_TERMS else 1.0
-    parameters = {**asdict(trial), **_told(told), "p_now": now}
+    parameters = {**asdict(trial), **_told(result), "p_now": now}
     gain = float(difference.mean()) if difference.size else 0.0
     over = f", more than the margin of {trial.margin:g}" if trial.margin and level is Level.OK else ""
-    note = f"{_verdict(level)}: log-loss gain {gain:+.4f} a bar over {told.n} bars{over}, {_plan(told, trial)}"
-    if told.looks and least_bars > told.n:
+    note = f"{_verdict(level)}: log-loss gain {gain:+.4f} a bar over {result.n} bars{over}, {_plan(result, trial)}"
+    if result.looks and least_bars > result.n:
         note += f"; the rarer label has not happened {trial.min_events:g} times independently yet"
-    return Finding("paired_log_loss", gain, trial.margin, level, told.n, parameters, note=note)
+    return Finding("paired_log_loss", gain, trial.margin, level, result.n, parameters, note=note)
 
 
 def skill(gains: Floats, trial: Trial, least_bars: int = 0) -> Finding:
@@ -100,17 +100,17 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
     returns : DataFrame
         Columns `champion`, `challenger`: simple returns of both books on the same bars.
     """
-    one, other = (returns[name].to_numpy(dtype=np.float64) for name in ("champion", "challenger"))
-    deepest, its = float(max_drawdown(one)), float(max_drawdown(other))
+    champion, challenger = (returns[name].to_numpy(dtype=np.float64) for name in ("champion", "challenger"))
+    deepest, its = float(max_drawdown(champion)), float(max_drawdown(challenger))
     bound = bootstrap_interval(
-        [one, other],
+        [champion, challenger],
         lambda x, y: max_drawdown(y) - max_drawdown(x),
         rng=rng,
         method="percentile",
         alpha=2 * (1 - trial.drawdown_confidence),
     ).estimate
-    same = one.size > 0 and bool((one == other).all())  # the same book: nothing to draw
-    margin = allowed_drawdown(one, trial)
+    same = champion.size > 0 and bool((champion == challenger).all())  # the same book: nothing to draw
+    margin = allowed_drawdown(champion, trial)
     level = Level.UNKNOWN
     if its - deepest > margin:
         level = Level.ALERT
@@ -122,8 +122,8 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
             f"; with {trial.drawdown_confidence:.0%} confidence at most {max(bound.high, its - deepest):.1%} deeper,"
             f" {margin:.1%} allowed"
         )
-    told = {"drawdown_champion": deepest, "drawdown_challenger": its, "upper": bound.high}
-    return Finding("drawdown", its - deepest, margin, level, one.size, told, note=note)
+    parameters = {"drawdown_champion": deepest, "drawdown_challenger": its, "upper": bound.high}
+    return Finding("drawdown", its - deepest, margin, level, champion.size, parameters, note=note)
 
 
 def allowed_drawdown(returns: Floats, trial: Trial) -> float:
@@ -156,11 +156,11 @@ def srm(dealt: Dealing, trial: Trial) -> Finding:
     level = Level.OK if p > trial.srm_alpha else Level.ALERT
     counts, weights = (np.asarray(rows, dtype=np.float64) for rows in (dealt.counts, dealt.weights))
     planned = (counts.sum(axis=1, keepdims=True) * weights / weights.sum(axis=1, keepdims=True)).sum(axis=0)
-    told = [
+    shares = [
         f"v{version} trades {n:.0f} units, {want:.1f} planned"
         for version, n, want in zip(dealt.versions, counts.sum(axis=0), planned, strict=True)
     ]
-    return Finding("srm", p, trial.srm_alpha, level, int(counts.sum()), {"e_value": e}, note="; ".join(told))
+    return Finding("srm", p, trial.srm_alpha, level, int(counts.sum()), {"e_value": e}, note="; ".join(shares))
 
 
 def gain_interval(difference: Floats, trial: Trial) -> Finding:
@@ -168,14 +168,14 @@ def gain_interval(difference: Floats, trial: Trial) -> Finding:
 
     Null of its e-value: mean gain <= margin (`mlops.stats.confidence_sequence`). OK: above the margin; ALERT: below 0.
     """
-    seen = confidence_sequence(difference, alpha=2 * trial.alpha, margin=trial.margin, min_n=trial.first)
-    level = Level.OK if seen.lower > trial.margin else Level.ALERT if seen.upper < 0 else Level.UNKNOWN
-    told = {"lower": seen.lower, "upper": seen.upper, "e_value": seen.e_value, "n_needed": seen.n_needed}
-    note = f"at least {trial.first} bars needed, {seen.n} so far"
-    if seen.upper < np.inf:
-        needed = "" if seen.n_needed is None else f"; {seen.n_needed} bars would decide at this rate"
-        note = f"gain {seen.lower:+.4f} to {seen.upper:+.4f} a bar at every look ({1 - 2 * trial.alpha:.1%}){needed}"
-    return Finding("gain_interval", seen.estimate, trial.margin, level, seen.n, told, note=note)
+    gain = confidence_sequence(difference, alpha=2 * trial.alpha, margin=trial.margin, min_n=trial.first)
+    level = Level.OK if gain.lower > trial.margin else Level.ALERT if gain.upper < 0 else Level.UNKNOWN
+    parameters = {"lower": gain.lower, "upper": gain.upper, "e_value": gain.e_value, "n_needed": gain.n_needed}
+    note = f"at least {trial.first} bars needed, {gain.n} so far"
+    if gain.upper < np.inf:
+        needed = "" if gain.n_needed is None else f"; {gain.n_needed} bars would decide at this rate"
+        note = f"gain {gain.lower:+.4f} to {gain.upper:+.4f} a bar at every look ({1 - 2 * trial.alpha:.1%}){needed}"
+    return Finding("gain_interval", gain.estimate, trial.margin, level, gain.n, parameters, note=note)
 
 
 def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
@@ -195,8 +195,8 @@ def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
     note = f"waiting {bars} more bars forgoes an estimated {value:+.2%} of equity (95 %: {low:+.2%} to {high:+.2%})"
     if proof.level is not Level.UNKNOWN:
         note = "nothing to wait for: the paired test has decided"
-    told: Mapping[str, float] = {"bars": bars, "low": low, "high": high}
-    return Finding("waiting", value, 0.0, Level.OK, difference.size, told, note=note)
+    parameters: Mapping[str, float] = {"bars": bars, "low": low, "high": high}
+    return Finding("waiting", value, 0.0, Level.OK, difference.size, parameters, note=note)
 
 
 def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:

@@ -67,9 +67,9 @@ def previous_limits(champion: pd.Series, previous: pd.Series, *, subject: str) -
         "limit_loss": [1 - float(np.prod(1 + path)) for path in both.T],
     }
     return tuple(
-        _judged(name, its, HELPS * mine, len(both), f"it fell {its:.1%} in the same {len(both)} bars", subject)
-        for name, (mine, its) in fell.items()
-        if mine > 0
+        _judged(name, its, HELPS * fall, len(both), f"it fell {its:.1%} in the same {len(both)} bars", subject)
+        for name, (fall, its) in fell.items()
+        if fall > 0
     )
 
 
@@ -88,12 +88,12 @@ def scoring_limits(scorings: pd.DataFrame, limits: Limits) -> tuple[Finding, ...
     took = ordered.loc[~failed, "seconds"].to_numpy(dtype=np.float64)
     slow = float(np.quantile(took, 0.99)) if took.size else 0.0
     enough = n >= limits.least_scorings
-    found = [
+    findings = [
         _judged("limit_failures", row, limits.failures - 1, n, f"it failed to score the last {row} bars"),
         _judged("limit_error_rate", rate, limits.error_rate, n, f"it failed to score {rate:.1%} of {n} bars"),
         _judged("limit_latency", slow, limits.latency_s, n, f"it took {slow:.3f} s to score (99th percentile)"),
     ]
-    return tuple(f if f.name == "limit_failures" or enough else _unknown(f, limits.least_scorings) for f in found)
+    return tuple(f if f.name == "limit_failures" or enough else _unknown(f, limits.least_scorings) for f in findings)
 
 
 def _judged(name: str, value: float, limit: float, n: int, note: str, subject: str = "") -> Finding:

@@ -80,8 +80,8 @@ def _table(pair: Pair) -> list[list[int]]:
 
 
 def _shares(pair: Pair, test: HypothesisTest, alpha: float) -> Estimate:
-    (one, _), (other, _) = _table(pair)
-    return risk_difference(one, pair.hits_x.size, other, pair.hits_y.size, alpha=alpha)
+    (hits_x, _), (hits_y, _) = _table(pair)
+    return risk_difference(hits_x, pair.hits_x.size, hits_y, pair.hits_y.size, alpha=alpha)
 
 
 def _only(pair: Pair) -> tuple[int, int]:
@@ -101,9 +101,9 @@ def _ranks(pair: Pair) -> tuple[Floats, Floats]:
     return ranks[: pair.x.size], ranks[pair.x.size :]
 
 
-def _apart(one: Floats, other: Floats) -> float:
+def _apart(x: Floats, y: Floats) -> float:
     """Standard error of a difference of means, for two samples that know nothing of each other."""
-    return sqrt(float(one.var(ddof=1)) / one.size + float(other.var(ddof=1)) / other.size)
+    return sqrt(float(x.var(ddof=1)) / x.size + float(y.var(ddof=1)) / y.size)
 
 
 def _together(difference: Floats) -> float:
@@ -213,9 +213,9 @@ METHODS: Mapping[str, Method] = {
 
 def pair_of(metric: Metric, champion: Arm, challenger: Arm) -> Pair:
     """A metric of two arms on what both have."""
-    one, other = metric.per_bar(champion), metric.per_bar(challenger)
     empty = pd.Series(dtype=np.float64)
-    both = pd.concat([empty if one is None else one, empty if other is None else other], axis=1, join="inner")
+    series = [metric.per_bar(arm) for arm in (champion, challenger)]
+    both = pd.concat([empty if values is None else values for values in series], axis=1, join="inner")
     x, y = (metric.sign * both.iloc[:, column].to_numpy(dtype=np.float64) for column in (1, 0))
     if metric.trials is None:
         return Pair(x, y, np.empty(0), np.empty(0), np.empty(0, dtype=np.intp), metric.series is not None)

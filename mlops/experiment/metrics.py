@@ -280,5 +280,5 @@ def _estimate(metric: Metric, arm: Arm, alpha: float) -> Estimate:
     per_bar = metric.per_bar(arm)
     if per_bar is None:
         return Estimate(metric.name, value, nan, nan, bars, "no interval: not a mean over bars")
-    found = dependent_t(per_bar.to_numpy(), alpha=alpha).effect
-    return Estimate(metric.name, value, found.low, found.high, bars, found.note)
+    mean = dependent_t(per_bar.to_numpy(), alpha=alpha).effect
+    return Estimate(metric.name, value, mean.low, mean.high, bars, mean.note)

@@ -14,28 +14,28 @@ def numbers(account: Account) -> dict[str, float]:
     `arm.v3.accuracy`, with `.low` and `.high`; `gain.accuracy.v3` likewise (positive where the challenger is better);
     `p.accuracy.mcnemar.v3` with `p_adjusted` and `rate` (what its 5 % is); `tries.deflated` and its like.
     """
-    found: dict[str, float] = {"bars": account.bars, "rows": account.rows, "disagreement": account.disagreement.share}
-    for version, values in account.table.values.items():
-        for name, estimate in values.items():
-            found |= _ends(f"arm.v{version}.{name}", estimate)
+    values: dict[str, float] = {"bars": account.bars, "rows": account.rows, "disagreement": account.disagreement.share}
+    for version, estimates in account.table.values.items():
+        for name, estimate in estimates.items():
+            values |= _ends(f"arm.v{version}.{name}", estimate)
     for shown in account.shown:
         place = f"{shown.metric}.{shown.method}.v{shown.challenger}"
-        found |= {
+        values |= {
             f"p.{place}": shown.test.p_value,
             f"p_adjusted.{place}": shown.p_adjusted,
             f"rate.{place}": shown.rate,
         }
         if shown.method == "ewc":
-            found |= _ends(f"gain.{shown.metric}.v{shown.challenger}", shown.gain)
+            values |= _ends(f"gain.{shown.metric}.v{shown.challenger}", shown.gain)
     tries = account.tries
-    found |= {"tries.n": tries.tried, "tries.ratio": tries.ratio, "tries.luck": tries.luck}
-    found |= {"tries.single": tries.single, "tries.deflated": tries.deflated}
+    values |= {"tries.n": tries.tried, "tries.ratio": tries.ratio, "tries.luck": tries.luck}
+    values |= {"tries.single": tries.single, "tries.deflated": tries.deflated}
     if tries.overfitting is not None:
-        found["tries.pbo"] = tries.overfitting.pbo
+        values["tries.pbo"] = tries.overfitting.pbo
     if tries.superiority is not None:
-        found["tries.spa"] = tries.superiority.p_value
-    found |= {"peeking": account.peeking, "n_needed": float(account.answer.n_needed or 0)}
-    return {name: float(value) for name, value in found.items() if isfinite(value)}
+        values["tries.spa"] = tries.superiority.p_value
+    values |= {"peeking": account.peeking, "n_needed": float(account.answer.n_needed or 0)}
+    return {name: float(value) for name, value in values.items() if isfinite(value)}
 
 
 def _ends(name: str, estimate: Estimate) -> dict[str, float]:

@@ -83,8 +83,8 @@ class Trial:
     joined: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for rule, kept in self._rules().items():
-            if not kept:
+        for rule, holds in self._rules().items():
+            if not holds:
                 name = rule.split()[0]
                 raise DataError(f"plan's {rule}, got {getattr(self, name)!r}. Mend what made this plan.")
 

@@ -49,14 +49,14 @@ def plan_power(difference: Floats, forecasts: Floats, trial: Trial, least_bars: 
     if not spread or any(math.isnan(gain) for gain in gains):
         need = f"{n} bars of both, {LEAST_BARS} with forecasts that vary and differ needed"
         return _unknown(n, f"{need} to say whether a better challenger would have been proven by now")
-    found = [_proven(gain - trial.margin, spread, n, trial, least_bars) for gain in gains]
-    told = {f"points_{100 * points:.0f}": chance for points, chance in zip(POINTS, found, strict=True)}
+    chances = [_proven(gain - trial.margin, spread, n, trial, least_bars) for gain in gains]
+    parameters = {f"points_{100 * points:.0f}": chance for points, chance in zip(POINTS, chances, strict=True)}
     who = "the champion before" if trial.power == 1.0 else "a challenger"
     note = (
-        f"{who} two points of accuracy better would have been proven so by now with {per_cent(found[0])}, "
-        f"four points better with {per_cent(found[1])}"
+        f"{who} two points of accuracy better would have been proven so by now with {per_cent(chances[0])}, "
+        f"four points better with {per_cent(chances[1])}"
     )
-    return Finding("plan_power", found[0], 0.0, Level.OK, n, told, note=note)
+    return Finding("plan_power", chances[0], 0.0, Level.OK, n, parameters, note=note)
 
 
 def nats_of_points(forecasts: Floats, points: float) -> float:

@@ -43,8 +43,8 @@ class ScoringRecord:
         """
         if not self.scored:
             return []
-        have, said = set(self.scored), self.scorings
-        failed = set(pd.DatetimeIndex(said.loc[said["failed"] != 0, "event_time"]).to_pydatetime())
+        have, rows = set(self.scored), self.scorings
+        failed = set(pd.DatetimeIndex(rows.loc[rows["failed"] != 0, "event_time"]).to_pydatetime())
         bars = sorted({*self.asked, *self.scored})
         return [(at, at not in have or at in failed) for at in bars if at >= self.scored[0]]
 

@@ -129,8 +129,8 @@ def account(
         raise DataError(f"books must hold every version compared, got none of {missing}. Make one of its matured rows.")
     rows = _common(matured, versions)
     times = pd.DatetimeIndex(rows["event_time"].unique()).sort_values()
-    kept = {version: books[version].loc[books[version].index.intersection(times)] for version in versions}
-    arms = arms_of(rows, kept, scorings=scorings, versions=versions)
+    on_bars = {version: books[version].loc[books[version].index.intersection(times)] for version in versions}
+    arms = arms_of(rows, on_bars, scorings=scorings, versions=versions)
     champion, *challengers = (arms[version] for version in versions)
     plan, looks = compared.plan, _looks(compared.plan, len(times))
     table, gain = measure(arms), _gain(champion, challengers[0])
@@ -182,17 +182,17 @@ def _versions(matured: pd.DataFrame, compared: Compared) -> tuple[tuple[int, ...
 
 def _common(matured: pd.DataFrame, versions: Sequence[int]) -> pd.DataFrame:
     """The rows that every one of the versions has."""
-    mine = matured[matured["version"].isin(versions)]
-    having = mine.groupby(["event_time", "unit"])["version"].transform("nunique")
-    return mine[having == len(versions)]
+    rows = matured[matured["version"].isin(versions)]
+    having = rows.groupby(["event_time", "unit"])["version"].transform("nunique")
+    return rows[having == len(versions)]
 
 
 def _tested(table: MetricTable) -> list[Metric]:
     return [METRICS[name] for name in TESTED if name not in table.absent]
 
 
-def _aligned(one: pd.Series, other: pd.Series) -> tuple[Floats, Floats]:
-    both = pd.concat([one, other], axis=1, join="inner").to_numpy(dtype=np.float64)
+def _aligned(first: pd.Series, second: pd.Series) -> tuple[Floats, Floats]:
+    both = pd.concat([first, second], axis=1, join="inner").to_numpy(dtype=np.float64)
     return both[:, 0], both[:, 1]
 
 
@@ -210,7 +210,7 @@ def _looks(plan: Trial, bars: int) -> tuple[int, ...]:
 def _boundary(gain: Floats, plan: Trial, looks: Sequence[int]) -> Boundary:
     mean = np.array([float(gain[:n].mean()) for n in looks])
     sides = ((gain, plan), (-gain, replace(plan, arms=1, joined=())))  # as `gates.paired_log_loss`
-    better, worse = (_far(of, one, looks) for of, one in sides)
+    better, worse = (_far(of, rule, looks) for of, rule in sides)
     return Boundary(tuple(looks), mean, plan.margin + better, -worse)
 
 

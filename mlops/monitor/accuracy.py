@@ -57,8 +57,8 @@ class _Plan:
             while len(_KNOWN) >= MOST_KNOWN:
                 del _KNOWN[next(iter(_KNOWN))]
             _KNOWN[key] = calibrate_cusum(past, allowance=self.drop / 2, **of), generator.state
-        found, generator.state = _KNOWN[key]
-        return found
+        calibration, generator.state = _KNOWN[key]
+        return calibration
 
 
 def accuracy_change(
@@ -212,18 +212,18 @@ def _groups(values: Floats, size: int) -> Floats:
     return np.asarray(values[: full * size].reshape(full, size).mean(axis=1))
 
 
-def _rates(frame: pd.DataFrame, what: str, score: Score) -> tuple[pd.Index, Floats]:
+def _rates(frame: pd.DataFrame, argument: str, score: Score) -> tuple[pd.Index, Floats]:
     frame = flat(frame)
-    scored(frame, what)
+    scored(frame, argument)
     probability, label = (frame[c].to_numpy(dtype=np.float64) for c in ("probability", "label"))
     bar, times = instants(frame)
     return times, by_bar(bar, score(probability, label))
 
 
-def scored(frame: pd.DataFrame, what: str) -> None:
+def scored(frame: pd.DataFrame, argument: str) -> None:
     """Refuse a table that does not hold finite `probability` and `label` at an `event_time`."""
     missing = [name for name in ("event_time", "probability", "label") if name not in frame.columns]
     if missing:
-        raise DataError(f"{what} must have the columns {missing}, got {list(frame.columns)}. Pass matured rows.")
+        raise DataError(f"{argument} must have the columns {missing}, got {list(frame.columns)}. Pass matured rows.")
     if not np.isfinite(frame[["probability", "label"]].to_numpy(dtype=np.float64)).all():
-        raise DataError(f"{what} must have finite probabilities and labels, got NaN. Pass matured rows only.")
+        raise DataError(f"{argument} must have finite probabilities and labels, got NaN. Pass matured rows only.")

@@ -36,7 +36,7 @@ def chart_power(baseline: pd.DataFrame, chart: Finding, *, rng: np.random.Genera
         note = f"whether a fall of the accuracy would have been seen is not known: {chart.note}"
         return Finding("chart_power", math.nan, 0.0, Level.UNKNOWN, chart.n, note=note)
     bars = min(chart.n, RECENT)
-    found = cusum_power(
+    power = cusum_power(
         daily_hits(baseline),
         threshold=chart.limit,
         block=float(chart.params["block"]),
@@ -46,7 +46,7 @@ def chart_power(baseline: pd.DataFrame, chart: Finding, *, rng: np.random.Genera
         bars=bars,
         rng=rng,
     )
-    chances = {f"fall_{100 * fall:.0f}": float(chance) for fall, chance in zip(FALLS, found, strict=True)}
+    chances = {f"fall_{100 * fall:.0f}": float(chance) for fall, chance in zip(FALLS, power, strict=True)}
     since = f"{bars} matured bars ago" if bars == RECENT else f"when its chart began, {bars} matured bars ago,"
     ten, five, three = (per_cent(chance) for chance in chances.values())
     note = f"a fall of 10 points {since} would have been seen by now with {ten}, of 5 with {five}, of 3 with {three}"

@@ -122,14 +122,14 @@ def ageing(matured: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
         note = f"{loss.size} bars, {2 * MIN_BARS} needed"
         return Finding("ageing", math.nan, math.nan, Level.UNKNOWN, loss.size, note=note)
     years = (rows.times - rows.times[0]) / pd.Timedelta(days=365.25)
-    found = mean_slope(loss, np.asarray(years, dtype=np.float64))
-    grown = found.difference * float(years[-1])
-    level = _level(found.p_greater <= alpha, grown >= LOSS_LIMIT)
+    slope = mean_slope(loss, np.asarray(years, dtype=np.float64))
+    grown = slope.difference * float(years[-1])
+    level = _level(slope.p_greater <= alpha, grown >= LOSS_LIMIT)
     curve = [round(float(part.mean()), 4) for part in np.array_split(loss, AGES)]
-    note = f"log-loss by quarter of its life {curve}, {found.difference:+.3f} a year (p {found.p_greater:.2g})"
-    parameters = {"p": found.p_greater, "curve": curve, "since": str(rows.times[0])}
+    note = f"log-loss by quarter of its life {curve}, {slope.difference:+.3f} a year (p {slope.p_greater:.2g})"
+    parameters = {"p": slope.p_greater, "curve": curve, "since": str(rows.times[0])}
     limit = LOSS_LIMIT / max(float(years[-1]), 1e-9)
-    return Finding("ageing", found.difference, limit, level, loss.size, parameters, note=note)
+    return Finding("ageing", slope.difference, limit, level, loss.size, parameters, note=note)
 
 
 def calibration(
@@ -189,14 +189,14 @@ def _labelled(frame: pd.DataFrame) -> _Rows:
     return _Rows(probability, label, bar, times)
 
 
-def _free(frame: pd.DataFrame, what: str) -> _Rows:
+def _free(frame: pd.DataFrame, argument: str) -> _Rows:
     frame = flat(frame)
     missing = [name for name in ("event_time", "probability") if name not in frame.columns]
     if missing:
-        raise DataError(f"{what} must have the columns {missing}, got {list(frame.columns)}. Pass predictions.")
+        raise DataError(f"{argument} must have the columns {missing}, got {list(frame.columns)}. Pass predictions.")
     probability = frame["probability"].to_numpy(dtype=np.float64)
     if not np.isfinite(probability).all():
-        raise DataError(f"{what} must have finite probabilities, got NaN. Drop those rows.")
+        raise DataError(f"{argument} must have finite probabilities, got NaN. Drop those rows.")
     bar, times = instants(frame)
     return _Rows(probability, np.zeros_like(probability), bar, times)
 
@@ -211,12 +211,12 @@ def _compared(name: str, rule: _Compared, past: _Rows, now: _Rows) -> Finding:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS} needed"
         return Finding(name, math.nan, math.nan, Level.UNKNOWN, bars[1], note=note)
     before, after = (by_bar(rows.bar, rule.score(rows.probability, rows.label)) for rows in (past, now))
-    found = mean_shift(before, after)
-    p = found.p_greater if rule.worse > 0 else found.p_less
+    shift = mean_shift(before, after)
+    p = shift.p_greater if rule.worse > 0 else shift.p_less
     limit = float(before.mean()) + rule.worse * rule.limit
     far = rule.worse * (float(after.mean()) - limit) >= 0
     note = f"{after.mean():.3f} over {bars[1]} bars since {str(now.times[0])[:10]}, {before.mean():.3f} in validation"
-    parameters = {"p": p, "far": far, "reference": float(before.mean()), "error": found.error}
+    parameters = {"p": p, "far": far, "reference": float(before.mean()), "error": shift.error}
     return Finding(name, float(after.mean()), limit, Level.OK, bars[1], parameters, note=note)
 
 
@@ -281,11 +281,11 @@ def _bias(past: _Rows, now: _Rows) -> Finding:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS} needed"
         return Finding("calibration_bias", math.nan, math.nan, Level.UNKNOWN, bars[1], note=note)
     before, after = (by_bar(rows.bar, rows.label - rows.probability) for rows in (past, now))
-    found = mean_shift(before, after)
+    shift = mean_shift(before, after)
     value = float(after.mean())
     words = "too low" if value > 0 else "too high"
     note = f"probabilities are {abs(value):.3f} {words} on average, {abs(float(before.mean())):.3f} off in validation"
-    parameters = {"p": found.p_both, "far": abs(found.difference) >= ECE_LIMIT, "reference": float(before.mean())}
+    parameters = {"p": shift.p_both, "far": abs(shift.difference) >= ECE_LIMIT, "reference": float(before.mean())}
     return Finding("calibration_bias", value, ECE_LIMIT, Level.OK, bars[1], parameters, note=note)
 
 

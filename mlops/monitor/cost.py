@@ -44,7 +44,7 @@ def threshold_cost(summary: ReferenceSummary, bars: int, *, rows: int, threshold
     if blocks < rule.min_blocks or rows < rule.min_rows or not numeric.size:
         note = f"{blocks} stretches of {bars} bars and {rows} rows, {rule.min_blocks} and {rule.min_rows} needed"
         return Finding(NAME, math.nan, threshold, Level.UNKNOWN, blocks, note=note)
-    kept = bars in summary.lengths
+    stored = bars in summary.lengths
     null = summary.calibrated(bars, [rule]).null(rule, bars)
     assert null is not None
     within = round(summary.rows / summary.bars * bars)
@@ -54,12 +54,12 @@ def threshold_cost(summary: ReferenceSummary, bars: int, *, rows: int, threshold
     note = (
         f"threshold {threshold:g} on {rows:,} rows, one look a week: plain KS tests {once}, {calls:.2g} false calls a "
         f"look over {numeric.size} features; calibrated and adjusted as here, 1 every {1 / threshold:.3g} weeks at most"
-    ) + ("" if kept else f"; null of {bars} bars computed now, training kept that of {summary.lengths}")
+    ) + ("" if stored else f"; null of {bars} bars computed now, training kept that of {summary.lengths}")
     parameters = {
         "looks_plain": 1 / plain if plain else float("inf"),
         "calls_plain": calls,
         "looks_decided": 1 / threshold,
         "features": int(numeric.size),
-        "null": "kept" if kept else "computed",
+        "null": "kept" if stored else "computed",
     }
     return Finding(NAME, plain, threshold, Level.OK, blocks, parameters, note=note)

@@ -145,8 +145,8 @@ class JensenShannon(_Calibrated):
         return f"{self.name}-{self.bins}"
 
     def distances(self, p: Binned, q: Binned, *, category: bool) -> Floats:
-        one, other = (fold(shares.share, self.bins, category=category) for shares in (p, q))
-        return jensen_shannon(one, other) ** 2 * AS_CHI_SQUARE
+        p_share, q_share = (fold(shares.share, self.bins, category=category) for shares in (p, q))
+        return jensen_shannon(p_share, q_share) ** 2 * AS_CHI_SQUARE
 
     def reported(self, distances: Floats) -> Floats:
         return np.asarray(np.sqrt(distances / AS_CHI_SQUARE))
@@ -180,9 +180,9 @@ class ChiSquare(_Calibrated):
         n, m = reference.rows, current.rows
         p, q = (fold(sample.binned.share, 1, category=True) for sample in (reference, current))
         pooled = (n * p + m * q) / (n + m)
-        seen = pooled * (n + m) > 0.5  # less than a row is rounding
-        statistic = np.where(seen, (p - q) ** 2 / np.where(seen, pooled, 1.0), 0.0).sum(axis=-1) * n * m / (n + m)
-        dof = seen.sum(axis=-1) - 1
+        occurs = pooled * (n + m) > 0.5  # less than a row is rounding
+        statistic = np.where(occurs, (p - q) ** 2 / np.where(occurs, pooled, 1.0), 0.0).sum(axis=-1) * n * m / (n + m)
+        dof = occurs.sum(axis=-1) - 1
         return np.where(dof > 0, chdtrc(np.maximum(dof, 1), statistic), 1.0)
 
 

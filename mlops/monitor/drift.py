@@ -89,10 +89,10 @@ def feature_drift(
     at = _positions(past, names)
     past = past.calibrated(bars, [rule for rule in made if not _lack(rule, past, window.shape[1], bars)])
     groups = _groups(past, names, at, window, area=any(rule.by_area for rule in made))
-    found = [_measured(rule, past, group, bars) for rule in made for group in groups if _concerns(rule, group)]
-    adjusted = benjamini_hochberg(np.concatenate([m.p for m in found]) if found else ())
-    parts = np.split(adjusted, np.cumsum([m.p.size for m in found])[:-1])
-    return tuple(f for m, p in zip(found, parts, strict=False) for f in m.findings(p, threshold))
+    measured = [_measured(rule, past, group, bars) for rule in made for group in groups if _concerns(rule, group)]
+    adjusted = benjamini_hochberg(np.concatenate([m.p for m in measured]) if measured else ())
+    parts = np.split(adjusted, np.cumsum([m.p.size for m in measured])[:-1])
+    return tuple(f for m, p in zip(measured, parts, strict=False) for f in m.findings(p, threshold))
 
 
 def kept_summary(
@@ -165,9 +165,9 @@ def _groups(
             everything = np.array_equal(place, np.arange(len(past.names)))  # then nothing is copied
             here: Ranks | slice = slice(None) if everything else place
             rows = window if which.size == len(names) else window[which]
-            mine = tuple(names[i] for i in which)
+            members = tuple(names[i] for i in which)
             current = past.window(here, rows, area=area and not kind)
-            groups.append(_Group(kind, mine, here, past.sample(here), current))
+            groups.append(_Group(kind, members, here, past.sample(here), current))
     return tuple(groups)
 
 

@@ -67,12 +67,12 @@ def error_patterns(
         A column is missing or a value is not finite.
     """
     share = alpha / KINDS
-    found = [
+    findings = [
         *error_segments(current, features=features, horizon=horizon, alpha=share),
         *confusion(reference, current, alpha=share),
         error_runs(reference, current, alpha=share),
     ]
-    return (*found, error_cost(current, alpha=share)) if "value" in current.columns else tuple(found)
+    return (*findings, error_cost(current, alpha=share)) if "value" in current.columns else tuple(findings)
 
 
 def error_segments(
@@ -127,13 +127,13 @@ def confusion(reference: pd.DataFrame, current: pd.DataFrame, *, alpha: float = 
     series = {n: [by_bar(t.bar, t.wrong * (t.positive == side)) for t in (past, now)] for n, side in names.items()}
     tests = {name: mean_shift(*pair) for name, pair in series.items()}
     adjusted = holm([test.p_greater for test in tests.values()]).tolist()
-    found = []
+    findings = []
     for (name, (before, after)), p in zip(series.items(), adjusted, strict=True):
         usual = float(before.mean())
         note = f"{after.mean():.3f} of all rows, {usual:.3f} in validation (p {p:.2g})"
         level = _level(p <= alpha, float(after.mean()) >= usual + RISE)
-        found.append(Finding(name, float(after.mean()), usual + RISE, level, bars[1], {"p_holm": p}, note=note))
-    return tuple(found)
+        findings.append(Finding(name, float(after.mean()), usual + RISE, level, bars[1], {"p_holm": p}, note=note))
+    return tuple(findings)
 
 
 def error_runs(reference: pd.DataFrame, current: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
@@ -177,11 +177,11 @@ def error_cost(current: pd.DataFrame, *, alpha: float = ALPHA) -> Finding:
         return Finding("error_cost", math.nan, DEARER, Level.UNKNOWN, bars, note=note)
     if not np.isfinite(size).all():
         raise DataError("current must have finite values, got NaN in value. Pass matured rows only.")
-    found = segment_shift(size, table.wrong, table.bar)
+    shift = segment_shift(size, table.wrong, table.bar)
     value = float(size[wrong].mean() / size.mean())
-    note = f"rows that were wrong moved {value:.2f} times as much as all rows (p {found.p_greater:.2g})"
-    level = _level(found.p_greater <= alpha, value >= DEARER)
-    return Finding("error_cost", value, DEARER, level, bars, {"p": found.p_greater}, note=note)
+    note = f"rows that were wrong moved {value:.2f} times as much as all rows (p {shift.p_greater:.2g})"
+    level = _level(shift.p_greater <= alpha, value >= DEARER)
+    return Finding("error_cost", value, DEARER, level, bars, {"p": shift.p_greater}, note=note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +237,8 @@ def _chosen(table: _Table, first: Mask, second: Mask, features: tuple[str, ...])
         outside = (int((~mask & first).sum()), int((~mask & second).sum()))
         if min(*inside, *outside) < MIN_ROWS:
             return -np.inf
-        found = segment_shift(table.surprise[first], mask[first], bar)
-        return found.difference / found.error if found.error else -np.inf
+        shift = segment_shift(table.surprise[first], mask[first], bar)
+        return shift.difference / shift.error if shift.error else -np.inf
 
     simple = sorted(((clear(mask), name, mask) for name, mask in _segments(table, first)), key=lambda s: -s[0])
     leaves = [(clear(mask), name, mask) for name, mask in _leaves(table, first, features)]
@@ -256,17 +256,17 @@ def _leaves(table: _Table, first: Mask, features: tuple[str, ...]) -> list[tuple
     tree = DecisionTreeRegressor(max_depth=DEPTH, min_samples_leaf=least, random_state=0)
     tree.fit(x[first], table.surprise[first])
     inner, paths = tree.tree_, [(0, "", np.ones(len(x), dtype=bool))]
-    found = []
+    leaves = []
     while paths:
         node, rule, mask = paths.pop()
         if inner.children_left[node] < 0:
-            found.append((rule, mask))
+            leaves.append((rule, mask))
             continue
         column, cut = int(inner.feature[node]), float(inner.threshold[node])
         below, joint = x[:, column].astype(np.float32) <= cut, " and " if rule else "rule: "
         paths.append((inner.children_left[node], f"{rule}{joint}{names[column]} at most {cut:.3g}", mask & below))
         paths.append((inner.children_right[node], f"{rule}{joint}{names[column]} over {cut:.3g}", mask & ~below))
-    return found if len(found) > 1 else []
+    return leaves if len(leaves) > 1 else []
 
 
 def _segment(name: str, inside: Floats, outside: Floats, excess: float, p: float, span: str) -> Finding:

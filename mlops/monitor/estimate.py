@@ -139,15 +139,15 @@ def estimate_error(reference: pd.DataFrame, matured: pd.DataFrame, *, alpha: flo
         return _unknown("estimate_error", reference, bars)
     chance = estimator.chances(probability)
     misses = by_bar(bar, hits(probability, label) - chance)
-    found, value = mean_shift(estimator.misses, misses), float(misses.mean())
+    shift, value = mean_shift(estimator.misses, misses), float(misses.mean())
     error, dof = estimator.error(bars)
     held = abs(value) <= float(student.isf(alpha / 2, dof)) * error
     realised, promised = (float(by_bar(bar, x).mean()) for x in (hits(probability, label), chance))
     words = "inside" if held else "outside"
     note = f"realised {realised:.3f}, estimated {promised:.3f}: {words} its interval over {bars} bars"
-    level = Level.OK if found.p_less > alpha else Level.ALERT if value <= -LIMIT else Level.WARN
-    parameters = {"p": found.p_less, "realised": realised, "estimated": promised, "held": held}
-    return Finding("estimate_error", value, -LIMIT, level, bars, parameters, note=f"{note} (p {found.p_less:.2g})")
+    level = Level.OK if shift.p_less > alpha else Level.ALERT if value <= -LIMIT else Level.WARN
+    parameters = {"p": shift.p_less, "realised": realised, "estimated": promised, "held": held}
+    return Finding("estimate_error", value, -LIMIT, level, bars, parameters, note=f"{note} (p {shift.p_less:.2g})")
 
 
 @lru_cache(maxsize=8)  # two findings of a look, and every look at one version, want the same

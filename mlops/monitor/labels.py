@@ -81,7 +81,7 @@ def label_change(
     alarms = label_alarms(chart, now.right, horizon=horizon)
     highest = max(int(label_path(chart, now.right[phase::horizon]).max()) for phase in range(horizon))
     at = str(now.times[alarms[0]]) if alarms else None
-    low, high = (found * labels_per_year for found in (chart.rate_low, chart.rate_high))
+    low, high = (bound * labels_per_year for bound in (chart.rate_low, chart.rate_high))
     delay = horizon * run_length(max(share - FAR, 0.01), up=chart.up, down=chart.down, limit=chart.limit)
     parameters |= {"baseline": chart.accuracy, "alarm_at": at, "alarms": len(alarms), "delay_bars": delay}
     parameters |= {"rate_low": low, "rate_high": high}
@@ -149,9 +149,9 @@ class _Stream:
         return self.right.size
 
 
-def _stream(frame: pd.DataFrame, what: str, seed: int | None) -> _Stream:
+def _stream(frame: pd.DataFrame, argument: str, seed: int | None) -> _Stream:
     frame = flat(frame)
-    scored(frame, what)
+    scored(frame, argument)
     bar, times = instants(frame)
     right = hits(*(frame[c].to_numpy(dtype=np.float64) for c in ("probability", "label")))
     share = float(by_bar(bar, right).mean()) if right.size else float("nan")
@@ -159,7 +159,7 @@ def _stream(frame: pd.DataFrame, what: str, seed: int | None) -> _Stream:
         return _Stream(times, right[np.argsort(bar)], share)
     if seed is None or "unit" not in frame.columns:
         got = f"{len(frame)} rows of {len(times)}"
-        raise DataError(f"{what} must have one row a bar, got {got}. Chart one unit, or give units and a seed.")
+        raise DataError(f"{argument} must have one row a bar, got {got}. Chart one unit, or give units and a seed.")
     lot = pd.util.hash_pandas_object(frame[["event_time", "unit"]], index=False, hash_key=f"{seed % 10**16:016d}")
     order = np.lexsort((lot.to_numpy(), bar))
     drawn = order[np.searchsorted(bar[order], np.arange(len(times)))]

@@ -46,7 +46,7 @@ def feature_names(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(c) for c in frame.columns if c not in KEYS)
 
 
-def matrix(frame: pd.DataFrame, names: Sequence[str], what: str) -> Floats:
+def matrix(frame: pd.DataFrame, names: Sequence[str], source: str) -> Floats:
     """The named columns of a flat panel, shape (names, rows): always a copy, so that it may be sorted in place.
 
     Raises
@@ -56,14 +56,16 @@ def matrix(frame: pd.DataFrame, names: Sequence[str], what: str) -> Floats:
     """
     missing = [name for name in ("event_time", *names) if name not in frame.columns]
     if missing:
-        raise DataError(f"{what} must have the columns {missing}, got {list(frame.columns)}. Store them with the rows.")
+        raise DataError(
+            f"{source} must have the columns {missing}, got {list(frame.columns)}. Store them with the rows."
+        )
     table = np.array(_chosen(frame, list(names)).to_numpy(dtype=np.float64).T, order="C")
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = not np.isfinite(table.sum())  # a tenth of the cost of asking each value; huge ones may overflow
     if suspicious and not np.isfinite(table).all():
         column, row = (int(i[0]) for i in np.nonzero(~np.isfinite(table)))
         got = f"{table[column, row]} in {names[column]}, row {row}"
-        raise DataError(f"{what} must be finite, got {got}. Drop that row.")
+        raise DataError(f"{source} must be finite, got {got}. Drop that row.")
     return table
 
 

@@ -129,8 +129,8 @@ def _stored(at: datetime) -> np.datetime64:
 
 
 def _instant(at: np.datetime64) -> datetime:
-    found: datetime = at.astype("datetime64[us]").item()
-    return found.replace(tzinfo=UTC)
+    instant: datetime = at.astype("datetime64[us]").item()
+    return instant.replace(tzinfo=UTC)
 
 
 def instants(times: Sequence[datetime]) -> Instants:

@@ -74,11 +74,11 @@ def layers(findings: Iterable[Finding]) -> tuple[Finding, ...]:
         `layer_inputs`, `layer_label_free`, `layer_matured`, `layer_verdict`; `value` counts what is at WARN or ALERT,
         `n` what is known, `note` names the worst.
     """
-    found = tuple(findings)
-    each = {layer: _summed(layer, [f for f in found if layer_of(f) is layer]) for layer in Layer}
-    stopped = [f"{STOPPED[f.name]}, {f.note}" for f in found if f.name in STOPPED and f.level is Level.ALERT]
-    unlabelled = next((f for f in found if f.name == "pending" and f.level is Level.ALERT), None)
-    power = next((f for f in found if f.name == "chart_power" and f.level is Level.OK), None)
+    given = tuple(findings)
+    each = {layer: _summed(layer, [f for f in given if layer_of(f) is layer]) for layer in Layer}
+    stopped = [f"{STOPPED[f.name]}, {f.note}" for f in given if f.name in STOPPED and f.level is Level.ALERT]
+    unlabelled = next((f for f in given if f.name == "pending" and f.level is Level.ALERT), None)
+    power = next((f for f in given if f.name == "chart_power" and f.level is Level.OK), None)
     verdict = _verdict(each, "; ".join(stopped), "" if power is None else power.note)
     if unlabelled is not None and each[Layer.MATURED].level is Level.OK:
         each[Layer.MATURED] = replace(each[Layer.MATURED], level=Level.UNKNOWN, note=unlabelled.note)

@@ -69,8 +69,8 @@ def block_length(*series: ArrayLike, scheme: Scheme = "stationary") -> float:
     from arch.bootstrap import optimal_block_length  # imports numba: half a second
 
     longest = 1.0
-    for one in series:
-        values = finite_series(one, "series", least=LEAST_BARS)
+    for path in series:
+        values = finite_series(path, "series", least=LEAST_BARS)
         if np.ptp(values) > 1e-13 * np.abs(values).max():
             longest = max(longest, float(optimal_block_length(values)[scheme].iloc[0]))
     return longest

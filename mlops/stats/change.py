@@ -200,13 +200,13 @@ def cusum_power(
     drawn = series[stationary_indices(series.size, length=before + bars, paths=paths, block=block, rng=rng)]
     doubt = float(ewc_error(series, cautious=True)) * rng.standard_t(ewc_dof(series.size), paths)
     steps, fallen = series.mean() + doubt[:, None] - allowance - drawn, np.arange(before + bars) >= before
-    found = []
+    chances = []
     for fall in falls:
         total = (steps + fall * fallen).cumsum(axis=1)
         over = total - np.minimum(np.minimum.accumulate(total, axis=1), 0.0) > threshold
         quiet = ~over[:, :before].any(axis=1)
-        found.append(over[quiet, before:].any(axis=1).mean() if quiet.any() else np.nan)
-    return np.array(found, dtype=np.float64)
+        chances.append(over[quiet, before:].any(axis=1).mean() if quiet.any() else np.nan)
+    return np.array(chances, dtype=np.float64)
 
 
 def _block_length(series: Floats) -> float:

@@ -211,18 +211,18 @@ def group_chart(accuracy: float, *, labels: float | None = None, size: int = GRO
 
 
 def _restarted(chart: LabelChart, hits: NDArray[np.bool_]) -> list[int]:
-    found, start, span = [], 0, LOOK_AHEAD
+    alarms, start, span = [], 0, LOOK_AHEAD
     while start < hits.size:
         over = label_path(chart, hits[start : start + span]) >= chart.limit
         first = int(over.argmax())
         if over[first]:
-            found.append(start + first)
+            alarms.append(start + first)
             start, span = start + first + 1, LOOK_AHEAD
         elif start + span >= hits.size:
             break
         else:  # a path is cheap to begin anew, and a restart throws the rest of it away
             span *= 2
-    return found
+    return alarms
 
 
 def _steps(before: float, after: float) -> tuple[int, int]:

@@ -81,17 +81,17 @@ def chi_square_table(table: ArrayLike, *, correction: bool = False, alpha: float
     n = int(counts.sum())
     if counts.shape[1] < 2 or (counts.sum(axis=1) == 0).any():
         return unknown_test("chi-square", CRAMER, n, "two rows and two categories with counts are needed")
-    found = chi2_contingency(counts, correction=correction)
+    test = chi2_contingency(counts, correction=correction)
     plain = float(chi2_contingency(counts, correction=False).statistic)
-    dof = int(found.dof)
+    dof = int(test.dof)
     low, high = noncentral_chi2(plain, dof, check_share(alpha, "alpha"))
     effect = Estimate(CRAMER, sqrt(plain / n), min(sqrt(low / n), 1.0), min(sqrt(high / n), 1.0), n)
     excess = plain - dof  # the statistic's mean under the null is dof: what is left is the effect's
     needed = n * chi_square_noncentrality(dof, alpha=alpha) / excess if excess > 0 else nan
-    least = float(found.expected_freq.min())
+    least = float(test.expected_freq.min())
     note = f"a category has an expected count of {least:.1f}: p is rough under 5" if least < LEAST_EXPECTED else ""
     rows = int(np.ceil(needed)) if needed < MOST_ROWS else None
-    return HypothesisTest("chi-square", float(found.statistic), float(found.pvalue), effect, n, rows, note)
+    return HypothesisTest("chi-square", float(test.statistic), float(test.pvalue), effect, n, rows, note)
 
 
 def mcnemar(x: ArrayLike, y: ArrayLike, *, method: McNemarMethod = "mid-p", alpha: float = ALPHA) -> HypothesisTest:
@@ -173,9 +173,9 @@ def paired_difference(only_x: int, only_y: int, n: int, *, alpha: float = ALPHA)
     >>> paired_difference(86, 150, 1600).value
     -0.04
     """
-    one, other = (only_x + 1) / (n + 2), (only_y + 1) / (n + 2)
-    half = float(norm.isf(check_share(alpha, "alpha") / 2)) * sqrt((one + other - (one - other) ** 2) / (n + 2))
-    middle = one - other
+    p_x, p_y = (only_x + 1) / (n + 2), (only_y + 1) / (n + 2)
+    half = float(norm.isf(check_share(alpha, "alpha") / 2)) * sqrt((p_x + p_y - (p_x - p_y) ** 2) / (n + 2))
+    middle = p_x - p_y
     value = (only_x - only_y) / n
     return Estimate(DIFFERENCE, value, max(middle - half, -1.0), min(middle + half, 1.0), n)
 

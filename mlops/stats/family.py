@@ -60,14 +60,14 @@ def sequential_holm(
         raise DataError(f"tried must be at least {len(family)}, got {members}. Count every challenger.")
     proven = -1
     results: tuple[SequentialResult, ...] = ()
-    while proven != (now := sum(found.crossed for found in results)):
+    while proven != (now := sum(result.crossed for result in results)):
         proven = now
         level = alpha / max(members - proven, 1)
         results = tuple(
-            found
-            if found.crossed
+            result
+            if result.crossed
             else sequential_test(x, horizon=horizon, look_every=look_every, alpha=level, power=power, min_n=min_n)
-            for x, found in zip(family, results or (_UNTESTED,) * len(family), strict=True)
+            for x, result in zip(family, results or (_UNTESTED,) * len(family), strict=True)
         )
     return results
 

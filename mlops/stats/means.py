@@ -104,10 +104,10 @@ def welch_t(
         return unknown_test("Welch t", EFFECT, n, f"{first.size} and {second.size} rows, 2 needed in each sample")
     if max(np.ptp(first), np.ptp(second)) <= _scale(first, second) * ROUNDING:
         return unknown_test("Welch t", EFFECT, n, "neither sample varies: its variance is not known")
-    one, other = first.var(ddof=1) / first.size, second.var(ddof=1) / second.size
+    error_x, error_y = first.var(ddof=1) / first.size, second.var(ddof=1) / second.size
     # Satterthwaite's degrees of freedom.
-    dof = (one + other) ** 2 / (one**2 / (first.size - 1) + other**2 / (second.size - 1))
-    return _t_test("Welch t", first.mean() - second.mean(), np.sqrt(one + other), dof, n, alpha, alternative)
+    dof = (error_x + error_y) ** 2 / (error_x**2 / (first.size - 1) + error_y**2 / (second.size - 1))
+    return _t_test("Welch t", first.mean() - second.mean(), np.sqrt(error_x + error_y), dof, n, alpha, alternative)
 
 
 def dependent_t(

@@ -53,9 +53,9 @@ def odds_ratio(table: ArrayLike, *, kind: OddsKind = "sample", alpha: float = AL
     if not (counts.sum(axis=0).all() and counts.sum(axis=1).all()):
         return unknown_estimate("odds ratio", n, "a row or a column is empty")
     if kind == "conditional":
-        found = scipy_odds_ratio(counts.astype(np.int64), kind="conditional")
-        interval = found.confidence_interval(1 - share)
-        return Estimate("odds ratio", float(found.statistic), float(interval.low), float(interval.high), n)
+        fisher = scipy_odds_ratio(counts.astype(np.int64), kind="conditional")
+        interval = fisher.confidence_interval(1 - share)
+        return Estimate("odds ratio", float(fisher.statistic), float(interval.low), float(interval.high), n)
     zero = not counts.all()
     (a, b), (c, d) = (counts + 0.5 if zero else counts).tolist()
     ratio = a * d / (b * c)

@@ -118,10 +118,10 @@ def shares_power(p_x: float, p_y: float, n: int, *, ratio: float = 1.0, alpha: f
     from statsmodels.stats.proportion import power_proportions_2indep  # late: a tenth of a second
 
     first, second = check_share(p_x, "p_x"), check_share(p_y, "p_y")
-    found = power_proportions_2indep(
+    power = power_proportions_2indep(
         second - first, first, n * ratio, ratio=1 / ratio, alpha=check_share(alpha, "alpha"), return_results=False
     )
-    return float(found)
+    return float(power)
 
 
 def shares_sample_size(

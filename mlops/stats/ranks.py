@@ -54,11 +54,11 @@ def mann_whitney(
         return unknown_test("Mann-Whitney", "Cliff's delta", n, "a sample has no rows")
     if np.ptp(np.concatenate([first, second])) == 0:
         return unknown_test("Mann-Whitney", "Cliff's delta", n, "all rows are tied")
-    found = mannwhitneyu(first, second, alternative=alternative)
+    test = mannwhitneyu(first, second, alternative=alternative)
     effect = cliffs_delta(first, second, alpha=alpha)
-    superiority, share = float(found.statistic) / (first.size * second.size), first.size / n
+    superiority, share = float(test.statistic) / (first.size * second.size), first.size / n
     needed = mann_whitney_sample_size(superiority, share=share, alpha=alpha)
-    return HypothesisTest("Mann-Whitney", float(found.statistic), float(found.pvalue), effect, n, needed)
+    return HypothesisTest("Mann-Whitney", float(test.statistic), float(test.pvalue), effect, n, needed)
 
 
 def ks_test(x: ArrayLike, y: ArrayLike, *, alpha: float = ALPHA) -> HypothesisTest:
@@ -99,9 +99,9 @@ def ks_test(x: ArrayLike, y: ArrayLike, *, alpha: float = ALPHA) -> HypothesisTe
     n = first.size + second.size
     if not min(first.size, second.size):
         return unknown_test("KS", "KS distance", n, "a sample has no rows")
-    found = ks_2samp(first, second)
-    distance = float(found.statistic)
+    test = ks_2samp(first, second)
+    distance = float(test.statistic)
     # Each band at half of alpha: both hold together at 1 - alpha.
     half = sum(sqrt(log(4 / check_share(alpha, "alpha")) / (2 * rows)) for rows in (first.size, second.size))
     effect = Estimate("KS distance", distance, max(distance - half, 0.0), min(distance + half, 1.0), n)
-    return HypothesisTest("KS", distance, float(found.pvalue), effect, n)
+    return HypothesisTest("KS", distance, float(test.pvalue), effect, n)

@@ -80,5 +80,5 @@ def simulated_sample_size(
             return 1.0
         return simulated_power(test, draw, n, rng=np.random.default_rng([seed, n]), runs=runs, alpha=alpha).value
 
-    found = least_rows(at, power=power, least=least)
-    return found if found is not None and found <= most else None
+    rows = least_rows(at, power=power, least=least)
+    return rows if rows is not None and rows <= most else None

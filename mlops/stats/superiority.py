@@ -112,7 +112,7 @@ def model_confidence_set(
     p = _eliminate(own, apart)
     included = tuple(int(i) for i in np.flatnonzero(p > level))
     excluded = tuple(int(i) for i in np.flatnonzero(p <= level))
-    return ConfidenceSet(included, excluded, tuple(float(one) for one in p), n, float(length))
+    return ConfidenceSet(included, excluded, tuple(float(p_value) for p_value in p), n, float(length))
 
 
 def superior_predictive_ability(

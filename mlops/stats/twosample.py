@@ -90,14 +90,14 @@ def ks_distances(
         As `ks_distance` of each pair.
     """
     marks = _Marks.of(reference, current, marked_reference, marked_current, place)
-    found: Floats = np.asarray(np.abs(marks.past / marks.n - marks.now / marks.m).max(axis=1))
+    distance: Floats = np.asarray(np.abs(marks.past / marks.n - marks.now / marks.m).max(axis=1))
     bound = marks.bound()
-    feature, part = np.arange(len(found)), bound.argmax(axis=1)
-    marks.look(feature, part, found)  # what is found there settles most of the others
+    feature, part = np.arange(len(distance)), bound.argmax(axis=1)
+    marks.look(feature, part, distance)  # settles most of the others
     bound[feature, part] = 0.0
-    feature, part = np.nonzero(bound > found[:, None])
-    marks.look(feature, part, found)
-    return found
+    feature, part = np.nonzero(bound > distance[:, None])
+    marks.look(feature, part, distance)
+    return distance
 
 
 def ks_p_values(distances: Floats, n: int, m: int) -> Floats:
@@ -150,8 +150,8 @@ class _Marks:
         past, now = self.past / self.n, self.now / self.m
         return np.maximum(now[:, 1:] - past[:, :-1], past[:, 1:] - now[:, :-1])
 
-    def look(self, feature: Ranks, part: Ranks, found: Floats) -> None:
-        """Raise what was `found` of each feature by what the rows between these marks show; features in order."""
+    def look(self, feature: Ranks, part: Ranks, distance: Floats) -> None:
+        """Raise the distance of each feature by the rows between these marks; features in order."""
         start = self.now[feature, part]
         rows = self.now[feature, part + 1] - start
         of = np.repeat(np.arange(rows.size), rows)
@@ -164,7 +164,7 @@ class _Marks:
         below, upto = _lookup(self.reference.ravel(), first, least, most, self.current[feature, row])
         gap = np.maximum((row + 1) / self.m - upto / self.n, below / self.n - row / self.m)
         new = np.flatnonzero(np.diff(feature, prepend=-1))
-        found[feature[new]] = np.maximum(found[feature[new]], np.maximum.reduceat(gap, new))
+        distance[feature[new]] = np.maximum(distance[feature[new]], np.maximum.reduceat(gap, new))
 
 
 def _lookup(flat: Floats, first: Ranks, least: Ranks, most: Ranks, values: Floats) -> tuple[Ranks, Ranks]:
