@@ -19,7 +19,7 @@ class CpuClock:
 
     def __init__(self, ledger: Ledger) -> None:
         self._server: psutil.Process | None = None
-        with ledger._reading() as connection:
+        with ledger.reading() as connection:
             if connection.dialect.name == "postgresql":
                 backend = connection.scalar(text("SELECT pg_backend_pid()"))
                 self._server = psutil.Process(backend).parent()
@@ -40,7 +40,7 @@ class CpuClock:
 def insert(ledger: Ledger, lots: Sequence[Rows]) -> None:
     """Checked rows into the ledger's own table with its indexes, a commit a lot: no checks, no key looked at."""
     for rows in lots:
-        with ledger._writing(durable=rows.durable) as connection:
+        with ledger.writing(durable=rows.durable) as connection:
             values = zip(*rows.columns.values(), strict=True)
             _insert(connection, rows.table.name, list(rows.columns), list(values))
 

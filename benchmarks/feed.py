@@ -85,7 +85,7 @@ def serve(kind: str, size: str, port: int, folder: Path) -> None:
         uvicorn.run(_peer(MOVED[size]), **run)
         return
     with Ledger(f"sqlite:///{folder / 'ledger.db'}") as ledger:
-        (folder / "key").write_text(ledger.add_key("bench", ["risk:read"], datetime.now(UTC)))
+        (folder / "key").write_text(ledger.api_keys.add("bench", ["risk:read"], datetime.now(UTC)))
         hub = Hub(lambda: datetime.now(UTC))
         threading.Thread(target=_publish, args=(hub, MOVED[size]), daemon=True).start()
         built = app.build(Registry(None, ledger, folder), Settings(), lambda: datetime.now(UTC), hub=hub)  # type: ignore[arg-type]

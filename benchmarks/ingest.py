@@ -78,8 +78,8 @@ def held(url: str, kind: str) -> int:
     """Rows of a kind that a new reader gets; each is checked against its checksum."""
     with Ledger(url) as ledger:
         if kind == "fills":
-            return round(ledger.positions("m", "paper")["quantity"].sum())
-        return len(ledger.predictions("m", start=START, end=END, as_of=END)[0])
+            return round(ledger.telemetry.positions("m", "paper")["quantity"].sum())
+        return len(ledger.telemetry.predictions("m", start=START, end=END, as_of=END)[0])
 
 
 def in_process(url: str, kind: str, first: int, n: int) -> tuple[float, float]:
@@ -203,7 +203,7 @@ def measure(url: str, n: int, repeat: int, connections: int) -> Found:
         found[f"cpu_s_50k_{kind}"] = statistics.median(spent)
     n = max(BATCH * connections, n // 4 // BATCH * BATCH)
     with Ledger(url) as ledger:
-        token = ledger.add_key("benchmark", [f"{kind}:write" for kind in KINDS], datetime.now(UTC))
+        token = ledger.api_keys.add("benchmark", [f"{kind}:write" for kind in KINDS], datetime.now(UTC))
     with ProcessPoolExecutor(1, get_context("spawn")) as client:
         for kind in KINDS:
             rates = []

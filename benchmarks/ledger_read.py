@@ -3,7 +3,8 @@
     python -m benchmarks.ledger_read [--rows 1000000] [--features 20] [--repeat 5] [--url sqlite:///...]
 
 Writes that many predictions and outcomes to a fresh SQLite file (or to the empty database at `--url`), then reads them
-through `Ledger.predictions` and `Ledger.matured`. The last line is JSON; `seconds` is the median of `predictions`.
+through `Ledger.telemetry.predictions` and `Ledger.telemetry.matured`. The last line is JSON; `seconds` is the median of
+`predictions`.
 """
 
 from __future__ import annotations
@@ -62,13 +63,17 @@ def measure(url: str, n: int, k: int, repeat: int) -> dict[str, float]:
     frame, ends, features = rows(n, k)
     names = [f"f{i:02d}" for i in range(k)]
     with Ledger(url) as ledger:
-        wrote = clocked(lambda: ledger.add_predictions(frame, features, names, "0" * 32))
-        ended = clocked(lambda: ledger.add_outcomes(ends))
+        wrote = clocked(lambda: ledger.telemetry.add_predictions(frame, features, names, "0" * 32))
+        ended = clocked(lambda: ledger.telemetry.add_outcomes(ends))
         reads = [
-            clocked(lambda: ledger.predictions("volatility", start=START, end=END, as_of=END)) for _ in range(repeat)
+            clocked(lambda: ledger.telemetry.predictions("volatility", start=START, end=END, as_of=END))
+            for _ in range(repeat)
         ]
-        joins = [clocked(lambda: ledger.matured("volatility", start=START, end=END, as_of=END)) for _ in range(repeat)]
-        found, values, _ = ledger.predictions("volatility", start=START, end=END, as_of=END)
+        joins = [
+            clocked(lambda: ledger.telemetry.matured("volatility", start=START, end=END, as_of=END))
+            for _ in range(repeat)
+        ]
+        found, values, _ = ledger.telemetry.predictions("volatility", start=START, end=END, as_of=END)
     if len(found) != n or not np.array_equal(values, features):
         raise SystemExit(f"read must give back the {n} rows that were written, got {len(found)} or other values.")
     return {

@@ -209,7 +209,7 @@ def stage(folder: Path, ledger: str) -> Iterator[tuple[dict[str, Any], int, str,
         with opened(Settings(**given)) as context:
             furnish(context)
             rows = context.bundle(ModelRef(MODEL, 1)).reference()[list(STRATEGY.feature_names)]
-            token = context.ledger.add_key("load", ["predictions:write"], datetime.now(UTC))
+            token = context.ledger.api_keys.add("load", ["predictions:write"], datetime.now(UTC))
         with platform_service(folder, port, environment):
             yield given, port, token, rows.to_numpy(dtype=np.float64)
 
@@ -221,7 +221,7 @@ def missing(url: str, offered: Offered, rate: float) -> int:
         return 0
     end = times[-1] + timedelta(seconds=1)
     with Ledger(url) as ledger:
-        found = ledger.predictions(MODEL, start=offered.began, end=end, as_of=end, version=1)[0]
+        found = ledger.telemetry.predictions(MODEL, start=offered.began, end=end, as_of=end, version=1)[0]
     said = {
         pd.Timestamp(at): probability(bar) for bar, at in zip(np.flatnonzero(offered.acknowledged), times, strict=True)
     }

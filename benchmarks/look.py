@@ -44,7 +44,9 @@ def seed(ledger: Ledger, traded: Sequence[tuple[str, str, Sequence[str]]]) -> No
     """Books (model, book, units) with BARS daily bars, and what the nightly and the weekly job leave."""
     units = sorted({unit for _, _, held in traded for unit in held})
     days = [START - DAY * (BARS - i) for i in range(BARS)]
-    ledger.add_fills(pd.DataFrame([_fill(model, book, unit, days[0]) for model, book, held in traded for unit in held]))
+    ledger.telemetry.add_fills(
+        pd.DataFrame([_fill(model, book, unit, days[0]) for model, book, held in traded for unit in held])
+    )
     rng = np.random.default_rng(0)
     prices = tick.PRICE * np.exp(np.cumsum(rng.normal(0, 0.01, (BARS, len(units))), axis=0))
     prices *= tick.PRICE / prices[-1]
@@ -84,10 +86,10 @@ def cost(traded: Sequence[tuple[str, str, Sequence[str]]], looks: int, *, trades
             at = START + i * SECOND
             price = tick.PRICE * (1 + rng.normal(0, 1e-4, len(units)))
             rows = pd.DataFrame({"unit": units, "event_time": at, "known_at": at, "bid": price, "ask": price})
-            context.ledger.add_quotes(rows.assign(bid_size=0.0, ask_size=0.0))
+            context.ledger.quotes.add(rows.assign(bid_size=0.0, ask_size=0.0))
             if trades:
                 model, book, held = traded[i % len(traded)]
-                context.ledger.add_fills(pd.DataFrame([_fill(model, book, held[0], at)]))
+                context.ledger.telemetry.add_fills(pd.DataFrame([_fill(model, book, held[0], at)]))
             now[0], began = float(i), time.process_time()
             live.look(at)
             took.append(1e3 * (time.process_time() - began))

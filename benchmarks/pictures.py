@@ -46,11 +46,11 @@ def replayed(state: Path) -> Iterator[tuple[str, str]]:
         )
     settings = Settings(state=state, tracking_uri=f"sqlite:///{state / 'mlflow.db'}", risk=RiskSettings(clock="ledger"))
     with opened(settings) as context, _served(context) as url:
-        key = context.ledger.add_key("pictures", ["risk:read"], _now())
+        key = context.ledger.api_keys.add("pictures", ["risk:read"], _now())
         try:
             yield url, key
         finally:
-            context.ledger.revoke_key(key.partition(".")[0], _now())
+            context.ledger.api_keys.revoke(key.partition(".")[0], _now())
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def main() -> None:
         run("ledger locked", locked(here.settings.state / "ledger.db"))
         here.client.set_model_version_tag(MODEL, "2", aliases.ROLE_TAG, Role.SHADOW)
         run("and a shadow", nullcontext())
-        kept = len(here.ledger.predictions(MODEL, start=NOW - timedelta(days=1), end=END, as_of=END)[0])
+        kept = len(here.ledger.telemetry.predictions(MODEL, start=NOW - timedelta(days=1), end=END, as_of=END)[0])
     expected = 4 * (given.bars + WARM_UP) * len(units)  # three runs, and the shadow's own
     print(f"{len(units)} units x {len(STRATEGY.feature_names)} features, {given.bars} bars, a pause between two\n")
     print(f"{'':16s}{'bare p50':>10s}{'bot p50':>10s}{'bare p99':>10s}{'bot p99':>10s}{'p99 ratio':>11s}")

@@ -99,11 +99,11 @@ class Traders:
 
 def copies(context: Context, n: int) -> list[Bundle]:
     """n versions: odd ones copies of the first that was trained, even ones of the second. The two kinds, even first."""
-    rows = [context.ledger.bundle(MODEL, version) for version in (2, 1)]
+    rows = [context.ledger.registry.bundle(MODEL, version) for version in (2, 1)]
     for version in range(3, n + 1):
         row = rows[version % 2]
         mlflow.register_model(f"models:/{row.model_id}", MODEL)
-        context.ledger.add_bundle(replace(row, version=version))
+        context.ledger.registry.add_bundle(replace(row, version=version))
     return [apply.prove_loadable(context.registry, ModelRef(MODEL, version)) for version in (2, 1)]
 
 

@@ -58,7 +58,7 @@ class Pair:
         self._parts = tuple(part for part in bound(tuple(made), service) if part.sockets)
         self.board = Board(state / "up.json", SERVICES)
         with Ledger(self.settings.ledger) as ledger:
-            self.key = ledger.add_key("bot", ["fills:write"], AT)
+            self.key = ledger.api_keys.add("bot", ["fills:write"], AT)
 
     @contextmanager
     def run(self) -> Iterator[None]:
@@ -172,7 +172,7 @@ def measure(kills: int, stops: int, apart_s: float, seed: int) -> dict[str, floa
                     waits["hangs"].append(bot.wait(signalled(Path(folder), signal.SIGSTOP)[0]))
                     print(f"{'hangs':10} {waits['hangs'][-1]:8.3f} s", flush=True)
         with Ledger(pair.settings.ledger) as ledger:
-            stored = ledger.fills_since("m", AT)
+            stored = ledger.risk.fills_since("m", AT)
     found = {"kills": kills, "kills_without_another": len(waits["one_ready"])}
     longest = {f"longest_{name}_s": max(waits[name], default=math.nan) for name in ("both_ready", "one_ready", "hangs")}
     median = {"median_both_ready_s": statistics.median(waits["both_ready"] or [math.nan])}

@@ -54,9 +54,9 @@ def seed(ledger: Ledger, at: datetime) -> None:
          "quantity": QUANTITY, "price": PRICE, "fee": 0.0}
         for m in range(MODELS) for unit in UNITS
     ]  # fmt: skip
-    ledger.add_fills(pd.DataFrame(rows))
+    ledger.telemetry.add_fills(pd.DataFrame(rows))
     worth = {"book": "live", "event_time": at, "known_at": at, "amount": BALANCE, "flow": 0.0}
-    ledger.add_balances(pd.DataFrame([worth | {"model": f"model{m}"} for m in range(MODELS)]))
+    ledger.balances.add(pd.DataFrame([worth | {"model": f"model{m}"} for m in range(MODELS)]))
     night(ledger, at, UNITS)
 
 
@@ -71,11 +71,11 @@ def night(ledger: Ledger, at: datetime, units: Sequence[str]) -> None:
     }  # fmt: skip
     arrays = {"returns": returns.astype(np.float32), "times": np.arange(750) * 86_400_000_000}
     arrays |= {"var": np.full(750, 0.02), "loss": rng.normal(0, 0.01, 750)}
-    ledger.put_risk_state("var", "all", at, body, arrays)
+    ledger.risk.put_state("var", "all", at, body, arrays)
     names = [f"crisis {i}" for i in range(SCENARIOS)]
     told = {"scenarios": names, "units": units, "missing": [], "about": []}
     moves = {"returns": rng.normal(-0.2, 0.1, (SCENARIOS, len(units))), "proxied": np.zeros((SCENARIOS, len(units)))}
-    ledger.put_risk_state("stress", "all", at, told, moves)
+    ledger.risk.put_state("stress", "all", at, told, moves)
 
 
 def run(port: int, folder: Path) -> None:
@@ -84,7 +84,7 @@ def run(port: int, folder: Path) -> None:
         seed(ledger, datetime.now(UTC) - timedelta(hours=1))
         settings, hub = Settings(state=folder), Hub(lambda: datetime.now(UTC))
         context: Any = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
-        (folder / "key").write_text(ledger.add_key("bench", ["admin"], datetime.now(UTC)))
+        (folder / "key").write_text(ledger.api_keys.add("bench", ["admin"], datetime.now(UTC)))
         threading.Thread(target=serve._risk, args=(context, hub, threading.Event()), daemon=True).start()
         registry = Registry(None, ledger, folder)  # type: ignore[arg-type]
         built = app.build(registry, settings, lambda: datetime.now(UTC), hub=hub)

@@ -67,7 +67,7 @@ def bars_of(context: Context, source: str, as_of: datetime | None = None) -> pd.
         log.warning("symbol set aside", source=reading.source, symbol=symbol, why=why)
     if as_of is None or at - as_of < PAST:
         settle(context, reading, at)
-        context.ledger.note_bars(list(_new(reading, at)), reading.known)
+        context.ledger.bar_digests.note(list(_new(reading, at)), reading.known)
     frame = reading.bars.frame
     good = frame[~frame["symbol"].isin(list(reading.changed))].reset_index(drop=True)
     if good.empty:
@@ -80,7 +80,7 @@ def read(context: Context, source: str) -> Reading:
     """Read a file of bars, and hold it against the notes."""
     name = str(Path(source))
     # Before the file: a file that grows meanwhile is never older than the notes on it.
-    known = {note.symbol: note for note in context.ledger.noted_bars(name)}
+    known = {note.symbol: note for note in context.ledger.bar_digests.notes(name)}
     bars = bar_feed.load_bars(source)
     present = histories(bars.frame)
     changed = {symbol: why for symbol, note in known.items() if (why := _why(note, present, bars.rejected))}
@@ -89,7 +89,7 @@ def read(context: Context, source: str) -> Reading:
 
 def settle(context: Context, reading: Reading, at: datetime) -> None:
     """Open alerts for symbols that are set aside now, and close those of symbols that are not."""
-    ours = [alert for alert in context.ledger.alerts() if alert.key.startswith(KINDS)]
+    ours = [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(KINDS)]
     ours = [alert for alert in ours if alert.details.get("source") == reading.source]
     for state, reasons in (("changed", reading.changed), ("rejected", reading.bars.rejected)):
         wanted = _grouped(reasons)
@@ -97,9 +97,9 @@ def settle(context: Context, reading: Reading, at: datetime) -> None:
         for symbol in wanted.keys() - told.keys():
             key = f"bars_{state}:{reading.source}:{symbol}@{at.isoformat()}"
             details = {"source": reading.source, "symbol": symbol}
-            context.ledger.add_alert(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
+            context.ledger.alerts.add(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
         for symbol in told.keys() - wanted.keys():
-            context.ledger.resolve_alert(told[symbol], at)
+            context.ledger.alerts.resolve(told[symbol], at)
 
 
 def _why(note: NotedBars, present: Mapping[str, History], rejected: Mapping[str, str]) -> str:
@@ -141,7 +141,7 @@ def listed() -> None:
     """What was read of each file, and whether it is still as it was."""
     table = listing("source", "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
     with opened() as context:
-        notes = context.ledger.noted_bars()
+        notes = context.ledger.bar_digests.notes()
         states = {source: _states(context, source) for source in {note.source for note in notes}}
     for note in notes:
         state = states[note.source].get(note.symbol, "as it was")
@@ -155,7 +155,7 @@ def accepted() -> None:
     """Every change that a person accepted."""
     table = listing("time (UTC)", "source", "symbol", "by", "why")
     with opened() as context:
-        for entry in context.ledger.accepted_bars():
+        for entry in context.ledger.bar_digests.accepted():
             texts = (entry.source, entry.symbol, entry.actor, entry.reason)
             table.add_row(f"{entry.accepted_at:%Y-%m-%d %H:%M:%S}", *map(escape, texts))
     console.print(table)
@@ -190,7 +190,7 @@ def accept_changes(context: Context, source: str, symbol: str, actor: str, reaso
         raise DataError(f"bars of {source} must have changed to be accepted ({names}), got {got}. See the list.")
     notes = [reading.known[name] for name in symbols]
     now = {name: reading.present[name].noted(reading.source, name, at) for name in symbols if name in reading.present}
-    context.ledger.accept_bars(notes, now, actor=actor, reason=reason, at=at)
+    context.ledger.bar_digests.accept(notes, now, actor=actor, reason=reason, at=at)
     log.info("bars accepted", source=reading.source, symbols=symbols, by=actor, reason=reason)
     settle(context, read(context, source), at)
     return symbols
@@ -201,7 +201,7 @@ def _states(context: Context, source: str) -> Mapping[str, str]:
     try:
         reading = read(context, source)
     except DataError as error:
-        return dict.fromkeys((note.symbol for note in context.ledger.noted_bars(source)), f"not read: {error}")
+        return dict.fromkeys((note.symbol for note in context.ledger.bar_digests.notes(source)), f"not read: {error}")
     return {**dict.fromkeys(reading.bars.rejected, "rejected"), **dict.fromkeys(reading.changed, "changed")}
 
 

@@ -88,7 +88,7 @@ class Table:
     def end(self, key: BookKey) -> tuple[Mark | None, Book]:
         """The mark of a book and the book there; a new book where there is none."""
         mark = self.marks.get(key)
-        row = None if mark is None else self.context.ledger.book_state(key)
+        row = None if mark is None else self.context.ledger.books.state(key)
         return mark, Book.opened(self.context.settings.books.cash) if row is None else restored(row)
 
     def bars(self, mark: Mark | None, first: datetime, last: datetime) -> Sequence[Bar]:
@@ -161,20 +161,20 @@ def _grown(table: Table) -> Iterator[Growth]:
 
 
 def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> Table:
-    ledger, model, unread, news = context.ledger, strategy.name, dict[BookKey, str](), context.ledger.split_news()
+    ledger, model, unread, news = context.ledger, strategy.name, dict[BookKey, str](), context.ledger.books.split_news()
     units = restatement.units(context)  # after the news: what came between is told anew
     names = twins.traded(context, model)
     for book in names:
         with unbooked_fills.apart(BookKey(model, book), unread):
             restatement.restate(context, BookKey(model, book), units)
-    marks = ledger.book_marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
+    marks = ledger.books.marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
     ends = {key: mark.end for key, mark in marks.items()}
     newest = max(ends.values(), default=None)
-    said, roles = tape.heard(ledger.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
+    said, roles = tape.heard(ledger.books.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
     read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
     for book in names:
         with unbooked_fills.apart(BookKey(model, book), unread):
-            rows = ledger.unbooked_fills(model, book, as_of=as_of)
+            rows = ledger.books.unbooked_fills(model, book, as_of=as_of)
             read[book] = tape.filled(rows, units, ends.get(BookKey(model, book)))
     fills = {book: good for book, (good, _) in read.items()}
     refused = {book: bad for book, (_, bad) in read.items()}
@@ -244,7 +244,7 @@ def _asked(
     table: Table, name: str, bars: Sequence[Bar], filled: Mapping[datetime, Mapping[str, int]]
 ) -> dict[datetime, Said]:
     """What the versions that a bot traded by said, as if it were one version."""
-    traded = Traded(table.context.ledger.traded_versions(table.strategy.name, name))
+    traded = Traded(table.context.ledger.books.traded_versions(table.strategy.name, name))
     for earlier in sorted(filled):
         if bars and earlier < bars[0].at:
             traded.last.update(filled[earlier])
@@ -265,7 +265,7 @@ def _append(context: Context, grown: Sequence[Growth], splits: tuple[int, int]) 
     for start in range(0, most, BARS_A_COMMIT):
         rest = [growth for growth in grown if len(growth.bars) > start and growth.key not in moved]
         lots = [_rows(growth, marks[growth.key], start) for growth in rest]
-        new = context.ledger.append_books(lots, splits=splits)
+        new = context.ledger.books.append(lots, splits=splits)
         moved |= {lot.key for lot in lots} - new.keys()
         marks |= new
     return moved

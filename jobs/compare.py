@@ -65,7 +65,7 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     promoted; that ends the comparisons of the others.
     """
     apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))
-    trials = [trial for trial in context.ledger.open_experiments(model) if _stands(context, trial)]
+    trials = [trial for trial in context.ledger.registry.open_experiments(model) if _stands(context, trial)]
     looks = [look(context, plans.keep(context, trial), as_of) for trial in trials]
     looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
     decisions: list[Decision] = []
@@ -104,7 +104,10 @@ def look(context: Context, trial: Experiment, as_of: datetime) -> Look:
 def _matured(context: Context, trial: Experiment, as_of: datetime) -> pd.DataFrame:
     """Rows of the two versions of a comparison since it began, by time, version and unit."""
     span = {"start": trial.started_at, "end": as_of, "as_of": as_of}
-    arms = [context.ledger.matured(trial.model, version=v, **span) for v in sorted((trial.champion, trial.challenger))]
+    arms = [
+        context.ledger.telemetry.matured(trial.model, version=v, **span)
+        for v in sorted((trial.champion, trial.challenger))
+    ]
     return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
@@ -126,7 +129,7 @@ def act(context: Context, one: Look, as_of: datetime) -> Decision:
 
 def _resting(context: Context, model: str, as_of: datetime) -> str:
     """Why no job should promote now."""
-    s, moves = context.settings.experiment, context.ledger.promotions(model)
+    s, moves = context.settings.experiment, context.ledger.registry.promotions(model)
     done = [entry.created_at for entry in moves if entry.state != "undone" and entry.from_version is not None]
     return policy.resting(done, as_of, cool_down=timedelta(days=s.cool_down_days), most_a_day=s.transitions_per_day)
 
@@ -142,12 +145,12 @@ def _gone(context: Context, one: Look) -> str:
 
 
 def _stands(context: Context, trial: Experiment) -> bool:
-    return context.ledger.champion(trial.model) == trial.champion
+    return context.ledger.registry.champion(trial.model) == trial.champion
 
 
 def book(context: Context, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
     """The virtual book of a version since the comparison began, its equity 1 at the first bar of it."""
-    curve = context.ledger.book_curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
+    curve = context.ledger.books.curve(model, VIRTUAL, version, start=since, as_of=as_of).set_index("event_time")
     first = curve["equity"].iloc[0] if len(curve) else 1.0
     equity = (curve["equity"] / first).clip(lower=RUINED)
     columns = {
@@ -161,7 +164,7 @@ def book(context: Context, model: str, version: int, since: datetime, as_of: dat
 
 def scorings(context: Context, trial: Experiment, until: datetime) -> dict[int, Any]:
     """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
-    asked = context.ledger.scorings(trial.model, trial.started_at, until)
+    asked = context.ledger.scorings.between(trial.model, trial.started_at, until)
     done = asked[asked["failed"] == 0]
     return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
@@ -189,7 +192,7 @@ def _findings(
 
 def _dealt(context: Context, trial: Experiment, as_of: datetime) -> Dealing:
     """Keys that were dealt to each version so far, by the weights that held when they were."""
-    epochs = [epoch for epoch in context.ledger.dealt(trial, as_of) if any(epoch.counts.values())]
+    epochs = [epoch for epoch in context.ledger.assignments.by_epoch(trial, as_of) if any(epoch.counts.values())]
     versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
     counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
     return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
@@ -215,7 +218,7 @@ def _live(context: Context, one: Look, as_of: datetime) -> None:
         if (known := table.values.get(arm.version)) is not None:
             metrics = {f"live.{name}": found.value for name, found in known.items()}
             metrics["live.n"] = float((one.matured.version == arm.version).sum())
-            known_as = context.ledger.bundle(arm.name, arm.version)
+            known_as = context.ledger.registry.bundle(arm.name, arm.version)
             model_id = "" if known_as is None else known_as.model_id
             record.LiveRun(context.client, arm, model_id, one.trial.id, one.trial.started_at).log(metrics, as_of)
 
@@ -241,7 +244,7 @@ def _tell_broken(context: Context, one: Look, as_of: datetime) -> None:
         why = "; ".join(f"{f.name}: {f.note}" for f in broken)
         title = f"{one.trial.model}: the comparison of {one.other} with {one.report.model} is broken: {why}"
         key = f"comparison_broken:{one.trial.model}:{one.trial.id}"
-        context.ledger.add_alert(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
 
 
 def _tell_unreported(context: Context, one: Look, decision: Decision, as_of: datetime) -> None:
@@ -251,7 +254,7 @@ def _tell_unreported(context: Context, one: Look, decision: Decision, as_of: dat
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
         model, title = one.trial.model, f"{one.other} cannot leave the shadow stage: {lacks[0].note}"
         key = f"shadow_unreported:{model}:{one.trial.id}"
-        context.ledger.add_alert(Alert(key, Priority.MEDIUM, model, title, as_of))
+        context.ledger.alerts.add(Alert(key, Priority.MEDIUM, model, title, as_of))
 
 
 def _end(context: Context, one: Look, decision: Decision, at: datetime) -> None:
@@ -266,7 +269,7 @@ def _end(context: Context, one: Look, decision: Decision, at: datetime) -> None:
     if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return
     if trial.kind == "watch":
-        context.ledger.close_experiment(trial.id, "passed", at)
+        context.ledger.registry.close_experiment(trial.id, "passed", at)
     else:
         apply.retire(context.registry, one.other, decision.verdict.value, at)
 

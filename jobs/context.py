@@ -93,7 +93,7 @@ class Context:
         DataError
             The ledger knows none of that name.
         """
-        models = self.ledger.models()
+        models = self.ledger.registry.models()
         if model not in models:
             names = ", ".join(models) or "none yet: train one"
             raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
@@ -121,7 +121,7 @@ def opened(settings: Settings | None = None) -> Iterator[Context]:
     storage = settings.storage
     disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
     with Ledger(settings.ledger, disk) as ledger:
-        ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
+        ledger.telemetry.most_books = (settings.service.max_books, settings.service.max_books_all)
         registry = Registry(
             MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles", settings.experiment.common_units
         )

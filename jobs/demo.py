@@ -110,15 +110,15 @@ def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
 def checks(replay: Replay) -> dict[str, bool]:
     """What must have happened for the demo to have shown the loop."""
     ledger = replay.context.ledger
-    log = {model: ledger.promotions(model) for model in replay.models}
+    log = {model: ledger.registry.promotions(model) for model in replay.models}
     volatility, direction = log["volatility"], log["direction"]
     gated = [e for e in volatility if e.kind == "promote" and e.actor == "jobs.compare"]
     champions = {entry.to_version for entry in volatility}
-    worse = [t for t in ledger.experiments("volatility") if t.kind in COMPARED and _worse(replay.context, t)]
+    worse = [t for t in ledger.registry.experiments("volatility") if t.kind in COMPARED and _worse(replay.context, t)]
     swapped = {b.model: b.bot.champion for b in replay.bots.values()}
     return {
         "predictions and matured outcomes are stored": all(
-            len(ledger.matured(m, start=START, end=END, as_of=END)) > 1000 for m in replay.models
+            len(ledger.telemetry.matured(m, start=START, end=END, as_of=END)) > 1000 for m in replay.models
         ),
         "a better volatility challenger was promoted on evidence": bool(gated),
         "newer volatility challengers that were worse were not promoted": bool(worse)
@@ -128,7 +128,7 @@ def checks(replay: Replay) -> dict[str, bool]:
             for e in volatility
         ),
         "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
-        "the bot trades what the registry says": swapped == {m: ledger.champion(m) for m in replay.models},
+        "the bot trades what the registry says": swapped == {m: ledger.registry.champion(m) for m in replay.models},
         "nothing was promoted for direction": len(direction) == 1,
         "what all books may lose is told, by whom, and judged": _risk_told(replay.context),
     }
@@ -146,12 +146,12 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     """What was decided, why, and where the evidence is."""
     table = Table("model", "when", "what", "why", title="\nWhat was decided", title_justify="left", show_lines=True)
     for model in replay.models:
-        for entry in replay.context.ledger.promotions(model):
+        for entry in replay.context.ledger.registry.promotions(model):
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
             link = record.link(replay.context.client, model, entry.evidence_run, uri)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
-        for trial in replay.context.ledger.experiments(model):
-            if trial.kind == "compare" and trial.challenger != replay.context.ledger.champion(model):
+        for trial in replay.context.ledger.registry.experiments(model):
+            if trial.kind == "compare" and trial.challenger != replay.context.ledger.registry.champion(model):
                 pair, verdict = f"v{trial.challenger} against v{trial.champion}", trial.verdict or "still compared"
                 table.add_row(
                     model, f"{trial.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.context, trial)} ({verdict})"
@@ -168,8 +168,8 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
 
 def _skill(context: Context, model: str) -> str:
     """Whether the champion that stands knows anything, on all that it predicted and that has matured."""
-    champion = ModelRef(model, context.ledger.champion(model) or 0)
-    matured = context.ledger.matured(model, start=START, end=END, as_of=END, version=champion.version)
+    champion = ModelRef(model, context.ledger.registry.champion(model) or 0)
+    matured = context.ledger.telemetry.matured(model, start=START, end=END, as_of=END, version=champion.version)
     found = performance(matured, base_rate=context.bundle(champion).meta["base_rate"])
     return f"{champion}, " + next(finding.note for finding in found if finding.name == "skill")
 
@@ -177,7 +177,7 @@ def _skill(context: Context, model: str) -> str:
 def _gains(context: Context, trial: Experiment) -> pd.Series:
     """What the challenger gained on the champion, in log-loss a bar."""
     until = trial.ended_at or END
-    matured = context.ledger.matured(trial.model, start=trial.started_at, end=until, as_of=until)
+    matured = context.ledger.telemetry.matured(trial.model, start=trial.started_at, end=until, as_of=until)
     return ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
 
 
@@ -267,7 +267,7 @@ def main(
         summary(replay, passed, uri, story)
         if leave:
             sys.exit(0 if all(passed.values()) else 1)
-        key = context.ledger.add_key("demo", ("risk:read",), datetime.now(UTC))
+        key = context.ledger.api_keys.add("demo", ("risk:read",), datetime.now(UTC))
         page = f"http://127.0.0.1:{port + 1}/risk"
         console.print(f"Risk of all books: {page}, with the key [bold]{key}[/]", soft_wrap=True, highlight=False)
         console.print("Up for browsing until Ctrl-C.")

@@ -28,7 +28,7 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 
     A person is told before anything is tried. A rollback that did not come off is tried again at each look.
     """
-    entries = [entry for entry in context.ledger.promotions(model) if entry.state != "undone"]
+    entries = [entry for entry in context.ledger.registry.promotions(model) if entry.state != "undone"]
     if not entries:
         return []
     return [*_champion(context, entries, as_of), *_challengers(context, entries[-1], as_of)]
@@ -38,7 +38,7 @@ def _challengers(context: Context, entry: Promotion, as_of: datetime) -> list[De
     """Take back to shadow who trades a share of the units and fails or is slow; needs no MLflow, an alert says why."""
     decisions, champion = [], ModelRef(entry.model, entry.to_version, Role.CHAMPION)
     trading = stages.stages(context.ledger, entry.model)
-    for trial in context.ledger.open_experiments(entry.model):
+    for trial in context.ledger.registry.open_experiments(entry.model):
         if trial.champion != champion.version or trading.get(trial.challenger) is not Stage.AB:
             continue
         report = Report(champion, as_of, scored(context, trial, as_of))
@@ -59,7 +59,7 @@ def _champion(context: Context, entries: Sequence[Promotion], as_of: datetime) -
     moves = decision.verdict is Verdict.ROLLBACK
     title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
     details = {"verdict": decision.verdict.value}
-    if context.ledger.add_alert(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
+    if context.ledger.alerts.add(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
         context.conclude("limits", report, decision)
     elif moves:
         apply.apply(decision, context.registry, context.act("jobs.limits", as_of))
@@ -76,10 +76,10 @@ def held(context: Context, entries: Sequence[Promotion], as_of: datetime) -> tup
 
 def _take_back(context: Context, model: str, seq: int, as_of: datetime) -> None:
     """Close what says of an earlier champion that it still trades."""
-    for alert in context.ledger.alerts():
+    for alert in context.ledger.alerts.newest():
         about, _, number = alert.key.rpartition(":")
         if about == f"limit:{model}" and int(number) != seq and alert.details.get("verdict") == Verdict.HOLD:
-            context.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.alerts.resolve(alert.key, as_of)
 
 
 def _findings(
@@ -88,7 +88,7 @@ def _findings(
     limits, window = _limits(context), context.settings.limits.window
     returns = _returns(context, champion, since, as_of)
     found = book_limits(returns, limits)
-    scorings = context.ledger.scorings(champion.name, since, as_of)
+    scorings = context.ledger.scorings.between(champion.name, since, as_of)
     found = (*found, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
     if previous is None or not any(f.level is Level.ALERT for f in found):
         return found
@@ -103,7 +103,7 @@ def _limits(context: Context) -> Limits:
 
 def _returns(context: Context, ref: ModelRef, since: datetime, as_of: datetime) -> pd.Series:
     """Of the version's virtual book over the bars since it became champion."""
-    curve = context.ledger.book_curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
+    curve = context.ledger.books.curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
     return curve.set_index("event_time")["equity"].pct_change().dropna()
 
 

@@ -50,7 +50,7 @@ def at(
     rows = _predictions(context, model, champion.version, as_of)
     bar_frequency.daily(model, rows)
     since, began = alarms.promoted(context, model, as_of), alarms.start(context, model, champion.version, as_of)
-    matured = context.ledger.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
+    matured = context.ledger.telemetry.matured(model, start=since, end=as_of, as_of=as_of, version=champion.version)
     keys = ["event_time", "unit"]
     now, past = _window(s, rows), _summary(context, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
@@ -90,7 +90,7 @@ def at(
     overdue_labels.settle(context, model, pending, as_of)
     alarms.close(context, model, champion.version, as_of)
     if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
-        context.ledger.add_alert(replace(alarm, title=f"{model}: {decision.reason}"))
+        context.ledger.alerts.add(replace(alarm, title=f"{model}: {decision.reason}"))
     alarms.settle(context, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
     drawn = _drawn(context, page, report, decision, reference, matured)
     model_status.keep(context, report, decision)
@@ -183,7 +183,7 @@ def _predictions(context: Context, model: str, version: int, as_of: datetime) ->
     Columns: event_time, unit, probability and one a feature.
     """
     span = {"start": alarms.LONG_AGO, "end": as_of, "as_of": as_of}
-    frame, values, names = context.ledger.predictions(model, version=version, **span)
+    frame, values, names = context.ledger.telemetry.predictions(model, version=version, **span)
     keys = frame[["event_time", "unit", "probability"]].reset_index(drop=True)
     rows = pd.concat([keys, pd.DataFrame(values, columns=names)], axis=1)
     return _window(context.settings.monitor, rows, LOOK_BACK)
@@ -196,14 +196,14 @@ def _window(s: MonitorSettings, rows: pd.DataFrame, times: int = 1) -> pd.DataFr
 
 def _looked(context: Context, model: str, as_of: datetime) -> datetime:
     """When the look before this one was."""
-    state = context.ledger.risk_state(model_status.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
+    state = context.ledger.risk.state(model_status.EVIDENCE, model, as_of=as_of - timedelta(microseconds=1))
     return alarms.LONG_AGO if state is None else state.as_of
 
 
 def _bars_since(context: Context, model: str, since: datetime, as_of: datetime) -> int:
     """Bars that were predicted since: they go on where labels stop."""
-    champions = {entry.to_version for entry in context.ledger.promotions(model)}
-    return len(context.ledger.predicted_bars(model, champions, start=since, as_of=as_of))
+    champions = {entry.to_version for entry in context.ledger.registry.promotions(model)}
+    return len(context.ledger.latest.predicted_bars(model, champions, start=since, as_of=as_of))
 
 
 def main(

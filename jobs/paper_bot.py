@@ -37,7 +37,7 @@ class PaperBot:
         self.context, self.strategy, self.model = context, strategy, strategy.name
         self.stream, self.book = features.Stream(strategy), Book.opened(context.settings.books.cash)
         self.terms = Terms(strategy.cost_bps / 1e4, context.settings.books.slippage_bps / 1e4)
-        self.multipliers = context.ledger.multipliers()
+        self.multipliers = context.ledger.instruments.multipliers()
         self._delay = timedelta(seconds=context.settings.train.bar_delay_s)
         self.bot = Bot(
             self.model,
@@ -50,7 +50,7 @@ class PaperBot:
         self.sizer = sizer(context.settings.risk)
         about = {"model": self.model, "book": BOOK, "event_time": start, "known_at": start}
         told = pd.DataFrame([about | {"amount": self.context.settings.books.cash, "flow": 0.0}])
-        self.context.ledger.add_balances(told, source="paper")  # its account is what the setting says
+        self.context.ledger.balances.add(told, source="paper")  # its account is what the setting says
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)
@@ -78,7 +78,7 @@ class PaperBot:
         """Tell of the labels that have become known since the bar before."""
         known = int(self._outcomes["known_at"].searchsorted(pd.Timestamp(at), side="right"))
         if known:
-            self.context.ledger.add_outcomes(self._outcomes.iloc[:known])
+            self.context.ledger.telemetry.add_outcomes(self._outcomes.iloc[:known])
             self._outcomes = self._outcomes.iloc[known:]
 
     def _warm_up(self, bars: pd.DataFrame, start: datetime) -> None:
@@ -106,7 +106,7 @@ class PaperBot:
         self.book = self.book.after(replace(step, fills=fills))
         versions = dict(zip(scored.units, scored.version.tolist(), strict=True))
         if fills:
-            self.context.ledger.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
+            self.context.ledger.telemetry.add_fills(pd.DataFrame([self._row(fill, versions, at) for fill in fills]))
 
     def _allowed(self, step: Step, prices: dict[str, float]) -> Step:
         """What the trading state lets through: REDUCING, open positions may only shrink; HALTED, no orders at all."""

@@ -30,7 +30,7 @@ def promote(context: Context, target: ModelRef, *, reason: str, actor: str, at: 
         MLflow has no run of it.
     """
     context.known(target.name)
-    expected = context.ledger.champion(target.name)
+    expected = context.ledger.registry.champion(target.name)
     aliases.must_move(target.name, expected, target.version)
     apply.prove_loadable(context.registry, target)
     against = None if expected is None else ModelRef(target.name, expected)
@@ -50,7 +50,7 @@ def rollback(context: Context, model: str, *, reason: str, actor: str, at: datet
         Nobody trained that model here, or there is no champion to go back to. Nothing was changed.
     """
     context.known(model)
-    leaves = ModelRef(model, context.ledger.champion(model) or 0)
+    leaves = ModelRef(model, context.ledger.registry.champion(model) or 0)
     decision = Decision(Verdict.ROLLBACK, leaves, (), leaves, reason)
     with ExitStack() as stack:
         try:

@@ -107,38 +107,38 @@ class Replay:
         """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
         for model in self.models:
             name = f"{job}:{model}"
-            claim = self.context.ledger.start_job(name, at, at)
+            claim = self.context.ledger.job_runs.start(name, at, at)
             if claim is None:
                 continue
             with logs.bind(correlation_id=_id(model, last_bar)):
                 decisions = self._act(partial(JOBS[job], self.context, model, self.bars, at), at)
-                self.context.ledger.complete_job(claim, at)
+                self.context.ledger.job_runs.complete(claim, at)
                 if any(d.verdict is Verdict.RETRAIN for d in decisions or ()):
                     self.tell(Event(at, model, "retrain", next(d.reason for d in decisions or ())))
                     train.fresh(self.context, model, self.bars, at)
 
     def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
         """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""
-        before = {m: self.context.ledger.champion(m) for m in self.models}
+        before = {m: self.context.ledger.registry.champion(m) for m in self.models}
         seen = {m: self._last_hook(m) for m in self.models}
         done = act()
         for model in self.models:
-            now = self.context.ledger.champion(model)
+            now = self.context.ledger.registry.champion(model)
             if now == before[model]:
                 continue
-            entry = self.context.ledger.promotions(model)[-1]
+            entry = self.context.ledger.registry.promotions(model)[-1]
             text = f"v{entry.from_version} -> v{now} by {entry.actor}: {entry.reason}"
             self.tell(Event(at, model, entry.kind, text))
             self._await_hook(model, seen[model], now, at)
         return done
 
     def _last_hook(self, model: str) -> int:
-        return max((d.id for d in self.context.ledger.settled_deliveries(model, after=0)), default=0)
+        return max((d.id for d in self.context.ledger.deliveries.settled(model, after=0)), default=0)
 
     def _await_hook(self, model: str, after: int, version: int | None, at: datetime) -> None:
         deadline = time.monotonic() + HOOK_WAIT_S
         while time.monotonic() < deadline:
-            if any(d.version == version for d in self.context.ledger.settled_deliveries(model, after=after)):
+            if any(d.version == version for d in self.context.ledger.deliveries.settled(model, after=after)):
                 self.hooks_heard += 1
                 return
             time.sleep(0.02)

@@ -61,7 +61,9 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
     trial = _chosen(context, model, as_of, experiment)
     until = min(as_of, trial.ended_at or as_of)
     look = compare.look(context, trial, until)
-    matured = context.ledger.matured(model, start=trial.started_at, end=until, as_of=until)  # of the shadows, too
+    matured = context.ledger.telemetry.matured(
+        model, start=trial.started_at, end=until, as_of=until
+    )  # of the shadows, too
     # What has ended is judged as it was: moves made since then hold nobody back.
     decision = look.decision if trial.ended_at is None or until < trial.ended_at else _judged(look)
     compared = Compared(
@@ -82,7 +84,7 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
         _books(context, trial, matured, until),
         findings=look.report.findings,
         decision=decision,
-        tried=max(len([b for b in context.ledger.bundles(model) if b.registered_at <= until]) - 1, 1),
+        tried=max(len([b for b in context.ledger.registry.bundles(model) if b.registered_at <= until]) - 1, 1),
         rng=np.random.default_rng(context.settings.train.seed),
         scorings=compare.scorings(context, trial, until),
     )
@@ -93,7 +95,7 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
 
 
 def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> Experiment:
-    known = [e for e in context.ledger.experiments(model) if e.started_at <= as_of]
+    known = [e for e in context.ledger.registry.experiments(model) if e.started_at <= as_of]
     found = [e for e in known if e.id == experiment] if experiment else known[-1:]
     if not known:
         remedy = "Train a challenger, and look again when it has scored"
@@ -118,7 +120,7 @@ def _books(context: Context, trial: Experiment, matured: pd.DataFrame, until: da
 
 def _context(context: Context, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
     """What the template reads beside the account."""
-    compared, bundles = told.compared, {b.version: b for b in context.ledger.bundles(told.compared.model)}
+    compared, bundles = told.compared, {b.version: b for b in context.ledger.registry.bundles(told.compared.model)}
     known = {v: matured[matured["version"] == v] for v in told.arms}
     curves = {v: reliability(rows) for v, rows in known.items() if len(rows)}
     spans = {v: bundles[v] for v in told.arms if v in bundles}

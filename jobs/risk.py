@@ -205,7 +205,7 @@ def _exposures(found: Factors) -> Iterator[Finding]:
 def _stored(context: Context, table: Market, held: Held) -> Realised:
     """What earlier nights stored, and what the books then lost."""
     r = context.settings.risk
-    forecasts = context.ledger.forecasts(ALL, confidence=r.confidence, horizon=r.horizon_bars, as_of=held.as_of)
+    forecasts = context.ledger.risk.forecasts(ALL, confidence=r.confidence, horizon=r.horizon_bars, as_of=held.as_of)
     return realised(forecasts, past(context, held).equity, table.times, r.horizon_bars)
 
 
@@ -221,7 +221,7 @@ def _keep(
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = context.settings.risk, held.as_of
     last = table.times[-1].to_pydatetime()
-    context.ledger.add_forecasts([*_forecasts(told, r, last, held)])
+    context.ledger.risk.add_forecasts([*_forecasts(told, r, last, held)])
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
@@ -239,10 +239,10 @@ def _keep(
         **_track(table, told, r.confidence),
         **stored.arrays(),
     }
-    context.ledger.put_risk_state("var", ALL, as_of, body, arrays)
+    context.ledger.risk.put_state("var", ALL, as_of, body, arrays)
     last_state = [state.value for state, _ in states(table.returns, calibration)][-1:]
     stood = {"calibration": asdict(calibration), "last": (last_state or ["unknown"])[0]}
-    context.ledger.put_risk_state("correlation", ALL, as_of, stood, {})
+    context.ledger.risk.put_state("correlation", ALL, as_of, stood, {})
 
 
 def _forecasts(told: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
@@ -372,12 +372,12 @@ def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of
 def _keep_open(context: Context, found: Finding, alert: Alert) -> None:
     """One alert while a finding is an ALERT; what is not known opens nothing and closes nothing."""
     about = alert.key.partition(":")[0] + ":"
-    still = [one.key for one in context.ledger.alerts() if one.key.startswith(about)]
+    still = [one.key for one in context.ledger.alerts.newest() if one.key.startswith(about)]
     if found.level is Level.ALERT and not still:
-        context.ledger.add_alert(alert)
+        context.ledger.alerts.add(alert)
     elif found.level in (Level.OK, Level.WARN):
         for key in still:
-            context.ledger.resolve_alert(key, alert.as_of)
+            context.ledger.alerts.resolve(key, alert.as_of)
 
 
 def main(as_of: str = "now") -> None:

@@ -89,13 +89,13 @@ def plan(ledger: Ledger, models: Sequence[str], now: datetime, schedule: Sequenc
     After a time without a scheduler each job is caught up once, by its newest slot. A job that is seen for the first
     time starts now. A slot is planned once whatever the clock does: its time is its identity.
     """
-    last, planned = ledger.last_planned(), 0
+    last, planned = ledger.job_runs.last_planned(), 0
     for entry in schedule:
         for job in entry.names(models):
             if job not in last:
-                ledger.plan_job(job, now, state="skipped", note=FIRST_SEEN)
+                ledger.job_runs.plan(job, now, state="skipped", note=FIRST_SEEN)
             elif (slot := _newest(entry.trigger, last[job], now)) is not None:
-                planned += ledger.plan_job(job, slot)
+                planned += ledger.job_runs.plan(job, slot)
     return planned
 
 

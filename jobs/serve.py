@@ -73,7 +73,7 @@ class Service:
     """
 
     def __init__(self, context: Context, handed: Handed | None) -> None:
-        self._house, self._handed, self._stop = context, handed, threading.Event()
+        self._context, self._handed, self._stop = context, handed, threading.Event()
         settings = context.settings
         self._hub, self._watch = Hub(_now, settings.feed), _expected(settings)
         (settings.state / "run").mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ class Service:
 
     def _loops(self) -> None:
         """Keep the loops running and tell of those that fail, until stopped."""
-        context, watch, stop = self._house, self._watch, self._stop
+        context, watch, stop = self._context, self._watch, self._stop
         instants = Instants(context.ledger)
         works: dict[str, Callable[[], None]] = {
             "poll": lambda: _poll(context, self._carry, watch, stop),
@@ -164,7 +164,7 @@ class Service:
     def _carry(self) -> None:
         """See to it that there is a courier, for what a killed bot left."""
         if self._courier is None:
-            self._courier = Courier(self._house.settings.state / "spool", self._house.ledger.url)
+            self._courier = Courier(self._context.settings.state / "spool", self._context.ledger.url)
         self._courier.look()
 
 
@@ -251,7 +251,7 @@ def _limits(
     while not stop.wait(context.settings.limits.every_s):
         failures = _failures(
             lambda model: limits.at(context, model, pd.DataFrame(), _looked_at(context, instants)),
-            context.ledger.models,
+            context.ledger.registry.models,
             "hard limits not held",
         )
         watch.settle("limits", failures)

@@ -49,7 +49,7 @@ def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
     found = compute(context, bars, as_of)
     s = found.scenarios
     body = {"scenarios": s.names, "units": s.units, "missing": found.missing, "about": stress_page.about(found)}
-    context.ledger.put_risk_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
+    context.ledger.risk.put_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
     html = page.render("stress.html", stress_page.context(found, context.settings.risk.currency))
     report = Report(record.BOOKS, as_of, _findings(context, found))
     evidence = record.Evidence(

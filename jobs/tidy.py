@@ -17,10 +17,12 @@ log = structlog.get_logger()
 def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """Archive, then prune. It is about no model in particular and needs no bars."""
     folder, s = context.settings.state / "archive", context.settings
-    copied = context.ledger.archive(folder, before=as_of - timedelta(hours=s.storage.archive_after_hours), at=as_of)
+    copied = context.ledger.archive.copy_closed(
+        folder, before=as_of - timedelta(hours=s.storage.archive_after_hours), at=as_of
+    )
     old = as_of - timedelta(days=s.retention_days)
-    gone = context.ledger.prune(folder, before=old, at=as_of)
-    log.info("tidied", copied=copied, pruned=gone, rejections=context.ledger.drop_rejections(old))
+    gone = context.ledger.archive.prune(folder, before=old, at=as_of)
+    log.info("tidied", copied=copied, pruned=gone, rejections=context.ledger.rejections.drop(old))
     return []
 
 

@@ -107,7 +107,7 @@ class Worker:
         for run in self._runs:
             end_group(run.process.pid)
             run.process.wait()
-            self._ledger.hand_back_job(run.claim, self._clock())
+            self._ledger.job_runs.hand_back(run.claim, self._clock())
 
     def tick(self) -> None:
         """Plan, look after what runs, start what may run."""
@@ -115,7 +115,9 @@ class Worker:
         self._runs = [run for run in self._runs if self._goes_on(run)]
         s = self._settings
         while len(self._runs) < s.parallel:
-            claim = self._ledger.claim_job(self._owner, self._clock(), lease_s=s.lease_s, max_attempts=s.max_attempts)
+            claim = self._ledger.job_runs.claim(
+                self._owner, self._clock(), lease_s=s.lease_s, max_attempts=s.max_attempts
+            )
             if claim is None:
                 break
             if not self._start(claim):
@@ -130,7 +132,7 @@ class Worker:
             self._runs.append(self._started(claim))
         except OSError as error:  # no process can be made
             log.error("job cannot be started", run=claim.key, error=str(error))
-            self._ledger.hand_back_job(claim, self._clock())
+            self._ledger.job_runs.hand_back(claim, self._clock())
             return False
         return True
 
@@ -159,8 +161,8 @@ class Worker:
         why = self._trespass(run)
         if not why and time.monotonic() - run.renewed >= self._settings.lease_s / 3:
             run.renewed = time.monotonic()
-            held = self._ledger.renew_job(run.claim, self._clock(), lease_s=self._settings.lease_s)
-            if not held and not self._ledger.is_done(run.claim):
+            held = self._ledger.job_runs.renew(run.claim, self._clock(), lease_s=self._settings.lease_s)
+            if not held and not self._ledger.job_runs.is_done(run.claim):
                 why = "its lease was lost"
         if not why:
             return True
@@ -179,14 +181,14 @@ class Worker:
 
     def _ended(self, run: Run, status: int) -> None:
         if status == NO_CODE:
-            self._ledger.park_job(run.claim, _tail(run.log), self._clock(), look_again_s=LOOK_AGAIN_S)
+            self._ledger.job_runs.park(run.claim, _tail(run.log), self._clock(), look_again_s=LOOK_AGAIN_S)
         elif status != 0:
             by = f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             self._failed(run, f"{_tail(run.log)}\n{by}")
 
     def _failed(self, run: Run, error: str) -> None:
         s = self._settings
-        state = self._ledger.fail_job(
+        state = self._ledger.job_runs.fail(
             run.claim, error, self._clock(), max_attempts=s.max_attempts, back_off_s=s.back_off_s
         )
         log.warning("job failed", run=run.claim.key, attempt=run.claim.attempts, state=state, error=error[-300:])
@@ -194,14 +196,14 @@ class Worker:
 
 def report(ledger: Ledger, now: datetime) -> None:
     """Tell a person of each dead letter and each parked run, once; take it back when it is not so any more."""
-    wrong = {f"job_{run.state}:{run.key}{_died(run)}": run for run in ledger.job_runs(states=("dead", "parked"))}
+    wrong = {f"job_{run.state}:{run.key}{_died(run)}": run for run in ledger.job_runs.all(states=("dead", "parked"))}
     for key, run in wrong.items():
-        ledger.add_alert(
+        ledger.alerts.add(
             Alert(key, Priority.HIGH, run.job.partition(":")[2], _title(run.state, run.key), now, {"error": run.error})
         )
-    for alert in ledger.alerts():
+    for alert in ledger.alerts.newest():
         if alert.key.startswith(ABOUT_RUNS) and alert.key not in wrong:
-            ledger.resolve_alert(alert.key, now)
+            ledger.alerts.resolve(alert.key, now)
 
 
 def _died(run: JobRun) -> str:
@@ -237,14 +239,14 @@ def do(context: Context, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> 
         decisions = task(context, model, bars, claim.scheduled_for)
         wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
         follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]
-        done = context.ledger.complete_job(claim, datetime.now(UTC), follow_ups=follow_ups)
+        done = context.ledger.job_runs.complete(claim, datetime.now(UTC), follow_ups=follow_ups)
         log.info("job done", run=claim.key, held=done)
         return done
 
 
 def close_killed(context: Context) -> int:
     """Close the MLflow runs of job runs that nobody is running any more; how many were closed."""
-    running = {run_key(run.job, run.scheduled_for) for run in context.ledger.job_runs(states=("running",))}
+    running = {run_key(run.job, run.scheduled_for) for run in context.ledger.job_runs.all(states=("running",))}
     return record.close_left(context.client, running)
 
 
@@ -296,7 +298,7 @@ def _schedule(context: Context) -> None:
             log.warning("left runs not closed", error=str(error))
 
     ledger, settings = context.ledger, context.settings
-    Worker(ledger, settings.jobs, models=ledger.models, launch=_launch(settings.state), report=look).work(stop)
+    Worker(ledger, settings.jobs, models=ledger.registry.models, launch=_launch(settings.state), report=look).work(stop)
 
 
 def _run_claim(context: Context, claim: Claim) -> None:

@@ -43,5 +43,5 @@ def connect(settings: Settings) -> Registry:
     sign_in(settings)
     client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
     ledger = Ledger(settings.ledger)
-    ledger.most_books = (settings.service.max_books, settings.service.max_books_all)
+    ledger.telemetry.most_books = (settings.service.max_books, settings.service.max_books_all)
     return Registry(client, ledger, settings.state / "bundles", settings.experiment.common_units)

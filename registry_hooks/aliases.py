@@ -72,7 +72,7 @@ class Lineup:
 
 def known(registry: Registry, ref: ModelRef) -> BundleRow:
     """What the ledger knows of a version; MLflow alone may have any, of anybody."""
-    row = registry.ledger.bundle(ref.name, ref.version)
+    row = registry.ledger.registry.bundle(ref.name, ref.version)
     if row is None:
         raise RegistryError(f"bundle of {ref} must be known to the ledger, got none. Train it with `jobs.train`.")
     return row
@@ -81,14 +81,14 @@ def known(registry: Registry, ref: ModelRef) -> BundleRow:
 def fetched(registry: Registry, ref: ModelRef) -> tuple[Path, str]:
     """Where the files of a known version are on this machine, not verified yet, and the digest that they must have."""
     row = known(registry, ref)
-    upload = registry.ledger.upload(ref.name, row.model_id)
+    upload = registry.ledger.uploads.get(ref.name, row.model_id)
     size = None if upload is None else upload.size
     return bundle.fetch(registry.client, ref, registry.cache, model_id=row.model_id, size=size), row.digest
 
 
 def turn(registry: Registry, model: str) -> AbstractContextManager[None]:
     """Whoever changes the registry of `model` waits for this; see `mlops.io.storage.locks`."""
-    return registry.ledger.turn(f"registry:{model}", TURN_S)
+    return registry.ledger.locks.turn(f"registry:{model}", TURN_S)
 
 
 def read(client: MlflowClient, model: str) -> dict[str, int]:
@@ -110,13 +110,13 @@ def lineup(registry: Registry, model: str, at_hand: Mapping[int, Role] | None = 
     RegistryError
         The model has no champion.
     """
-    champion = registry.ledger.champion(model)
+    champion = registry.ledger.registry.champion(model)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
     asked = at_hand is None
     shadows = _tagged_shadows(registry, model) if at_hand is None else [v for v in at_hand if at_hand[v] is Role.SHADOW]
     found = _compared(registry.ledger, model, champion, shadows)
-    stack = standing(registry.ledger.promotions(model))
+    stack = standing(registry.ledger.registry.promotions(model))
     if champion in stack[-1:] and len(stack) > 1:
         back = way_back(registry.client, model, stack) if asked else stack[-2]
         if back is not None and (asked or back in (at_hand or {})):
@@ -132,7 +132,7 @@ def traded(ledger: Ledger, model: str) -> Lineup:
     RegistryError
         The promotion log has no champion of the model.
     """
-    champion = ledger.champion(model)
+    champion = ledger.registry.champion(model)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
     return _compared(ledger, model, champion, ())
@@ -141,7 +141,7 @@ def traded(ledger: Ledger, model: str) -> Lineup:
 def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int]) -> Lineup:
     """The champion, those that are compared with it, and the weights of those that trade."""
     roles = dict.fromkeys(shadows, Role.SHADOW)
-    trials = [trial for trial in ledger.open_experiments(model) if trial.champion == champion]
+    trials = [trial for trial in ledger.registry.open_experiments(model) if trial.champion == champion]
     for trial in trials:  # those of another champion are closed by whoever moved it
         if trial.kind != "shadow" or trial.challenger not in roles:
             roles[trial.challenger] = ROLES[trial.kind]
@@ -149,15 +149,15 @@ def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int])
     dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
     if dealing is None:
         return Lineup(champion, roles)
-    last = ledger.epochs(dealing)[-1]
+    last = ledger.assignments.epochs(dealing)[-1]
     weights = {v: w for v, w in last.weights.items() if w > 0 and v != champion and v in roles}
     return Lineup(champion, roles, dealing.salt, weights, last.number)
 
 
 def compared(ledger: Ledger, model: str) -> set[int]:
     """Versions that are compared with the champion: the challenger, and those that wait."""
-    champion = ledger.champion(model)
-    trials = [trial for trial in ledger.open_experiments(model) if trial.champion == champion]
+    champion = ledger.registry.champion(model)
+    trials = [trial for trial in ledger.registry.open_experiments(model) if trial.champion == champion]
     return {trial.challenger for trial in trials if trial.kind in COMPARED}
 
 
@@ -214,7 +214,7 @@ def way_back(client: MlflowClient, model: str, stack: Sequence[int]) -> int | No
 
 def project(registry: Registry, model: str, at: datetime) -> None:
     """Make the aliases say what the log says. Safe to repeat; whoever calls it holds the model's turn."""
-    stack = standing(registry.ledger.promotions(model))
+    stack = standing(registry.ledger.registry.promotions(model))
     now, back = read(registry.client, model), way_back(registry.client, model, stack)
     # Champion last: whoever sees it move finds the way back already in place.
     point(registry.client, model, Role.PREVIOUS, now.get(Role.PREVIOUS), back)
@@ -224,21 +224,21 @@ def project(registry: Registry, model: str, at: datetime) -> None:
 
 def project_challenger(registry: Registry, model: str, at: datetime) -> None:
     """Make `challenger` say what the newest comparison says, and end any older one that a crash left open."""
-    trials = [trial for trial in registry.ledger.experiments(model) if trial.kind == "compare"]
+    trials = [trial for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"]
     if not trials:
         return
     *older, last = trials
     for trial in older:
         if trial.ended_at is None:
-            registry.ledger.close_experiment(trial.id, "superseded", at)
+            registry.ledger.registry.close_experiment(trial.id, "superseded", at)
     wanted = last.challenger if last.ended_at is None else None
     point(registry.client, model, Role.CHALLENGER, read(registry.client, model).get(Role.CHALLENGER), wanted)
-    registry.ledger.settle_alias(last.id, at)
+    registry.ledger.registry.settle_alias(last.id, at)
 
 
 def champion(registry: Registry, model: str) -> ModelRef | None:
     """The champion by the log."""
-    version = registry.ledger.champion(model)
+    version = registry.ledger.registry.champion(model)
     return None if version is None else ModelRef(model, version, Role.CHAMPION)
 
 
@@ -262,5 +262,5 @@ def point(client: MlflowClient, model: str, alias: Role, now: int | None, wanted
 
 def _tagged_shadows(registry: Registry, model: str) -> list[int]:
     found = registry.client.search_model_versions(f"name = '{model}' and tag.{ROLE_TAG} = '{Role.SHADOW}'")
-    known = {row.version for row in registry.ledger.bundles(model)}
+    known = {row.version for row in registry.ledger.registry.bundles(model)}
     return [v for version in found if (v := int(version.version)) in known]

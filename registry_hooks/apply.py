@@ -75,7 +75,7 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
     It begins in shadow: nobody but the champion trades. One that waited in line goes on: its comparison is of one plan
     from its first bar, and the share of the units that it trades stays its own.
     """
-    model, champion = challenger.name, registry.ledger.champion(challenger.name)
+    model, champion = challenger.name, registry.ledger.registry.champion(challenger.name)
     if champion is None:
         raise RegistryError(f"model {model} must have a champion before a challenger, got none. Promote one first.")
     if champion == challenger.version:
@@ -99,7 +99,7 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
     """
     model = newcomer.name
     with turn(registry, model):
-        compared = registry.ledger.open_experiments(model, "compare")
+        compared = registry.ledger.registry.open_experiments(model, "compare")
         if any(trial.challenger == newcomer.version for trial in compared):
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
         elif comparable.refused(registry, newcomer, act.at):
@@ -119,7 +119,7 @@ def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     with turn(registry, model):
         found = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
         waits = [ref for ref in found if not comparable.refused(registry, ref, act.at)]
-        if not waits or registry.ledger.open_experiments(model, "compare"):
+        if not waits or registry.ledger.registry.open_experiments(model, "compare"):
             waiting_list.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None
         install(registry, waits[0], act)
@@ -135,9 +135,9 @@ def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime)
     with turn(registry, model):
         registry.client.set_model_version_tag(model, str(version), "compared", verdict)
         waiting_list.leave(registry.client, model, version)
-        for trial in registry.ledger.open_experiments(model):
+        for trial in registry.ledger.registry.open_experiments(model):
             if trial.challenger == version and trial.kind in aliases.COMPARED:
-                registry.ledger.close_experiment(trial.id, verdict, at)
+                registry.ledger.registry.close_experiment(trial.id, verdict, at)
         aliases.project_challenger(registry, model, at)
         waiting_list.project(registry, model, at)
 
@@ -172,7 +172,7 @@ def advance(
         finish_pending(registry, model, act.at)
         if not aliases.exists(registry.client, model, to):
             raise RegistryError(f"{model} v{to} must be in MLflow, got none: it was deleted. Choose another version.")
-        entry = registry.ledger.append_promotion(
+        entry = registry.ledger.registry.append_promotion(
             model,
             expected=expected,
             to=to,
@@ -191,14 +191,14 @@ def advance(
 
 def finish_pending(registry: Registry, model: str, at: datetime) -> bool:
     """Finish, within the turn, what a crash left of a transition or a nomination; whether there was anything."""
-    entries = [entry for entry in registry.ledger.promotions(model) if entry.state != "undone"]
+    entries = [entry for entry in registry.ledger.registry.promotions(model) if entry.state != "undone"]
     pending = [entry for entry in entries if entry.state == "pending"]
     for entry in pending:
         if entry is entries[-1]:
             finish(registry, entry, at)
         else:  # release 0.1 let later entries overtake it; what follows from them stands
-            registry.ledger.settle_promotion(entry.id, "applied", at)
-    trials = [trial for trial in registry.ledger.experiments(model) if trial.kind == "compare"]
+            registry.ledger.registry.settle_promotion(entry.id, "applied", at)
+    trials = [trial for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"]
     nomination = bool(trials) and (trials[-1].alias_at is None or any(t.ended_at is None for t in trials[:-1]))
     if nomination:
         aliases.project_challenger(registry, model, at)
@@ -219,7 +219,7 @@ def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
         aliases.project(registry, entry.model, at)
         waiting_list.leave(registry.client, entry.model, entry.to_version)
         waiting_list.project(registry, entry.model, at)
-        registry.ledger.settle_promotion(entry.id, "applied", at)
+        registry.ledger.registry.settle_promotion(entry.id, "applied", at)
     except (MlflowException, SQLAlchemyError) as error:
         thing = f"{entry.kind} of {entry.model} to v{entry.to_version}"
         raise TransitionUnfinished(
@@ -233,15 +233,15 @@ def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
 def _follow(registry: Registry, entry: Promotion, at: datetime) -> None:
     """What the ledger itself must say of an entry. Before the aliases: whoever sees them move finds all of it."""
     model, ledger = entry.model, registry.ledger
-    for trial in ledger.open_experiments(model):
+    for trial in ledger.registry.open_experiments(model):
         if trial.champion != entry.to_version or trial.challenger == entry.to_version:
-            ledger.close_experiment(trial.id, FINISHED[entry.kind], at)
+            ledger.registry.close_experiment(trial.id, FINISHED[entry.kind], at)
     before = entry.from_version
     if entry.kind == "promote" and before is not None and aliases.exists(registry.client, model, before):
         pair = {"champion": entry.to_version, "challenger": before}
-        ledger.open_experiment(model, **pair, kind="watch", salt="", split=1.0, at=at)
+        ledger.registry.open_experiment(model, **pair, kind="watch", salt="", split=1.0, at=at)
     if (news := _news(entry, at)) is not None:
-        ledger.add_alert(news)
+        ledger.alerts.add(news)
 
 
 def _news(entry: Promotion, at: datetime) -> Alert | None:
@@ -260,8 +260,8 @@ def _undo(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
     """Take back an entry whose target MLflow lost before the alias could move."""
     title = f"{entry.model}: {entry.kind} to v{entry.to_version} was undone: MLflow has no such version any more"
     key = f"transition-undone:{entry.model}:{entry.seq}"
-    registry.ledger.add_alert(Alert(key, Priority.HIGH, entry.model, title, at))
-    registry.ledger.settle_promotion(entry.id, "undone", at)
+    registry.ledger.alerts.add(Alert(key, Priority.HIGH, entry.model, title, at))
+    registry.ledger.registry.settle_promotion(entry.id, "undone", at)
     log.error("transition undone", model=entry.model, to_version=entry.to_version)
     return replace(entry, state="undone", settled_at=at)
 
@@ -301,7 +301,7 @@ def rollback(
     `expected` is the champion to leave; None means whichever stands now.
     """
     with _answering(f"rollback of {model}"):
-        stack = aliases.standing(registry.ledger.promotions(model))
+        stack = aliases.standing(registry.ledger.registry.promotions(model))
     leave = expected if expected is not None or not stack else stack[-1]
     if not away:
         try:
@@ -322,7 +322,7 @@ def _rollback_by_log(
     back = next((v for v in dict.fromkeys(reversed(stack[:-1])) if v != leave and _at_hand(registry, model, v)), None)
     _must_go_back(model, back, stack)
     with turn(registry, model), _answering(f"rollback of {model} by the log"):
-        entry = registry.ledger.append_promotion(
+        entry = registry.ledger.registry.append_promotion(
             model,
             expected=leave,
             to=back or 0,
@@ -333,7 +333,7 @@ def _rollback_by_log(
             correlation_id=logs.correlation_id(),
             at=act.at,
         )
-        registry.ledger.announce_promotion(entry, act.at)
+        registry.ledger.registry.announce_promotion(entry, act.at)
         _follow(registry, entry, act.at)
     log.warning("rolled back by the log; the aliases follow", model=model, to_version=entry.to_version)
     return entry

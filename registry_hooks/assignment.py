@@ -74,7 +74,7 @@ class Dealer:
             with self._turn:
                 told = self._new.pop(salt, [])
             try:
-                stands = self._ledger.add_assignments(self._model, salt, told)
+                stands = self._ledger.assignments.add(self._model, salt, told)
             except BaseException:
                 with self._turn:
                     self._new[salt] = told + self._new[salt]
@@ -85,7 +85,7 @@ class Dealer:
     def learn(self, lineup: Lineup) -> None:
         """Take up what was dealt in an experiment, by whomever; those before it are forgotten."""
         if lineup.salt:
-            stands = self._ledger.assignments(self._model, lineup.salt)
+            stands = self._ledger.assignments.of(self._model, lineup.salt)
             self._known.setdefault(lineup.salt, {}).update(stands)
         while len(self._known) > 2:  # the one before may still be dealt by until the next boundary
             del self._known[next(iter(self._known))]

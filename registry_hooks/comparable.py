@@ -72,7 +72,7 @@ def check(registry: Registry, ref: ModelRef) -> None:
     BundleError
         A bundle of the two cannot be read.
     """
-    champion = registry.ledger.champion(ref.name)
+    champion = registry.ledger.registry.champion(ref.name)
     if champion is None or champion == ref.version:
         return
     metas = [_meta(registry, one) for one in (ModelRef(ref.name, champion), ref)]
@@ -97,8 +97,8 @@ def unlike(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
 def refused(registry: Registry, ref: ModelRef, at: datetime) -> bool:
     """As `check`, within the turn, for jobs: a person is told, the version loses its place in the line and stays."""
     for why in unlike(registry, ref):
-        key = f"not_comparable:{ref.name}:v{ref.version}:v{registry.ledger.champion(ref.name)}"
-        registry.ledger.add_alert(Alert(key, Priority.HIGH, ref.name, f"no challenger: {why}", at))
+        key = f"not_comparable:{ref.name}:v{ref.version}:v{registry.ledger.registry.champion(ref.name)}"
+        registry.ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, f"no challenger: {why}", at))
         registry.client.set_model_version_tag(ref.name, str(ref.version), REFUSED_TAG, why)
         waiting_list.leave(registry.client, ref.name, ref.version)
         log.warning("not comparable", model=str(ref), why=why)

@@ -35,7 +35,7 @@ def unsound(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
 
 def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
     """Reasons why the evidence does not make `ref` the champion."""
-    entries = [entry for entry in registry.ledger.promotions(ref.name) if entry.state == "applied"]
+    entries = [entry for entry in registry.ledger.registry.promotions(ref.name) if entry.state == "applied"]
     if not entries:
         return ()
     champion = entries[-1].to_version
@@ -43,7 +43,7 @@ def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
     if left:  # it was champion before
         watched = left[-1].kind == "rollback" and left[-1].actor.startswith(GATE)
         return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
-    trials = registry.ledger.experiments(ref.name)
+    trials = registry.ledger.registry.experiments(ref.name)
     pair = (champion, ref.version)
     mine = [t for t in trials if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
     if any(trial.verdict == "promote" for trial in mine):

@@ -42,7 +42,7 @@ class Round:
     split: float
 
     def stack(self) -> list[int]:
-        return aliases.standing(self.registry.ledger.promotions(self.model))
+        return aliases.standing(self.registry.ledger.registry.promotions(self.model))
 
     def alias(self, role: Role) -> int | None:
         return aliases.read(self.registry.client, self.model).get(role)
@@ -59,7 +59,7 @@ class Round:
     def tell(self, what: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H") -> None:
         """Tell a person; the same thing again only in the next `per` (an hour), however often it is looked at."""
         key = ":".join(part for part in (what, self.model, self.at.strftime(per)) if part)
-        if self.registry.ledger.add_alert(Alert(key, priority, self.model, f"{self.model}: {title}", self.at)):
+        if self.registry.ledger.alerts.add(Alert(key, priority, self.model, f"{self.model}: {title}", self.at)):
             log.warning("registry changed by hand", model=self.model, what=what, title=title)
 
 
@@ -87,7 +87,7 @@ def reconcile(
 def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", split: float = 0.9) -> dict[str, str]:
     """Reconcile every model that the ledger knows; what was done, by model. One that fails stops no other."""
     done: dict[str, str] = {}
-    for model in registry.ledger.models():
+    for model in registry.ledger.registry.models():
         with logs.bind(correlation_id=f"poll:{model}"):
             try:
                 done[model] = reconcile(registry, model, at, on_manual_move=on_manual_move, split=split)
@@ -108,7 +108,7 @@ def _present(around: Round) -> str:
     else:
         return AGREED
     now = _renamed_to(around)
-    if now is None and model not in around.registry.ledger.models():
+    if now is None and model not in around.registry.ledger.registry.models():
         return "lost"  # never ours, or the name that another one had for a moment
     if now is None:
         title = "the registered model was deleted by hand; the bot trades on with what it has loaded. Restore a backup"
@@ -121,7 +121,7 @@ def _present(around: Round) -> str:
 
 def _renamed_to(around: Round) -> str | None:
     """The name under which MLflow has our versions now: those that came from the same training runs."""
-    for row in reversed(around.registry.ledger.bundles(around.model)):
+    for row in reversed(around.registry.ledger.registry.bundles(around.model)):
         for found in around.registry.client.search_model_versions(f"run_id = '{row.run_id}'"):
             if int(found.version) == row.version:
                 return str(found.name)
@@ -138,7 +138,9 @@ def _crash(around: Round) -> str:
 def _champion(around: Round) -> str:
     """`champion` against the log."""
     stack, alias = around.stack(), around.alias(Role.CHAMPION)
-    known = bool(stack) or bool(around.registry.ledger.bundles(around.model))  # else it is somebody else's model
+    known = bool(stack) or bool(
+        around.registry.ledger.registry.bundles(around.model)
+    )  # else it is somebody else's model
     if not known or alias == (stack[-1] if stack else None):
         return AGREED
     if alias is None:
@@ -188,7 +190,7 @@ def _versions(around: Round) -> str:
     """Versions that the ledger knows and MLflow lost."""
     found = around.registry.client.search_model_versions(f"name = '{around.model}'")
     have = {int(version.version) for version in found}
-    missing = [row.version for row in around.registry.ledger.bundles(around.model) if row.version not in have]
+    missing = [row.version for row in around.registry.ledger.registry.bundles(around.model) if row.version not in have]
     lost = [version for version in missing if not around.exists(version)]  # the answer may have been cut short
     return next((what for what in [_lost(around, version) for version in lost] if what != AGREED), AGREED)
 
@@ -196,12 +198,12 @@ def _versions(around: Round) -> str:
 def _lost(around: Round, version: int) -> str:
     """One deleted version: its comparisons end, and where it was champion the one before comes back."""
     stack, ledger = around.stack(), around.registry.ledger
-    trials = [t for t in ledger.open_experiments(around.model) if version in (t.champion, t.challenger)]
+    trials = [t for t in ledger.registry.open_experiments(around.model) if version in (t.champion, t.challenger)]
     what, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
     if stack and version == stack[-1]:
         return _bury(around, version, what, done)
     for trial in trials:
-        ledger.close_experiment(trial.id, f"v{version} was deleted", around.at)
+        ledger.registry.close_experiment(trial.id, f"v{version} was deleted", around.at)
     if trials:
         aliases.project_challenger(around.registry, around.model, around.at)
     traded = any(trial.kind != "shadow" for trial in trials)
@@ -244,7 +246,7 @@ def _previous(around: Round) -> str:
 
 def _challenger(around: Round) -> str:
     """`challenger` against the newest comparison: a person may nominate, and may end it."""
-    trials = [t for t in around.registry.ledger.experiments(around.model) if t.kind == "compare"]
+    trials = [t for t in around.registry.ledger.registry.experiments(around.model) if t.kind == "compare"]
     open_one = trials[-1] if trials and trials[-1].ended_at is None else None
     alias, wanted = around.alias(Role.CHALLENGER), open_one.challenger if open_one else None
     if alias == wanted or not around.stack():
@@ -277,7 +279,7 @@ def _line(around: Round) -> str:
 def _withdraw(around: Round, trial: Experiment) -> str:
     title = f"alias challenger was deleted {BY_HAND}: the comparison of v{trial.challenger} ends"
     around.tell(f"withdrawn-by-hand:v{trial.challenger}", title, Priority.MEDIUM)
-    around.registry.ledger.close_experiment(trial.id, "withdrawn by hand", around.at)
+    around.registry.ledger.registry.close_experiment(trial.id, "withdrawn by hand", around.at)
     aliases.project_challenger(around.registry, around.model, around.at)
     return "repaired"
 

@@ -12,7 +12,7 @@ from mlops.types import Alert, Priority
 
 def refuse_fills(ledger: Ledger, source: str, rows: Sequence[tuple[str, str]], at: datetime) -> None:
     """Keep (row, reason) pairs among the rejections, with an alert an hour and source."""
-    ledger.add_rejections("fills", source, rows, at)
+    ledger.rejections.add("fills", source, rows, at)
     title = f"fills_refused: {len(rows)} fills from {source} are in no book; the first: {rows[0][1]}"
     key = f"fills_refused:{source}:{at:%Y-%m-%dT%H}"
-    ledger.add_alert(Alert(key, Priority.HIGH, "", title, at, {"source": source}))
+    ledger.alerts.add(Alert(key, Priority.HIGH, "", title, at, {"source": source}))

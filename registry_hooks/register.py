@@ -55,7 +55,7 @@ def upload(registry: Registry, training: Training, run_id: str, save: Callable[[
         save(path, Model(artifact_path=place, model_uuid=model_id, model_id=model_id, run_id=run_id))
         made, job_run = bundle.digest(path), logs.job_run().get("job_run", "")
         noted = Upload(name, logged.model_id, made, bundle.size(path), run_id, job_run, training.at)
-        registry.ledger.add_upload(noted)
+        registry.ledger.uploads.add(noted)
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         client.log_model_artifacts(logged.model_id, str(path))
     client.finalize_logged_model(logged.model_id, "READY")
@@ -84,7 +84,7 @@ def register(registry: Registry, noted: Upload, training: Training, check: Calla
 def resume(registry: Registry, training: Training) -> ModelRef | None:
     """Finish what an earlier attempt of this job run registered; None where it must be trained anew."""
     job_run = logs.job_run().get("job_run")
-    for noted in reversed(registry.ledger.uploads(training.model, job_run) if job_run else []):
+    for noted in reversed(registry.ledger.uploads.of_job_run(training.model, job_run) if job_run else []):
         versions = registry.client.search_model_versions(f"name = '{training.model}'")
         for number in sorted(int(version.version) for version in versions if version.source == _source(noted)):
             ref = ModelRef(training.model, number)
@@ -111,7 +111,7 @@ def _prove(registry: Registry, ref: ModelRef, noted: Upload) -> None:
     except BundleError as error:
         title = f"{ref}: MLflow serves other files than were uploaded; the version is not used: {error}"
         key = f"bundle_altered:{ref.name}:v{ref.version}"
-        registry.ledger.add_alert(Alert(key, Priority.HIGH, ref.name, title, noted.uploaded_at))
+        registry.ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, title, noted.uploaded_at))
         rule = f"files of {ref} in MLflow must be as they were before the upload"
         raise BundleError(f"{rule}, got: {error} Find out who writes there, then train again.") from error
 
@@ -122,7 +122,7 @@ def _enter(registry: Registry, ref: ModelRef, noted: Upload, training: Training)
     row = BundleRow(
         t.model, ref.version, noted.digest, noted.run_id, noted.model_id, t.start, t.end, t.horizon_bars, t.at
     )
-    registry.ledger.add_bundle(row)
+    registry.ledger.registry.add_bundle(row)
     tags = {"train_start": t.start, "train_end": t.end, "horizon_bars": t.horizon_bars, "data_digest": t.data_digest}
     for key, value in {**tags, "bundle_sha256": noted.digest, "note": t.note}.items():
         client.set_model_version_tag(ref.name, str(ref.version), key, str(value))

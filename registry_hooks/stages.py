@@ -29,8 +29,8 @@ LEAST_LEFT = 0.5  # of the units, to the champion: no job gives so many challeng
 
 def running(ledger: Ledger, model: str) -> Experiment | None:
     """The comparison that keys are dealt by; None where nobody is nominated."""
-    champion = ledger.champion(model)
-    trials = [trial for trial in ledger.open_experiments(model, "compare") if trial.champion == champion]
+    champion = ledger.registry.champion(model)
+    trials = [trial for trial in ledger.registry.open_experiments(model, "compare") if trial.champion == champion]
     return trials[-1] if trials else None
 
 
@@ -46,7 +46,7 @@ def comparison(ledger: Ledger, model: str) -> Experiment:
 def stages(ledger: Ledger, model: str) -> dict[int, Stage]:
     """The stage of each version that is compared with the champion."""
     trial = running(ledger, model)
-    weights = {} if trial is None else ledger.epochs(trial)[-1].weights
+    weights = {} if trial is None else ledger.assignments.epochs(trial)[-1].weights
     return {v: Stage.AB if weights.get(v, 0.0) > 0 else Stage.SHADOW for v in compared(ledger, model)}
 
 
@@ -57,11 +57,11 @@ def trading_since(ledger: Ledger, model: str, pair: tuple[int, int], as_of: date
     """
     champion, challenger = pair
     since, until = None, None
-    for trial in ledger.experiments(model):
+    for trial in ledger.registry.experiments(model):
         if trial.kind != "compare" or trial.champion != champion:
             continue
         ended = trial.ended_at if trial.ended_at is not None and trial.ended_at < as_of else None
-        for start, end in _spans(ledger.epochs(trial), challenger, as_of):
+        for start, end in _spans(ledger.assignments.epochs(trial), challenger, as_of):
             since = since if until is not None and start <= until else start
             until = end if end is not None else ended
             if until is None:
@@ -77,7 +77,7 @@ def held(ledger: Ledger, model: str, version: int, split: float) -> str:
     trial = running(ledger, model)
     if trial is None:
         return "nobody is nominated, so no units are dealt"
-    epochs = ledger.epochs(trial)
+    epochs = ledger.assignments.epochs(trial)
     changed = [e for before, e in pairwise(epochs) if _of(e, version) != _of(before, version)]
     if changed and _of(changed[-1], version) == 0 and not changed[-1].actor.startswith(JOBS):
         who, at = changed[-1].actor, changed[-1].at
@@ -95,9 +95,9 @@ def begin(ledger: Ledger, challenger: ModelRef, champion: int, at: datetime) -> 
     One that waited in line goes on: its comparison is of one plan, from its first bar.
     """
     pair = (champion, challenger.version)
-    waits = ledger.open_experiments(challenger.name, "shadow")
+    waits = ledger.registry.open_experiments(challenger.name, "shadow")
     began = min((t.started_at for t in waits if (t.champion, t.challenger) == pair), default=at)
-    return ledger.open_experiment(
+    return ledger.registry.open_experiment(
         challenger.name,
         champion=champion,
         challenger=challenger.version,
@@ -127,8 +127,9 @@ def move(registry: Registry, decision: Decision, weight: float, *, run: str, act
             return
         if trades:
             trial = comparison(ledger, ref.name)
-            key = f"challenger_withdrawn:{ref.name}:v{ref.version}:{trial.id}.{ledger.epochs(trial)[-1].number}"
-            ledger.add_alert(Alert(key, Priority.HIGH, ref.name, f"{ref.name}: {decision.reason}", at))
+            epoch = ledger.assignments.epochs(trial)[-1].number
+            key = f"challenger_withdrawn:{ref.name}:v{ref.version}:{trial.id}.{epoch}"
+            ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, f"{ref.name}: {decision.reason}", at))
         reason = decision.reason + (f" Evidence: run {run}." if run else "")
         share(registry, ref.name, {ref.version: weight}, actor=actor, reason=reason, at=at)
 
@@ -145,7 +146,7 @@ def share(
         names = ", ".join(f"v{v}" for v in sorted(open_now))
         rule = f"weights of {model} must be of versions that are compared ({names}), got v{version}"
         raise RegistryError(f"{rule}. Let it wait in line first.")
-    epoch = registry.ledger.add_weights(trial, given, actor=actor, reason=reason, at=at)
+    epoch = registry.ledger.assignments.add_weights(trial, given, actor=actor, reason=reason, at=at)
     log.info("weights", model=model, epoch=epoch.number, weights=dict(epoch.weights), reason=reason)
     try:
         project(registry, model)
@@ -160,10 +161,10 @@ def carry(registry: Registry, trial: Experiment, *, actor: str, at: datetime) ->
     A crash before it costs them their share until they pass the gate of the shadow stage again, and never gives one.
     """
     ledger, model = registry.ledger, trial.model
-    before = [t for t in ledger.experiments(model) if t.kind == "compare" and t.id < trial.id]
-    if not before or before[-1].champion != trial.champion or len(ledger.epochs(trial)) > 1:
+    before = [t for t in ledger.registry.experiments(model) if t.kind == "compare" and t.id < trial.id]
+    if not before or before[-1].champion != trial.champion or len(ledger.assignments.epochs(trial)) > 1:
         return
-    weights, stay = ledger.epochs(before[-1])[-1].weights, compared(ledger, model) - {before[-1].challenger}
+    weights, stay = ledger.assignments.epochs(before[-1])[-1].weights, compared(ledger, model) - {before[-1].challenger}
     given = {version: weight for version, weight in weights.items() if version in stay and weight > 0}
     if given:
         reason = f"they trade on as in comparison {before[-1].id}"
@@ -184,7 +185,7 @@ def project(registry: Registry, model: str) -> bool:
 
 
 def _must_stand(registry: Registry, decision: Decision) -> None:
-    name, champion = decision.model.name, registry.ledger.champion(decision.model.name)
+    name, champion = decision.model.name, registry.ledger.registry.champion(decision.model.name)
     against = decision.against.version if decision.against else None
     if champion != against:
         raise AliasMoved(f"champion of {name} must be v{against}, got v{champion}. Read it again and decide anew.")

@@ -34,21 +34,21 @@ class UnknownModels:
         new = set(zip(columns["model"], versions, strict=True)) - self._known - self._told
         if not new or len(self._told) >= MOST:
             return
-        models = self._ledger.models()
+        models = self._ledger.registry.models()
         for model, version in sorted(new) if models else ():
             title = _title(model, version, models, self._versions(model) if model in models else {0, version})
             if not title:
                 self._known.add((model, version))
                 continue
             about = f"{model}:v{version}" if model in models else model
-            self._ledger.add_alert(Alert(f"model_unknown:{about}", Priority.HIGH, "", title, at, {"source": source}))
+            self._ledger.alerts.add(Alert(f"model_unknown:{about}", Priority.HIGH, "", title, at, {"source": source}))
             log.warning("rows of an unknown model", model=model, version=version, source=source)
             self._told.add((model, version))
 
     def _versions(self, model: str) -> set[int]:
         """Versions that were trained or traded; 0 is none's."""
-        moved = (entry.to_version for entry in self._ledger.promotions(model))
-        return {0, *(row.version for row in self._ledger.bundles(model)), *moved}
+        moved = (entry.to_version for entry in self._ledger.registry.promotions(model))
+        return {0, *(row.version for row in self._ledger.registry.bundles(model)), *moved}
 
 
 def _title(model: str, version: int, models: list[str], versions: set[int]) -> str:

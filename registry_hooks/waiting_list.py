@@ -42,19 +42,19 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
 
     Safe to repeat; whoever calls it holds the model's turn.
     """
-    champion = registry.ledger.champion(model)
+    champion = registry.ledger.registry.champion(model)
     if champion is None:
         return False
     line, stale = _sorted(registry, model)
-    running = registry.ledger.open_experiments(model, "shadow")
+    running = registry.ledger.registry.open_experiments(model, "shadow")
     over = [t for t in running if t.champion != champion or t.challenger not in line]
     have = {t.challenger for t in running if t.champion == champion}
     for trial in over:
-        registry.ledger.close_experiment(trial.id, _why(registry, trial, champion), at)
+        registry.ledger.registry.close_experiment(trial.id, _why(registry, trial, champion), at)
     for version in line:
         if version not in have:
             pair = {"champion": champion, "challenger": version}
-            registry.ledger.open_experiment(model, **pair, kind="shadow", salt="", split=1.0, at=at)
+            registry.ledger.registry.open_experiment(model, **pair, kind="shadow", salt="", split=1.0, at=at)
     for version in stale:
         leave(registry.client, model, version)
     gone = _take_weights(registry, model, at)
@@ -65,19 +65,21 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
 def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, float]:
     """What is dealt from now on is not dealt to versions that are not compared any more; these versions."""
     gone: dict[int, float] = {}
-    stay = compared(registry.ledger, model) | {registry.ledger.champion(model)}
-    for trial in registry.ledger.open_experiments(model, "compare"):
-        weights = registry.ledger.epochs(trial)[-1].weights
+    stay = compared(registry.ledger, model) | {registry.ledger.registry.champion(model)}
+    for trial in registry.ledger.registry.open_experiments(model, "compare"):
+        weights = registry.ledger.assignments.epochs(trial)[-1].weights
         gone = {version: 0.0 for version, weight in weights.items() if weight > 0 and version not in stay}
         if gone:
-            registry.ledger.add_weights(trial, gone, actor="registry", reason="not compared any more", at=at)
+            registry.ledger.assignments.add_weights(
+                trial, gone, actor="registry", reason="not compared any more", at=at
+            )
     return gone
 
 
 def _why(registry: Registry, trial: Experiment, champion: int) -> str:
     if trial.champion != champion:
         return "champion changed"
-    compared = registry.ledger.open_experiments(trial.model, "compare")
+    compared = registry.ledger.registry.open_experiments(trial.model, "compare")
     return "nominated" if any(t.challenger == trial.challenger for t in compared) else "left the line"
 
 
@@ -87,8 +89,8 @@ def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
     Anybody who reaches MLflow may tag a version of his own: only those count that the ledger knows.
     """
     found = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
-    had = {trial.challenger for trial in registry.ledger.experiments(model) if trial.kind == "compare"}
-    had.add(registry.ledger.champion(model) or 0)
-    known = {row.version for row in registry.ledger.bundles(model)}
+    had = {trial.challenger for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"}
+    had.add(registry.ledger.registry.champion(model) or 0)
+    known = {row.version for row in registry.ledger.registry.bundles(model)}
     tagged = sorted(known & {int(version.version) for version in found})
     return [v for v in tagged if v not in had], [v for v in tagged if v in had]

@@ -28,11 +28,14 @@ def _followed(context, law, seed, *, thorough):
     jobs = ("monitor", "compare", "train", "train-recent") if one.known else ("compare",)
     one.run(80, jobs, also=[START + SATURDAY] if one.known else [], enough=years._moved)
     ledger = context.ledger
-    moves = [(p.kind, p.from_version, p.to_version, p.created_at, p.reason) for p in ledger.promotions(one.model)]
-    trials = [
-        (t.kind, t.champion, t.challenger, t.started_at, t.ended_at, t.verdict) for t in ledger.experiments(one.model)
+    moves = [
+        (p.kind, p.from_version, p.to_version, p.created_at, p.reason) for p in ledger.registry.promotions(one.model)
     ]
-    told = [(a.key, a.as_of) for a in ledger.alerts(open_only=False) if a.model == one.model]
+    trials = [
+        (t.kind, t.champion, t.challenger, t.started_at, t.ended_at, t.verdict)
+        for t in ledger.registry.experiments(one.model)
+    ]
+    told = [(a.key, a.as_of) for a in ledger.alerts.newest(open_only=False) if a.model == one.model]
     decided = [
         (e.at, e.decision.verdict) for e in one.events if e.decision.verdict in (Verdict.RETRAIN, Verdict.PROMOTE)
     ]
@@ -79,7 +82,7 @@ def test_a_plan_waits_for_labels_that_do_not_overlap(horizon, compare_from, watc
         one = Platform(context, World(Law(units=2, horizon=horizon), 60, 1), "m", known=False)
         one.begin()
         one.challenge(START)
-        (trial,) = context.ledger.open_experiments("m")
+        (trial,) = context.ledger.registry.open_experiments("m")
         planned = [plans.plan(context, replace(trial, kind=kind)) for kind in ("compare", "watch")]
         assert [compare_from, watch_from] == [plan.min_bars for plan in planned]
 

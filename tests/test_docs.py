@@ -212,7 +212,7 @@ def test_keys_are_read_in_all_the_ways_in_which_they_are_written(tmp_path):
         """
 ABOUT = "disk:"
 KINDS = ("run_dead:", "run_parked:")
-def plain(x): ledger.add_alert(Alert(f"{ABOUT}{x}", Priority.LOW, "", "", x))
+def plain(x): ledger.alerts.add(Alert(f"{ABOUT}{x}", Priority.LOW, "", "", x))
 def pair(x):
     key, title = f"pair:{x}:{x}", "title"
     return Alert(key, Priority.HIGH if x else Priority.LOW, "", title, x)

@@ -65,12 +65,12 @@ def run(
 
 def _round(url: str, kills: int, rng: random.Random, *, schedulers: int, jobs: int) -> tuple[int, int]:
     with Ledger(url) as ledger:
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.execute(text("DROP TABLE IF EXISTS effects"))
             connection.execute(text("DELETE FROM job_runs"))
             connection.execute(text("CREATE TABLE effects (job TEXT NOT NULL)"))
         for i in range(jobs):
-            ledger.plan_job(f"job{i}", BEGAN + timedelta(seconds=i))
+            ledger.job_runs.plan(f"job{i}", BEGAN + timedelta(seconds=i))
         alive = [_scheduler(url) for _ in range(schedulers)]
         try:
             for _ in range(kills):
@@ -82,7 +82,7 @@ def _round(url: str, kills: int, rng: random.Random, *, schedulers: int, jobs: i
         finally:
             for process in alive:
                 _kill(process, with_jobs=True)
-        with ledger._reading() as connection:
+        with ledger.reading() as connection:
             found = connection.execute(text("SELECT job, COUNT(*) FROM effects GROUP BY job"))
             counts = {str(job): int(n) for job, n in found.all()}
     return sum(f"job{i}" not in counts for i in range(jobs)), sum(count - 1 for count in counts.values())
@@ -97,7 +97,7 @@ def _drain(ledger: Ledger) -> None:
         Nothing was done for `DRAIN_S`.
     """
     before, deadline = -1, 0.0
-    while left := len(ledger.job_runs(states=("due", "running", "failed", "parked"))):
+    while left := len(ledger.job_runs.all(states=("due", "running", "failed", "parked"))):
         if left != before:
             before, deadline = left, time.monotonic() + DRAIN_S
         elif time.monotonic() > deadline:
@@ -137,7 +137,7 @@ def _do(url: str, job: str, scheduled_for: str, owner: str, fence: str, attempts
     write = text("INSERT INTO effects (job) VALUES (:job)").bindparams(job=job)
     with Ledger(url) as ledger:
         time.sleep(random.uniform(0, 0.3))
-        ledger.complete_job(claim, datetime.now(UTC), effect=lambda connection: connection.execute(write))
+        ledger.job_runs.complete(claim, datetime.now(UTC), effect=lambda connection: connection.execute(write))
 
 
 if __name__ == "__main__":

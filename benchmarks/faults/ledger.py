@@ -144,16 +144,16 @@ def rows(producer: int, batch: int, *, durable: bool) -> Rows:
 
 def _counted(ledger: Ledger, done: list[int], *, durable: bool) -> dict[str, int]:
     """Acknowledged rows that are gone, rows that are there twice, and what the ledger's own check says."""
-    problems = ledger.verify()
+    problems = ledger.audit.verify()
     if problems:
         raise AssertionError(f"ledger must be whole after the kills, got {problems}")
     table, key = ("fills", "fill_id") if durable else ("outcomes", "unit")
-    with ledger._reading() as connection:
+    with ledger.reading() as connection:
         there = [str(row[0]) for row in connection.execute(text(f"SELECT {key} FROM {table}"))]
     promised = {f"{p}-{b}-{i}" for p, n in enumerate(done) for b in range(n) for i in range(BATCH_ROWS)}
     found = {"lost": len(promised - set(there)), "doubled": len(there) - len(set(there))}
     if durable:  # what matters of a doubled fill is the position
-        found["doubled"] += abs(int(ledger.positions("kill", "b")["quantity"].sum()) - len(set(there)))
+        found["doubled"] += abs(int(ledger.telemetry.positions("kill", "b")["quantity"].sum()) - len(set(there)))
     return found
 
 
@@ -162,7 +162,7 @@ def flipped(folder: Path, n: int, rng: random.Random, progress: Callable[[str], 
     path, archive = folder / "truth.db", folder / "archive"
     with Ledger(f"sqlite:///{path}") as ledger:
         fill(ledger)
-        ledger.archive(archive, before=END, at=END)
+        ledger.archive.copy_closed(archive, before=END, at=END)
         truth = [_read(guarded(ledger), []), _read(unguarded(ledger), [])]
         files = _read(archived(ledger, archive), [])
     _checkpoint(path)
@@ -216,7 +216,7 @@ def _flip_archive(
 
 def _checkpoint(path: Path) -> None:
     """One file, as a backup would copy it."""
-    with Ledger(f"sqlite:///{path}") as ledger, ledger._engine.connect() as connection:
+    with Ledger(f"sqlite:///{path}") as ledger, ledger.engine.connect() as connection:
         raw: Any = connection.connection.driver_connection
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -230,20 +230,22 @@ def fill(ledger: Ledger) -> None:
     base = pd.DataFrame({"model": "m", "unit": units, "event_time": at, "known_at": at})
     for version in (1, 2):
         made = base.assign(version=version, matures_at=at, role="champion", probability=rng.random(n))
-        ledger.add_predictions(made, rng.normal(size=(n, 3)).astype(np.float32), NAMES, "0" * 32)
-    ledger.add_outcomes(base.assign(label=1.0, value=rng.normal(size=n))[: n - 100])
+        ledger.telemetry.add_predictions(made, rng.normal(size=(n, 3)).astype(np.float32), NAMES, "0" * 32)
+    ledger.telemetry.add_outcomes(base.assign(label=1.0, value=rng.normal(size=n))[: n - 100])
     ids = [f"fill-{i}" for i in range(n)]
     trades = base.assign(fill_id=ids, version=1, book="paper", quantity=rng.normal(size=n), price=1.5, fee=0.25)
-    ledger.add_fills(trades)
+    ledger.telemetry.add_fills(trades)
     sides = {"bid": 1 + rng.random(n), "ask": 3.0, "bid_size": 1.0, "ask_size": 2.0}
-    ledger.store(quote_rows(base.assign(**sides)))
+    ledger.telemetry.store(quote_rows(base.assign(**sides)))
     for version in range(1, 41):
         spans = {"train_start": T0, "train_end": T0, "registered_at": T0}
-        ledger.add_bundle(BundleRow("m", version, f"d{version}", "run", "id", horizon_bars=5, **spans))
+        ledger.registry.add_bundle(BundleRow("m", version, f"d{version}", "run", "id", horizon_bars=5, **spans))
         why = {"actor": "a", "reason": "r", "evidence_run": "e", "correlation_id": "c"}
-        entry = ledger.append_promotion("m", expected=version - 1 or None, to=version, kind="promote", at=T0, **why)
-        ledger.settle_promotion(entry.id, "applied", T0)
-        ledger.add_alert(Alert(f"k{version}", Priority.LOW, "m", "title", T0, {"n": version}))
+        entry = ledger.registry.append_promotion(
+            "m", expected=version - 1 or None, to=version, kind="promote", at=T0, **why
+        )
+        ledger.registry.settle_promotion(entry.id, "applied", T0)
+        ledger.alerts.add(Alert(f"k{version}", Priority.LOW, "m", "title", T0, {"n": version}))
 
 
 def guarded(ledger: Ledger) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -251,21 +253,21 @@ def guarded(ledger: Ledger) -> Iterator[tuple[str, Callable[[], Any]]]:
     whole = {"start": T0, "end": END, "as_of": END}
     part = {"start": T0 + timedelta(minutes=7), "end": T0 + timedelta(minutes=40), "as_of": T0 + timedelta(minutes=30)}
     for version in (1, 2):
-        yield f"predictions {version}", lambda v=version: ledger.predictions("m", version=v, **whole)
-    yield "predictions", lambda: ledger.predictions("m", **part)
-    yield "matured", lambda: ledger.matured("m", **whole)
-    yield "pending", lambda: ledger.pending("m", as_of=END)
-    yield "latest", lambda: ledger.latest_event_time("m")
-    yield "positions", lambda: ledger.positions("m", "paper")
+        yield f"predictions {version}", lambda v=version: ledger.telemetry.predictions("m", version=v, **whole)
+    yield "predictions", lambda: ledger.telemetry.predictions("m", **part)
+    yield "matured", lambda: ledger.telemetry.matured("m", **whole)
+    yield "pending", lambda: ledger.telemetry.pending("m", as_of=END)
+    yield "latest", lambda: ledger.telemetry.latest_event_time("m")
+    yield "positions", lambda: ledger.telemetry.positions("m", "paper")
     yield "quotes", lambda: _quotes(ledger)
-    yield "bundles", lambda: ledger.bundles("m")
-    yield "bundle", lambda: ledger.bundle("m", 7)
-    yield "promotions", lambda: ledger.promotions("m")
-    yield "champion", lambda: ledger.champion("m")
+    yield "bundles", lambda: ledger.registry.bundles("m")
+    yield "bundle", lambda: ledger.registry.bundle("m", 7)
+    yield "promotions", lambda: ledger.registry.promotions("m")
+    yield "champion", lambda: ledger.registry.champion("m")
 
 
 def _quotes(ledger: Ledger) -> Any:
-    with ledger._reading() as connection:
+    with ledger.reading() as connection:
         start = microseconds(T0)
         units = [f"U{i:02d}" for i in range(20)]
         return copied(connection, quotes, start, units, end=start + 2 * HOUR_US).to_pydict()
@@ -273,14 +275,14 @@ def _quotes(ledger: Ledger) -> Any:
 
 def unguarded(ledger: Ledger) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What has no checksum."""
-    yield "alerts", lambda: ledger.alerts(open_only=False)
-    yield "events", lambda: ledger.events(0, 1000)
+    yield "alerts", lambda: ledger.alerts.newest(open_only=False)
+    yield "events", lambda: ledger.outbox.events(0, 1000)
 
 
 def archived(ledger: Ledger, folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Every table of the archive."""
     for table in ("predictions", "outcomes", "quotes", "fills"):
-        yield table, lambda t=table: ledger.archived(folder, t, start=T0, end=END)
+        yield table, lambda t=table: ledger.archive.read(folder, t, start=T0, end=END)
 
 
 def _read(readings: Iterator[tuple[str, Callable[[], Any]]], confused: list[str]) -> dict[str, bytes]:

@@ -75,7 +75,7 @@ def add_model(registry: Registry, place: Place, model: str) -> None:
     for version in VERSIONS:
         mlflow.register_model(uri, model)
         digest = bundle.digest(bundle.fetch(registry.client, ModelRef(model, version), registry.cache))
-        registry.ledger.add_bundle(BundleRow(model, version, digest, run_id, model_id, AT, AT, 5, AT))
+        registry.ledger.registry.add_bundle(BundleRow(model, version, digest, run_id, model_id, AT, AT, 5, AT))
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Trial:
 
     @property
     def log(self) -> list[Promotion]:
-        return self.registry.ledger.promotions(self.model)
+        return self.registry.ledger.registry.promotions(self.model)
 
     @property
     def champion(self) -> int | None:
-        return self.registry.ledger.champion(self.model)
+        return self.registry.ledger.registry.champion(self.model)
 
     def alive(self) -> list[int]:
         rows = self.registry.client.search_model_versions(f"name = '{self.model}'")
@@ -141,9 +141,9 @@ def enlist(trial: Trial) -> Prepared:
 
 
 def next_in_line(trial: Trial) -> Prepared:
-    for compared in trial.registry.ledger.open_experiments(trial.model, "compare"):
+    for compared in trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
         apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
-    had = {t.challenger for t in trial.registry.ledger.experiments(trial.model) if t.kind == "compare"}
+    had = {t.challenger for t in trial.registry.ledger.registry.experiments(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
     for version in fresh[:1]:
         trial.registry.client.set_model_version_tag(trial.model, str(version), waiting_list.WAITS_TAG, "true")
@@ -159,11 +159,11 @@ def retire(trial: Trial) -> Prepared:
 
 def _in_line(trial: Trial) -> ModelRef | None:
     """One that waits behind a challenger; None where there are no two versions that were never nominated."""
-    had = {t.challenger for t in trial.registry.ledger.experiments(trial.model) if t.kind == "compare"}
+    had = {t.challenger for t in trial.registry.ledger.registry.experiments(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
-    if not trial.registry.ledger.open_experiments(trial.model, "compare") and len(fresh) > 1:
+    if not trial.registry.ledger.registry.open_experiments(trial.model, "compare") and len(fresh) > 1:
         apply.enlist(trial.registry, ModelRef(trial.model, fresh.pop(0)), trial.act)
-    if not fresh or not trial.registry.ledger.open_experiments(trial.model, "compare"):
+    if not fresh or not trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
         return None
     apply.enlist(trial.registry, ModelRef(trial.model, fresh[-1]), trial.act)
     return ModelRef(trial.model, fresh[-1])
@@ -241,7 +241,7 @@ def next_that_trades(trial: Trial) -> Prepared:
     if target is None:
         return next_in_line(trial)
     apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
-    (first,) = trial.registry.ledger.open_experiments(trial.model, "compare")
+    (first,) = trial.registry.ledger.registry.open_experiments(trial.model, "compare")
     apply.retire(trial.registry, ModelRef(trial.model, first.challenger), "hold", AT)
     expect = {"either": [trial.champion], "adds": [0]}
     return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
@@ -249,7 +249,7 @@ def next_that_trades(trial: Trial) -> Prepared:
 
 def _nominated(trial: Trial) -> ModelRef:
     target = trial.other()
-    for compared in trial.registry.ledger.open_experiments(trial.model, "compare"):
+    for compared in trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
         apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
     apply.nominate(trial.registry, target, trial.act)
     return target
@@ -286,14 +286,14 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     now, stack = aliases.read(client, trial.model), aliases.standing(log)
     back = aliases.way_back(client, trial.model, stack)
     standing = [entry for entry in log if entry.state != "undone"]
-    rounds = ledger.open_experiments(trial.model, "compare")
-    beside = sorted((t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "shadow"))
+    rounds = ledger.registry.open_experiments(trial.model, "compare")
+    beside = sorted((t.champion, t.challenger) for t in ledger.registry.open_experiments(trial.model, "shadow"))
     tagged = {int(v.version): v.tags for v in client.search_model_versions(f"name = '{trial.model}'")}
     line_up = [v for v, tags in sorted(tagged.items()) if waiting_list.WAITS_TAG in tags]
-    watches = [(t.champion, t.challenger) for t in ledger.open_experiments(trial.model, "watch")]
+    watches = [(t.champion, t.challenger) for t in ledger.registry.open_experiments(trial.model, "watch")]
     last = standing[-1] if standing else None
     watched = [(last.to_version, last.from_version)] if last and last.kind == "promote" and last.from_version else []
-    told = [a.key for a in ledger.alerts(open_only=False) if a.model == trial.model]
+    told = [a.key for a in ledger.alerts.newest(open_only=False) if a.model == trial.model]
     news = {f"by-hand:{trial.model}:{e.seq}" for e in standing if e.actor == UI_ACTOR} | {
         f"rollback:{trial.model}:{e.seq}" for e in standing if e.kind == "rollback" and e.actor != UI_ACTOR
     }
@@ -301,16 +301,16 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     return {
         "the tags say which stage the weights say": staged
         == {v: tags[stages.STAGE_TAG] for v, tags in tagged.items() if stages.STAGE_TAG in tags},
-        "the alias champion is the log's": now.get(Role.CHAMPION) == ledger.champion(trial.model),
+        "the alias champion is the log's": now.get(Role.CHAMPION) == ledger.registry.champion(trial.model),
         "previous_champion is where a rollback goes": now.get(Role.PREVIOUS) == back,
         "challenger is the one that is compared": now.get(Role.CHALLENGER)
         == (rounds[0].challenger if rounds else None),
         "one comparison at a time, with the champion": len(rounds) < 2
-        and all(t.champion == ledger.champion(trial.model) for t in rounds),
+        and all(t.champion == ledger.registry.champion(trial.model) for t in rounds),
         "who waits is compared with the champion, nobody else": beside
-        == [(ledger.champion(trial.model), version) for version in line_up],
-        "the champion and who was nominated wait for nothing": not {ledger.champion(trial.model)}.union(
-            t.challenger for t in ledger.experiments(trial.model) if t.kind == "compare"
+        == [(ledger.registry.champion(trial.model), version) for version in line_up],
+        "the champion and who was nominated wait for nothing": not {ledger.registry.champion(trial.model)}.union(
+            t.challenger for t in ledger.registry.experiments(trial.model) if t.kind == "compare"
         ).intersection(line_up),
         "every entry is settled once": all(e.state in ("applied", "undone") and e.settled_at for e in log),
         "each entry starts where the one before ended": [e.from_version for e in standing[1:]]
@@ -346,7 +346,7 @@ def _expected(trial: Trial, expect: dict[str, Any]) -> dict[str, bool]:
         mine = f"challenger_withdrawn:{trial.model}:v{version}:"
         told = [
             a
-            for a in trial.registry.ledger.alerts(open_only=False)
+            for a in trial.registry.ledger.alerts.newest(open_only=False)
             if a.key.startswith(mine) and expect.get("tells", "?") in a.title
         ]
         rules["who was withdrawn is told of, once"] = "tells" not in expect or len(told) in (
@@ -357,12 +357,12 @@ def _expected(trial: Trial, expect: dict[str, Any]) -> dict[str, bool]:
 
 def _weight(trial: Trial, version: int) -> float:
     running = stages.running(trial.registry.ledger, trial.model)
-    return 0.0 if running is None else trial.registry.ledger.epochs(running)[-1].weights.get(version, 0.0)
+    return 0.0 if running is None else trial.registry.ledger.assignments.epochs(running)[-1].weights.get(version, 0.0)
 
 
 def _announced(trial: Trial) -> list[int]:
     query = select(events.c.body).where(events.c.kind == "transition", events.c.model == trial.model)
-    with trial.registry.ledger._reading() as connection:
+    with trial.registry.ledger.reading() as connection:
         return [json.loads(body)["seq"] for body in connection.scalars(query.order_by(events.c.seq))]
 
 
@@ -382,7 +382,7 @@ def race(place: Place, models: Sequence[str], version: int, barrier: Barrier, to
 
 def hold_turn(url: str, name: str, holding: Event) -> None:
     """Take a turn and keep it until this process is killed."""
-    with Ledger(url) as ledger, ledger.turn(name):
+    with Ledger(url) as ledger, ledger.locks.turn(name):
         holding.set()
         while True:
             time.sleep(60)

@@ -134,7 +134,7 @@ class Platform:
         ref = ModelRef(self.model, number)
         digest = self._bundled(ref)
         row = BundleRow(self.model, number, digest, "", "", at - timedelta(days=1500), at, self.world.law.horizon, at)
-        self.context.ledger.add_bundle(row)
+        self.context.ledger.registry.add_bundle(row)
         self.versions[number] = start
         self._scores(number, start)
         return ref
@@ -198,7 +198,7 @@ class Platform:
 
     def _look_up(self) -> None:
         if self._changed:
-            self._champion = self.context.ledger.champion(self.model)
+            self._champion = self.context.ledger.registry.champion(self.model)
             self._silent_until, self._changed = self._silence(), False
 
     def _quiet(self, job: str, at: datetime) -> bool:
@@ -213,7 +213,7 @@ class Platform:
 
     def _silence(self) -> int:
         """Bar until which no test or chart of the open comparisons speaks or ends; 0 where a place is free."""
-        trials = self.context.ledger.open_experiments(self.model)
+        trials = self.context.ledger.registry.open_experiments(self.model)
         standing = [trial for trial in trials if trial.champion == self._champion]
         if self.line and not any(trial.kind == "compare" for trial in trials):
             return 0
@@ -268,7 +268,7 @@ class Platform:
         frame["known_at"] = np.repeat(times[h:], world.law.units)
         frame["label"] = world.labels.ravel()
         frame["value"] = world.innovations[1 : world.bars + 1].ravel() * 0.01
-        self.context.ledger.add_outcomes(frame)
+        self.context.ledger.telemetry.add_outcomes(frame)
 
     def _scores(self, number: int, start: int) -> None:
         """What the bot will have scored and what the book will have been worth, from `start` on."""
@@ -283,13 +283,13 @@ class Platform:
         frame["role"] = Role.CHAMPION.value
         frame["probability"] = forecasts[start:].ravel()
         seen = world.features[start:].reshape(-1, len(FEATURES)) if self.known else np.empty((len(frame), 0), "f4")
-        self.context.ledger.add_predictions(frame, seen, FEATURES if self.known else ())
+        self.context.ledger.telemetry.add_predictions(frame, seen, FEATURES if self.known else ())
         self._returns[number] = world.returns(number, forecasts)
         self._book(number, start, self._returns[number][start:])
         asked = {"model": self.model, "event_time": times[start : world.bars], "version": number, "batch": "all"}
         asked |= {"failed": 0, "rows": world.law.units, "seconds": TOOK_S}
         if self.reports:
-            self.context.ledger.add_scorings(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
+            self.context.ledger.scorings.add(pd.DataFrame(asked)[list(SCORING_COLUMNS)])
 
     def _book(self, number: int, start: int, returns: Floats) -> None:
         equity = np.rint(CASH * SCALE * np.cumprod(1 + returns)).astype(np.int64)
@@ -298,7 +298,7 @@ class Platform:
         for at, worth, most in zip(_clock(self.world.bars)[start:], equity.tolist(), peak.tolist(), strict=True):
             state = dict.fromkeys(STATE, 0) | {"event_time": at, "known_at": at, "positions": {}}
             states.append(state | {"start": CASH * SCALE, "equity": worth, "cash": worth, "peak": most})
-        self.context.ledger.append_books([BookRows(BookKey(self.model, VIRTUAL, number), None, [], states)])
+        self.context.ledger.books.append([BookRows(BookKey(self.model, VIRTUAL, number), None, [], states)])
 
     def _bundled(self, ref: ModelRef) -> str:
         """Write a bundle where downloads go; its digest."""

@@ -122,7 +122,9 @@ def _moved(one: Platform) -> bool:
 
 def _alerts(one: Platform, since: datetime, kind: str = "") -> list[datetime]:
     """When a person was told of something, of a kind or of any."""
-    alerts = [a for a in one.context.ledger.alerts(open_only=False) if a.model == one.model and a.key.startswith(kind)]
+    alerts = [
+        a for a in one.context.ledger.alerts.newest(open_only=False) if a.model == one.model and a.key.startswith(kind)
+    ]
     return [alert.as_of for alert in alerts if alert.as_of >= since]
 
 

@@ -117,11 +117,11 @@ class Anchors:
         """Leave them in the ledger, where one is new."""
         if self.of != self._saved:
             rows = [{"key": list(key), **_stored(known)} for key, known in self.of.items()]
-            self.ledger.put_risk_state(STATE, ALL, as_of, {"books": rows}, {})
+            self.ledger.risk.put_state(STATE, ALL, as_of, {"books": rows}, {})
             self._saved = dict(self.of)
 
     def _restore(self, as_of: datetime) -> None:
-        self._restored, state = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        self._restored, state = True, self.ledger.risk.state(STATE, ALL, as_of=as_of)
         for row in () if state is None else state.body["books"]:
             last = None if row["last"] is None else _read(row["last"])
             self.of[BookKey(*row["key"])] = Known(tuple(map(_read, row["anchors"])), last)

@@ -113,7 +113,7 @@ def told(
     """The balances that were told of a book of MODEL, without those that were taken back."""
     table = listing("time (UTC)", "balance", "paid in or out", "by", numbers=("balance", "paid in or out"))
     with opened() as context:
-        rows = context.ledger.balances(model, book, as_of=datetime.now(UTC), last=limit)
+        rows = context.ledger.balances.of(model, book, as_of=datetime.now(UTC), last=limit)
     for one in reversed(rows):
         table.add_row(one.at.isoformat(), f"{one.amount:,.2f}", f"{one.flow:+,.2f}" if one.flow else "", one.source)
     console.print(table)
@@ -136,15 +136,15 @@ def void(
 
 def _told_at(context: Context, key: BookKey, at: datetime, now: datetime) -> datetime:
     """The only balance of that second, where no instant is exactly that."""
-    rows = context.ledger.balances(key.model, key.book, as_of=now, since=at)
+    rows = context.ledger.balances.of(key.model, key.book, as_of=now, since=at)
     times = [one.at for one in rows if one.at < at + timedelta(seconds=1)]
     return times[0] if len(times) == 1 and not at.microsecond else at
 
 
 def take_back(context: Context, key: BookKey, told_at: datetime, actor: str, reason: str, at: datetime) -> None:
     """Void a balance, and close the alert of the loss that it made."""
-    context.ledger.void_balance(key.model, key.book, told_at, actor, reason, at)
-    context.ledger.resolve_alert(f"{DEPARTS}{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
+    context.ledger.balances.void(key.model, key.book, told_at, actor, reason, at)
+    context.ledger.alerts.resolve(f"{DEPARTS}{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
 
 
 def confirmed(context: Context, key: BookKey, amount: float, actor: str, reason: str, at: datetime) -> float:
@@ -164,11 +164,11 @@ def confirmed(context: Context, key: BookKey, amount: float, actor: str, reason:
         take_back(context, key, wrong, actor, reason, at)
     flow = plan.flow
     row = {"model": key.model, "book": key.book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
-    context.ledger.add_balances(pd.DataFrame([row]), source=actor)
+    context.ledger.balances.add(pd.DataFrame([row]), source=actor)
     title = f"{actor} confirmed {amount:,.2f} as the balance of {key.model}/{key.book}: {reason}"
     name, details = f"{key.model}:{key.book}:{at.isoformat()}", {"actor": actor, "reason": reason, "flow": flow}
-    context.ledger.add_alert(Alert(f"balance_confirmed:{name}", Priority.LOW, key.model, title, at, details))
-    context.ledger.resolve_alert(f"balance_confirmed:{name}", at)
+    context.ledger.alerts.add(Alert(f"balance_confirmed:{name}", Priority.LOW, key.model, title, at, details))
+    context.ledger.alerts.resolve(f"balance_confirmed:{name}", at)
     return flow
 
 
@@ -209,4 +209,4 @@ def _choices(context: Context, key: BookKey, known: Account, at: datetime) -> li
 
 
 def _by_person(context: Context, key: BookKey, one: Balance) -> bool:
-    return context.ledger.alert(f"balance_confirmed:{key.model}:{key.book}:{one.at.isoformat()}") is not None
+    return context.ledger.alerts.get(f"balance_confirmed:{key.model}:{key.book}:{one.at.isoformat()}") is not None

@@ -45,7 +45,7 @@ class Correction:
 
 def told(context: Context, held: Held, after: int) -> list[Correction]:
     """The fills after the one of that number."""
-    rows = context.ledger.fills_after(after, until=held.last_fill) if held.last_fill > after else None
+    rows = context.ledger.voids.fills_after(after, until=held.last_fill) if held.last_fill > after else None
     gains = {one.number: math.inf if one.times else one.gain for one in held.doubts}
     return (
         []
@@ -59,9 +59,9 @@ def told(context: Context, held: Held, after: int) -> list[Correction]:
 
 def voided(context: Context, after: int) -> list[Correction]:
     """The fills that were voided after the void of that number; those that no book could take moved nothing."""
-    read = _read(context, context.ledger.void_fills(after=after))
+    read = _read(context, context.ledger.voids.fills(after=after))
     return [
-        Correction(key, fill.number, at, -1, _uncounted(context.ledger.alert(ALERT + name)), fill)
+        Correction(key, fill.number, at, -1, _uncounted(context.ledger.alerts.get(ALERT + name)), fill)
         for name, key, at, fill in read
     ]
 
@@ -79,7 +79,7 @@ def confirmed(context: Context, doubts: Sequence[Doubt], held: Held) -> list[Cor
     return [
         Correction(one.key, one.number, one.at, 1, -_gain(one, held), None)
         for one in doubts
-        if one.fill_id not in still and context.ledger.alert(CONFIRMED + one.fill_id) is not None
+        if one.fill_id not in still and context.ledger.alerts.get(CONFIRMED + one.fill_id) is not None
     ]
 
 
@@ -124,7 +124,7 @@ class Effect:
         """When a fill was worth most between two instants, by the quotes of its unit: at one, and where they stayed."""
         if one.fill is None or start >= end:
             return set()
-        quotes = self.context.ledger.quotes(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
+        quotes = self.context.ledger.quotes.between(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
         if quotes.empty:
             return set()
         side = math.copysign(1.0, one.fill.quantity)
@@ -152,7 +152,7 @@ class Effect:
             if about not in self._booked:
                 self._booked[about] = booked_alone(self.context, key, fills, splits, at)
             seen = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
-            for event in self.context.ledger.unit_events(key, list(seen), end=at + MOMENT):
+            for event in self.context.ledger.books.unit_events(key, list(seen), end=at + MOMENT):
                 if event.kind == "mark":
                     seen[event.unit] = Seen(bar=Mark(event.price, event.event_time))
             self._worth[at, numbers] = worth_of(self.context, self._booked[about], seen, at)

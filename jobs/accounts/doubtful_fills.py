@@ -118,11 +118,11 @@ class Doubts:
                 self.open.setdefault(fill_id, doubt)
             self.judged = max(self.judged, fill.number)
         if self.open:
-            void = {one.fill_id for one in self.ledger.voids()}
+            void = {one.fill_id for one in self.ledger.voids.all()}
             for name, doubt in list(self.open.items()):
                 mark, rule = mark_of(doubt.unit, doubt.at), trust.get(doubt.unit)
                 agreed = not doubt.times and mark is not None and rule is not None and _reached(doubt, mark, rule)
-                if agreed or name in void or self.ledger.alert(CONFIRMED + name) is not None:
+                if agreed or name in void or self.ledger.alerts.get(CONFIRMED + name) is not None:
                     del self.open[name]
         return before != set(self.open)
 
@@ -142,25 +142,25 @@ class Doubts:
         """Leave in the ledger what was judged and is in doubt, tell of each that is, and close what is settled."""
         if (self.judged, self.open) != self._saved:  # first: alerts that a kill leaves out follow from it
             body = {"judged": self.judged, "open": [one.stored() for one in self.open.values()]}
-            self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
+            self.ledger.risk.put_state(STATE, ALL, as_of, body, {})
             self._saved = self.judged, dict(self.open)
         told = _told(self.ledger)
         for name in self.open.keys() - told.keys():
             self._tell(name, self.open[name], as_of)
         for name in told.keys() - self.open.keys():
-            self.ledger.resolve_alert(told[name].key, as_of)
+            self.ledger.alerts.resolve(told[name].key, as_of)
 
     def _tell(self, name: str, doubt: Doubt, as_of: datetime) -> None:
         """By an alert; of another key where the first was closed."""
         at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
         details = at | {number: getattr(doubt, number) for number in NUMBERS} | {"fill": name}
-        again = "" if self.ledger.alert(ALERT + name) is None else f"@{as_of.isoformat()}"
-        self.ledger.add_alert(
+        again = "" if self.ledger.alerts.get(ALERT + name) is None else f"@{as_of.isoformat()}"
+        self.ledger.alerts.add(
             Alert(f"fill_doubtful:{name}{again}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
         )
 
     def _restore(self, as_of: datetime) -> None:
-        self._restored, state = True, self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        self._restored, state = True, self.ledger.risk.state(STATE, ALL, as_of=as_of)
         self.judged = 0 if state is None else int(state.body["judged"])
         self._saved = self.judged, {}
         if state is not None and "open" in state.body:
@@ -178,7 +178,7 @@ class Doubts:
         if abs(fill.price - mark.value) <= trust.possible(at - mark.at) * trust.scale(mark.value):
             return False
         for instant in (at, as_of):
-            frame = self.ledger.latest_quotes([fill.unit], as_of=instant)
+            frame = self.ledger.risk.latest_quotes([fill.unit], as_of=instant)
             for told, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
                 quote = Observation(told.to_pydatetime(), bid, ask)
                 value = price(quote, None, trust)
@@ -201,14 +201,14 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
         raise DataError(f"fill must be a doubtful one, got {fill_id!r}. `trader-mlops status` names those.")
     title = f"{actor} confirmed fill {fill_id}: {reason}"
     details = {"actor": actor, "reason": reason}
-    ledger.add_alert(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
+    ledger.alerts.add(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
     for key in (CONFIRMED + fill_id, told.key):
-        ledger.resolve_alert(key, at)
+        ledger.alerts.resolve(key, at)
 
 
 def _told(ledger: Ledger) -> dict[str, Alert]:
     """The open alert of each fill."""
-    each = [alert for alert in ledger.alerts() if alert.key.startswith(ALERT)]
+    each = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
     return {str(one.details.get("fill", one.key.removeprefix(ALERT))): one for one in each}
 
 

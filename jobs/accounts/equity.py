@@ -139,13 +139,13 @@ def account(
     """The account of a bot's book, without `wrong` balances; None where nobody said what it is worth."""
     if key.version:
         return None
-    told_last = context.ledger.balances(key.model, key.book, as_of=as_of, last=1 + len(wrong))
+    told_last = context.ledger.balances.of(key.model, key.book, as_of=as_of, last=1 + len(wrong))
     newest = [one for one in told_last if one.at not in wrong][-1:]
     start, stated = book.start / SCALE, _stated(context, key)
     if not newest:
         return None if stated is None else Account(stated - start, stated, None, SETTING)
-    flows = [one for one in context.ledger.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
-    told, void = newest[0], {*wrong, *context.ledger.void_balances(key.model, key.book)}
+    flows = [one for one in context.ledger.balances.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
+    told, void = newest[0], {*wrong, *context.ledger.balances.voids(key.model, key.book)}
     known = anchors.known(key, as_of)
     same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
     judged = tuple(one for one in known.anchors if one.at not in void)
@@ -193,7 +193,7 @@ def _first(
     """The first balance, unless a setting says more; the newest where a price jumped at the first, or it is old."""
     if stated is not None:
         return ()
-    told = context.ledger.first_balance(key.model, key.book, as_of=as_of)
+    told = context.ledger.balances.first(key.model, key.book, as_of=as_of)
     if told is not None and timedelta(0) < last.at - told.at <= RECENT:
         first = Anchor.of(told.at, told.amount, valued(told.at, {}))
         if not first.jumps:
@@ -206,7 +206,7 @@ def _unexplained(
     context: Context, key: BookKey, anchor: Anchor, flows: Sequence[Balance], valued: Valued, as_of: datetime
 ) -> float:
     """How much less an account had than its first balance and its trades explain, by bars' closes, at the least."""
-    first = context.ledger.first_balance(key.model, key.book, as_of=as_of)
+    first = context.ledger.balances.first(key.model, key.book, as_of=as_of)
     if first is None or first.at >= anchor.at:
         return 0.0
     before = first.amount - valued(first.at, {}).high + _paid(flows, first.at, anchor.at)
@@ -288,15 +288,15 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
 def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
     _tell_unknown(context, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
-    open_now = {alert.key for alert in context.ledger.alerts()}
+    open_now = {alert.key for alert in context.ledger.alerts.newest()}
     each = [_wrong(context, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
     wanted = {alert.key: alert for alerts in each for alert in alerts}
     for gone in open_now - wanted.keys():
         if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
-            context.ledger.resolve_alert(gone, as_of)
+            context.ledger.alerts.resolve(gone, as_of)
     for new in wanted.keys() - open_now:
-        if context.ledger.alert(new) is None:  # what a person closed stays closed
-            context.ledger.add_alert(wanted[new])
+        if context.ledger.alerts.get(new) is None:  # what a person closed stays closed
+            context.ledger.alerts.add(wanted[new])
 
 
 def _wrong(
@@ -317,7 +317,7 @@ def _wrong(
 
 def _number(context: Context, about: str) -> str:
     """Of the next alert of this kind."""
-    return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts(open_only=False)))
+    return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts.newest(open_only=False)))
 
 
 def _departs(context: Context, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
@@ -349,17 +349,17 @@ def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
 def _tell_unknown(context: Context, books: Sequence[str], as_of: datetime) -> None:
     """Told once, and anew when other books are without one: the key has a digest of their names."""
     wanted = f"{UNKNOWN}{digest(books)}" if books else ""
-    told = [alert.key for alert in context.ledger.alerts() if alert.key.startswith(UNKNOWN)]
+    told = [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(UNKNOWN)]
     for key in told:
         if key.partition("@")[0] != wanted:
-            context.ledger.resolve_alert(key, as_of)
+            context.ledger.alerts.resolve(key, as_of)
     if not books or any(key.partition("@")[0] == wanted for key in told):
         return
     first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
     title = f"no balance of {first} is known: no limit in per cent of equity is held against it"
     model, details = books[0].partition("/")[0], {"n": len(books), "books": list(books[:MOST_LISTED])}
     key = f"balance_unknown:{digest(books)}@{as_of.isoformat()}"
-    context.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of, details))
+    context.ledger.alerts.add(Alert(key, Priority.HIGH, model, title, as_of, details))
 
 
 def _name(key: BookKey) -> str:

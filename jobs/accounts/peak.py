@@ -172,12 +172,12 @@ class Peak:
             "fill": self.fill,
             "doubts": [one.stored() for one in self.doubts],
         }
-        self.ledger.put_risk_state(STATE, self.scope, as_of, body, {})
+        self.ledger.risk.put_state(STATE, self.scope, as_of, body, {})
         self._saved_at, self._saved = as_of, self.top
 
     def _restore(self, held: Held) -> None:
-        self._restored, stored = True, self.ledger.risk_state(STATE, self.scope, as_of=held.as_of)
-        self.void, self.fill = self.ledger.last_void(), held.last_fill
+        self._restored, stored = True, self.ledger.risk.state(STATE, self.scope, as_of=held.as_of)
+        self.void, self.fill = self.ledger.voids.last(), held.last_fill
         if stored is None:
             return
         body = stored.body

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 def show(every: Annotated[bool, typer.Option("--all", help="Those that were closed, too.")] = False) -> None:
     """Open alerts, oldest first."""
     with opened() as context:
-        found = context.ledger.alerts(open_only=not every)
+        found = context.ledger.alerts.newest(open_only=not every)
     table = listing("key", "priority", "as of (UTC)", "what")
     for alert in found:
         table.add_row(escape(alert.key), alert.priority.value, f"{alert.as_of:%Y-%m-%d %H:%M}", escape(alert.title))
@@ -38,8 +38,8 @@ def close(
 ) -> None:
     """Close an alert that was seen to. What is still wrong is told again, under another key or by the doctor."""
     with opened() as context:
-        if key not in {alert.key for alert in context.ledger.alerts()}:
+        if key not in {alert.key for alert in context.ledger.alerts.newest()}:
             raise DataError(f"alert must be an open one, got {key!r}. See `trader-mlops alert list`.")
-        context.ledger.resolve_alert(key, datetime.now(UTC))
+        context.ledger.alerts.resolve(key, datetime.now(UTC))
     log.info("alert closed by hand", key=key, by=getpass.getuser(), reason=reason)
     console.print(f"{key} is closed.")

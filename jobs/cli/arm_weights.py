@@ -72,7 +72,7 @@ def table(context: Context, model: str) -> Table:
     trial = stages.comparison(context.ledger, model)
     title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
     found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
-    for epoch in context.ledger.dealt(trial):
+    for epoch in context.ledger.assignments.by_epoch(trial):
         about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
         for version, weight in sorted(epoch.weights.items()):
             when, who, why = about

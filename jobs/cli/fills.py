@@ -34,7 +34,7 @@ def show(
 ) -> None:
     """The newest fills; those that were voided say why."""
     with opened() as context:
-        found = context.ledger.newest_fills(model, book, limit)
+        found = context.ledger.voids.newest_fills(model, book, limit)
     table = listing(*FILL_COLUMNS, "void")
     for row in found.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
@@ -54,7 +54,7 @@ def void(
             new = splits.take_back(context, fill_id, who, reason, now)
             console.print(f"{fill_id} is taken back{'' if new else ' already'}.", markup=False, soft_wrap=True)
             return
-        new = context.ledger.void_fill(fill_id, who, reason, now)
+        new = context.ledger.voids.void_fill(fill_id, who, reason, now)
         restated = _restated(context)
     log.info("fill voided", fill=fill_id, by=who, reason=reason, new=new)
     booked = f"; {restated} {'book was' if restated == 1 else 'books were'} made anew" if restated else ""
@@ -75,6 +75,6 @@ def confirm(
 
 def _restated(context: Context) -> int:
     """Bring every book up to the voids that there are; also to those of a run that was killed."""
-    own = [key for key in context.ledger.books_with_voids() if not key.book.startswith(twins.TWIN)]
+    own = [key for key in context.ledger.voids.books_with_voids() if not key.book.startswith(twins.TWIN)]
     units = restatement.units(context)
     return sum(restatement.restate(context, BookKey(*key), units) for key in own)

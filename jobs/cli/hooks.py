@@ -24,8 +24,8 @@ def listed() -> None:
     """Every endpoint that was ever configured: whether it is sent to, and what waits for it."""
     with opened() as context:
         table = listing("endpoint", "sending", "circuit", "delivered", "pending", "dead", "last error")
-        for endpoint in context.ledger.endpoints():
-            sent = context.ledger.dispatches(endpoint.name)
+        for endpoint in context.ledger.dispatches.endpoints():
+            sent = context.ledger.dispatches.all(endpoint.name)
             states = Counter(dispatch.state for dispatch in sent)
             waiting = next((d.last_error for d in sent if d.state == "pending"), "")
             numbers = (str(states[state]) for state in ("delivered", "pending", "dead"))
@@ -39,7 +39,7 @@ def dead(endpoint: Annotated[str | None, typer.Argument(help="Of one endpoint on
     """Dead letters: what was given up, and how the last attempt ended."""
     with opened() as context:
         table = listing("endpoint", "seq", "given up (UTC)", "attempts", "status", "last error")
-        for d in context.ledger.dispatches(endpoint, "dead"):
+        for d in context.ledger.dispatches.all(endpoint, "dead"):
             when = f"{d.settled_at:%Y-%m-%d %H:%M}" if d.settled_at else ""
             table.add_row(d.endpoint, str(d.seq), when, str(d.attempts), str(d.last_status or ""), d.last_error)
         console.print(table)
@@ -53,11 +53,11 @@ def resend(
 ) -> None:
     """Send a dead letter again, before anything newer. The running service does it within a second."""
     with opened() as context:
-        seqs = [d.seq for d in context.ledger.dispatches(endpoint, "dead")] if every else [seq]
+        seqs = [d.seq for d in context.ledger.dispatches.all(endpoint, "dead")] if every else [seq]
         for number in seqs:
             if number is None:
                 raise DataError("event must be named by its number, got none. Add it, or --all.")
-            context.ledger.redeliver(endpoint, number, datetime.now(UTC))
+            context.ledger.dispatches.redeliver(endpoint, number, datetime.now(UTC))
         console.print(f"{len(seqs)} to be sent to {endpoint} again.")
 
 

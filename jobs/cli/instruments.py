@@ -47,7 +47,7 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
         except DataError as error:
             bad.append(f"line {number}: {error}")
     with opened() as context:
-        kept = context.ledger.put_instruments(list({one.unit: one for one in good}.values()), datetime.now(UTC))
+        kept = context.ledger.instruments.put(list({one.unit: one for one in good}.values()), datetime.now(UTC))
     console.print(f"{kept} instruments kept.")
     for why in bad:
         console.print(escape(why), style="red")
@@ -59,7 +59,7 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
 def listed() -> None:
     """All units that something is known of."""
     with opened() as context:
-        frame = context.ledger.instruments()
+        frame = context.ledger.instruments.frame()
     table = listing(*INSTRUMENT_COLUMNS)
     for row in frame.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))

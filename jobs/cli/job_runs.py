@@ -28,7 +28,7 @@ def show(
 ) -> None:
     """The newest runs."""
     with opened() as context:
-        runs = context.ledger.job_runs(job or None, states=(state,) if state else STATES)[-SHOWN:]
+        runs = context.ledger.job_runs.all(job or None, states=(state,) if state else STATES)[-SHOWN:]
     table = listing("job", "scheduled for", "state", "attempts", "ended", "error")
     for run in runs:
         ended = f"{run.ended_at:%Y-%m-%d %H:%M:%S}" if run.ended_at else ""
@@ -41,7 +41,7 @@ def show(
 def retry(job: Job, scheduled_for: Slot) -> None:
     """Run a dead, failed, parked or skipped run again, with all its attempts."""
     with opened() as context:
-        context.ledger.retry_job(job, moment(scheduled_for))
+        context.ledger.job_runs.retry(job, moment(scheduled_for))
     console.print(f"{job} of {scheduled_for} is due again.")
 
 
@@ -49,7 +49,7 @@ def retry(job: Job, scheduled_for: Slot) -> None:
 def skip(job: Job, scheduled_for: Slot, reason: Annotated[str, typer.Option(help="Why; kept with the run.")]) -> None:
     """Do without a run."""
     with opened() as context:
-        context.ledger.skip_job(job, moment(scheduled_for), datetime.now(UTC), reason)
+        context.ledger.job_runs.skip(job, moment(scheduled_for), datetime.now(UTC), reason)
     console.print(f"{job} of {scheduled_for} is skipped.")
 
 
@@ -63,5 +63,5 @@ def run_now(job: Job) -> None:
     with opened() as context:
         if entry.each_model:
             context.known(job.partition(":")[2])
-        context.ledger.plan_job(job, datetime.now(UTC).replace(microsecond=0))
+        context.ledger.job_runs.plan(job, datetime.now(UTC).replace(microsecond=0))
     console.print(f"{job} is due; the scheduler takes it within a second if it is up.")

@@ -26,7 +26,7 @@ def add(
     """Make a key. It is shown once and kept nowhere."""
     now = datetime.now(UTC)
     with opened() as context:
-        token = context.ledger.add_key(label, scope, now, now + timedelta(days=days) if days else None)
+        token = context.ledger.api_keys.add(label, scope, now, now + timedelta(days=days) if days else None)
     console.print(token, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -35,7 +35,7 @@ def show() -> None:
     """All keys, without their secrets."""
     table = listing("id", "label", "scopes", "made", "expires", "revoked")
     with opened() as context:
-        for key in context.ledger.api_keys():
+        for key in context.ledger.api_keys.all():
             times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (key.created_at, key.expires_at, key.revoked_at)]
             table.add_row(key.id, key.label, " ".join(key.scopes), *times)
     console.print(table)
@@ -45,5 +45,5 @@ def show() -> None:
 def revoke(key_id: Annotated[str, typer.Argument(help="The part before the dot.")]) -> None:
     """Take a key away; it is refused within five seconds."""
     with opened() as context:
-        context.ledger.revoke_key(key_id, datetime.now(UTC))
+        context.ledger.api_keys.revoke(key_id, datetime.now(UTC))
     console.print(f"{key_id} is revoked.")

@@ -32,17 +32,17 @@ def set_state(
     DataError
         It would be loosened while a price is not confirmed, or it was changed since it was read.
     """
-    log = context.ledger.trading_log()
+    log = context.ledger.trading.log()
     before, seq = (log[-1].state, log[-1].seq) if log else (TradingState.ACTIVE, 0)
     if STRICTNESS.index(state) >= STRICTNESS.index(before):
-        return context.ledger.set_trading_state(state, actor, reason, at)
+        return context.ledger.trading.set(state, actor, reason, at)
     found = crossed(context, at)
     if found:
         show([_told(one) for one in found])
     accepted = {f"{one.name}:{one.subject}": one.value for one in found}
-    if context.ledger.set_trading_state(state, actor, reason, at, after=seq, accepted=accepted):
+    if context.ledger.trading.set(state, actor, reason, at, after=seq, accepted=accepted):
         return True
-    now = context.ledger.trading_log()[-1]
+    now = context.ledger.trading.log()[-1]
     raise DataError(f"trading state must be {before.value} as you saw it, got {now.state.value}. Look at it again.")
 
 

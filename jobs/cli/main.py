@@ -66,11 +66,11 @@ def status() -> None:
     with opened() as context:
         _say_health(context)
         table = listing("model", "champion", "since", "previous", "under comparison", "pending labels", title="Models")
-        for model in context.ledger.models():
+        for model in context.ledger.registry.models():
             table.add_row(*_status_row(context, model))
         console.print(table)
         _say_freshness(context, datetime.now(UTC))
-        for alert in context.ledger.alerts():
+        for alert in context.ledger.alerts.newest():
             said = f"{alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)} [dim]{escape(alert.key)}[/]"
             console.print(f"[bold]{alert.priority.value.upper()}[/] {said}", soft_wrap=True)
 
@@ -92,10 +92,10 @@ def explain(model: str) -> None:
         table = listing("time (UTC)", "what", "from", "to", "by", "why", "evidence", title=f"Promotion log of {model}")
         context.known(model)
         address = _links(context, model)
-        for entry in context.ledger.promotions(model):
+        for entry in context.ledger.registry.promotions(model):
             table.add_row(*_log_row(entry, address))
         console.print(table)
-        for trial in context.ledger.experiments(model):
+        for trial in context.ledger.registry.experiments(model):
             verdict = trial.verdict or "running"
             pair = f"v{trial.champion} against v{trial.challenger}"
             console.print(f"{trial.started_at:%Y-%m-%d} {trial.kind} {trial.id}, {pair}: {verdict}")
@@ -154,9 +154,9 @@ def show_trading() -> None:
     """The trading state, and every change of it."""
     with opened() as context:
         table = listing(
-            "time (UTC)", "state", "by", "why", title=f"Trading is {context.ledger.trading_state().value} now"
+            "time (UTC)", "state", "by", "why", title=f"Trading is {context.ledger.trading.state().value} now"
         )
-        for change in context.ledger.trading_log():
+        for change in context.ledger.trading.log():
             table.add_row(f"{change.created_at:%Y-%m-%d %H:%M:%S}", change.state.value, change.actor, change.reason)
         console.print(table)
 
@@ -192,7 +192,7 @@ def prune() -> None:
     with opened() as context:
         now = datetime.now(UTC)
         before = now - timedelta(days=context.settings.retention_days)
-        gone = context.ledger.prune(context.settings.state / "archive", before=before, at=now)
+        gone = context.ledger.archive.prune(context.settings.state / "archive", before=before, at=now)
         console.print(
             f"Before {before:%Y-%m-%d}: " + ", ".join(f"{n} {table}" for table, n in gone.items()) + " deleted."
         )
@@ -202,7 +202,7 @@ def prune() -> None:
 def verify() -> None:
     """Read all of the ledger and its archive against their checksums: about a second for 300,000 rows."""
     with opened() as context:
-        problems = [*context.ledger.verify(), *context.ledger.verify_archive(context.settings.state / "archive")]
+        problems = [*context.ledger.audit.verify(), *context.ledger.archive.verify(context.settings.state / "archive")]
     for problem in problems:
         console.print(f"[red]damaged[/] {escape(problem)}", soft_wrap=True)
     console.print(f"{len(problems)} problems.")
@@ -244,7 +244,7 @@ def main() -> None:
 
 def _say_health(context: Context) -> None:
     """What a person wants to know before any model: may it trade, is it up, does anything lie about."""
-    now, state = up.present(context.settings.state.absolute()), context.ledger.trading_state()
+    now, state = up.present(context.settings.state.absolute()), context.ledger.trading.state()
     console.print(f"Trading: {'' if state is TradingState.ACTIVE else '[bold red]'}{state.value}")
     if now.running and not now.parts:
         console.print(f"[bold red]Parts: not known[/], {context.settings.state / 'run' / 'up.json'} cannot be read.")
@@ -264,8 +264,11 @@ def _say_health(context: Context) -> None:
     if degraded := context.ledger.degraded():
         console.print(f"[bold red]DEGRADED[/] {degraded}")
     for what, n in (
-        ("dead letters of outgoing hooks (trader-mlops hook dead)", len(context.ledger.dispatches(state="dead"))),
-        ("jobs that failed at every attempt (trader-mlops job list)", len(context.ledger.job_runs(states=("dead",)))),
+        ("dead letters of outgoing hooks (trader-mlops hook dead)", len(context.ledger.dispatches.all(state="dead"))),
+        (
+            "jobs that failed at every attempt (trader-mlops job list)",
+            len(context.ledger.job_runs.all(states=("dead",))),
+        ),
     ):
         if n:
             console.print(f"[bold red]{n}[/] {what}")
@@ -301,17 +304,17 @@ def _say_freshness(context: Context, now: datetime) -> None:
 
 
 def _status_row(context: Context, model: str) -> tuple[str, ...]:
-    entries = [e for e in context.ledger.promotions(model) if e.state != "undone"]
+    entries = [e for e in context.ledger.registry.promotions(model) if e.state != "undone"]
     stack = aliases.standing(entries)
     staged = {
         v: "A/B, " if stage is Stage.AB else "in shadow, " for v, stage in stages.stages(context.ledger, model).items()
     }
     trials = "; ".join(
         f"v{t.challenger} ({staged.get(t.challenger, '')}{t.kind} since {t.started_at:%Y-%m-%d})"
-        for t in context.ledger.open_experiments(model)
+        for t in context.ledger.registry.open_experiments(model)
     )
-    latest = context.ledger.latest_event_time(model)
-    pending = context.ledger.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0
+    latest = context.ledger.telemetry.latest_event_time(model)
+    pending = context.ledger.telemetry.pending(model, as_of=latest, version=stack[-1]) if latest and stack else 0
     return (
         model,
         f"v{stack[-1]}" if stack else "none",

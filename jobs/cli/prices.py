@@ -43,7 +43,7 @@ def log() -> None:
     """Every price that a person confirmed."""
     with opened() as context:
         table = listing("time (UTC)", "unit", "price", "by", "why")
-        for one in context.ledger.price_log():
+        for one in context.ledger.confirmed_prices.log():
             when = f"{one.confirmed_at:%Y-%m-%d %H:%M:%S}"
             table.add_row(when, escape(one.unit), f"{one.price:g}", escape(one.actor), escape(one.reason))
     console.print(table)
@@ -127,7 +127,7 @@ def confirm(
             console.print(f"{unit} at {price:g} {far}", markup=False, soft_wrap=True)
             if not yes:
                 typer.confirm("Is it worth that?", abort=True)
-        context.ledger.confirm_price(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
+        context.ledger.confirmed_prices.add(unit, price, actor or getpass.getuser(), reason, datetime.now(UTC))
     console.print(f"{unit}: {price:g} is confirmed.", markup=False)
 
 
@@ -140,7 +140,11 @@ def surprise(context: Context, unit: str, price: float, now: datetime) -> str:
         No book, quote, fill or instrument has a unit of that name.
     """
     holdings, ledger = Holdings(context), context.ledger
-    held, instruments, quotes = holdings.at(now), ledger.instruments(), ledger.latest_quotes([unit], as_of=now)
+    held, instruments, quotes = (
+        holdings.at(now),
+        ledger.instruments.frame(),
+        ledger.risk.latest_quotes([unit], as_of=now),
+    )
     kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
     _known(context, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
     trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))
@@ -161,8 +165,8 @@ def surprise(context: Context, unit: str, price: float, now: datetime) -> str:
 
 def _known(context: Context, unit: str, units: set[str], now: datetime) -> None:
     """Refuse a unit of which nothing was ever told, with names near it."""
-    if unit in units or (context.ledger.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
+    if unit in units or (context.ledger.voids.newest_fills(limit=splits.RECENT)["unit"] == unit).any():
         return
-    near = get_close_matches(unit, sorted(map(str, units | set(context.ledger.quoted_last(as_of=now)))), n=3)
+    near = get_close_matches(unit, sorted(map(str, units | set(context.ledger.latest.quoted_last(as_of=now)))), n=3)
     remedy = f"Did you mean {', '.join(near)}?" if near else "See the live page for the names."
     raise DataError(f"unit must be one that was quoted, traded or loaded as an instrument, got {unit!r}. {remedy}")

@@ -26,9 +26,9 @@ def keep(context: Context, trial: Experiment) -> Experiment:
     """
     if trial.plan is not None:
         return trial
-    earlier = (other.plan for other in context.ledger.experiments(trial.model) if _goes_on(other, trial))
+    earlier = (other.plan for other in context.ledger.registry.experiments(trial.model) if _goes_on(other, trial))
     planned = next((stored for stored in earlier if stored is not None), None) or _first(context, trial).stored()
-    return replace(trial, plan=context.ledger.keep_plan(trial.id, planned))
+    return replace(trial, plan=context.ledger.registry.keep_plan(trial.id, planned))
 
 
 def _goes_on(one: Experiment, other: Experiment) -> bool:
@@ -71,7 +71,7 @@ def _first(context: Context, trial: Experiment) -> Trial:
     planned = of_kind(context, trial.kind, horizon=horizon(context, trial), arms=_arms(context, trial))
     if trial.kind != "watch" or not context.settings.experiment.watch_simulated:
         return planned
-    before = context.ledger.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
+    before = context.ledger.telemetry.matured(trial.model, start=LONG_AGO, end=trial.started_at, as_of=trial.started_at)
     record = ab.pairs(before, champion=trial.champion, challenger=trial.challenger)["difference"]
     return simulated_budget(record.to_numpy(), planned, np.random.default_rng(context.settings.train.seed))[0]
 
@@ -99,7 +99,7 @@ def _later(planned: Trial, horizon: int) -> Trial:
 
 def horizon(context: Context, trial: Experiment) -> int:
     """Bars that a label of either version spans."""
-    known = (context.ledger.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
+    known = (context.ledger.registry.bundle(trial.model, version) for version in (trial.champion, trial.challenger))
     return max((row.horizon_bars for row in known if row is not None), default=1)
 
 
@@ -108,7 +108,7 @@ def joined(context: Context, trial: Experiment) -> tuple[datetime, ...]:
     if trial.kind not in aliases.COMPARED:
         return ()
     began: dict[int, datetime] = {}
-    for other in context.ledger.experiments(trial.model):
+    for other in context.ledger.registry.experiments(trial.model):
         beside = other.kind in aliases.COMPARED and other.champion == trial.champion and _overlap(other, trial)
         if beside and other.challenger != trial.challenger:
             began[other.challenger] = min(other.started_at, began.get(other.challenger, other.started_at))

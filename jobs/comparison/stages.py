@@ -38,9 +38,10 @@ def scoring_record(context: Context, trial: Experiment, as_of: datetime) -> gate
     """How the challenger scored beside the champion since their comparison began."""
     ledger, model, since = context.ledger, trial.model, trial.started_at
     asked, scored = (
-        ledger.scored_bars(model, version, start=since, as_of=as_of) for version in (trial.champion, trial.challenger)
+        ledger.latest.scored_bars(model, version, start=since, as_of=as_of)
+        for version in (trial.champion, trial.challenger)
     )
-    scorings = ledger.scorings(model, since, as_of)
+    scorings = ledger.scorings.between(model, since, as_of)
     return gates.ScoringRecord(asked, scored, scorings[scorings["version"] == trial.challenger])
 
 
@@ -60,5 +61,5 @@ def _since(context: Context, trial: Experiment, as_of: datetime) -> datetime | N
 def _units(context: Context, trial: Experiment, as_of: datetime) -> int:
     """Units that were dealt to the challenger in the running comparison, or in its own that ended."""
     dealt = trial if trial.kind == "compare" else stages.running(context.ledger, trial.model)
-    epochs = () if dealt is None else context.ledger.dealt(dealt, as_of)
+    epochs = () if dealt is None else context.ledger.assignments.by_epoch(dealt, as_of)
     return sum(epoch.counts.get(trial.challenger, 0) for epoch in epochs)

@@ -26,7 +26,7 @@ EVERY_S = 60.0  # between two looks of the service
 
 def names(ledger: Ledger) -> set[str]:
     """Names of the experiments and registered models that the platform uses, also before it does."""
-    return {*STRATEGIES, *ledger.models(), record.BOOKS.name}
+    return {*STRATEGIES, *ledger.registry.models(), record.BOOKS.name}
 
 
 def settle(context: Context, at: datetime) -> list[Grant]:
@@ -38,7 +38,7 @@ def settle(context: Context, at: datetime) -> list[Grant]:
         title = f"account {account} of MLflow owned what is the platform's; taken back: {_listed(rights)}"
         log.error("rights in MLflow taken back", account=account, rights=[str(right) for right in rights])
         key = f"mlflow_writer_revoked:{account}@{at.isoformat()}"
-        context.ledger.add_alert(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
     _tell(context, _by_account(left), ours, at)
     return left
 
@@ -61,28 +61,28 @@ class Look:
     """The service's look at them, every minute."""
 
     def __init__(self, context: Context, clock: Callable[[], datetime]) -> None:
-        self._house, self._clock, self._looked = context, clock, -math.inf
+        self._context, self._clock, self._looked = context, clock, -math.inf
 
     def __call__(self) -> None:
         if time.monotonic() - self._looked >= EVERY_S:
-            settle(self._house, self._clock())
+            settle(self._context, self._clock())
             self._looked = time.monotonic()
 
 
 def _tell(context: Context, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
     told = {
         alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key
-        for alert in context.ledger.alerts()
+        for alert in context.ledger.alerts.newest()
         if alert.key.startswith(KIND)
     }
     for account in left.keys() - told.keys():
         title = f"account {account} of MLflow may write what is the platform's: {_listed(left[account])}"
         key = f"mlflow_writer:{account}@{at.isoformat()}"
-        context.ledger.add_alert(
+        context.ledger.alerts.add(
             Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account})
         )
     for account in told.keys() - left.keys():
-        context.ledger.resolve_alert(told[account], at)
+        context.ledger.alerts.resolve(told[account], at)
 
 
 def _by_account(rights: Iterable[Grant]) -> dict[str, list[Grant]]:

@@ -193,8 +193,8 @@ def _arrived(setup: Setup, since: datetime) -> bool:
     ledger, deadline = setup.registry.ledger, time.monotonic() + SEEN_S
     ahead = since + timedelta(days=1)
     while time.monotonic() < deadline:
-        came = [one.received_at for one in ledger.unsettled_deliveries("mlflow", before=ahead)]
-        came += [one.received_at for one in ledger.settled_deliveries(EXAMPLE, after=0)]
+        came = [one.received_at for one in ledger.deliveries.unsettled("mlflow", before=ahead)]
+        came += [one.received_at for one in ledger.deliveries.settled(EXAMPLE, after=0)]
         if any(at >= since for at in came):
             return True
         time.sleep(0.1)

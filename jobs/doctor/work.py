@@ -112,14 +112,14 @@ def models(setup: Setup) -> Iterator[Problem]:
     if not (setup.current and setup.answers):
         yield NO_SERVER if setup.current else NO_LEDGER
         return
-    if not (names := setup.registry.ledger.models()):
+    if not (names := setup.registry.ledger.registry.models()):
         yield nothing("model is registered")
     for model in names:
         yield from _model(setup, model)
 
 
 def _model(setup: Setup, model: str) -> Iterator[Problem]:
-    version, client = setup.registry.ledger.champion(model), setup.registry.client
+    version, client = setup.registry.ledger.registry.champion(model), setup.registry.client
     found = setup.server.get("/api/2.0/mlflow/registered-models/get", params={"name": model})
     if found.status_code == 404:
         yield Problem(f"{model}: MLflow does not have it any more", "Restore a backup, or train it again")
@@ -200,7 +200,7 @@ def jobs(setup: Setup) -> Iterator[Problem]:
 
 def _unplanned(setup: Setup, now: datetime) -> Iterator[Problem]:
     """Slots that passed and that nobody wrote down: no scheduler was there."""
-    for job, last in sorted(setup.registry.ledger.last_planned().items()):
+    for job, last in sorted(setup.registry.ledger.job_runs.last_planned().items()):
         entry = schedule.entry_of(job)
         missed = [at for at, _ in schedule.due(last, now - LATE, [entry])] if entry else []
         if missed:
@@ -247,7 +247,7 @@ def critical(setup: Setup) -> Iterator[Problem]:
     if not setup.current:
         yield NO_LEDGER
         return
-    state = setup.registry.ledger.trading_state()
+    state = setup.registry.ledger.trading.state()
     if state is not TradingState.ACTIVE:
         remedy = "See why: `trader-mlops trading-state show`; docs/runbook.md, `trading_state`"
         yield Problem(f"trading is {state.value}", remedy, Level.ALERT if state is TradingState.HALTED else Level.WARN)

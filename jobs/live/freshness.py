@@ -52,13 +52,13 @@ class Freshness:
     """Looks at what came last, from instant to instant: clocks are read once and then added to."""
 
     def __init__(self, context: Context) -> None:
-        self._house = context
+        self._context = context
         self._clocks: dict[tuple[str, str], Instants] = {}
         self._night: tuple[datetime, Finding] | None = None
 
     def models(self, as_of: datetime) -> dict[str, Fresh]:
         """Every model that has a champion, or that a bot predicted with. One that cannot be read stops no other."""
-        return {model: self._apart(model, as_of) for model in self._house.ledger.models()}
+        return {model: self._apart(model, as_of) for model in self._context.ledger.registry.models()}
 
     def _apart(self, model: str, as_of: datetime) -> Fresh:
         try:
@@ -71,22 +71,26 @@ class Freshness:
 
     def model(self, model: str, as_of: datetime) -> Fresh:
         """One model."""
-        ledger = self._house.ledger
-        log = [entry for entry in ledger.promotions(model) if entry.state != "undone" and entry.created_at <= as_of]
+        ledger = self._context.ledger
+        log = [
+            entry
+            for entry in ledger.registry.promotions(model)
+            if entry.state != "undone" and entry.created_at <= as_of
+        ]
         since = log[-1].created_at if log else None
         champions = {entry.to_version for entry in log if entry.to_version is not None}
-        last = ledger.last_prediction(model, champions, as_of=as_of)
+        last = ledger.latest.last_prediction(model, champions, as_of=as_of)
         times = self._clock(
             ("predictions", model),
             None if last is None else last.event_time,
-            lambda start: ledger.predicted_bars(model, champions, start=start, as_of=as_of),
+            lambda start: ledger.latest.predicted_bars(model, champions, start=start, as_of=as_of),
         )
         lag = timedelta(0) if last is None else max(last.known_at - last.event_time, timedelta(0))
         finding = room.silence("silence", times, since, as_of, self._patience(), lag=lag)
         return Fresh(
             None if last is None else last.event_time,
-            ledger.last_outcome(model, as_of=as_of),
-            max((end for end in ledger.book_ends(model).values() if end <= as_of), default=None),
+            ledger.latest.last_outcome(model, as_of=as_of),
+            max((end for end in ledger.books.ends(model).values() if end <= as_of), default=None),
             None if last is None else last.champion,
             since,
             finding,
@@ -105,44 +109,46 @@ class Freshness:
 
     def _estimated(self, as_of: datetime) -> Finding | None:
         """Whether the bars of the VaR came until the night that estimated it; that no night came is told by the job."""
-        night = self._house.ledger.risk_state_at("var", "all", as_of=as_of)
+        night = self._context.ledger.risk.state_at("var", "all", as_of=as_of)
         if night is None:
             return None
         if self._night is None or self._night[0] != night:
-            state = self._house.ledger.risk_state("var", "all", as_of=night)
+            state = self._context.ledger.risk.state("var", "all", as_of=night)
             bars = room.instants([]) if state is None else state.bars
             self._night = night, room.silence("feed", bars, None, night, self._patience(NIGHT), lag=timedelta(0))
         return self._night[1]
 
     def _quotes(self, as_of: datetime) -> Finding | None:
         """By the clock of the unit that was quoted last: one quiet unit among many is no quiet feed."""
-        ledger = self._house.ledger
-        last = ledger.quoted_last(as_of=as_of)
+        ledger = self._context.ledger
+        last = ledger.latest.quoted_last(as_of=as_of)
         if not last:
             return None
         unit = max(last, key=lambda name: last[name])
         times = self._clock(
             (QUOTES, unit),
             last[unit],
-            lambda start: ledger.quoted_times(unit, start=start, as_of=as_of, every=EVERY),
+            lambda start: ledger.latest.quoted_times(unit, start=start, as_of=as_of, every=EVERY),
         )
         return room.silence("feed", times, None, as_of, self._patience(), lag=timedelta(0))
 
     def bars(self, as_of: datetime) -> dict[str, Finding]:
         """How the bars of each model come: by those of all its books, because the book of a refitted version is new."""
-        ledger, found = self._house.ledger, dict[str, Finding]()
-        for model in ledger.models():
-            last = max((end for end in ledger.book_ends(model).values() if end <= as_of), default=None)
+        ledger, found = self._context.ledger, dict[str, Finding]()
+        for model in ledger.registry.models():
+            last = max((end for end in ledger.books.ends(model).values() if end <= as_of), default=None)
             if last is None:
                 continue
-            times = self._clock((BARS, model), last, partial(ledger.booked_bars, model, as_of=as_of))
+            times = self._clock((BARS, model), last, partial(ledger.latest.booked_bars, model, as_of=as_of))
             found[model] = room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
         return found
 
     def _bars(self, as_of: datetime) -> Finding | None:
         """The worst of the models with a champion, named where others have bars still; without one, of all."""
         every = self.bars(as_of)
-        due = {model: one for model, one in every.items() if self._house.ledger.champion(model) is not None} or every
+        due = {
+            model: one for model, one in every.items() if self._context.ledger.registry.champion(model) is not None
+        } or every
         stopped = {model: one for model, one in due.items() if one.level is Level.ALERT}
         if not due:
             return None
@@ -152,7 +158,7 @@ class Freshness:
         return replace(worst, note=f"{worst.note} ({', '.join(sorted(stopped))}; others have bars)")
 
     def _patience(self, more: timedelta = timedelta(0)) -> room.Patience:
-        bot = self._house.settings.bot
+        bot = self._context.settings.bot
         late, unknown = timedelta(seconds=bot.silent_late_s), timedelta(seconds=bot.silent_s)
         return room.Patience(bot.silent_bars, late + more, unknown)
 
@@ -180,12 +186,12 @@ def act(
     keys = {alert.key for alert in wanted}
     unseen = tuple(f"bot_silent:{name}:" for name, fresh in models.items() if fresh.failure)
     unseen += ("feed_stale:",) if feeds is None else ()
-    for alert in context.ledger.alerts():
+    for alert in context.ledger.alerts.newest():
         if alert.key.startswith(OURS) and alert.key not in keys and not alert.key.startswith(unseen):
-            context.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.alerts.resolve(alert.key, as_of)
             log.info("heard of again", key=alert.key)
     for alert in wanted:
-        if context.ledger.add_alert(alert):
+        if context.ledger.alerts.add(alert):
             log.warning("silence", key=alert.key, title=alert.title)
     return wanted
 

@@ -149,7 +149,7 @@ class Curve:
 
     @classmethod
     def read(cls, context: Context, key: BookKey, start: datetime, end: datetime, units: Collection[str]) -> Self:
-        rows = context.ledger.book_equity(key, start=start, end=end).set_index("event_time")
+        rows = context.ledger.books.equity(key, start=start, end=end).set_index("event_time")
         known = naive(rows.set_index("known_at")["equity"])
         return cls(without(rows["equity"], context.ledger, key, units), naive(rows["equity"]), known)
 
@@ -169,17 +169,17 @@ class Pasts:
     """
 
     def __init__(self, context: Context, peak: Peak | None = None) -> None:
-        self._house, self._peak, self._common = context, peak, object()
+        self._context, self._peak, self._common = context, peak, object()
         self._curves = Memo[Curve]()
         self._of: dict[tuple[BookKey, ...], tuple[list[Any], Mapping[BookKey, pd.Series[float]], Past]] = {}
 
     def at(self, held: Held) -> Past:
         """The last years of every book that is held now, without what is in other currencies."""
-        context, start, keys = self._house, held.as_of - LOOK_BACK, tuple(held.books)
-        common = context.ledger.split_news(), restatement.units(context)
+        context, start, keys = self._context, held.as_of - LOOK_BACK, tuple(held.books)
+        common = context.ledger.books.split_news(), restatement.units(context)
         if common != self._common or len(self._of) > MOST:
             self._common, self._curves, self._of = common, Memo(), {}
-        tips, units = context.ledger.all_marks(as_of=held.as_of), common[1].foreign
+        tips, units = context.ledger.books.all_marks(as_of=held.as_of), common[1].foreign
         found: dict[BookKey, pd.Series[float]] = {}
         for key in keys:
             read = partial(Curve.read, context, key, start, held.as_of + MOMENT, units)
@@ -202,7 +202,9 @@ def _past(
     context: Context, held: Held, home: Mapping[BookKey, pd.Series[float]], looks: Mapping[BookKey, Steps]
 ) -> Past:
     accounts = {key: found for key, found in held.accounts.items() if found is not None}
-    traded = {key: context.ledger.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)}
+    traded = {
+        key: context.ledger.risk.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)
+    }
     curves, bars = {key: _undoubted(curve, key, held) for key, curve in home.items()}, home
     if looks:
         starts = {key: (traded.get(key), held.books[key].start / SCALE) for key in home}
@@ -308,7 +310,7 @@ def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey,
 def alerts(context: Context, rows: Iterable[str], as_of: datetime) -> dict[str, AlertNow]:
     """Open alerts. One whose details name a unit leads to its row, the largest first in `rows`."""
     found, rows = {}, list(rows)
-    for alert in context.ledger.alerts():
+    for alert in context.ledger.alerts.newest():
         if alert.as_of <= as_of:
             unit = str(alert.details.get("unit", ""))
             row = next((row for row in rows if unit and row.rpartition("/")[2] == unit), "")
@@ -318,7 +320,7 @@ def alerts(context: Context, rows: Iterable[str], as_of: datetime) -> dict[str, 
 
 def trading(context: Context) -> TradingNow:
     """The switch above all models."""
-    log = context.ledger.trading_log()
+    log = context.ledger.trading.log()
     if not log:
         return TradingNow("active", "It was never set.")
     last = log[-1]
@@ -328,13 +330,16 @@ def trading(context: Context) -> TradingNow:
 def models(context: Context, held: Held, seen: Past, judgements: model_status.Standing) -> dict[str, ModelNow]:
     """Every model that has a champion or a book, with its book: the one it is held by now; how it stands, and why."""
     of = {key.model: key for key in held.books}
-    found = {name: _model(context, name, of.get(name), held, seen) for name in sorted({*context.ledger.models(), *of})}
+    found = {
+        name: _model(context, name, of.get(name), held, seen)
+        for name in sorted({*context.ledger.registry.models(), *of})
+    }
     return {name: judgements.judged(name, now) for name, now in found.items()}
 
 
 def _model(context: Context, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
-    log = [entry for entry in context.ledger.promotions(name) if entry.state != "undone"]
-    trials = [trial for trial in context.ledger.experiments(name) if trial.started_at <= held.as_of]
+    log = [entry for entry in context.ledger.registry.promotions(name) if entry.state != "undone"]
+    trials = [trial for trial in context.ledger.registry.experiments(name) if trial.started_at <= held.as_of]
     verdict, at, because = _verdict(log, trials)
     running = [trial.challenger for trial in trials if trial.ended_at is None and trial.kind == "compare"]
     champion = log[-1] if log else None
@@ -346,7 +351,7 @@ def _model(context: Context, name: str, key: BookKey | None, held: Held, seen: P
         verdict=verdict,
         verdict_at=at,
         because=because,
-        trades_since=context.ledger.fills_since(name, champion.created_at) if champion else None,
+        trades_since=context.ledger.risk.fills_since(name, champion.created_at) if champion else None,
     )
     if key is None:
         return now

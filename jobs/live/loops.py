@@ -87,7 +87,7 @@ class Alarm:
         }
         told = {
             a.key.removeprefix(KIND).partition("@")[0]: a.key
-            for a in self.context.ledger.alerts()
+            for a in self.context.ledger.alerts.newest()
             if a.key.startswith(KIND)
         }
         for name, since in self._since.items():
@@ -95,9 +95,9 @@ class Alarm:
             if name not in told and now - since >= patience:
                 title = f"loop {name} of the service does not do its work: {parts[name]}"
                 key = f"loop_failed:{name}@{at.isoformat()}"
-                self.context.ledger.add_alert(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
+                self.context.ledger.alerts.add(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
         for name in told.keys() - self._since.keys():
-            self.context.ledger.resolve_alert(told[name], at)
+            self.context.ledger.alerts.resolve(told[name], at)
 
     def run(self, stop: threading.Event, now: Callable[[], datetime], keep: Callable[[], None] = lambda: None) -> None:
         """Look every second until told to stop; `keep` the loops running before each look."""

@@ -30,15 +30,15 @@ def keep(context: Context, report: Report, decision: Decision) -> None:
         "verdict": decision.verdict.value,
         "reason": decision.reason,
     }
-    context.ledger.put_risk_state(EVIDENCE, report.model.name, report.as_of, body, {})
+    context.ledger.risk.put_state(EVIDENCE, report.model.name, report.as_of, body, {})
 
 
 class Standing:
     """One look at all models: their alerts and feeds are read once."""
 
     def __init__(self, context: Context, as_of: datetime, freshness: Freshness) -> None:
-        self._house, self._as_of, self._freshness = context, as_of, freshness
-        self._alerts = [alert for alert in context.ledger.alerts() if alert.as_of <= as_of]
+        self._context, self._as_of, self._freshness = context, as_of, freshness
+        self._alerts = [alert for alert in context.ledger.alerts.newest() if alert.as_of <= as_of]
         self._bars = freshness.bars(as_of)
 
     def judged(self, model: str, now: ModelNow) -> ModelNow:
@@ -46,7 +46,7 @@ class Standing:
         fresh = self._freshness.model(model, self._as_of)
         log = [
             entry
-            for entry in self._house.ledger.promotions(model)
+            for entry in self._context.ledger.registry.promotions(model)
             if entry.state != "undone" and entry.created_at <= self._as_of
         ]
         found = {
@@ -79,7 +79,7 @@ class Standing:
         if not log:
             return Reason(Level.UNKNOWN, "It has no champion: nothing is held against a limit.")
         try:
-            report, _ = limits.held(self._house, log, self._as_of)
+            report, _ = limits.held(self._context, log, self._as_of)
         except CorruptionError as error:
             return Reason(Level.UNKNOWN, f"Not looked at: {error}")
         mine = [f for f in report.findings if not f.subject]
@@ -96,7 +96,7 @@ class Standing:
 
     def _evidence(self, model: str, log: list[Promotion]) -> Reason:
         """What the monitor job said last, of the version that is champion now."""
-        state = self._house.ledger.risk_state(EVIDENCE, model, as_of=self._as_of)
+        state = self._context.ledger.risk.state(EVIDENCE, model, as_of=self._as_of)
         if state is None:
             return Reason(Level.UNKNOWN, "It was not looked at yet: the weekly monitor job has not run on it.")
         body, day = state.body, f"{state.as_of:%Y-%m-%d}"

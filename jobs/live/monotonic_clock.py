@@ -46,10 +46,10 @@ class Instants:
         """The instant to look at."""
         with self._lock:
             if self.newest is None:
-                self.newest = self.ledger.newest_risk_state(KINDS)
+                self.newest = self.ledger.risk.newest_state(KINDS)
             self.newest = now if self.newest is None else max(now, self.newest)
-            if self.newest - now > USUAL and self.ledger.alert(_key(ACCEPTED, self.newest)) is not None:
-                self.ledger.redate_risk_states(KINDS, now)
+            if self.newest - now > USUAL and self.ledger.alerts.get(_key(ACCEPTED, self.newest)) is not None:
+                self.ledger.risk.redate_states(KINDS, now)
                 self.newest, self.accepted = now, self.accepted + 1
             return self.newest
 
@@ -77,14 +77,14 @@ class Instants:
 
     def settle(self, now: datetime) -> None:
         """Tell of a clock that was set back, once, and close that when it has caught up."""
-        why, keys = self.why(now), [alert.key for alert in self.ledger.alerts() if alert.key.startswith(ALERT)]
+        why, keys = self.why(now), [alert.key for alert in self.ledger.alerts.newest() if alert.key.startswith(ALERT)]
         if why and not keys and self.newest is not None:
             about = _key("", self.newest)
-            self.ledger.add_alert(
+            self.ledger.alerts.add(
                 Alert(f"clock_back:{about}", Priority.CRITICAL, "", f"clock_back: {why}", self.newest, {})
             )
         for key in () if why else keys:
-            self.ledger.resolve_alert(key, now)
+            self.ledger.alerts.resolve(key, now)
 
 
 def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
@@ -100,13 +100,13 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
         it: that would count no more.
     """
     named(actor, reason, "a clock that is accepted")
-    told = [alert for alert in ledger.alerts() if alert.key.startswith(ALERT)]
-    stands = [at for at in (ledger.newest_risk_state(KINDS), *(alert.as_of for alert in told)) if at is not None]
+    told = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
+    stands = [at for at in (ledger.risk.newest_state(KINDS), *(alert.as_of for alert in told)) if at is not None]
     newest = max(stands, default=now)
     if newest - now <= USUAL:
         got = f"{now:%F %T} UTC, and nothing later was looked at"
         raise DataError(f"clock must be behind a look to be accepted, got {got}. There is nothing to do.")
-    ahead = {what: n for what, n in ledger.dated_after(now + USUAL).items() if n}
+    ahead = {what: n for what, n in ledger.balances.dated_after(now + USUAL).items() if n}
     if ahead:
         got = " and ".join(f"{n} {what}" for what, n in ahead.items())
         remedy = "Void them (`fill void`, `balance void`) and send them again with the right time"
@@ -114,11 +114,11 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
     title = f"clock_accepted: {actor} said that {now:%F %T} UTC is right after the look of {newest:%F %T} UTC: {reason}"
     details = {"actor": actor, "reason": reason, "stood": newest.isoformat()}
     key = _key("", newest)
-    ledger.add_alert(Alert(f"clock_accepted:{key}", Priority.LOW, "", title, now, details))
-    ledger.resolve_alert(f"{ACCEPTED}{key}", now)
-    ledger.redate_risk_states(KINDS, now)
+    ledger.alerts.add(Alert(f"clock_accepted:{key}", Priority.LOW, "", title, now, details))
+    ledger.alerts.resolve(f"{ACCEPTED}{key}", now)
+    ledger.risk.redate_states(KINDS, now)
     for alert in told:
-        ledger.resolve_alert(alert.key, now)
+        ledger.alerts.resolve(alert.key, now)
     return newest
 
 

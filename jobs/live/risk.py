@@ -113,7 +113,7 @@ def clock(context: Context, now: datetime) -> datetime:
     """As of when the page looks: now, or (to look at a replay) the newest bar of any book."""
     if context.settings.risk.clock == "now":
         return now
-    return max((mark.end for mark in context.ledger.all_marks().values()), default=now)
+    return max((mark.end for mark in context.ledger.books.all_marks().values()), default=now)
 
 
 class Live:
@@ -131,7 +131,7 @@ class Live:
 
         `instants`: those of all loops of a process.
         """
-        self._house, self._clock = context, clock
+        self._context, self._clock = context, clock
         self._records = records and context.settings.risk.clock == "now"
         self._confirm = timedelta(seconds=context.settings.risk.price_confirm_s)
         self._instants, self._lines = instants or Instants(context.ledger), lines(context.settings.risk.limits)
@@ -139,7 +139,7 @@ class Live:
 
     def _begin(self) -> None:
         """Know nothing but what is in the ledger."""
-        context, self._read_at, self._accepted = self._house, -math.inf, self._instants.accepted
+        context, self._read_at, self._accepted = self._context, -math.inf, self._instants.accepted
         self._slow = Slow(stand_in=_stand_in(None, context.settings.risk))
         self._prices, self._holdings = Prices(context.settings.risk.price_stale_s), Holdings(context)
         self._volatilities, self._repriced = Volatilities({}), Repriced()
@@ -156,15 +156,15 @@ class Live:
 
         In a replay, whose clock stands, the last look is told again while no book moves, for SLOW_S at most.
         """
-        if self._house.settings.risk.clock == "now":
+        if self._context.settings.risk.clock == "now":
             return self._look(as_of)
-        about = as_of, News.read(self._house.ledger, self._house.ledger.split_news(), as_of)
+        about = as_of, News.read(self._context.ledger, self._context.ledger.books.split_news(), as_of)
         if self._replayed is None or self._replayed[0] != about or self._clock() - self._read_at >= SLOW_S:
             self._replayed = about, self._look(as_of)
         return self._replayed[1]
 
     def _look(self, as_of: datetime) -> Look:
-        clock, r = as_of, self._house.settings.risk
+        clock, r = as_of, self._context.settings.risk
         as_of = self._instants.at(clock) if r.clock == "now" else clock
         if self._accepted != self._instants.accepted:
             self._begin()
@@ -183,7 +183,7 @@ class Live:
         known, *beside = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
         findings = judge(self._lines, self._instants.bounded(jumps.hedged(self._lines, known, beside), clock))
         if self._records:
-            jumps.settle(self._house.ledger, held, self._confirm)
+            jumps.settle(self._context.ledger, held, self._confirm)
             self._holdings.doubts.settle(as_of)
             self._holdings.anchors.save(as_of)
             self._holdings.marks.save(as_of)
@@ -198,10 +198,10 @@ class Live:
 
     def _corrected(self, whole: Held) -> bool:
         """Put what was told late or taken back into peaks, and out of marks; whether a price may have gone by that."""
-        void, held = self._house.ledger.last_void(), whole.counted()
-        effect = Effect(self._house, held)
+        void, held = self._context.ledger.voids.last(), whole.counted()
+        effect = Effect(self._context, held)
         since = min(peak.void_since(held) for peak in self._peaks.values())
-        for one in voided(self._house, since) if since != void else ():
+        for one in voided(self._context, since) if since != void else ():
             if one.fill is not None:
                 mark = Mark(one.fill.price, one.at)
                 if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
@@ -216,7 +216,7 @@ class Live:
 
     def _now(self, held: Held, curve: Drawdown, volatilities: Volatilities, old: Mapping[str, str]) -> Now:
         """What can be told of these positions at these prices."""
-        night, r = self._slow.night, self._house.settings.risk
+        night, r = self._slow.night, self._context.settings.risk
         greeks = volatilities.greeks(held, r)
         book = Weighed.of(held, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
@@ -258,20 +258,20 @@ class Live:
 
     def _refresh(self, held: Held, whole: Held) -> None:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
-        ledger, slow = self._house.ledger, self._slow
-        void = ledger.last_void()
+        ledger, slow = self._context.ledger, self._slow
+        void = ledger.voids.last()
         flows = [(one.flows, one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
         books = (*held.books, *flows)
         if self._clock() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
         self._void, self._books = void, books
-        newest = ledger.risk_state_at("var", ALL, as_of=held.as_of)
+        newest = ledger.risk.state_at("var", ALL, as_of=held.as_of)
         if newest is not None and (slow.night is None or slow.night.as_of != newest):
-            state = ledger.risk_state("var", ALL, as_of=held.as_of)
+            state = ledger.risk.state("var", ALL, as_of=held.as_of)
             slow.night = None if state is None else Night.of(state)
-            slow.stand_in = _stand_in(slow.night, self._house.settings.risk)
+            slow.stand_in = _stand_in(slow.night, self._context.settings.risk)
             self._holdings.marks.volatility = {} if slow.night is None else _daily_volatility(slow.night)
-        if (stressed := ledger.risk_state("stress", ALL, as_of=held.as_of)) is not None:
+        if (stressed := ledger.risk.state("stress", ALL, as_of=held.as_of)) is not None:
             slow.scenarios = Scenarios.from_stored(stressed.body, stressed.arrays)
             slow.about = {row["name"]: row for row in stressed.body["about"]}
         slow.past = self._pasts.at(held).without(self._holdings.marks.refused)
@@ -281,9 +281,9 @@ class Live:
             slow.curves, slow.last_bar = self._curves(held), bar
         slow.correlation = self._correlation(held)
         every = slow.past if whole is held else self._pasts.at(whole)
-        slow.models = seen.models(self._house, whole, every, Standing(self._house, held.as_of, self._freshness))
-        slow.alerts = seen.alerts(self._house, view.rows(held), held.as_of)
-        slow.trading = seen.trading(self._house)
+        slow.models = seen.models(self._context, whole, every, Standing(self._context, held.as_of, self._freshness))
+        slow.alerts = seen.alerts(self._context, view.rows(held), held.as_of)
+        slow.trading = seen.trading(self._context)
         self._read_at = self._clock()
 
     def _curves(self, held: Held) -> dict[str, Drawdown]:
@@ -300,11 +300,11 @@ class Live:
             return Correlation(note="No returns yet: the nightly risk job has not run on these books.")
         value = held.value.groupby(held.frame["unit"]).sum().reindex(list(night.units)).fillna(0.0)
         weights = np.asarray(value, dtype=np.float64) / held.equity
-        state = self._house.ledger.risk_state("correlation", ALL, as_of=held.as_of)
+        state = self._context.ledger.risk.state("correlation", ALL, as_of=held.as_of)
         calibration = None if state is None else _calibration(state.body["calibration"])
         last = State.UNKNOWN if state is None else State(state.body["last"])
         heavy = np.sort(np.argsort(-np.abs(weights), kind="stable")[:SHOWN])
-        names, r = [list(night.units)[i] for i in heavy], self._house.settings.risk
+        names, r = [list(night.units)[i] for i in heavy], self._context.settings.risk
         returns = night.returns[-2 * r.window_days :, heavy].astype(np.float64)
         found = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
         cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
@@ -326,7 +326,7 @@ class Live:
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
-        night, confidence = self._slow.night, self._house.settings.risk.confidence
+        night, confidence = self._slow.night, self._context.settings.risk.confidence
         if night is None:
             return None
         if not book.equity > 0:

@@ -55,7 +55,7 @@ def act(
     state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
     if why:
         reason = f"{state.value.upper()}: {state.meaning}. Because {why}"
-        if context.ledger.set_trading_state(state, ACTOR, reason, as_of, after=desk.seq):
+        if context.ledger.trading.set(state, ACTOR, reason, as_of, after=desk.seq):
             log.warning("trading state tightened", state=state.value, why=why)
         desk.read()
     desk.tell()
@@ -66,12 +66,12 @@ class _Desk:
     """One look: the open alerts about risk, by key, and the log of the trading state."""
 
     def __init__(self, context: Context, as_of: datetime) -> None:
-        self._house, self._as_of = context, as_of
+        self._context, self._as_of = context, as_of
         self.read()
 
     def read(self) -> None:
-        self._changes = self._house.ledger.trading_log()
-        self._open = {alert.key: alert for alert in self._house.ledger.alerts() if alert.key.startswith(OURS)}
+        self._changes = self._context.ledger.trading.log()
+        self._open = {alert.key: alert for alert in self._context.ledger.alerts.newest() if alert.key.startswith(OURS)}
 
     @property
     def state(self) -> TradingState:
@@ -97,7 +97,7 @@ class _Desk:
             for key in [key for key in self._open if key.startswith(about)]:
                 self._resolve(key)
         elif wanted and not any(key.startswith(about) for key in self._open):
-            number = 1 + sum(alert.key.startswith(about) for alert in self._house.ledger.alerts(open_only=False))
+            number = 1 + self._told_of(about)
             bound, crossed = float(found.params["bound"]), self._crossed(found)
             counted = f"; it counts as {bound / found.limit:.0%} of the hard line" if math.isfinite(bound) else ""
             stands = f"; the {crossed.value} line that it crossed before stands" if crossed is not None else ""
@@ -153,7 +153,7 @@ class _Desk:
         if known is not None:
             return float(known.details["value"])
         value = first if lifted.accepted is None else lifted.accepted.get(name, -math.inf)
-        if not math.isfinite(value) or self._house.ledger.alert(key) is not None:
+        if not math.isfinite(value) or self._context.ledger.alerts.get(key) is not None:
             return -math.inf
         used, most = f"{value / found.limit:.0%}", f"{value / found.limit + policy.WORSE:.0%}"
         stood = f"{name} stood at {used} of its hard line"
@@ -169,7 +169,7 @@ class _Desk:
         Two processes that begin the same count the same, for both count before they look at what is open: one alert.
         """
         about = _about(found, state)
-        number = 1 + sum(alert.key.startswith(about) for alert in self._house.ledger.alerts(open_only=False))
+        number = 1 + self._told_of(about)
         self.read()
         if self._alert(found, state) is not None:
             return
@@ -185,11 +185,16 @@ class _Desk:
             )
         )
 
+    def _told_of(self, about: str) -> int:
+        """Number of alerts that were ever told, open or closed, with keys that begin with `about`."""
+        return sum(alert.key.startswith(about) for alert in self._context.ledger.alerts.newest(open_only=False))
+
     def _add(self, alert: Alert) -> Alert:
         """Keep it, or find what was kept under its key before."""
-        kept = self._house.ledger.alert(alert.key)
+        kept = self._context.ledger.alerts.get(alert.key)
         if kept is None:
-            kept = alert if self._house.ledger.add_alert(alert) else self._house.ledger.alert(alert.key) or alert
+            alerts = self._context.ledger.alerts
+            kept = alert if alerts.add(alert) else alerts.get(alert.key) or alert
         self._open[alert.key] = kept
         return kept
 
@@ -199,7 +204,7 @@ class _Desk:
             self._resolve(key)
 
     def _resolve(self, key: str) -> None:
-        self._house.ledger.resolve_alert(key, self._as_of)
+        self._context.ledger.alerts.resolve(key, self._as_of)
         self._open.pop(key)
 
 

@@ -27,7 +27,7 @@ def alarm(what: Literal["accuracy", "inputs"], model: str, version: int, since: 
 
 def promoted(context: Context, model: str, as_of: datetime) -> datetime:
     """When the champion became one; of a transition that was undone nothing stays."""
-    entries = context.ledger.promotions(model)
+    entries = context.ledger.registry.promotions(model)
     return max((e.created_at for e in entries if e.state != "undone" and e.created_at <= as_of), default=LONG_AGO)
 
 
@@ -45,16 +45,16 @@ def unanswered(context: Context, model: str, version: int, as_of: datetime) -> A
 def answering(context: Context, alarm: Alert, version: int, as_of: datetime) -> bool:
     """Whether a version that was trained after a person was told of it is being compared with the champion."""
     since = _since(context, alarm, as_of)
-    after = {row.version for row in context.ledger.bundles(alarm.model) if since <= row.registered_at <= as_of}
-    running = context.ledger.open_experiments(alarm.model)
+    after = {row.version for row in context.ledger.registry.bundles(alarm.model) if since <= row.registered_at <= as_of}
+    running = context.ledger.registry.open_experiments(alarm.model)
     return any(trial.challenger in after and trial.champion == version for trial in running)
 
 
 def last_training(context: Context, model: str, as_of: datetime) -> datetime:
     """When the newest version that became champion, or was compared with one, was registered: others answer nothing."""
-    counted = {trial.challenger for trial in context.ledger.experiments(model) if trial.started_at <= as_of}
-    counted |= {entry.to_version for entry in context.ledger.promotions(model) if entry.created_at <= as_of}
-    known = (row.registered_at for row in context.ledger.bundles(model) if row.version in counted)
+    counted = {trial.challenger for trial in context.ledger.registry.experiments(model) if trial.started_at <= as_of}
+    counted |= {entry.to_version for entry in context.ledger.registry.promotions(model) if entry.created_at <= as_of}
+    known = (row.registered_at for row in context.ledger.registry.bundles(model) if row.version in counted)
     return max((at for at in known if at <= as_of), default=LONG_AGO)
 
 
@@ -62,7 +62,7 @@ def in_vain(context: Context, alarm: Alert, version: int, as_of: datetime) -> st
     """What was trained since a person was told and is compared with nothing, and why; empty where nothing is."""
     last = last_training(context, alarm.model, as_of)
     stands = (earlier.as_of for earlier in _standing(context, alarm.model, version, as_of))
-    since, rows = min([_since(context, alarm, as_of), *stands]), context.ledger.bundles(alarm.model)
+    since, rows = min([_since(context, alarm, as_of), *stands]), context.ledger.registry.bundles(alarm.model)
     idle = sorted(row.version for row in rows if since <= row.registered_at <= as_of and row.registered_at > last)
     reasons = (f"v{one} {_why_idle(context, alarm.model, one, version)}" for one in idle)
     return f"Trained since and compared with nothing: {'; '.join(reasons)}" if idle else ""
@@ -71,23 +71,23 @@ def in_vain(context: Context, alarm: Alert, version: int, as_of: datetime) -> st
 def settle(context: Context, model: str, version: int, reason: str, as_of: datetime) -> None:
     """Tell, once, that trainings leave an alarm unanswered; an empty `reason` closes it."""
     mine = f"{UNANSWERED}{model}:v{version}:"
-    stands = [a.key for a in context.ledger.alerts() if a.key.startswith(mine) and a.as_of <= as_of]
+    stands = [a.key for a in context.ledger.alerts.newest() if a.key.startswith(mine) and a.as_of <= as_of]
     if reason and not stands:
         key, title = f"alarm_unanswered:{model}:v{version}:{as_of:%Y-%m-%dT%H:%M:%S}", f"{model}: {reason}"
-        context.ledger.add_alert(Alert(key, Priority.HIGH, model, title, as_of))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, model, title, as_of))
     for key in () if reason else stands:
-        context.ledger.resolve_alert(key, as_of)
+        context.ledger.alerts.resolve(key, as_of)
 
 
 def close(context: Context, model: str, version: int, as_of: datetime) -> None:
     """Close what is about another champion, and what was answered; that inputs moved stays until a person closes it."""
     every = (*KINDS, UNANSWERED)
-    for alert in context.ledger.alerts():
+    for alert in context.ledger.alerts.newest():
         if alert.model != model or not alert.key.startswith(every) or alert.as_of > as_of:
             continue
         other = not alert.key.startswith(tuple(f"{kind}{model}:v{version}:" for kind in every))
         if other or (alert.key.startswith(ACCURACY) and _answered(context, alert, version, as_of) is not None):
-            context.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.alerts.resolve(alert.key, as_of)
 
 
 def _standing(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
@@ -99,25 +99,27 @@ def _standing(context: Context, model: str, version: int, as_of: datetime) -> li
 
 def _since(context: Context, alarm: Alert, as_of: datetime) -> datetime:
     """When a person was first told of an alarm; `as_of` where nobody was yet."""
-    first = context.ledger.alert(alarm.key)
+    first = context.ledger.alerts.get(alarm.key)
     return as_of if first is None else min(first.as_of, as_of)
 
 
 def _why_idle(context: Context, model: str, version: int, champion: int) -> str:
-    refusal = context.ledger.alert(f"{comparable.REFUSED_TAG}:{model}:v{version}:v{champion}")
+    refusal = context.ledger.alerts.get(f"{comparable.REFUSED_TAG}:{model}:v{version}:v{champion}")
     return "was not nominated" if refusal is None else f"was refused ({refusal.title})"
 
 
 def _told(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
     """What was told of the accuracy of a version before this look, newest first."""
     mine = f"{ACCURACY}{model}:v{version}:"
-    return [a for a in context.ledger.alerts(open_only=False) if a.key.startswith(mine) and a.as_of < as_of]
+    return [a for a in context.ledger.alerts.newest(open_only=False) if a.key.startswith(mine) and a.as_of < as_of]
 
 
 def _answered(context: Context, alert: Alert, version: int, as_of: datetime) -> datetime | None:
     """When an alarm of champion `version` was answered; None where it is not yet."""
-    after = {row.version for row in context.ledger.bundles(alert.model) if row.registered_at >= alert.as_of}
-    trials = (t for t in context.ledger.experiments(alert.model) if t.champion == version and t.challenger in after)
+    after = {row.version for row in context.ledger.registry.bundles(alert.model) if row.registered_at >= alert.as_of}
+    trials = (
+        t for t in context.ledger.registry.experiments(alert.model) if t.champion == version and t.challenger in after
+    )
     compared = (trial.started_at for trial in trials if trial.kind in aliases.COMPARED)
     closed = () if alert.closed_at is None else (alert.closed_at,)
     return min((at for at in (*compared, *closed) if at <= as_of), default=None)

@@ -15,7 +15,7 @@ KINDS = ("labels_stopped:", "labels_missing:")
 
 def look(context: Context, ref: ModelRef, horizon: int, as_of: datetime, start: datetime | None = None) -> Finding:
     """What a version waits for, of its predictions from `start` on."""
-    rows = context.ledger.awaited(ref.name, start=start, as_of=as_of, version=ref.version)
+    rows = context.ledger.telemetry.awaited(ref.name, start=start, as_of=as_of, version=ref.version)
     return monitoring.pending(rows, horizon=horizon, late_bars=context.settings.monitor.labels_late_bars)
 
 
@@ -36,13 +36,13 @@ def settle(context: Context, model: str, pending: Finding, as_of: datetime) -> N
         about = {"units": units}
         wanted = Alert(f"labels_missing:{model}:{stamp}", Priority.MEDIUM, model, title, as_of, about)
     mine = tuple(f"{kind}{model}:" for kind in KINDS)
-    stands = [a for a in context.ledger.alerts() if a.key.startswith(mine) and a.as_of <= as_of]
+    stands = [a for a in context.ledger.alerts.newest() if a.key.startswith(mine) and a.as_of <= as_of]
     same = [a.key for a in stands if wanted is not None and _what(a) == _what(wanted)]
     if wanted is not None and not same:
-        context.ledger.add_alert(wanted)
+        context.ledger.alerts.add(wanted)
     for alert in stands:
         if alert.key not in same:
-            context.ledger.resolve_alert(alert.key, as_of)
+            context.ledger.alerts.resolve(alert.key, as_of)
 
 
 def _what(alert: Alert) -> tuple[str, str]:

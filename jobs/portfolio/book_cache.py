@@ -49,7 +49,9 @@ class News:
     @classmethod
     def read(cls, ledger: Ledger, splits: tuple[int, int], as_of: datetime) -> News:
         """As it is now, of bars and balances until `as_of`."""
-        return cls(splits, ledger.all_marks(as_of=as_of), ledger.last_fills(), ledger.last_balances(as_of=as_of))
+        return cls(
+            splits, ledger.books.all_marks(as_of=as_of), ledger.books.last_fills(), ledger.balances.last(as_of=as_of)
+        )
 
     def books(self, model: str) -> list[str]:
         """The books that bots traded for a model; a twin is none."""
@@ -95,7 +97,7 @@ class Readings:
     """
 
     def __init__(self, context: Context) -> None:
-        self._house, self._as_of = context, datetime.min.replace(tzinfo=UTC)
+        self._context, self._as_of = context, datetime.min.replace(tzinfo=UTC)
         self._common: object = None
         self._kept = Memo[tuple[Kept, ...]]()
         self.due, self.generation = LAST, 0
@@ -104,11 +106,11 @@ class Readings:
         self, news: News, units: book_inputs.Units, as_of: datetime, unread: MutableMapping[BookKey, str]
     ) -> list[Kept]:
         """Every book once its new fills are in it; those that cannot be read are added to `unread`, with the reason."""
-        context, found, common = self._house, list[Kept](), (news.splits, units)
+        context, found, common = self._context, list[Kept](), (news.splits, units)
         if as_of < self._as_of or as_of >= self.due or common != self._common:
             self._kept, self.generation = Memo(), self.generation + 1
         self._as_of, self._common = as_of, common
-        for model in sorted({*context.ledger.models(), *(model for model, _ in news.fills)}):
+        for model in sorted({*context.ledger.registry.models(), *(model for model, _ in news.fills)}):
             for key in (key for key in _keys(context, model, news) if key not in unread):
                 stamp, read = (news.tips.get(key), news.fills.get(key[:2])), partial(_read, context, key, as_of, units)
                 with unbooked_fills.apart(key, unread):
@@ -123,14 +125,14 @@ def _keys(context: Context, model: str, news: News) -> Iterator[BookKey]:
     """The books that bots trade for a model; the champion's virtual one where no bot tells of any."""
     names = news.books(model)
     yield from (BookKey(model, name) for name in names)
-    champion = None if names else context.ledger.champion(model)
+    champion = None if names else context.ledger.registry.champion(model)
     if champion is not None:
         yield BookKey(model, VIRTUAL, champion)
 
 
 def restated(context: Context, units: book_inputs.Units, unread: MutableMapping[BookKey, str]) -> None:
     """Make books anew that still count what a person took back."""
-    for key in context.ledger.books_with_voids():
+    for key in context.ledger.voids.books_with_voids():
         with unbooked_fills.apart(key, unread):
             restatement.restate(context, key, units)
 
@@ -139,7 +141,7 @@ def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Un
     """A book once its new fills are in it; none where a virtual one has no bar yet."""
     if key.book != VIRTUAL or not key.version:
         return (own(context, key, as_of, units),)
-    row = context.ledger.book_state(key, before=_just_after(as_of))
+    row = context.ledger.books.state(key, before=_just_after(as_of))
     if row is None:
         return ()
     book, part = restored(row), foreign(context.ledger, key, (), units.foreign, as_of)
@@ -150,13 +152,13 @@ def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Un
 
 def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> Kept:
     """A bot's own book."""
-    row = context.ledger.book_state(key, before=_just_after(as_of))
+    row = context.ledger.books.state(key, before=_just_after(as_of))
     if row is not None and restatement.outdated(restored(row), units) and restatement.restate(context, key, units):
-        row = context.ledger.book_state(key, before=_just_after(as_of))
+        row = context.ledger.books.state(key, before=_just_after(as_of))
     book = Book.opened(context.settings.books.cash) if row is None else restored(row)
     seen = {} if row is None else _barred(context, key, book, row["event_time"])
     until = None if row is None else row["event_time"]
-    told = context.ledger.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
+    told = context.ledger.books.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
     since, ahead = told[told["event_time"] <= as_of], told["event_time"][told["event_time"] > as_of]
     filled, refused = book_inputs.filled(since, units, until)
     fills = [fill for fill, _ in filled]
@@ -179,7 +181,7 @@ def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[st
 
     In a bot's own book a unit that was only filled may have the fill's price for a bar's.
     """
-    events = context.ledger.book_events(key, start=at, end=_just_after(at))
+    events = context.ledger.books.events(key, start=at, end=_just_after(at))
     priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
     marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
     return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}

@@ -82,10 +82,10 @@ class Marks:
         """The marks at `as_of`, which comes in order, of the units in `kinds` (unit -> what it is) that have one."""
         if not self._restored:
             self._restore(as_of)
-        quotes = self.ledger.latest_quotes(list(kinds), as_of=as_of)
+        quotes = self.ledger.risk.latest_quotes(list(kinds), as_of=as_of)
         columns = (quotes[name].tolist() for name in ("unit", "event_time", "bid", "ask"))
         newest = {unit: Observation(at.to_pydatetime(), bid, ask) for unit, at, bid, ask in zip(*columns, strict=True)}
-        words = {unit: Mark(*told) for unit, told in self.ledger.confirmed_prices(as_of=as_of).items()}
+        words = {unit: Mark(*told) for unit, told in self.ledger.confirmed_prices.last(as_of=as_of).items()}
         for unit, kind in kinds.items():
             self._level(unit, as_of)
             trust, of_books = self.trust(unit, kind), seen.get(unit, Seen())
@@ -127,7 +127,7 @@ class Marks:
             "refused": sorted(at.isoformat() for at in self.refused),
             "levels": self.levels,
         }
-        self.ledger.put_risk_state(STATE, ALL, as_of, body, {})
+        self.ledger.risk.put_state(STATE, ALL, as_of, body, {})
         self._saved_at, self._dropped = as_of, False
 
     def split(self, unit: str, ratio: float, price: float, at: datetime) -> None:
@@ -154,7 +154,7 @@ class Marks:
 
     def _restore(self, as_of: datetime) -> None:
         self._restored = self._resumed = True
-        stored = self.ledger.risk_state(STATE, ALL, as_of=as_of)
+        stored = self.ledger.risk.state(STATE, ALL, as_of=as_of)
         if stored is None:
             return
         body = stored.body
@@ -203,7 +203,7 @@ class Marks:
         found = assess(mark, _in_order(since, fresh), trust, known)
         if mark is not None and found.jump is not None and fresh:
             span = 3 * trust.confirm
-            rows = self.ledger.last_quotes(unit, after=mark.at, until=fresh[0].at, span=span, as_of=as_of)
+            rows = self.ledger.quotes.last(unit, after=mark.at, until=fresh[0].at, span=span, as_of=as_of)
             found = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust, known)
         self._settle(unit, mark, found)
 
@@ -212,7 +212,7 @@ class Marks:
         mark = self.of.get(unit)
         if mark is None:
             return
-        rows = self.ledger.last_quotes(unit, after=mark.at, until=as_of, span=RESUMED, as_of=as_of)
+        rows = self.ledger.quotes.last(unit, after=mark.at, until=as_of, span=RESUMED, as_of=as_of)
         told = _thinned([Observation(*row) for row in rows])
         times = [one.at for one in told]
         for i, at in enumerate(times):

@@ -28,7 +28,7 @@ class Today:
     """
 
     def __init__(self, context: Context) -> None:
-        self._house = context
+        self._context = context
         self._paid: dict[BookKey, tuple[Book, datetime, Paid]] = {}
 
     def gains(self, held: Held, since: Mapping[BookKey, datetime]) -> Floats:
@@ -48,7 +48,7 @@ class Today:
         return known[2]
 
     def _read(self, key: BookKey, since: datetime, as_of: datetime) -> Paid:
-        row = self._house.ledger.book_state(key, before=since + MOMENT)
+        row = self._context.ledger.books.state(key, before=since + MOMENT)
         found: dict[str, float] = defaultdict(float)
         if row is not None:
             for unit, position in restored(row).positions.items():
@@ -60,12 +60,12 @@ class Today:
 
     def _traded(self, key: BookKey, start: datetime, as_of: datetime) -> Iterator[tuple[str, float]]:
         """What each trade took and cost from `start` on, and funding: in bars that were booked, and since."""
-        ledger = self._house.ledger
-        for event in ledger.book_events(key, start=start, end=as_of + MOMENT):
+        ledger = self._context.ledger
+        for event in ledger.books.events(key, start=start, end=as_of + MOMENT):
             if event.kind in (FILL, FUNDING):
                 moved = worth(event.quantity, event.price, event.multiplier) if event.kind == FILL else 0
                 yield event.unit, (moved + event.fee + event.slippage + event.funding) / SCALE
         if not key.version:
-            rows = ledger.unbooked_fills(key.model, key.book, as_of=as_of)
-            for fill, _ in book_inputs.filled(rows, restatement.units(self._house))[0]:
+            rows = ledger.books.unbooked_fills(key.model, key.book, as_of=as_of)
+            for fill, _ in book_inputs.filled(rows, restatement.units(self._context))[0]:
                 yield fill.unit, (fill.value + fill.fee + fill.slippage) / SCALE

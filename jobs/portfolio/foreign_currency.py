@@ -32,7 +32,7 @@ def foreign(ledger: Ledger, key: BookKey, fills: Iterable[Fill], units: Collecti
     """The part of a book and of the `fills` that it has not taken yet which is in `units`."""
     if not units:
         return Foreign()
-    events = ledger.unit_events(key, units, end=as_of + MOMENT)
+    events = ledger.books.unit_events(key, units, end=as_of + MOMENT)
     new = [fill for fill in fills if fill.unit in units]
     traded = {event.unit: event.happened_at for event in events if event.kind in (FILL, FUNDING)}
     traded |= {fill.unit: fill.at or as_of for fill in new}
@@ -56,7 +56,7 @@ def without(curve: pd.Series[float], ledger: Ledger, key: BookKey, units: Collec
     if not units or not len(curve):
         return curve
     book, worth = Book(0, 0, 0), dict[datetime, float]()
-    for step in steps(ledger.unit_events(key, units, end=pd.Timestamp(curve.index[-1]).to_pydatetime() + MOMENT)):
+    for step in steps(ledger.books.unit_events(key, units, end=pd.Timestamp(curve.index[-1]).to_pydatetime() + MOMENT)):
         book = book.after(step)
         worth[step.at] = book.equity / SCALE
     if not worth:

@@ -75,7 +75,7 @@ class Holdings:
     """
 
     def __init__(self, context: Context, fresh: timedelta = timedelta(seconds=10)) -> None:
-        self._house, self._fresh = context, fresh
+        self._context, self._fresh = context, fresh
         self._booked: Booked | None = None
         self._readings, self._accounts = Readings(context), Memo[Account | None]()
         self._counts: Mapping[tuple[str, str], int] = {}
@@ -88,20 +88,22 @@ class Holdings:
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
-        as_of, told = self._house.ledger.after_splits(as_of)
+        as_of, told = self._context.ledger.splits.after_splits(as_of)
         found = self._at(as_of, told)
-        while (again := self._house.ledger.split_news()) != told:  # else some of it may be before a split, some after
+        while (
+            again := self._context.ledger.books.split_news()
+        ) != told:  # else some of it may be before a split, some after
             found, told = self._at(as_of, again), again
         return found
 
     def supposed(self, key: BookKey, as_of: datetime, wrong: Collection[datetime]) -> Account | None:
         """The account of a bot's book as if the balances of these instants had never been told."""
-        units = restatement.units(self._house)
-        book, valued = own(self._house, key, as_of, units).book, _valued(self._house, key, units, self.doubts)
-        return account(self._house, key, book, as_of, valued, self.anchors, self._standing, wrong)
+        units = restatement.units(self._context)
+        book, valued = own(self._context, key, as_of, units).book, _valued(self._context, key, units, self.doubts)
+        return account(self._context, key, book, as_of, valued, self.anchors, self._standing, wrong)
 
     def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
-        news = News.read(self._house.ledger, told, as_of)
+        news = News.read(self._context.ledger, told, as_of)
         if (booked := self._booked) is None or not self._stands(booked, news, as_of):
             booked = self._booked = self._read(news, as_of)
         found = _priced(booked, self.marks, as_of)
@@ -137,11 +139,11 @@ class Holdings:
 
     def _read(self, news: News, as_of: datetime) -> Booked:
         """Positions and accounts, those anew that something moved."""
-        context, units, unread = self._house, restatement.units(self._house), dict[BookKey, str]()
+        context, units, unread = self._context, restatement.units(self._context), dict[BookKey, str]()
         if news.splits[1]:
             restated(context, units, unread)
         if self._counted_at is None or not timedelta(0) <= as_of - self._counted_at < self._fresh:
-            self._counts, self._counted_at = context.ledger.count_balances(as_of=as_of), as_of
+            self._counts, self._counted_at = context.ledger.balances.count(as_of=as_of), as_of
         kept = self._readings.all(news, units, as_of, unread)
         for model in sorted({model for model, book in news.fills if book.startswith(twins.TWIN)}):
             unread |= twins.hidden(context, model, as_of)
@@ -159,7 +161,7 @@ class Holdings:
         known = self.anchors.known(key, as_of)
         waits = None if known.last is None or not known.last.jumps else self._standing(known.last.jumped)
         stamp = one, told, doubts, known, waits, self._readings.generation
-        valued, about = _valued(self._house, key, units, self.doubts), (self._house, key, one.book, as_of)
+        valued, about = _valued(self._context, key, units, self.doubts), (self._context, key, one.book, as_of)
         return self._accounts.get(key, stamp, lambda: account(*about, valued, self.anchors, self._standing))
 
     def _standing(self, units: Collection[str]) -> Mapping[str, float] | None:
@@ -178,7 +180,7 @@ def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Do
         marks = Marks.standing(context.ledger, context.settings.risk, prices, at)
         marks.at(booked.kinds, booked.seen, at)
         known = {unit: marks.of[unit].value for unit in booked.kinds if unit in marks.of}
-        for split in context.ledger.splits():
+        for split in context.ledger.splits.all():
             if split.event_time <= at < split.created_at:
                 marks.split(split.unit, float(split.ratio), split.price, at)
         held = _priced(booked, marks, at)
@@ -211,7 +213,7 @@ def _framed(
     more: Collection[str] = (),
 ) -> Booked:
     """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
-    known = context.ledger.instruments().set_index("unit")
+    known = context.ledger.instruments.frame().set_index("unit")
     rows = [row for one in kept for row in _rows(one)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
     held = sorted(set(frame["unit"]))

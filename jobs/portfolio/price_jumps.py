@@ -30,7 +30,7 @@ def notes(held: Held, confirm: timedelta) -> dict[str, str]:
 
 def settle(ledger: Ledger, held: Held, confirm: timedelta) -> None:
     """Tell of each jump that does not settle by itself, once, and close what is settled."""
-    open_now = {alert.key for alert in ledger.alerts() if alert.key.startswith(ALERT)}
+    open_now = {alert.key for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)}
     wanted = {}
     for unit, jump in held.jumps.items():
         key = f"{ALERT}{unit}:{jump.since:%Y-%m-%dT%H:%M:%S}"
@@ -38,9 +38,9 @@ def settle(ledger: Ledger, held: Held, confirm: timedelta) -> None:
         if jump.sustained or lasts or key in open_now:
             wanted[key] = _alert(held, unit, jump, key, confirm)
     for key in open_now - wanted.keys():
-        ledger.resolve_alert(key, held.as_of)
+        ledger.alerts.resolve(key, held.as_of)
     for key in wanted.keys() - open_now:
-        ledger.add_alert(wanted[key])
+        ledger.alerts.add(wanted[key])
 
 
 def hedged(lines: Sequence[Line], known: Sequence[Measured], others: Sequence[Sequence[Measured]]) -> list[Measured]:

@@ -32,11 +32,11 @@ _BAR = attrgetter("event_time")
 def units(context: Context) -> Units:
     """What fills are booked by now."""
     ledger, currency = context.ledger, context.settings.risk.currency
-    foreign = {unit: name for unit, name in ledger.currencies().items() if name != currency}
-    splits = ledger.splits()
+    foreign = {unit: name for unit, name in ledger.instruments.currencies().items() if name != currency}
+    splits = ledger.splits.all()
     each = [split(one.unit, one.ratio, one.event_time, one.id) for one in splits]
     told = {-one.id: one.created_at for one in splits}
-    return Units(ledger.multipliers(), ledger.unusable_instruments(), foreign, each, told)
+    return Units(ledger.instruments.multipliers(), ledger.instruments.unusable(), foreign, each, told)
 
 
 def restate(context: Context, key: BookKey, now: Units) -> bool:
@@ -45,22 +45,22 @@ def restate(context: Context, key: BookKey, now: Units) -> bool:
     Safe to repeat and to kill: it is one commit, and nothing is done where somebody else moved the book meanwhile.
     """
     ledger = context.ledger
-    mark, taken = ledger.book_mark(key), ledger.voids_of(key)
-    last = None if mark is None else ledger.book_state(key)
+    mark, taken = ledger.books.mark(key), ledger.voids.count(key)
+    last = None if mark is None else ledger.books.state(key)
     if mark is None or last is None:
         return False
-    void = ledger.books_with_voids().get(key, frozenset())
-    booked = {unit: held for unit, held in ledger.booked_multipliers(key).items() if unit not in now.unusable}
+    void = ledger.voids.books_with_voids().get(key, frozenset())
+    booked = {unit: held for unit, held in ledger.voids.booked_multipliers(key).items() if unit not in now.unusable}
     wrong = {unit for unit, held in booked.items() if held != {now.multipliers.get(unit, 1.0)}}
     if not (void or wrong or taken or outdated(restored(last), now)):
         return False
-    rows = ledger.book_events(key)
+    rows = ledger.books.events(key)
     right = [_right(event, void, wrong, now.multipliers) for event in rows]
     changed = [new for old, new in zip(rows, right, strict=True) if new != old]
-    states = wrong_states(ledger.book_states(key, start=None), right)
+    states = wrong_states(ledger.books.states(key, start=None), right)
     if not (changed or states):
         return False
-    done = ledger.rewrite_book(BookRows(key, mark, changed, states), taken)
+    done = ledger.voids.rewrite_book(BookRows(key, mark, changed, states), taken)
     about = {"voids": len(void), "units": sorted(wrong), "states": len(states)}
     log.info("book restated", model=key.model, book=key.book, **about, done=done)
     return done

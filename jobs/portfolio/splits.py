@@ -92,13 +92,13 @@ def told(context: Context, unit: str, by: Fraction, at: datetime | None, now: da
     DataError
         It was taken back, or another one like it is a few days away.
     """
-    for one in (one for one in context.ledger.splits() if (one.unit, one.ratio) == (unit, by)):
+    for one in (one for one in context.ledger.splits.all() if (one.unit, one.ratio) == (unit, by)):
         if at == one.event_time or (at is None and abs(one.event_time - now) < AGAIN):
             return one
         if at is not None and abs(one.event_time - at) < AGAIN:
             rule = f"split of {unit} must be the only one like it within {AGAIN.days} days, got one at {at:%F %T} UTC"
             raise DataError(f"{rule} beside {one.name}. Take that back first: `trader-mlops fill void {one.name}`.")
-    for one in context.ledger.splits(void=True):
+    for one in context.ledger.splits.all(void=True):
         if (one.unit, one.ratio, one.event_time) == (unit, by, at):
             raise DataError(f"split must be another than {one.name}, which was taken back. Add a second to --at.")
     return None
@@ -110,7 +110,7 @@ def instant(context: Context, held: Held, unit: str, by: Fraction) -> datetime:
     if jump is None or (jump.value < held.prices[unit].value) != (by > 1):
         return held.as_of
     mark = held.prices[unit]
-    rows = context.ledger.quotes(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
+    rows = context.ledger.quotes.between(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
     times = (at.to_pydatetime() for at in rows["event_time"])
     prices = zip(times, ((rows["bid"] + rows["ask"]) / 2).tolist(), strict=True)
     seen = [*((at, price) for at, price in prices if price > 0), *_fills(context, unit, mark.at)]
@@ -119,7 +119,7 @@ def instant(context: Context, held: Held, unit: str, by: Fraction) -> datetime:
 
 def _fills(context: Context, unit: str, since: datetime) -> list[tuple[datetime, float]]:
     """Time and price of the fills of a unit since an instant, without those that are void."""
-    rows = context.ledger.newest_fills(limit=RECENT)
+    rows = context.ledger.voids.newest_fills(limit=RECENT)
     rows = rows[(rows["unit"] == unit) & rows["void"].isna() & (rows["price"] > 0)]
     each = zip(rows["event_time"], rows["price"].tolist(), strict=True)
     return [(pd.Timestamp(at).to_pydatetime(), price) for at, price in each if at >= since]
@@ -168,7 +168,7 @@ def _contradict(context: Context, unit: str, at: datetime, before: float, split:
 
 def _quoted(context: Context, unit: str, as_of: datetime, fresh: timedelta = FRESH) -> float:
     """The middle of its newest quote; NaN where there is none so fresh."""
-    quotes = context.ledger.latest_quotes([unit], as_of=as_of)
+    quotes = context.ledger.risk.latest_quotes([unit], as_of=as_of)
     for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
         if as_of - at <= fresh and 0 < bid <= ask:
             return float(bid + ask) / 2
@@ -178,7 +178,7 @@ def _quoted(context: Context, unit: str, as_of: datetime, fresh: timedelta = FRE
 def _before(context: Context, unit: str, at: datetime) -> float:
     """The last price that a book or a quote had of a unit before an instant."""
     quoted = _quoted(context, unit, at - timedelta(microseconds=1), AGAIN)
-    states = (context.ledger.book_state(key, before=at) for key in context.ledger.all_marks())
+    states = (context.ledger.books.state(key, before=at) for key in context.ledger.books.all_marks())
     seen = [(row["event_time"], row["positions"][unit][2]) for row in states if row and unit in row["positions"]]
     if seen or math.isfinite(quoted):
         return float(max(seen)[1]) if seen else quoted
@@ -213,7 +213,7 @@ def plan(context: Context, held: Held, unit: str, by: Fraction, at: datetime, ac
         rule = f"time of a split must not be to come, got {at:%Y-%m-%d %H:%M:%S} UTC"
         raise DataError(f"{rule}. Book it once it took place.")
     at = at.replace(microsecond=0)
-    price, number = new_price(context, held, unit, by, at), context.ledger.last_split() + 1
+    price, number = new_price(context, held, unit, by, at), context.ledger.splits.last() + 1
     about = (unit, by.numerator, by.denominator, at, price, actor, reason, held.as_of, number)
     return _planned(context, held, Split(*about))
 
@@ -222,11 +222,11 @@ def _planned(context: Context, held: Held, split: Split) -> Plan:
     ledger, units, mark = context.ledger, restatement.units(context), held.prices[split.unit].value
     event = split_fill(split)
     more = replace(units, splits=(*units.splits, event), told={**units.told, event.number: split.created_at})
-    ends = ledger.all_marks()
-    traded = (BookKey(model, book) for model in ledger.traded_models() for book in twins.traded(context, model))
+    ends = ledger.books.all_marks()
+    traded = (BookKey(model, book) for model in ledger.risk.traded_models() for book in twins.traded(context, model))
     changes, books = list[Change](), list[Restated]()
     for key in dict.fromkeys([*traded, *ends]):
-        row = ledger.book_state(key) if key in ends else None
+        row = ledger.books.state(key) if key in ends else None
         anew = with_split(context, key, split) if row is not None and row["event_time"] >= split.event_time else None
         last = dict(row or {}) if anew is None else dict(anew.rows.states[-1]) if anew.rows.states else dict(row or {})
         before = _now(context, key, row, units, held.as_of).positions.get(split.unit)
@@ -247,7 +247,7 @@ def _now(
     until = row["event_time"] if row else None
     fills = list[Fill]()
     if not key.version and not key.book.startswith(twins.TWIN):
-        new = context.ledger.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
+        new = context.ledger.books.unbooked_fills(key.model, key.book, as_of=as_of, until=until)
         fills = [fill for fill, _ in book_inputs.filled(new, units, until)[0]]
     return book.after(Step(as_of, fills=with_splits(book, fills, units.known(until, as_of))))
 
@@ -255,8 +255,8 @@ def _now(
 def with_split(context: Context, key: BookKey, told: Split) -> Restated | None:
     """A book that has grown past a split, made anew with it; None where it changes nothing there."""
     ledger, at = context.ledger, told.event_time
-    mark, void = ledger.book_mark(key), ledger.voids_of(key)
-    rows, events = ledger.book_states(key, start=None), ledger.book_events(key)
+    mark, void = ledger.books.mark(key), ledger.voids.count(key)
+    rows, events = ledger.books.states(key, start=None), ledger.books.events(key)
     bar = next((row["event_time"] for row in rows if row["event_time"] >= at), None)
     if mark is None or bar is None:
         return None
@@ -274,13 +274,13 @@ def with_split(context: Context, key: BookKey, told: Split) -> Restated | None:
 def without_split(context: Context, key: BookKey, told: Split) -> Restated | None:
     """A book that has taken a split, made anew without it."""
     ledger = context.ledger
-    mark, void, events = ledger.book_mark(key), ledger.voids_of(key), ledger.book_events(key)
+    mark, void, events = ledger.books.mark(key), ledger.voids.count(key), ledger.books.events(key)
     place = next((i for i, event in enumerate(events) if event.kind == SPLIT and event.fill == -told.id), None)
     if mark is None or place is None:
         return None
     rest = [_resized(event, told, 1 / told.ratio) for event in events[place + 1 :]]
     right = [*events[:place], replace(events[place], kind=VOID), *rest]
-    return _restated(key, mark, void, ledger.book_states(key, start=None), events, right, None)
+    return _restated(key, mark, void, ledger.books.states(key, start=None), events, right, None)
 
 
 def _restated(
@@ -317,7 +317,7 @@ def split_fill(told: Split) -> Fill:
 
 def book(context: Context, plan: Plan) -> bool:
     """Store what was planned, and end what was asked about its price; False where a book moved since."""
-    if not context.ledger.add_split(plan.split, plan.ends, plan.books):
+    if not context.ledger.splits.add(plan.split, plan.ends, plan.books):
         return False
     _settled(context, plan.split.unit, plan.split.created_at)
     log.info("split booked", split=plan.split.name, by=plan.split.actor, reason=plan.split.reason)
@@ -335,16 +335,16 @@ def take_back(context: Context, name: str, actor: str, reason: str, now: datetim
         Jobs moved books all the time.
     """
     ledger = context.ledger
-    if any(one.name == name for one in ledger.splits(void=True)):
+    if any(one.name == name for one in ledger.splits.all(void=True)):
         return False
-    told = next((one for one in ledger.splits() if one.name == name), None)
+    told = next((one for one in ledger.splits.all() if one.name == name), None)
     if told is None:
         raise DataError(f"split must be one that was told, got {name!r}. See `trader-mlops price log`.")
     for _ in range(TRIES):
-        ends, mark = ledger.all_marks(), positions(context, now).prices.get(told.unit)
+        ends, mark = ledger.books.all_marks(), positions(context, now).prices.get(told.unit)
         books = [anew for key in ends if (anew := without_split(context, key, told)) is not None]
         price = None if mark is None else mark.value * float(told.ratio)
-        if ledger.void_split(told, price, actor, reason, now, ends, books):
+        if ledger.splits.void(told, price, actor, reason, now, ends, books):
             _settled(context, told.unit, now)
             log.info("split taken back", split=name, by=actor, reason=reason, books=len(books))
             return True
@@ -352,6 +352,6 @@ def take_back(context: Context, name: str, actor: str, reason: str, now: datetim
 
 
 def _settled(context: Context, unit: str, at: datetime) -> None:
-    for alert in context.ledger.alerts():
+    for alert in context.ledger.alerts.newest():
         if alert.key.startswith(price_jumps.ALERT) and alert.details.get("unit") == unit:
-            context.ledger.resolve_alert(alert.key, at)
+            context.ledger.alerts.resolve(alert.key, at)

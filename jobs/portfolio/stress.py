@@ -63,7 +63,7 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     units = sorted({*held.frame["unit"][~option], *held.frame["underlying"][option]} - {""})
     history = market(bars, units, as_of, len(bars))
     closes, index = _closes(bars, units, as_of), _index(context, bars, as_of)
-    about = context.ledger.instruments()
+    about = context.ledger.instruments.frame()
     sectors = {str(unit): str(sector or "") for unit, sector in zip(about["unit"], about["sector"], strict=True)}
     named, left = episode_scenarios(closes, market=index, sectors=sectors)
     greeks = greeks_of(held, risk)

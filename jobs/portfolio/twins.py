@@ -32,13 +32,13 @@ def of(book: str) -> str:
 
 def traded(context: Context, model: str) -> list[str]:
     """The books that bots traded for `model`; a twin is none."""
-    return [book for book in context.ledger.traded_books(model) if not book.startswith(TWIN)]
+    return [book for book in context.ledger.books.traded_books(model) if not book.startswith(TWIN)]
 
 
 def hidden(context: Context, model: str, as_of: datetime) -> dict[BookKey, str]:
     """Books of fills whose name is a twin's, which no position counts, and why; an older release took such fills."""
-    keys = [BookKey(model, book) for book in context.ledger.traded_books(model) if book.startswith(TWIN)]
-    counted = {key: len(context.ledger.unbooked_fills(*key[:2], as_of=as_of)) for key in keys}
+    keys = [BookKey(model, book) for book in context.ledger.books.traded_books(model) if book.startswith(TWIN)]
+    counted = {key: len(context.ledger.books.unbooked_fills(*key[:2], as_of=as_of)) for key in keys}
     why = "{} fills of book {} of {} are in no position: its name is reserved. Void them, send them for another book."
     return {key: why.format(n, key.book, model) for key, n in counted.items() if n}
 
@@ -46,7 +46,7 @@ def hidden(context: Context, model: str, as_of: datetime) -> dict[BookKey, str]:
 def look(context: Context, model: str, as_of: datetime, *, without: Collection[BookKey] = ()) -> list[Decision]:
     """Hold every book that a bot traded for `model` against its twin; HOLD with the reason where one departs."""
     books = traded(context, model)
-    ends = context.ledger.book_ends(model) if books else {}
+    ends = context.ledger.books.ends(model) if books else {}
     pairs = [(BookKey(model, book), BookKey(model, of(book))) for book in books]
     there = ends.keys() - set(without)
     both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if there.issuperset(pair)]
@@ -60,7 +60,7 @@ def _judged(
     """Log what is due; alert where the book departs too far."""
     since, asked = until - timedelta(days=context.settings.books.twin_days), bool(context.run_id)
     alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-    far = _far(context, key, twin, since, until) and context.ledger.alert(alert) is None
+    far = _far(context, key, twin, since, until) and context.ledger.alerts.get(alert) is None
     if not (far or asked or (as_of.weekday() == FRIDAY and as_of.day <= WEEK)):
         return []
     findings, rows = _compared(context, key, twin, since, until)
@@ -73,7 +73,7 @@ def _judged(
 
 def _far(context: Context, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
     """Whether the equities grew apart by more than the limit."""
-    mine, theirs = context.ledger.book_growth([key, twin], start=since, end=until)
+    mine, theirs = context.ledger.books.growth([key, twin], start=since, end=until)
     grown = (mine[1] - mine[0]) - (theirs[1] - theirs[0])
     return abs(grown) > context.settings.books.twin_limit_bps / 1e4 * max(theirs[0], 0)
 
@@ -84,7 +84,7 @@ def _compared(
     """Where the money between the two went after the first bar of the window."""
     end, after = until + timedelta(microseconds=1), since + timedelta(microseconds=1)
     real, virtual = (
-        History(_book(context, one, after), steps(context.ledger.book_events(one, start=after, end=end)))
+        History(_book(context, one, after), steps(context.ledger.books.events(one, start=after, end=end)))
         for one in (key, twin)
     )
     rows, equity = twin_differences(real, virtual), virtual.opening.equity / SCALE
@@ -93,7 +93,7 @@ def _compared(
 
 
 def _book(context: Context, key: BookKey, before: datetime) -> Book:
-    row = context.ledger.book_state(key, before=before)
+    row = context.ledger.books.state(key, before=before)
     return Book.opened(context.settings.books.cash) if row is None else restored(row)
 
 
@@ -108,7 +108,7 @@ def _told(
     far: bool,
 ) -> Decision:
     """A run with the findings and every trade, and where it is too far an alert."""
-    champion = ModelRef(key.model, context.ledger.champion(key.model) or 0, Role.CHAMPION)
+    champion = ModelRef(key.model, context.ledger.registry.champion(key.model) or 0, Role.CHAMPION)
     reason = f"book {key.book} against its virtual twin: {findings[0].note}"
     decision = Decision(Verdict.HOLD, champion, findings, reason=reason)
     evidence = record.Evidence("books", Report(champion, as_of, findings), decision, tags={"book": key.book})
@@ -117,5 +117,5 @@ def _told(
     if far:
         details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}
         alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-        context.ledger.add_alert(Alert(alert, Priority.HIGH, key.model, f"book_departed: {reason}", as_of, details))
+        context.ledger.alerts.add(Alert(alert, Priority.HIGH, key.model, f"book_departed: {reason}", as_of, details))
     return decision

@@ -44,9 +44,9 @@ def settle(context: Context, unknown: Mapping[str, str], as_of: datetime, *, mod
     for row in unknown.keys() - told.keys():
         title = f"position {row} is not known, and no limit sees it: {unknown[row]}"
         key = f"position_unknown:{row}@{as_of.isoformat()}"
-        context.ledger.add_alert(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
+        context.ledger.alerts.add(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
     for row in told.keys() - unknown.keys():
-        context.ledger.resolve_alert(told[row], as_of)
+        context.ledger.alerts.resolve(told[row], as_of)
 
 
 def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:
@@ -55,4 +55,4 @@ def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[s
 
 
 def _open(context: Context, kind: str) -> list[Alert]:
-    return [alert for alert in context.ledger.alerts() if alert.key.startswith(kind)]
+    return [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]

@@ -70,10 +70,10 @@ class Teller:
     def _tell(self, topic: str, alert: Alert | None) -> None:
         with Ledger(self._url, self._disk) as ledger:
             if alert is not None:
-                ledger.add_alert(alert)
-            for known in ledger.alerts():
+                ledger.alerts.add(alert)
+            for known in ledger.alerts.newest():
                 if known.key.startswith(topic) and (alert is None or known.key != alert.key):
-                    ledger.resolve_alert(known.key, datetime.now(UTC))
+                    ledger.alerts.resolve(known.key, datetime.now(UTC))
 
     def _shout(self, topic: str, alert: Alert | None) -> None:
         """Say it where no disk and no database is needed, once."""

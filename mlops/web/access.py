@@ -68,7 +68,7 @@ class Gate:
         if not token:
             self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "request must carry an API key. Send `Authorization: Bearer <key>`.", BEARER)
-        key = await self._key(token, self._ledger.key)
+        key = await self._key(token, self._ledger.api_keys.of_token)
         if key is None:
             self.paced(f"address:{address}", self._settings.rate)
             raise HTTPException(401, "API key must be valid, got an unknown, expired or revoked one. Add one.", BEARER)
@@ -80,7 +80,7 @@ class Gate:
 
     async def holds(self, key_id: str, scope: str, connection: HTTPConnection) -> bool:
         """Whether a key that was shown before is still good for a scope."""
-        key = await self._key(key_id, self._ledger.key_of)
+        key = await self._key(key_id, self._ledger.api_keys.get)
         good = key is not None and (scope in key.scopes or "admin" in key.scopes)
         if good:
             known(connection)

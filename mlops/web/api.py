@@ -166,12 +166,12 @@ def router(
         kind: Kinds | None = None, limit: Annotated[Whole, Query(ge=1, le=MAX_SHOWN)] = 100
     ) -> list[Rejection]:
         """Rows that were refused, newest first."""
-        return await lanes.rows.run(ledger.rejections, kind, limit)
+        return await lanes.rows.run(ledger.rejections.newest, kind, limit)
 
     @routes.get("/trading-state", tags=["trading"], dependencies=may_score, openapi_extra=KEYED)
     async def trading_state() -> MayTrade:
         """What bots may do: no state closes a position."""
-        log = await lanes.trading.run(ledger.trading_log)
+        log = await lanes.trading.run(ledger.trading.log)
         state = log[-1].state if log else TradingState.ACTIVE
         last = {"seq": log[-1].seq, "reason": log[-1].reason} if log else {"seq": 0, "reason": ""}
         return MayTrade(state=state, meaning=state.meaning, **last)
@@ -225,7 +225,7 @@ class Intake:
             stored, known = 0, 0
             for lot, future in zip(lots, waiting, strict=True):
                 new = future.result(COMMIT_LIMIT_S)
-                other = self._ledger.contradictions(lot.rows) if new < len(lot.rows) else []
+                other = self._ledger.quotes.contradictions(lot.rows) if new < len(lot.rows) else []
                 stored, known = stored + new, known + len(lot.rows) - new - len(other)
                 refused += [rows.Refused(lot.places[i], CONTRADICTS, rows.shown(lot.rows, i)) for i in other]
                 if kind.name in OF_BOOKS:
@@ -242,7 +242,7 @@ class Intake:
 
     def _bookable(self, lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:
         """The lot without rows that no book or price can take; those are refused."""
-        bad = self._ledger.unbookable(lot.rows, now, self._max_books)
+        bad = self._ledger.telemetry.unbookable(lot.rows, now, self._max_books)
         refused += [rows.Refused(lot.places[i], why, rows.shown(lot.rows, i)) for i, why in bad.items()]
         return lot.without(bad)
 
@@ -250,7 +250,7 @@ class Intake:
         if kind == "fills":
             refuse_fills(self._ledger, source, pairs, now)
         else:
-            self._ledger.add_rejections(kind, source, pairs, now)
+            self._ledger.rejections.add(kind, source, pairs, now)
 
 
 def _timely(lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:

@@ -117,7 +117,7 @@ def build(
 def _ledger(ledger: Ledger) -> str:
     """What is wrong with the ledger, or OK."""
     try:
-        ledger.trading_state()
+        ledger.trading.state()
         return ledger.degraded() or OK
     except (StorageError, SQLAlchemyError) as error:
         return type(error).__name__

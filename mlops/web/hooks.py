@@ -40,7 +40,7 @@ def router(
         now = clock()
         async with gate.body(request, MAX_BODY) as body:
             hint = _verified(settings, _single(request), body, now)
-            fresh = await lanes.hooks.run(_kept, registry.ledger.add_delivery, hint.delivery_id, "mlflow", body, now)
+            fresh = await lanes.hooks.run(_kept, registry.ledger.deliveries.add, hint.delivery_id, "mlflow", body, now)
 
         def follow() -> None:
             mode, split = settings.on_manual_move, settings.experiment.split

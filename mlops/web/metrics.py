@@ -69,13 +69,13 @@ class Standing(Collector):
         degraded = GaugeMetricFamily("mlops_ledger_degraded", "1 while the ledger's disk is full or low.")
         degraded.add_metric([], float(bool(ledger.degraded())))
         yield degraded
-        count = Tally(alert.priority for alert in ledger.alerts())
+        count = Tally(alert.priority for alert in ledger.alerts.newest())
         alerts = GaugeMetricFamily("mlops_open_alerts", "Alerts that are open.", labels=["priority"])
         for priority in Priority:
             alerts.add_metric([priority.value], count[priority])
         yield alerts
         open_states = ("due", "running", "failed", "parked", "dead")
-        jobs = Tally(run.state for run in ledger.job_runs(states=open_states))
+        jobs = Tally(run.state for run in ledger.job_runs.all(states=open_states))
         runs = GaugeMetricFamily("mlops_job_runs", "Runs of jobs that are not over.", labels=["state"])
         for state in open_states:
             runs.add_metric([state], jobs[state])
@@ -83,7 +83,7 @@ class Standing(Collector):
         hooks = GaugeMetricFamily(
             "mlops_hook_dispatches", "Outgoing hooks not delivered.", labels=["endpoint", "state"]
         )
-        waiting = Tally((d.endpoint, d.state) for s in ("pending", "dead") for d in ledger.dispatches(state=s))
+        waiting = Tally((d.endpoint, d.state) for s in ("pending", "dead") for d in ledger.dispatches.all(state=s))
         for pair, n in waiting.items():
             hooks.add_metric(list(pair), n)
         yield hooks

@@ -123,7 +123,7 @@ class Prover:
 
     def _wanted(self, have: Arms) -> Lineup:
         """What the registry wants. Another champion is the ledger's to tell: a rollback waits for no MLflow."""
-        moved = self._registry.ledger.champion(self._model) not in (None, have.lineup.champion)
+        moved = self._registry.ledger.registry.champion(self._model) not in (None, have.lineup.champion)
         return aliases.lineup(self._registry, self._model, have.lineup.roles if moved else None)
 
     def _heard_last(self) -> Mapping[int, Role]:

@@ -103,7 +103,7 @@ class Bot:
     ) -> None:
         self.model, self._registry, self._background = model, registry, background
         self._settings = settings or BotSettings()
-        self._trading = registry.ledger.trading_state()
+        self._trading = registry.ledger.trading.state()
         self._turn = threading.Lock()  # of what `boundary` and the watch hand each other
         self._ready: Arms | None = None
         self._last: NDArray[np.float32] | None = None  # the last real bar: the canary of a new bundle
@@ -300,7 +300,7 @@ class Bot:
 
     def _keep(self, said: Scores) -> None:
         if not self._background:
-            self._registry.ledger.store_together(said.rows())
+            self._registry.ledger.telemetry.store_together(said.rows())
         else:
             self._recorder.keep(said)
 
@@ -322,7 +322,7 @@ class Bot:
             log.exception("bot's watch failed and goes on", model=self.model)
 
     def _hear(self) -> None:
-        self._trading = self._registry.ledger.trading_state()
+        self._trading = self._registry.ledger.trading.state()
 
     def _look(self) -> None:
         for one in self._threads:

@@ -155,7 +155,7 @@ def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
 def _add_scorings(ledger: Ledger, many: Sequence[Scores]) -> None:
     asked = [one.asked() for one in many if one.scorings]
     if asked:
-        ledger.add_scorings(pd.concat(asked, ignore_index=True))
+        ledger.scorings.add(pd.concat(asked, ignore_index=True))
 
 
 def _add(ledger: Ledger, many: Sequence[Scores], names: Sequence[str], correlation: str) -> None:
@@ -163,7 +163,7 @@ def _add(ledger: Ledger, many: Sequence[Scores], names: Sequence[str], correlati
     if not many:
         return
     frame = pd.concat([one.frame() for one in many], ignore_index=True)
-    ledger.add_predictions(frame, np.concatenate([one.matrix() for one in many]), names, correlation)
+    ledger.telemetry.add_predictions(frame, np.concatenate([one.matrix() for one in many]), names, correlation)
 
 
 def _add_or_reject(ledger: Ledger, one: Scores) -> None:
@@ -176,9 +176,9 @@ def _add_or_reject(ledger: Ledger, one: Scores) -> None:
 def _refuse(ledger: Ledger, model: str, text: str, why: str) -> None:
     """Keep it where a person can see it, and say so."""
     now = datetime.now(UTC)
-    ledger.add_rejections("predictions", f"bot:{model}", [(text, why)], now)
+    ledger.rejections.add("predictions", f"bot:{model}", [(text, why)], now)
     title = f"predictions_refused: scores of {model or 'a bot'} were not taken into the ledger: {why}"
-    ledger.add_alert(Alert(f"predictions_refused:{model}:{now:%Y-%m-%d}", Priority.HIGH, model, title, now))
+    ledger.alerts.add(Alert(f"predictions_refused:{model}:{now:%Y-%m-%d}", Priority.HIGH, model, title, now))
 
 
 def carry(folder: Path, url: str, ended: threading.Event) -> None:
@@ -207,7 +207,7 @@ def _tell_of_damage(ledger: Ledger, reader: Reader) -> None:
     if not reader.bad:
         return
     now, title = datetime.now(UTC), f"{reader.bad} damaged records of the spool were put aside in {reader.folder}"
-    ledger.add_alert(Alert(f"spool_damaged:{now:%Y-%m-%dT%H}", Priority.HIGH, "", title, now))
+    ledger.alerts.add(Alert(f"spool_damaged:{now:%Y-%m-%dT%H}", Priority.HIGH, "", title, now))
     reader.bad = 0
 
 

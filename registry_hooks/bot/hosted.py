@@ -42,7 +42,7 @@ class Scorers:
         RegistryError
             Its champion cannot be proven here, or is being loaded.
         """
-        if model not in self._loading and self._registry.ledger.champion(model) is None:
+        if model not in self._loading and self._registry.ledger.registry.champion(model) is None:
             return None
         loading, first = self._begun(model)
         try:

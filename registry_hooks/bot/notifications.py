@@ -41,8 +41,8 @@ class News:
 
         A bot that trades by the clock of others (`at_once`) waits for hints, as its replay counts them.
         """
-        hints = self._ledger.settled_deliveries(self._model, after=self._seen)
-        last = self._last if self._at_once else self._ledger.last_move(self._model)
+        hints = self._ledger.deliveries.settled(self._model, after=self._seen)
+        last = self._last if self._at_once else self._ledger.registry.last_move(self._model)
         late = time.monotonic() - self._polled >= self._poll_s
         moved, self._last = last != self._last, last
         if hints:
@@ -53,7 +53,7 @@ class News:
 
     def cause(self) -> str:
         """The correlation id of the last transition."""
-        entry = self._ledger.promotions(self._model)[-1:]
+        entry = self._ledger.registry.promotions(self._model)[-1:]
         return entry[0].correlation_id if entry else ""
 
     def tell(self, alert: Alert) -> None:
@@ -73,9 +73,9 @@ class News:
         while self._untold:
             first = self._untold[0]
             if isinstance(first, str):
-                self._ledger.resolve_alert(first, datetime.now(UTC))
+                self._ledger.alerts.resolve(first, datetime.now(UTC))
             else:
-                self._ledger.add_alert(first)
+                self._ledger.alerts.add(first)
             self._untold.popleft()
 
     def cut_off(self, version: int, why: str, bars: int) -> None:
@@ -94,7 +94,7 @@ class News:
 
     def _newest(self) -> tuple[int, int]:
         try:
-            hints = self._ledger.settled_deliveries(self._model, after=0)
-            return max((hint.id for hint in hints), default=0), self._ledger.last_move(self._model)
+            hints = self._ledger.deliveries.settled(self._model, after=0)
+            return max((hint.id for hint in hints), default=0), self._ledger.registry.last_move(self._model)
         except AWAY:
             return 0, 0

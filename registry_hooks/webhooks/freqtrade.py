@@ -77,14 +77,14 @@ def receive(ledger: Ledger, letter: Letter, at: datetime, unknown: UnknownModels
 
     `unknown`: what a process keeps of the names that it looked up, so that each is looked up once.
     """
-    if not ledger.add_delivery(letter.delivery_id, "freqtrade", letter.body, at):
+    if not ledger.deliveries.add(letter.delivery_id, "freqtrade", letter.body, at):
         return {"accepted": False}
     return {"accepted": True, "effect": _follow(ledger, letter, at, unknown or UnknownModels(ledger))}
 
 
 def catch_up(ledger: Ledger, at: datetime) -> int:
     """Follow the messages that a crash left kept but not followed; how many there were."""
-    left, unknown = ledger.unsettled_deliveries("freqtrade", before=at - GRACE), UnknownModels(ledger)
+    left, unknown = ledger.deliveries.unsettled("freqtrade", before=at - GRACE), UnknownModels(ledger)
     for delivery in left:
         _, kind, _, bot = delivery.delivery_id.split(":", 3)
         _follow(ledger, Letter(bot, kind, delivery.body), delivery.received_at, unknown)
@@ -208,13 +208,13 @@ def _follow(ledger: Ledger, letter: Letter, at: datetime, unknown: UnknownModels
         message = fields(letter)
         if kind_of(message) in FILLS:
             row = fill(message, letter.bot, at)
-            ledger.add_fills(_frame(row))
+            ledger.telemetry.add_fills(_frame(row))
             _tell_unknown(unknown, row, letter, at)
             effect = "fill"
         elif kind_of(message) == "strategy_msg" and message.get("msg", "").startswith(BALANCE):
-            models = [model for model in ledger.traded_models() if letter.bot in ledger.traded_books(model)]
+            models = [model for model in ledger.risk.traded_models() if letter.bot in ledger.books.traded_books(model)]
             row = balance(message, letter.bot, [model for model in models if model != UNTAGGED], at)
-            ledger.add_balances(_frame(row), "freqtrade")
+            ledger.balances.add(_frame(row), "freqtrade")
             _tell_unknown(unknown, row, letter, at)
             effect = "balance"
     except DataError as error:
@@ -223,7 +223,7 @@ def _follow(ledger: Ledger, letter: Letter, at: datetime, unknown: UnknownModels
         refuse_fills(ledger, f"freqtrade:{letter.bot}", [(text, str(error))], at)
         effect = "rejected"
     # Without a model: these are not hints, and a bot that follows a model need not hear of them.
-    ledger.settle_delivery(letter.delivery_id, model="", alias="", version=None, at=at)
+    ledger.deliveries.settle(letter.delivery_id, model="", alias="", version=None, at=at)
     return effect
 
 

@@ -91,7 +91,7 @@ def verify(
 
 def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str, split: float = 0.9) -> int | None:
     """Reconcile, read the champion anew and leave it in the inbox for the bot; the version found."""
-    entry = registry.ledger.promotions(hint.model)[-1:]
+    entry = registry.ledger.registry.promotions(hint.model)[-1:]
     with logs.bind(correlation_id=entry[0].correlation_id if entry else hint.delivery_id):
         try:
             reconcile(registry, hint.model, at, on_manual_move=on_manual_move, split=split)
@@ -99,19 +99,19 @@ def handle(registry: Registry, hint: Hint, at: datetime, *, on_manual_move: str,
         except mlflow.MlflowException as error:  # MLflow away, or the model is gone: the poll looks again
             log.warning("alias not read", model=hint.model, error=str(error))
             version = None
-        registry.ledger.settle_delivery(hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at)
+        registry.ledger.deliveries.settle(hint.delivery_id, model=hint.model, alias=hint.alias, version=version, at=at)
         log.info("webhook", model=hint.model, alias=hint.alias, champion=version, delivery=hint.delivery_id)
     return version
 
 
 def catch_up(registry: Registry, at: datetime, *, on_manual_move: str, split: float = 0.9) -> int:
     """Follow the deliveries that a crash left acknowledged but not followed; how many there were. Safe to repeat."""
-    left = registry.ledger.unsettled_deliveries("mlflow", before=at - GRACE)
+    left = registry.ledger.deliveries.unsettled("mlflow", before=at - GRACE)
     for delivery in left:
         try:
             hint = _read(delivery.delivery_id, delivery.body)
         except HookRefused:  # kept by a release that asked for less
-            registry.ledger.settle_delivery(delivery.delivery_id, model="", alias="", version=None, at=at)
+            registry.ledger.deliveries.settle(delivery.delivery_id, model="", alias="", version=None, at=at)
             continue
         handle(registry, hint, at, on_manual_move=on_manual_move, split=split)
     return len(left)

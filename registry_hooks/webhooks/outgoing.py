@@ -78,7 +78,7 @@ class Sender:
         self._trust = httpx.create_ssl_context()
         self._lease = Lease(timedelta(seconds=settings.timeout_s + SLACK_S), timedelta(seconds=settings.max_wait_s))
         for hook in settings.hooks:
-            ledger.add_endpoint(hook.name, _fingerprint(hook), clock())
+            ledger.dispatches.add_endpoint(hook.name, _fingerprint(hook), clock())
 
     def run(self, stop: threading.Event, say: Callable[[str], object] = lambda why: None) -> None:
         """Send until told to stop: a thread an endpoint, so that none waits for another; one that died is replaced.
@@ -139,7 +139,7 @@ class Sender:
     def _attempt(self, receiver: Receiver) -> bool:
         """Claim, send, settle; False where nothing was due."""
         owner = uuid.uuid4().hex
-        claim = self._ledger.claim_dispatch(receiver.name, receiver.kinds, owner, self._clock(), self._lease)
+        claim = self._ledger.dispatches.claim(receiver.name, receiver.kinds, owner, self._clock(), self._lease)
         if claim is None:
             return False
         with logs.bind(correlation_id=claim.event.correlation_id):
@@ -177,7 +177,7 @@ class Sender:
             "" if answer.accepted else answer.said,
             None if state == "pending" else now,
         )
-        held = self._ledger.settle_dispatch(claim, outcome, probe_at=probe, disabled=gone)
+        held = self._ledger.dispatches.settle(claim, outcome, probe_at=probe, disabled=gone)
         log.info("hook", endpoint=claim.endpoint, seq=claim.event.seq, state=state, status=answer.status, held=held)
         if answer.accepted:
             self._resolve(claim.endpoint, now)
@@ -202,17 +202,17 @@ class Sender:
             return
         key, title = f"{ABOUT_HOOKS}{name}:{now.isoformat()}", f"hook {name}: {why}"
         details = {"endpoint": name, "seq": claim.event.seq, "kind": claim.event.kind}
-        self._ledger.add_alert(Alert(key, Priority.HIGH, claim.event.model, title, now, details))
+        self._ledger.alerts.add(Alert(key, Priority.HIGH, claim.event.model, title, now, details))
 
     def _resolve(self, name: str, now: datetime) -> None:
         """An endpoint that answers and has no dead letters left is nothing to see to."""
         told = self._open_alerts(name)
-        if told and not self._ledger.dispatches(name, "dead"):
+        if told and not self._ledger.dispatches.all(name, "dead"):
             for alert in told:
-                self._ledger.resolve_alert(alert.key, now)
+                self._ledger.alerts.resolve(alert.key, now)
 
     def _open_alerts(self, name: str) -> list[Alert]:
-        mine = (a for a in self._ledger.alerts() if a.key.startswith(ABOUT_HOOKS))
+        mine = (a for a in self._ledger.alerts.newest() if a.key.startswith(ABOUT_HOOKS))
         return [alert for alert in mine if alert.details.get("endpoint") == name]
 
 

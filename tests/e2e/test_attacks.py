@@ -138,8 +138,8 @@ def test_files_that_are_rewritten_while_they_are_registered_never_run(context, b
         over.set()
         thread.join()
 
-    assert [] == context.ledger.bundles(MODEL)
-    assert [f"bundle_altered:{MODEL}:v1"] == [alert.key for alert in context.ledger.alerts()]
+    assert [] == context.ledger.registry.bundles(MODEL)
+    assert [f"bundle_altered:{MODEL}:v1"] == [alert.key for alert in context.ledger.alerts.newest()]
     with pytest.raises(RegistryError):
         apply.promote(context.registry, ModelRef(MODEL, 1), "by force", ACT, expected=None)
     assert not marker.exists()
@@ -154,7 +154,7 @@ def test_a_planted_version_with_the_slot_of_a_job_run_is_not_taken_for_an_earlie
     again = trained(context, bars, JOB, attempt="2")
 
     assert again.version not in (planted, ref.version)
-    assert context.ledger.bundle(MODEL, planted) is None
+    assert context.ledger.registry.bundle(MODEL, planted) is None
     apply.promote(context.registry, again, "trained", ACT, expected=None)
     assert not marker.exists()
 
@@ -171,8 +171,8 @@ def test_tags_and_aliases_of_a_planted_version_make_it_nothing(context, bars, at
     assert "undone" == reconcile(context.registry, MODEL, AS_OF, on_manual_move="keep")
 
     assert {"champion": 1} == aliases.read(context.client, MODEL)
-    assert [] == context.ledger.experiments(MODEL)
-    assert 1 == context.ledger.champion(MODEL)
+    assert [] == context.ledger.registry.experiments(MODEL)
+    assert 1 == context.ledger.registry.champion(MODEL)
     assert not marker.exists()
 
 
@@ -216,7 +216,7 @@ def test_a_version_of_a_model_that_was_made_anew_comes_from_where_the_ledger_say
 
     found = apply.prove_loadable(fresh, ref)
 
-    assert context.ledger.bundle(MODEL, ref.version).digest == found.digest
+    assert context.ledger.registry.bundle(MODEL, ref.version).digest == found.digest
     assert not marker.exists()
 
 

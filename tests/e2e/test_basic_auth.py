@@ -125,11 +125,11 @@ def test_the_service_mends_as_the_only_writer(guarded):
         "MLOPS_SERVICE__WEBHOOK_SECRET": ServiceSettings(webhook_secret="shared").webhook_secret.get_secret_value(),
     }
     with _as(*admin), platform_service(state, port, environment):
-        champion = context.ledger.champion(MODEL)
+        champion = context.ledger.registry.champion(MODEL)
         context.client.delete_registered_model_alias(MODEL, "champion")
         until = time.monotonic() + 60
         while aliases.read(context.client, MODEL).get("champion") != champion:
             assert time.monotonic() < until, "the alias was not set again"
             time.sleep(0.2)
 
-    assert any("deleted by hand" in alert.title for alert in context.ledger.alerts())
+    assert any("deleted by hand" in alert.title for alert in context.ledger.alerts.newest())

@@ -99,7 +99,9 @@ def _until(true):
 
 
 def _told(registry, start):
-    return [alert.title for alert in registry.ledger.alerts() if alert.key.startswith(start) and alert.model == MODEL]
+    return [
+        alert.title for alert in registry.ledger.alerts.newest() if alert.key.startswith(start) and alert.model == MODEL
+    ]
 
 
 def _now(registry):
@@ -109,9 +111,9 @@ def _now(registry):
 def test_a_champion_moved_in_the_ui_is_adopted_when_it_passes_the_guard(ui, registry):
     ui.alias(2, add=["champion"])
 
-    _until(lambda: registry.ledger.champion(MODEL) == 2)
+    _until(lambda: registry.ledger.registry.champion(MODEL) == 2)
     _until(lambda: _now(registry) == {"champion": 2, "previous_champion": 1})
-    entry = registry.ledger.promotions(MODEL)[-1]
+    entry = registry.ledger.registry.promotions(MODEL)[-1]
     assert ("mlflow-ui", "promote", 1) == (entry.actor, entry.kind, entry.from_version)
     assert 1 == len(_told(registry, f"by-hand:{MODEL}:"))
     assert "previous_champion" in ui.shown(1)
@@ -123,7 +125,7 @@ def test_a_champion_moved_in_the_ui_without_evidence_is_undone(ui, registry):
     _until(lambda: _told(registry, "by-hand-undone:v5"))
     _until(lambda: _now(registry)["champion"] == 2)
     assert "v5 was never compared with champion v2" in _told(registry, "by-hand-undone:v5")[0]
-    assert 2 == registry.ledger.champion(MODEL)
+    assert 2 == registry.ledger.registry.champion(MODEL)
     assert "champion" in ui.shown(2)
 
 
@@ -137,6 +139,6 @@ def test_an_alias_deleted_in_the_ui_is_set_again(ui, registry):
 def test_a_challenger_named_in_the_ui_is_compared_from_then_on(ui, registry):
     ui.alias(3, add=["challenger"])
 
-    _until(lambda: registry.ledger.open_experiments(MODEL, "compare"))
+    _until(lambda: registry.ledger.registry.open_experiments(MODEL, "compare"))
     lineup = aliases.lineup(registry, MODEL)
     assert {2: Role.CHAMPION, 1: Role.PREVIOUS, 3: Role.CHALLENGER} == lineup.roles

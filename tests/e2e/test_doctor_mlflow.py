@@ -140,8 +140,8 @@ def test_a_bundle_that_was_altered_is_named(context):
 
 def test_a_model_that_mlflow_lost_is_named(context, tmp_path):
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
-        row = context.ledger.bundle("volatility", 1)
-        ledger.add_bundle(replace(row, model="gone"))
+        row = context.ledger.registry.bundle("volatility", 1)
+        ledger.registry.add_bundle(replace(row, model="gone"))
     elsewhere = context.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
 
     assert "gone: MLflow does not have it any more" in _one(elsewhere, "ledger", "mlflow server", "models").what
@@ -149,7 +149,7 @@ def test_a_model_that_mlflow_lost_is_named(context, tmp_path):
 
 def test_a_champion_that_the_log_does_not_know_is_named_and_so_is_a_model_without_one(context, tmp_path):
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:  # no service mends what stands in this one
-        ledger.add_bundle(context.ledger.bundle("volatility", 1))
+        ledger.registry.add_bundle(context.ledger.registry.bundle("volatility", 1))
     elsewhere = context.settings.model_copy(update={"ledger_url": f"sqlite:///{tmp_path / 'ledger.db'}"})
     moved, none = _found(elsewhere, "ledger", "mlflow server", "models")
 

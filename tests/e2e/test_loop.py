@@ -50,24 +50,24 @@ def test_predictions_outcomes_and_fills_are_stored(replay, bars):
     ledger = replay[0].context.ledger
     days = bars[(bars.event_time >= START) & (bars.event_time < END)].event_time.nunique()
 
-    _, values, names = ledger.predictions("volatility", start=START, end=END, as_of=END, version=1)
-    matured = ledger.matured("volatility", start=START, end=END, as_of=END, version=1)
+    _, values, names = ledger.telemetry.predictions("volatility", start=START, end=END, as_of=END, version=1)
+    matured = ledger.telemetry.matured("volatility", start=START, end=END, as_of=END, version=1)
 
     assert (days * 6, len(STRATEGY.feature_names)) == values.shape
     assert STRATEGY.feature_names == names
     assert (days - STRATEGY.horizon) * 6 == len(matured)
-    assert STRATEGY.horizon * 6 == ledger.pending("volatility", as_of=END, version=1)
-    assert not ledger.positions("volatility", "paper").empty
+    assert STRATEGY.horizon * 6 == ledger.telemetry.pending("volatility", as_of=END, version=1)
+    assert not ledger.telemetry.positions("volatility", "paper").empty
 
 
 def test_the_books_in_the_ledger_are_the_bots_own_and_its_twin_departs_from_it_nowhere(replay, bars):
     context, bot = replay[0].context, replay[0].bots["volatility"]
-    brought = context.ledger.book_ends("volatility")
+    brought = context.ledger.books.ends("volatility")
     books.advance(context, STRATEGY, bars, END)
 
     assert {("paper", 0), ("twin:paper", 0), ("virtual", 1), ("virtual", 2)} <= {(k.book, k.version) for k in brought}
     for name in ("paper", "twin:paper"):
-        found = context.ledger.book_state(BookKey("volatility", name))
+        found = context.ledger.books.state(BookKey("volatility", name))
         assert state(bot.book) == state(restored(found)), name
 
 
@@ -76,7 +76,9 @@ def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(
 
     assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story if event.what != "retrain"]
     assert (2, 0) == (replayed.hooks_heard, replayed.hooks_lost)
-    frame, _, _ = replayed.context.ledger.predictions("volatility", start=START, end=END, as_of=END, version=2)
+    frame, _, _ = replayed.context.ledger.telemetry.predictions(
+        "volatility", start=START, end=END, as_of=END, version=2
+    )
     champion = frame[frame.role == "champion"].event_time
     assert BY_HAND < champion.min() < datetime(2007, 9, 5, tzinfo=UTC)
     assert champion.max() < BACK
@@ -89,7 +91,7 @@ def test_one_correlation_id_runs_from_the_decision_to_the_swap(replay):
         for name in ("e2e", "serve")
         for row in (state / "logs" / f"{name}.jsonl").read_bytes().splitlines()
     ]
-    entry = replay[0].context.ledger.promotions("volatility")[-1]
+    entry = replay[0].context.ledger.registry.promotions("volatility")[-1]
     mine = [line["event"] for line in lines if line.get("correlation_id") == entry.correlation_id]
 
     assert {"transition", "webhook", "swapped"} <= set(mine)
@@ -99,9 +101,9 @@ def test_the_log_and_the_aliases_agree_and_the_way_back_is_gone_after_a_rollback
     context = replay[0].context
 
     assert [("promote", 1), ("promote", 2), ("rollback", 1)] == [
-        (entry.kind, entry.to_version) for entry in context.ledger.promotions("volatility")
+        (entry.kind, entry.to_version) for entry in context.ledger.registry.promotions("volatility")
     ]
-    assert {"applied"} == {entry.state for entry in context.ledger.promotions("volatility")}
+    assert {"applied"} == {entry.state for entry in context.ledger.registry.promotions("volatility")}
     found = aliases.read(context.client, "volatility")
     assert 1 == found["champion"]
     assert "previous_champion" not in found
@@ -115,7 +117,7 @@ def test_each_weekly_job_left_a_run_with_its_verdict(replay):
         for job in ("monitor", "compare", "live")
     }
 
-    assert 26 == len(runs["monitor"]) == len(context.ledger.job_runs("monitor:volatility"))
+    assert 26 == len(runs["monitor"]) == len(context.ledger.job_runs.all("monitor:volatility"))
     assert {"advance", "hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
     assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
     assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
@@ -233,5 +235,5 @@ def test_retention_is_one_command_and_keeps_the_logs(replay, say):
 
     assert (0, True) == (status, "predictions" in said)
     ledger = replay[0].context.ledger
-    assert ledger.latest_event_time("volatility") is None
-    assert len(ledger.promotions("volatility")) >= 3
+    assert ledger.telemetry.latest_event_time("volatility") is None
+    assert len(ledger.registry.promotions("volatility")) >= 3

@@ -40,7 +40,7 @@ class Account:
 
 
 @contextmanager
-def _house(state, server, **settings):
+def _context(state, server, **settings):
     """(context, admin, reader) of a set-up whose MLflow is `server`."""
     with server as uri, pytest.MonkeyPatch.context() as patch:
         admin = ("admin", own_secret(state, "mlflow-admin"))
@@ -72,7 +72,7 @@ def _lines(context):
 
 
 def test_a_reader_takes_no_name_in_a_set_up_of_ours(tmp_path, bars):
-    with _house(tmp_path, mlflow_server(tmp_path, free_port(), auth=True)) as (context, owner, reader):
+    with _context(tmp_path, mlflow_server(tmp_path, free_port(), auth=True)) as (context, owner, reader):
         assert [403, 403] == reader.takes(MODEL)
         prompt = [{"key": "mlflow.prompt.is_prompt", "value": "true"}]
         assert 403 == reader.post("registered-models/create", name=MODEL, tags=prompt).status_code
@@ -82,14 +82,14 @@ def test_a_reader_takes_no_name_in_a_set_up_of_ours(tmp_path, bars):
         assert [200, 200] == owner.takes("anything")
 
         assert 1 == train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
-        assert [] == context.ledger.alerts()
+        assert [] == context.ledger.alerts.newest()
         assert [Level.OK] == [line.level for line in _lines(context)]
         for path, body in (("alias", {"alias": "champion", "version": "1"}), ("rename", {"new_name": "x"})):
             assert 403 == reader.post(f"registered-models/{path}", name=MODEL, **body).status_code
 
 
 def test_names_that_a_reader_took_before_are_taken_back_and_told(tmp_path, bars):
-    with _house(tmp_path, _stock(tmp_path)) as (context, _, reader):
+    with _context(tmp_path, _stock(tmp_path)) as (context, _, reader):
         assert [200, 200] == reader.takes(MODEL)
         lines = _lines(context)
         assert {Level.ALERT} == {line.level for line in lines}
@@ -98,13 +98,13 @@ def test_names_that_a_reader_took_before_are_taken_back_and_told(tmp_path, bars)
 
         assert 1 == train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None).version
 
-        (alert,) = context.ledger.alerts()
+        (alert,) = context.ledger.alerts.newest()
         assert alert.key.startswith("mlflow_writer_revoked:bot@")
         assert "MANAGE on experiment" in alert.title
         assert f"MANAGE on registered_model {MODEL}" in alert.title
         set_alias = {"name": MODEL, "alias": "champion", "version": "1"}
         assert 403 == reader.post("registered-models/alias", **set_alias).status_code
-        run = context.ledger.bundles(MODEL)[0].run_id
+        run = context.ledger.registry.bundles(MODEL)[0].run_id
         assert 403 == reader.post("runs/set-tag", run_id=run, key="verdict", value="PROMOTE").status_code
         removed = reader.ask("DELETE", "api/2.0/mlflow/registered-models/delete", json={"name": MODEL})
         assert 403 == removed.status_code
@@ -112,7 +112,7 @@ def test_names_that_a_reader_took_before_are_taken_back_and_told(tmp_path, bars)
 
 
 def test_rights_that_a_person_gave_are_refused_until_he_takes_them_back_or_names_the_account(tmp_path, bars):
-    with _house(tmp_path, _stock(tmp_path)) as (context, owner, reader):
+    with _context(tmp_path, _stock(tmp_path)) as (context, owner, reader):
         role = owner.post("roles/create", version="3.0", name="writers", workspace="default").json()["role"]["id"]
         given = {"role_id": role, "resource_type": "registered_model", "resource_pattern": "*", "permission": "EDIT"}
         added = owner.post("roles/permissions/add", version="3.0", **given)
@@ -121,15 +121,15 @@ def test_rights_that_a_person_gave_are_refused_until_he_takes_them_back_or_names
 
         with pytest.raises(RegistryError, match="account bot with EDIT on all registered_models"):
             train.train(context, STRATEGIES[MODEL], bars, as_of=NOW, start=None)
-        assert [] == context.ledger.bundles(MODEL)
-        assert ["mlflow_writer:bot"] == [alert.key.partition("@")[0] for alert in context.ledger.alerts()]
+        assert [] == context.ledger.registry.bundles(MODEL)
+        assert ["mlflow_writer:bot"] == [alert.key.partition("@")[0] for alert in context.ledger.alerts.newest()]
 
         named = context.settings.model_copy(update={"tracking_writers": ("bot",)})
         mlflow_writers.settle(context, NOW)
-        assert 1 == len(context.ledger.alerts())  # told once
+        assert 1 == len(context.ledger.alerts.newest())  # told once
         with opened(named) as trusting:
             assert [] == mlflow_writers.settle(trusting, NOW)
-        assert [] == context.ledger.alerts()
+        assert [] == context.ledger.alerts.newest()
 
         raised = owner.ask("PATCH", "api/2.0/mlflow/users/update-admin", json={"username": "bot", "is_admin": True})
         assert 200 == raised.status_code

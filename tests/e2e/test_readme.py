@@ -78,7 +78,7 @@ s = settings.read()
 registry = connect(s)
 with Bot("volatility", registry, settings=s.bot) as bot:
     assert bot.champion == 1
-print(registry.ledger.alerts())
+print(registry.ledger.alerts.newest())
 """
 
 

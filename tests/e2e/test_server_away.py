@@ -94,12 +94,14 @@ def test_an_mlflow_server_that_goes_away_in_the_middle_is_caught_up_with(platfor
         apply.promote(registry, ModelRef(model, 2), "now", act, expected=1)
     with pytest.raises(RegistryAway, match="Nothing was changed"):
         apply.promote(registry, ModelRef(model, 3), "while away", act, expected=2)
-    assert 2 == registry.ledger.champion(model)
+    assert 2 == registry.ledger.registry.champion(model)
 
     cable.cut, cable.down = b"", False
     assert "finished" == reconcile(registry, model, AT)
     assert "agreed" == reconcile(registry, model, AT)
     assert {"champion": 2, "previous_champion": 1} == aliases.read(registry.client, model)
-    assert [("watch", 2, 1)] == [(t.kind, t.champion, t.challenger) for t in registry.ledger.open_experiments(model)]
+    assert [("watch", 2, 1)] == [
+        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(model)
+    ]
     cable.close()
     registry.ledger.close()

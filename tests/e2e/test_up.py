@@ -36,8 +36,8 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
         others = {other: part.pid for other, part in before.items() if other != name}
         assert others == {other: part.pid for other, part in place.standing().items() if other != name}
     with opened(place.settings) as context:
-        eventually(lambda: not context.ledger.alerts())
-        known = context.ledger.alerts(open_only=False)
+        eventually(lambda: not context.ledger.alerts.newest())
+        known = context.ledger.alerts.newest(open_only=False)
         assert PARTS == {alert.key.split(":")[1] for alert in known if alert.key.startswith("part_down:")}
 
     processes = up.leftovers(place.state)
@@ -50,7 +50,7 @@ def test_every_part_that_is_killed_comes_back_while_the_rest_keeps_its_pid_and_d
 def _told(place):
     """The first message of the live feed."""
     with opened(place.settings) as context:
-        key = context.ledger.add_key("desk", ["risk:read"], datetime.now(UTC))
+        key = context.ledger.api_keys.add("desk", ["risk:read"], datetime.now(UTC))
     service = place.settings.service
     with connect(
         f"ws://{service.host}:{service.port}/feed", additional_headers={"Authorization": f"Bearer {key}"}

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 def test_a_second_kill_before_the_first_service_is_back_refuses_and_loses_no_fill(place):
     place.call("up")
     with opened(place.settings) as context:
-        key = context.ledger.add_key("bot", ["fills:write"], datetime.now(UTC))
+        key = context.ledger.api_keys.add("bot", ["fills:write"], datetime.now(UTC))
     with Bot(f"http://127.0.0.1:{place.service}", key) as bot:
         eventually(lambda: bot.waits)
         _, first = signalled(place.state, signal.SIGKILL)
@@ -27,4 +27,4 @@ def test_a_second_kill_before_the_first_service_is_back_refuses_and_loses_no_fil
         for name in ("service", "standby"):
             assert place.until_up(name, after=0).pid not in (first, second)
     with opened(place.settings) as context:
-        assert (0, len(bot.waits)) == (bot.refused, context.ledger.fills_since("m", AT))
+        assert (0, len(bot.waits)) == (bot.refused, context.ledger.risk.fills_since("m", AT))

@@ -53,17 +53,17 @@ def fill(url):
             rows = {"model": "direction", "version": [1] * n + [2] * n, "unit": UNITS * 2, "event_time": at}
             frame = pd.DataFrame(rows | {"known_at": at, "matures_at": at + pd.Timedelta(days=1)})
             frame = frame.assign(role=["champion"] * n + ["shadow"] * n, probability=rng.random(2 * n))
-            ledger.add_predictions(frame, np.zeros((2 * n, 1), np.float32), ("f",))
+            ledger.telemetry.add_predictions(frame, np.zeros((2 * n, 1), np.float32), ("f",))
             fills = {"fill_id": [f"{u}{day}" for u in UNITS], "model": "direction", "version": 1, "book": "paper"}
             trades = {"unit": UNITS, "event_time": at, "quantity": rng.normal(0, 100, n), "price": 50.0, "fee": 1.0}
-            ledger.add_fills(pd.DataFrame(fills | trades))
+            ledger.telemetry.add_fills(pd.DataFrame(fills | trades))
 
 
 def shelf(url):
     with Ledger(url) as ledger:
-        assert [] == ledger.verify()
-        keys = ledger.book_ends("direction")
-        return {key: (ledger.book_events(key), ledger.book_states(key, start=None)) for key in keys}
+        assert [] == ledger.audit.verify()
+        keys = ledger.books.ends("direction")
+        return {key: (ledger.books.events(key), ledger.books.states(key, start=None)) for key in keys}
 
 
 def killed(url, after_s):

@@ -17,7 +17,7 @@ def test_no_kill_of_one_scheduler_or_of_two_that_race_loses_or_doubles_a_job(url
 
 
 def test_a_job_that_never_comes_to_its_end_is_no_lost_one(sqlite_ledger, monkeypatch):
-    sqlite_ledger.plan_job("job", datetime(2026, 1, 1, tzinfo=UTC))
+    sqlite_ledger.job_runs.plan("job", datetime(2026, 1, 1, tzinfo=UTC))
     monkeypatch.setattr(campaign, "DRAIN_S", 0.0)
 
     with pytest.raises(TimeoutError, match="got 1 that wait"):

@@ -58,7 +58,7 @@ def test_of_two_processes_that_promote_at_once_one_wins_each_time(place):
 
     assert [["AliasMoved", "won"]] * 3 == [sorted(pair) for pair in zip(*went, strict=True)]
     for model in models:
-        last = registry.ledger.promotions(model)[-1]
+        last = registry.ledger.registry.promotions(model)[-1]
         assert {"champion": last.to_version, "previous_champion": 1} == aliases.read(registry.client, model)
         assert "agreed" == reconcile(registry, model, AT)
     registry.ledger.close()
@@ -115,10 +115,10 @@ def test_a_turn_ends_with_its_process(url):
     holder.start()
     assert holding.wait(120)
     with Ledger(url) as ledger:
-        with pytest.raises(apply.RegistryError, match="must be free"), ledger.turn("registry:tiny", 0.2):
+        with pytest.raises(apply.RegistryError, match="must be free"), ledger.locks.turn("registry:tiny", 0.2):
             pass
         holder.kill()
         holder.join()
         began = time.monotonic()
-        with ledger.turn("registry:tiny", 30):
+        with ledger.locks.turn("registry:tiny", 30):
             assert time.monotonic() - began < 30

@@ -53,7 +53,7 @@ def _filled_up(ledger, make):
     stored, day = 0, 0
     while True:
         try:
-            stored += ledger.add_outcomes(make.outcomes([(f"unit number {i}", day) for i in range(200)]))
+            stored += ledger.telemetry.add_outcomes(make.outcomes([(f"unit number {i}", day) for i in range(200)]))
         except DiskFull as error:
             return stored, str(error)
         day += 1
@@ -76,23 +76,23 @@ def test_a_full_disk_raises_the_flag_keeps_what_was_acknowledged_and_recovers_by
         assert "is full" in ledger.degraded()
         assert not disk.ballast.exists()
         count = {"start": make.at(0), "end": make.at(9999), "as_of": make.at(99999)}
-        assert [] == ledger.verify()
-        with ledger._reading() as connection:
+        assert [] == ledger.audit.verify()
+        with ledger.reading() as connection:
             assert stored == connection.exec_driver_sql("SELECT count(*) FROM outcomes").scalar()
-        assert ledger.matured("volatility", **count).empty
+        assert ledger.telemetry.matured("volatility", **count).empty
 
         clock.now += health.CHECK_S  # telemetry stays out, what someone relies on goes into the ballast's room
         with pytest.raises(DiskFull, match="is full"):
-            ledger.add_outcomes(make.outcomes([("late", 0)]))
-        assert ledger.add_alert(_alert(make, "disk"))
+            ledger.telemetry.add_outcomes(make.outcomes([("late", 0)]))
+        assert ledger.alerts.add(_alert(make, "disk"))
         assert "is full" in ledger.degraded()
 
         other.unlink()
         clock.now += health.CHECK_S
         assert "" == ledger.degraded()
         assert MIB == disk.ballast.stat().st_size
-        assert 1 == ledger.add_outcomes(make.outcomes([("late", 0)]))
-        assert ["disk"] == [alert.key for alert in ledger.alerts()]
+        assert 1 == ledger.telemetry.add_outcomes(make.outcomes([("late", 0)]))
+        assert ["disk"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def test_the_writer_tells_every_caller_that_the_disk_is_full_and_goes_on_afterwards(small, make, clock):
@@ -112,7 +112,7 @@ def test_the_writer_tells_every_caller_that_the_disk_is_full_and_goes_on_afterwa
             other.unlink()
             clock.now += health.CHECK_S
             assert 300 == submit(999).result(60)
-        with ledger._reading() as connection:
+        with ledger.reading() as connection:
             assert stored + 300 == connection.exec_driver_sql("SELECT count(*) FROM outcomes").scalar()
 
 
@@ -123,7 +123,7 @@ def test_retention_works_on_a_full_disk(small, make, clock, tmp_path):
         assert (small / "ballast").exists()
         stored, _ = _filled_up(ledger, make)
 
-        assert stored > ledger.prune(tmp_path / "archive", before=make.at(3), at=make.at(9))["outcomes"] > 0
+        assert stored > ledger.archive.prune(tmp_path / "archive", before=make.at(3), at=make.at(9))["outcomes"] > 0
 
 
 def test_a_ledger_opens_on_a_disk_without_room_for_one_byte_and_takes_an_alert(small, make, clock):
@@ -136,10 +136,10 @@ def test_a_ledger_opens_on_a_disk_without_room_for_one_byte_and_takes_an_alert(s
 
     began = time.monotonic()
     with Ledger(url, Disk(small, ballast_mib=2, clock=clock.read)) as ledger:  # no room even for the journal's index
-        assert ledger.add_alert(_alert(make, "full"))
+        assert ledger.alerts.add(_alert(make, "full"))
         assert "is full" in ledger.degraded()
     with Ledger(url, Disk(small, ballast_mib=2)) as ledger:
-        assert ["full"] == [alert.key for alert in ledger.alerts()]
+        assert ["full"] == [alert.key for alert in ledger.alerts.newest()]
     assert time.monotonic() - began < 10  # and does not try for half a minute
 
 
@@ -147,7 +147,7 @@ def test_little_room_is_reported_while_writes_go_on(tmp_path, make, clock):
     disk = Disk(tmp_path, min_free_mib=2**40, clock=clock.read)
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", disk) as ledger:
         assert "MiB free, less than" in ledger.degraded()
-        assert 1 == ledger.add_outcomes(make.outcomes([("A", 0)]))
+        assert 1 == ledger.telemetry.add_outcomes(make.outcomes([("A", 0)]))
 
 
 def test_a_ballast_that_somebody_took_away_is_put_back(tmp_path, clock):

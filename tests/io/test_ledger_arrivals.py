@@ -26,10 +26,10 @@ def _say(ledger, model, batch, make):
     new = [0, 0]
     if said:
         frame = make.predictions(said, model=model)
-        new[0] = ledger.add_predictions(frame, np.array([_vector(*key) for key in said]), ["v", "u", "d"])
+        new[0] = ledger.telemetry.add_predictions(frame, np.array([_vector(*key) for key in said]), ["v", "u", "d"])
     if ended:
         delays = pd.to_timedelta([delay for *_, delay in ended], unit="D")
-        new[1] = ledger.add_outcomes(make.outcomes([key for *key, _ in ended], model=model, delay=delays))
+        new[1] = ledger.telemetry.add_outcomes(make.outcomes([key for *key, _ in ended], model=model, delay=delays))
     return new
 
 
@@ -49,13 +49,13 @@ def test_what_is_read_is_what_a_dictionary_would_hold(ledger, make, batches, as_
     known = {key for key in said if key[2] <= as_of}
     due = {k for k in known if k[1:] in ended and k[2] + ended[k[1:]] <= as_of}
     span = {"start": make.at(0), "end": make.at(9), "as_of": make.at(as_of)}
-    matured = ledger.matured(model, **span)
+    matured = ledger.telemetry.matured(model, **span)
     by_time = sorted(due, key=lambda k: (k[2], k[0], k[1]))
     assert by_time == [
         (v, u, (t - make.at(0)).days) for v, u, t in zip(matured.version, matured.unit, matured.event_time, strict=True)
     ]
-    assert len(known - due) == ledger.pending(model, as_of=make.at(as_of))
-    frame, values, _ = ledger.predictions(model, **span)
+    assert len(known - due) == ledger.telemetry.pending(model, as_of=make.at(as_of))
+    frame, values, _ = ledger.telemetry.predictions(model, **span)
     keys = zip(frame.version, frame.unit, (frame.event_time - make.at(0)).dt.days, strict=True)
     assert [_vector(*key).tolist() for key in keys] == values.tolist()
     assert len(known) == len(frame)
@@ -75,8 +75,8 @@ def test_order_and_repetition_of_batches_do_not_matter(ledger, make, batches, ra
         _say(ledger, second, batch, make)
 
     span = {"start": make.at(0), "end": make.at(9), "as_of": make.at(9)}
-    pd.testing.assert_frame_equal(ledger.matured(first, **span), ledger.matured(second, **span))
-    (one, x, _), (two, y, _) = (ledger.predictions(model, **span) for model in (first, second))
+    pd.testing.assert_frame_equal(ledger.telemetry.matured(first, **span), ledger.telemetry.matured(second, **span))
+    (one, x, _), (two, y, _) = (ledger.telemetry.predictions(model, **span) for model in (first, second))
     pd.testing.assert_frame_equal(one.drop(columns="model"), two.drop(columns="model"))
     np.testing.assert_array_equal(x, y)
 
@@ -91,7 +91,9 @@ def test_writers_at_once_store_every_row_once(url, make):
         with Ledger(url) as ledger:
             mine = [keys[i] for i in order]
             return sum(
-                ledger.add_predictions(make.predictions(part), np.ones((len(part), 2), np.float32), ["a", "b"])
+                ledger.telemetry.add_predictions(
+                    make.predictions(part), np.ones((len(part), 2), np.float32), ["a", "b"]
+                )
                 for part in (mine[i : i + 25] for i in range(0, len(mine), 25))
             )
 

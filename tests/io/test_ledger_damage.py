@@ -51,39 +51,39 @@ def filled(ledger, make):
 
 def _fill(ledger, make):
     ones = np.ones((3, 2), dtype=np.float32)
-    ledger.add_predictions(make.predictions([(1, "A", d) for d in range(3)]), ones, NAMES, "abc")
-    ledger.add_outcomes(make.outcomes([("A", d) for d in range(3)]))
-    ledger.add_fills(make.fills([("1", "A", 10, 5.0, 0.5), ("2", "A", 3, 5.0, 0.5)]))
-    ledger.add_scorings(make.scorings([(1, 0), (1, 1)]))
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", d) for d in range(3)]), ones, NAMES, "abc")
+    ledger.telemetry.add_outcomes(make.outcomes([("A", d) for d in range(3)]))
+    ledger.telemetry.add_fills(make.fills([("1", "A", 10, 5.0, 0.5), ("2", "A", 3, 5.0, 0.5)]))
+    ledger.scorings.add(make.scorings([(1, 0), (1, 1)]))
     at = pd.to_datetime([make.at(0), make.at(1)])
     sides = {"bid": 1.0, "ask": 2.0, "bid_size": 0.0, "ask_size": 0.0}
-    ledger.store(quote_rows(pd.DataFrame({"unit": "A", "event_time": at, "known_at": at, **sides})))
+    ledger.telemetry.store(quote_rows(pd.DataFrame({"unit": "A", "event_time": at, "known_at": at, **sides})))
     spans = {"train_start": make.at(0), "train_end": make.at(1), "registered_at": make.at(2)}
     for version in (1, 2):
-        ledger.add_bundle(BundleRow("volatility", version, "d", "r", "m", horizon_bars=5, **spans))
+        ledger.registry.add_bundle(BundleRow("volatility", version, "d", "r", "m", horizon_bars=5, **spans))
         why = {"kind": "promote", "actor": "a", "reason": "", "evidence_run": "", "correlation_id": ""}
-        ledger.append_promotion("volatility", expected=version - 1 or None, to=version, at=make.at(0), **why)
+        ledger.registry.append_promotion("volatility", expected=version - 1 or None, to=version, at=make.at(0), **why)
 
 
 def _run(ledger, statement):
-    with ledger._writing() as connection:
+    with ledger.writing() as connection:
         return connection.execute(text(statement)).rowcount
 
 
 def _read(ledger, table, span, make):
     if table in ("predictions", "outcomes"):
         if table == "predictions":
-            ledger.predictions("volatility", **span)
-        ledger.matured("volatility", **span)
+            ledger.telemetry.predictions("volatility", **span)
+        ledger.telemetry.matured("volatility", **span)
     elif table == "scorings":
-        ledger.scorings("volatility", span["start"], span["end"])
+        ledger.scorings.between("volatility", span["start"], span["end"])
     elif table == "fills":
-        ledger.positions("volatility", "paper")
+        ledger.telemetry.positions("volatility", "paper")
     elif table == "quotes":
-        with ledger._reading() as connection:
+        with ledger.reading() as connection:
             copied(connection, quotes, microseconds(make.at(0)), ["A"], end=microseconds(make.at(9)))
     else:
-        getattr(ledger, table)("volatility")
+        getattr(ledger.registry, table)("volatility")
 
 
 def _newest(table):
@@ -98,7 +98,7 @@ def test_a_changed_value_is_an_error_that_names_the_table(filled, table, column,
 
     with pytest.raises(CorruptionError, match=table):
         _read(filled, table, span, make)
-    assert any(table in problem for problem in filled.verify())
+    assert any(table in problem for problem in filled.audit.verify())
 
 
 def test_every_bit_of_the_features_is_held_against_the_checksum(filled, span):
@@ -112,14 +112,14 @@ def test_every_bit_of_the_features_is_held_against_the_checksum(filled, span):
             first = "event_time = (SELECT min(event_time) FROM predictions)"
             connection.execute(text(f"UPDATE predictions SET features = :x WHERE {first}"), {"x": bytes(data)})
         with pytest.raises(CorruptionError, match="predictions with event_time"):
-            filled.predictions("volatility", **span)
+            filled.telemetry.predictions("volatility", **span)
 
 
 def test_other_feature_names_are_an_error(filled, span):
     _run(filled, """UPDATE feature_sets SET names = '["range","return"]'""")
 
     with pytest.raises(CorruptionError, match="feature_sets"):
-        filled.predictions("volatility", **span)
+        filled.telemetry.predictions("volatility", **span)
 
 
 @pytest.mark.parametrize("table", ["predictions", "outcomes", "scorings", "fills", "bundles", "promotions"])
@@ -137,15 +137,15 @@ def test_a_window_within_an_hour_knows_its_rows(sqlite_ledger, make, span):
     frame = make.predictions(keys)
     frame["event_time"] += pd.to_timedelta([0, 1, 2, 3] * 2, unit="min")
     frame["known_at"] = frame["event_time"] + pd.to_timedelta([0, 0, 9, 0] * 2, unit="min")
-    sqlite_ledger.add_predictions(frame, np.ones((8, 2), dtype=np.float32), NAMES)
+    sqlite_ledger.telemetry.add_predictions(frame, np.ones((8, 2), dtype=np.float32), NAMES)
     inner = {"start": frame.event_time[1], "end": frame.event_time[3], "as_of": frame.event_time[3]}
 
-    assert ["B"] == list(sqlite_ledger.predictions("volatility", version=2, **inner)[0].unit)
-    assert 2 == len(sqlite_ledger.predictions("volatility", **inner)[0])
+    assert ["B"] == list(sqlite_ledger.telemetry.predictions("volatility", version=2, **inner)[0].unit)
+    assert 2 == len(sqlite_ledger.telemetry.predictions("volatility", **inner)[0])
     _run(sqlite_ledger, "DELETE FROM predictions WHERE version = 2 AND unit = 'A'")
     with pytest.raises(CorruptionError, match="must be 4, got 3"):
-        sqlite_ledger.predictions("volatility", version=2, **inner)
-    assert 2 == len(sqlite_ledger.predictions("volatility", version=1, **inner)[0]) + 1
+        sqlite_ledger.telemetry.predictions("volatility", version=2, **inner)
+    assert 2 == len(sqlite_ledger.telemetry.predictions("volatility", version=1, **inner)[0]) + 1
 
 
 def test_a_newest_hour_that_vanished_is_missed(sqlite_ledger, make):
@@ -153,12 +153,12 @@ def test_a_newest_hour_that_vanished_is_missed(sqlite_ledger, make):
     _run(sqlite_ledger, "DELETE FROM predictions WHERE event_time = (SELECT max(event_time) FROM predictions)")
 
     with pytest.raises(CorruptionError, match="must be there, got none after"):
-        sqlite_ledger.latest_event_time("volatility")
+        sqlite_ledger.telemetry.latest_event_time("volatility")
 
 
 def test_a_fill_that_is_there_twice_is_never_a_position(sqlite_ledger, make):
     _fill(sqlite_ledger, make)
-    with sqlite_ledger._writing() as connection:  # as a damaged index would let it happen
+    with sqlite_ledger.writing() as connection:  # as a damaged index would let it happen
         connection.execute(text("PRAGMA writable_schema = ON"))
         connection.execute(text("CREATE TABLE copy AS SELECT * FROM fills"))
         connection.execute(text("DROP TABLE fills"))
@@ -166,29 +166,29 @@ def test_a_fill_that_is_there_twice_is_never_a_position(sqlite_ledger, make):
         connection.execute(text("INSERT INTO fills SELECT * FROM fills WHERE fill_id = '2'"))
 
     with pytest.raises(CorruptionError, match="2 .there twice"):
-        sqlite_ledger.positions("volatility", "paper")
+        sqlite_ledger.telemetry.positions("volatility", "paper")
 
 
 def test_what_a_release_without_checksums_wrote_is_read_as_it_is(url, make, span, tmp_path):
     with Ledger(url) as ledger:
         _fill(ledger, make)
-        truth = [ledger.predictions("volatility", **span)[0], ledger.matured("volatility", **span)]
+        truth = [ledger.telemetry.predictions("volatility", **span)[0], ledger.telemetry.matured("volatility", **span)]
         config, script = revisions()
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             down = EnvironmentContext(config, script, fn=lambda now, _: script._downgrade_revs("0001", now))
             with down as environment:
                 environment.configure(connection=connection)
                 environment.run_migrations()
 
     with Ledger(url) as ledger:
-        pd.testing.assert_frame_equal(truth[0], ledger.predictions("volatility", **span)[0])
-        pd.testing.assert_frame_equal(truth[1], ledger.matured("volatility", **span))
-        assert [13.0] == list(ledger.positions("volatility", "paper")["quantity"])
-        assert 2 == ledger.champion("volatility")
-        ledger.settle_promotion(ledger.promotions("volatility")[-1].id, "applied", make.at(1))
-        assert [1, 2] == [bundle.version for bundle in ledger.bundles("volatility")]
-        ledger.add_predictions(make.predictions([(1, "B", 1)]), np.ones((1, 2), dtype=np.float32), NAMES)
-        ledger.append_promotion(
+        pd.testing.assert_frame_equal(truth[0], ledger.telemetry.predictions("volatility", **span)[0])
+        pd.testing.assert_frame_equal(truth[1], ledger.telemetry.matured("volatility", **span))
+        assert [13.0] == list(ledger.telemetry.positions("volatility", "paper")["quantity"])
+        assert 2 == ledger.registry.champion("volatility")
+        ledger.registry.settle_promotion(ledger.registry.promotions("volatility")[-1].id, "applied", make.at(1))
+        assert [1, 2] == [bundle.version for bundle in ledger.registry.bundles("volatility")]
+        ledger.telemetry.add_predictions(make.predictions([(1, "B", 1)]), np.ones((1, 2), dtype=np.float32), NAMES)
+        ledger.registry.append_promotion(
             "volatility",
             expected=2,
             to=1,
@@ -199,14 +199,14 @@ def test_what_a_release_without_checksums_wrote_is_read_as_it_is(url, make, span
             correlation_id="",
             at=make.at(2),
         )
-        assert 1 == ledger.champion("volatility")
-        assert 4 == len(ledger.predictions("volatility", **span)[0])
-        assert 4 == ledger.archive(tmp_path, before=make.at(9), at=make.at(9))["predictions"]
-        assert [] == ledger.verify()
+        assert 1 == ledger.registry.champion("volatility")
+        assert 4 == len(ledger.telemetry.predictions("volatility", **span)[0])
+        assert 4 == ledger.archive.copy_closed(tmp_path, before=make.at(9), at=make.at(9))["predictions"]
+        assert [] == ledger.audit.verify()
 
 
 def test_an_undamaged_ledger_has_no_problems(filled):
-    assert [] == filled.verify()
+    assert [] == filled.audit.verify()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path):

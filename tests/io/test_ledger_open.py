@@ -26,7 +26,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 with Ledger(sys.argv[1]) as ledger:
     try:
-        ledger.append_promotion("volatility", expected=None, to=int(sys.argv[2]), kind="promote", actor="race",
+        ledger.registry.append_promotion("volatility", expected=None, to=int(sys.argv[2]), kind="promote", actor="race",
             reason="", evidence_run="", correlation_id="", at=datetime(2020, 1, 1, tzinfo=UTC))
         print("won")
     except AliasMoved:
@@ -46,10 +46,10 @@ def test_the_migrated_schema_is_the_declared_one(url):
 
 def test_opening_again_keeps_what_is_there(url, make):
     with Ledger(url) as ledger:
-        ledger.add_outcomes(make.outcomes([("A", 0)]))
+        ledger.telemetry.add_outcomes(make.outcomes([("A", 0)]))
 
     with Ledger(url) as ledger:
-        assert ledger.add_outcomes(make.outcomes([("A", 0)])) == 0
+        assert ledger.telemetry.add_outcomes(make.outcomes([("A", 0)])) == 0
 
 
 def test_processes_that_open_a_fresh_database_at_once_all_succeed_and_one_promotion_wins(url):
@@ -65,7 +65,7 @@ def test_processes_that_open_a_fresh_database_at_once_all_succeed_and_one_promot
 
     assert ["lost\n", "lost\n", "won\n"] == sorted(out for out, _ in said), said
     with Ledger(url) as ledger:
-        assert 1 == len(ledger.promotions("volatility"))
+        assert 1 == len(ledger.registry.promotions("volatility"))
 
 
 def test_a_database_of_a_newer_version_is_refused(url):
@@ -90,15 +90,15 @@ def test_a_url_that_cannot_hold_a_ledger_is_refused(wrong):
 def test_what_someone_relies_on_waits_for_the_disk_and_telemetry_does_not(tmp_path):
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
         for durable, grade in ((True, 2), (False, 1)):  # SQLite: 2 is FULL, 1 is NORMAL
-            with ledger._writing(durable=durable) as connection:
+            with ledger.writing(durable=durable) as connection:
                 assert grade == connection.scalar(text("PRAGMA synchronous"))
-        with ledger._reading() as connection:
+        with ledger.reading() as connection:
             assert "wal" == connection.scalar(text("PRAGMA journal_mode"))
 
 
 def test_downgrading_leaves_nothing_behind(url):
     config, script = revisions()
-    with Ledger(url) as ledger, ledger._writing() as connection:
+    with Ledger(url) as ledger, ledger.writing() as connection:
         with EnvironmentContext(config, script, fn=lambda now, _: script._downgrade_revs("base", now)) as environment:
             environment.configure(connection=connection)
             environment.run_migrations()
@@ -108,7 +108,7 @@ def test_downgrading_leaves_nothing_behind(url):
 
 
 def test_reads_of_one_book_look_into_an_index_of_its_fills(sqlite_ledger, make):
-    sqlite_ledger.add_fills(make.fills([("f1", "A", 1.0, 10.0, 0.1)]))
+    sqlite_ledger.telemetry.add_fills(make.fills([("f1", "A", 1.0, 10.0, 0.1)]))
     plans = []
 
     def explain(connection, _cursor, statement, values, *_):
@@ -116,13 +116,13 @@ def test_reads_of_one_book_look_into_an_index_of_its_fills(sqlite_ledger, make):
             rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", values)
             plans.extend(row[-1] for row in rows if " fills" in row[-1])
 
-    event.listen(sqlite_ledger._engine, "before_cursor_execute", explain)
-    sqlite_ledger.positions("volatility", "paper")
-    sqlite_ledger.unbooked_fills("volatility", "paper", as_of=make.at(9))
-    sqlite_ledger.traded_versions("volatility", "paper")
-    sqlite_ledger.fills_since("volatility", make.at(0))
-    sqlite_ledger.first_traded("volatility", "paper")
-    sqlite_ledger.newest_fills("volatility", "paper")
+    event.listen(sqlite_ledger.engine, "before_cursor_execute", explain)
+    sqlite_ledger.telemetry.positions("volatility", "paper")
+    sqlite_ledger.books.unbooked_fills("volatility", "paper", as_of=make.at(9))
+    sqlite_ledger.books.traded_versions("volatility", "paper")
+    sqlite_ledger.risk.fills_since("volatility", make.at(0))
+    sqlite_ledger.risk.first_traded("volatility", "paper")
+    sqlite_ledger.voids.newest_fills("volatility", "paper")
 
     assert 7 <= len(plans)
     assert [] == [plan for plan in plans if not plan.startswith("SEARCH fills USING")]

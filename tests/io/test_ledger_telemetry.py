@@ -39,8 +39,8 @@ def test_predictions_come_back_as_they_were_scored(ledger, make, features, span,
     frame["known_at"] += timedelta(microseconds=2)
     shuffled = np.random.default_rng(0).permutation(len(keys))
 
-    assert len(keys) == ledger.add_predictions(frame.iloc[shuffled], scored[shuffled], NAMES, "abc")
-    found, values, names = ledger.predictions("volatility", **span(0, 10, 10))
+    assert len(keys) == ledger.telemetry.add_predictions(frame.iloc[shuffled], scored[shuffled], NAMES, "abc")
+    found, values, names = ledger.telemetry.predictions("volatility", **span(0, 10, 10))
 
     assert NAMES == names
     assert np.float32 == values.dtype
@@ -50,99 +50,99 @@ def test_predictions_come_back_as_they_were_scored(ledger, make, features, span,
 
 
 def test_a_window_is_closed_at_its_start_open_at_its_end_and_blind_after_as_of(ledger, make, features, span):
-    ledger.add_predictions(
+    ledger.telemetry.add_predictions(
         make.predictions([(1, "A", d) for d in range(6)], delay=timedelta(days=2)), features(6), NAMES
     )
 
-    found, values, _ = ledger.predictions("volatility", **span(1, 5, 4))
+    found, values, _ = ledger.telemetry.predictions("volatility", **span(1, 5, 4))
 
     assert [make.at(1), make.at(2)] == list(found.event_time)
     np.testing.assert_array_equal(features(6)[1:3], values)
 
 
 def test_versions_with_other_features_are_read_one_at_a_time(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", 0)]), features(1), NAMES)
-    ledger.add_predictions(make.predictions([(2, "A", 0)]), features(1, 1), ["return"])
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)]), features(1), NAMES)
+    ledger.telemetry.add_predictions(make.predictions([(2, "A", 0)]), features(1, 1), ["return"])
 
-    assert ("return",) == ledger.predictions("volatility", **span(0, 9, 9), version=2)[2]
+    assert ("return",) == ledger.telemetry.predictions("volatility", **span(0, 9, 9), version=2)[2]
     with pytest.raises(DataError, match="Name one version"):
-        ledger.predictions("volatility", **span(0, 9, 9))
+        ledger.telemetry.predictions("volatility", **span(0, 9, 9))
 
 
 def test_the_same_features_in_another_order_are_read_in_one_order(ledger, make, span):
     one, other = np.array([[1, 2]], dtype=np.float32), np.array([[4, 3]], dtype=np.float32)
-    ledger.add_predictions(make.predictions([(1, "A", 0)]), one, ["a", "b"])
-    ledger.add_predictions(make.predictions([(1, "A", 1)]), other, ["b", "a"])
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)]), one, ["a", "b"])
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 1)]), other, ["b", "a"])
 
-    frame, values, names = ledger.predictions("volatility", **span(0, 9, 9))
+    frame, values, names = ledger.telemetry.predictions("volatility", **span(0, 9, 9))
     assert ("a", "b") == names
     assert [[1, 2], [3, 4]] == values.tolist()
     assert 2 == len(frame)
-    assert [] == ledger.verify()
+    assert [] == ledger.audit.verify()
 
 
 def test_nothing_stored_reads_as_nothing(ledger, make, span):
-    found, values, names = ledger.predictions("volatility", **span(0, 9, 9))
+    found, values, names = ledger.telemetry.predictions("volatility", **span(0, 9, 9))
 
     assert (0, (0, 0), ()) == (len(found), values.shape, names)
     assert list(PREDICTION_COLUMNS) == list(found.columns)
-    assert list(telemetry.MATURED_COLUMNS) == list(ledger.matured("volatility", **span(0, 9, 9)).columns)
-    assert ledger.latest_event_time("volatility") is None
-    assert 0 == ledger.pending("volatility", as_of=make.at(9))
-    assert ledger.positions("volatility", "paper").empty
-    for add, columns in ((ledger.add_outcomes, OUTCOME_COLUMNS), (ledger.add_fills, FILL_COLUMNS)):
+    assert list(telemetry.MATURED_COLUMNS) == list(ledger.telemetry.matured("volatility", **span(0, 9, 9)).columns)
+    assert ledger.telemetry.latest_event_time("volatility") is None
+    assert 0 == ledger.telemetry.pending("volatility", as_of=make.at(9))
+    assert ledger.telemetry.positions("volatility", "paper").empty
+    for add, columns in ((ledger.telemetry.add_outcomes, OUTCOME_COLUMNS), (ledger.telemetry.add_fills, FILL_COLUMNS)):
         assert 0 == add(pd.DataFrame(columns=list(columns)))
     empty = pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    assert 0 == ledger.add_predictions(empty, np.empty((0, 2), dtype=np.float32), ["a", "b"])
+    assert 0 == ledger.telemetry.add_predictions(empty, np.empty((0, 2), dtype=np.float32), ["a", "b"])
 
 
 def test_a_row_that_contradicts_a_stored_one_never_overwrites_it(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", 0)], probability=0.25), features(1), NAMES)
-    ledger.add_outcomes(make.outcomes([("A", 0)], label=1.0))
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)], probability=0.25), features(1), NAMES)
+    ledger.telemetry.add_outcomes(make.outcomes([("A", 0)], label=1.0))
 
-    assert 0 == ledger.add_predictions(make.predictions([(1, "A", 0)], probability=0.75), features(1), NAMES)
-    assert 0 == ledger.add_outcomes(make.outcomes([("A", 0)], label=0.0))
-    matured = ledger.matured("volatility", **span(0, 9, 9))
+    assert 0 == ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)], probability=0.75), features(1), NAMES)
+    assert 0 == ledger.telemetry.add_outcomes(make.outcomes([("A", 0)], label=0.0))
+    matured = ledger.telemetry.matured("volatility", **span(0, 9, 9))
     assert [(0.25, 1.0)] == list(zip(matured.probability, matured.label, strict=True))
 
 
 def test_the_same_key_twice_in_one_batch_is_one_row(ledger, make, features):
-    assert 1 == ledger.add_predictions(make.predictions([(1, "A", 0), (1, "A", 0)]), features(2), NAMES)
+    assert 1 == ledger.telemetry.add_predictions(make.predictions([(1, "A", 0), (1, "A", 0)]), features(2), NAMES)
 
 
 def test_one_outcome_serves_every_version_and_waits_until_it_is_known(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", 0), (2, "A", 0), (1, "B", 0)]), features(3), NAMES)
-    ledger.add_outcomes(make.outcomes([("A", 0)], value=-0.02, label=0.0))
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0), (2, "A", 0), (1, "B", 0)]), features(3), NAMES)
+    ledger.telemetry.add_outcomes(make.outcomes([("A", 0)], value=-0.02, label=0.0))
 
-    assert 0 == len(ledger.matured("volatility", **span(0, 9, 4)))
-    assert 3 == ledger.pending("volatility", as_of=make.at(4))
-    found = ledger.matured("volatility", **span(0, 9, 5))
+    assert 0 == len(ledger.telemetry.matured("volatility", **span(0, 9, 4)))
+    assert 3 == ledger.telemetry.pending("volatility", as_of=make.at(4))
+    found = ledger.telemetry.matured("volatility", **span(0, 9, 5))
     assert [(1, "A"), (2, "A")] == list(zip(found.version, found.unit, strict=True))
     assert {-0.02} == set(found.value)
     assert {pd.Timestamp(make.at(5))} == set(found.known_at)
-    assert 1 == len(ledger.matured("volatility", **span(0, 9, 5), version=2))
-    assert (1, 0) == tuple(ledger.pending("volatility", as_of=make.at(5), version=v) for v in (1, 2))
+    assert 1 == len(ledger.telemetry.matured("volatility", **span(0, 9, 5), version=2))
+    assert (1, 0) == tuple(ledger.telemetry.pending("volatility", as_of=make.at(5), version=v) for v in (1, 2))
 
 
 def test_models_do_not_mix(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", 0)], model="direction"), features(1), NAMES)
-    ledger.add_outcomes(make.outcomes([("A", 0)], model="volatility"))
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)], model="direction"), features(1), NAMES)
+    ledger.telemetry.add_outcomes(make.outcomes([("A", 0)], model="volatility"))
 
-    assert ledger.matured("direction", **span(0, 9, 9)).empty
-    assert 1 == ledger.pending("direction", as_of=make.at(9))
-    assert make.at(0) == ledger.latest_event_time("direction")
-    assert ledger.latest_event_time("volatility") is None
+    assert ledger.telemetry.matured("direction", **span(0, 9, 9)).empty
+    assert 1 == ledger.telemetry.pending("direction", as_of=make.at(9))
+    assert make.at(0) == ledger.telemetry.latest_event_time("direction")
+    assert ledger.telemetry.latest_event_time("volatility") is None
 
 
 def test_positions_are_what_the_fills_add_up_to(ledger, make):
     rows = [("1", "A", 10, 5.0, 0.5), ("2", "A", -4, 6.0, 0.25), ("3", "B", -1, 2.0, 0.0)]
 
-    assert 3 == ledger.add_fills(make.fills(rows))
-    assert 0 == ledger.add_fills(make.fills(rows[:1]))
-    ledger.add_fills(make.fills([("4", "A", 99, 1.0, 0.0)], book="other"))
+    assert 3 == ledger.telemetry.add_fills(make.fills(rows))
+    assert 0 == ledger.telemetry.add_fills(make.fills(rows[:1]))
+    ledger.telemetry.add_fills(make.fills([("4", "A", 99, 1.0, 0.0)], book="other"))
 
     expected = pd.DataFrame({"unit": ["A", "B"], "quantity": [6.0, -1.0], "cash_flow": [-50.5 + 23.75, 2.0]})
-    pd.testing.assert_frame_equal(expected, ledger.positions("volatility", "paper"))
+    pd.testing.assert_frame_equal(expected, ledger.telemetry.positions("volatility", "paper"))
 
 
 def test_an_instant_is_the_same_in_every_time_zone(ledger, make, features, span):
@@ -150,15 +150,15 @@ def test_an_instant_is_the_same_in_every_time_zone(ledger, make, features, span)
     local = frame.assign(event_time=frame.event_time.dt.tz_convert("America/New_York"))
     east = {name: at.astimezone(timezone(timedelta(hours=9))) for name, at in span(0, 1, 1).items()}
 
-    assert 1 == ledger.add_predictions(local, features(1), NAMES)
-    assert 0 == ledger.add_predictions(frame, features(1), NAMES)
-    assert 1 == len(ledger.predictions("volatility", **east)[0])
+    assert 1 == ledger.telemetry.add_predictions(local, features(1), NAMES)
+    assert 0 == ledger.telemetry.add_predictions(frame, features(1), NAMES)
+    assert 1 == len(ledger.telemetry.predictions("volatility", **east)[0])
 
 
 def test_roles_are_kept_as_plain_text(ledger, make, features, span):
-    ledger.add_predictions(make.predictions([(1, "A", 0)], role=Role.PREVIOUS), features(1), NAMES)
+    ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)], role=Role.PREVIOUS), features(1), NAMES)
 
-    assert ["previous_champion"] == list(ledger.predictions("volatility", **span(0, 9, 9))[0].role)
+    assert ["previous_champion"] == list(ledger.telemetry.predictions("volatility", **span(0, 9, 9))[0].role)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_roles_are_kept_as_plain_text(ledger, make, features, span):
 )
 def test_a_bad_prediction_is_refused_by_name(sqlite_ledger, make, features, change, rule):
     with pytest.raises(DataError, match=rule):
-        sqlite_ledger.add_predictions(make.predictions([(1, "A", 0)]).assign(**change), features(1), NAMES)
+        sqlite_ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)]).assign(**change), features(1), NAMES)
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_a_bad_outcome_or_fill_is_refused_by_name(sqlite_ledger, make, add, rows
 @pytest.mark.parametrize("bad", [np.zeros((1, 3)), np.zeros((1, 2), np.float32), np.zeros((2, 3), np.float32)])
 def test_features_other_than_those_scored_are_refused(sqlite_ledger, make, bad):
     with pytest.raises(DataError, match=r"features must be float32 of shape \(1, 3\)"):
-        sqlite_ledger.add_predictions(make.predictions([(1, "A", 0)]), bad, NAMES)
+        sqlite_ledger.telemetry.add_predictions(make.predictions([(1, "A", 0)]), bad, NAMES)
 
 
 def test_a_naive_instant_is_refused_when_asking(sqlite_ledger, make):
     with pytest.raises(DataError, match="instant must carry its time zone"):
-        sqlite_ledger.pending("volatility", as_of=make.at(0).replace(tzinfo=None))
+        sqlite_ledger.telemetry.pending("volatility", as_of=make.at(0).replace(tzinfo=None))

@@ -22,10 +22,10 @@ def forecast(day, var=0.02, es=0.03):
 
 
 def test_an_instrument_that_is_told_again_is_what_it_was_told_last(ledger):
-    assert 2 == ledger.put_instruments([Instrument("AAPL"), OPTION], T0)
-    ledger.put_instruments([Instrument("AAPL", sector="tech")], T0)
+    assert 2 == ledger.instruments.put([Instrument("AAPL"), OPTION], T0)
+    ledger.instruments.put([Instrument("AAPL", sector="tech")], T0)
 
-    frame = ledger.instruments()
+    frame = ledger.instruments.frame()
 
     assert list(INSTRUMENT_COLUMNS) == list(frame)
     assert ["AAPL", "C150"] == list(frame.unit)
@@ -56,49 +56,49 @@ def test_an_instrument_that_cannot_be_is_refused(wrong, rule):
 def test_a_risk_state_comes_back_as_it_was_kept_and_the_newest_known_one_wins(ledger):
     matrix = np.arange(6, dtype=np.float32).reshape(2, 3)
 
-    assert ledger.put_risk_state("var", "all", T0, {"units": ["A", "B", "C"], "var": 0.02}, {"returns": matrix})
-    assert not ledger.put_risk_state("var", "all", T0, {}, {})
-    ledger.put_risk_state("var", "all", T0 + timedelta(days=1), {"var": 0.03}, {})
+    assert ledger.risk.put_state("var", "all", T0, {"units": ["A", "B", "C"], "var": 0.02}, {"returns": matrix})
+    assert not ledger.risk.put_state("var", "all", T0, {}, {})
+    ledger.risk.put_state("var", "all", T0 + timedelta(days=1), {"var": 0.03}, {})
 
-    state = ledger.risk_state("var", "all", as_of=T0 + timedelta(hours=1))
+    state = ledger.risk.state("var", "all", as_of=T0 + timedelta(hours=1))
     assert T0 == state.as_of
     assert {"units": ["A", "B", "C"], "var": 0.02} == state.body
     np.testing.assert_array_equal(matrix, state.arrays["returns"])
-    assert T0 + timedelta(days=1) == ledger.risk_state_at("var", "all", as_of=T0 + timedelta(days=9))
-    assert ledger.risk_state("stress", "all", as_of=T0) is None
+    assert T0 + timedelta(days=1) == ledger.risk.state_at("var", "all", as_of=T0 + timedelta(days=9))
+    assert ledger.risk.state("stress", "all", as_of=T0) is None
 
 
 def test_only_the_last_states_are_kept(sqlite_ledger):
     for day in range(KEPT + 3):
-        sqlite_ledger.put_risk_state("var", "all", T0 + timedelta(days=day), {"day": day}, {})
+        sqlite_ledger.risk.put_state("var", "all", T0 + timedelta(days=day), {"day": day}, {})
 
-    assert sqlite_ledger.risk_state("var", "all", as_of=T0 + timedelta(days=2)) is None
-    assert {"day": 3} == sqlite_ledger.risk_state("var", "all", as_of=T0 + timedelta(days=3)).body
+    assert sqlite_ledger.risk.state("var", "all", as_of=T0 + timedelta(days=2)) is None
+    assert {"day": 3} == sqlite_ledger.risk.state("var", "all", as_of=T0 + timedelta(days=3)).body
 
 
 def test_a_state_that_a_disk_changed_is_an_error(sqlite_ledger):
-    sqlite_ledger.put_risk_state("var", "all", T0, {"var": 0.02}, {})
-    with sqlite_ledger._writing() as connection:
+    sqlite_ledger.risk.put_state("var", "all", T0, {"var": 0.02}, {})
+    with sqlite_ledger.writing() as connection:
         connection.execute(update(risk_states).values(body=b"other"))
 
     with pytest.raises(CorruptionError, match="as written"):
-        sqlite_ledger.risk_state("var", "all", as_of=T0)
+        sqlite_ledger.risk.state("var", "all", as_of=T0)
 
 
 def test_what_was_forecast_of_a_bar_stands(ledger):
-    assert 2 == ledger.add_forecasts([forecast(0), forecast(1)])
-    assert 0 == ledger.add_forecasts([forecast(0, var=0.01)])
+    assert 2 == ledger.risk.add_forecasts([forecast(0), forecast(1)])
+    assert 0 == ledger.risk.add_forecasts([forecast(0, var=0.01)])
 
-    frame = ledger.forecasts("all", confidence=0.99, horizon=1, as_of=T0 + timedelta(days=1))
+    frame = ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=T0 + timedelta(days=1))
 
     assert [0.02, 0.02] == list(frame["var"])
-    assert 1 == len(ledger.forecasts("all", confidence=0.99, horizon=1, as_of=T0))
+    assert 1 == len(ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=T0))
 
 
 @pytest.mark.parametrize("es", [0.01, float("nan"), float("inf")])
 def test_a_forecast_whose_es_is_no_loss_beyond_its_var_is_refused(sqlite_ledger, es):
     with pytest.raises(DataError, match="ES >= VaR"):
-        sqlite_ledger.add_forecasts([forecast(0, es=es)])
+        sqlite_ledger.risk.add_forecasts([forecast(0, es=es)])
 
 
 def test_the_newest_quote_of_each_unit_that_was_known_is_found(ledger):
@@ -114,10 +114,10 @@ def test_the_newest_quote_of_each_unit_that_was_known_is_found(ledger):
             "ask_size": 0.0,
         }
     )
-    ledger.add_quotes(frame)
+    ledger.quotes.add(frame)
 
-    found = ledger.latest_quotes(["B", "A", "C"], as_of=T0 + timedelta(seconds=5)).set_index("unit")
+    found = ledger.risk.latest_quotes(["B", "A", "C"], as_of=T0 + timedelta(seconds=5)).set_index("unit")
 
     assert {"A": 10.0, "B": 5.0} == found.bid.to_dict()
     assert T0 + timedelta(seconds=1) == found.event_time["A"]
-    assert ledger.latest_quotes([], as_of=T0).empty
+    assert ledger.risk.latest_quotes([], as_of=T0).empty

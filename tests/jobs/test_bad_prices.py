@@ -32,12 +32,12 @@ def context(sqlite_ledger, monkeypatch):
 def fill(context, unit, quantity, price, at=T0 - SECOND, *, model="direction"):
     row = {"fill_id": f"{model}{unit}{at}{price}", "model": model, "version": 1, "book": "live", "unit": unit}
     numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
-    context.ledger.add_fills(pd.DataFrame([row | numbers]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | numbers]))
 
 
 def quote(context, unit, bid, ask, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": bid, "ask": ask, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 class Service:
@@ -75,7 +75,7 @@ def service(context):
 
 
 def keys(context, kind):
-    return [alert.key for alert in context.ledger.alerts() if alert.key.startswith(kind)]
+    return [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]
 
 
 GOOD = ("A", 99.95, 100.05)
@@ -146,7 +146,7 @@ def test_what_looks_like_a_split_is_said_to_be_one_and_waits_for_a_person(servic
     assert 1 == len(keys(service.context, "price_jump"))
     assert "unknown" == service.look.state.limits["drawdown:all"].state
 
-    service.context.ledger.confirm_price("A", 50.0, "ada", "it really fell", service.now)
+    service.context.ledger.confirmed_prices.add("A", 50.0, "ada", "it really fell", service.now)
     assert REDUCING is service.run(("A", 49.9, 50.1), seconds=2)[-1]
     assert [] == keys(service.context, "price_jump")
     assert 50.0 == service.row.price
@@ -154,7 +154,7 @@ def test_what_looks_like_a_split_is_said_to_be_one_and_waits_for_a_person(servic
 
 def test_a_person_may_say_that_the_price_before_is_right(service):
     service.run(("A", 49.9, 50.1), None, seconds=20)
-    service.context.ledger.confirm_price("A", 100.0, "ada", "the feed was wrong", service.now)
+    service.context.ledger.confirmed_prices.add("A", 100.0, "ada", "the feed was wrong", service.now)
 
     states = service.run(None, seconds=5)
 
@@ -246,12 +246,12 @@ def test_quotes_that_flap_are_told_once_and_stop_a_lift_until_they_agree(service
     assert ["price_jump:A:2026-03-02T15:00:05"] == keys(service.context, "price_jump")
     assert (100.0, 70.05) == (service.row.price, service.row.unconfirmed)
     assert "by turns" in service.look.state.missing["price:A"]
-    service.context.ledger.set_trading_state(HALTED, "bob", "look at it", service.now)
+    service.context.ledger.trading.set(HALTED, "bob", "look at it", service.now)
     with pytest.raises(DataError, match="at confirmed prices"):
         lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
 
     service.run(GOOD, seconds=6)
-    assert [] == [alert.key for alert in service.context.ledger.alerts() if alert.key.startswith("price_jump")]
+    assert [] == [alert.key for alert in service.context.ledger.alerts.newest() if alert.key.startswith("price_jump")]
     assert service.row.unconfirmed is None
 
 
@@ -272,14 +272,14 @@ def test_quotes_that_are_none_move_nothing(service, bad):
     at = service.now  # the door refuses such rows
     row = {"unit": ["A"], "event_time": [at], "bid": [bad[0]], "ask": [bad[1]]}
     frame = pd.DataFrame(row).assign(event_time=lambda f: pd.to_datetime(f["event_time"], utc=True))
-    service.context.ledger.latest_quotes = lambda units, *, as_of: frame
+    service.context.ledger.risk.latest_quotes = lambda units, *, as_of: frame
 
     assert {ACTIVE} == set(service.run(None, seconds=20))
     assert 100.0 == service.row.price
 
 
 def test_an_option_that_doubles_is_one_and_no_split(context):
-    context.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 90.0, T0 + timedelta(days=30))], T0)
+    context.ledger.instruments.put([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 90.0, T0 + timedelta(days=30))], T0)
     fill(context, "A", 1_000.0, 100.0)
     fill(context, "P", 100.0, 1.0)
     service = Service(context)

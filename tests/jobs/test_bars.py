@@ -56,7 +56,7 @@ def path(request, tmp_path):
 
 
 def told(context):
-    return sorted(alert.key.rpartition("@")[0] for alert in context.ledger.alerts())
+    return sorted(alert.key.rpartition("@")[0] for alert in context.ledger.alerts.newest())
 
 
 def changed(frame, row, column="close", to=None):
@@ -93,7 +93,7 @@ def test_no_flipped_bit_changes_anything_that_a_job_reads_in_silence(near, path,
             pd.testing.assert_frame_equal(good[symbol], read[symbol], check_dtype=False, check_exact=True)
         there = by_symbol(raw["bars"].frame) if raw else {}
         differ += any(not rows.equals(there[symbol]) for symbol, rows in good.items() if symbol in there)
-        alerts = {alert.details["symbol"] for alert in near.ledger.alerts()}
+        alerts = {alert.details["symbol"] for alert in near.ledger.alerts.newest()}
         assert not raw or good.keys() - read.keys() <= alerts
 
     assert differ > flips / 20  # it was a test of something
@@ -109,7 +109,7 @@ def test_the_price_of_a_single_bar_costs_its_symbol_and_nothing_else(context, pa
 
     assert {"AAA", "CCC"} == set(read.symbol)
     assert [f"bars_changed:{path}:BBB"] == told(context)
-    assert "must be as they were read before, got others" in context.ledger.alerts()[0].title
+    assert "must be as they were read before, got others" in context.ledger.alerts.newest()[0].title
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_bars_and_symbols_that_are_appended_are_taken_and_guarded_from_then_on(c
     more = pd.concat([longer, market(symbols=("DDD",))], ignore_index=True)
     assert 4 == bars_of(context, save(more, path)).symbol.nunique()
     assert [] == told(context)
-    assert [60, 60, 60, 60] == [note.bars for note in context.ledger.noted_bars(str(path))]
+    assert [60, 60, 60, 60] == [note.bars for note in context.ledger.bar_digests.notes(str(path))]
 
     last = more.index[more.symbol == "DDD"][-1]
     assert {"AAA", "BBB", "CCC"} == set(bars_of(context, save(changed(more, last), path)).symbol)
@@ -161,18 +161,18 @@ def test_the_same_bars_in_another_order_unit_or_width_are_the_same(near, tmp_pat
 
 def test_packaged_data_need_no_note(near):
     assert 20 == bars_of(near, "sp500").symbol.nunique()
-    assert [] == near.ledger.noted_bars()
+    assert [] == near.ledger.bar_digests.notes()
 
 
 def test_a_job_that_looks_at_the_past_compares_and_neither_notes_nor_tells(near, path):
     past = datetime.now(UTC) - timedelta(days=30)
     bars_of(near, save(market(), path), past)
-    assert [] == near.ledger.noted_bars()
+    assert [] == near.ledger.bar_digests.notes()
 
     bars_of(near, str(path))
-    before = near.ledger.noted_bars()
+    before = near.ledger.bar_digests.notes()
     assert {"AAA", "CCC"} == set(bars_of(near, save(changed(market(), 70), path), past).symbol)
-    assert before == near.ledger.noted_bars()
+    assert before == near.ledger.bar_digests.notes()
     assert [] == told(near)
 
 
@@ -182,11 +182,11 @@ def test_a_reader_of_an_older_file_neither_complains_nor_undoes_what_a_newer_one
     source = save(short, path)
     late = job.read(context, source)
     bars_of(context, save(long, path))
-    notes = context.ledger.noted_bars()
+    notes = context.ledger.bar_digests.notes()
 
     job.settle(context, late, datetime.now(UTC))
-    context.ledger.note_bars(list(job._new(late, datetime.now(UTC))), late.known)
-    assert notes == context.ledger.noted_bars()
+    context.ledger.bar_digests.note(list(job._new(late, datetime.now(UTC))), late.known)
+    assert notes == context.ledger.bar_digests.notes()
     assert [] == told(context)
 
 
@@ -199,7 +199,7 @@ def test_a_symbol_that_is_gone_is_told_and_its_damaged_name_is_not_noted(context
 
     assert "BBB" not in set(bars_of(context, save(renamed, path)).symbol)
     assert [f"bars_changed:{path}:BBB"] == told(context)
-    assert ["AAA", "BBB", "CCC"] == [note.symbol for note in context.ledger.noted_bars()]
+    assert ["AAA", "BBB", "CCC"] == [note.symbol for note in context.ledger.bar_digests.notes()]
 
     bars_of(context, save(market(), path))
     assert [] == told(context)
@@ -210,7 +210,7 @@ def test_a_symbol_that_breaks_the_contract_is_told_and_closes_itself(context, pa
 
     assert {"AAA", "CCC"} == set(bars_of(context, save(changed(market(), 70, to=-1.0), path)).symbol)
     assert [f"bars_rejected:{path}:BBB"] == told(context)
-    assert "prices must be positive" in context.ledger.alerts()[0].title
+    assert "prices must be positive" in context.ledger.alerts.newest()[0].title
     bars_of(context, save(market(), path))
     assert [] == told(context)
 
@@ -220,8 +220,8 @@ def test_the_same_change_is_told_once_and_again_when_it_comes_again(near, path):
     for frame in (whole, other, other, whole, other):
         bars_of(near, save(frame, path))
 
-    assert 2 == len(near.ledger.alerts(open_only=False))
-    assert 1 == len(near.ledger.alerts())
+    assert 2 == len(near.ledger.alerts.newest(open_only=False))
+    assert 1 == len(near.ledger.alerts.newest())
 
 
 def test_very_many_symbols_are_one_alert_and_none_left_is_an_error(near, path):
@@ -303,9 +303,9 @@ def test_a_correction_of_the_vendor_is_refused_until_a_person_accepts_it(there, 
     assert 0 == call("accept", source, "--reason", "CCC is delisted").exit_code
     assert {"AAA", "BBB"} == set(bars_of(there, source).symbol)
     assert [] == told(there)
-    logged = [(entry.symbol, entry.reason) for entry in there.ledger.accepted_bars()]
+    logged = [(entry.symbol, entry.reason) for entry in there.ledger.bar_digests.accepted()]
     assert [("BBB", "split of March"), ("AAA", "CCC is delisted"), ("CCC", "CCC is delisted")] == logged
-    assert "" == there.ledger.accepted_bars()[-1].after
+    assert "" == there.ledger.bar_digests.accepted()[-1].after
     assert "split of March" in call("log").output
     assert "changed" not in call("list").output
 
@@ -326,7 +326,7 @@ def test_only_what_changed_is_accepted_and_with_a_reason(there, path, words, rul
     assert isinstance(done.exception, DataError)
     with pytest.raises(DataError, match=rule):
         raise done.exception
-    assert [] == there.ledger.accepted_bars()
+    assert [] == there.ledger.bar_digests.accepted()
 
 
 def test_a_file_that_cannot_be_read_is_listed_as_such(there, path):

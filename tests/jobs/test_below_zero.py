@@ -36,18 +36,18 @@ class Service:
         self.live = Live(self.context)
         end = T0 + 30 * DAY
         put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="A", strike=90.0, expiry=end)
-        ledger.put_instruments([Instrument("CL", Kind.FUTURE, multiplier=50.0), put], T0 - DAY)
+        ledger.instruments.put([Instrument("CL", Kind.FUTURE, multiplier=50.0), put], T0 - DAY)
 
     def fill(self, unit, quantity, price):
         row = {"fill_id": f"{unit}{self.now}", "model": "direction", "version": 1, "book": "live", "unit": unit}
         numbers = {"event_time": self.now - SECOND, "quantity": quantity, "price": price, "fee": 0.0}
-        self.context.ledger.add_fills(pd.DataFrame([row | numbers]))
+        self.context.ledger.telemetry.add_fills(pd.DataFrame([row | numbers]))
 
     def run(self, *quotes, seconds=1):
         for _ in range(seconds):
             about = {"event_time": self.now, "known_at": self.now, "bid_size": 0.0, "ask_size": 0.0}
             for unit, bid, ask in quotes:
-                self.context.ledger.add_quotes(pd.DataFrame([about | {"unit": unit, "bid": bid, "ask": ask}]))
+                self.context.ledger.quotes.add(pd.DataFrame([about | {"unit": unit, "bid": bid, "ask": ask}]))
             self.look = self.live.look(self.now)
             state = risk_limits.act(self.context, self.look.findings, self.now, unknown=self.look.unknown)
             self.now += SECOND
@@ -123,7 +123,7 @@ def test_a_share_that_a_person_says_is_worth_nothing_has_no_exposure_and_all_els
     service.fill("B", 100.0, 100.0)
     service.run(("A", 99.99, 100.01), ("B", 99.99, 100.01), seconds=3)
 
-    service.context.ledger.confirm_price("A", 0.0, "ann", "insolvent", service.now)
+    service.context.ledger.confirmed_prices.add("A", 0.0, "ann", "insolvent", service.now)
     service.run(("B", 99.99, 100.01), seconds=3)
 
     [gross] = [one for one in service.look.findings if one.name == "gross"]
@@ -151,10 +151,10 @@ def left(service):
     body |= {"growth": {"var": 1.0, "es": 1.0}, "weights": [0.2, 0.2], "lacking": {}}
     arrays = {"returns": returns, "times": np.arange(500) * 86_400_000_000, "var": np.full(500, 0.02)}
     body["backtest"] = {"model": "fhs_ewma", "n": 500, "level": "ok"}
-    service.context.ledger.put_risk_state("var", "all", T0 - DAY / 2, body, arrays | {"loss": np.full(500, 0.01)})
+    service.context.ledger.risk.put_state("var", "all", T0 - DAY / 2, body, arrays | {"loss": np.full(500, 0.01)})
     about = {"scenarios": ["crash"], "units": ["CL", "A"], "missing": [], "about": []}
     moves = {"returns": [[-0.2, -0.2]], "proxied": [[0.0, 0.0]]}
-    service.context.ledger.put_risk_state("stress", "all", T0 - DAY / 2, about, moves)
+    service.context.ledger.risk.put_state("stress", "all", T0 - DAY / 2, about, moves)
     return returns
 
 

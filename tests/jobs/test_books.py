@@ -46,7 +46,7 @@ def score(ledger, day, roles, seed=0):
         frame = pd.DataFrame({"model": "direction", "version": version, "unit": UNITS, "event_time": at})
         times = {"known_at": at + pd.Timedelta(minutes=1), "matures_at": at + pd.Timedelta(days=1)}
         frame = frame.assign(role=role, probability=probability, **times)
-        ledger.add_predictions(frame, np.zeros((len(UNITS), 1), np.float32), ("f",))
+        ledger.telemetry.add_predictions(frame, np.zeros((len(UNITS), 1), np.float32), ("f",))
 
 
 def roles_at(day):
@@ -58,7 +58,7 @@ def roles_at(day):
 def trade(ledger, bot, bars, day, *, worse=0.0, lose=()):
     """What a bot does that trades C by version 2 and the rest by the champion; its book after it."""
     row = bars[bars.event_time == T0 + day * DAY]
-    scores = ledger.scores("direction", start=T0 + day * DAY, as_of=T0 + (day + 1) * DAY)
+    scores = ledger.books.scores("direction", start=T0 + day * DAY, as_of=T0 + (day + 1) * DAY)
     scores = scores[scores.event_time == T0 + day * DAY]
     version = {u: 2 if u == "C" or day >= 15 else 1 for u in UNITS}
     mine = [scores[(scores.unit == u) & (scores.version == version[u])].probability.iloc[0] for u in UNITS]
@@ -80,7 +80,7 @@ def trade(ledger, bot, bars, day, *, worse=0.0, lose=()):
         if (day, f.unit) not in lose
     ]
     if rows:
-        ledger.add_fills(pd.DataFrame(rows))
+        ledger.telemetry.add_fills(pd.DataFrame(rows))
     return bot.after(step)
 
 
@@ -99,8 +99,8 @@ def life(context, bars, days, *, every=1, **how):
 
 def shelf(ledger):
     """All that the ledger has of books."""
-    keys = ledger.book_ends("direction")
-    return {key: (ledger.book_events(key), ledger.book_states(key, start=None)) for key in keys}
+    keys = ledger.books.ends("direction")
+    return {key: (ledger.books.events(key), ledger.books.states(key, start=None)) for key in keys}
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +153,14 @@ def test_doing_it_again_changes_nothing(context, one_go):
 def test_two_jobs_at_once_leave_one_chain(context, one_go, monkeypatch):
     """The other one appends between our reading and our writing."""
     life(context, market(), 10, every=None)
-    append, at = context.ledger.append_books, T0 + 9 * DAY + timedelta(minutes=30)
+    append, at = context.ledger.books.append, T0 + 9 * DAY + timedelta(minutes=30)
 
     def late(lots, **more):
-        monkeypatch.setattr(context.ledger, "append_books", append)
+        monkeypatch.setattr(context.ledger.books, "append", append)
         books.advance(context, STRATEGY, market(), at - 4 * DAY)
         return append(lots, **more)
 
-    monkeypatch.setattr(context.ledger, "append_books", late)
+    monkeypatch.setattr(context.ledger.books, "append", late)
     books.advance(context, STRATEGY, market(), at)
     books.advance(context, STRATEGY, market(), at)
 
@@ -176,10 +176,10 @@ def test_a_book_does_not_see_what_was_not_known(context):
     ends = []
     for minutes in (0, 1, 119, 121):
         books.advance(context, STRATEGY, bars, T0 + 3 * DAY + timedelta(minutes=minutes))
-        ends += [*context.ledger.book_ends("direction").values()]
+        ends += [*context.ledger.books.ends("direction").values()]
 
     assert [T0 + 2 * DAY] * 3 + [T0 + 3 * DAY] == ends
-    curve = context.ledger.book_curve("direction", "virtual", 1, as_of=T0 + 3 * DAY + timedelta(minutes=119))
+    curve = context.ledger.books.curve("direction", "virtual", 1, as_of=T0 + 3 * DAY + timedelta(minutes=119))
     assert 3 == len(curve)
 
 
@@ -191,31 +191,31 @@ def test_bars_that_no_version_scored_are_marked_and_a_late_fill_is_not_lost(cont
     books.advance(context, STRATEGY, bars, T0 + 2 * DAY)
     trade(ledger, bot, bars, 1)  # told three days later
     books.advance(context, STRATEGY, bars, T0 + 4 * DAY + timedelta(minutes=5))
-    own = ledger.book_events(BookKey("direction", "paper"))
+    own = ledger.books.events(BookKey("direction", "paper"))
 
     assert {T0, T0 + 3 * DAY} == {e.event_time for e in own if e.kind == "fill"}
     assert {T0 + DAY} == {e.happened_at for e in own if e.kind == "fill" and e.event_time > T0}
-    assert 5 == len(ledger.book_curve("direction", "virtual", 1, as_of=T0 + 5 * DAY))
-    assert ledger.unbooked_fills("direction", "paper", as_of=T0 + 5 * DAY).empty
+    assert 5 == len(ledger.books.curve("direction", "virtual", 1, as_of=T0 + 5 * DAY))
+    assert ledger.books.unbooked_fills("direction", "paper", as_of=T0 + 5 * DAY).empty
 
 
 def test_a_twin_begins_with_the_first_scores_where_they_come_after_the_fills(context):
     bars, ledger, twin = market(), context.ledger, BookKey("direction", "twin:paper")
     fill = {"fill_id": "1", "model": "direction", "version": 1, "book": "paper", "unit": "A", "event_time": T0}
-    ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 50.0, "fee": 0.0}]))
+    ledger.telemetry.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 50.0, "fee": 0.0}]))
     books.advance(context, STRATEGY, bars, T0 + timedelta(minutes=30))
-    assert [BookKey("direction", "paper")] == list(ledger.book_ends("direction"))
+    assert [BookKey("direction", "paper")] == list(ledger.books.ends("direction"))
     for day in (0, 1):
         score(ledger, day, {1: "champion"})
     books.advance(context, STRATEGY, bars, T0 + DAY + timedelta(minutes=30))
 
-    assert [T0, T0 + DAY] == [s["event_time"] for s in ledger.book_states(twin, start=None)]
+    assert [T0, T0 + DAY] == [s["event_time"] for s in ledger.books.states(twin, start=None)]
 
 
 def test_costs_are_those_of_the_strategy_and_the_settings(sqlite_ledger):
     context = home(sqlite_ledger, slippage_bps=2.0, funding_bps=1.0, cash=5e5)
     life(context, market(), 5)
-    curve = sqlite_ledger.book_curve("direction", "virtual", 1, as_of=T0 + 6 * DAY)
+    curve = sqlite_ledger.books.curve("direction", "virtual", 1, as_of=T0 + 6 * DAY)
     last = curve.iloc[-1]
 
     assert last.fees == pytest.approx(STRATEGY.cost_bps / 1e4 * last.traded)
@@ -243,7 +243,7 @@ def test_a_book_like_its_twin_is_quiet_and_once_a_month_a_point(tracked):
     for day in range(BARS):
         assert [] == twins.look(tracked, "direction", T0 + day * DAY + timedelta(minutes=30))
 
-    assert [] == tracked.ledger.alerts() == runs(tracked, "books")
+    assert [] == tracked.ledger.alerts.newest() == runs(tracked, "books")
     (live,) = runs(tracked, "twin")  # 6 March
     assert {"twin_departure", "twin_slippage", "twin_missed"} <= set(live.data.metrics)
     assert 0.0 == live.data.metrics["twin_departure"]
@@ -255,7 +255,7 @@ def test_a_book_that_pays_too_much_is_an_alert_with_its_evidence_once_a_week(tra
     (decision,) = twins.look(tracked, "direction", at)
     assert [] == twins.look(tracked, "direction", at + timedelta(hours=1))
 
-    (alert,) = tracked.ledger.alerts()
+    (alert,) = tracked.ledger.alerts.newest()
     assert f"book_departed:direction:paper:{at:%G-W%V}" == alert.key
     (run,) = runs(tracked, "books")
     assert alert.details["evidence_run"] == run.info.run_id
@@ -266,7 +266,7 @@ def test_a_book_that_pays_too_much_is_an_alert_with_its_evidence_once_a_week(tra
     assert departure == pytest.approx(sum(run.data.metrics[f"twin_{part}"] for part in parts), abs=1e-6)
     assert {"books.json", "twin.csv"} == {f.path for f in tracked.client.list_artifacts(run.info.run_id)}
     assert "departure" in decision.because[0].name
-    ends = [tracked.ledger.book_curve("direction", b, as_of=at).equity.iloc[-1] for b in ("paper", "twin:paper")]
+    ends = [tracked.ledger.books.curve("direction", b, as_of=at).equity.iloc[-1] for b in ("paper", "twin:paper")]
     assert departure == pytest.approx((ends[0] - ends[1]) / 1e6 * 1e4)
 
 
@@ -281,7 +281,7 @@ def test_two_bots_of_a_model_each_have_their_own_run(tracked):
         "unit": "B",
         "event_time": T0 + 5 * DAY,
     }
-    tracked.ledger.add_fills(pd.DataFrame(fills | {"quantity": 1.0, "price": 50.0, "fee": 0.0}))
+    tracked.ledger.telemetry.add_fills(pd.DataFrame(fills | {"quantity": 1.0, "price": 50.0, "fee": 0.0}))
     at = T0 + 29 * DAY + timedelta(minutes=30)
     books.advance(tracked, STRATEGY, bars, at)
     tracked.run_id = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id

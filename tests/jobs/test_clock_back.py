@@ -32,14 +32,14 @@ def context(sqlite_ledger):
 
 def fill(context, quantity, at):
     row = {"fill_id": f"{at}", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": at}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": 100.0, "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": 100.0, "fee": 0.0}]))
 
 
 def looked(context, live, prices, at):
     for i, price in enumerate(prices):
         now = at + i * S
         row = {"unit": "A", "event_time": now, "known_at": now, "bid": price, "ask": price}
-        context.ledger.add_quotes(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
+        context.ledger.quotes.add(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
         look = live.look(now)
         act(context, look.findings, look.state.as_of, unknown=look.unknown)
     return look
@@ -50,7 +50,7 @@ def states(look):
 
 
 def keys(context, kind):
-    return [alert.key for alert in context.ledger.alerts() if alert.key.startswith(kind)]
+    return [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -68,9 +68,9 @@ def test_a_breach_of_a_fill_of_ten_minutes_ago_stands(context, restart):
     assert {"gross": "hard", "drawdown": "unknown", "net": "unknown"} == states(look)
     assert [breach] == keys(context, "risk_limit:gross:all:hard")
     assert 4.5 == pytest.approx(look.state.kpi.gross.value)
-    assert TradingState.ACTIVE is not context.ledger.trading_state()
+    assert TradingState.ACTIVE is not context.ledger.trading.state()
     assert "The clock was set back, 70 min" in look.state.missing["clock"]
-    [alert] = [one for one in context.ledger.alerts() if one.key.startswith("clock_back:")]
+    [alert] = [one for one in context.ledger.alerts.newest() if one.key.startswith("clock_back:")]
     assert (Priority.CRITICAL, f"clock_back:{T0 + 600 * S:%Y-%m-%dT%H:%M:%S}") == (alert.priority, alert.key)
 
 
@@ -136,9 +136,9 @@ def test_a_person_accepts_a_clock_that_was_ahead_and_nothing_that_was_known_is_l
     look = looked(context, live, [70.0] * 12, T0 + 64 * S)
     assert 0.27 == pytest.approx(look.state.kpi.drawdown.now), "new prices count"
     assert [] == keys(context, "clock_back:")
-    [told] = [one for one in context.ledger.alerts(open_only=False) if one.key.startswith("clock_accepted:")]
+    [told] = [one for one in context.ledger.alerts.newest(open_only=False) if one.key.startswith("clock_accepted:")]
     assert {"actor": "ann", "reason": "ntp was off", "stood": stood.isoformat()} == told.details
-    assert context.ledger.newest_risk_state(KINDS) <= T0 + 75 * S
+    assert context.ledger.risk.newest_state(KINDS) <= T0 + 75 * S
 
 
 def test_an_acceptance_that_was_killed_halfway_is_done_by_the_next_look(context, monkeypatch):
@@ -174,12 +174,12 @@ def test_what_would_count_no_more_is_refused_and_so_is_a_clock_that_is_right(con
     row = {"model": "direction", "book": "live", "amount": 1e6, "flow": -5.0}
     for hours in (0, 1):
         at = T0 + hours * HOUR
-        context.ledger.add_balances(pd.DataFrame([row | {"event_time": at, "known_at": at}]))
+        context.ledger.balances.add(pd.DataFrame([row | {"event_time": at, "known_at": at}]))
 
     with pytest.raises(DataError, match="got 1 fills and 1 balances after it"):
         accept(context.ledger, "ann", "ntp was off", T0 + 61 * S)
-    context.ledger.void_fill(f"{T0 + 700 * HOUR}", "ann", "wrong time", T0 + 61 * S)
-    context.ledger.void_balance("direction", "live", T0 + HOUR, "ann", "wrong time", T0 + 61 * S)
+    context.ledger.voids.void_fill(f"{T0 + 700 * HOUR}", "ann", "wrong time", T0 + 61 * S)
+    context.ledger.balances.void("direction", "live", T0 + HOUR, "ann", "wrong time", T0 + 61 * S)
     with pytest.raises(DataError, match="reason of a clock"):
         accept(context.ledger, "ann", " ", T0 + 61 * S)
     accept(context.ledger, "ann", "ntp was off", T0 + 61 * S)

@@ -26,8 +26,8 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("COLUMNS", "200")
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
-        ledger.add_alert(Alert("rollback:m:7", Priority.HIGH, "m", "m rolled back", NOW))
-        ledger.add_bundle(BundleRow("m", 1, "d" * 64, "run", "id", NOW, NOW, 5, NOW))
+        ledger.alerts.add(Alert("rollback:m:7", Priority.HIGH, "m", "m rolled back", NOW))
+        ledger.registry.add_bundle(BundleRow("m", 1, "d" * 64, "run", "id", NOW, NOW, 5, NOW))
     return tmp_path / "ledger.db"
 
 
@@ -53,8 +53,8 @@ def test_no_key_and_no_time_is_cut_on_a_narrow_terminal(place, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     key = "risk_limit:gross:all:hard:1234567890123"
     with Ledger(f"sqlite:///{place}") as ledger:
-        ledger.add_alert(Alert(key, Priority.HIGH, "", "gross is 9.10, at or over its hard line", NOW))
-        ledger.plan_job("train-recent:volatility", NOW)
+        ledger.alerts.add(Alert(key, Priority.HIGH, "", "gross is 9.10, at or over its hard line", NOW))
+        ledger.job_runs.plan("train-recent:volatility", NOW)
 
     alerts, jobs, status = (say(*words.split())[1] for words in ("alert list", "job list", "status"))
 
@@ -87,10 +87,10 @@ def dealing(place):
     """v1 is champion of m, v2 nominated, v3 waits."""
     why = {"kind": "promote", "actor": "a", "reason": "", "evidence_run": "", "correlation_id": "", "at": NOW}
     with Ledger(f"sqlite:///{place}") as ledger:
-        ledger.append_promotion("m", expected=None, to=1, **why)
-        ledger.open_experiment("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
-        ledger.open_experiment("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
-        ledger.add_assignments("m", "s", [Deal("AAPL", 1, 0, NOW), Deal("GE", 2, 0, NOW)])
+        ledger.registry.append_promotion("m", expected=None, to=1, **why)
+        ledger.registry.open_experiment("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
+        ledger.registry.open_experiment("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
+        ledger.assignments.add("m", "s", [Deal("AAPL", 1, 0, NOW), Deal("GE", 2, 0, NOW)])
     return place
 
 
@@ -106,8 +106,8 @@ def test_weights_are_shown_with_what_was_dealt_by_them_and_changed_with_a_reason
     assert 0 == status
     assert all(word in said for word in ("slowly", "risk", "0.15", "0.05", "0.8"))
     with Ledger(f"sqlite:///{dealing}") as ledger:
-        (trial,) = ledger.open_experiments("m", "compare")
-        assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.epochs(trial)[-1].weights
+        (trial,) = ledger.registry.open_experiments("m", "compare")
+        assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.assignments.epochs(trial)[-1].weights
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_weights_that_cannot_be_are_refused_and_change_nothing(dealing, words, e
     with pytest.raises(error, match=rule):
         say("weights", "m", *words)
     with Ledger(f"sqlite:///{dealing}") as ledger:
-        assert 1 == len(ledger.epochs(ledger.open_experiments("m", "compare")[0]))
+        assert 1 == len(ledger.assignments.epochs(ledger.registry.open_experiments("m", "compare")[0]))
 
 
 def test_where_nobody_is_nominated_there_are_no_weights(place):

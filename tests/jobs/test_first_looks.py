@@ -36,7 +36,7 @@ def look(context, live, at):
 
 
 def told(context):
-    return [one for one in context.ledger.alerts() if one.key.startswith("balance")]
+    return [one for one in context.ledger.alerts.newest() if one.key.startswith("balance")]
 
 
 def test_what_went_before_the_first_look_is_told_and_is_no_loss(context):
@@ -68,7 +68,7 @@ def test_an_alert_that_a_person_closed_stays_closed(context):
     balance(context, 600.0, T0 + 2 * DAY + SECOND)
     live, at = Live(context), T0 + 2 * DAY + 2 * SECOND
     look(context, live, at)
-    context.ledger.resolve_alert(KEY, at)
+    context.ledger.alerts.resolve(KEY, at)
     look(context, live, at + timedelta(seconds=12))
 
     assert [] == told(context)

@@ -95,10 +95,12 @@ def test_a_full_disk_and_a_dead_part_are_told_in_the_ledger_by_its_ballast(small
         broken = Part("broken", (sys.executable, "-c", "raise SystemExit(3)"), dict(os.environ))
         _fill(small)
         with _supervised(small, broken, lambda board: Teller(url, board, disk)):
-            keys = _eventually(lambda: (k := [alert.key for alert in ledger.alerts()]) and len(k) == 2 and sorted(k))
+            keys = _eventually(
+                lambda: (k := [alert.key for alert in ledger.alerts.newest()]) and len(k) == 2 and sorted(k)
+            )
             assert ["disk_low", "part_down"] == [key.partition(":")[0] for key in keys]
             (small / "filler").unlink()
-            _eventually(lambda: "disk_low" not in str([alert.key for alert in ledger.alerts()]))
+            _eventually(lambda: "disk_low" not in str([alert.key for alert in ledger.alerts.newest()]))
 
 
 def test_what_no_ledger_takes_is_told_on_standard_error(small, capfdbinary):
@@ -163,7 +165,7 @@ def test_a_scheduler_runs_jobs_whose_output_it_cannot_keep_and_hands_back_what_i
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     nowhere = tmp_path / "file" / "job.log"
     (tmp_path / "file").write_text("not a folder")
-    sqlite_ledger.plan_job("monitor:a", datetime(2026, 3, 2, tzinfo=UTC))
+    sqlite_ledger.job_runs.plan("monitor:a", datetime(2026, 3, 2, tzinfo=UTC))
     worker = Worker(
         sqlite_ledger,
         JobSettings(max_attempts=1),
@@ -174,7 +176,7 @@ def test_a_scheduler_runs_jobs_whose_output_it_cannot_keep_and_hands_back_what_i
     with monkeypatch.context() as patch:
         patch.setattr(supervisor.subprocess, "Popen", lambda *a, **k: (_ for _ in ()).throw(OSError("no process")))
         worker.tick()
-    assert [("due", 0)] == [(run.state, run.attempts) for run in sqlite_ledger.job_runs()]
+    assert [("due", 0)] == [(run.state, run.attempts) for run in sqlite_ledger.job_runs.all()]
 
     worker.tick()
-    _eventually(lambda: worker.tick() or [run.state for run in sqlite_ledger.job_runs()] == ["dead"])
+    _eventually(lambda: worker.tick() or [run.state for run in sqlite_ledger.job_runs.all()] == ["dead"])

@@ -51,7 +51,7 @@ def ledger(receiver, tmp_path, monkeypatch):
     settings = settings_room.read()
     with Ledger(settings.ledger) as ledger:
         sender = Sender(ledger, settings.outgoing, lambda: datetime.now(UTC))
-        ledger.set_trading_state("halted", "ada", "storm", datetime.now(UTC) - timedelta(hours=1))
+        ledger.trading.set("halted", "ada", "storm", datetime.now(UTC) - timedelta(hours=1))
         sender.once()
         yield ledger
 
@@ -71,14 +71,14 @@ def test_a_person_sees_who_is_told_and_what_was_given_up(ledger):
 
 def test_dead_letters_are_sent_again_one_or_all(ledger, receiver):
     assert "1 to be sent to bot again" in _say("resend", "bot", "1")
-    assert ["pending"] == [d.state for d in ledger.dispatches("bot") if d.seq == 1]
+    assert ["pending"] == [d.state for d in ledger.dispatches.all("bot") if d.seq == 1]
     assert "1 to be sent" in _say("resend", "bot", "--all"), "the alert about the first, which was given up too"
     _say("resend", "bot", code=1)
     _say("resend", "bot", "99", code=1)
 
     receiver.status = 204
     Sender(ledger, settings_room.read().outgoing, lambda: datetime.now(UTC)).once()
-    assert {"delivered"} == {d.state for d in ledger.dispatches("bot")}
+    assert {"delivered"} == {d.state for d in ledger.dispatches.all("bot")}
 
 
 def test_an_endpoint_is_tried_on_the_spot(ledger, receiver):

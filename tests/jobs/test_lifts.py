@@ -25,7 +25,7 @@ def test_a_lift_accepts_what_stands_at_confirmed_prices_and_writes_it_into_the_c
 
     assert lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
 
-    change = service.context.ledger.trading_log()[-1]
+    change = service.context.ledger.trading.log()[-1]
     assert {"drawdown:all": 0.205, "daily_loss:all": 0.205} == pytest.approx(change.accepted)
     assert {ACTIVE} == set(service.run(("A", 79.0, 80.0), seconds=20))
     assert HALTED is service.run(("A", 76.0, 76.1), seconds=20)[-1], "3 % of equity is over a quarter of 5 %"
@@ -42,7 +42,7 @@ def test_a_person_sees_what_a_lift_accepts_and_may_leave_it(service):
     with pytest.raises(typer.Abort):
         lift.set_state(service.context, ACTIVE, "ada", "seen", service.now, no)
 
-    assert HALTED is service.context.ledger.trading_state()
+    assert HALTED is service.context.ledger.trading.state()
     told = "drawdown 20.5 %, at or over the hard line of 20.0 %; it would be accepted up to 127% of its line"
     assert told in shown
     assert not lift.set_state(service.context, HALTED, "ada", "seen", service.now, no), "tightening asks nothing"
@@ -54,10 +54,10 @@ def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_i
 
     with pytest.raises(DataError, match=r"at confirmed prices, got A quoted at 50.05.*price confirm"):
         lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
-    assert HALTED is service.context.ledger.trading_state()
+    assert HALTED is service.context.ledger.trading.state()
     assert not lift.set_state(service.context, HALTED, "ada", "seen", service.now)
 
-    service.context.ledger.confirm_price("A", 80.0, "ada", "one bad tick", service.now)
+    service.context.ledger.confirmed_prices.add("A", 80.0, "ada", "one bad tick", service.now)
     service.now += SECOND
     assert lift.set_state(service.context, REDUCING, "ada", "seen", service.now)
     assert lift.set_state(service.context, HALTED, "ada", "on second thoughts", service.now)
@@ -67,7 +67,7 @@ def test_a_lift_of_a_state_that_somebody_changed_meanwhile_is_refused(service, m
     service.run(("A", 79.9, 80.1), seconds=7)
 
     def late(context, at):
-        context.ledger.set_trading_state(HALTED, "bob", "worse", at)
+        context.ledger.trading.set(HALTED, "bob", "worse", at)
         return ()
 
     monkeypatch.setattr(lift, "crossed", late)

@@ -39,7 +39,7 @@ def test_a_share_without_history_does_not_disarm_the_line_on_var(context):
 
 def test_an_expired_option_does_not_disarm_it_either(context):
     hard(context)
-    context.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
+    context.ledger.instruments.put([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
     night(context)
     fill(context, "A", 20_000, 100.0)
     fill(context, "P", 1, 4.0)
@@ -69,7 +69,7 @@ def test_a_position_that_is_not_known_never_lowers_what_counts_against_a_line(co
     put = Instrument(
         "P", Kind.PUT, "USD", "", 1.0, "Z", 101.0, T0 - timedelta(days=1)
     )  # Z has no price: it has expired
-    context.ledger.put_instruments([put], T0)
+    context.ledger.instruments.put([put], T0)
     night(context)
     fill(context, "A", 1000, 100.0)
     before = {f.name: f.value for f in Live(context).look(T0).findings}
@@ -96,21 +96,21 @@ def test_a_line_that_cannot_be_held_is_told_after_ten_seconds_and_stands_where_i
         at = T0 + timedelta(seconds=second)
         look = live.look(at)
         act(context, look.findings, at, unknown=look.unknown)
-        told.append(sorted(alert.key for alert in context.ledger.alerts() if alert.key.startswith("limit")))
+        told.append(sorted(alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith("limit")))
 
     assert [[], [], *[["limit_unknown:var:all:1"]] * 2] == told
     assert "unknown" == look.state.limits["var:all"].state
-    title = context.ledger.alert("limit_unknown:var:all:1").title
+    title = context.ledger.alerts.get("limit_unknown:var:all:1").title
     assert "the line on var cannot be held for certain: 1 position is in no model: D; it counts as" in title
     assert "the hard line that it crossed before stands" in title
-    assert "risk_limit:var:all:hard:1" in {alert.key for alert in context.ledger.alerts()}
+    assert "risk_limit:var:all:hard:1" in {alert.key for alert in context.ledger.alerts.newest()}
     assert "hard" == Live(context).look(T0 + timedelta(seconds=14)).state.limits["var:all"].stands
 
     fill(context, "D", -10, 100.0, T0 + timedelta(seconds=20))
     at = T0 + timedelta(seconds=21)
     look = live.look(at)
     act(context, look.findings, at, unknown=look.unknown)
-    assert "limit_unknown:var:all:1" not in {alert.key for alert in context.ledger.alerts()}
+    assert "limit_unknown:var:all:1" not in {alert.key for alert in context.ledger.alerts.newest()}
 
 
 def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(context):
@@ -118,10 +118,10 @@ def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(contex
     fill(context, "A", 5000, 100.0)
     fill(context, "B", -6000, 100.0)
     fill(context, "C", 1000, 100.0, model="volatility")
-    context.ledger.confirm_price("C", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
+    context.ledger.confirmed_prices.add("C", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
     for key in ("risk_limit:var:all:soft:1", "risk_limit:gross:all:hard:1", "risk_limit:drawdown:all:soft:2",
                 "risk_limit:var:volatility:soft:1", "job_dead:x"):  # fmt: skip
-        context.ledger.add_alert(Alert(key, Priority.HIGH, "", key, T0))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, "", key, T0))
 
     state = Live(context).look(T0 + timedelta(seconds=1)).state
 
@@ -134,7 +134,7 @@ def test_an_alert_about_a_line_leads_to_the_position_that_adds_most_to_it(contex
 
 
 def test_a_line_that_known_positions_cross_is_crossed_whatever_another_currency_adds(context):
-    context.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
+    context.ledger.instruments.put([Instrument("A", currency="EUR")], T0)
     fill(context, "A", 1000, 100.0)
     fill(context, "B", 11_000, 100.0)
 
@@ -157,7 +157,7 @@ def test_before_the_first_night_stand_ins_are_an_estimate_and_no_bound_and_the_a
     assert look.state.kpi.es.estimate > var.estimate
     assert ("unknown", None) == (look.state.limits["var:all"].state, look.state.limits["var:all"].value)
     assert TradingState.ACTIVE is state
-    alert = context.ledger.alert("limit_unknown:var:all:1")
+    alert = context.ledger.alerts.get("limit_unknown:var:all:1")
     assert Priority.HIGH == alert.priority
     assert "`trader-mlops job run risk`" in alert.title
 

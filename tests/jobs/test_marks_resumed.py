@@ -21,14 +21,14 @@ def context(sqlite_ledger):
     settings = Settings(books=BookSettings(balances=(BookBalance(amount=1e6),)))
     found = SimpleNamespace(ledger=sqlite_ledger, settings=settings, run_id=None)
     row = {"fill_id": "a", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0 - S}
-    found.ledger.add_fills(pd.DataFrame([row | {"quantity": 9000.0, "price": 100.0, "fee": 0.0}]))
+    found.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": 9000.0, "price": 100.0, "fee": 0.0}]))
     return found
 
 
 def quotes(context, prices, start, step):
     at = [start + i * step for i in range(len(prices))]
     told = pd.DataFrame({"event_time": at, "known_at": at, "bid": prices, "ask": prices})
-    context.ledger.add_quotes(told.assign(unit="A", bid_size=0.0, ask_size=0.0))
+    context.ledger.quotes.add(told.assign(unit="A", bid_size=0.0, ask_size=0.0))
     return at[-1]
 
 
@@ -39,7 +39,7 @@ def up_again(context, at, price=50.0):
         quotes(context, [price], at + i * S, S)
         look = live.look(at + i * S)
         act(context, look.findings, look.state.as_of, unknown=look.unknown)
-    return look.state.positions["direction/live/A"].price, context.ledger.trading_state(), look
+    return look.state.positions["direction/live/A"].price, context.ledger.trading.state(), look
 
 
 @pytest.mark.parametrize(("n", "step"), [(60, MINUTE), (600, 6 * S), (60, 20 * MINUTE)])

@@ -47,10 +47,10 @@ def test_ledger_archive_spool_logs_locks_and_ballast_are_private_at_umask_022(tm
     up._lock(state)
     Board(state / "run" / "up.json", ["service"])
     with Ledger(settings.ledger, Disk(state, ballast_mib=1)) as ledger:
-        ledger.add_outcomes(pd.DataFrame([OUTCOME]))
+        ledger.telemetry.add_outcomes(pd.DataFrame([OUTCOME]))
         ledger.degraded()
-        ledger.archive(state / "archive", before=NOW.replace(day=9), at=NOW)
-        with ledger.turn("m"):
+        ledger.archive.copy_closed(state / "archive", before=NOW.replace(day=9), at=NOW)
+        with ledger.locks.turn("m"):
             assert {"ledger.db", "ledger.db-wal", "ledger.db-shm", "ballast"} <= {p.name for p in state.iterdir()}
             assert {} == _open(tmp_path / "parent")
 

@@ -26,7 +26,7 @@ def context(tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with opened(Settings(state=tmp_path, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")) as context:
         row = BundleRow("volatility", 1, "d", "r", "m-1", NOW, NOW, 5, NOW)
-        context.ledger.add_bundle(row)
+        context.ledger.registry.add_bundle(row)
         yield context
 
 
@@ -51,14 +51,14 @@ def test_a_version_or_a_model_that_is_not_there_leaves_no_run_and_no_experiment(
 
 def test_a_version_that_trades_already_is_not_promoted_and_leaves_no_run(context):
     said = {"kind": "promote", "actor": "test", "reason": "first", "evidence_run": "", "correlation_id": "", "at": NOW}
-    context.ledger.append_promotion("volatility", expected=None, to=1, **said)
-    before = context.ledger.promotions("volatility")
+    context.ledger.registry.append_promotion("volatility", expected=None, to=1, **said)
+    before = context.ledger.registry.promotions("volatility")
 
     done = CliRunner().invoke(main.app, ["promote", "volatility", "1", "--reason", "again"])
 
     assert isinstance(done.exception, RegistryError)
     assert "v1, which trades already" in str(done.exception)
-    assert before == context.ledger.promotions("volatility")
+    assert before == context.ledger.registry.promotions("volatility")
     assert [] == _runs(context.client)
 
 
@@ -82,7 +82,7 @@ def test_a_job_of_an_unknown_model_is_refused_and_never_done(context):
     done = CliRunner().invoke(main.app, ["job", "run", "train:nosuch"])
     assert isinstance(done.exception, DataError)
     assert "nosuch" in str(done.exception)
-    assert [] == context.ledger.job_runs("train:nosuch")
+    assert [] == context.ledger.job_runs.all("train:nosuch")
 
     with pytest.raises(DataError, match="nosuch"):
         worker.do(context, Claim("train:nosuch", NOW, "test", 1, 1))

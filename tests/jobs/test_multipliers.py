@@ -32,7 +32,9 @@ def world(url):
 
 def trade(context, number, unit, quantity, price, fee, at):
     row = {"fill_id": f"f{number}", "model": "direction", "version": 1, "book": "live", "unit": unit}
-    context.ledger.add_fills(pd.DataFrame([row | {"event_time": at, "quantity": quantity, "price": price, "fee": fee}]))
+    context.ledger.telemetry.add_fills(
+        pd.DataFrame([row | {"event_time": at, "quantity": quantity, "price": price, "fee": fee}])
+    )
 
 
 def bars(units, prices):
@@ -62,7 +64,7 @@ def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, se
     for day in range(4):
         context = world(url)
         if day == (1 if late else 0):
-            context.ledger.put_instruments(told, T0)
+            context.ledger.instruments.put(told, T0)
         for unit in rng.choice(names, 3).tolist():
             quantity, fee = float(rng.choice([-1, 1]) * rng.integers(1, 40) / 4), float(rng.integers(0, 200) / 100)
             price = float(np.round(walk[day][names.index(unit)] * rng.uniform(0.97, 1.03), 4))
@@ -75,7 +77,7 @@ def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, se
         last = {u: walk[day][i] for i, u in enumerate(names)}
         before = positions(context, T0 + day * DAY - timedelta(minutes=30))
         books.advance(context, STRATEGY, feed, T0 + day * DAY)
-        state = context.ledger.book_state(KEY)
+        state = context.ledger.books.state(KEY)
         want = cash + sum(held[u] * last[u] * scale[u] for u in names)
         context.ledger.close()
 
@@ -120,7 +122,7 @@ def test_a_multiplier_that_is_told_late_or_changed_is_no_profit(context, booked)
         books.advance(context, STRATEGY, feed, T0 + DAY)
     for multiplier in (100.0, 50.0):
         put = Instrument("P", Kind.PUT, multiplier=multiplier, underlying="Q", strike=100.0, expiry=T0 + 30 * DAY)
-        context.ledger.put_instruments([put], T0)
+        context.ledger.instruments.put([put], T0)
 
         found = positions(context, T0 + 2 * DAY)
 
@@ -130,13 +132,13 @@ def test_a_multiplier_that_is_told_late_or_changed_is_no_profit(context, booked)
         assert 1e6 - 1.0 + gain == pytest.approx(found.equity)
     if booked:
         books.advance(context, STRATEGY, feed, T0 + DAY)
-        assert 50.0 * 4 * 0.5 == context.ledger.book_state(KEY)["realised"] / 1e8
-        assert [] == context.ledger.verify()
+        assert 50.0 * 4 * 0.5 == context.ledger.books.state(KEY)["realised"] / 1e8
+        assert [] == context.ledger.audit.verify()
 
 
 def test_an_option_that_ended_worthless_leaves_the_book_at_a_price_of_0(context):
     put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="Q", strike=100.0, expiry=T0 + timedelta(hours=2))
-    context.ledger.put_instruments([put], T0)
+    context.ledger.instruments.put([put], T0)
     trade(context, 1, "P", 10.0, 5.0, 0.0, T0)
     trade(context, 2, "P", -10.0, 0.0, 0.0, T0 + timedelta(hours=3))
 
@@ -145,7 +147,7 @@ def test_an_option_that_ended_worthless_leaves_the_book_at_a_price_of_0(context)
 
     assert found.frame.empty
     assert 1e6 - 5_000 == pytest.approx(found.equity)
-    assert -5_000 == context.ledger.book_state(KEY)["realised"] / 1e8
+    assert -5_000 == context.ledger.books.state(KEY)["realised"] / 1e8
 
 
 def test_a_fill_that_waits_for_its_bar_is_not_lost_when_a_later_one_is_booked_first(context):
@@ -153,7 +155,7 @@ def test_a_fill_that_waits_for_its_bar_is_not_lost_when_a_later_one_is_booked_fi
     trade(context, 2, "A", 5.0, 100.0, 0.0, T0 - timedelta(hours=2))  # came later, happened before
     feed = bars(["A"], [[100.0], [100.0]])
     books.advance(context, STRATEGY, feed, T0 + timedelta(minutes=1))
-    assert 1 == len(context.ledger.unbooked_fills(*KEY[:2], as_of=T0 + DAY))
+    assert 1 == len(context.ledger.books.unbooked_fills(*KEY[:2], as_of=T0 + DAY))
     books.advance(context, STRATEGY, feed, T0 + DAY)
 
-    assert [6.0] == [q / 1e8 for q, *_ in context.ledger.book_state(KEY)["positions"].values()]
+    assert [6.0] == [q / 1e8 for q, *_ in context.ledger.books.state(KEY)["positions"].values()]

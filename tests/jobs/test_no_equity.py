@@ -28,12 +28,14 @@ def context(sqlite_ledger):
 
 def fill(context, quantity, price, at):
     row = {"fill_id": f"{at}", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": at}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": float(quantity), "price": float(price), "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(
+        pd.DataFrame([row | {"quantity": float(quantity), "price": float(price), "fee": 0.0}])
+    )
 
 
 def quote(context, price, at):
     row = {"unit": "A", "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 @pytest.mark.parametrize("last", [80.0, 75.0])
@@ -62,7 +64,7 @@ def test_five_times_its_equity_and_all_of_it_lost_tightens(context, last):
 
 def balance(context, amount, at):
     row = {"model": "direction", "book": "live", "event_time": at, "known_at": at, "amount": amount, "flow": 0.0}
-    context.ledger.add_balances(pd.DataFrame([row]))
+    context.ledger.balances.add(pd.DataFrame([row]))
 
 
 @pytest.mark.parametrize("amount", [0.0, -500.0])
@@ -92,4 +94,6 @@ def test_a_person_confirms_a_debt(context, monkeypatch):
     asked = CliRunner().invoke(balances.app, ["confirm", "direction", "-500", "--reason", "a margin loan"])
 
     assert (0, "direction/live: -500.00 is confirmed.") == (asked.exit_code, asked.output.strip())
-    assert [-500.0, -500.0] == [one.amount for one in context.ledger.balances("direction", "live", as_of=now + 99 * S)]
+    assert [-500.0, -500.0] == [
+        one.amount for one in context.ledger.balances.of("direction", "live", as_of=now + 99 * S)
+    ]

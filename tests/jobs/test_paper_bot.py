@@ -88,14 +88,14 @@ def test_a_late_bar_is_neither_scored_nor_a_price_and_its_labels_wait_for_it(con
         bot.on_bar(bar, at.to_pydatetime())
         held[at] = bot.book.positions["AAPL"].value / bot.book.equity if "AAPL" in bot.book.positions else 0.0
 
-    made = context.ledger.predictions("volatility", start=start, end=end, as_of=end)[0]
+    made = context.ledger.telemetry.predictions("volatility", start=start, end=end, as_of=end)[0]
     assert days[12] in set(made.event_time)
     assert {pd.Timedelta("5s")} == set(made.known_at - made.event_time)
     assert days[12] not in set(made.event_time[made.unit == "AAPL"])
     assert max(held.values()) < 1 / 3  # a price a hundred times as high was never heard of
 
     def matured(as_of):
-        found = context.ledger.matured("volatility", start=start, end=end, as_of=as_of.to_pydatetime())
+        found = context.ledger.telemetry.matured("volatility", start=start, end=end, as_of=as_of.to_pydatetime())
         return found[found.unit == "AAPL"].set_index("event_time").known_at
 
     before, after = matured(arrived - pd.Timedelta("1s")), matured(days[-1])

@@ -20,14 +20,14 @@ def ledger(tmp_path, monkeypatch):
     at = datetime.now(UTC) - timedelta(seconds=30)
     with opened(Settings(state=tmp_path)) as context:
         row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "GE", "event_time": at}
-        context.ledger.add_fills(pd.DataFrame([row | {"quantity": 10.0, "price": 187.0, "fee": 0.0}]))
+        context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": 10.0, "price": 187.0, "fee": 0.0}]))
         _quote(context.ledger, 187.0, at)
         yield context.ledger
 
 
 def _quote(ledger, price, at):
     row = {"unit": "GE", "event_time": at, "known_at": at, "bid": price - 0.05, "ask": price + 0.05}
-    ledger.add_quotes(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
+    ledger.quotes.add(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
 
 
 def _confirm(unit, price, *more, answer=""):
@@ -37,7 +37,7 @@ def _confirm(unit, price, *more, answer=""):
 
 
 def _confirmed(ledger):
-    return [(one.unit, one.price) for one in ledger.price_log()]
+    return [(one.unit, one.price) for one in ledger.confirmed_prices.log()]
 
 
 def test_a_price_far_from_mark_and_quote_is_shown_with_both_and_asked_for(ledger):

@@ -73,10 +73,10 @@ def _predict(ledger):
             "probability": p,
         }
         frame = pd.DataFrame({**keys, **made}).iloc[since * len(UNITS) :]
-        ledger.add_predictions(frame, np.zeros((len(frame), 1), dtype=np.float32), ("f",))
-    ledger.add_outcomes(outcomes)
+        ledger.telemetry.add_predictions(frame, np.zeros((len(frame), 1), dtype=np.float32), ("f",))
+    ledger.telemetry.add_outcomes(outcomes)
     asked = {"model": "volatility", "event_time": days[:: len(UNITS)], "batch": "b", "failed": 0, "rows": len(UNITS)}
-    ledger.add_scorings(pd.concat([pd.DataFrame({**asked, "version": v, "seconds": v / 1000}) for v in (1, 2)]))
+    ledger.scorings.add(pd.concat([pd.DataFrame({**asked, "version": v, "seconds": v / 1000}) for v in (1, 2)]))
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +163,8 @@ def test_the_run_has_the_page_and_the_same_numbers(context, written):
 def test_it_changes_nothing(context, written):
     ledger = context.ledger
 
-    assert (1, 1) == (ledger.champion("volatility"), len(ledger.promotions("volatility")))
-    assert [None] == [e.verdict for e in ledger.experiments("volatility")]
+    assert (1, 1) == (ledger.registry.champion("volatility"), len(ledger.registry.promotions("volatility")))
+    assert [None] == [e.verdict for e in ledger.registry.experiments("volatility")]
 
 
 def test_nothing_is_seen_that_was_not_known_then(context):

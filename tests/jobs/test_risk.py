@@ -55,12 +55,12 @@ def hold(context, market, at=AT):
          "quantity": quantity, "price": float(last.get(unit, 10.0)), "fee": 0.0}
         for unit, quantity in HELD.items()
     ]  # fmt: skip
-    context.ledger.add_fills(pd.DataFrame(rows))
+    context.ledger.telemetry.add_fills(pd.DataFrame(rows))
 
 
 def test_nothing_is_logged_while_nothing_is_held(context, market):
     assert [] == risk.at(context, "", market, AT)
-    assert context.ledger.risk_state("var", "all", as_of=AT) is None
+    assert context.ledger.risk.state("var", "all", as_of=AT) is None
 
 
 def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(context, market):
@@ -78,7 +78,7 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(conte
     assert {"var.png", "models.png", "components.png", "risk.json"} <= {
         file.path for file in client.list_artifacts(run.info.run_id)
     }
-    forecasts = context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
+    forecasts = context.ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
     assert [metrics["var_990"]] == pytest.approx(forecasts["var"].tolist())
     assert forecasts.event_time[0] <= AT
     look = Live(context).look(AT)
@@ -100,7 +100,7 @@ def test_strategies_are_held_against_each_other_once_two_of_them_trade(context, 
          "quantity": 100.0, "price": float(first[unit]), "fee": 0.0}
         for model in ("direction", "volatility") for unit in ("AAPL", "JPM")
     ]  # fmt: skip
-    context.ledger.add_fills(pd.DataFrame(rows))
+    context.ledger.telemetry.add_fills(pd.DataFrame(rows))
     for model in ("direction", "volatility"):
         books.advance(context, STRATEGIES[model], market, AT)
 
@@ -146,20 +146,20 @@ def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(conte
     changed.loc[later, "close"] *= 0.1
 
     first = risk.at(context, "", market, AT)
-    told = context.ledger.risk_state("var", "all", as_of=AT).body
+    told = context.ledger.risk.state("var", "all", as_of=AT).body
     again = risk.at(context, "", changed, AT + timedelta(seconds=1))
 
     assert first[0].reason == again[0].reason
-    assert told["fitted"] == context.ledger.risk_state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
-    assert 1 == len(context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
+    assert told["fitted"] == context.ledger.risk.state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
+    assert 1 == len(context.ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=AT + timedelta(days=1)))
 
 
 def test_a_book_of_options_alone_is_judged_by_their_deltas(context, market):
     spot = float(market[(market.symbol == "AAPL") & (market.event_time <= AT)].close.iloc[-1])
     call = Instrument("C", Kind.CALL, "USD", "", 1.0, "AAPL", spot, AT + timedelta(days=90))
-    context.ledger.put_instruments([call], AT)
+    context.ledger.instruments.put([call], AT)
     row = {"fill_id": "c", "model": "direction", "version": 1, "book": "live", "unit": "C", "event_time": AT}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": 20_000.0, "price": 0.06 * spot, "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": 20_000.0, "price": 0.06 * spot, "fee": 0.0}]))
     quote = {
         "unit": "AAPL",
         "event_time": AT,
@@ -169,11 +169,11 @@ def test_a_book_of_options_alone_is_judged_by_their_deltas(context, market):
         "bid_size": 0.0,
         "ask_size": 0.0,
     }
-    context.ledger.add_quotes(pd.DataFrame([quote]))
+    context.ledger.quotes.add(pd.DataFrame([quote]))
 
     risk.at(context, "", market[market.symbol == "AAPL"], AT)
 
-    [weight] = context.ledger.risk_state("var", "all", as_of=AT).body["weights"]
+    [weight] = context.ledger.risk.state("var", "all", as_of=AT).body["weights"]
     assert 0.4 < weight / (20_000 * spot / 1e6) < 0.7, "the delta of a call at the money"
     state = Live(context).look(AT).state
     assert not state.missing.keys() & {"fit", "history:C", "var"}
@@ -185,7 +185,7 @@ def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(context,
 
     risk.at(context, "", market[market.symbol != "XOM"], AT)
 
-    body = context.ledger.risk_state("var", "all", as_of=AT).body
+    body = context.ledger.risk.state("var", "all", as_of=AT).body
     assert ["AAPL", "JPM"] == sorted(body["units"])
     assert "XOM has 0 bars" in body["lacking"]["XOM"]
 
@@ -197,7 +197,7 @@ def test_a_short_past_gives_what_can_be_known_and_says_the_rest(context, days):
 
     found = risk.at(context, "", short, AT)
 
-    state = context.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk.state("var", "all", as_of=AT)
     if days == 10:
         assert ([], None) == (found, state)
     else:
@@ -212,7 +212,7 @@ def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_
     def tell(var, moved, day):
         at = AT + timedelta(days=day)
         risk._tell(context, found("var_backtest", var), found("correlation_breakdown", moved), "run", at)
-        return sorted(alert.key for alert in context.ledger.alerts())
+        return sorted(alert.key for alert in context.ledger.alerts.newest())
 
     assert ["var_backtest:2010-03-01"] == tell(Level.ALERT, Level.OK, 0)
     assert ["correlation_breakdown:2010-03-02", "var_backtest:2010-03-01"] == tell(Level.ALERT, Level.ALERT, 1)
@@ -231,13 +231,13 @@ def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_tod
         at = night.to_pydatetime() + timedelta(minutes=50)
         books.advance(context, STRATEGIES["direction"], market, at)
         risk.at(context, "", market, at)
-        said[night] = context.ledger.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
+        said[night] = context.ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
 
     chart = Live(context).look(at).state.history.var
 
     assert [night.isoformat() for night in nights[1:]] == list(chart)
     assert [said[night] for night in nights[:-1]] == pytest.approx([var for var, _, _ in chart.values()])
-    curve = context.ledger.book_curve("direction", "live", start=AT - timedelta(days=30), as_of=at)
+    curve = context.ledger.books.curve("direction", "live", start=AT - timedelta(days=30), as_of=at)
     equity = curve.set_index("event_time")["equity"].pct_change().dropna()
     assert (-equity).tolist()[-len(chart) :] == pytest.approx([loss for _, loss, _ in chart.values()])
 
@@ -269,13 +269,13 @@ def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_s
 
     risk.at(five, "", market, AT)
 
-    state = context.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk.state("var", "all", as_of=AT)
     assert len(state.arrays["times"]) == len(state.arrays["var"]) == len(state.arrays["loss"]) == 52
     ends = pd.to_datetime(state.arrays["times"], unit="us", utc=True)
     past = state.arrays["returns"].astype(float) @ np.array(state.body["weights"])
     assert ends[-1] == market.event_time[market.event_time <= AT].max()
     assert 1 - np.prod(1 + past[-5:]) == pytest.approx(state.arrays["loss"][-1], rel=1e-3)
-    said = {h: context.ledger.forecasts("all", confidence=0.98, horizon=h, as_of=AT) for h in (1, 5)}
+    said = {h: context.ledger.risk.forecasts("all", confidence=0.98, horizon=h, as_of=AT) for h in (1, 5)}
     assert [1, 1] == [len(one) for one in said.values()]
     assert 1.3 < said[5]["var"][0] / said[1]["var"][0] < 4
     assert said[5]["var"][0] == pytest.approx(Live(five).look(AT).state.kpi.var.value, rel=1e-4)
@@ -289,7 +289,7 @@ def test_a_book_of_many_times_its_equity_has_a_var_at_night_and_live(context, ma
 
     [decision] = risk.at(context, "", market, AT)
 
-    state = context.ledger.risk_state("var", "all", as_of=AT)
+    state = context.ledger.risk.state("var", "all", as_of=AT)
     assert -state.arrays["returns"].astype(float).dot(state.body["weights"]).min() > 1
     look = Live(context).look(AT).state
     assert look.kpi.gross.value > 200_000 / balance

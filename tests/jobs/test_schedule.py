@@ -14,7 +14,7 @@ NOON = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
 
 
 def slots(ledger, job="hourly"):
-    return [run.scheduled_for for run in ledger.job_runs(job, states=("due", "done"))]
+    return [run.scheduled_for for run in ledger.job_runs.all(job, states=("due", "done"))]
 
 
 def fires(trigger, start, end):
@@ -98,6 +98,6 @@ def test_jobs_are_planned_for_each_model_where_they_look_at_one(sqlite_ledger):
     plan(sqlite_ledger, ("a", "b"), friday)
     plan(sqlite_ledger, ("a", "b"), friday + timedelta(hours=8))
 
-    planned = [run.job for run in sqlite_ledger.job_runs(states=("due",))]
+    planned = [run.job for run in sqlite_ledger.job_runs.all(states=("due",))]
     looks = ["monitor:a", "monitor:b", "compare:a", "compare:b"]
     assert ["books:a", "books:b", "limits:a", "limits:b", "risk", *looks, "stress", "tidy"] == planned

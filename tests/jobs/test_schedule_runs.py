@@ -59,12 +59,14 @@ def _fill(context):
     for at, bar in bars[(bars.event_time >= START) & (bars.event_time < NOW)].groupby("event_time", sort=True):
         bot.on_bar(bar, pd.Timestamp(str(at)).to_pydatetime())
     put = Instrument("PUT", Kind.PUT, multiplier=100.0, underlying="AAPL", strike=100.0, expiry=LATER + timedelta(90))
-    context.ledger.put_instruments([put], START)
+    context.ledger.instruments.put([put], START)
     common = {"model": "volatility", "version": 1, "book": "paper", "fee": 0.0, "event_time": NOW - timedelta(days=3)}
-    context.ledger.add_fills(pd.DataFrame([{**common, "fill_id": "put", "unit": "PUT", "quantity": 2.0, "price": 5.0}]))
+    context.ledger.telemetry.add_fills(
+        pd.DataFrame([{**common, "fill_id": "put", "unit": "PUT", "quantity": 2.0, "price": 5.0}])
+    )
     quote = {"unit": "AAPL", "event_time": NOW - timedelta(days=3), "bid": 120.0, "ask": 120.1}
     quote |= {"known_at": quote["event_time"], "bid_size": 1.0, "ask_size": 1.0}
-    context.ledger.add_quotes(pd.DataFrame([quote]))
+    context.ledger.quotes.add(pd.DataFrame([quote]))
 
 
 def _run_all(context, models):
@@ -72,7 +74,7 @@ def _run_all(context, models):
     plan(context.ledger, models, NOW)
     plan(context.ledger, models, LATER)
     ended = []
-    while claim := context.ledger.claim_job("w", LATER, lease_s=3600, max_attempts=1):
+    while claim := context.ledger.job_runs.claim("w", LATER, lease_s=3600, max_attempts=1):
         assert worker.do(context, claim)
         ended.append(claim.job)
     return ended
@@ -83,21 +85,23 @@ def _lines(models):
 
 
 def test_every_line_is_done_on_a_ledger_that_is_empty_but_for_the_name_of_a_model(context):
-    context.ledger.add_bundle(BundleRow("volatility", 1, "digest", "run", "model", TRAINED, START, 5, START))
+    context.ledger.registry.add_bundle(BundleRow("volatility", 1, "digest", "run", "model", TRAINED, START, 5, START))
     assert _lines(["volatility"]) == sorted(_run_all(context, ["volatility"]))
-    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs()}
+    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs.all()}
 
 
 @pytest.mark.slow
 def test_every_line_is_done_on_a_full_ledger(context):
     _fill(context)
 
-    assert _lines(context.ledger.models()) == sorted(_run_all(context, context.ledger.models()))
+    assert _lines(context.ledger.registry.models()) == sorted(_run_all(context, context.ledger.registry.models()))
 
-    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs()}
-    assert context.ledger.risk_state("stress", "all", as_of=LATER) is not None
-    assert context.ledger.manifest("predictions")
-    assert not len(context.ledger.predictions("volatility", start=START, end=START + timedelta(30), as_of=LATER)[0])
+    assert {"done", "skipped"} == {run.state for run in context.ledger.job_runs.all()}
+    assert context.ledger.risk.state("stress", "all", as_of=LATER) is not None
+    assert context.ledger.archive.manifest("predictions")
+    assert not len(
+        context.ledger.telemetry.predictions("volatility", start=START, end=START + timedelta(30), as_of=LATER)[0]
+    )
 
 
 @pytest.mark.slow
@@ -108,15 +112,15 @@ def test_the_scheduler_itself_brings_the_lines_of_all_models_to_their_end(sqlite
         monkeypatch.setenv(f"MLOPS_{name}", str(value))
     for entry in SCHEDULE:
         if not entry.each_model:
-            sqlite_ledger.plan_job(entry.job, NOW)
+            sqlite_ledger.job_runs.plan(entry.job, NOW)
     settings, stop = JobSettings(max_attempts=1), threading.Event()
     scheduler = worker.Worker(sqlite_ledger, settings, models=list, launch=worker._launch(tmp_path), schedule=())
     thread = threading.Thread(target=scheduler.work, args=(stop,))
     thread.start()
     deadline = time.monotonic() + 180
-    while sqlite_ledger.job_runs(states=("due", "running")) and time.monotonic() < deadline:
+    while sqlite_ledger.job_runs.all(states=("due", "running")) and time.monotonic() < deadline:
         time.sleep(0.1)
     stop.set()
     thread.join()
 
-    assert [("done", "")] * 3 == [(run.state, run.error) for run in sqlite_ledger.job_runs()]
+    assert [("done", "")] * 3 == [(run.state, run.error) for run in sqlite_ledger.job_runs.all()]

@@ -49,7 +49,7 @@ def run(ledger, monkeypatch, *, clock="now", enough=2, quantity=9000.0):
     times = iter(T0 + timedelta(seconds=i) for i in range(1, 1000))
     monkeypatch.setattr(serve, "_now", lambda: next(times))
     row = {"fill_id": "f", "model": "direction", "version": 1, "book": "live", "unit": "A", "event_time": T0}
-    ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": 100.0, "fee": 0.0}]))
+    ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": 100.0, "fee": 0.0}]))
     settings = Settings(risk=RiskSettings(every_s=0.01, limits=GROSS, clock=clock), feed=FeedSettings(), books=KNOWN)
     context = SimpleNamespace(ledger=ledger, settings=settings, run_id=None)
     stop = threading.Event()
@@ -63,14 +63,14 @@ def test_a_hard_line_that_is_crossed_tightens_trading_and_the_page_hears_of_it(s
 
     assert 0.9 == pytest.approx(states[-1].kpi.gross.value)
     assert "hard" == states[-1].limits["gross:all"].state
-    assert TradingState.REDUCING == sqlite_ledger.trading_state()
+    assert TradingState.REDUCING == sqlite_ledger.trading.state()
 
 
 def test_a_replay_is_looked_at_and_tightens_nothing(sqlite_ledger, monkeypatch):
     states = run(sqlite_ledger, monkeypatch, clock="ledger")
 
     assert "replay" == states[-1].clock
-    assert TradingState.ACTIVE == sqlite_ledger.trading_state()
+    assert TradingState.ACTIVE == sqlite_ledger.trading.state()
 
 
 def test_a_second_that_fails_stops_no_other(sqlite_ledger, monkeypatch):
@@ -121,14 +121,14 @@ def test_a_loop_that_fails_is_loud_within_seconds_and_quiet_when_it_works_again(
         for loop in loops:
             watch.settle(loop, [] if works else ["ZeroDivisionError"])
         alarm.settle(T0 + timedelta(seconds=seconds[0]))
-        return {alert.details["loop"] for alert in sqlite_ledger.alerts()}
+        return {alert.details["loop"] for alert in sqlite_ledger.alerts.newest()}
 
     assert set() == second("risk", "limits")
     works = False
     told = [second("risk") for _ in range(8)]
     assert [set()] * 4 + [{"risk"}] * 4 == told
     assert "failed: ZeroDivisionError" == watch.parts()["risk"]
-    (alert,) = sqlite_ledger.alerts()
+    (alert,) = sqlite_ledger.alerts.newest()
     assert (Priority.CRITICAL, True) == (alert.priority, "ZeroDivisionError" in alert.title)
     works = True
     assert set() == second("risk", "limits")
@@ -140,14 +140,16 @@ def test_a_loop_that_fails_is_loud_within_seconds_and_quiet_when_it_works_again(
 
 def test_a_book_that_cannot_be_read_stops_no_look_and_is_an_alert(sqlite_ledger, monkeypatch):
     row = {"fill_id": "x", "model": "direction", "version": 1, "book": "other", "unit": "B", "event_time": T0}
-    sqlite_ledger.add_fills(pd.DataFrame([row | {"quantity": 1.0, "price": 1.0, "fee": 0.0}]))
-    with sqlite_ledger._writing() as connection:
+    sqlite_ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": 1.0, "price": 1.0, "fee": 0.0}]))
+    with sqlite_ledger.writing() as connection:
         connection.execute(text("UPDATE fills SET price = 2 WHERE fill_id = 'x'"))
 
     states = run(sqlite_ledger, monkeypatch)
 
     assert 900_000 == states[-1].positions["direction/live/A"].value
-    assert ["direction/other"] == [a.details["row"] for a in sqlite_ledger.alerts() if "position_unknown" in a.key]
+    assert ["direction/other"] == [
+        a.details["row"] for a in sqlite_ledger.alerts.newest() if "position_unknown" in a.key
+    ]
 
 
 def test_a_loop_that_cannot_start_or_ends_keeps_no_other_from_its_work_and_is_started_again(sqlite_ledger, monkeypatch):
@@ -214,7 +216,9 @@ def test_a_service_whose_spool_is_in_the_way_looks_at_the_rest_and_tells_of_it(t
     thread = threading.Thread(target=serving._begin, daemon=True)
     thread.start()
     try:
-        eventually(lambda: any(alert.key.startswith("loop_failed:poll@") for alert in sqlite_ledger.alerts()), 60)
+        eventually(
+            lambda: any(alert.key.startswith("loop_failed:poll@") for alert in sqlite_ledger.alerts.newest()), 60
+        )
         eventually(lambda: all(serving._watch.parts()[name] == "ok" for name in ("hooks", "limits", "risk")), 60)
     finally:
         serving._stop.set()

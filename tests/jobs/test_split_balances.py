@@ -25,7 +25,7 @@ def context(sqlite_ledger):
 @pytest.mark.parametrize("lost", [0.0, 5e4])
 def test_a_balance_told_before_a_late_split_is_of_its_own_instant(context, looked, barred, lost):
     told = {"model": "direction", "book": "live", "event_time": OPEN - HOUR, "known_at": OPEN - HOUR, "flow": 0.0}
-    context.ledger.add_balances(pd.DataFrame([told | {"amount": 1e6}]))
+    context.ledger.balances.add(pd.DataFrame([told | {"amount": 1e6}]))
     live = Live(context)
     for i in range(3):
         quote(context, "A", 100.0, OPEN - HOUR + i * SECOND)
@@ -38,7 +38,7 @@ def test_a_balance_told_before_a_late_split_is_of_its_own_instant(context, looke
         end = T0 + DAY
         books.advance(context, STRATEGY, bars(A=[100.0, 50.0], B=[20.0] * 2), end)
     told |= {"event_time": end + SECOND, "known_at": end + SECOND, "amount": 1e6 - lost}
-    context.ledger.add_balances(pd.DataFrame([told]))
+    context.ledger.balances.add(pd.DataFrame([told]))
     if looked:
         live.look(end + 12 * SECOND)
     book(context, at=OPEN, now=end + 13 * SECOND)

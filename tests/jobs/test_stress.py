@@ -57,7 +57,7 @@ def trade(ledger, bars, model, holdings, share=1.0):
         | {"event_time": AT - timedelta(hours=1), "quantity": share * n, "price": float(last.get(unit, 25.0))}
         for unit, n in holdings.items()
     ]
-    ledger.add_fills(pd.DataFrame(rows))
+    ledger.telemetry.add_fills(pd.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def context(tmp_path_factory, bars):
                 Instrument("OPT", Kind.PUT, underlying="AAPL", strike=150.0, expiry=AT + timedelta(days=60)),
                 Instrument("OLD", Kind.CALL, underlying="AAPL", strike=150.0, expiry=AT - timedelta(days=1)),
             ]
-            open_house.ledger.put_instruments(told, AT - timedelta(days=1))
+            open_house.ledger.instruments.put(told, AT - timedelta(days=1))
             trade(open_house.ledger, bars, "direction", HELD)
             trade(open_house.ledger, bars, "volatility", {"JPM": 1200, "AAPL": 300})
             yield open_house
@@ -199,7 +199,7 @@ def mlflow_text(context, run_id, name):
 
 
 def test_the_live_page_gets_the_scenarios_and_comes_to_the_same_numbers(context, written):
-    state = context.ledger.risk_state("stress", "all", as_of=AT)
+    state = context.ledger.risk.state("stress", "all", as_of=AT)
     held, told = positions(context, AT), Scenarios.from_stored(state.body, state.arrays)
     equities = {(key.model, key.book): equity for key, equity in held.equities().items()}
 
@@ -293,7 +293,7 @@ def test_a_book_without_equity_has_losses_in_money_only(plain, bars):
     context = plain()
     trade(context.ledger, bars, "direction", {"AAPL": -400_000})
     later = bars.assign(close=bars["close"])
-    context.ledger.confirm_price("AAPL", 400.0, "desk", "it is what the exchange says", AT)
+    context.ledger.confirmed_prices.add("AAPL", 400.0, "desk", "it is what the exchange says", AT)
 
     found = stress.compute(context, later, AT)
 
@@ -358,13 +358,13 @@ def test_the_loss_of_the_worst_window_is_that_of_its_row(written):
 def test_the_page_and_the_weekly_look_price_an_american_option_by_one_rule(plain, bars):
     context = plain(interest_rate=0.05, clock="ledger")
     terms = {"underlying": "AAPL", "strike": 140.0, "expiry": AT + timedelta(days=60), "american": True}
-    context.ledger.put_instruments([Instrument("PUT", Kind.PUT, **terms)], AT - timedelta(days=1))
+    context.ledger.instruments.put([Instrument("PUT", Kind.PUT, **terms)], AT - timedelta(days=1))
     trade(context.ledger, bars, "direction", {"AAPL": 800, "PUT": -300})
     weekly = stress.compute(context, bars, AT)
     body = {"scenarios": weekly.scenarios.names, "units": weekly.scenarios.units, "missing": []}
     body["about"] = stress.stress_page.about(weekly)
     arrays = {"returns": weekly.scenarios.returns, "proxied": weekly.scenarios.proxied}
-    context.ledger.put_risk_state("stress", "all", AT, body, arrays)
+    context.ledger.risk.put_state("stress", "all", AT, body, arrays)
     looking = Live(context)
 
     shown_now = [looking.look(AT + timedelta(seconds=n)).state.stress for n in range(2)]

@@ -30,15 +30,15 @@ class Teller:
     def fill(self, at, unit, quantity, price):
         self.n += 1
         row = NAME | {"fill_id": f"f{self.n}", "version": 1, "unit": unit, "fee": 0.0, "event_time": at}
-        self.context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price}]))
+        self.context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price}]))
         return f"f{self.n}"
 
     def void(self, name):
-        self.context.ledger.void_fill(name, "ada", "a typo", self.now)
+        self.context.ledger.voids.void_fill(name, "ada", "a typo", self.now)
 
     def balance(self, at, amount, flow=0.0):
         row = NAME | {"event_time": at, "known_at": max(at, self.now), "amount": amount, "flow": flow}
-        self.context.ledger.add_balances(pd.DataFrame([row]))
+        self.context.ledger.balances.add(pd.DataFrame([row]))
 
     def look(self, **prices):
         self.now += SECOND
@@ -51,7 +51,7 @@ class Teller:
             return
         row = {"event_time": at, "known_at": at, "bid_size": 0.0, "ask_size": 0.0}
         rows = [row | {"unit": unit, "bid": price, "ask": price} for unit, price in prices.items()]
-        self.context.ledger.add_quotes(pd.DataFrame(rows))
+        self.context.ledger.quotes.add(pd.DataFrame(rows))
 
     def restart(self):
         self.live = Live(self.context)
@@ -129,7 +129,7 @@ def test_a_correction_that_fails_half_way_is_made_once(teller, monkeypatch):
     for a in (100.0, 103.0, 102.0, 100.0):
         teller.look(A=a)
     teller.fill(T0 + SECOND / 2, "A", 1000.0, 100.0)
-    events, calls = type(teller.context.ledger).unit_events, []
+    events, calls = type(teller.context.ledger.books).unit_events, []
 
     def fails(self, *about, **until):
         calls.append(about)
@@ -137,7 +137,7 @@ def test_a_correction_that_fails_half_way_is_made_once(teller, monkeypatch):
             raise StorageError("the disk was away for a moment")
         return events(self, *about, **until)
 
-    monkeypatch.setattr(type(teller.context.ledger), "unit_events", fails)
+    monkeypatch.setattr(type(teller.context.ledger.books), "unit_events", fails)
     with pytest.raises(StorageError):
         teller.look(A=100.0)
 
@@ -163,7 +163,7 @@ def test_a_void_leaves_no_mark_of_its_fill_whichever_write_a_kill_came_before(te
         teller.fill(teller.now, "B", 5000.0, 100.0)
         teller.look()
     teller.void(wrong)
-    put, made = type(teller.context.ledger).put_risk_state, []
+    put, made = type(teller.context.ledger.risk).put_state, []
 
     def kills(self, *about):
         made.append(about[0])
@@ -172,7 +172,7 @@ def test_a_void_leaves_no_mark_of_its_fill_whichever_write_a_kill_came_before(te
         put(self, *about)
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(teller.context.ledger), "put_risk_state", kills)
+        patched.setattr(type(teller.context.ledger.risk), "put_state", kills)
         with contextlib.suppress(Killed):
             teller.look()
     teller.restart()
@@ -192,7 +192,7 @@ def test_a_peak_that_was_made_while_a_balance_was_wrong_counts_once_that_is_void
     teller.balance(wrong := teller.now, 1e5)
     for a in (100.0, *[103.0] * 11, 100.0):
         teller.look(A=a)
-    teller.context.ledger.void_balance("direction", "live", wrong, "ada", "a typo", teller.now)
+    teller.context.ledger.balances.void("direction", "live", wrong, "ada", "a typo", teller.now)
     for _ in range(11):
         teller.look(A=100.0)
 

@@ -99,7 +99,7 @@ def test_the_same_rows_and_seed_give_the_same_booster_and_later_rows_change_noth
 
 def test_nothing_is_learned_from_what_was_not_known(trained, bars):
     context, ref, _ = trained
-    row = context.ledger.bundle(ref.name, ref.version)
+    row = context.ledger.registry.bundle(ref.name, ref.version)
     known = labels.table(STRATEGY, bars).query("known_at <= @AS_OF")
 
     assert known.event_time.max() == row.train_end
@@ -159,7 +159,7 @@ def test_start_is_learned_from_first_and_what_is_before_it_warms_up(trained, bar
 
 def test_the_metrics_are_tied_to_the_model_and_its_dataset(trained):
     context, ref, _ = trained
-    row = context.ledger.bundle(ref.name, ref.version)
+    row = context.ledger.registry.bundle(ref.name, ref.version)
     model = context.client.get_logged_model(row.model_id)
     run = context.client.get_run(row.run_id)
 
@@ -175,7 +175,7 @@ def test_the_metrics_are_tied_to_the_model_and_its_dataset(trained):
 def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(trained):
     context, ref, folder = trained
     version = context.client.get_model_version(ref.name, str(ref.version))
-    row = context.ledger.bundle(ref.name, ref.version)
+    row = context.ledger.registry.bundle(ref.name, ref.version)
     meta = json.loads((folder / "bundles/volatility/1/artifacts/meta.json").read_text())
 
     assert ModelRef("volatility", 1) == ref
@@ -192,7 +192,7 @@ def test_the_version_says_what_it_learned_from_and_the_ledger_holds_its_digest(t
 
 def test_each_trial_is_a_child_run_with_its_parameters(trained):
     context, ref, _ = trained
-    run_id = context.ledger.bundle(ref.name, ref.version).run_id
+    run_id = context.ledger.registry.bundle(ref.name, ref.version).run_id
     children = _children(context, run_id)
 
     assert {f"trial {i}" for i in range(SMALL.trials)} == {run.info.run_name for run in children}
@@ -212,7 +212,7 @@ def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
     expected = study.rows.iloc[tests].reset_index(drop=True)
     for name in ("event_time", "unit", "label", *STRATEGY.feature_names):
         assert expected[name].equals(reference[name])
-    metrics = context.client.get_run(context.ledger.bundle(ref.name, ref.version).run_id).data.metrics
+    metrics = context.client.get_run(context.ledger.registry.bundle(ref.name, ref.version).run_id).data.metrics
     hit = ((reference.probability > 0.5) == (reference.label > 0.5)).mean()
     assert hit == pytest.approx(metrics["cv.accuracy"])
     assert len(reference) == metrics["cv.n"]
@@ -258,7 +258,7 @@ def test_what_is_measured_is_how_the_version_was_made(held, bars):
     margin = tune.score_fold(study.table, last, made.meta["params"], HELD.seed)
 
     assert calibrator(margin).tolist() == judged.probability.iloc[-len(margin) :].tolist()
-    row = context.ledger.bundle("volatility", 1)
+    row = context.ledger.registry.bundle("volatility", 1)
     found = context.client.get_run(row.run_id).data.metrics
     hit = ((judged.probability > 0.5) == (judged.label > 0.5)).mean()
     assert hit == pytest.approx(found["held_out.accuracy"])
@@ -335,7 +335,7 @@ def test_a_feature_that_knows_the_next_return_is_refused_by_name_and_the_run_has
             run.data.metrics["too_good.foresight.joined"] > 0.9 > 0.2 > run.data.metrics["too_good.foresight.return_21"]
         )
         assert "joined (" in run.data.tags["too_good"]
-        assert [] == context.ledger.bundles("volatility")
+        assert [] == context.ledger.registry.bundles("volatility")
         assert [] == context.client.search_model_versions("name = 'volatility'")
 
 
@@ -350,11 +350,11 @@ def test_a_model_that_is_nearly_always_right_is_refused_unless_a_person_trusts_i
         run, children = _failed(context), len(_children(context, _failed(context).info.run_id))
         assert ("FAILED", SMALL.trials) == (run.info.status, children)
         assert run.data.metrics["too_good.drop.joined"] > 0.2
-        assert [] == context.ledger.bundles("volatility")
+        assert [] == context.ledger.registry.bundles("volatility")
 
         trust = context.settings.model_copy(update={"train": SMALL.model_copy(update={"trusted": ("volatility",)})})
         ref = train.train(replace(context, settings=trust), leaky, bars, as_of=AS_OF, start=None)
-        again = context.client.get_run(context.ledger.bundle(ref.name, ref.version).run_id)
+        again = context.client.get_run(context.ledger.registry.bundle(ref.name, ref.version).run_id)
         assert (run.info.run_id, "FINISHED") == (again.info.run_id, again.info.status)
         assert "joined" in again.data.tags["too_good"]  # for ever
         assert children == len(_children(context, again.info.run_id))
@@ -459,7 +459,7 @@ def test_finished_trials_are_not_done_again(killed):
     assert 3 <= len(first) < len(before) < LONG.trials == len(after)
     assert first == before[: len(first)]
     assert before == after[: len(before)]
-    children = _children(context, context.ledger.bundle(ref.name, ref.version).run_id)
+    children = _children(context, context.ledger.registry.bundle(ref.name, ref.version).run_id)
     assert sorted(f"trial {i}" for i in range(LONG.trials)) == sorted(run.info.run_name for run in children)
     assert {"FINISHED"} == {run.info.status for run in children}
     assert all(run.data.params for run in children)
@@ -467,7 +467,7 @@ def test_finished_trials_are_not_done_again(killed):
 
 def test_the_parent_run_of_a_killed_study_is_continued(killed):
     context, ref, folder, (_, _, parents) = killed
-    assert [context.ledger.bundle(ref.name, ref.version).run_id] == parents == _parents(folder)
+    assert [context.ledger.registry.bundle(ref.name, ref.version).run_id] == parents == _parents(folder)
     assert "FINISHED" == context.client.get_run(parents[0]).info.status
 
 

@@ -41,23 +41,23 @@ def opened(path, amount=None, **risk):
 def forget(live):
     """Have it read everything anew."""
     live._holdings._booked = live._holdings._counted_at = None
-    live._holdings._readings, live._holdings._accounts = Readings(live._house), Memo()
-    live._pasts = Pasts(live._house, live._peaks[ALL])
+    live._holdings._readings, live._holdings._accounts = Readings(live._context), Memo()
+    live._pasts = Pasts(live._context, live._peaks[ALL])
 
 
 def fill(context, name, book, unit, quantity, price, at, model="direction"):
     row = {"fill_id": name, "model": model, "version": 1, "book": book, "unit": unit, "event_time": at}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.01}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.01}]))
 
 
 def quote(context, unit, price, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 def balance(context, book, amount, at, flow=0.0):
     row = {"model": "direction", "book": book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
-    context.ledger.add_balances(pd.DataFrame([row]))
+    context.ledger.balances.add(pd.DataFrame([row]))
 
 
 def bars(context, prices, at):
@@ -74,7 +74,7 @@ def split(context, unit, price, at):
 
 
 def instrument(context, at):
-    context.ledger.put_instruments([Instrument("C", kind=Kind.FUTURE, multiplier=5.0)], at)
+    context.ledger.instruments.put([Instrument("C", kind=Kind.FUTURE, multiplier=5.0)], at)
 
 
 def happen(rng, prices, i, at):
@@ -92,8 +92,8 @@ def happen(rng, prices, i, at):
         return lambda context: fill(context, f"f{i}", book, unit, quantity, now[unit], other, model)
     if what == "void":
         name = f"f{rng.integers(max(i, 1))}"
-        known = lambda context: context.ledger.newest_fills()["fill_id"].tolist()  # noqa: E731
-        return lambda context: name in known(context) and context.ledger.void_fill(name, "ann", "a mistake", at)
+        known = lambda context: context.ledger.voids.newest_fills()["fill_id"].tolist()  # noqa: E731
+        return lambda context: name in known(context) and context.ledger.voids.void_fill(name, "ann", "a mistake", at)
     if what == "bars":
         return lambda context: bars(context, now, at)
     if what in ("balance", "flow"):
@@ -149,7 +149,7 @@ def test_a_replay_whose_clock_stands_is_looked_at_anew_when_a_book_moves_and_aft
     first = live.look(clock(context, T0 + DAY))
 
     assert live.look(clock(context, T0 + DAY)) is first
-    context.ledger.set_trading_state("reducing", "ann", "a look at it", T0)
+    context.ledger.trading.set("reducing", "ann", "a look at it", T0)
     assert live.look(clock(context, T0 + DAY)) is first
     seconds[0] = 10.0
     assert "reducing" == live.look(clock(context, T0 + DAY)).state.kpi.trading.state

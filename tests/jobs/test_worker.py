@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.job_runs import Claim
 with Ledger({url!r}) as ledger:
-    ledger.complete_job(Claim({job!r}, datetime.fromisoformat({at!r}), "", {fence}, 1), datetime.now(UTC))
+    ledger.job_runs.complete(Claim({job!r}, datetime.fromisoformat({at!r}), "", {fence}, 1), datetime.now(UTC))
 """
 
 
@@ -73,7 +73,7 @@ def working(ledger, launch, until, *, limit_s=30, **settings):
 
 
 def states(ledger):
-    return [run.state for run in ledger.job_runs()]
+    return [run.state for run in ledger.job_runs.all()]
 
 
 def processes(mark):
@@ -81,27 +81,27 @@ def processes(mark):
 
 
 def test_a_run_is_done_when_its_process_says_so(here, place, tmp_path):
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     assert working(here, scripted(place, tmp_path, DONE), lambda: states(here) == ["done"])
-    assert [1] == [run.attempts for run in here.job_runs()]
+    assert [1] == [run.attempts for run in here.job_runs.all()]
 
 
 def test_a_failing_job_is_tried_again_and_ends_as_a_dead_letter_with_its_last_words(here, place, tmp_path):
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     assert working(
         here, scripted(place, tmp_path, "raise SystemExit('no bars today')"), lambda: states(here) == ["dead"]
     )
-    run = here.job_runs()[0]
+    run = here.job_runs.all()[0]
     assert 2 == run.attempts
     assert "no bars today" in run.error
 
     worker.report(here, T0)
-    assert [f"job_dead:{run.key}:{run.ended_at:%Y-%m-%dT%H:%M:%S}"] == [alert.key for alert in here.alerts()]
-    here.retry_job(run.job, run.scheduled_for)
+    assert [f"job_dead:{run.key}:{run.ended_at:%Y-%m-%dT%H:%M:%S}"] == [alert.key for alert in here.alerts.newest()]
+    here.job_runs.retry(run.job, run.scheduled_for)
     worker.report(here, T0)
-    assert [] == here.alerts()
+    assert [] == here.alerts.newest()
 
 
 def test_a_job_that_runs_too_long_goes_with_its_children_even_if_they_ignore_sigterm(here, place, tmp_path):
@@ -112,28 +112,28 @@ def test_a_job_that_runs_too_long_goes_with_its_children_even_if_they_ignore_sig
     subprocess.Popen([sys.executable, "-c", child])
     time.sleep(600)
     """
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     launch = scripted(place, tmp_path, stubborn)
     assert working(here, launch, lambda: states(here) == ["dead"], max_attempts=1, time_limit_s=2.0, limit_s=60)
-    assert "jobs.time_limit_s" in here.job_runs()[0].error
+    assert "jobs.time_limit_s" in here.job_runs.all()[0].error
     assert [] == processes(str(tmp_path))
 
 
 def test_a_job_that_takes_too_much_memory_is_ended(here, place, tmp_path):
     greedy = "import time; much = bytearray(400 * 2**20); time.sleep(600)"
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     launch = scripted(place, tmp_path, greedy)
     assert working(here, launch, lambda: states(here) == ["dead"], max_attempts=1, memory_limit_mib=300)
-    assert "jobs.memory_limit_mib" in here.job_runs()[0].error
+    assert "jobs.memory_limit_mib" in here.job_runs.all()[0].error
 
 
 def test_what_runs_at_the_stop_is_handed_back_and_no_attempt_is_lost(here, place, tmp_path):
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     assert working(here, scripted(place, tmp_path, "import time; time.sleep(600)"), lambda: states(here) == ["running"])
-    assert [("due", 0)] == [(run.state, run.attempts) for run in here.job_runs()]
+    assert [("due", 0)] == [(run.state, run.attempts) for run in here.job_runs.all()]
     assert [] == processes(str(tmp_path))
 
 
@@ -143,21 +143,21 @@ def test_a_job_without_its_code_is_parked_with_an_alert_and_runs_when_the_code_i
     monkeypatch.setattr(worker, "LOOK_AGAIN_S", 0.5)
     needs = f"import sys; sys.path.insert(0, {{tmp!r}})\ntry:\n    import brought_back\nexcept ImportError as e:\n    sys.exit({worker.NO_CODE})\n"
     launch = scripted(place, tmp_path, needs + DONE)
-    here.plan_job("monitor:a", T0)
+    here.job_runs.plan("monitor:a", T0)
 
     assert working(here, launch, lambda: states(here) == ["parked"])
     worker.report(here, T0)
-    assert ["job_parked:"] == [alert.key[:11] for alert in here.alerts()]
+    assert ["job_parked:"] == [alert.key[:11] for alert in here.alerts.newest()]
 
     (tmp_path / "brought_back.py").write_text("")
     assert working(here, launch, lambda: states(here) == ["done"])
     worker.report(here, T0)
-    assert [] == here.alerts()
+    assert [] == here.alerts.newest()
 
 
 def test_two_schedulers_share_the_work(url, ledger, tmp_path):
     for i in range(8):
-        ledger.plan_job(f"job{i}", T0 + timedelta(seconds=i))
+        ledger.job_runs.plan(f"job{i}", T0 + timedelta(seconds=i))
     launch, stop = scripted(url, tmp_path, DONE), threading.Event()
     with Ledger(url) as other:
         both = [
@@ -173,8 +173,8 @@ def test_two_schedulers_share_the_work(url, ledger, tmp_path):
         for thread in threads:
             thread.join()
 
-    assert [("done", 1)] * 8 == [(run.state, run.attempts) for run in ledger.job_runs()]
-    assert 2 == len({run.owner for run in ledger.job_runs()})
+    assert [("done", 1)] * 8 == [(run.state, run.attempts) for run in ledger.job_runs.all()]
+    assert 2 == len({run.owner for run in ledger.job_runs.all()})
 
 
 @pytest.fixture
@@ -191,19 +191,19 @@ def asks_for_a_retrain(context, model, bars, at):
 def test_a_retrain_that_a_job_asks_for_is_planned_in_the_commit_of_its_done(context, monkeypatch):
     monkeypatch.setitem(sys.modules, "asking", sys.modules[__name__])
     schedule = (Entry("monitor", None, "asking:asks_for_a_retrain"),)
-    context.ledger.plan_job("monitor:volatility", T0)
-    claim = context.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
+    context.ledger.job_runs.plan("monitor:volatility", T0)
+    claim = context.ledger.job_runs.claim("w", T0, lease_s=30, max_attempts=3)
 
     assert worker.do(context, claim, schedule)
 
-    runs = [(run.job, run.scheduled_for, run.state) for run in context.ledger.job_runs()]
+    runs = [(run.job, run.scheduled_for, run.state) for run in context.ledger.job_runs.all()]
     assert [("monitor:volatility", T0, "done"), ("train:volatility", T0, "due")] == runs
 
 
 def test_runs_that_a_kill_left_open_are_closed_and_those_under_way_are_not(context):
     client, experiment = context.client, record.experiment_id(context.client, "volatility")
-    context.ledger.plan_job("monitor:volatility", T0)
-    claim = context.ledger.claim_job("w", T0, lease_s=30, max_attempts=3)
+    context.ledger.job_runs.plan("monitor:volatility", T0)
+    claim = context.ledger.job_runs.claim("w", T0, lease_s=30, max_attempts=3)
     opened = {}
     for key in (claim.key, "monitor:volatility@2020-01-01T00:00:00+00:00"):
         with logs.bind(job_run=key, attempt=1):

@@ -74,7 +74,9 @@ def add_trap(live, tmp_path):
         version = int(mlflow.register_model(info.model_uri, "volatility").version)
         digest = bundle.digest(bundle.fetch(live.client, ModelRef("volatility", version), live.cache))
         at = datetime(2008, 1, 1, tzinfo=UTC)
-        live.ledger.add_bundle(BundleRow("volatility", version, digest, run.info.run_id, info.model_id, at, at, 5, at))
+        live.ledger.registry.add_bundle(
+            BundleRow("volatility", version, digest, run.info.run_id, info.model_id, at, at, 5, at)
+        )
         return version
 
     return add

@@ -68,7 +68,7 @@ def test_other_weights_move_no_key_that_was_dealt_and_shadows_trade_what_they_ar
     fresh = [after[key] for key in KEYS[100:]]
     assert {1: 0.3, 2: 0.1, 3: 0.6} == pytest.approx({v: fresh.count(v) / 200 for v in (1, 2, 3)}, abs=0.1)
     assert after == trade(open_bot(registry), KEYS)  # after a restart
-    nobody, first, second = registry.ledger.dealt(trial(registry))
+    nobody, first, second = registry.ledger.assignments.by_epoch(trial(registry))
     assert {1: 1.0, 2: 0.0} == nobody.weights
     assert 100 == sum(first.counts.values())
     assert {v: fresh.count(v) for v in (1, 2, 3)} == second.counts
@@ -96,11 +96,11 @@ def test_a_bot_in_the_background_remembers_too_and_takes_other_weights_up_after_
         holder.close()
         give(registry, {2: 0.1, 3: 0.6})
         eventually(lambda: bot.boundary(NOW) or bot.lineup.epoch == 2)
-        assert before == registry.ledger.assignments(MODEL, bot.lineup.salt)
+        assert before == registry.ledger.assignments.of(MODEL, bot.lineup.salt)
         after = trade(bot, KEYS)
         assert bot.flush()
         assert before == {key: after[key] for key in before}
-        stands = registry.ledger.assignments(MODEL, bot.lineup.salt)
+        stands = registry.ledger.assignments.of(MODEL, bot.lineup.salt)
 
     assert {1, 2, 3} == set(stands.values())
     assert set(KEYS) == set(stands)
@@ -135,7 +135,7 @@ def test_who_is_not_compared_any_more_is_dealt_nothing_more(registry):
     apply.retire(registry, ModelRef(MODEL, 3), "hold", NOW)
 
     assert {2: 0.2} == aliases.lineup(registry, MODEL).weights
-    last = registry.ledger.epochs(trial(registry))[-1]
+    last = registry.ledger.assignments.epochs(trial(registry))[-1]
     assert (3, 0.0, "registry") == (last.number, last.weights[3], last.actor)
     assert 0.8 == pytest.approx(last.weights[1])
 
@@ -149,7 +149,7 @@ def test_the_next_comparison_deals_anew(registry):
     apply.next_in_line(registry, MODEL, ACT)
 
     assert {1, 3} == set(trade(bot, KEYS).values())
-    first, second = [epoch.weights for epoch in registry.ledger.epochs(trial(registry))]
+    first, second = [epoch.weights for epoch in registry.ledger.assignments.epochs(trial(registry))]
     assert ({1: 1.0, 3: 0.0}, {1: 0.7, 3: 0.3}) == (first, pytest.approx(second))
 
 
@@ -174,11 +174,11 @@ def test_where_nobody_is_nominated_there_is_nothing_to_deal(live):
 def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
     """Two processes, restarts, other weights, in any order: after each has settled, no key has ever moved."""
     rng, terms = np.random.default_rng(7), {"champion": 1, "challenger": 2, "kind": "compare", "salt": "s"}
-    one = ledger.open_experiment(MODEL, **terms, split=0.5, at=NOW)
+    one = ledger.registry.open_experiment(MODEL, **terms, split=0.5, at=NOW)
     dealers, epochs, stood = [Dealer(MODEL, ledger) for _ in range(2)], [0, 0], {}
 
     def lineup(epoch):
-        found = ledger.epochs(one)[epoch]
+        found = ledger.assignments.epochs(one)[epoch]
         weights = {v: w for v, w in found.weights.items() if v != 1 and w > 0}
         return Lineup(1, dict.fromkeys((1, 2, 3, 4), Role.SHADOW), "s", weights, epoch)
 
@@ -186,10 +186,12 @@ def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
         i, what = int(rng.integers(2)), rng.random()
         if what < 0.2:
             shares = rng.dirichlet(np.ones(4))
-            ledger.add_weights(one, dict(zip((2, 3, 4), shares[1:], strict=True)), actor="a", reason="r", at=NOW)
+            ledger.assignments.add_weights(
+                one, dict(zip((2, 3, 4), shares[1:], strict=True)), actor="a", reason="r", at=NOW
+            )
         elif what < 0.4:
             dealers[i].settle()  # what a bot does before it takes other weights up
-            epochs[i] = len(ledger.epochs(one)) - 1
+            epochs[i] = len(ledger.assignments.epochs(one)) - 1
             dealers[i].learn(lineup(epochs[i]))
         elif what < 0.5:
             dealers[i].settle()
@@ -201,7 +203,7 @@ def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
             if version != 1:  # the champion also trades for one that has no weight now
                 assert version == stood.setdefault(key, version)
 
-    assert stood.items() <= ledger.assignments(MODEL, "s").items()
+    assert stood.items() <= ledger.assignments.of(MODEL, "s").items()
     assert {2, 3, 4} == set(stood.values())
 
 

@@ -52,7 +52,7 @@ def registered(tmp_path_factory):
         uri = f"sqlite:///{folder}/mlflow.db"
         with context_module.opened(Settings(state=folder, tracking_uri=uri, train=settings)) as context:
             ref = train.train(context, STRATEGY, bars, as_of=datetime(2006, 1, 1, tzinfo=UTC), start=None)
-            yield context, ref, context.ledger.bundle(ref.name, ref.version).digest
+            yield context, ref, context.ledger.registry.bundle(ref.name, ref.version).digest
 
 
 @pytest.fixture

@@ -75,8 +75,8 @@ def test_what_a_bundle_does_not_say_is_unknown(name):
 def test_a_version_for_other_bars_is_not_enlisted_and_a_person_is_told(one):
     ref = _challenge(one, every_s=3600.0)
 
-    assert [] == one.context.ledger.open_experiments("m")
-    (alert,) = one.context.ledger.alerts()
+    assert [] == one.context.ledger.registry.open_experiments("m")
+    (alert,) = one.context.ledger.alerts.newest()
     assert (f"not_comparable:m:v{ref.version}:v1", Priority.HIGH) == (alert.key, alert.priority)
     assert "m v2 must be made for the bars of champion v1: bars must come every 86400 s, got 3600 s" in alert.title
     assert "3600" in _tags(one, ref)["not_comparable"]
@@ -89,13 +89,13 @@ def test_a_person_may_promote_it_knowingly_and_who_waits_for_the_old_bars_is_no_
     nominated, waiting = _challenge(one), _challenge(one)
     act = one.context.act("a person", AT)
     apply.promote(one.context.registry, other, "hourly from now on", act, expected=1)
-    assert other.version == one.context.ledger.champion("m")
+    assert other.version == one.context.ledger.registry.champion("m")
 
     assert None is apply.next_in_line(one.context.registry, "m", act)
-    told = {alert.key for alert in one.context.ledger.alerts()}
+    told = {alert.key for alert in one.context.ledger.alerts.newest()}
     assert f"not_comparable:m:v{waiting.version}:v{other.version}" in told
     assert [] == waiting_list.waiting(one.context.registry, "m")
-    assert {"watch"} == {trial.kind for trial in one.context.ledger.open_experiments("m")}
+    assert {"watch"} == {trial.kind for trial in one.context.ledger.registry.open_experiments("m")}
     assert nominated != waiting
 
 
@@ -103,10 +103,10 @@ def test_a_bundle_that_does_not_say_is_compared_and_the_version_says_what_was_no
     one.made = {}
     ref = one.challenge(AT)
 
-    assert [ref.version] == [trial.challenger for trial in one.context.ledger.open_experiments("m")]
+    assert [ref.version] == [trial.challenger for trial in one.context.ledger.registry.open_experiments("m")]
     assert "every_s, universe" == _tags(one, ref)["not_checked"]
 
 
 def test_the_first_version_of_a_model_has_nothing_to_be_held_against(one):
-    assert 1 == one.context.ledger.champion("m")
+    assert 1 == one.context.ledger.registry.champion("m")
     assert "not_checked" not in _tags(one, ModelRef("m", 1))

@@ -88,8 +88,8 @@ def test_what_no_bot_could_trade_with_is_refused_with_the_reason(registry):
     (registry.cache / MODEL / "2" / "artifacts" / "meta.json").write_text("{}")
     broken = shutil.copytree(registry.cache / MODEL / "3", registry.cache / MODEL / "6")
     (broken / "constant.py").write_text("raise ImportError('gone')")
-    row = replace(registry.ledger.bundle(MODEL, 3), version=6, digest=bundle.digest(broken))
-    registry.ledger.add_bundle(row)
+    row = replace(registry.ledger.registry.bundle(MODEL, 3), version=6, digest=bundle.digest(broken))
+    registry.ledger.registry.add_bundle(row)
 
     reasons = {version: guard.check(registry, _ref(version)) for version in (99, 2, 6)}
 

@@ -40,7 +40,7 @@ def _book(context, version, *prices):
         seq, book = seq + len(new), book.after(step)
         lot += new
         rows.append({**state(book), "event_time": at, "known_at": at, "seq": seq})
-    context.ledger.append_books([BookRows(BookKey("volatility", VIRTUAL, version), None, lot, rows)])
+    context.ledger.books.append([BookRows(BookKey("volatility", VIRTUAL, version), None, lot, rows)])
 
 
 def _scorings(context, version, failed):
@@ -50,7 +50,7 @@ def _scorings(context, version, failed):
     ]
     frame = pd.DataFrame(rows).assign(model="volatility", batch="b", rows=3)
     frame["known_at"] = frame["event_time"]
-    context.ledger.add_scorings(frame[list(SCORING_COLUMNS)])
+    context.ledger.scorings.add(frame[list(SCORING_COLUMNS)])
 
 
 def _look(context, at=NOW):
@@ -58,7 +58,7 @@ def _look(context, at=NOW):
 
 
 def _alerts(context):
-    return [alert for alert in context.ledger.alerts() if alert.key.startswith("limit:")]
+    return [alert for alert in context.ledger.alerts.newest() if alert.key.startswith("limit:")]
 
 
 def test_a_champion_within_its_limits_is_left_alone_and_nothing_is_logged(context):
@@ -77,11 +77,11 @@ def test_a_loss_over_the_limit_rolls_back_at_once_and_wakes_a_person_once(contex
 
     (decision,) = _look(context)
 
-    assert (Verdict.ROLLBACK, 1) == (decision.verdict, context.ledger.champion("volatility"))
+    assert (Verdict.ROLLBACK, 1) == (decision.verdict, context.ledger.registry.champion("volatility"))
     assert 1 == aliases.read(context.client, "volatility")["champion"]
     (alert,) = _alerts(context)
     assert (Priority.CRITICAL, True) == (alert.priority, "its book stands -12.0%" in alert.title)
-    entry = context.ledger.promotions("volatility")[-1]
+    entry = context.ledger.registry.promotions("volatility")[-1]
     assert ("rollback", "jobs.limits") == (entry.kind, entry.actor)
     run = context.client.get_run(entry.evidence_run)
     assert ("limits", "rollback") == (run.data.tags["job"], run.data.tags["verdict"])
@@ -101,7 +101,7 @@ def test_a_market_that_hurts_both_books_moves_nothing_and_a_person_is_told_once(
         _book(context, version, 100.0, 105.0, 80.0)
 
     assert [] == _look(context) == _look(context, NOW + DAY)
-    assert 2 == context.ledger.champion("volatility")
+    assert 2 == context.ledger.registry.champion("volatility")
     (alert,) = _alerts(context)
     assert "IT STILL TRADES" in alert.title
     assert "did little better on the same bars" in alert.title
@@ -121,7 +121,7 @@ def test_a_rollback_needs_a_champion_before_that_fell_by_half_as_much_on_the_sam
     _book(context, 2, 100.0, 96.0, 96.0, 89.0)
     _book(context, 1, 100.0, *before)
     _look(context)
-    assert champion == context.ledger.champion("volatility")
+    assert champion == context.ledger.registry.champion("volatility")
 
 
 def test_what_says_that_a_champion_still_trades_is_closed_when_it_does_not_any_more(context):
@@ -153,11 +153,11 @@ def test_a_rollback_that_did_not_come_off_is_told_and_tried_again(context, monke
         patch.setattr(bundle, "fetch", away)
         with pytest.raises(RegistryError):
             _look(context)
-    assert (2, 1) == (context.ledger.champion("volatility"), len(_alerts(context)))
+    assert (2, 1) == (context.ledger.registry.champion("volatility"), len(_alerts(context)))
 
     _look(context, NOW + DAY)
 
-    assert (1, 1) == (context.ledger.champion("volatility"), len(_alerts(context)))
+    assert (1, 1) == (context.ledger.registry.champion("volatility"), len(_alerts(context)))
 
 
 def test_what_happened_before_it_became_champion_does_not_count(context):

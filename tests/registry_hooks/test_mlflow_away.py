@@ -63,27 +63,27 @@ def test_a_rollback_is_in_the_log_at_once_a_bot_takes_it_up_and_the_alias_follow
         entry = apply.rollback(cut, MODEL, "fills look wrong", ACT)
 
         assert ("pending", 2, 1) == (entry.state, entry.from_version, entry.to_version)
-        assert 1 == running.refresh(AT) == running.champion == live.ledger.champion(MODEL)
+        assert 1 == running.refresh(AT) == running.champion == live.ledger.registry.champion(MODEL)
     with Bot(MODEL, cut, background=False) as fresh:
         assert {1: Role.CHAMPION} == fresh.lineup.roles
-    assert [f"rollback:{MODEL}:3"] == [alert.key for alert in live.ledger.alerts()]
-    assert [] == live.ledger.open_experiments(MODEL)
+    assert [f"rollback:{MODEL}:3"] == [alert.key for alert in live.ledger.alerts.newest()]
+    assert [] == live.ledger.registry.open_experiments(MODEL)
     assert 2 == aliases.read(live.client, MODEL)["champion"]
 
     assert "finished" == reconcile(live, MODEL, AT)
 
     assert {"champion": 1} == aliases.read(live.client, MODEL)
-    assert "applied" == live.ledger.promotions(MODEL)[-1].state
+    assert "applied" == live.ledger.registry.promotions(MODEL)[-1].state
     assert "agreed" == reconcile(live, MODEL, AT)
 
 
 def _transitions(live, after):
-    told = [(e.seq, e.body) for e in live.ledger.events(after) if e.kind == "transition"]
+    told = [(e.seq, e.body) for e in live.ledger.outbox.events(after) if e.kind == "transition"]
     return [(body["kind"], body["from_version"], body["to_version"], body["seq"]) for _, body in told]
 
 
 def test_receivers_hear_of_a_rollback_by_the_log_at_once_and_once(live, cut):
-    before = live.ledger.events(0)[-1].seq
+    before = live.ledger.outbox.events(0)[-1].seq
     entry = apply.rollback(cut, MODEL, "fills look wrong", ACT)
     assert [("rollback", 2, 1, entry.seq)] == _transitions(live, before)
 
@@ -93,26 +93,26 @@ def test_receivers_hear_of_a_rollback_by_the_log_at_once_and_once(live, cut):
 
 
 def test_receivers_hear_that_a_rollback_by_the_log_was_undone(live, cut):
-    before = live.ledger.events(0)[-1].seq
+    before = live.ledger.outbox.events(0)[-1].seq
     entry = apply.rollback(cut, MODEL, "fills look wrong", ACT)
-    live.ledger.settle_promotion(entry.id, "undone", AT)
-    live.ledger.settle_promotion(entry.id, "undone", AT)
+    live.ledger.registry.settle_promotion(entry.id, "undone", AT)
+    live.ledger.registry.settle_promotion(entry.id, "undone", AT)
 
     assert [("rollback", 2, 1, entry.seq), ("undone", 1, 2, entry.seq)] == _transitions(live, before)
-    assert 2 == live.ledger.champion(MODEL)
+    assert 2 == live.ledger.registry.champion(MODEL)
 
 
 def test_a_rollback_by_the_log_goes_to_no_bundle_that_is_not_here_or_was_altered(live, cut):
     (live.cache / MODEL / "1" / "gbm.py").write_text("raise SystemExit")
     with pytest.raises(apply.RegistryError, match="must have a previous champion"):
         apply.rollback(cut, MODEL, "fills look wrong", ACT)
-    assert 2 == live.ledger.champion(MODEL)
+    assert 2 == live.ledger.registry.champion(MODEL)
 
 
 def test_a_promotion_waits_for_mlflow_and_changes_nothing(live, cut):
     with pytest.raises(apply.RegistryAway, match="Nothing was changed"):
         apply.promote(cut, ModelRef(MODEL, 3), "newer", ACT, expected=2)
-    assert 2 == live.ledger.champion(MODEL)
+    assert 2 == live.ledger.registry.champion(MODEL)
 
 
 @pytest.mark.parametrize(

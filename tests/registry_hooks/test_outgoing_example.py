@@ -36,10 +36,10 @@ def test_the_documented_receiver_verifies_and_looks_again_once_a_delivery(sqlite
         now = datetime.now(UTC)
         sender = Sender(sqlite_ledger, settings, lambda: datetime.now(UTC))
         said = {"expected": None, "to": 2, "kind": "promote", "actor": "ada", "reason": "better", "evidence_run": ""}
-        entry = sqlite_ledger.append_promotion("volatility", correlation_id="", at=now, **said)
-        sqlite_ledger.settle_promotion(entry.id, "applied", now)
+        entry = sqlite_ledger.registry.append_promotion("volatility", correlation_id="", at=now, **said)
+        sqlite_ledger.registry.settle_promotion(entry.id, "applied", now)
         sender.once()
-        sqlite_ledger.redeliver("bot", 1, now)
+        sqlite_ledger.dispatches.redeliver("bot", 1, now)
         sender.once()
         forged = httpx.post(url, content=b"{}", headers={"webhook-id": "x", "webhook-timestamp": "1"})
         broken = httpx.post(url, content=b"\xff", headers={"webhook-id": "x"})
@@ -47,5 +47,5 @@ def test_the_documented_receiver_verifies_and_looks_again_once_a_delivery(sqlite
         thread.join()
 
     assert ["volatility"] == looked
-    assert ["delivered"] == [d.state for d in sqlite_ledger.dispatches("bot")]
+    assert ["delivered"] == [d.state for d in sqlite_ledger.dispatches.all("bot")]
     assert (401, 401) == (forged.status_code, broken.status_code)

@@ -50,15 +50,15 @@ def registry(place, tmp_path):
 def _look(registry, mode="adopt", at=AT):
     """What was done; a second look at once, and one half a minute later, must find nothing and say nothing new."""
     done = reconcile(registry, MODEL, at, on_manual_move=mode)
-    told = registry.ledger.alerts()
+    told = registry.ledger.alerts.newest()
     assert "agreed" == reconcile(registry, MODEL, at, on_manual_move=mode)
     assert "agreed" == reconcile(registry, MODEL, at + timedelta(seconds=30), on_manual_move=mode)
-    assert told == registry.ledger.alerts()
+    assert told == registry.ledger.alerts.newest()
     return done
 
 
 def _told(registry, start):
-    return [alert for alert in registry.ledger.alerts() if alert.key.startswith(start)]
+    return [alert for alert in registry.ledger.alerts.newest() if alert.key.startswith(start)]
 
 
 def _set(registry, alias, version):
@@ -66,7 +66,7 @@ def _set(registry, alias, version):
 
 
 def _open(registry, kind="compare"):
-    return [(t.champion, t.challenger) for t in registry.ledger.open_experiments(MODEL, kind)]
+    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL, kind)]
 
 
 def test_a_move_that_passes_the_guard_is_adopted_with_its_actor(registry):
@@ -76,7 +76,7 @@ def test_a_move_that_passes_the_guard_is_adopted_with_its_actor(registry):
 
     assert "adopted" == _look(registry)
 
-    entry = registry.ledger.promotions(MODEL)[-1]
+    entry = registry.ledger.registry.promotions(MODEL)[-1]
     assert ("promote", 3, 4, "mlflow-ui", "applied") == (
         entry.kind,
         entry.from_version,
@@ -93,7 +93,7 @@ def test_a_move_back_to_the_previous_champion_is_a_rollback(registry):
 
     assert "adopted" == _look(registry)
 
-    assert [1, 2] == aliases.standing(registry.ledger.promotions(MODEL))
+    assert [1, 2] == aliases.standing(registry.ledger.registry.promotions(MODEL))
     assert {"champion": 2, "previous_champion": 1} == aliases.read(registry.client, MODEL)
 
 
@@ -110,7 +110,7 @@ def test_a_move_without_evidence_follows_the_setting(registry, mode, done, champ
 
     assert done == _look(registry, mode)
 
-    assert champion == registry.ledger.champion(MODEL) == aliases.read(registry.client, MODEL)["champion"]
+    assert champion == registry.ledger.registry.champion(MODEL) == aliases.read(registry.client, MODEL)["champion"]
     assert [(Priority.HIGH, True)] == [(a.priority, says in a.title) for a in _told(registry, key)]
 
 
@@ -125,7 +125,7 @@ def test_no_setting_keeps_a_version_that_no_bot_could_load(registry, how):
 
     assert "undone" == _look(registry, "keep")
 
-    assert 3 == registry.ledger.champion(MODEL) == aliases.read(registry.client, MODEL)["champion"]
+    assert 3 == registry.ledger.registry.champion(MODEL) == aliases.read(registry.client, MODEL)["champion"]
 
 
 def test_a_first_champion_set_by_hand_is_adopted_and_a_strangers_model_is_left_alone(place, registry):
@@ -138,7 +138,7 @@ def test_a_first_champion_set_by_hand_is_adopted_and_a_strangers_model_is_left_a
     done = sweep(registry, AT)
 
     assert {MODEL: "agreed", "second": "adopted"} == done
-    assert 1 == registry.ledger.champion("second")
+    assert 1 == registry.ledger.registry.champion("second")
     assert {"champion": 1} == aliases.read(registry.client, "stranger")
 
 
@@ -179,7 +179,7 @@ def test_a_deleted_champion_gives_way_to_the_newest_one_that_loads(registry):
 
     assert "repaired" == _look(registry)
 
-    entry = registry.ledger.promotions(MODEL)[-1]
+    entry = registry.ledger.registry.promotions(MODEL)[-1]
     assert ("rollback", 3, 1, "reconcile") == (entry.kind, entry.from_version, entry.to_version, entry.actor)
     assert {"champion": 1} == aliases.read(registry.client, MODEL)
     assert [] == _open(registry, "watch")
@@ -192,8 +192,8 @@ def test_where_no_champion_is_left_a_person_is_called_and_nothing_breaks(registr
 
     assert "repaired" == _look(registry)  # the watch of v3 against v2 ended
 
-    assert 3 == registry.ledger.champion(MODEL)
-    critical = [alert for alert in registry.ledger.alerts() if alert.priority is Priority.CRITICAL]
+    assert 3 == registry.ledger.registry.champion(MODEL)
+    critical = [alert for alert in registry.ledger.alerts.newest() if alert.priority is Priority.CRITICAL]
     assert 1 == len(critical)
     assert "the bot trades on" in critical[0].title
     apply.promote(registry, ModelRef(MODEL, 4), "the way out", PERSON, expected=3)
@@ -222,7 +222,7 @@ def test_a_challenger_taken_away_ends_its_comparison_and_the_next_gets_the_place
 
     assert "repaired" == _look(registry)
 
-    ended = [t for t in registry.ledger.experiments(MODEL) if t.kind == "compare"][-1]
+    ended = [t for t in registry.ledger.registry.experiments(MODEL) if t.kind == "compare"][-1]
     assert ended.verdict == ("withdrawn by hand" if how == "alias" else "v4 was deleted")
     assert [4] == [ended.challenger]
     assert ModelRef(MODEL, 5) == apply.next_in_line(registry, MODEL, JOB)
@@ -247,7 +247,7 @@ def test_a_challenger_set_by_hand_is_a_nomination(registry):
     assert "adopted" == _look(registry)
 
     assert [(3, 5)] == _open(registry)
-    first = next(t for t in registry.ledger.experiments(MODEL) if t.challenger == 4)
+    first = next(t for t in registry.ledger.registry.experiments(MODEL) if t.challenger == 4)
     assert "superseded" == first.verdict
     assert Role.CHALLENGER is aliases.lineup(registry, MODEL).roles[5]
 
@@ -291,7 +291,7 @@ def test_a_deleted_model_calls_a_person_once_a_day(registry):
 
     assert ["lost"] * 3 == done
     assert [Priority.CRITICAL] * 2 == [alert.priority for alert in _told(registry, "model-deleted")]
-    assert 3 == registry.ledger.champion(MODEL)
+    assert 3 == registry.ledger.registry.champion(MODEL)
 
 
 def test_a_model_that_cannot_be_read_stops_no_other(place, registry):
@@ -307,17 +307,17 @@ def test_a_version_deleted_before_its_promotion_changes_nothing(registry):
     with pytest.raises(RegistryError, match="was deleted"):
         apply.promote(registry, ModelRef(MODEL, 4), "too late", PERSON, expected=3)
 
-    assert 3 == len(registry.ledger.promotions(MODEL))
+    assert 3 == len(registry.ledger.registry.promotions(MODEL))
 
 
 def test_a_transition_whose_version_was_lost_on_the_way_is_undone(registry):
     terms = {"kind": "promote", "actor": "a", "reason": "r", "evidence_run": "", "correlation_id": ""}
-    registry.ledger.append_promotion(MODEL, expected=3, to=4, **terms, at=AT)
+    registry.ledger.registry.append_promotion(MODEL, expected=3, to=4, **terms, at=AT)
     registry.client.delete_model_version(MODEL, "4")
 
     assert "finished" == _look(registry)
 
-    assert ["undone"] == [entry.state for entry in registry.ledger.promotions(MODEL)[3:]]
+    assert ["undone"] == [entry.state for entry in registry.ledger.registry.promotions(MODEL)[3:]]
     assert {"champion": 3, "previous_champion": 2} == aliases.read(registry.client, MODEL)
     assert 1 == len(_told(registry, f"transition-undone:{MODEL}:4"))
 
@@ -351,7 +351,7 @@ def test_mlflow_away_before_the_log_is_written_changes_nothing_and_says_so(regis
         apply.promote(away, ModelRef(MODEL, 4), "later", PERSON, expected=3)
 
     assert "agreed" == _look(registry)
-    assert 3 == registry.ledger.champion(MODEL)
+    assert 3 == registry.ledger.registry.champion(MODEL)
 
 
 @pytest.mark.parametrize("move", ["promote", "rollback", "adopt"])
@@ -372,7 +372,7 @@ def test_mlflow_away_after_the_log_is_written_is_finished_later_and_says_so(regi
     assert "finished" == _look(registry, "keep")
 
     assert champion == aliases.read(registry.client, MODEL)["champion"]
-    assert 4 == len(registry.ledger.promotions(MODEL))
+    assert 4 == len(registry.ledger.registry.promotions(MODEL))
 
 
 def test_what_was_left_unfinished_is_finished_before_anything_else_is_changed(registry):
@@ -382,22 +382,23 @@ def test_what_was_left_unfinished_is_finished_before_anything_else_is_changed(re
 
     apply.promote(registry, ModelRef(MODEL, 5), "next", PERSON, expected=4)
 
-    assert ["applied"] * 5 == [entry.state for entry in registry.ledger.promotions(MODEL)]
+    assert ["applied"] * 5 == [entry.state for entry in registry.ledger.registry.promotions(MODEL)]
     assert [(5, 4)] == _open(registry, "watch")
 
 
 def test_a_transition_under_way_is_never_taken_for_a_hand(registry):
     """A reconciler that looks between the alias and the end of a transition waits for its turn."""
     moved, looked, done = threading.Event(), threading.Event(), []
-    settle = registry.ledger.settle_promotion
+    settle = registry.ledger.registry.settle_promotion
 
-    class Slow(type(registry.ledger)):
+    class Slow(type(registry.ledger.registry)):
         def settle_promotion(self, *given):
             moved.set()
             looked.wait(1.0)  # the other one is waiting, or would have looked by now
             settle(*given)
 
-    with Slow(str(registry.ledger._engine.url)) as ledger:
+    with type(registry.ledger)(str(registry.ledger.engine.url)) as ledger:
+        ledger.registry = Slow(ledger)
         slow = replace(registry, ledger=ledger)
         promoter = threading.Thread(
             target=apply.promote, args=(slow, ModelRef(MODEL, 4), "slow", PERSON), kwargs={"expected": 3}
@@ -408,7 +409,7 @@ def test_a_transition_under_way_is_never_taken_for_a_hand(registry):
         promoter.join()
 
     assert ["agreed"] == done
-    assert ["a person"] == [entry.actor for entry in registry.ledger.promotions(MODEL)[3:]]
+    assert ["a person"] == [entry.actor for entry in registry.ledger.registry.promotions(MODEL)[3:]]
 
 
 def test_a_turn_that_does_not_come_is_an_error_for_a_job_and_later_for_the_poll(registry, monkeypatch):

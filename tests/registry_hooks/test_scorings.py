@@ -31,7 +31,7 @@ def score(bot, day=0, units=UNITS, values=VALUES):
 
 def asked(registry):
     """(version, failed) -> how often, and the frame."""
-    found = registry.ledger.scorings(MODEL, NOW, END)
+    found = registry.ledger.scorings.between(MODEL, NOW, END)
     return found.groupby(["version", "failed"]).size().to_dict(), found
 
 
@@ -113,9 +113,9 @@ def test_a_record_of_an_older_release_is_carried_and_one_of_this_release_is_read
     assert ((1, 0.125, False),) == again.scorings
     assert np.array_equal(said, again.probability)
     bring(live.ledger, [len(old).to_bytes(LENGTH) + old + record[end:]])
-    assert 2 == len(live.ledger.predictions(MODEL, start=NOW, end=END, as_of=END)[0])
+    assert 2 == len(live.ledger.telemetry.predictions(MODEL, start=NOW, end=END, as_of=END)[0])
     assert asked(live)[1].empty
     for _ in range(2):  # taken again after a crash
         bring(live.ledger, [failed.record(), record])
     assert {(1, 0): 1, (1, 1): 1} == asked(live)[0]
-    assert 2 == len(live.ledger.predictions(MODEL, start=NOW, end=END, as_of=END)[0])
+    assert 2 == len(live.ledger.telemetry.predictions(MODEL, start=NOW, end=END, as_of=END)[0])

@@ -62,14 +62,14 @@ def test_a_nominated_challenger_trades_no_unit_until_it_is_advanced(registry):
     first = trade(0)
     assert ({1}, {1, 2, 3}) == (set(first.version.tolist()), set(first.by_version))
     trial = stages.comparison(registry.ledger, MODEL)
-    assert {} == registry.ledger.assignments(MODEL, trial.salt)
+    assert {} == registry.ledger.assignments.of(MODEL, trial.salt)
     assert {2: "shadow", 3: "shadow"} == tags(registry)
 
     move(registry, Verdict.ADVANCE)
 
     assert {1, 2} == set(trade(1).version.tolist())
     assert ({2: 0.25}, {2: "ab", 3: "shadow"}) == (weights(registry), tags(registry))
-    last = registry.ledger.epochs(trial)[-1]
+    last = registry.ledger.assignments.epochs(trial)[-1]
     assert ("jobs.compare", "advance it Evidence: run run7.") == (last.actor, last.reason)
 
 
@@ -77,7 +77,7 @@ def test_a_move_that_is_repeated_changes_nothing_more(registry):
     for verdict, epochs in ((Verdict.ADVANCE, 2), (Verdict.WITHDRAW, 3)):
         for _ in range(2):
             move(registry, verdict)
-            assert epochs == len(registry.ledger.epochs(stages.comparison(registry.ledger, MODEL)))
+            assert epochs == len(registry.ledger.assignments.epochs(stages.comparison(registry.ledger, MODEL)))
 
 
 @pytest.mark.parametrize("verdict", [Verdict.ADVANCE, Verdict.WITHDRAW])
@@ -92,12 +92,12 @@ def test_who_is_withdrawn_trades_nothing_and_a_person_is_told(registry):
     move(registry, Verdict.WITHDRAW, act=later(3))
 
     assert ({}, {2: "shadow", 3: "shadow"}) == (weights(registry), tags(registry))
-    (told,) = [alert for alert in registry.ledger.alerts() if alert.key.startswith("challenger_withdrawn:")]
+    (told,) = [alert for alert in registry.ledger.alerts.newest() if alert.key.startswith("challenger_withdrawn:")]
     assert "volatility: withdraw it" == told.title
     move(registry, Verdict.ADVANCE, act=later(9))
     assert {2: 0.25} == weights(registry)
     move(registry, Verdict.WITHDRAW, act=later(10))
-    assert 2 == sum(alert.key.startswith("challenger_withdrawn:") for alert in registry.ledger.alerts())
+    assert 2 == sum(alert.key.startswith("challenger_withdrawn:") for alert in registry.ledger.alerts.newest())
 
 
 def test_a_share_counts_from_when_it_was_given_without_a_break(registry):
@@ -123,7 +123,7 @@ def test_one_that_waited_goes_on_when_it_is_nominated_with_its_plan_and_its_shar
     assert (3, NOW + timedelta(days=1), None) == (trial.challenger, trial.started_at, trial.ended_at)
     assert ({3: 0.25}, {3: "ab"}) == (weights(registry), tags(registry))
     assert NOW + timedelta(days=5) == since(registry, 3)
-    assert "they trade on as in comparison 1" == registry.ledger.epochs(trial)[-1].reason
+    assert "they trade on as in comparison 1" == registry.ledger.assignments.epochs(trial)[-1].reason
 
 
 def test_a_break_between_two_comparisons_is_one(registry):
@@ -164,7 +164,7 @@ def test_the_champion_keeps_half_of_the_units_whoever_is_given_a_share(registry)
 def test_a_comparison_of_an_older_release_trades_on_as_it_did(live):
     """Its split was the share of its champion from the first bar on."""
     pair = {"champion": 1, "challenger": 2, "kind": "compare"}
-    live.ledger.open_experiment(MODEL, **pair, salt="old", split=0.9, at=NOW)
+    live.ledger.registry.open_experiment(MODEL, **pair, salt="old", split=0.9, at=NOW)
     reconcile(live, MODEL, NOW)
 
     assert ({2: pytest.approx(0.1)}, {2: "ab"}) == (weights(live), tags(live))

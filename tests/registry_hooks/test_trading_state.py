@@ -30,7 +30,7 @@ def traded(live, bars, states):
     bot = PaperBot(Context(Settings(state=live.cache.parent), live, None), STRATEGY, bars, START)
     held = []
     for (at, bar), state in zip(bars[bars.event_time >= START].groupby("event_time"), states, strict=False):
-        live.ledger.set_trading_state(state, "ada", "as the test says", at.to_pydatetime())
+        live.ledger.trading.set(state, "ada", "as the test says", at.to_pydatetime())
         bot.on_bar(bar, at.to_pydatetime())
         held.append({unit: position.quantity for unit, position in bot.book.positions.items()})
         assert {u: bar.set_index("symbol").close[u] for u in held[-1]} == {
@@ -46,7 +46,7 @@ def test_a_paper_bot_that_is_halted_sends_no_orders_and_its_book_is_marked_on(li
     assert [held[4]] * 10 == held[5:15]
     assert held[4] != held[15]
     days = sorted(bars[bars.event_time >= START].event_time.unique())
-    filled = live.ledger.unbooked_fills(MODEL, BOOK, as_of=START + 99 * DAY).event_time
+    filled = live.ledger.books.unbooked_fills(MODEL, BOOK, as_of=START + 99 * DAY).event_time
     assert {*days[:5], days[15]} >= set(filled) > {days[15]}
 
 
@@ -75,7 +75,7 @@ def test_a_bot_hears_of_the_trading_state_without_asking(live, background, event
     code = {"features": lambda rows: features.last_row(STRATEGY, rows), "names": STRATEGY.feature_names}
     with Bot(MODEL, live, **code, poll_s=3600.0, background=background) as bot:
         assert TradingState.ACTIVE is bot.trading
-        live.ledger.set_trading_state("reducing", "ada", "storm", START)
+        live.ledger.trading.set("reducing", "ada", "storm", START)
         if not background:
             bot.boundary(START)
         eventually(lambda: bot.trading is TradingState.REDUCING)

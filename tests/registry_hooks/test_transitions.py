@@ -62,9 +62,11 @@ def test_a_promotion_moves_the_aliases_and_starts_the_watch(registry):
     entry = apply.apply(_decide(Verdict.PROMOTE, 2, 1), registry, ACT)
 
     assert {"champion": 2, "previous_champion": 1} == aliases.read(registry.client, MODEL)
-    assert "applied" == registry.ledger.promotions(MODEL)[-1].state
+    assert "applied" == registry.ledger.registry.promotions(MODEL)[-1].state
     assert (1, 2) == (entry.from_version, entry.to_version)
-    assert [("watch", 2, 1)] == [(t.kind, t.champion, t.challenger) for t in registry.ledger.open_experiments(MODEL)]
+    assert [("watch", 2, 1)] == [
+        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL)
+    ]
 
 
 def test_a_rollback_goes_to_the_champion_before_and_tells_a_person(registry):
@@ -76,7 +78,7 @@ def test_a_rollback_goes_to_the_champion_before_and_tells_a_person(registry):
 
     apply.rollback(registry, MODEL, "again", ACT)
     assert {"champion": 1} == aliases.read(registry.client, MODEL)
-    assert 2 == len([alert for alert in registry.ledger.alerts() if alert.key.startswith("rollback:")])
+    assert 2 == len([alert for alert in registry.ledger.alerts.newest() if alert.key.startswith("rollback:")])
     with pytest.raises(RegistryError, match="previous champion to go back to"):
         apply.rollback(registry, MODEL, "once more", ACT)
 
@@ -87,11 +89,11 @@ def test_a_decision_made_against_another_champion_changes_nothing(registry):
     with pytest.raises(AliasMoved):
         apply.apply(_decide(Verdict.PROMOTE, 3, 1), registry, ACT)
 
-    assert 2 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.champion(MODEL)
+    assert 2 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.registry.champion(MODEL)
 
 
 def test_a_champion_that_is_promoted_again_is_refused_and_nothing_is_written(registry):
-    before = registry.ledger.promotions(MODEL)
+    before = registry.ledger.registry.promotions(MODEL)
 
     for again in (
         lambda: apply.promote(registry, ModelRef(MODEL, 1), "again", ACT, expected=1),
@@ -102,8 +104,8 @@ def test_a_champion_that_is_promoted_again_is_refused_and_nothing_is_written(reg
     registry.client.set_registered_model_alias(MODEL, "champion", "1")  # a hand that sets what is set
 
     assert "agreed" == reconcile(registry, MODEL, NOW)
-    assert before == registry.ledger.promotions(MODEL)
-    assert [] == registry.ledger.open_experiments(MODEL)
+    assert before == registry.ledger.registry.promotions(MODEL)
+    assert [] == registry.ledger.registry.open_experiments(MODEL)
 
 
 def test_of_two_promoters_at_once_one_wins(registry):
@@ -123,7 +125,7 @@ def test_of_two_promoters_at_once_one_wins(registry):
 
     winner = next(version for version in outcomes if version)
     assert 1 == outcomes.count(None)
-    assert winner == registry.ledger.champion(MODEL)
+    assert winner == registry.ledger.registry.champion(MODEL)
 
 
 def test_an_altered_or_unknown_bundle_is_never_promoted(registry):
@@ -135,7 +137,7 @@ def test_an_altered_or_unknown_bundle_is_never_promoted(registry):
     with pytest.raises(RegistryError, match="known to the ledger"):
         apply.promote(registry, ModelRef(MODEL, 99), "unknown", ACT, expected=1)
 
-    assert 1 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.champion(MODEL)
+    assert 1 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.registry.champion(MODEL)
 
 
 def test_hold_does_nothing_and_retrain_leaves_a_request(registry):
@@ -160,7 +162,7 @@ def test_challengers_queue_and_the_next_gets_the_free_place(registry):
 
 
 def _beside(registry):
-    return [(t.champion, t.challenger) for t in registry.ledger.open_experiments(MODEL, "shadow")]
+    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL, "shadow")]
 
 
 def _tags(registry, version):
@@ -169,7 +171,9 @@ def _tags(registry, version):
 
 
 def _ended(registry, version):
-    return [t.verdict for t in registry.ledger.experiments(MODEL) if t.kind == "shadow" and t.challenger == version]
+    return [
+        t.verdict for t in registry.ledger.registry.experiments(MODEL) if t.kind == "shadow" and t.challenger == version
+    ]
 
 
 def test_who_waits_is_compared_too_until_nominated(registry):
@@ -242,7 +246,7 @@ def test_a_hand_at_the_tag_of_the_line_begins_and_ends_a_comparison(registry):
 
 @pytest.mark.parametrize("again", [False, True])
 def test_a_crash_after_the_log_entry_is_finished(registry, again):
-    entry = registry.ledger.append_promotion(
+    entry = registry.ledger.registry.append_promotion(
         MODEL, expected=1, to=2, kind="promote", actor="a", reason="r", evidence_run="", correlation_id="", at=NOW
     )
     if again:  # it died a second time, after the aliases
@@ -251,10 +255,10 @@ def test_a_crash_after_the_log_entry_is_finished(registry, again):
     assert "finished" == reconcile(registry, MODEL, NOW)
 
     assert 2 == aliases.read(registry.client, MODEL)["champion"]
-    assert "applied" == registry.ledger.promotions(MODEL)[-1].state
-    assert ["watch"] == [trial.kind for trial in registry.ledger.open_experiments(MODEL)]
+    assert "applied" == registry.ledger.registry.promotions(MODEL)[-1].state
+    assert ["watch"] == [trial.kind for trial in registry.ledger.registry.open_experiments(MODEL)]
     assert "agreed" == reconcile(registry, MODEL, NOW)
-    assert entry.seq == registry.ledger.promotions(MODEL)[-1].seq
+    assert entry.seq == registry.ledger.registry.promotions(MODEL)[-1].seq
 
 
 def test_a_champion_moved_by_hand_is_adopted_when_the_guard_passes(registry):
@@ -262,9 +266,9 @@ def test_a_champion_moved_by_hand_is_adopted_when_the_guard_passes(registry):
 
     assert "adopted" == reconcile(registry, MODEL, NOW, on_manual_move="keep")
 
-    assert [1, 2] == aliases.standing(registry.ledger.promotions(MODEL))
-    assert "mlflow-ui" == registry.ledger.promotions(MODEL)[-1].actor
-    assert any("adopted" in alert.title for alert in registry.ledger.alerts())
+    assert [1, 2] == aliases.standing(registry.ledger.registry.promotions(MODEL))
+    assert "mlflow-ui" == registry.ledger.registry.promotions(MODEL)[-1].actor
+    assert any("adopted" in alert.title for alert in registry.ledger.alerts.newest())
 
 
 @pytest.mark.parametrize("how", ["setting", "deleted", "altered"])
@@ -278,8 +282,8 @@ def test_a_hand_that_the_guard_refuses_is_undone(registry, how):
 
     assert "undone" == reconcile(registry, MODEL, NOW, on_manual_move="undo" if how == "setting" else "adopt")
 
-    assert 1 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.champion(MODEL)
-    assert any("undone" in alert.title for alert in registry.ledger.alerts())
+    assert 1 == aliases.read(registry.client, MODEL)["champion"] == registry.ledger.registry.champion(MODEL)
+    assert any("undone" in alert.title for alert in registry.ledger.alerts.newest())
 
 
 def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
@@ -297,13 +301,15 @@ def test_the_bot_scores_with_every_arm_and_each_key_keeps_its_arm(registry):
     assert 0.35 < (first.version == 2).mean() < 0.65  # one half was agreed
     assert (first.version == second.version).all()
     assert np.array_equal(first.probability, np.where(first.version == 2, first.by_version[2], first.by_version[1]))
-    frame, _, _ = registry.ledger.predictions(MODEL, start=NOW, end=NOW + timedelta(days=9), as_of=NOW, version=3)
+    frame, _, _ = registry.ledger.telemetry.predictions(
+        MODEL, start=NOW, end=NOW + timedelta(days=9), as_of=NOW, version=3
+    )
     assert {"shadow"} == set(frame.role)
 
 
 def test_the_bot_swaps_at_the_boundary_after_a_hint_and_says_why(registry):
     bot = _bot(registry)
-    registry.ledger.add_delivery("d1", "mlflow", b"{}", NOW)
+    registry.ledger.deliveries.add("d1", "mlflow", b"{}", NOW)
     apply.promote(registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
 
     assert bot.boundary(NOW) is None  # no hint yet, and the poll is not due
@@ -357,7 +363,7 @@ def test_the_old_model_trades_on_when_the_new_one_cannot_be_taken(registry, faul
     assert bot.boundary(NOW) is None
 
     assert {1} == set(_score(bot).version.tolist())
-    rejected = [alert for alert in registry.ledger.alerts() if alert.key.startswith("swap_rejected")]
+    rejected = [alert for alert in registry.ledger.alerts.newest() if alert.key.startswith("swap_rejected")]
     assert 1 == len(rejected), "the log says that it trades, and it does not"
 
 
@@ -403,7 +409,7 @@ def test_a_signed_delivery_is_kept_acted_upon_and_counted_once(service, registry
 
     assert [202, 202, 202] == [reply.status_code for reply in replies]
     assert [True, False, False] == [reply.json()["accepted"] for reply in replies]
-    assert [1] == [delivery.version for delivery in registry.ledger.settled_deliveries(MODEL, after=0)]
+    assert [1] == [delivery.version for delivery in registry.ledger.deliveries.settled(MODEL, after=0)]
 
 
 def test_anything_unsigned_stale_or_huge_is_refused_and_leaves_nothing(service, registry):
@@ -415,7 +421,7 @@ def test_anything_unsigned_stale_or_huge_is_refused_and_leaves_nothing(service, 
     ]
 
     assert [401, 401, 401, 413] == [reply.status_code for reply in refused]
-    assert [] == registry.ledger.settled_deliveries(MODEL, after=0)
+    assert [] == registry.ledger.deliveries.settled(MODEL, after=0)
     assert [200, 200] == [service.get(path).status_code for path in ("/healthz", "/readyz")]
 
 
@@ -425,6 +431,6 @@ def test_predictions_survive_a_second_telling(registry):
     _score(bot)
     _score(bot)
 
-    frame, values, _ = registry.ledger.predictions(MODEL, start=NOW, end=NOW + timedelta(1), as_of=NOW)
+    frame, values, _ = registry.ledger.telemetry.predictions(MODEL, start=NOW, end=NOW + timedelta(1), as_of=NOW)
     assert 3 == len(frame)
     assert pd.Series(values.ravel()).eq(1).all()

@@ -53,7 +53,7 @@ def _opened(registry, clock=lambda: datetime.now(UTC), hub=None, **service):
     settings = Settings(service=ServiceSettings(**service))
     scorers = {"m": Doubler()}.get
     with TestClient(app.build(registry, settings, clock, scorers, hub)) as client:
-        token = registry.ledger.add_key("test", ["admin"], T0)
+        token = registry.ledger.api_keys.add("test", ["admin"], T0)
         client.headers["Authorization"] = f"Bearer {token}"
         yield client
 

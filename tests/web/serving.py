@@ -46,7 +46,7 @@ class Service:
             feed=FeedSettings(**feed),
             risk=RiskSettings(stale_s=stale_s),
         )
-        self.key = ledger.add_key("desk", ["risk:read"], AT)
+        self.key = ledger.api_keys.add("desk", ["risk:read"], AT)
         self.start()
 
     def start(self):

@@ -39,7 +39,7 @@ def test_good_rows_are_stored_once_and_bad_ones_are_set_aside_with_the_reason(cl
         [r["row"] for r in first.json()["rejected"]],
     )
     assert (0, 1) == (again.json()["stored"], again.json()["known"])
-    kept = registry.ledger.rejections(kind)
+    kept = registry.ledger.rejections.newest(kind)
     assert 3 == len(kept)
     assert {"test"} == {one.source for one in kept}
     shown = client.get("/v1/rejections", params={"kind": kind}).json()
@@ -77,13 +77,15 @@ def test_rows_that_nobody_can_know_yet_are_set_aside(client, registry, bot):
 
     assert (1, [1]) == (answer["stored"], [row["row"] for row in answer["rejected"]])
     assert "known_at must not lie after now" in answer["rejected"][0]["reason"]
-    assert 1 == len(registry.ledger.rejections("predictions"))
+    assert 1 == len(registry.ledger.rejections.newest("predictions"))
 
 
 def test_what_was_posted_is_what_the_ledger_has(client, registry, bot):
     bot.post(client, "predictions", [bot.prediction("A"), bot.prediction("B", probability=0.25)])
 
-    frame, features, names = registry.ledger.predictions("m", start=T0, end=T0 + timedelta(1), as_of=T0 + timedelta(1))
+    frame, features, names = registry.ledger.telemetry.predictions(
+        "m", start=T0, end=T0 + timedelta(1), as_of=T0 + timedelta(1)
+    )
 
     assert ("a", "b") == names
     assert [0.6, 0.25] == frame.probability.tolist()
@@ -100,7 +102,7 @@ def test_how_a_bot_asked_its_versions_is_kept_as_a_bot_in_python_keeps_it(client
     assert (0, 2) == (again["stored"], again["known"])
     other = bot.post(client, "scorings", [row | {"seconds": 0.5}]).json()
     assert "stored with other values" in other["rejected"][0]["reason"]
-    kept = registry.ledger.scorings("m", T0, T0 + timedelta(1))
+    kept = registry.ledger.scorings.between("m", T0, T0 + timedelta(1))
     said = kept[["version", "batch", "failed", "rows", "seconds"]].to_numpy().tolist()
     assert [[2, "all", 0, 20, 0.125], [2, "b", 1, 20, 0.125]] == said
 
@@ -148,9 +150,9 @@ def test_a_row_is_refused_for_what_is_wrong_with_it(lone, change, bot):
 
 
 def test_without_a_key_nothing_is_stored_and_a_scope_opens_its_own_door_only(client, registry):
-    narrow = registry.ledger.add_key("narrow", ["quotes:write"], T0)
-    gone = registry.ledger.add_key("gone", ["admin"], T0)
-    registry.ledger.revoke_key(gone.partition(".")[0], T0)
+    narrow = registry.ledger.api_keys.add("narrow", ["quotes:write"], T0)
+    gone = registry.ledger.api_keys.add("gone", ["admin"], T0)
+    registry.ledger.api_keys.revoke(gone.partition(".")[0], T0)
 
     def status(kind, header):
         return client.post(f"/v1/{kind}", content=b"[]", headers={"authorization": header}).status_code
@@ -169,7 +171,7 @@ def test_without_a_key_nothing_is_stored_and_a_scope_opens_its_own_door_only(cli
         assert [401] * len(shown) == [status(kind, header.encode("latin-1")) for header in shown]
         scope = "fills" if kind == "balances" else kind  # who may tell of trades may tell what the account is worth
         doors = {"fills", "balances"} if scope == "fills" else {kind}
-        own = registry.ledger.add_key(f"only-{kind}", [f"{scope}:write"], T0)
+        own = registry.ledger.api_keys.add(f"only-{kind}", [f"{scope}:write"], T0)
         assert doors == {other for other in KINDS if status(other, f"Bearer {own}") == 200}
         assert {403} == {status(other, f"Bearer {own}") for other in KINDS if other not in doors}
     for path in (
@@ -185,7 +187,7 @@ def test_without_a_key_nothing_is_stored_and_a_scope_opens_its_own_door_only(cli
 
 def test_what_bots_may_do_is_told_in_words_too(client, registry):
     first = client.get("/v1/trading-state").json()
-    registry.ledger.set_trading_state("reducing", "ada", "storm", T0)
+    registry.ledger.trading.set("reducing", "ada", "storm", T0)
 
     assert {"state": "active", "meaning": "orders as the models ask for", "seq": 0, "reason": ""} == first
     words = "no new positions; open ones may only shrink"
@@ -200,7 +202,7 @@ def test_who_asks_too_often_is_told_when_to_come_again(registry, bot):
 
         assert [200, 200, 200, 429] == [a.status_code for a in answers]
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
-        other = {"authorization": f"Bearer {registry.ledger.add_key('other', ['outcomes:write'], T0)}"}
+        other = {"authorization": f"Bearer {registry.ledger.api_keys.add('other', ['outcomes:write'], T0)}"}
         assert 200 == client.post("/v1/outcomes", content=b"[]", headers=other).status_code
         nobody = [client.post("/v1/outcomes", content=b"[]", headers={"authorization": ""}) for _ in range(4)]
         assert [401, 401, 401, 429] == [a.status_code for a in nobody]
@@ -226,10 +228,12 @@ def test_a_bot_without_python_gets_scores_and_every_feature_must_be_there(client
 def test_assignment_is_the_bots_own_and_never_asks_mlflow(client, registry, monkeypatch):
     model = uuid.uuid4().hex
     assert 404 == client.get(f"/v1/models/{model}/assignment", params={"key": "A"}).status_code
-    registry.ledger.append_promotion(
+    registry.ledger.registry.append_promotion(
         model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
     )
-    registry.ledger.open_experiment(model, champion=1, challenger=2, kind="compare", salt="s", split=0.5, at=T0)
+    registry.ledger.registry.open_experiment(
+        model, champion=1, challenger=2, kind="compare", salt="s", split=0.5, at=T0
+    )
     keys = [f"k{i}" for i in range(40)]
 
     first = client.get(f"/v1/models/{model}/assignment", params={"key": keys}).json()
@@ -241,7 +245,7 @@ def test_assignment_is_the_bots_own_and_never_asks_mlflow(client, registry, monk
     def away(*_):
         raise StorageError("ledger is away")
 
-    monkeypatch.setattr(registry.ledger, "champion", away)
+    monkeypatch.setattr(registry.ledger.registry, "champion", away)
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 60)
     later = client.get(f"/v1/models/{model}/assignment", params={"key": keys}).json()
@@ -252,10 +256,10 @@ def test_assignment_is_the_bots_own_and_never_asks_mlflow(client, registry, monk
 def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(client, registry):
     model = uuid.uuid4().hex
     registry.client.create_registered_model(model)
-    registry.ledger.append_promotion(
+    registry.ledger.registry.append_promotion(
         model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
     )
-    trial = registry.ledger.open_experiment(
+    trial = registry.ledger.registry.open_experiment(
         model, champion=1, challenger=2, kind="compare", salt=model, split=0.5, at=T0
     )
 
@@ -264,13 +268,13 @@ def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(cl
         return {arm["key"]: arm["version"] for arm in arms}
 
     first = ask(*(f"k{i}" for i in range(20)))
-    registry.ledger.add_assignments(model, model, [Deal("taken", 2, 0, T0), Deal("also", 1, 0, T0)])
+    registry.ledger.assignments.add(model, model, [Deal("taken", 2, 0, T0), Deal("also", 1, 0, T0)])
 
     assert {1, 2} == set(first.values())
     assert first == ask(*first)
     assert {"taken": 2, "also": 1} == ask("taken", "also")
-    assert first | {"taken": 2, "also": 1} == registry.ledger.assignments(model, model)
-    assert 22 == sum(registry.ledger.dealt(trial)[0].counts.values())
+    assert first | {"taken": 2, "also": 1} == registry.ledger.assignments.of(model, model)
+    assert 22 == sum(registry.ledger.assignments.by_epoch(trial)[0].counts.values())
 
 
 def test_metrics_count_what_happened_and_health_says_how_it_stands(client, registry, bot):
@@ -298,7 +302,7 @@ def test_answers_carry_a_correlation_id_and_safe_headers_and_other_hosts_are_ref
 def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bot):
     """Never accepted: a price of 0 of a share, a value past all trades, a date that never comes; the good one is kept."""
     put = Instrument("P", Kind.PUT, multiplier=100.0, underlying="A", strike=10.0, expiry=T0 + timedelta(days=30))
-    registry.ledger.put_instruments([put], T0)
+    registry.ledger.instruments.put([put], T0)
     changes = ({}, {"price": 0}, {"unit": "P", "price": 0}, {"quantity": 1e18, "price": 1e9, "unit": "P"},
                {"event_time": "2199-12-31T00:00:00Z"}, {"fee": 1e300}, {"quantity": 1e-9})  # fmt: skip
     fills = [bot.row("fills") | {"fill_id": f"x{i}"} | change for i, change in enumerate(changes)]
@@ -314,17 +318,17 @@ def test_a_fill_that_no_book_can_take_is_set_aside_and_told(client, registry, bo
         "quantity of fills",
     )
     assert [True] * 5 == [rule in one["reason"] for rule, one in zip(rules, answer["rejected"], strict=True)]
-    assert 5 == len(registry.ledger.rejections("fills"))
-    (alert,) = registry.ledger.alerts()
+    assert 5 == len(registry.ledger.rejections.newest("fills"))
+    (alert,) = registry.ledger.alerts.newest()
     assert alert.key.startswith("fills_refused:test:")
 
 
 def test_a_trade_of_a_model_that_nobody_trained_is_booked_and_told_with_the_names_near_it(client, registry, bot):
     for kind in ("fills", "balances"):  # no model is known: there is nothing to compare a name with
         assert 1 == bot.post(client, kind, [bot.row(kind)]).json()["stored"]
-    assert [] == registry.ledger.alerts()
+    assert [] == registry.ledger.alerts.newest()
 
-    registry.ledger.add_bundle(BundleRow("volatility", 1, "d", "r", "m-1", T0, T0, 5, T0))
+    registry.ledger.registry.add_bundle(BundleRow("volatility", 1, "d", "r", "m-1", T0, T0, 5, T0))
     named = ("volatility", 1), ("volatility", 0), ("volatilty", 1), ("volatility", 7)
     fills = [
         bot.row("fills") | {"fill_id": f"n{i}", "model": model, "version": version}
@@ -335,14 +339,14 @@ def test_a_trade_of_a_model_that_nobody_trained_is_booked_and_told_with_the_name
     assert (4, []) == (stored["known"], stored["rejected"])  # a true trade is lost by no typo
     bot.post(client, "balances", [bot.row("balances") | {"model": "volatilty"}])
 
-    alerts = {alert.key: alert.title for alert in registry.ledger.alerts()}
+    alerts = {alert.key: alert.title for alert in registry.ledger.alerts.newest()}
     assert {"model_unknown:volatilty", "model_unknown:volatility:v7"} == set(alerts)
     assert "Was volatility meant?" in alerts["model_unknown:volatilty"]
     assert "there is: v1" in alerts["model_unknown:volatility:v7"]
 
 
 def test_prices_below_zero_are_taken_of_a_future_and_refused_row_by_row_of_others(client, registry, bot):
-    registry.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=1_000.0)], T0)
+    registry.ledger.instruments.put([Instrument("F", Kind.FUTURE, multiplier=1_000.0)], T0)
     fills = [bot.row("fills") | {"fill_id": unit, "unit": unit, "price": -37.63} for unit in ("F", "A")]
     pairs = (("F", -37.7, -37.6), ("A", -37.7, -37.6), ("B", 0.0, 0.05), ("C", 0.0, 0.0), ("D", 2.0, -1.0))
     quotes = [bot.row("quotes") | {"unit": unit, "bid": bid, "ask": ask} for unit, bid, ask in pairs]
@@ -354,7 +358,7 @@ def test_prices_below_zero_are_taken_of_a_future_and_refused_row_by_row_of_other
     assert (2, [1, 3, 4]) == (of_quotes["stored"], [one["row"] for one in of_quotes["rejected"]])
     rules = ("bid of A must be 0 or more", "ask of C must be positive", "bid must not lie above ask")
     assert all(rule in one["reason"] for rule, one in zip(rules, of_quotes["rejected"], strict=True))
-    assert 3 == len(registry.ledger.rejections("quotes"))
+    assert 3 == len(registry.ledger.rejections.newest("quotes"))
 
 
 @pytest.mark.parametrize("book", ["twin:live", "virtual", "virtual v3", " Twin:x"])
@@ -381,4 +385,4 @@ def test_fills_open_so_many_books_and_no_more(client, registry, bot):
     again = [bot.row("fills") | {"fill_id": "c0", "book": "bk3"}]
 
     assert 1 == bot.post(client, "fills", again).json()["stored"], "a book that is there goes on"
-    assert 1 == len([alert for alert in registry.ledger.alerts() if alert.key.startswith("fills_refused:")])
+    assert 1 == len([alert for alert in registry.ledger.alerts.newest() if alert.key.startswith("fills_refused:")])

@@ -25,7 +25,7 @@ def gone(ledger):
     """Nobody gets through: a server that is stopped, or a file that another program has locked."""
     place = make_url(ledger.url)
     if place.get_backend_name() == "sqlite":
-        event.listen(ledger._engine, "checkout", lambda raw, *_: raw.execute("PRAGMA busy_timeout=50"))
+        event.listen(ledger.engine, "checkout", lambda raw, *_: raw.execute("PRAGMA busy_timeout=50"))
         other = sqlite3.connect(place.database, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         yield
@@ -41,16 +41,16 @@ def gone(ledger):
 @contextmanager
 def renamed(ledger, table):
     """A table is not there."""
-    with ledger._writing() as connection:
+    with ledger.writing() as connection:
         connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO elsewhere")
     yield
-    with ledger._writing() as connection:
+    with ledger.writing() as connection:
         connection.exec_driver_sql(f"ALTER TABLE elsewhere RENAME TO {table}")
 
 
 def held(ledger, kind):
     """How many rows there are."""
-    with ledger._reading() as connection:
+    with ledger.reading() as connection:
         return connection.exec_driver_sql(f"SELECT count(*) FROM {kind}").scalar()
 
 
@@ -99,10 +99,10 @@ def test_scores_and_assignments_go_on_while_the_ledger_is_away(registry, bot, mo
     monkeypatch.setattr(access, "REMEMBERED_S", -1.0)  # a key, and who trades, are read anew each time
     monkeypatch.setattr(api, "FRESH_S", -1.0)
     why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": bot.T0}
-    registry.ledger.append_promotion("m", expected=None, to=1, kind="promote", **why)
+    registry.ledger.registry.append_promotion("m", expected=None, to=1, kind="promote", **why)
     at, days = bot.T0.isoformat(), [0]
     bar = {"event_time": at, "known_at": at, "matures_at": at, "rows": [{"unit": "A", "features": {"a": 0.5, "b": 1}}]}
-    short = {"authorization": f"Bearer {registry.ledger.add_key('short', ['score'], bot.T0, bot.at(1))}"}
+    short = {"authorization": f"Bearer {registry.ledger.api_keys.add('short', ['score'], bot.T0, bot.at(1))}"}
     for client in bot.opened(registry, clock=lambda: bot.at(days[0])):
 
         def asked(client=client, **kwargs):
@@ -138,10 +138,10 @@ def test_a_full_disk_takes_nothing_of_a_batch_and_all_of_it_later(tmp_path, mlfl
     disk = Disk(tmp_path, clock=lambda: seconds[0])
     rows = many(bot, kind, 3000)
     with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", disk) as ledger:
-        event.listen(ledger._engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count={pages[0]}"))
+        event.listen(ledger.engine, "checkout", lambda raw, *_: raw.execute(f"PRAGMA max_page_count={pages[0]}"))
         for client in bot.opened(Registry(mlflow_client, ledger, tmp_path)):
             assert 1 == bot.post(client, kind, rows[:1]).json()["stored"]
-            with ledger._reading() as connection:
+            with ledger.reading() as connection:
                 pages[0] = connection.exec_driver_sql("PRAGMA page_count").scalar() + 2
 
             assert refused(bot.post(client, kind, rows))

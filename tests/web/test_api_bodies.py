@@ -68,7 +68,7 @@ def test_a_bad_row_is_set_aside_and_the_good_ones_beside_it_are_stored(client, r
             found = answer.json()
             assert (2, [1]) == (found["stored"] + found["known"], [one["row"] for one in found["rejected"]]), row
             assert found["rejected"][0]["reason"]
-    assert len(set(bad)) == len(registry.ledger.rejections(kind, 1000))
+    assert len(set(bad)) == len(registry.ledger.rejections.newest(kind, 1000))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -108,7 +108,7 @@ def test_a_list_that_is_broken_is_the_senders_fault(lone, sqlite_ledger, kind, b
 
         assert 422 == answer.status_code, (body[:50], answer.text[:200])
         assert answer.json()["detail"]
-    assert [] == sqlite_ledger.rejections(kind)
+    assert [] == sqlite_ledger.rejections.newest(kind)
     assert {"stored": 1, "known": 0, "rejected": []} == lone.post(f"/v1/{kind}", content=b"[" + good + b"]").json()
 
 
@@ -159,7 +159,7 @@ def test_features_are_stored_in_the_order_of_their_names_whatever_order_a_langua
         ]
     )
 
-    _, features, names = registry.ledger.predictions("m", start=bot.T0, end=bot.at(1), as_of=bot.at(1))
+    _, features, names = registry.ledger.telemetry.predictions("m", start=bot.T0, end=bot.at(1), as_of=bot.at(1))
     assert (("a", "b"), [[1, 2], [1, 2]]) == (names, features.tolist())
 
 

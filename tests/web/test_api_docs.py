@@ -45,7 +45,7 @@ def examples(language):
 def environment(sqlite_ledger, mlflow_client, tmp_path):
     """What the document's reader has exported, with a server behind it."""
     why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": T0}
-    sqlite_ledger.append_promotion("volatility", expected=None, to=1, kind="promote", **why)
+    sqlite_ledger.registry.append_promotion("volatility", expected=None, to=1, kind="promote", **why)
     registry, scorers = Registry(mlflow_client, sqlite_ledger, tmp_path), {"volatility": Half()}
     built = app.build(registry, Settings(), lambda: datetime.now(UTC), scorers.get)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -55,14 +55,14 @@ def environment(sqlite_ledger, mlflow_client, tmp_path):
     api = f"http://127.0.0.1:{listening.getsockname()[1]}"
     while not server.started:
         time.sleep(0.01)
-    yield {**os.environ, "API": api, "KEY": sqlite_ledger.add_key("my-bot", SCOPES, T0)}
+    yield {**os.environ, "API": api, "KEY": sqlite_ledger.api_keys.add("my-bot", SCOPES, T0)}
     server.should_exit = True
     thread.join()
     listening.close()
 
 
 def held(ledger):
-    with ledger._reading() as connection:
+    with ledger.reading() as connection:
         kinds = ("predictions", "outcomes", "fills", "quotes", "rejections")
         return [connection.exec_driver_sql(f"SELECT count(*) FROM {kind}").scalar() for kind in kinds]
 

@@ -78,12 +78,12 @@ def key(tmp_path_factory):
         client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
         client.create_registered_model("m")
         why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": T0}
-        ledger.append_promotion("m", expected=None, to=1, kind="promote", **why)
+        ledger.registry.append_promotion("m", expected=None, to=1, kind="promote", **why)
         settings = Settings(service=ServiceSettings(rate=10**6))
         STAGE.app = app.build(
             Registry(client, ledger, folder), settings, lambda: datetime.now(UTC), {"m": Anything()}.get
         )
-        yield {"Authorization": f"Bearer {ledger.add_key('fuzz', ['admin'], T0)}"}
+        yield {"Authorization": f"Bearer {ledger.api_keys.add('fuzz', ['admin'], T0)}"}
 
 
 @API.include(path_regex=r"^/(healthz|readyz|metrics|v1/rejections|v1/models/.*/assignment)$").parametrize()

@@ -38,7 +38,7 @@ bodies = {
 }
 folder, told = Path(tempfile.mkdtemp()), {}
 with Ledger(f"sqlite:///{folder / 'ledger.db'}") as ledger:
-    key = ledger.add_key("bot", ["admin"], datetime.now(UTC))
+    key = ledger.api_keys.add("bot", ["admin"], datetime.now(UTC))
     built = app.build(Registry(None, ledger, folder), Settings(), lambda: datetime.now(UTC), lambda model: None)
     with TestClient(built) as client:
         client.headers["authorization"] = f"Bearer {key}"

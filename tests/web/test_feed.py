@@ -226,7 +226,7 @@ def test_who_says_nothing_is_not_waited_for(service, monkeypatch):
 
 
 def test_a_header_with_a_wrong_key_or_a_key_for_something_else_is_refused(service):
-    other = service.ledger.add_key("bot", ["score"], AT)
+    other = service.ledger.api_keys.add("bot", ["score"], AT)
 
     assert [403, 403] == [refused(service, Authorization=f"Bearer {key}") for key in ("no", other)]
 
@@ -238,7 +238,7 @@ def test_a_key_that_is_revoked_hears_no_more(service, monkeypatch):
 
     with service.listen(Authorization=f"Bearer {service.key}") as socket:
         socket.recv(5)
-        service.ledger.revoke_key(service.key.partition(".")[0], AT)
+        service.ledger.api_keys.revoke(service.key.partition(".")[0], AT)
         service.hub.publish(state(2.0))
         service.hub.publish(state(3.0))
 

@@ -46,7 +46,7 @@ def served(sqlite_ledger, tmp_path):
 
 @pytest.fixture
 def key(sqlite_ledger):
-    return sqlite_ledger.add_key("futures-1", ["hooks"], NOW)
+    return sqlite_ledger.api_keys.add("futures-1", ["hooks"], NOW)
 
 
 @contextmanager
@@ -74,7 +74,9 @@ def test_freqtrade_s_own_three_calls_arrive_with_the_key_of_the_url(served, sqli
         ]
 
     assert [(202, "fill")] * 3 == [(a.status_code, a.json()["effect"]) for a in answers]
-    assert [-0.0125] == [*sqlite_ledger.positions("volatility", "futures-1").quantity], "three tellings of one fill"
+    assert [-0.0125] == [*sqlite_ledger.telemetry.positions("volatility", "futures-1").quantity], (
+        "three tellings of one fill"
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,13 +94,13 @@ def test_without_the_right_key_nothing_is_kept(served, sqlite_ledger, header):
     with TestClient(served) as http:
         assert 401 == http.post("/hooks/freqtrade", json=PAYLOAD, headers=header).status_code
 
-    assert [] == sqlite_ledger.rejections()
-    assert [] == [*sqlite_ledger.positions("volatility", "futures-1").quantity]
+    assert [] == sqlite_ledger.rejections.newest()
+    assert [] == [*sqlite_ledger.telemetry.positions("volatility", "futures-1").quantity]
 
 
 def test_a_key_for_something_else_or_revoked_does_not_open_this_door(served, sqlite_ledger, key):
-    other = sqlite_ledger.add_key("bot", ["predictions:write"], NOW)
-    sqlite_ledger.revoke_key(key.partition(".")[0], NOW)
+    other = sqlite_ledger.api_keys.add("bot", ["predictions:write"], NOW)
+    sqlite_ledger.api_keys.revoke(key.partition(".")[0], NOW)
     with TestClient(served) as http:
         codes = [http.post("/hooks/freqtrade", json=PAYLOAD, auth=("x", k)).status_code for k in (other, key)]
 
@@ -117,4 +119,4 @@ def test_too_much_is_not_read_and_nonsense_is_acknowledged(served, sqlite_ledger
         odd = http.post("/hooks/freqtrade", content=b"\x00\xff", auth=("x", key))
 
     assert (413, 202, "rejected") == (big.status_code, odd.status_code, odd.json()["effect"])
-    assert 1 == len(sqlite_ledger.rejections("fills"))
+    assert 1 == len(sqlite_ledger.rejections.newest("fills"))

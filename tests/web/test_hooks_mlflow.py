@@ -100,8 +100,8 @@ def _request(headers, body):
 
 
 def _kept(ledger):
-    return len(ledger.unsettled_deliveries("mlflow", before=FOREVER)) + len(
-        ledger.settled_deliveries("volatility", after=0)
+    return len(ledger.deliveries.unsettled("mlflow", before=FOREVER)) + len(
+        ledger.deliveries.settled("volatility", after=0)
     )
 
 
@@ -124,7 +124,7 @@ def test_a_delivery_is_kept_raw_then_acknowledged_then_followed(served, registry
     (answer,) = _post(served, [(_headers(), BODY)])
 
     assert (202, {"accepted": True}) == (answer.status_code, answer.json())
-    (followed,) = registry.ledger.settled_deliveries("volatility", after=0)
+    (followed,) = registry.ledger.deliveries.settled("volatility", after=0)
     assert (BODY, "mlflow", "champion") == (followed.body, followed.source, followed.alias)
 
 
@@ -300,10 +300,10 @@ def _received(connection):
 
 
 def test_a_ledger_that_cannot_be_written_makes_mlflow_come_again(served, registry):
-    with registry.ledger._writing() as connection:
+    with registry.ledger.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE deliveries RENAME TO away")
     assert [503] == [a.status_code for a in _post(served, [(_headers(), BODY)])]
-    with registry.ledger._writing() as connection:
+    with registry.ledger.writing() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO deliveries")
 
     assert [True] == [a.json()["accepted"] for a in _post(served, [(_headers(), BODY)])]
@@ -312,13 +312,13 @@ def test_a_ledger_that_cannot_be_written_makes_mlflow_come_again(served, registr
 def test_a_delivery_that_was_acknowledged_but_not_followed_is_picked_up_again(registry, url):
     with Ledger(url) as ledger:
         registry = Registry(registry.client, ledger, registry.cache)
-        ledger.add_delivery("d1", "mlflow", BODY, NOW)  # what stands when the service dies after its 202
-        ledger.add_delivery("d2", "mlflow", b"kept by an older release", NOW)
+        ledger.deliveries.add("d1", "mlflow", BODY, NOW)  # what stands when the service dies after its 202
+        ledger.deliveries.add("d2", "mlflow", b"kept by an older release", NOW)
         assert 0 == mlflow_events.catch_up(registry, NOW, on_manual_move="adopt"), "it may be under way"
 
         later = NOW + timedelta(minutes=1)
         assert [2, 0] == [mlflow_events.catch_up(registry, later, on_manual_move="adopt") for _ in range(2)]
-        assert ["d1"] == [d.delivery_id for d in ledger.settled_deliveries("volatility", after=0)]
+        assert ["d1"] == [d.delivery_id for d in ledger.deliveries.settled("volatility", after=0)]
 
 
 SERVE = """
@@ -353,10 +353,10 @@ def test_a_service_killed_after_its_202_has_the_delivery_and_the_next_one_follow
         service.wait()
 
     assert (202, True) == (answer.status_code, answer.json()["accepted"])
-    (left,) = registry.ledger.unsettled_deliveries("mlflow", before=FOREVER)
+    (left,) = registry.ledger.deliveries.unsettled("mlflow", before=FOREVER)
     assert BODY == left.body
     assert 1 == mlflow_events.catch_up(registry, now + timedelta(minutes=1), on_manual_move="adopt")
-    assert 1 == len(registry.ledger.settled_deliveries("volatility", after=0))
+    assert 1 == len(registry.ledger.deliveries.settled("volatility", after=0))
 
 
 def _answered(url, headers):

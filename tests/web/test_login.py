@@ -24,7 +24,7 @@ def desk(sqlite_ledger, mlflow_client, tmp_path):
     time = SimpleNamespace(now=T0)
     settings = Settings(service=ServiceSettings(webhook_secret="s" * 32), feed=FeedSettings(session_hours=1))
     built = app.build(Registry(mlflow_client, sqlite_ledger, tmp_path), settings, lambda: time.now, hub=Hub(lambda: T0))
-    key = sqlite_ledger.add_key("desk", ["risk:read"], T0)
+    key = sqlite_ledger.api_keys.add("desk", ["risk:read"], T0)
     with TestClient(built, follow_redirects=False) as client:
         yield SimpleNamespace(client=client, key=key, time=time, ledger=sqlite_ledger)
 
@@ -63,7 +63,7 @@ def test_a_session_ends_by_the_clock_or_with_its_key(desk, monkeypatch):
 
     enter(desk)
     assert 200 == desk.client.get("/risk").status_code
-    desk.ledger.revoke_key(desk.key.partition(".")[0], desk.time.now)
+    desk.ledger.api_keys.revoke(desk.key.partition(".")[0], desk.time.now)
     assert 303 == desk.client.get("/risk").status_code
 
 
@@ -75,7 +75,7 @@ def test_a_forged_session_opens_nothing(desk, forged):
 
 
 def test_a_wrong_key_and_one_for_something_else_are_refused_and_not_repeated(desk):
-    other = desk.ledger.add_key("bot", ["score"], T0)
+    other = desk.ledger.api_keys.add("bot", ["score"], T0)
 
     for key in ("nonsense", other, "<script>"):
         answer = enter(desk, key)

@@ -30,11 +30,11 @@ def hung():
 @pytest.fixture
 def service(sqlite_ledger, tmp_path, hung):
     why = {"actor": "t", "reason": "t", "evidence_run": "", "correlation_id": "", "at": AT}
-    sqlite_ledger.append_promotion("m", expected=None, to=1, kind="promote", **why)
+    sqlite_ledger.registry.append_promotion("m", expected=None, to=1, kind="promote", **why)
     registry = Registry(MlflowClient(hung, registry_uri=hung), sqlite_ledger, tmp_path)
     scorers = Scorers(registry, lambda: datetime.now(UTC), 10.0)
     running = Service(sqlite_ledger, tmp_path, registry=registry, scorers=scorers)
-    running.key = sqlite_ledger.add_key("bot", ["score", "fills:write"], AT)
+    running.key = sqlite_ledger.api_keys.add("bot", ["score", "fills:write"], AT)
     yield running
     running.stop()
 

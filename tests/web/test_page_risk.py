@@ -591,11 +591,11 @@ def test_nothing_is_cut_off_or_faint_from_a_phone_to_a_wall(service, opened, wid
 def test_a_viewer_whose_session_ends_is_sent_to_log_in(service, opened, monkeypatch):
     monkeypatch.setattr("mlops.web.feed.VOUCH_S", 0.0)
     monkeypatch.setattr("mlops.web.access.REMEMBERED_S", -1.0)
-    guest = service.ledger.add_key("guest", ["risk:read"], datetime(2026, 1, 1, tzinfo=UTC))
+    guest = service.ledger.api_keys.add("guest", ["risk:read"], datetime(2026, 1, 1, tzinfo=UTC))
     service.hub.publish(state(1.0))
     page = opened(key=guest)
     expect(page.locator("#connection")).to_have_text("● Live")
-    service.ledger.revoke_key(guest.partition(".")[0], now() - timedelta(seconds=1))
+    service.ledger.api_keys.revoke(guest.partition(".")[0], now() - timedelta(seconds=1))
     service.hub.publish(state(2.0))
     service.hub.publish(state(3.0))
     page.wait_for_url("**/login")

@@ -24,7 +24,7 @@ def state(tmp_path):
     days = pd.DatetimeIndex([T0 + i * DAY for i in range(3)])
     with opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}")) as context:
         row = {"fill_id": "f", "model": "direction", "version": 1, "book": "paper", "unit": "AAPL", "event_time": T0}
-        context.ledger.add_fills(pd.DataFrame([row | {"quantity": 100.0, "price": 50.0, "fee": 0.0}]))
+        context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": 100.0, "price": 50.0, "fee": 0.0}]))
         bars = pd.DataFrame({"event_time": days, "known_at": days, "symbol": "AAPL", "close": [50.0, 52.0, 51.0]})
         books.advance(context, STRATEGIES["direction"], bars, days[-1].to_pydatetime())
     return folder
@@ -39,7 +39,7 @@ def test_pictures_are_taken_of_what_is_in_the_folder_and_the_key_is_taken_back(s
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert width == picture.width
     with opened(Settings(state=state, tracking_uri=f"sqlite:///{state / 'mlflow.db'}")) as context:
-        (key,) = context.ledger.api_keys()
+        (key,) = context.ledger.api_keys.all()
     assert key.revoked_at is not None
 
 

@@ -82,7 +82,7 @@ def test_sockets_without_a_key_take_nobodys_place(service):
 
 def test_a_body_that_drips_is_refused(service, monkeypatch):
     monkeypatch.setattr(access, "ARRIVE_S", 0.5)
-    key = service.ledger.add_key("bot", ["fills:write"], AT)
+    key = service.ledger.api_keys.add("bot", ["fills:write"], AT)
     head = f"POST /v1/fills HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Length: 100\r\n\r\n["
     with connected(service, head.encode()) as slow:
         slow.settimeout(5)
@@ -91,7 +91,7 @@ def test_a_body_that_drips_is_refused(service, monkeypatch):
 
 def test_what_all_bodies_hold_at_once_is_bounded(service, monkeypatch):
     monkeypatch.setattr(access, "MAX_HELD", 1000)
-    key = service.ledger.add_key("bot", ["fills:write"], AT)
+    key = service.ledger.api_keys.add("bot", ["fills:write"], AT)
     head = f"POST /v1/fills HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\nContent-Length: 900\r\n\r\n"
     with connected(service, head.encode() + b"[" * 800) as first:
         time.sleep(0.3)

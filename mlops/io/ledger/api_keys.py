@@ -17,7 +17,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, select, update
 
 from mlops.errors import DataError
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import api_keys
 from mlops.types import RESERVED, reserved
 
@@ -39,10 +39,10 @@ class ApiKey:
     revoked_at: datetime | None
 
 
-class Keys(Database):
+class ApiKeys(Tables):
     """API keys."""
 
-    def add_key(self, label: str, scopes: Sequence[str], at: datetime, expires_at: datetime | None = None) -> str:
+    def add(self, label: str, scopes: Sequence[str], at: datetime, expires_at: datetime | None = None) -> str:
         """Make a key and return it whole, `<id>.<secret>`: it can never be read again.
 
         Raises
@@ -64,7 +64,7 @@ class Keys(Database):
             connection.execute(api_keys.insert().values(**row, created_at=at, expires_at=expires_at))
         return f"{name}.{secret}"
 
-    def key(self, token: str, at: datetime) -> ApiKey | None:
+    def of_token(self, token: str, at: datetime) -> ApiKey | None:
         """The key that a caller shows; None where it is unknown, malformed, revoked or expired."""
         if SHAPE.fullmatch(token) is None:
             return None
@@ -75,19 +75,19 @@ class Keys(Database):
             return None
         return _valid(_key(row), at)
 
-    def key_of(self, key_id: str, at: datetime) -> ApiKey | None:
+    def get(self, key_id: str, at: datetime) -> ApiKey | None:
         """The key of an id, for who has shown it whole before; None where it is unknown, revoked or expired."""
         with self._reading() as connection:
             row = connection.execute(select(api_keys).where(api_keys.c.id == key_id)).mappings().one_or_none()
         return None if row is None else _valid(_key(row), at)
 
-    def api_keys(self) -> list[ApiKey]:
+    def all(self) -> list[ApiKey]:
         """All keys that were ever made, oldest first."""
         with self._reading() as connection:
             rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
             return [_key(row) for row in rows]
 
-    def revoke_key(self, key_id: str, at: datetime) -> None:
+    def revoke(self, key_id: str, at: datetime) -> None:
         """Take a key away. The first time stays.
 
         Raises

@@ -27,7 +27,7 @@ from mlops.errors import CorruptionError
 from mlops.io import private_files
 from mlops.io.ledger.registry import added
 from mlops.io.storage.arrow import KEYS, copied
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.row_counts import HOUR_US, SCOPES
 from mlops.io.storage.schema import (
     archives,
@@ -62,10 +62,10 @@ class Entry:
     rows: int
 
 
-class Archive(Database):
+class Archive(Tables):
     """Archiving, reading of what was archived, retention."""
 
-    def archive(self, folder: Path, *, before: datetime, at: datetime) -> dict[str, int]:
+    def copy_closed(self, folder: Path, *, before: datetime, at: datetime) -> dict[str, int]:
         """Copy all hours that ended by `before` and are not archived yet, or have rows that came late.
 
         Returns
@@ -76,7 +76,7 @@ class Archive(Database):
         self._sweep(folder)
         return {str(table.name): sum(self._hours(folder, table, before, at)) for table in ARCHIVED}
 
-    def archived(self, folder: Path, table: str, *, start: datetime, end: datetime) -> pd.DataFrame:
+    def read(self, folder: Path, table: str, *, start: datetime, end: datetime) -> pd.DataFrame:
         """Archived rows with `start <= event_time < end`, verified, sorted by time and key.
 
         Raises
@@ -110,10 +110,10 @@ class Archive(Database):
         CorruptionError
             A row or a file is damaged; the hours before it are done, it and what follows is left alone.
         """
-        self.archive(folder, before=before, at=at)
+        self.copy_closed(folder, before=before, at=at)
         return {str(table.name): sum(self._pruned(folder, table, before, at)) for table in PRUNED}
 
-    def verify_archive(self, folder: Path) -> list[str]:
+    def verify(self, folder: Path) -> list[str]:
         """What is wrong with the archive, a sentence each; empty when every file is as it was written."""
         problems = []
         for entry in self.manifest():

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import DataError
 from mlops.io.ledger.registry import Experiment
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import assignments, weights
 
 ASKED = 500  # keys in one question
@@ -44,7 +44,7 @@ class Deal:
     at: datetime
 
 
-class Dealings(Database):
+class Assignments(Tables):
     """Weights and assignments of experiments."""
 
     def add_weights(
@@ -81,7 +81,7 @@ class Dealings(Database):
             found.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
         return found
 
-    def add_assignments(self, model: str, salt: str, dealt: Sequence[Deal]) -> dict[str, int]:
+    def add(self, model: str, salt: str, dealt: Sequence[Deal]) -> dict[str, int]:
         """Remember who trades which key, unless it was dealt before; what stands for these keys now."""
         rows = [
             {"model": model, "salt": salt, "key": d.key, "version": d.version, "epoch": d.epoch, "assigned_at": d.at}
@@ -97,14 +97,14 @@ class Dealings(Database):
                 stands |= {row.key: row.version for row in connection.execute(mine)}
         return stands
 
-    def assignments(self, model: str, salt: str) -> dict[str, int]:
+    def of(self, model: str, salt: str) -> dict[str, int]:
         """Key -> version, of all keys that were dealt in an experiment."""
         c = assignments.c
         query = select(c.key, c.version).where(c.model == model, c.salt == salt)
         with self._reading() as connection:
             return {row.key: row.version for row in connection.execute(query)}
 
-    def dealt(self, trial: Experiment, as_of: datetime | None = None) -> list[Epoch]:
+    def by_epoch(self, trial: Experiment, as_of: datetime | None = None) -> list[Epoch]:
         """Each epoch of the weights with the keys that were dealt by them; those known at `as_of`, if it is given.
 
         A count is of keys, each once, by the version that it was dealt to, whoever traded it in the end.

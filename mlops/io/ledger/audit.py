@@ -10,9 +10,11 @@ from sqlalchemy import Table, select, text
 from mlops.errors import CorruptionError, StorageError
 from mlops.io.ledger.archive import ARCHIVED, filled
 from mlops.io.ledger.books import Books
-from mlops.io.ledger.registry import Journal
+from mlops.io.ledger.registry import RegistryLog
+from mlops.io.ledger.telemetry import Telemetry
 from mlops.io.storage.arrow import copied
 from mlops.io.storage.book_schema import book_states
+from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.row_counts import HOUR_US
 from mlops.io.storage.schema import fills
 
@@ -20,8 +22,12 @@ LOT = 100_000  # rows that are held at once
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
-class Audit(Books, Journal):
+class Audit(Tables):
     """A check of everything that carries a checksum."""
+
+    def __init__(self, database: Database, registry: RegistryLog, books: Books, telemetry: Telemetry) -> None:
+        super().__init__(database)
+        self._registry, self._book_rows, self._telemetry = registry, books, telemetry
 
     def verify(self) -> list[str]:
         """What is wrong with the ledger, a sentence each; empty when all is as it was written.
@@ -35,10 +41,10 @@ class Audit(Books, Journal):
                 self._check(table)
             except StorageError as error:
                 problems.append(str(error))
-        for model in self.models():
+        for model in self._registry.models():
             try:
-                self.promotions(model)
-                self.bundles(model)
+                self._registry.promotions(model)
+                self._registry.bundles(model)
             except CorruptionError as error:
                 problems.append(str(error))
         return [*problems, *self._books()]
@@ -47,10 +53,10 @@ class Audit(Books, Journal):
         """Books: every event and every state, as many as were written."""
         with self._reading() as connection:
             models = [row[0] for row in connection.execute(select(book_states.c.model).distinct())]
-        for key in (key for model in models for key in self.book_ends(model)):
+        for key in (key for model in models for key in self._book_rows.ends(model)):
             try:
-                self.book_events(key)
-                self.book_states(key, start=None)
+                self._book_rows.events(key)
+                self._book_rows.states(key, start=None)
             except CorruptionError as error:
                 yield str(error)
 
@@ -71,7 +77,7 @@ class Audit(Books, Journal):
                 books = connection.execute(select(fills.c.model, fills.c.book).distinct()).all()
         if table is fills:
             for model, book in books:
-                self.positions(model, book)
+                self._telemetry.positions(model, book)
 
 
 def _lots(hours: dict[int, dict[str, int]]) -> Iterator[tuple[int, int, list[str]]]:

@@ -15,6 +15,7 @@ from mlops.io.ledger.telemetry import Telemetry
 from mlops.io.ledger.voids import named
 from mlops.io.storage.book_schema import is_void, voids
 from mlops.io.storage.checksum import record_sum
+from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import BALANCE_COLUMNS, balance_rows
 from mlops.io.storage.newest import newest
 from mlops.io.storage.risk_schema import balances
@@ -39,14 +40,18 @@ class Balance:
     source: str
 
 
-class Balances(Telemetry):
+class Balances(Tables):
     """Balances of accounts: appended, never changed. One that a person took back stays, and is not told any more."""
 
-    def add_balances(self, frame: pd.DataFrame, source: str = "bot") -> int:
-        """Keep balances, in a frame with BALANCE_COLUMNS (`source` may be left out); how many were new."""
-        return self.store(balance_rows(frame, source))
+    def __init__(self, database: Database, telemetry: Telemetry) -> None:
+        super().__init__(database)
+        self._telemetry = telemetry
 
-    def balances(
+    def add(self, frame: pd.DataFrame, source: str = "bot") -> int:
+        """Keep balances, in a frame with BALANCE_COLUMNS (`source` may be left out); how many were new."""
+        return self._telemetry.store(balance_rows(frame, source))
+
+    def of(
         self, model: str, book: str, *, as_of: datetime, since: datetime | None = None, last: int | None = None
     ) -> list[Balance]:
         """Balances of a book that were known at `as_of`, oldest first; only the `last` ones, where that is given.
@@ -59,7 +64,7 @@ class Balances(Telemetry):
         later = () if since is None else (type_coerce(balances.c.event_time, BigInteger) >= microseconds(since),)
         return self._balances(model, book, as_of, *later, order=balances.c.event_time.desc(), limit=last)[::-1]
 
-    def first_balance(self, model: str, book: str, *, as_of: datetime) -> Balance | None:
+    def first(self, model: str, book: str, *, as_of: datetime) -> Balance | None:
         """The oldest balance of a book that was known at `as_of`."""
         found = self._balances(model, book, as_of, order=balances.c.event_time.asc(), limit=1)
         return found[0] if found else None
@@ -68,13 +73,13 @@ class Balances(Telemetry):
         """The balances of a book with which something was paid in or taken out, oldest first."""
         return self._balances(model, book, as_of, balances.c.flow != 0, order=balances.c.event_time.asc())
 
-    def last_balances(self, *, as_of: datetime) -> dict[tuple[str, str], datetime]:
+    def last(self, *, as_of: datetime) -> dict[tuple[str, str], datetime]:
         """Of when the newest balance of each model and book until `as_of` is: one question."""
         with self._reading() as connection:
             rows = newest(connection, balances, ("model", "book"), "event_time", until=microseconds(as_of))
         return {(row[0], row[1]): EPOCH + row[2] * MICROSECOND for row in rows if row[2] is not None}
 
-    def count_balances(self, *, as_of: datetime) -> dict[tuple[str, str], int]:
+    def count(self, *, as_of: datetime) -> dict[tuple[str, str], int]:
         """How many balances of each model and book were known at `as_of`, in the time of reading them all."""
         c, until = balances.c, microseconds(as_of)
         mine = (type_coerce(column, BigInteger) <= until for column in (c.event_time, c.known_at))
@@ -92,7 +97,7 @@ class Balances(Telemetry):
         with self._reading() as connection:
             return {of: int(connection.scalar(query) or 0) for of, query in asked.items()}
 
-    def void_balance(self, model: str, book: str, told_at: datetime, actor: str, reason: str, at: datetime) -> bool:
+    def void(self, model: str, book: str, told_at: datetime, actor: str, reason: str, at: datetime) -> bool:
         """Take back the balance that was told for an instant; False where it was before.
 
         Raises
@@ -110,7 +115,7 @@ class Balances(Telemetry):
                 raise DataError(f"{rule}. See `trader-mlops balance told`.")
             return added(connection, voids, row | {"checksum": record_sum("voids", row)})
 
-    def void_balances(self, model: str, book: str) -> set[datetime]:
+    def voids(self, model: str, book: str) -> set[datetime]:
         """Of when the balances are that a person took back."""
         prefix = _prefix(model, book)
         with self._reading() as connection:

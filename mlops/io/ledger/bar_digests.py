@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import DataError
 from mlops.io.ledger.registry import every
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import metadata
 from mlops.io.storage.utc_time import UtcTime
 from mlops.io.storage.validation import MAX_TEXT, storable
@@ -126,17 +126,17 @@ def _bits(column: pd.Series[Any]) -> NDArray[Any]:
     return np.where(np.isnan(numbers), np.nan, numbers)
 
 
-class BarDigests(Database):
+class BarDigests(Tables):
     """Notes on bars, and what a person accepted."""
 
-    def noted_bars(self, source: str | None = None) -> list[NotedBars]:
+    def notes(self, source: str | None = None) -> list[NotedBars]:
         """By source and symbol."""
         c = bars_digests.c
         query = select(bars_digests).order_by(c.source, c.symbol)
         with self._reading() as connection:
             return every(connection, NotedBars, query if source is None else query.where(c.source == source))
 
-    def note_bars(self, notes: Sequence[NotedBars], known: Mapping[str, NotedBars]) -> None:
+    def note(self, notes: Sequence[NotedBars], known: Mapping[str, NotedBars]) -> None:
         """Note bars, where the notes are still those that were `known` (by symbol) when the file was read.
 
         Whoever read a longer file meanwhile noted more than this one knows, and that stays.
@@ -154,7 +154,7 @@ class BarDigests(Database):
                 change = update(bars_digests).where(*key).values({c[name]: bindparam(f"new_{name}") for name in moving})
                 connection.execute(change, grown)
 
-    def accept_bars(
+    def accept(
         self,
         before: Sequence[NotedBars],
         after: Mapping[str, NotedBars],
@@ -184,7 +184,7 @@ class BarDigests(Database):
                 row = AcceptedBars(note.source, note.symbol, note.digest, digest, actor, reason, at)
                 connection.execute(bars_accepted.insert().values(asdict(row)))
 
-    def accepted_bars(self) -> list[AcceptedBars]:
+    def accepted(self) -> list[AcceptedBars]:
         """All of them, oldest first."""
         with self._reading() as connection:
             return every(connection, AcceptedBars, select(bars_accepted).order_by(bars_accepted.c.id))

@@ -21,9 +21,10 @@ from sqlalchemy import BigInteger, Connection, Table, exists, func, select, type
 from mlops.errors import CorruptionError
 from mlops.io.ledger.bookable import last_fills
 from mlops.io.ledger.large_amounts import entries, narrowed, widened
-from mlops.io.ledger.telemetry import PREDICTED, PREDICTION_KEY, Telemetry
+from mlops.io.ledger.telemetry import PREDICTED, PREDICTION_KEY
 from mlops.io.storage.book_schema import book_events, book_states, is_void, splits, voids
 from mlops.io.storage.checksum import checksums, stored
+from mlops.io.storage.database import Tables
 from mlops.io.storage.insert import Rows, put
 from mlops.io.storage.newest import newest
 from mlops.io.storage.row_counts import GONE, HOUR_US, must_be, newest_is
@@ -79,10 +80,10 @@ class BookRows:
     states: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
 
-class Books(Telemetry):
+class Books(Tables):
     """Events and states of books, and what of the ledger moves them."""
 
-    def append_books(self, lots: Sequence[BookRows], *, splits: tuple[int, int] | None = None) -> dict[BookKey, Mark]:
+    def append(self, lots: Sequence[BookRows], *, splits: tuple[int, int] | None = None) -> dict[BookKey, Mark]:
         """Append to several books in one commit; the new marks of those that grew: books that moved did not.
 
         `splits`: those that the rows were made with, as `split_news`; where there are others by now, no book grows.
@@ -99,12 +100,12 @@ class Books(Telemetry):
         with self._reading() as connection:
             return split_news(connection)
 
-    def book_mark(self, key: BookKey) -> Mark | None:
+    def mark(self, key: BookKey) -> Mark | None:
         """Where a book stands; None where it has no state."""
         with self._reading() as connection:
             return mark_of(connection, key)
 
-    def book_marks(self, model: str) -> dict[BookKey, Mark]:
+    def marks(self, model: str) -> dict[BookKey, Mark]:
         """Where the books of a model stand."""
         with self._reading() as connection:
             return marks_of(connection, model=model)
@@ -114,11 +115,11 @@ class Books(Telemetry):
         with self._reading() as connection:
             return marks_of(connection, as_of=as_of)
 
-    def book_ends(self, model: str) -> dict[BookKey, datetime]:
+    def ends(self, model: str) -> dict[BookKey, datetime]:
         """The books that a model has, by name and version, and the last bar of each."""
-        return {key: mark.end for key, mark in self.book_marks(model).items()}
+        return {key: mark.end for key, mark in self.marks(model).items()}
 
-    def book_state(self, key: BookKey, *, before: datetime | None = None) -> dict[str, Any] | None:
+    def state(self, key: BookKey, *, before: datetime | None = None) -> dict[str, Any] | None:
         """The last state of a book (before an instant), a mapping with STATE; None where it has none.
 
         Raises
@@ -139,7 +140,7 @@ class Books(Telemetry):
                 return None
             return _states(_read(connection, book_states, key, STATE, last, last + 1))[0]
 
-    def book_growth(self, keys: Sequence[BookKey], *, start: datetime, end: datetime) -> list[tuple[int, int]]:
+    def growth(self, keys: Sequence[BookKey], *, start: datetime, end: datetime) -> list[tuple[int, int]]:
         """The equity (1e-8) of each book at its last bars until `start` (of a younger one: its first cash) and `end`.
 
         For a look: it is not held against checksums. Both are 0 where a book has no bar.
@@ -154,14 +155,12 @@ class Books(Telemetry):
                 found.append((0, 0) if newest is None else (_amount(*begun), _amount(newest, "equity")))
         return found
 
-    def book_states(self, key: BookKey, *, start: datetime | None, end: datetime | None = None) -> list[dict[str, Any]]:
+    def states(self, key: BookKey, *, start: datetime | None, end: datetime | None = None) -> list[dict[str, Any]]:
         """The states with `start <= event_time < end`, mappings with STATE."""
         with self._reading() as connection:
             return _states(_rows(connection, book_states, key, STATE, *_ends(start, end)))
 
-    def book_events(
-        self, key: BookKey, *, start: datetime | None = None, end: datetime | None = None
-    ) -> list[BookEvent]:
+    def events(self, key: BookKey, *, start: datetime | None = None, end: datetime | None = None) -> list[BookEvent]:
         """The events of the bars with `start <= event_time < end`, in order.
 
         Raises
@@ -182,7 +181,7 @@ class Books(Telemetry):
             found = _read(connection, book_events, key, EVENT, FIRST_US, microseconds(end), units)
         return _events(found)
 
-    def book_curve(
+    def curve(
         self, model: str, book: str, version: int = 0, *, start: datetime | None = None, as_of: datetime
     ) -> pd.DataFrame:
         """What a book was worth at each bar from `start` on, as it was known at `as_of`.
@@ -209,7 +208,7 @@ class Books(Telemetry):
         rows["event_time"] = found["event_time"][seen]
         return put_together(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
 
-    def book_equity(self, key: BookKey, *, start: datetime, end: datetime) -> pd.DataFrame:
+    def equity(self, key: BookKey, *, start: datetime, end: datetime) -> pd.DataFrame:
         """Equity of a book at each bar with `start <= event_time < end`: event_time, known_at, equity in money."""
         with self._reading() as connection:
             found = _rows(connection, book_states, key, STATE, microseconds(start), microseconds(end))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, func, select, type_coerce
 
 from mlops.errors import DataError
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.risk_schema import confirmed_prices
 from mlops.io.storage.windows import microseconds
 
@@ -33,10 +33,10 @@ class Confirmation:
     confirmed_at: datetime
 
 
-class ConfirmedPrices(Database):
+class ConfirmedPrices(Tables):
     """The log of confirmed prices; nothing is ever taken out of it."""
 
-    def confirm_price(self, unit: str, price: float, actor: str, reason: str, at: datetime) -> None:
+    def add(self, unit: str, price: float, actor: str, reason: str, at: datetime) -> None:
         """Append a price that holds from `at` until a quote, a fill or a bar that is later.
 
         Raises
@@ -53,7 +53,7 @@ class ConfirmedPrices(Database):
         with self._writing() as connection:
             connection.execute(confirmed_prices.insert().values(row))
 
-    def confirmed_prices(self, *, as_of: datetime) -> dict[str, Confirmed]:
+    def last(self, *, as_of: datetime) -> dict[str, Confirmed]:
         """The last confirmed price of each unit until `as_of`."""
         c = confirmed_prices.c
         last = (
@@ -65,7 +65,7 @@ class ConfirmedPrices(Database):
         with self._reading() as connection:
             return {row.unit: Confirmed(row.price, row.confirmed_at) for row in connection.execute(query)}
 
-    def price_log(self) -> list[Confirmation]:
+    def log(self) -> list[Confirmation]:
         """Every confirmation, oldest first."""
         c = confirmed_prices.c
         query = select(c.unit, c.price, c.actor, c.reason, c.confirmed_at).order_by(c.id)

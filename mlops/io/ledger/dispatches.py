@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from mlops.errors import DataError
 from mlops.io.ledger.outbox import Event, read
 from mlops.io.ledger.registry import added, every
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import dispatches, endpoints, events
 
 BREAKS_AFTER = 5  # failures in a row that open the circuit
@@ -73,7 +73,7 @@ class Lease:
     longest_wait: timedelta
 
 
-class Dispatches(Database):
+class Dispatches(Tables):
     """The senders' side of the outbox."""
 
     def add_endpoint(self, name: str, fingerprint: str, at: datetime) -> None:
@@ -91,14 +91,14 @@ class Dispatches(Database):
         with self._reading() as connection:
             return every(connection, Endpoint, select(endpoints).order_by(endpoints.c.name))
 
-    def dispatches(self, endpoint: str | None = None, state: str | None = None) -> list[Dispatch]:
+    def all(self, endpoint: str | None = None, state: str | None = None) -> list[Dispatch]:
         """Those of an endpoint (or of all) in a state (or in any), by endpoint and number."""
         wanted = {"endpoint": endpoint, "state": state}
         query = select(dispatches).filter_by(**{name: value for name, value in wanted.items() if value is not None})
         with self._reading() as connection:
             return every(connection, Dispatch, query.order_by(dispatches.c.endpoint, dispatches.c.seq))
 
-    def claim_dispatch(self, name: str, kinds: Sequence[str], owner: str, now: datetime, lease: Lease) -> Claim | None:
+    def claim(self, name: str, kinds: Sequence[str], owner: str, now: datetime, lease: Lease) -> Claim | None:
         """The next attempt that is due at an endpoint, for `owner` alone; None where there is none or another has it.
 
         Order is head of line: while an event waits for its next attempt, no later one is sent. `owner` must be new
@@ -120,7 +120,7 @@ class Dispatches(Database):
             counts = not _ahead(not_before, now, lease.longest_wait)
             return Claim(name, owner, read(row), attempts, counts, not_before)
 
-    def settle_dispatch(self, claim: Claim, outcome: Dispatch, *, probe_at: datetime, disabled: str = "") -> bool:
+    def settle(self, claim: Claim, outcome: Dispatch, *, probe_at: datetime, disabled: str = "") -> bool:
         """Write down how an attempt ended; False where the lease was lost, and the failure is another's to tell.
 
         A delivery is written down in any case: that it arrived is true whoever sent it.

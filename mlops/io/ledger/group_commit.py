@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import MlopsError, StorageError
-from mlops.io.ledger.telemetry import Telemetry
 from mlops.io.storage.insert import Rows, fill_rows, outcome_rows, prediction_rows, quote_rows
+
+if TYPE_CHECKING:
+    from mlops.io.ledger import Ledger
 
 GROUP_ROWS = 1_000  # rows a commit (past it the gain is small); one larger submission is a group of its own
 WAITING_ROWS = 200_000  # ten batches; about 100 MB with twenty features
@@ -57,13 +59,13 @@ class Writer:
 
     def __init__(
         self,
-        ledger: Telemetry,
+        ledger: Ledger,
         *,
         group_rows: int = GROUP_ROWS,
         waiting_rows: int = WAITING_ROWS,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._ledger, self._group_rows = ledger, group_rows
+        self._telemetry, self._group_rows = ledger.telemetry, group_rows
         self._waiting_rows, self._patience_s = waiting_rows, patience_s
         self._queue: deque[Submission] = deque()
         self._queued = 0  # rows
@@ -171,9 +173,9 @@ class Writer:
         """Together; where that fails, one by one, so that a bad submission fails alone."""
         try:
             if len(group) == 1:
-                found = [self._ledger.store(group[0].rows)]
+                found = [self._telemetry.store(group[0].rows)]
             else:
-                found = self._ledger.store_together([s.rows for s in group])
+                found = self._telemetry.store_together([s.rows for s in group])
         except (MlopsError, SQLAlchemyError, sqlite3.Error) as error:
             if len(group) == 1:
                 group[0].done.set_exception(_told(error))

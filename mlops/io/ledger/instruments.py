@@ -12,7 +12,7 @@ import pandas as pd
 from sqlalchemy import BigInteger, delete, select, type_coerce
 
 from mlops.errors import DataError
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.risk_schema import instruments
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.types import INSTRUMENT_COLUMNS, LARGEST, OPTIONS, Kind
@@ -76,10 +76,10 @@ class Instrument:
                 raise DataError(f"instrument {self.unit} must {rule}, got {got!r}. {remedy}")
 
 
-class Instruments(Database):
+class Instruments(Tables):
     """Instruments. A row of an older release that breaks the rules of now costs its own unit only."""
 
-    def put_instruments(self, told: Sequence[Instrument], at: datetime) -> int:
+    def put(self, told: Sequence[Instrument], at: datetime) -> int:
         """Keep what units are; what is said again replaces what was said. How many there are of `told`."""
         rows = [dict(zip(INSTRUMENT_COLUMNS, astuple(one), strict=True)) | {"told_at": at} for one in told]
         with self._writing() as connection:
@@ -88,7 +88,7 @@ class Instruments(Database):
                 connection.execute(instruments.insert().values(row))
         return len(rows)
 
-    def instruments(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
         """All that is known of units: INSTRUMENT_COLUMNS, by unit. Without those that are unusable."""
         rows = [astuple(one) for one in self._instruments()[0]]
         frame = pd.DataFrame(rows, columns=list(INSTRUMENT_COLUMNS))
@@ -96,7 +96,7 @@ class Instruments(Database):
         frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True)
         return frame.astype({"strike": float, "daily_volume": float, "multiplier": float, "american": bool})
 
-    def unusable_instruments(self) -> dict[str, str]:
+    def unusable(self) -> dict[str, str]:
         """Units whose stored row breaks a rule, and which one: what they are is not known."""
         return self._instruments()[1]
 

@@ -20,7 +20,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from mlops.errors import DataError
 from mlops.io.ledger.registry import added, every
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import job_runs
 
 STATES = ("due", "running", "done", "failed", "parked", "dead", "skipped")
@@ -69,15 +69,15 @@ class Claim:
         return run_key(self.job, self.scheduled_for)
 
 
-class JobRuns(Database):
+class JobRuns(Tables):
     """The table of runs."""
 
-    def plan_job(self, job: str, scheduled_for: datetime, *, state: str = "due", note: str = "") -> bool:
+    def plan(self, job: str, scheduled_for: datetime, *, state: str = "due", note: str = "") -> bool:
         """Write a run down; False where it was planned before, whatever became of it."""
         with self._writing() as connection:
             return _planned(connection, job, scheduled_for, state=state, note=note)
 
-    def start_job(self, job: str, scheduled_for: datetime, at: datetime) -> Claim | None:
+    def start(self, job: str, scheduled_for: datetime, at: datetime) -> Claim | None:
         """Plan one run and take it at once, for a caller that is the only runner (a replay); None if it was planned."""
         row = {"job": job, "scheduled_for": scheduled_for, "attempts": 1, "fence": 1, "run_id": ""}
         with self._writing() as connection:
@@ -85,7 +85,7 @@ class JobRuns(Database):
                 return None
         return Claim(job, scheduled_for, "", 1, 1)
 
-    def claim_job(self, owner: str, at: datetime, *, lease_s: float, max_attempts: int) -> Claim | None:
+    def claim(self, owner: str, at: datetime, *, lease_s: float, max_attempts: int) -> Claim | None:
         """Take the oldest run that may start now; None where there is none.
 
         May start: a run that is due; one that failed or was parked, once its back-off is over; one whose lease ran out.
@@ -108,7 +108,7 @@ class JobRuns(Database):
                 connection.execute(update(job_runs).where(job_runs.c.id == found.id).values(fresh))
                 return Claim(found.job, found.scheduled_for, owner, fresh["fence"], fresh["attempts"])
 
-    def renew_job(self, claim: Claim, at: datetime, *, lease_s: float) -> bool:
+    def renew(self, claim: Claim, at: datetime, *, lease_s: float) -> bool:
         """Heartbeat; False where the claim is void: stop, for somebody else runs it."""
         with self._writing() as connection:
             mine = update(job_runs).where(_held(claim)).values(lease_until=at + timedelta(seconds=lease_s))
@@ -121,7 +121,7 @@ class JobRuns(Database):
         with self._reading() as connection:
             return connection.scalar(select(c.id).where(mine, c.state == "done")) is not None
 
-    def complete_job(
+    def complete(
         self,
         claim: Claim,
         at: datetime,
@@ -149,21 +149,21 @@ class JobRuns(Database):
                 _planned(connection, job, scheduled_for)
             return True
 
-    def fail_job(self, claim: Claim, error: str, at: datetime, *, max_attempts: int, back_off_s: float) -> str:
+    def fail(self, claim: Claim, error: str, at: datetime, *, max_attempts: int, back_off_s: float) -> str:
         """End an attempt that failed: `failed` (it is tried again, later each time), `dead`, or `void`."""
         state = "dead" if claim.attempts >= max_attempts else "failed"
         wait = min(timedelta(seconds=back_off_s * 2.0 ** min(claim.attempts - 1, 30)), LONGEST_BACK_OFF)
         return state if self._ended(claim, state, error, at, at + wait) else "void"
 
-    def park_job(self, claim: Claim, why: str, at: datetime, *, look_again_s: float) -> bool:
+    def park(self, claim: Claim, why: str, at: datetime, *, look_again_s: float) -> bool:
         """Put a run aside whose code cannot be imported; no attempt is used up. It is looked at again by itself."""
         return self._ended(claim, "parked", why, at, at + timedelta(seconds=look_again_s), attempts=claim.attempts - 1)
 
-    def hand_back_job(self, claim: Claim, at: datetime) -> bool:
+    def hand_back(self, claim: Claim, at: datetime) -> bool:
         """Give a claim back unused or interrupted by our own stop: it is due again, and the attempt does not count."""
         return self._ended(claim, "due", "", at, None, attempts=max(claim.attempts - 1, 0))
 
-    def retry_job(self, job: str, scheduled_for: datetime) -> None:
+    def retry(self, job: str, scheduled_for: datetime) -> None:
         """A person has a run that is dead, failed, parked or skipped run again, with all its attempts.
 
         Raises
@@ -174,7 +174,7 @@ class JobRuns(Database):
         again = {"state": "due", "attempts": 0, "not_before": None, "error": ""}
         self._by_hand(job, scheduled_for, ("dead", "failed", "parked", "skipped"), again)
 
-    def skip_job(self, job: str, scheduled_for: datetime, at: datetime, why: str) -> None:
+    def skip(self, job: str, scheduled_for: datetime, at: datetime, why: str) -> None:
         """A person decides that a run is not needed.
 
         Raises
@@ -186,7 +186,7 @@ class JobRuns(Database):
             job, scheduled_for, ("due", "failed", "parked", "dead"), {"state": "skipped", "ended_at": at, "error": why}
         )
 
-    def job_runs(self, job: str | None = None, *, states: Sequence[str] = STATES) -> list[JobRun]:
+    def all(self, job: str | None = None, *, states: Sequence[str] = STATES) -> list[JobRun]:
         """Runs of one job or of every job, by scheduled time."""
         query = select(job_runs).where(job_runs.c.state.in_(states))
         if job is not None:

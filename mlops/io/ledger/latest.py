@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, ColumnElement, Select, Table, func, select, type_coerce
 
 from mlops.io.storage.book_schema import book_states
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import outcomes, predictions, quotes
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.io.storage.windows import microseconds
@@ -31,7 +31,7 @@ class LastPrediction:
     champion: int
 
 
-class Latest(Database):
+class Latest(Tables):
     """What came last, of predictions, outcomes and quotes."""
 
     def last_prediction(self, model: str, versions: Collection[int], *, as_of: datetime) -> LastPrediction | None:

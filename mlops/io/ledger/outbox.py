@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import Connection, RowMapping, func, select
 
 from mlops.errors import DataError
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import events
 
 KINDS = ("transition", "trading_state", "alert")
@@ -35,7 +35,7 @@ class Event:
     created_at: datetime
 
 
-class Outbox(Database):
+class Outbox(Tables):
     """Reading of what was announced."""
 
     def events(self, after: int, limit: int = 100) -> list[Event]:

@@ -10,6 +10,7 @@ import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, func, select, tuple_, type_coerce
 
 from mlops.io.ledger.telemetry import Telemetry
+from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import QUOTE_COLUMNS, Rows, quote_rows
 from mlops.io.storage.schema import quotes
 from mlops.io.storage.utc_time import UtcTime
@@ -20,14 +21,18 @@ ASKED = 500  # keys in one question
 BEFORE = 3  # quotes of a slow feed that are read together
 
 
-class Quotes(Telemetry):
+class Quotes(Tables):
     """Quotes, and which rows contradict what is stored."""
 
-    def add_quotes(self, frame: pd.DataFrame) -> int:
-        """Keep quotes, in a frame with QUOTE_COLUMNS; the number of rows that were new. A size of 0 was not told."""
-        return self.store(quote_rows(frame))
+    def __init__(self, database: Database, telemetry: Telemetry) -> None:
+        super().__init__(database)
+        self._telemetry = telemetry
 
-    def quotes(self, unit: str, *, start: datetime, end: datetime, as_of: datetime) -> pd.DataFrame:
+    def add(self, frame: pd.DataFrame) -> int:
+        """Keep quotes, in a frame with QUOTE_COLUMNS; the number of rows that were new. A size of 0 was not told."""
+        return self._telemetry.store(quote_rows(frame))
+
+    def between(self, unit: str, *, start: datetime, end: datetime, as_of: datetime) -> pd.DataFrame:
         """Quotes of a unit with `start <= event_time < end` that were known at `as_of`, by time; QUOTE_COLUMNS."""
         span = Span(quotes, {"unit": unit}, microseconds(start), microseconds(end))
         read = [name for name in QUOTE_COLUMNS if name != "unit"]
@@ -40,7 +45,7 @@ class Quotes(Telemetry):
         frame.insert(0, "unit", np.full(len(frame), unit, dtype=object))
         return frame
 
-    def last_quotes(
+    def last(
         self, unit: str, *, after: datetime, until: datetime, span: timedelta, as_of: datetime
     ) -> list[tuple[datetime, float, float]]:
         """Quotes in the last `span` until an instant and the BEFORE before it: (event_time, bid, ask), by time.
@@ -56,7 +61,7 @@ class Quotes(Telemetry):
             query = select(c.event_time, c.bid, c.ask).where(*mine, at >= start, at <= end).order_by(at)
             return [(row.event_time, row.bid, row.ask) for row in connection.execute(query)]
 
-    def latest_quote_times(self) -> dict[str, datetime]:
+    def latest_times(self) -> dict[str, datetime]:
         """When each unit was last quoted."""
         query = select(quotes.c.unit, func.max(quotes.c.event_time)).group_by(quotes.c.unit)
         with self._reading() as connection:

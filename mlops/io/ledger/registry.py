@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from mlops.errors import AliasMoved, CorruptionError, DataError, RegistryError
 from mlops.io.ledger.outbox import announce
 from mlops.io.storage.checksum import record_sum
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.row_counts import CHANGED, count_in, must_be
 from mlops.io.storage.schema import bundles, events, experiments, promotions
 
@@ -92,7 +92,7 @@ class Experiment:
     plan: str | None  # JSON of what it must show; the first look wrote it, and later settings leave it
 
 
-class Journal(Database):
+class RegistryLog(Tables):
     """Bundles, promotions, experiments."""
 
     def add_bundle(self, bundle: BundleRow) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.io.ledger.registry import every
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import rejections
 
 MAX_BODY, MAX_REASON = 10_000, 500  # characters kept of a row and of why it was refused
@@ -28,10 +28,10 @@ class Rejection:
     received_at: datetime
 
 
-class Rejections(Database):
+class Rejections(Tables):
     """The shelf of refused rows."""
 
-    def add_rejections(self, kind: str, source: str, rows: Sequence[tuple[str, str]], at: datetime) -> int:
+    def add(self, kind: str, source: str, rows: Sequence[tuple[str, str]], at: datetime) -> int:
         """Keep (row, reason) pairs; how many were new."""
         plain = [_row(kind, source, *pair, at) for pair in rows]
         with self._writing() as connection:
@@ -39,12 +39,12 @@ class Rejections(Database):
             insert = dialect.insert(rejections).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
             return connection.execute(insert, plain).rowcount if plain else 0
 
-    def drop_rejections(self, before: datetime) -> int:
+    def drop(self, before: datetime) -> int:
         """Retention: forget rows that were refused before; how many."""
         with self._writing() as connection:
             return connection.execute(delete(rejections).where(rejections.c.received_at < before)).rowcount
 
-    def rejections(self, kind: str | None = None, limit: int = 100) -> list[Rejection]:
+    def newest(self, kind: str | None = None, limit: int = 100) -> list[Rejection]:
         """The newest, newest first."""
         query = select(rejections).order_by(rejections.c.received_at.desc(), rejections.c.id.desc()).limit(limit)
         if kind is not None:

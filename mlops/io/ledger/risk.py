@@ -20,7 +20,7 @@ from sqlalchemy import JSON, BigInteger, Select, Text, bindparam, cast, delete, 
 from mlops.errors import CorruptionError, DataError
 from mlops.io.ledger.registry import added
 from mlops.io.storage.book_schema import is_void
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.risk_schema import risk_forecasts, risk_states
 from mlops.io.storage.schema import fills, quotes
 from mlops.io.storage.windows import microseconds
@@ -65,10 +65,10 @@ class Forecast:
 FORECAST = tuple(one.name for one in fields(Forecast))
 
 
-class RiskRows(Database):
+class RiskRows(Tables):
     """States and forecasts."""
 
-    def put_risk_state(
+    def put_state(
         self, kind: str, scope: str, as_of: datetime, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> bool:
         """Keep what a job computed for the page; False where that instant has one. The last KEPT of a kind stay."""
@@ -83,7 +83,7 @@ class RiskRows(Database):
                 connection.execute(delete(risk_states).where(*mine, c.as_of < oldest))
         return new
 
-    def risk_state(self, kind: str, scope: str, *, as_of: datetime) -> RiskState | None:
+    def state(self, kind: str, scope: str, *, as_of: datetime) -> RiskState | None:
         """The newest state of a kind until `as_of`; None where there is none.
 
         Raises
@@ -97,7 +97,7 @@ class RiskRows(Database):
             row = connection.execute(query.order_by(c.as_of.desc()).limit(1)).one_or_none()
         return None if row is None else _unpacked(row, kind, scope)
 
-    def risk_state_at(self, kind: str, scope: str, *, as_of: datetime) -> datetime | None:
+    def state_at(self, kind: str, scope: str, *, as_of: datetime) -> datetime | None:
         """Of when the newest state is: a cheap question, whether there is a newer one."""
         c = risk_states.c
         with self._reading() as connection:
@@ -106,7 +106,7 @@ class RiskRows(Database):
             )
         return at
 
-    def newest_risk_state(self, kinds: Sequence[str]) -> datetime | None:
+    def newest_state(self, kinds: Sequence[str]) -> datetime | None:
         """Of when the newest state of these kinds is, in any scope, whatever the clock says."""
         with self._reading() as connection:
             at: datetime | None = connection.scalar(
@@ -114,7 +114,7 @@ class RiskRows(Database):
             )
         return at
 
-    def redate_risk_states(self, kinds: Sequence[str], now: datetime) -> int:
+    def redate_states(self, kinds: Sequence[str], now: datetime) -> int:
         """Date the newest states of these kinds that are of after `now` to `now`, with every instant in them, and
         drop the others; how many were after it. One commit.
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mlops.io.ledger.telemetry import Telemetry
 from mlops.io.storage.arrow import KEYS
+from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import scoring_rows
 from mlops.io.storage.schema import scorings
 from mlops.io.storage.validation import put_together
@@ -15,18 +16,22 @@ from mlops.io.storage.windows import Span, microseconds, verify, window
 from mlops.types import SCORING_COLUMNS
 
 
-class Scorings(Telemetry):
+class Scorings(Tables):
     """Latency and failures of arms."""
 
-    def add_scorings(self, frame: pd.DataFrame) -> int:
+    def __init__(self, database: Database, telemetry: Telemetry) -> None:
+        super().__init__(database)
+        self._telemetry = telemetry
+
+    def add(self, frame: pd.DataFrame) -> int:
         """Keep how arms were asked, in a frame with SCORING_COLUMNS; the number of rows that were new.
 
         `seconds` is how long the arm took, `rows` how many units it was asked for, `failed` 1 where it gave no
         probabilities, `batch` a name of the units: another request of the same bar is another row.
         """
-        return self.store(scoring_rows(frame))
+        return self._telemetry.store(scoring_rows(frame))
 
-    def scorings(self, model: str, start: datetime, end: datetime) -> pd.DataFrame:
+    def between(self, model: str, start: datetime, end: datetime) -> pd.DataFrame:
         """How the arms of a model were asked for bars with `start <= event_time < end`.
 
         Returns

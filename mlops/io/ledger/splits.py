@@ -17,9 +17,10 @@ from sqlalchemy import Connection, func, insert, select
 from mlops.errors import CorruptionError, DataError
 from mlops.io.ledger.books import BookKey, BookRows, Mark, event_rows, marks_of, split_news, state_rows
 from mlops.io.ledger.registry import added, every
-from mlops.io.ledger.voids import Voids, named, replaced, taken_out
+from mlops.io.ledger.voids import named, replaced, taken_out
 from mlops.io.storage.book_schema import is_void, splits, voids
 from mlops.io.storage.checksum import record_sum
+from mlops.io.storage.database import Tables
 from mlops.io.storage.insert import put
 from mlops.io.storage.risk_schema import confirmed_prices
 from mlops.types import BookEvent
@@ -65,10 +66,10 @@ class Moved(Exception):
     """A book moved since it was read."""
 
 
-class Splits(Voids):
+class Splits(Tables):
     """Splits, their voids, and the books that both make anew."""
 
-    def splits(self, *, void: bool = False) -> list[Split]:
+    def all(self, *, void: bool = False) -> list[Split]:
         """All that hold (or those that were taken back), by time.
 
         Raises
@@ -95,12 +96,12 @@ class Splits(Voids):
             told = [at for at in connection.scalars(query) if at is not None and as_of < at <= as_of + MOMENT]
             return max([as_of, *told]), split_news(connection)
 
-    def last_split(self) -> int:
+    def last(self) -> int:
         """Number of the newest split; 0 where there is none."""
         with self._reading() as connection:
             return int(connection.scalar(select(func.max(splits.c.id))) or 0)
 
-    def add_split(self, split: Split, ends: Mapping[BookKey, Mark], books: Sequence[Restated]) -> bool:
+    def add(self, split: Split, ends: Mapping[BookKey, Mark], books: Sequence[Restated]) -> bool:
         """Store a split, its price as the confirmed one, and books made anew; False where a book moved meanwhile.
 
         `split.id` must be the next one. `ends`: the marks of all books when they were read.
@@ -124,7 +125,7 @@ class Splits(Voids):
 
         return self._restated(stored, ends, books)
 
-    def void_split(
+    def void(
         self,
         split: Split,
         price: float | None,

@@ -21,8 +21,7 @@ from mlops.io.ledger.bookable import below_zero, unbookable
 from mlops.io.ledger.registry import added
 from mlops.io.storage.book_schema import voids
 from mlops.io.storage.checksum import checksums
-from mlops.io.storage.database import Database
-from mlops.io.storage.disk import Disk
+from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import (
     Rows,
     feature_sums,
@@ -62,11 +61,11 @@ OUTCOME_KEY = ("event_time", "unit")
 LAST = datetime.max.replace(tzinfo=UTC)
 
 
-class Telemetry(Database):
+class Telemetry(Tables):
     """Predictions with their features, outcomes, fills."""
 
-    def __init__(self, url: str, disk: Disk | None = None) -> None:
-        super().__init__(url, disk)
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
         self.most_books: tuple[int, int] | None = None  # of a model, of all: a fill that would open one more is refused
         self._sets: dict[str, int] = {}  # feature names that are stored, and their id
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from mlops.errors import DataError
 from mlops.io.ledger.outbox import announce
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import trading_states
 from mlops.types import TradingState
 
@@ -36,16 +36,16 @@ class TradingChange:
     accepted: Mapping[str, float] | None = None
 
 
-class Trading(Database):
+class Trading(Tables):
     """The log of the trading state; the last entry holds."""
 
-    def trading_state(self) -> TradingState:
+    def state(self) -> TradingState:
         """The state now; `active` when none was ever set."""
         query = select(trading_states.c.state).order_by(trading_states.c.seq.desc()).limit(1)
         with self._reading() as connection:
             return TradingState(connection.scalar(query) or TradingState.ACTIVE)
 
-    def set_trading_state(
+    def set(
         self,
         state: TradingState | str,
         actor: str,
@@ -92,7 +92,7 @@ class Trading(Database):
             announce(connection, "trading_state", "", {**row, "from": before, "at": at.isoformat()}, at, correlation_id)
         return True
 
-    def trading_log(self) -> list[TradingChange]:
+    def log(self) -> list[TradingChange]:
         """Every change, oldest first."""
         c = trading_states.c
         query = select(c.seq, c.state, c.actor, c.reason, c.created_at, c.accepted).order_by(c.seq)

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Column, Table, Text, select
 
 from mlops.errors import DataError
 from mlops.io.ledger.registry import added, every
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import metadata
 from mlops.io.storage.utc_time import UtcTime
 
@@ -39,10 +39,10 @@ class Upload:
     uploaded_at: datetime
 
 
-class Uploads(Database):
+class Uploads(Tables):
     """What was about to be uploaded, and by which job run."""
 
-    def add_upload(self, upload: Upload) -> None:
+    def add(self, upload: Upload) -> None:
         """Remember it, on disk when this returns; saying the same again changes nothing.
 
         Raises
@@ -53,17 +53,17 @@ class Uploads(Database):
         with self._writing() as connection:
             if added(connection, uploads, asdict(upload)):
                 return
-        known = self.upload(upload.model, upload.model_id)
+        known = self.get(upload.model, upload.model_id)
         if known != upload:
             raise DataError(f"upload {upload.model_id} must stay {known}, got {upload}. Train anew.")
 
-    def upload(self, model: str, model_id: str) -> Upload | None:
+    def get(self, model: str, model_id: str) -> Upload | None:
         """The upload of one logged model; None in ledgers older than uploads."""
         with self._reading() as connection:
             query = select(uploads).filter_by(model=model, model_id=model_id)
             return next(iter(every(connection, Upload, query)), None)
 
-    def uploads(self, model: str, job_run: str) -> list[Upload]:
+    def of_job_run(self, model: str, job_run: str) -> list[Upload]:
         """What the attempts of a job run uploaded, oldest first."""
         with self._reading() as connection:
             query = select(uploads).filter_by(model=model, job_run=job_run).order_by(uploads.c.uploaded_at)

@@ -28,10 +28,11 @@ from sqlalchemy import (
 )
 
 from mlops.errors import DataError
-from mlops.io.ledger.books import TIMES, BookKey, BookRows, Books, event_rows, mark_of, of_book, state_rows
+from mlops.io.ledger.books import TIMES, BookKey, BookRows, event_rows, mark_of, of_book, state_rows
 from mlops.io.ledger.registry import added, every
 from mlops.io.storage.book_schema import book_events, is_void, voids
 from mlops.io.storage.checksum import record_sum
+from mlops.io.storage.database import Tables
 from mlops.io.storage.insert import Rows
 from mlops.io.storage.schema import fills
 from mlops.io.storage.validation import MAX_TEXT, storable
@@ -57,7 +58,7 @@ def named(actor: str, reason: str, what: str = "a void") -> None:
             raise DataError(f"{name} of {what} must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
 
 
-class Voids(Books):
+class Voids(Tables):
     """Voids, and what they do to books."""
 
     def void_fill(self, fill_id: str, actor: str, reason: str, at: datetime) -> bool:
@@ -76,7 +77,7 @@ class Voids(Books):
                 raise DataError(f"{rule}. See `trader-mlops fill list`.")
             return added(connection, voids, row | {"checksum": record_sum("voids", row)})
 
-    def voids(self, *, after: int = 0) -> list[Void]:
+    def all(self, *, after: int = 0) -> list[Void]:
         """All of them, oldest first; only those after the one of that number, where that is given.
 
         Raises
@@ -93,7 +94,7 @@ class Voids(Books):
                 raise DataError(f"void of {void.fill_id} must be as it was written, got another. Restore a backup.")
         return found
 
-    def void_fills(self, *, after: int) -> pd.DataFrame:
+    def fills(self, *, after: int) -> pd.DataFrame:
         """The fills that were voided after the void of that number: `id` and FILL_COLUMNS, by time and id."""
         return self._fills(exists().where(voids.c.fill_id == fills.c.fill_id, voids.c.id > after))
 
@@ -108,7 +109,7 @@ class Voids(Books):
             frame = pd.DataFrame(connection.execute(query).all(), columns=read)
         return frame.assign(event_time=pd.to_datetime(frame["event_time"], utc=True))
 
-    def last_void(self) -> int:
+    def last(self) -> int:
         """Number of the newest void: while it stays nobody has taken a fill back."""
         with self._reading() as connection:
             return int(connection.scalar(select(func.max(voids.c.id))) or 0)
@@ -143,7 +144,7 @@ class Voids(Books):
                 found[unit].add(multiplier)
         return dict(found)
 
-    def voids_of(self, key: BookKey) -> int:
+    def count(self, key: BookKey) -> int:
         """How many fills were taken out of a book."""
         with self._reading() as connection:
             return taken_out(connection, key)

@@ -53,10 +53,10 @@ class Database:
 
     def __init__(self, url: str, disk: Disk | None = None) -> None:
         place = _checked(url)
-        self._engine = _engine(place)
+        self.engine = _engine(place)
         self._disk = disk or Disk(_folder(place))
-        self._durable = self._engine.execution_options(synchronous="FULL")
-        self._telemetry = self._engine.execution_options(synchronous="NORMAL")
+        self._durable = self.engine.execution_options(synchronous="FULL")
+        self._telemetry = self.engine.execution_options(synchronous="NORMAL")
         self._turn = threading.RLock()  # SQLite has one writer; threads queue here fairly instead of polling the file
         try:
             try:
@@ -64,19 +64,19 @@ class Database:
             except LedgerFull:  # even the index of the journal needs room: that of the ballast, which is thrown out now
                 self._open()
         except BaseException:
-            self._engine.dispose()
+            self.engine.dispose()
             raise
 
     def _open(self) -> None:
-        if self._engine.dialect.name == "sqlite":
+        if self.engine.dialect.name == "sqlite":
             with self._translated():
-                _write_ahead(self._engine)
-        with self._writing(lock="migrate") as connection:
+                _write_ahead(self.engine)
+        with self.writing(lock="migrate") as connection:
             migrate(connection)
 
     def close(self) -> None:
         """Give all connections back."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -89,20 +89,20 @@ class Database:
     @property
     def url(self) -> str:
         """Where it is, with its password: for another process of ours, never for a log."""
-        return self._engine.url.render_as_string(hide_password=False)
+        return self.engine.url.render_as_string(hide_password=False)
 
     def degraded(self) -> str:
         """What is wrong with the ledger's disk; empty when all is well. Looks at most once a second."""
         return self._disk.degraded()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
         """One view of the data: what others commit meanwhile is not seen (SQLite)."""
-        with self._translated(), self._engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
-    def _writing(self, *, durable: bool = True, lock: str = "") -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True, lock: str = "") -> Iterator[Connection]:
         """One transaction that commits at its end. SQLite: alone. PostgreSQL: alone among those of the same `lock`.
 
         Raises
@@ -114,7 +114,7 @@ class Database:
         if not durable and (full := self._disk.refuses()):
             raise LedgerFull(f"disk of the ledger must have room, got: {full}. Free some space; nothing was stored.")
         engine = self._durable if durable else self._telemetry
-        if self._engine.dialect.name == "sqlite":
+        if self.engine.dialect.name == "sqlite":
             with self._turn, self._translated(), engine.begin() as connection:
                 yield connection
             return
@@ -137,6 +137,13 @@ class Database:
             if ours is error:
                 raise
             raise ours from error
+
+
+class Tables:
+    """Tables of one kind, in a database that others read and write, too."""
+
+    def __init__(self, database: Database) -> None:
+        self._reading, self._writing, self._engine = database.reading, database.writing, database.engine
 
 
 def migrate(connection: Connection, to: str = "head") -> None:

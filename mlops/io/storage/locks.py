@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import RegistryError
 from mlops.io import private_files
-from mlops.io.storage.database import Database
+from mlops.io.storage.database import Tables
 
 PATIENCE_S = 30.0  # a transition takes well under a second; one that waits for an MLflow that is away takes minutes
 LOCK_SPACE = 7_230_001  # our half of PostgreSQL's two-key advisory locks; the one-key space is the journal's
@@ -29,7 +29,7 @@ class TurnTaken(RegistryError):
     """Somebody else holds the turn; nothing was done."""
 
 
-class Turns(Database):
+class Locks(Tables):
     """Locks by name, next to the database."""
 
     @contextmanager

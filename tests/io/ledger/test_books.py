@@ -46,56 +46,56 @@ def tail(whole, n):
 
 def test_what_was_appended_is_read_back_and_makes_the_same_book(ledger):
     whole = lot(5)
-    assert {KEY} == ledger.append_books([lot(2)]).keys()
-    grown = ledger.append_books([tail(whole, 2)])
-    assert {KEY: ledger.book_mark(KEY)} == grown
+    assert {KEY} == ledger.books.append([lot(2)]).keys()
+    grown = ledger.books.append([tail(whole, 2)])
+    assert {KEY: ledger.books.mark(KEY)} == grown
 
-    assert whole.events == ledger.book_events(KEY)
-    assert {KEY: T0 + 4 * DAY} == ledger.book_ends("m")
-    last = ledger.book_state(KEY)
+    assert whole.events == ledger.books.events(KEY)
+    assert {KEY: T0 + 4 * DAY} == ledger.books.ends("m")
+    last = ledger.books.state(KEY)
     found = restored(last)
     assert (whole.states[-1]["seq"], T0 + 4 * DAY) == (last["seq"], last["event_time"])
-    for step in steps(ledger.book_events(KEY, start=T0 + 2 * DAY)):
+    for step in steps(ledger.books.events(KEY, start=T0 + 2 * DAY)):
         assert step.at >= T0 + 2 * DAY
     assert state(found) == {name: value for name, value in whole.states[-1].items() if name in state(found)}
-    assert restored(ledger.book_state(KEY, before=T0 + DAY)) == restored(whole.states[0])
+    assert restored(ledger.books.state(KEY, before=T0 + DAY)) == restored(whole.states[0])
     assert [T0 + DAY, T0 + 2 * DAY] == [
-        s["event_time"] for s in ledger.book_states(KEY, start=T0 + DAY, end=T0 + 3 * DAY)
+        s["event_time"] for s in ledger.books.states(KEY, start=T0 + DAY, end=T0 + 3 * DAY)
     ]
-    assert ledger.book_state(BookKey("m", "virtual", 4)) is None
+    assert ledger.books.state(BookKey("m", "virtual", 4)) is None
     ends = [(whole.states[1]["equity"], whole.states[3]["equity"]), (0, 0)]
-    assert ends == ledger.book_growth([KEY, BookKey("m", "none")], start=T0 + DAY, end=T0 + 3 * DAY)
-    assert (1000 * SCALE, whole.states[0]["equity"]) == ledger.book_growth([KEY], start=T0 - DAY, end=T0)[0]
+    assert ends == ledger.books.growth([KEY, BookKey("m", "none")], start=T0 + DAY, end=T0 + 3 * DAY)
+    assert (1000 * SCALE, whole.states[0]["equity"]) == ledger.books.growth([KEY], start=T0 - DAY, end=T0)[0]
 
 
 def test_who_appends_to_an_end_that_has_moved_appends_nothing(ledger):
     whole, other = lot(4), BookKey("m", "paper")
-    ledger.append_books([lot(2), lot(1, key=other)])
+    ledger.books.append([lot(2), lot(1, key=other)])
 
-    both = ledger.append_books([lot(3), tail(lot(2, key=other), 1)])
+    both = ledger.books.append([lot(3), tail(lot(2, key=other), 1)])
     assert {other} == both.keys()  # the first began anew, the other goes on
-    assert {} == ledger.append_books([whole, tail(whole, 3)])
-    assert {KEY} == ledger.append_books([tail(whole, 2)]).keys()
-    assert {} == ledger.append_books([tail(whole, 2)])  # said again
-    assert whole.events == ledger.book_events(KEY)
-    assert {other: T0 + DAY, KEY: T0 + 3 * DAY} == ledger.book_ends("m")
+    assert {} == ledger.books.append([whole, tail(whole, 3)])
+    assert {KEY} == ledger.books.append([tail(whole, 2)]).keys()
+    assert {} == ledger.books.append([tail(whole, 2)])  # said again
+    assert whole.events == ledger.books.events(KEY)
+    assert {other: T0 + DAY, KEY: T0 + 3 * DAY} == ledger.books.ends("m")
 
 
 def test_who_appends_to_a_book_that_was_made_anew_appends_nothing(ledger):
     """Its last state has another content at the same time."""
     whole = lot(4)
-    ledger.append_books([lot(2)])
+    ledger.books.append([lot(2)])
     anew = {**whole.states[1], "cash": whole.states[1]["cash"] + 5}
-    assert ledger.rewrite_book(replace(whole, after=ledger.book_mark(KEY), events=[], states=[anew]), 0)
-    assert not ledger.rewrite_book(replace(tail(whole, 2), events=[], states=[anew]), 0)
+    assert ledger.voids.rewrite_book(replace(whole, after=ledger.books.mark(KEY), events=[], states=[anew]), 0)
+    assert not ledger.voids.rewrite_book(replace(tail(whole, 2), events=[], states=[anew]), 0)
 
-    assert {} == ledger.append_books([tail(whole, 2)])
-    assert {KEY} == ledger.append_books([replace(tail(whole, 2), after=ledger.book_mark(KEY))]).keys()
+    assert {} == ledger.books.append([tail(whole, 2)])
+    assert {KEY} == ledger.books.append([replace(tail(whole, 2), after=ledger.books.mark(KEY))]).keys()
 
 
 def test_a_curve_is_in_money_and_shows_what_was_known(ledger):
-    ledger.append_books([lot(3, known=timedelta(hours=1))])
-    curve = ledger.book_curve("m", "virtual", 3, as_of=T0 + 2 * DAY)
+    ledger.books.append([lot(3, known=timedelta(hours=1))])
+    curve = ledger.books.curve("m", "virtual", 3, as_of=T0 + 2 * DAY)
 
     assert [T0, T0 + DAY] == curve["event_time"].tolist()  # the last was known an hour later
     assert [1000 - 7e-8, 999 - 17e-8] == pytest.approx(curve["equity"].tolist(), abs=1e-12)
@@ -105,38 +105,39 @@ def test_a_curve_is_in_money_and_shows_what_was_known(ledger):
     assert [0.0, 3e-8] == curve["funding"].tolist()
     assert [0.0, -1.0] == curve["unrealised"].tolist()
     assert [7e-11, 0.001 + 17e-11] == pytest.approx(curve["drawdown"].tolist(), rel=1e-6)
-    assert 3 == len(ledger.book_curve("m", "virtual", 3, as_of=T0 + 3 * DAY))
-    assert 2 == len(ledger.book_curve("m", "virtual", 3, start=T0 + DAY, as_of=T0 + 3 * DAY))
-    assert ledger.book_curve("m", "virtual", 4, as_of=T0 + 3 * DAY).empty
+    assert 3 == len(ledger.books.curve("m", "virtual", 3, as_of=T0 + 3 * DAY))
+    assert 2 == len(ledger.books.curve("m", "virtual", 3, start=T0 + DAY, as_of=T0 + 3 * DAY))
+    assert ledger.books.curve("m", "virtual", 4, as_of=T0 + 3 * DAY).empty
 
 
 def test_fills_wait_until_the_book_has_taken_them_and_are_taken_once(ledger, make):
-    ledger.add_fills(make.fills([("1", "A", 1, 50.0, 0), ("2", "B", 1, 9.0, 0)], model="m"))
-    ledger.add_fills(make.fills([("3", "A", 1, 49.0, 0)], model="m", book="other"))
-    assert ["other", "paper"] == ledger.traded_books("m")
-    waiting = ledger.unbooked_fills("m", "paper", as_of=T0)
+    ledger.telemetry.add_fills(make.fills([("1", "A", 1, 50.0, 0), ("2", "B", 1, 9.0, 0)], model="m"))
+    ledger.telemetry.add_fills(make.fills([("3", "A", 1, 49.0, 0)], model="m", book="other"))
+    assert ["other", "paper"] == ledger.books.traded_books("m")
+    waiting = ledger.books.unbooked_fills("m", "paper", as_of=T0)
     assert ["A", "B"] == waiting["unit"].tolist()
-    assert {} == ledger.traded_versions("m", "paper")
-    assert ledger.unbooked_fills("m", "paper", as_of=T0 - DAY).empty
+    assert {} == ledger.books.traded_versions("m", "paper")
+    assert ledger.books.unbooked_fills("m", "paper", as_of=T0 - DAY).empty
 
     own = lot(1, key=BookKey("m", "paper"), numbers=True)
     own = replace(own, events=[replace(e, fill=int(waiting["id"][0])) if e.fill else e for e in own.events])
-    ledger.append_books([own])
+    ledger.books.append([own])
 
-    assert ["B"] == ledger.unbooked_fills("m", "paper", as_of=T0)["unit"].tolist()
-    assert {"A": 1} == ledger.traded_versions("m", "paper")
+    assert ["B"] == ledger.books.unbooked_fills("m", "paper", as_of=T0)["unit"].tolist()
+    assert {"A": 1} == ledger.books.traded_versions("m", "paper")
     late = make.fills([("4", "C", 1, 9.0, 0)], model="m")
-    ledger.add_fills(late)
-    assert "C" in ledger.unbooked_fills("m", "paper", as_of=T0)["unit"].tolist()
+    ledger.telemetry.add_fills(late)
+    assert "C" in ledger.books.unbooked_fills("m", "paper", as_of=T0)["unit"].tolist()
 
 
 def test_scores_are_those_known_then(ledger, make):
     frame = make.predictions([(1, "A", 0), (2, "A", 0), (1, "A", 1)], model="m", delay=timedelta(hours=1))
-    ledger.add_predictions(frame, np.zeros((3, 1), np.float32), ("f",))
+    ledger.telemetry.add_predictions(frame, np.zeros((3, 1), np.float32), ("f",))
 
-    assert 2 == len(ledger.scores("m", start=None, as_of=make.at(1)))
+    assert 2 == len(ledger.books.scores("m", start=None, as_of=make.at(1)))
     assert [(1, make.at(1))] == [
-        (row.version, row.event_time) for row in ledger.scores("m", start=make.at(1), as_of=make.at(2)).itertuples()
+        (row.version, row.event_time)
+        for row in ledger.books.scores("m", start=make.at(1), as_of=make.at(2)).itertuples()
     ]
 
 
@@ -147,25 +148,25 @@ def test_amounts_past_64_bits_are_read_back_whole(ledger):
     book = Book.opened(1e12).after(step)
     told = events(step, 0)
     row = state(book) | {"event_time": T0, "known_at": T0, "seq": len(told)}
-    ledger.append_books([BookRows(KEY, None, told, [row]), lot(2, key=BookKey("m", "paper"))])
+    ledger.books.append([BookRows(KEY, None, told, [row]), lot(2, key=BookKey("m", "paper"))])
 
-    assert told == ledger.book_events(KEY)
-    assert book == restored(ledger.book_state(KEY)) == replayed(Book.opened(1e12), steps(ledger.book_events(KEY)))
-    assert [(book.start, book.equity)] == ledger.book_growth([KEY], start=T0 - DAY, end=T0)
-    assert [book.equity / SCALE] == ledger.book_curve("m", "virtual", 3, as_of=T0)["equity"].tolist()
+    assert told == ledger.books.events(KEY)
+    assert book == restored(ledger.books.state(KEY)) == replayed(Book.opened(1e12), steps(ledger.books.events(KEY)))
+    assert [(book.start, book.equity)] == ledger.books.growth([KEY], start=T0 - DAY, end=T0)
+    assert [book.equity / SCALE] == ledger.books.curve("m", "virtual", 3, as_of=T0)["equity"].tolist()
     assert book.positions["SHIB"].quantity > 2**63
-    assert [] == ledger.verify()
+    assert [] == ledger.audit.verify()
 
 
 def test_a_large_amount_that_a_disk_changed_is_an_error(sqlite_ledger):
     step = Step(T0, fills=[Fill("SHIB", 10**23, 1e-6, multiplier=10.0)])
     row = state(Book.opened(1e12).after(step)) | {"event_time": T0, "known_at": T0, "seq": 1}
-    sqlite_ledger.append_books([BookRows(KEY, None, events(step, 0), [row])])
+    sqlite_ledger.books.append([BookRows(KEY, None, events(step, 0), [row])])
     for damage in ("wide = replace(wide, '0', '1')", "multiplier = 1"):
-        with sqlite_ledger._writing() as connection:
+        with sqlite_ledger.writing() as connection:
             connection.execute(text(f"UPDATE book_events SET {damage}"))
         with pytest.raises(CorruptionError):
-            sqlite_ledger.book_events(KEY)
+            sqlite_ledger.books.events(KEY)
 
 
 LAST = "event_time = (SELECT max(event_time) FROM book_states)"
@@ -184,47 +185,47 @@ LAST = "event_time = (SELECT max(event_time) FROM book_states)"
     ],
 )
 def test_what_a_disk_changed_is_an_error(sqlite_ledger, damage, read):
-    sqlite_ledger.append_books([lot(2)])
-    with sqlite_ledger._writing() as connection:
+    sqlite_ledger.books.append([lot(2)])
+    with sqlite_ledger.writing() as connection:
         assert 1 == connection.execute(text(damage)).rowcount
     readers = {
-        "state": lambda: sqlite_ledger.book_state(KEY),
-        "curve": lambda: sqlite_ledger.book_curve("m", "virtual", 3, as_of=T0 + DAY),
-        "events": lambda: sqlite_ledger.book_events(KEY),
+        "state": lambda: sqlite_ledger.books.state(KEY),
+        "curve": lambda: sqlite_ledger.books.curve("m", "virtual", 3, as_of=T0 + DAY),
+        "events": lambda: sqlite_ledger.books.events(KEY),
     }
 
     with pytest.raises(CorruptionError):
         readers[read]()
-    assert sqlite_ledger.verify()
+    assert sqlite_ledger.audit.verify()
 
 
 def test_a_ledger_of_books_is_whole(ledger):
-    ledger.append_books([lot(3), lot(2, key=BookKey("m", "paper"), numbers=True)])
-    assert [] == ledger.verify()
-    assert pd.Timestamp(T0) == ledger.book_curve("m", "paper", as_of=T0 + DAY)["event_time"][0]
+    ledger.books.append([lot(3), lot(2, key=BookKey("m", "paper"), numbers=True)])
+    assert [] == ledger.audit.verify()
+    assert pd.Timestamp(T0) == ledger.books.curve("m", "paper", as_of=T0 + DAY)["event_time"][0]
 
 
 def test_where_all_books_stand_is_told_by_one_question_now_and_at_an_instant(ledger):
     other = BookKey("m", "virtual", 12)
-    ledger.append_books([lot(3), lot(1, key=other), lot(2, key=BookKey("a", "bot"))])
+    ledger.books.append([lot(3), lot(1, key=other), lot(2, key=BookKey("a", "bot"))])
 
-    told = ledger.all_marks()
+    told = ledger.books.all_marks()
 
     assert [("a", "bot", 0), KEY, other] == sorted(told)
-    assert {key: ledger.book_mark(key) for key in told} == told
-    assert {KEY: told[KEY], other: told[other]} == ledger.book_marks("m")
-    before = ledger.all_marks(as_of=T0 + DAY)
+    assert {key: ledger.books.mark(key) for key in told} == told
+    assert {KEY: told[KEY], other: told[other]} == ledger.books.marks("m")
+    before = ledger.books.all_marks(as_of=T0 + DAY)
     assert T0 + DAY == before[KEY].end < told[KEY].end
-    assert ledger.book_state(KEY, before=T0 + 2 * DAY)["seq"] == before[KEY].seq
-    assert {} == ledger.all_marks(as_of=T0 - DAY)
+    assert ledger.books.state(KEY, before=T0 + 2 * DAY)["seq"] == before[KEY].seq
+    assert {} == ledger.books.all_marks(as_of=T0 - DAY)
 
 
 def test_the_newest_fill_of_each_book_is_told(ledger):
-    assert {} == ledger.last_fills()
+    assert {} == ledger.books.last_fills()
     rows = [("m", "b", "1"), ("a", "b", "2"), ("m", "b", "3"), ("m", "a", "4")]
     about = {"version": 1, "unit": "A", "event_time": T0, "quantity": 1.0, "price": 1.0, "fee": 0.0}
     for model, book, name in rows:
-        ledger.add_fills(pd.DataFrame([{"fill_id": name, "model": model, "book": book, **about}]))
+        ledger.telemetry.add_fills(pd.DataFrame([{"fill_id": name, "model": model, "book": book, **about}]))
 
-    assert {("a", "b"): 2, ("m", "a"): 4, ("m", "b"): 3} == ledger.last_fills()
-    assert ["a", "b"] == ledger.traded_books("m")
+    assert {("a", "b"): 2, ("m", "a"): 4, ("m", "b"): 3} == ledger.books.last_fills()
+    assert ["a", "b"] == ledger.books.traded_books("m")

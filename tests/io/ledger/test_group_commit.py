@@ -48,22 +48,22 @@ def test_every_kind_of_row_is_written_and_counted(ledger, make, features, span):
         ]
         assert [1, 1, 1, 1] == [future.result(30) for future in told]
 
-    assert 1 == len(ledger.matured("volatility", **span))
-    assert [10.0] == list(ledger.positions("volatility", "paper")["quantity"])
+    assert 1 == len(ledger.telemetry.matured("volatility", **span))
+    assert [10.0] == list(ledger.telemetry.positions("volatility", "paper")["quantity"])
 
 
 def test_what_is_said_twice_is_counted_once_and_only_for_the_first(ledger, make):
     lots = [[("A", 0)], [("A", 0), ("B", 0)], [], [("B", 0)]]
     rows = [outcome_rows(make.outcomes(keys) if keys else make.outcomes([("A", 0)])[:0]) for keys in lots]
 
-    assert [1, 1, 0, 0] == ledger.store_together(rows)
+    assert [1, 1, 0, 0] == ledger.telemetry.store_together(rows)
     with Writer(ledger) as writer:
         assert [0, 0, 0, 0] == [writer.submit(lot).result(30) for lot in rows]
 
 
 def test_many_callers_share_commits_and_nothing_is_lost(ledger, make, span, features):
     commits = []
-    event.listen(ledger._engine, "commit", commits.append)
+    event.listen(ledger.engine, "commit", commits.append)
 
     def work(me):
         for day in range(20):
@@ -73,7 +73,7 @@ def test_many_callers_share_commits_and_nothing_is_lost(ledger, make, span, feat
     with Writer(ledger) as writer, ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
 
-    assert 160 == len(ledger.matured("volatility", **span))
+    assert 160 == len(ledger.telemetry.matured("volatility", **span))
     assert len(commits) < 320
 
 
@@ -132,8 +132,8 @@ def test_a_cancelled_submission_is_not_written(sqlite_ledger, make):
         writer.close()
         sqlite_ledger._turn.acquire()
 
-    assert 0 == sqlite_ledger.add_outcomes(make.outcomes([("A", 0)]))
-    assert 1 == sqlite_ledger.add_outcomes(make.outcomes([("A", 1)]))
+    assert 0 == sqlite_ledger.telemetry.add_outcomes(make.outcomes([("A", 0)]))
+    assert 1 == sqlite_ledger.telemetry.add_outcomes(make.outcomes([("A", 1)]))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -141,7 +141,7 @@ def test_nobody_waits_for_ever_for_a_writer_that_died(sqlite_ledger, make, monke
     def broken(_):
         raise SystemExit
 
-    monkeypatch.setattr(sqlite_ledger, "store", broken)
+    monkeypatch.setattr(sqlite_ledger.telemetry, "store", broken)
     writer = Writer(sqlite_ledger)
     with pytest.raises(StorageError, match="writer must run"):
         writer.submit_outcomes(make.outcomes([("A", 0)])).result(30)
@@ -150,7 +150,7 @@ def test_nobody_waits_for_ever_for_a_writer_that_died(sqlite_ledger, make, monke
 
 def test_a_ledger_that_is_away_tells_the_caller(tmp_path, make):
     with Ledger(f"sqlite:///{tmp_path / 'l.db'}") as ledger, Writer(ledger) as writer:
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE outcomes RENAME TO gone")
         with pytest.raises(StorageError, match="no such table"):
             writer.submit_outcomes(make.outcomes([("A", 0)])).result(30)

@@ -18,7 +18,7 @@ def predicted(ledger, days, *, units=("A", "B"), version=1, model="m", role="cha
         }
         for d in days for unit in units
     ]  # fmt: skip
-    ledger.add_predictions(pd.DataFrame(rows), np.zeros((len(rows), 1), dtype=np.float32), ["x"])
+    ledger.telemetry.add_predictions(pd.DataFrame(rows), np.zeros((len(rows), 1), dtype=np.float32), ["x"])
 
 
 def test_bars_are_told_once_however_many_rows_they_have(ledger, monkeypatch):
@@ -26,24 +26,24 @@ def test_bars_are_told_once_however_many_rows_they_have(ledger, monkeypatch):
     predicted(ledger, range(3), model="other")
     predicted(ledger, range(12, 13), version=2)
 
-    bars = ledger.predicted_bars("m", {1, 2}, start=T0 + 2 * DAY, as_of=T0 + 40 * DAY)
+    bars = ledger.latest.predicted_bars("m", {1, 2}, start=T0 + 2 * DAY, as_of=T0 + 40 * DAY)
 
     assert [T0 + d * DAY for d in (*range(2, 10), 12)] == bars
-    assert [] == ledger.predicted_bars("nobody", {1}, start=T0, as_of=T0 + DAY)
-    assert T0 + 5 * DAY == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 5.5 * DAY)[-1]
+    assert [] == ledger.latest.predicted_bars("nobody", {1}, start=T0, as_of=T0 + DAY)
+    assert T0 + 5 * DAY == ledger.latest.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 5.5 * DAY)[-1]
     monkeypatch.setattr(latest, "MOST", 3)
-    assert bars[-3:] == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 40 * DAY)
+    assert bars[-3:] == ledger.latest.predicted_bars("m", {1, 2}, start=T0, as_of=T0 + 40 * DAY)
 
 
 def test_the_last_prediction_says_when_it_came_and_who_had_the_champions_place(ledger):
-    assert ledger.last_prediction("m", {1, 2}, as_of=T0) is None
+    assert ledger.latest.last_prediction("m", {1, 2}, as_of=T0) is None
     predicted(ledger, range(2))
     predicted(ledger, [1], version=2, role="challenger")
 
-    last = ledger.last_prediction("m", {1, 2}, as_of=T0 + 9 * DAY)
+    last = ledger.latest.last_prediction("m", {1, 2}, as_of=T0 + 9 * DAY)
 
     assert (T0 + DAY, T0 + DAY + MINUTE, 1) == (last.event_time, last.known_at, last.champion)
-    assert T0 == ledger.last_prediction("m", {1, 2}, as_of=T0 + DAY / 2).event_time
+    assert T0 == ledger.latest.last_prediction("m", {1, 2}, as_of=T0 + DAY / 2).event_time
 
 
 def test_rows_of_other_versions_and_roles_and_rows_dated_ahead_are_no_word_of_the_champion(ledger):
@@ -53,28 +53,30 @@ def test_rows_of_other_versions_and_roles_and_rows_dated_ahead_are_no_word_of_th
     predicted(ledger, [7], version=9)
     as_of = T0 + 8 * DAY
 
-    assert T0 + 2 * DAY == ledger.last_prediction("m", {1, 2}, as_of=as_of).event_time
-    assert [T0, T0 + DAY, T0 + 2 * DAY] == ledger.predicted_bars("m", {1, 2}, start=T0, as_of=as_of)
-    assert ledger.last_prediction("m", set(), as_of=as_of) is None
+    assert T0 + 2 * DAY == ledger.latest.last_prediction("m", {1, 2}, as_of=as_of).event_time
+    assert [T0, T0 + DAY, T0 + 2 * DAY] == ledger.latest.predicted_bars("m", {1, 2}, start=T0, as_of=as_of)
+    assert ledger.latest.last_prediction("m", set(), as_of=as_of) is None
     predicted(ledger, [4], units=("C",))
-    assert T0 + 2 * DAY == ledger.last_prediction("m", {1}, as_of=T0 + 4 * DAY).event_time, "known a minute later"
+    assert T0 + 2 * DAY == ledger.latest.last_prediction("m", {1}, as_of=T0 + 4 * DAY).event_time, (
+        "known a minute later"
+    )
 
 
 def test_the_last_outcome(ledger):
-    assert ledger.last_outcome("m", as_of=T0) is None
+    assert ledger.latest.last_outcome("m", as_of=T0) is None
     row = {"model": "m", "unit": "A", "event_time": T0, "known_at": T0 + DAY, "label": 1.0, "value": 0.01}
-    ledger.add_outcomes(pd.DataFrame([row]))
-    assert T0 == ledger.last_outcome("m", as_of=T0 + DAY)
+    ledger.telemetry.add_outcomes(pd.DataFrame([row]))
+    assert T0 == ledger.latest.last_outcome("m", as_of=T0 + DAY)
 
 
 def test_quotes_are_told_of_a_minute_apart(ledger):
     times = [T0 + timedelta(seconds=s) for s in range(0, 600, 5)]
     frame = pd.DataFrame({"unit": "A", "event_time": times, "known_at": times, "bid": 1.0, "ask": 1.1})
-    ledger.add_quotes(frame.assign(bid_size=0.0, ask_size=0.0))
-    ledger.add_quotes(frame[:1].assign(unit="B", bid_size=0.0, ask_size=0.0))
+    ledger.quotes.add(frame.assign(bid_size=0.0, ask_size=0.0))
+    ledger.quotes.add(frame[:1].assign(unit="B", bid_size=0.0, ask_size=0.0))
 
-    bars = ledger.quoted_times("A", start=T0, as_of=T0 + DAY, every=MINUTE)
+    bars = ledger.latest.quoted_times("A", start=T0, as_of=T0 + DAY, every=MINUTE)
 
     assert times[-1] == bars[-1]
     assert 10 == len(bars)
-    assert {"A": times[-1], "B": T0} == ledger.quoted_last(as_of=T0 + DAY)
+    assert {"A": times[-1], "B": T0} == ledger.latest.quoted_last(as_of=T0 + DAY)

@@ -28,7 +28,7 @@ COLUMNS = [
 def test_the_server_reads_what_was_packed(ledger, kind, values):
     if "postgresql" not in ledger.url:
         pytest.skip("the form is PostgreSQL's")
-    with ledger._reading() as connection:
+    with ledger.reading() as connection:
         column = func.unnest(bindparam("a", packed(kind, values), type_=NULLTYPE))
         assert values == [row[0] for row in connection.execute(select(column))]
 

@@ -24,7 +24,7 @@ def service(sqlite_ledger, monkeypatch):
 
 
 def doubtful(service):
-    return [alert.key for alert in service.context.ledger.alerts() if alert.key.startswith("fill_doubtful:")]
+    return [alert.key for alert in service.context.ledger.alerts.newest() if alert.key.startswith("fill_doubtful:")]
 
 
 def test_a_sale_at_a_hundred_times_the_price_hides_no_crash(service):
@@ -40,7 +40,7 @@ def test_a_sale_at_a_hundred_times_the_price_hides_no_crash(service):
     service.restart()
     service.run(*[100 - 0.8 * i for i in range(40)], *[68.8] * 8)
     assert 1e6 - 8900 * 31.2 == pytest.approx(service.state.kpi.equity)
-    assert TradingState.HALTED is service.context.ledger.trading_state()
+    assert TradingState.HALTED is service.context.ledger.trading.state()
     assert 0.27768 == pytest.approx(service.state.kpi.drawdown.now)
 
 
@@ -49,7 +49,7 @@ def test_a_void_ends_it_and_leaves_the_peak(service):
     before = service.state.kpi.drawdown.now
     service.fill(-100.0, 10_000.0)
     service.run(100.0, seconds=2)
-    service.context.ledger.void_fill(doubtful(service)[0].partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.voids.void_fill(doubtful(service)[0].partition(":")[2], "ada", "a typo", service.now)
 
     assert before == pytest.approx(service.run(100.0))
     assert [] == doubtful(service)
@@ -80,7 +80,7 @@ def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
     service.run(100.0, seconds=2)
     [first] = doubtful(service)
     for again in range(2):
-        service.context.ledger.resolve_alert(doubtful(service)[0], service.now)
+        service.context.ledger.alerts.resolve(doubtful(service)[0], service.now)
         if away:
             service.restart()
         service.run(100.0)
@@ -97,7 +97,7 @@ def test_closing_its_alert_settles_nothing_and_it_is_told_anew(service, away):
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_a_kill_before_any_write_of_it_leaves_it_in_doubt_and_told_once(service, monkeypatch, writes):
     service.fill(3000.0, 60.0)
-    ledger, made = type(service.context.ledger), []
+    ledger, made = service.context.ledger, []
 
     def killing(write):
         def kills(self, *about):
@@ -109,8 +109,8 @@ def test_a_kill_before_any_write_of_it_leaves_it_in_doubt_and_told_once(service,
         return kills
 
     with monkeypatch.context() as patched:
-        for name in ("put_risk_state", "add_alert"):
-            patched.setattr(ledger, name, killing(getattr(ledger, name)))
+        for tables, name in ((type(ledger.risk), "put_state"), (type(ledger.alerts), "add")):
+            patched.setattr(tables, name, killing(getattr(tables, name)))
         with pytest.raises(KeyboardInterrupt):
             service.run(100.0)
     service.restart()
@@ -134,7 +134,7 @@ def test_a_void_leaves_the_peak_of_looks_that_were_without_its_gain(service, set
         doubtful_fills.confirm(service.context.ledger, key.partition(":")[2], "ada", "a block trade", service.now)
     if away:
         service.restart()
-    service.context.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.voids.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
     service.run(*([] if settled else down), 96.3)
 
     assert 9000 * 7.2 / (1e6 + 9000 * 3.5) == pytest.approx(service.state.kpi.drawdown.now)
@@ -153,7 +153,7 @@ def test_a_purchase_in_a_true_crash_before_quotes_agree_makes_no_peak(service):
 
 
 def test_a_loss_by_a_wrong_price_counts_at_once_and_multipliers_count(service):
-    service.context.ledger.put_instruments([Instrument("F", Kind.FUTURE, multiplier=50.0)], T0 - DAY)
+    service.context.ledger.instruments.put([Instrument("F", Kind.FUTURE, multiplier=50.0)], T0 - DAY)
     service.fill(1.0, 100.0, "F")
     service.run(100.0)
     service.fill(-1.0, 1000.0, "F")
@@ -184,14 +184,14 @@ def test_a_fill_of_an_absurd_size_at_a_good_price_makes_no_profit_and_no_peak_an
     assert 90 == pytest.approx(service.state.kpi.pnl_today_money)
     assert "hard" == service.state.limits["gross:all"].state, "it still counts as exposure"
     [key] = doubtful(service)
-    title = service.context.ledger.alert(key).title
+    title = service.context.ledger.alerts.get(key).title
     assert "bought 1e+09 A at 100" in title
     assert "100,000 times what its book is worth" in title
     service.restart()
     assert 0.0 == pytest.approx(service.run(100.02), abs=1e-9)
     assert 1e6 + 180 == pytest.approx(service.state.kpi.equity)
 
-    service.context.ledger.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
+    service.context.ledger.voids.void_fill(key.partition(":")[2], "ada", "a typo", service.now)
     assert 180 / (1e6 + 180) == pytest.approx(service.run(100.0))
     assert (1e6, []) == (pytest.approx(service.state.kpi.equity), doubtful(service))
 

@@ -35,17 +35,17 @@ def context(sqlite_ledger):
 
 def fill(context, quantity, price, at=T0, model="direction", book="live"):
     row = {"fill_id": f"{model}{book}{at}", "model": model, "version": 1, "book": book, "unit": "A", "event_time": at}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": 0.0}]))
 
 
 def quote(context, price, at):
     row = {"unit": "A", "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 def balance(context, amount, at=T0, flow=0.0, model="direction", book="live"):
     row = {"model": model, "book": book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
-    context.ledger.add_balances(pd.DataFrame([row]))
+    context.ledger.balances.add(pd.DataFrame([row]))
 
 
 def look(context, at):
@@ -56,7 +56,7 @@ def look(context, at):
 
 
 def open_alerts(context):
-    return sorted(alert.key for alert in context.ledger.alerts())
+    return sorted(alert.key for alert in context.ledger.alerts.newest())
 
 
 def test_a_book_without_a_balance_has_money_and_no_share_of_a_fictitious_million(context):
@@ -84,7 +84,7 @@ def test_with_the_real_balance_the_same_position_crosses_its_line(context):
 
     assert (1000.0, 0.6, None) == (state.kpi.equity, pytest.approx(state.kpi.gross.value), state.kpi.notional)
     assert "hard" == state.limits["gross:all"].state
-    assert TradingState.REDUCING is context.ledger.trading_state()
+    assert TradingState.REDUCING is context.ledger.trading.state()
     assert ["risk_limit:gross:all:hard:1", "trading_state:1"] == open_alerts(context)
     told = state.balances["direction/live"]
     assert (1000.0, 1000.0, "bot") == (told.amount, told.equity, told.source)
@@ -140,7 +140,7 @@ def test_a_rise_that_nothing_explains_is_held_aside_however_often_a_bot_repeats_
     assert 8005.0 == pytest.approx(state.balances["direction/live"].departs)
     assert "Held aside" in state.balances["direction/live"].note
     assert ["balance_departs:direction:live:more:1"] == departing(context), "one alert, whatever the amounts"
-    assert "8,001.00 more than its own trades" in context.ledger.alert(departing(context)[0]).title
+    assert "8,001.00 more than its own trades" in context.ledger.alerts.get(departing(context)[0]).title
 
     balance(context, 1001.0, T0 + 60 * SECOND)
     look(context, T0 + 61 * SECOND)
@@ -273,7 +273,7 @@ def test_a_fall_that_a_late_fill_explains_is_no_loss(context):
     balance(context, 950.0, T0 + 5 * SECOND)
     assert 0.05 == pytest.approx(look(context, T0 + 6 * SECOND).limits["daily_loss:all"].value)
     fill(context, 1, 150.0, T0 + 4 * SECOND)
-    context.ledger.confirm_price("A", 100.0, "ada", "seen", T0 + 4 * SECOND)
+    context.ledger.confirmed_prices.add("A", 100.0, "ada", "seen", T0 + 4 * SECOND)
 
     state = look(context, T0 + 20 * SECOND)
 
@@ -326,20 +326,22 @@ def test_many_books_without_a_balance_are_one_alert_that_counts_them(context):
     look(context, T0 + SECOND)
     look(context, T0 + 2 * SECOND)
 
-    (alert,) = context.ledger.alerts()
+    (alert,) = context.ledger.alerts.newest()
     assert "no balance of direction/b0, direction/b1, direction/b2 and 2 more is known" in alert.title
     assert 5 == alert.details["n"]
 
     balance(context, 1000.0, T0 + 3 * SECOND, book="b1")
     look(context, T0 + 4 * SECOND)
-    (fewer,) = [alert for alert in context.ledger.alerts() if alert.key.startswith("balance_unknown:")]
+    (fewer,) = [alert for alert in context.ledger.alerts.newest() if alert.key.startswith("balance_unknown:")]
     assert ["direction/b0", "direction/b2", "direction/b3", "direction/b4"] == fewer.details["books"]
 
     for number in (0, 2, 3, 4):
         balance(context, 1000.0, T0 + 5 * SECOND, book=f"b{number}")
     look(context, T0 + 6 * SECOND)
-    assert [] == [alert for alert in context.ledger.alerts() if alert.key.startswith("balance_unknown:")]
+    assert [] == [alert for alert in context.ledger.alerts.newest() if alert.key.startswith("balance_unknown:")]
 
     fill(context, 1, 100.0, book="b9", at=T0 + 7 * SECOND)
     look(context, T0 + 8 * SECOND)  # a key that was used and closed is not used again
-    assert [1] == [alert.details["n"] for alert in context.ledger.alerts() if alert.key.startswith("balance_unknown:")]
+    assert [1] == [
+        alert.details["n"] for alert in context.ledger.alerts.newest() if alert.key.startswith("balance_unknown:")
+    ]

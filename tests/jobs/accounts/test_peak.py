@@ -32,17 +32,17 @@ class Service:
     def fill(self, quantity, price, unit="A", *, model="direction", at=None):
         row = NAME | {"fill_id": f"{unit}{model}{self.now}", "model": model, "version": 1, "unit": unit, "fee": 0.0}
         row |= {"event_time": at or self.now, "quantity": quantity, "price": price}
-        self.context.ledger.add_fills(pd.DataFrame([row]))
+        self.context.ledger.telemetry.add_fills(pd.DataFrame([row]))
 
     def balance(self, amount, flow=0.0, model="direction"):
         row = NAME | {"event_time": self.now, "known_at": self.now, "amount": amount, "flow": flow, "model": model}
-        self.context.ledger.add_balances(pd.DataFrame([row]))
+        self.context.ledger.balances.add(pd.DataFrame([row]))
 
     def run(self, *prices, seconds=1):
         for price in prices * seconds:
             self.now += SECOND
             row = {"unit": "A", "event_time": self.now, "known_at": self.now, "bid_size": 0.0, "ask_size": 0.0}
-            self.context.ledger.add_quotes(pd.DataFrame([row | {"bid": price, "ask": price}]))
+            self.context.ledger.quotes.add(pd.DataFrame([row | {"bid": price, "ask": price}]))
             look = self.live.look(self.now)
             risk_limits.act(self.context, look.findings, self.now, unknown=look.unknown)
             self.state = look.state
@@ -81,7 +81,7 @@ def test_a_declared_withdrawal_is_no_loss_in_process_and_after_a_restart(service
     assert 0.0 == pytest.approx(service.run(100.9, seconds=14), abs=1e-9)
     service.restart()
     assert 0.0 == pytest.approx(service.run(100.9, seconds=2), abs=1e-9)
-    assert TradingState.ACTIVE is service.context.ledger.trading_state()
+    assert TradingState.ACTIVE is service.context.ledger.trading.state()
     assert equity - 6e5 == pytest.approx(service.state.kpi.equity)
 
 
@@ -112,7 +112,7 @@ def test_the_days_loss_is_the_same_share_before_and_after_a_flow(service, flow, 
 
     assert 0.015 == pytest.approx(fell) == pytest.approx(service.state.kpi.drawdown.now)
     assert 0.015 == pytest.approx(service.state.limits["daily_loss:all"].value)
-    assert TradingState.ACTIVE is service.context.ledger.trading_state()
+    assert TradingState.ACTIVE is service.context.ledger.trading.state()
 
 
 @pytest.mark.parametrize("bars", [False, True])
@@ -173,8 +173,8 @@ def test_a_book_that_comes_is_a_flow_too(service):
 
 def voided(service, *, keep=1):
     """Take every fill back but the first ones."""
-    for name in service.context.ledger.newest_fills()["fill_id"].tolist()[:-keep]:
-        service.context.ledger.void_fill(name, "ada", "never happened", service.now)
+    for name in service.context.ledger.voids.newest_fills()["fill_id"].tolist()[:-keep]:
+        service.context.ledger.voids.void_fill(name, "ada", "never happened", service.now)
 
 
 @pytest.mark.parametrize("bars", [False, True])
@@ -223,8 +223,8 @@ def test_a_void_leaves_every_mark_but_that_of_the_fill_itself(service):
     service.run(100.4)
     service.fill(10.0, 100.0, "B")
     service.run(100.4)
-    first = service.context.ledger.newest_fills().set_index("price")["fill_id"][1000.0]
-    service.context.ledger.void_fill(first, "ada", "a typo", service.now)
+    first = service.context.ledger.voids.newest_fills().set_index("price")["fill_id"][1000.0]
+    service.context.ledger.voids.void_fill(first, "ada", "a typo", service.now)
 
     service.run(100.4)
 
@@ -266,7 +266,7 @@ def test_a_persons_word_takes_a_balance_back_that_was_too_low(service, away):
     assert 1.003e6 == pytest.approx(service.state.kpi.equity)
     assert 0.0 == pytest.approx(service.state.kpi.drawdown.now, abs=1e-9)
     assert 0.0 == pytest.approx(service.state.kpi.pnl_today_money - 3000, abs=1e-6)
-    assert [] == [one.key for one in service.context.ledger.alerts() if one.key.startswith("balance_departs")]
+    assert [] == [one.key for one in service.context.ledger.alerts.newest() if one.key.startswith("balance_departs")]
     service.balance(5e5)
     assert 0.5 == pytest.approx(service.run(101.0, seconds=11), abs=0.01), "a loss that is one counts as before"
 
@@ -318,7 +318,7 @@ def test_a_balance_is_taken_back_by_its_time(service):
     with pytest.raises(DataError, match="balance must be one that was told"):
         take_back(service.context, BookKey("direction", "live"), wrong + SECOND, "ada", "why", service.now)
     take_back(service.context, BookKey("direction", "live"), wrong, "ada", "never came", service.now)
-    assert {wrong} == ledger.void_balances("direction", "live")
+    assert {wrong} == ledger.balances.voids("direction", "live")
 
     assert 6000 / 1_006_000 == pytest.approx(service.run(100.0), rel=1e-6)
     assert 1e6 == pytest.approx(service.state.kpi.equity)
@@ -347,6 +347,6 @@ def test_a_late_flow_of_before_an_account_is_counted_erases_no_drawdown(service)
     service.run(99.0, 98.1, 97.3)
     before = service.run(97.3, seconds=12)
     row = NAME | {"event_time": T0 - DAY, "known_at": service.now, "amount": 1e6, "flow": -5e5}
-    service.context.ledger.add_balances(pd.DataFrame([row]))
+    service.context.ledger.balances.add(pd.DataFrame([row]))
 
     assert before == pytest.approx(service.run(97.3, seconds=12))

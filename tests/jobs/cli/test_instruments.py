@@ -49,7 +49,7 @@ def test_good_rows_go_in_and_each_bad_one_is_told_with_its_line(there):
     assert "line 4: expiry must carry its offset" in done.output
     assert [True, True, True] == [f"line {n}:" in done.output for n in (4, 5, 6)]
     with Ledger(f"sqlite:///{there / 'ledger.db'}") as ledger:
-        frame = ledger.instruments().set_index("unit")
+        frame = ledger.instruments.frame().set_index("unit")
     assert ["AAPL", "C150"] == list(frame.index)
     assert datetime(2026, 4, 17, 20, tzinfo=UTC) == frame.expiry["C150"]
     assert (True, False) == (frame.american["C150"], frame.american["AAPL"])

@@ -28,14 +28,14 @@ def one():
         yield platform
 
 
-def _house(one, **changed):
+def _context(one, **changed):
     """The same platform under other settings."""
     s = one.context.settings
     return replace(one.context, settings=s.model_copy(update={"experiment": s.experiment.model_copy(update=changed)}))
 
 
 def _trial(one, kind="compare"):
-    return [t for t in one.context.ledger.experiments("m") if t.kind == kind][-1]
+    return [t for t in one.context.ledger.registry.experiments("m") if t.kind == kind][-1]
 
 
 def _proof(look):
@@ -47,7 +47,7 @@ def test_the_first_look_stores_the_plan_and_later_settings_do_not_change_it(one)
     compare.at(one.context, "m", None, bar_at(10))
     stored = plans.plan(one.context, _trial(one))
 
-    looser = _house(one, confidence=0.6, horizon_bars=30, min_bars=10, margin=0.0, min_samples=1, min_events=0)
+    looser = _context(one, confidence=0.6, horizon_bars=30, min_bars=10, margin=0.0, min_samples=1, min_events=0)
     compare.at(looser, "m", None, bar_at(15))
 
     assert stored == plans.plan(looser, _trial(one))
@@ -67,19 +67,19 @@ def test_a_comparison_that_ended_is_told_by_its_own_plan(one):
     trial = _trial(one)
     assert trial.ended_at is not None
 
-    told = _proof(compare.look(_house(one, confidence=0.999, look_every=50), trial, trial.ended_at))
+    told = _proof(compare.look(_context(one, confidence=0.999, look_every=50), trial, trial.ended_at))
     assert (Level.ALERT, 0.95, 5) == (told.level, told.params["confidence"], told.params["look_every"])
 
 
 def test_a_comparison_of_an_older_release_gets_its_plan_at_its_next_look(one):
     context = one.context
     compare.at(context, "m", None, bar_at(10))
-    with context.ledger._writing() as connection:
+    with context.ledger.writing() as connection:
         connection.execute(text("UPDATE experiments SET plan = NULL"))
 
     assert 252 == plans.plan(context, _trial(one)).horizon_bars  # a report reads the settings, and stores nothing
     assert None is _trial(one).plan
-    compare.at(_house(one, horizon_bars=200), "m", None, bar_at(15))
+    compare.at(_context(one, horizon_bars=200), "m", None, bar_at(15))
     assert 200 == plans.plan(context, _trial(one)).horizon_bars
 
 
@@ -95,7 +95,7 @@ def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(on
     waiting = one.challenge(bar_at(50))
     looks = {
         t.challenger: _proof(compare.look(one.context, t, bar_at(100)))
-        for t in one.context.ledger.open_experiments("m")
+        for t in one.context.ledger.registry.open_experiments("m")
     }
 
     first, second = looks[2].params, looks[waiting.version].params
@@ -114,12 +114,12 @@ def test_a_version_that_waited_keeps_its_plan_when_it_is_nominated(one):
 
     going_on = replace(first, id=_trial(one).id, kind="compare", plan=None)  # a row of the same comparison
     assert waiting.version == going_on.challenger
-    assert first.plan == plans.keep(_house(one, horizon_bars=30), going_on).plan
+    assert first.plan == plans.keep(_context(one, horizon_bars=30), going_on).plan
 
 
 def test_a_plan_that_a_hand_made_impossible_is_refused_with_its_name(one):
     compare.at(one.context, "m", None, bar_at(10))
-    with one.context.ledger._writing() as connection:
+    with one.context.ledger.writing() as connection:
         connection.execute(
             text("UPDATE experiments SET plan = replace(plan, '\"look_every\": 5', '\"look_every\": 0')")
         )
@@ -128,12 +128,12 @@ def test_a_plan_that_a_hand_made_impossible_is_refused_with_its_name(one):
         DataError, match=r"comparison 1 of m \(v2 against v1\) must have .* look_every must be .* got 0"
     ):
         compare.at(one.context, "m", None, bar_at(15))
-    assert 1 == one.context.ledger.champion("m")
+    assert 1 == one.context.ledger.registry.champion("m")
 
 
 def test_a_watch_keeps_its_plan_too(one):
     _watched(one)
-    plans.keep(_house(one, watch_bars=20, watch_confidence=0.6), _trial(one, "watch"))
+    plans.keep(_context(one, watch_bars=20, watch_confidence=0.6), _trial(one, "watch"))
 
     planned = plans.plan(one.context, _trial(one, "watch"))
     assert (126, 0.975, 1.0) == (planned.horizon_bars, planned.confidence, planned.power)
@@ -168,7 +168,7 @@ def test_both_halves_of_a_watch_follow_its_plan_and_not_the_settings_of_today(kn
 
     planned = halves(known.context)
     assert 0.05 == pytest.approx(planned[1])
-    assert planned == halves(_house(known, **changed))
+    assert planned == halves(_context(known, **changed))
 
 
 def test_a_watch_whose_plan_was_stored_without_its_chart_has_half_of_the_budget_for_it(one):
@@ -176,5 +176,5 @@ def test_a_watch_whose_plan_was_stored_without_its_chart_has_half_of_the_budget_
     without = {name: value for name, value in json.loads(watch.plan).items() if name != "chart_alarms"}
     earlier = replace(watch, plan=json.dumps(without))
 
-    assert plans.plan(_house(one, watch_confidence=0.6), earlier) == plans.plan(one.context, watch)
+    assert plans.plan(_context(one, watch_confidence=0.6), earlier) == plans.plan(one.context, watch)
     assert None is plans.plan(one.context, _trial(one)).chart_alarms

@@ -36,14 +36,14 @@ def look(one, bar):
     """What is found of each challenger after a bar; then the job does what follows."""
     at = bar_at(bar) + HOUR
     apply.next_in_line(one.context.registry, one.model, one.context.act("jobs.compare", at))
-    looks = [compare.look(one.context, t, at) for t in one.context.ledger.open_experiments(one.model)]
+    looks = [compare.look(one.context, t, at) for t in one.context.ledger.registry.open_experiments(one.model)]
     one.decide("compare", at)
     return {x.other.version: x for x in looks}
 
 
 def weight(one, version=2):
     trial = stages.comparison(one.context.ledger, one.model)
-    return one.context.ledger.epochs(trial)[-1].weights.get(version, 0.0)
+    return one.context.ledger.assignments.epochs(trial)[-1].weights.get(version, 0.0)
 
 
 def found(one_look, name):
@@ -54,7 +54,7 @@ def ask(one, version, first, last, **about):
     """Report how a version was asked at bars `first` to `last`."""
     times = [pd.Timestamp(bar_at(i)) for i in range(first, last + 1)]
     rows = {"model": one.model, "event_time": times, "version": version, "batch": "again", "failed": 0, "rows": 6}
-    one.context.ledger.add_scorings(pd.DataFrame(rows | {"seconds": 0.01} | about)[list(SCORING_COLUMNS)])
+    one.context.ledger.scorings.add(pd.DataFrame(rows | {"seconds": 0.01} | about)[list(SCORING_COLUMNS)])
 
 
 def test_a_challenger_is_promoted_after_its_time_in_shadow_and_its_time_of_trading(context):
@@ -66,7 +66,7 @@ def test_a_challenger_is_promoted_after_its_time_in_shadow_and_its_time_of_tradi
     early = look(one, 37)[2]
     assert (Verdict.INCONCLUSIVE, 17) == (early.decision.verdict, found(early, "trading").n)
     assert [Verdict.PROMOTE] == [x.decision.verdict for x in look(one, 45).values()]
-    assert 2 == context.ledger.champion(one.model)
+    assert 2 == context.ledger.registry.champion(one.model)
 
 
 def test_who_is_proven_before_it_has_traded_waits_although_the_plan_is_over(context):
@@ -85,7 +85,7 @@ def test_one_that_is_slow_in_shadow_is_given_nothing_and_ends_with_its_plan(cont
     assert (Verdict.HOLD, Level.ALERT) == (held.decision.verdict, found(held, "shadow_latency").level)
     assert "shadow_latency: it took 3.000 s" in held.decision.reason
     look(one, 104)
-    assert "hold" == context.ledger.experiments(one.model)[0].verdict
+    assert "hold" == context.ledger.registry.experiments(one.model)[0].verdict
 
 
 def test_one_that_fails_while_it_trades_goes_back_to_shadow_and_comes_again_by_the_same_gate(context):
@@ -94,7 +94,7 @@ def test_one_that_fails_while_it_trades_goes_back_to_shadow_and_comes_again_by_t
     ask(one, 2, 24, 26, failed=1)
     back = look(one, 26)[2]
     assert (Verdict.WITHDRAW, 0.0) == (back.decision.verdict, weight(one))
-    told = [a.title for a in context.ledger.alerts() if a.key.startswith("challenger_withdrawn:fails:v2:")]
+    told = [a.title for a in context.ledger.alerts.newest() if a.key.startswith("challenger_withdrawn:fails:v2:")]
     assert 1 == len(told)
     assert "it failed to score 3 of the last 20 bars, the last 3 in a row" in told[0]
     assert Verdict.INCONCLUSIVE is look(one, 45)[2].decision.verdict  # bar 26 is one of the last 20
@@ -107,7 +107,7 @@ def test_one_that_waits_trades_before_it_is_promoted_and_its_plan_goes_on_when_i
     one = opened(context, "waits", challengers=2)
     first = look(one, 20)
     assert {2: Verdict.ADVANCE, 3: Verdict.INCONCLUSIVE} == {v: x.decision.verdict for v, x in first.items()}
-    (waits,) = context.ledger.open_experiments(one.model, "shadow")
+    (waits,) = context.ledger.registry.open_experiments(one.model, "shadow")
     proven = next(
         bar for bar in range(45, 90, 5) if compare.look(context, waits, bar_at(bar) + HOUR).proof.level is Level.OK
     )
@@ -124,10 +124,10 @@ def test_one_that_waits_is_given_a_share_beside_the_nominated_one_and_is_promote
     ask(one, 2, 0, 140, seconds=3.0)
     given = next(bar for bar in range(20, 90, 5) if look(one, bar)[3].decision.verdict is Verdict.ADVANCE)
     assert (0.0, pytest.approx(0.1)) == (weight(one), weight(one, 3))
-    assert 1 == context.ledger.champion(one.model)
+    assert 1 == context.ledger.registry.champion(one.model)
     assert Verdict.INCONCLUSIVE is look(one, given + 19)[3].decision.verdict
     assert Verdict.PROMOTE is look(one, given + 21)[3].decision.verdict
-    assert 3 == context.ledger.champion(one.model)
+    assert 3 == context.ledger.registry.champion(one.model)
 
 
 def test_one_that_fails_while_it_trades_is_taken_back_within_seconds(context):
@@ -139,7 +139,7 @@ def test_one_that_fails_while_it_trades_is_taken_back_within_seconds(context):
     (decision,) = limits.at(context, one.model, pd.DataFrame(), bar_at(23) + HOUR)
     assert (Verdict.WITHDRAW, 0.0) == (decision.verdict, weight(one))
     assert [] == limits.at(context, one.model, pd.DataFrame(), bar_at(24) + HOUR)
-    assert 1 == sum(a.key.startswith("challenger_withdrawn:at-once:") for a in context.ledger.alerts())
+    assert 1 == sum(a.key.startswith("challenger_withdrawn:at-once:") for a in context.ledger.alerts.newest())
 
 
 def test_a_bot_that_reports_no_latency_is_told_of_once_and_a_person_may_accept_it(context):
@@ -147,7 +147,7 @@ def test_a_bot_that_reports_no_latency_is_told_of_once_and_a_person_may_accept_i
     for bar in (20, 25):
         waits = look(one, bar)[2]
         assert (Verdict.INCONCLUSIVE, Level.UNKNOWN) == (waits.decision.verdict, found(waits, "shadow_latency").level)
-    (told,) = [a.title for a in context.ledger.alerts() if a.key.startswith("shadow_unreported:unseen:")]
+    (told,) = [a.title for a in context.ledger.alerts.newest() if a.key.startswith("shadow_unreported:unseen:")]
     assert (
         "cannot leave the shadow stage: not looked at: of 21 bars scored, how long it takes is known of 0 bars" in told
     )

@@ -354,7 +354,7 @@ def test_the_secret_that_the_set_up_made_for_itself_is_found(settings):
 
 def _key(settings, **changes):
     row = {"id": "a", "label": "bot", "digest": "x", "scopes": "score", "created_at": NOW, **changes}
-    with Ledger(settings.ledger) as ledger, ledger._writing() as connection:
+    with Ledger(settings.ledger) as ledger, ledger.writing() as connection:
         connection.execute(insert(schema.api_keys).values(row))
 
 
@@ -414,10 +414,10 @@ def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disa
     outgoing = OutgoingSettings(hooks=(_hook("http://localhost:1/"),), allow_hosts=("localhost",))
     with Ledger(settings.ledger) as ledger:
         Sender(ledger, outgoing, lambda: NOW)
-        ledger.add_alert(Alert("a", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("a", Priority.LOW, "", "x", NOW))
         lease = Lease(timedelta(seconds=1), timedelta(hours=1))
-        claim = ledger.claim_dispatch("bot", ("alert",), "me", NOW, lease)
-        ledger.settle_dispatch(
+        claim = ledger.dispatches.claim("bot", ("alert",), "me", NOW, lease)
+        ledger.dispatches.settle(
             claim, Dispatch("bot", claim.event.seq, state, 1, NOW, 500, "", NOW), probe_at=NOW, disabled=disabled
         )
 
@@ -429,7 +429,7 @@ def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disa
 
 def test_a_transition_that_is_pending_for_long_is_named_and_a_fresh_one_is_not(settings):
     with Ledger(settings.ledger) as ledger:
-        ledger.append_promotion(
+        ledger.registry.append_promotion(
             "volatility",
             expected=None,
             to=1,
@@ -447,26 +447,26 @@ def test_a_transition_that_is_pending_for_long_is_named_and_a_fresh_one_is_not(s
 
 
 def test_a_job_that_is_dead_is_named(settings):
-    _run(settings, lambda ledger, claim: ledger.fail_job(claim, "boom", NOW, max_attempts=1, back_off_s=1))
+    _run(settings, lambda ledger, claim: ledger.job_runs.fail(claim, "boom", NOW, max_attempts=1, back_off_s=1))
 
     assert "failed at every attempt: boom" in _one(settings, "ledger", "jobs").what
 
 
 def test_a_job_that_is_parked_is_named(settings):
-    _run(settings, lambda ledger, claim: ledger.park_job(claim, "No module named x", NOW, look_again_s=60))
+    _run(settings, lambda ledger, claim: ledger.job_runs.park(claim, "No module named x", NOW, look_again_s=60))
 
     assert "cannot be imported: No module named x" in _one(settings, "ledger", "jobs").what
 
 
 def _run(settings, end):
     with Ledger(settings.ledger) as ledger:
-        ledger.plan_job("once", NOW)
-        end(ledger, ledger.claim_job("me", NOW, lease_s=30, max_attempts=3))
+        ledger.job_runs.plan("once", NOW)
+        end(ledger, ledger.job_runs.claim("me", NOW, lease_s=30, max_attempts=3))
 
 
 def test_a_job_that_is_overdue_is_named_and_one_that_was_due_just_now_is_not(settings):
     with Ledger(settings.ledger) as ledger:
-        ledger.plan_job("once", NOW)
+        ledger.job_runs.plan("once", NOW)
 
     assert [] == _found(settings, "ledger", "jobs")
     assert "is overdue" in _one(settings, "ledger", "jobs", clock=lambda: NOW + timedelta(hours=1)).what
@@ -475,7 +475,7 @@ def test_a_job_that_is_overdue_is_named_and_one_that_was_due_just_now_is_not(set
 def test_a_slot_that_nobody_planned_is_named(settings):
     friday = datetime(2026, 1, 2, 22, tzinfo=UTC)
     with Ledger(settings.ledger) as ledger:
-        ledger.plan_job("monitor:volatility", friday, state="skipped")
+        ledger.job_runs.plan("monitor:volatility", friday, state="skipped")
 
     assert [] == _found(settings, "ledger", "jobs")
     found = _one(settings, "ledger", "jobs", clock=lambda: friday + timedelta(days=8))
@@ -484,8 +484,8 @@ def test_a_slot_that_nobody_planned_is_named(settings):
 
 def test_an_open_critical_alert_is_named(settings):
     with Ledger(settings.ledger) as ledger:
-        ledger.add_alert(Alert("version-deleted:v1:m", Priority.CRITICAL, "", "champion is gone", NOW))
-        ledger.add_alert(Alert("b", Priority.HIGH, "", "something smaller", NOW))
+        ledger.alerts.add(Alert("version-deleted:v1:m", Priority.CRITICAL, "", "champion is gone", NOW))
+        ledger.alerts.add(Alert("b", Priority.HIGH, "", "something smaller", NOW))
 
     found = _one(settings, "ledger", "alerts")
     assert (Level.ALERT, "open alert: champion is gone") == (found.level, found.what)
@@ -495,7 +495,7 @@ def test_an_open_critical_alert_is_named(settings):
 @pytest.mark.parametrize(("state", "level"), [(TradingState.HALTED, Level.ALERT), (TradingState.REDUCING, Level.WARN)])
 def test_trading_that_is_tightened_is_named(settings, state, level):
     with Ledger(settings.ledger) as ledger:
-        ledger.set_trading_state(state, "risk", "look at it first", NOW)
+        ledger.trading.set(state, "risk", "look at it first", NOW)
 
     found = _one(settings, "ledger", "alerts")
     assert (level, f"trading is {state.value}") == (found.level, found.what)

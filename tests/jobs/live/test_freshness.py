@@ -33,7 +33,7 @@ def context(sqlite_ledger):
 
 def promoted(context, at=T0, to=1, expected=None, model=MODEL):
     log = {"kind": "promote", "actor": "ann", "evidence_run": "", "correlation_id": ""}
-    context.ledger.append_promotion(model, expected=expected, to=to, reason="tested", at=at, **log)
+    context.ledger.registry.append_promotion(model, expected=expected, to=to, reason="tested", at=at, **log)
 
 
 def weekdays(n, start=T0):
@@ -46,13 +46,13 @@ def predicted(context, days, version=1, model=MODEL, role="champion"):
          "role": role, "probability": 0.6}
         for day in days
     ]  # fmt: skip
-    context.ledger.add_predictions(pd.DataFrame(rows), np.zeros((len(rows), 1), dtype=np.float32), ["x"])
+    context.ledger.telemetry.add_predictions(pd.DataFrame(rows), np.zeros((len(rows), 1), dtype=np.float32), ["x"])
 
 
 def look(context, at, seen=None):
     seen = seen or Freshness(context)
     freshness.act(context, seen.models(at), seen.feeds(at), at)
-    return [alert.key for alert in context.ledger.alerts()]
+    return [alert.key for alert in context.ledger.alerts.newest()]
 
 
 def judged(context, at):
@@ -74,11 +74,13 @@ def test_a_daily_bot_is_silent_on_the_second_session_that_it_misses_and_on_no_we
     tuesday = friday + 4 * DAY + timedelta(minutes=6)
 
     assert [f"bot_silent:direction:{friday:%Y%m%dT%H%M%S}"] == look(context, tuesday, seen)
-    assert "2 bars are missing" in context.ledger.alerts()[0].title
+    assert "2 bars are missing" in context.ledger.alerts.newest()[0].title
     assert 1 == len(look(context, tuesday + DAY, seen)), "it is told once"
     predicted(context, [friday + 5 * DAY])
     assert [] == look(context, friday + 5 * DAY + timedelta(minutes=1), seen)
-    assert 2 == len({*look(context, friday + 9 * DAY, seen), *(a.key for a in context.ledger.alerts(open_only=False))})
+    assert 2 == len(
+        {*look(context, friday + 9 * DAY, seen), *(a.key for a in context.ledger.alerts.newest(open_only=False))}
+    )
 
 
 def test_a_dead_bot_is_not_kept_alive_by_rows_of_other_versions(context):
@@ -117,13 +119,13 @@ def test_the_setting_says_how_long_a_bot_without_a_clock_may_be_silent(context):
 def test_quotes_that_stop_are_a_stale_feed_but_not_at_night(context):
     times = [day + timedelta(minutes=m) for day in weekdays(15, T0.replace(hour=14)) for m in range(0, 400, 1)]
     frame = pd.DataFrame({"unit": "A", "event_time": times, "known_at": times, "bid": 1.0, "ask": 1.1})
-    context.ledger.add_quotes(frame.assign(bid_size=0.0, ask_size=0.0)[:-200])
+    context.ledger.quotes.add(frame.assign(bid_size=0.0, ask_size=0.0)[:-200])
     last = times[-201]
     seen = Freshness(context)
 
     assert [] == look(context, times[-201] + timedelta(minutes=5), seen)
     assert [f"feed_stale:quotes:{last:%Y%m%dT%H%M%S}"] == look(context, last + timedelta(minutes=8), seen)
-    context.ledger.add_quotes(frame.assign(bid_size=0.0, ask_size=0.0)[-200:])
+    context.ledger.quotes.add(frame.assign(bid_size=0.0, ask_size=0.0)[-200:])
     for hours in (0.1, 5, 12):
         assert [] == look(context, times[-1] + timedelta(hours=hours), seen)
 
@@ -132,7 +134,7 @@ def grown(context, days, start=100.0, step=0.0):
     bars = pd.DataFrame({"event_time": pd.DatetimeIndex(days), "known_at": pd.DatetimeIndex(days), "symbol": "A"})
     closes = [start + step * i for i in range(len(days))]
     fill = {"fill_id": "f", "model": MODEL, "version": 1, "book": "live", "unit": "A", "event_time": days[0]}
-    context.ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 100.0, "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 100.0, "fee": 0.0}]))
     books.advance(context, STRATEGIES[MODEL], bars.assign(close=closes), days[-1])
 
 
@@ -149,7 +151,7 @@ def test_bars_that_stop_are_a_stale_feed(context):
 def estimated(context, days, at):
     """What the risk job of a night leaves of its bars."""
     ends = np.array([day.replace(tzinfo=None) for day in days], dtype="datetime64[us]").astype(np.int64)
-    context.ledger.put_risk_state("var", "all", at, {}, {"bars": ends})
+    context.ledger.risk.put_state("var", "all", at, {}, {"bars": ends})
 
 
 def test_bars_of_the_var_that_stop_are_told_whatever_the_night_of_the_job(context):
@@ -160,7 +162,7 @@ def test_bars_of_the_var_that_stop_are_told_whatever_the_night_of_the_job(contex
     night = days[-1] + 1461 * DAY
     estimated(context, days, night)
     assert [f"feed_stale:var_bars:{days[-1]:%Y%m%dT%H%M%S}"] == look(context, night + timedelta(hours=1))
-    (alert,) = context.ledger.alerts()
+    (alert,) = context.ledger.alerts.newest()
     assert alert.title.startswith("No bars that the VaR is estimated from come: the last came at ")
 
     more = weekdays(6, night - 7 * DAY)
@@ -180,7 +182,7 @@ def test_bars_that_stop_are_a_stale_feed_where_a_model_is_refitted_every_night(c
     days = weekdays(30)
     promoted(context)
     refitted(context, days)
-    assert 1 == len(context.ledger.book_states(BookKey(MODEL, "virtual", 30), start=None)), "no book has a clock"
+    assert 1 == len(context.ledger.books.states(BookKey(MODEL, "virtual", 30), start=None)), "no book has a clock"
     late = weekdays(8, days[-1] + DAY)
     for version, day in enumerate(late, start=31):
         predicted(context, [day], version=version)
@@ -199,12 +201,12 @@ def test_bars_of_another_model_stand_for_none_of_ones_own(context):
     grown(context, days)
     more = weekdays(40)
     fill = {"fill_id": "g", "model": other, "version": 1, "book": "live", "unit": "A", "event_time": days[0]}
-    context.ledger.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 100.0, "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([fill | {"quantity": 1.0, "price": 100.0, "fee": 0.0}]))
     bars = pd.DataFrame({"event_time": pd.DatetimeIndex(more), "known_at": pd.DatetimeIndex(more), "symbol": "A"})
     books.advance(context, STRATEGIES[other], bars.assign(close=100.0), more[-1])
 
     assert f"feed_stale:bars:{days[-1]:%Y%m%dT%H%M%S}" in look(context, more[-1] + timedelta(hours=1))
-    (alert,) = (one for one in context.ledger.alerts() if one.key.startswith("feed_stale"))
+    (alert,) = (one for one in context.ledger.alerts.newest() if one.key.startswith("feed_stale"))
     assert "(direction; others have bars)" in alert.title
     assert Level.WARN == judged(context, more[-1] + timedelta(hours=1)).reasons["bars"].level
 
@@ -222,7 +224,7 @@ def test_the_service_tells_of_silence_while_mlflow_is_away_and_never_in_a_replay
         stop.wait(0.5)
         stop.set()
         loop.join(timeout=60)
-        return [alert.key for alert in sqlite_ledger.alerts()]
+        return [alert.key for alert in sqlite_ledger.alerts.newest()]
 
     promoted(SimpleNamespace(ledger=sqlite_ledger))
     assert [] == run("ledger")
@@ -269,7 +271,10 @@ def test_a_look_that_fails_never_says_that_it_is_well(sqlite_ledger, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(Freshness, name, bad)
             promoted(
-                context, at=T0, to=len(sqlite_ledger.promotions(MODEL)) + 1, expected=sqlite_ledger.champion(MODEL)
+                context,
+                at=T0,
+                to=len(sqlite_ledger.registry.promotions(MODEL)) + 1,
+                expected=sqlite_ledger.registry.champion(MODEL),
             )
             serve._freshness(context, stop, Heard())
         assert {"ValueError"} == set(words)
@@ -294,18 +299,18 @@ def test_a_model_is_as_bad_as_its_worst_alert(context):
     for key, priority, level in (
         ("a", Priority.LOW, Level.OK), ("b", Priority.MEDIUM, Level.WARN), ("c", Priority.CRITICAL, Level.ALERT)
     ):  # fmt: skip
-        context.ledger.add_alert(Alert(key, priority, MODEL, f"title {key}", T0))
+        context.ledger.alerts.add(Alert(key, priority, MODEL, f"title {key}", T0))
         assert level is judged(context, T0 + DAY).reasons["alerts"].level
     assert "Critical: title c. And 2 more." == judged(context, T0 + DAY).reasons["alerts"].text
     assert Level.ALERT is judged(context, T0 + DAY).level
-    context.ledger.add_alert(Alert("d", Priority.CRITICAL, "other", "of another", T0))
+    context.ledger.alerts.add(Alert("d", Priority.CRITICAL, "other", "of another", T0))
     assert "And 2 more." in judged(context, T0 + DAY).reasons["alerts"].text
 
 
 def test_a_line_on_its_own_books_is_an_alert_of_the_model(context):
     promoted(context)
-    context.ledger.add_alert(Alert("risk_limit:var:direction:hard:1", Priority.CRITICAL, "", "VaR", T0))
-    context.ledger.add_alert(Alert("risk_limit:var:all:hard:1", Priority.CRITICAL, "", "of all", T0))
+    context.ledger.alerts.add(Alert("risk_limit:var:direction:hard:1", Priority.CRITICAL, "", "VaR", T0))
+    context.ledger.alerts.add(Alert("risk_limit:var:all:hard:1", Priority.CRITICAL, "", "of all", T0))
     assert "Critical: VaR." == judged(context, T0 + DAY).reasons["alerts"].text
 
 
@@ -335,7 +340,7 @@ def test_a_model_of_which_all_is_known_is_in_order(context):
     predicted(context, days)
     grown(context, days)
     end = days[-1]
-    context.ledger.add_outcomes(
+    context.ledger.telemetry.add_outcomes(
         pd.DataFrame(
             [{"model": MODEL, "unit": "A", "event_time": days[-2], "known_at": end, "label": 1.0, "value": 0.0}]
         )
@@ -352,7 +357,7 @@ def test_a_model_of_which_all_is_known_is_in_order(context):
 
 def virtual(context, days):
     """What the nightly job keeps of the champion's own book is there already: `books.advance` made it."""
-    assert any(key.version for key in context.ledger.book_ends(MODEL))
+    assert any(key.version for key in context.ledger.books.ends(MODEL))
 
 
 def test_a_bot_that_trades_another_version_than_the_champion_says_so(context):

@@ -32,7 +32,7 @@ def grown(context, closes, *, model="direction", start=0, quantity=1000.0):
     days = [T0 + (start + i) * DAY for i in range(len(closes))]
     bars = pd.DataFrame({"event_time": pd.DatetimeIndex(days), "known_at": pd.DatetimeIndex(days)})
     row = {"fill_id": model, "model": model, "version": 1, "book": "live", "unit": "A", "event_time": days[0]}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": closes[0], "fee": 0.0}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": closes[0], "fee": 0.0}]))
     books.advance(context, STRATEGIES[model], bars.assign(symbol="A", close=closes), days[-1])
     return days[-1]
 
@@ -51,9 +51,9 @@ def test_a_book_that_began_later_was_flat_before_and_its_opening_is_no_profit(co
 def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(context):
     end = grown(context, [100.0, 110.0, 99.0])
     log = {"kind": "promote", "actor": "jobs.compare", "evidence_run": "", "correlation_id": ""}
-    context.ledger.append_promotion("direction", expected=None, to=1, reason="first", at=T0, **log)
-    context.ledger.append_promotion("direction", expected=1, to=2, reason="better", at=T0 + DAY, **log)
-    context.ledger.open_experiment(
+    context.ledger.registry.append_promotion("direction", expected=None, to=1, reason="first", at=T0, **log)
+    context.ledger.registry.append_promotion("direction", expected=1, to=2, reason="better", at=T0 + DAY, **log)
+    context.ledger.registry.open_experiment(
         "direction", champion=2, challenger=3, kind="compare", salt="s", split=0.9, at=T0 + DAY
     )
     held = positions(context, end)
@@ -80,7 +80,7 @@ def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(context):
 
 def test_an_alert_that_names_a_unit_leads_to_its_largest_row_and_a_later_one_is_not_seen(context):
     for key, at, details in (("a", T0, {"unit": "A"}), ("b", T0, {}), ("c", T0 + DAY, {"unit": "A"})):
-        context.ledger.add_alert(Alert(key, Priority.HIGH, "m", f"title {key}", at, details))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, "m", f"title {key}", at, details))
 
     found = history.alerts(context, ["direction/live/B", "direction/live/A", "volatility/live/A"], T0)
 
@@ -89,7 +89,7 @@ def test_an_alert_that_names_a_unit_leads_to_its_largest_row_and_a_later_one_is_
 
 def test_the_trading_state_is_told_with_who_set_it_and_why(context):
     assert "active" == history.trading(context).state
-    context.ledger.set_trading_state("reducing", "ann", "exchange slow", T0)
+    context.ledger.trading.set("reducing", "ann", "exchange slow", T0)
 
     now = history.trading(context)
 

@@ -38,12 +38,12 @@ def context(sqlite_ledger):
 def fill(context, unit, quantity, price, at=T0, *, model="direction"):
     row = {"fill_id": f"{model}{unit}{at}", "model": model, "version": 1, "book": "live", "unit": unit}
     numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
-    context.ledger.add_fills(pd.DataFrame([row | numbers]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | numbers]))
 
 
 def quote(context, unit, price, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 def night(context, at=T0 - timedelta(hours=12), units=UNITS, bars_to=None):
@@ -62,7 +62,7 @@ def night(context, at=T0 - timedelta(hours=12), units=UNITS, bars_to=None):
     last = pd.Timestamp(bars_to or at - timedelta(hours=4)).value // 1000
     times = last + np.arange(-499, 1) * 86_400_000_000
     arrays = {"returns": returns, "times": times, "var": np.full(500, 0.02), "loss": np.full(500, 0.01)}
-    context.ledger.put_risk_state("var", "all", at, body, arrays)
+    context.ledger.risk.put_state("var", "all", at, body, arrays)
 
 
 def test_before_anything_was_traded_nothing_is_known_and_nothing_fails(context):
@@ -78,9 +78,9 @@ def test_before_anything_was_traded_nothing_is_known_and_nothing_fails(context):
 def test_by_when_it_may_be_lost_is_said_by_the_bars_even_before_a_forecast_was_stored(context):
     night(context)
     fill(context, "A", 1000, 100.0)
-    state = context.ledger.risk_state("var", "all", as_of=T0)
+    state = context.ledger.risk.state("var", "all", as_of=T0)
     ends = pd.bdate_range(end="2026-02-27 21:00", periods=1000).to_numpy().astype("datetime64[us]")
-    context.ledger.put_risk_state(
+    context.ledger.risk.put_state(
         "var", "all", state.as_of, state.body, {**state.arrays, "bars": ends.astype(np.int64)}
     )
 
@@ -90,7 +90,7 @@ def test_by_when_it_may_be_lost_is_said_by_the_bars_even_before_a_forecast_was_s
 
 
 def test_what_positions_have_in_the_var_adds_up_along_every_dimension(context):
-    context.ledger.put_instruments([Instrument("A", sector="tech"), Instrument("B", sector="oil")], T0)
+    context.ledger.instruments.put([Instrument("A", sector="tech"), Instrument("B", sector="oil")], T0)
     night(context)
     fill(context, "A", 1000, 100.0)
     fill(context, "B", 500, 200.0)
@@ -149,7 +149,7 @@ def test_an_old_price_is_shown_as_old_and_one_that_never_moves_too(context):
 def test_what_is_lost_entirely_has_no_share_of_equity(context):
     night(context)
     fill(context, "A", 100_000, 100.0)
-    context.ledger.confirm_price("A", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
+    context.ledger.confirmed_prices.add("A", 50.0, "ada", "it fell", T0 + timedelta(seconds=1))
 
     state = Live(context).look(T0 + timedelta(seconds=2)).state
 
@@ -160,7 +160,7 @@ def test_what_is_lost_entirely_has_no_share_of_equity(context):
 
 
 def test_what_is_in_another_currency_is_never_taken_for_one_of_ours(context):
-    context.ledger.put_instruments([Instrument("A", currency="EUR")], T0)
+    context.ledger.instruments.put([Instrument("A", currency="EUR")], T0)
     night(context)
     fill(context, "A", 1000, 100.0)
     fill(context, "B", -1000, 50.0)
@@ -201,7 +201,7 @@ def test_what_changes_slowly_is_read_now_and_then(context, monkeypatch):
 
 def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_page_by_expiry(context):
     put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
-    context.ledger.put_instruments([put, Instrument("Q", Kind.PUT, "USD", "", 1.0, "Z", 10.0, put.expiry)], T0)
+    context.ledger.instruments.put([put, Instrument("Q", Kind.PUT, "USD", "", 1.0, "Z", 10.0, put.expiry)], T0)
     night(context, units=("A", "B", "C"))
     fill(context, "A", 5000, 100.0)
     quote(context, "A", 100.0, T0)
@@ -229,7 +229,7 @@ def test_options_enter_exposure_by_their_deltas_the_var_by_their_curve_and_the_p
 
 def test_options_that_were_sold_are_said_to_lose_more_than_is_shown(context):
     put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
-    context.ledger.put_instruments([put], T0)
+    context.ledger.instruments.put([put], T0)
     night(context)
     quote(context, "A", 100.0, T0)
     fill(context, "P", 10, 4.0)
@@ -240,7 +240,7 @@ def test_options_that_were_sold_are_said_to_lose_more_than_is_shown(context):
 
 
 def test_an_option_past_its_expiry_is_said_to_be_and_the_rest_goes_on(context):
-    context.ledger.put_instruments([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
+    context.ledger.instruments.put([Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 - timedelta(days=1))], T0)
     night(context)
     fill(context, "A", 1000, 100.0)
     fill(context, "P", 10, 4.0)
@@ -265,14 +265,14 @@ def test_a_strategy_of_its_own_line_is_held_against_its_own_equity(context):
 
 def test_scenarios_are_told_for_what_is_held_now_options_priced_anew(context):
     put = Instrument("P", Kind.PUT, "USD", "", 1.0, "A", 100.0, T0 + timedelta(days=60))
-    context.ledger.put_instruments([put], T0)
+    context.ledger.instruments.put([put], T0)
     body = {
         "scenarios": ["crash", "rally"], "units": ["A", "P", "B"], "missing": [],
         "about": [{"name": "crash", "dates": "1987", "source": "somebody"}],
     }  # fmt: skip
     table = [[-0.5, 99.0, -0.2], [0.1, 99.0, 0.1]]  # what P was worth last week is not what counts
     arrays = {"returns": np.array(table), "proxied": np.zeros((2, 3), dtype=bool)}
-    context.ledger.put_risk_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
+    context.ledger.risk.put_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
     night(context)
     fill(context, "A", 1000, 100.0)
     quote(context, "A", 100.0, T0)
@@ -295,7 +295,7 @@ def test_the_line_on_stress_is_held_against_named_scenarios_and_not_against_the_
     about = [{"name": "crash", "named": True}, {"name": "Worst 60 bars of this book", "named": False}]
     body = {"scenarios": [row["name"] for row in about], "units": ["A"], "missing": [], "about": about}
     arrays = {"returns": np.array([[-0.1], [-0.9]]), "proxied": np.zeros((2, 1), dtype=bool)}
-    context.ledger.put_risk_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
+    context.ledger.risk.put_state("stress", "all", T0 - timedelta(hours=1), body, arrays)
     fill(context, "A", 1000, 100.0)
 
     look = Live(context).look(T0)
@@ -374,10 +374,10 @@ def test_a_var_of_more_than_all_equity_is_a_number_and_crosses_its_line(context)
 
 def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reaches_the_page(context):
     night(context)
-    state = context.ledger.risk_state("var", "all", as_of=T0)
+    state = context.ledger.risk.state("var", "all", as_of=T0)
     short = {**state.arrays, "returns": state.arrays["returns"][:20]}
     right = {**state.body["backtest"], "p": {"kupiec": 0.5}}
-    context.ledger.put_risk_state("var", "all", T0, {**state.body, "backtest": right}, short)
+    context.ledger.risk.put_state("var", "all", T0, {**state.body, "backtest": right}, short)
     fill(context, "A", 1000, 100.0)
 
     state = Live(context).look(T0 + timedelta(seconds=5)).state
@@ -390,11 +390,11 @@ def test_where_the_var_is_not_known_it_is_not_said_to_be_right_and_no_error_reac
 
 def test_hourly_bars_of_a_market_that_rests_are_not_old_on_monday(context):
     night(context, T0 - timedelta(hours=64))  # on Friday, after the close
-    state = context.ledger.risk_state("var", "all", as_of=T0)
+    state = context.ledger.risk.state("var", "all", as_of=T0)
     hours = pd.date_range(end="2026-02-27 21:00", periods=8000, freq="h")
     ends = hours[(hours.weekday < 5) & (hours.hour > 14) & (hours.hour < 22)][-1000:].to_numpy("datetime64[us]")
     arrays = {**state.arrays, "bars": ends.astype(np.int64)}
-    context.ledger.put_risk_state("var", "all", state.as_of + timedelta(minutes=1), state.body, arrays)
+    context.ledger.risk.put_state("var", "all", state.as_of + timedelta(minutes=1), state.body, arrays)
     fill(context, "A", 1000, 100.0)
 
     assert "age" not in Live(context).look(T0).state.missing

@@ -33,16 +33,16 @@ def look(context, at=T0, trend=0.0, **values):
 
 
 def keys(context):
-    return sorted(alert.key for alert in context.ledger.alerts())
+    return sorted(alert.key for alert in context.ledger.alerts.newest())
 
 
 def told(context, key):
-    return context.ledger.alert(key)
+    return context.ledger.alerts.get(key)
 
 
 def lift(context, at, state="active", **accepted):
     seen = {f"{name}:all": value for name, value in accepted.items()} or None
-    assert context.ledger.set_trading_state(state, "ada", "the feed was wrong", at, accepted=seen)
+    assert context.ledger.trading.set(state, "ada", "the feed was wrong", at, accepted=seen)
 
 
 def test_while_every_line_is_kept_nothing_happens(context):
@@ -50,7 +50,7 @@ def test_while_every_line_is_kept_nothing_happens(context):
     assert TradingState.ACTIVE is look(context, var=0.029)  # a warning is for the page
 
     assert [] == keys(context)
-    assert [] == context.ledger.trading_log()
+    assert [] == context.ledger.trading.log()
 
 
 def test_a_soft_line_is_an_alert_that_closes_itself_under_the_warning_line_and_not_before(context):
@@ -73,24 +73,24 @@ def test_a_soft_line_is_an_alert_that_closes_itself_under_the_warning_line_and_n
 def test_a_hard_line_reduces_and_says_what_that_means(context):
     assert TradingState.REDUCING is look(context, var=0.051)
 
-    (change,) = context.ledger.trading_log()
+    (change,) = context.ledger.trading.log()
     assert (TradingState.REDUCING, "jobs.risk_limits") == (change.state, change.actor)
     assert (
         "REDUCING: no new positions; open ones may only shrink. Because var 5.1 %, at or over the hard line of 5.0 %"
         == change.reason
     )
     assert ["risk_limit:var:all:hard:1", "trading_state:1"] == keys(context)
-    assert {Priority.CRITICAL} == {alert.priority for alert in context.ledger.alerts()}
+    assert {Priority.CRITICAL} == {alert.priority for alert in context.ledger.alerts.newest()}
     assert change.reason == told(context, "trading_state:1").title
-    assert ["alert", "trading_state", "alert"] == [event.kind for event in context.ledger.events(0)]
+    assert ["alert", "trading_state", "alert"] == [event.kind for event in context.ledger.outbox.events(0)]
 
 
 def test_it_is_told_and_set_once_however_often_it_is_looked_at(context):
     for i in range(5):
         assert TradingState.REDUCING is look(context, T0 + i * SECOND, var=0.051)
 
-    assert 1 == len(context.ledger.trading_log())
-    assert 3 == len(context.ledger.events(0))
+    assert 1 == len(context.ledger.trading.log())
+    assert 3 == len(context.ledger.outbox.events(0))
 
 
 def test_a_second_process_that_looks_at_the_same_moment_changes_nothing(context, url, monkeypatch):
@@ -106,7 +106,7 @@ def test_a_second_process_that_looks_at_the_same_moment_changes_nothing(context,
     assert TradingState.REDUCING is look(context, var=0.051)
 
     assert ["risk_limit:var:all:hard:1", "trading_state:1"] == keys(context)
-    assert 1 == len(context.ledger.trading_log())
+    assert 1 == len(context.ledger.trading.log())
 
 
 def test_what_a_person_sets_in_between_is_not_overwritten(context, monkeypatch):
@@ -116,13 +116,13 @@ def test_what_a_person_sets_in_between_is_not_overwritten(context, monkeypatch):
 
     def slow(state, breaches, now, **more):
         decision = decide(state, breaches, now, **more)
-        context.ledger.set_trading_state("halted", "ada", "I saw it first", now)
+        context.ledger.trading.set("halted", "ada", "I saw it first", now)
         return decision
 
     monkeypatch.setattr(policy, "on_risk", slow)
 
     assert TradingState.HALTED is look(context, var=0.051)
-    assert ["ada"] == [change.actor for change in context.ledger.trading_log()]
+    assert ["ada"] == [change.actor for change in context.ledger.trading.log()]
 
 
 def test_going_back_under_the_line_loosens_nothing(context):
@@ -141,7 +141,7 @@ def test_a_loss_halts_at_the_second_look_because_shrinking_wins_nothing_back(con
     assert TradingState.HALTED is look(context, T0 + 10 * SECOND, drawdown=0.21)
 
     assert "HALTED: no orders at all, not even to close; what is open stays open. Because drawdown" in (
-        context.ledger.trading_log()[-1].reason
+        context.ledger.trading.log()[-1].reason
     )
     assert ["risk_limit:drawdown:all:hard:1", "trading_state:2"] == keys(context)
 
@@ -241,7 +241,7 @@ def test_an_acceptance_that_is_closed_by_hand_is_taken_back(context):
     lift(context, T0 + SECOND)
     look(context, T0 + 2 * SECOND, var=0.051)
 
-    context.ledger.resolve_alert("risk_accepted:var:all:2", T0 + 3 * SECOND)
+    context.ledger.alerts.resolve("risk_accepted:var:all:2", T0 + 3 * SECOND)
 
     assert TradingState.REDUCING is look(context, T0 + 4 * SECOND, var=0.051)
 
@@ -251,7 +251,7 @@ def test_an_alert_that_is_closed_by_hand_while_accepted_is_told_again_and_stays_
     lift(context, T0 + SECOND)
     look(context, T0 + 2 * SECOND, var=0.051)
 
-    context.ledger.resolve_alert("risk_limit:var:all:hard:1", T0 + 3 * SECOND)
+    context.ledger.alerts.resolve("risk_limit:var:all:hard:1", T0 + 3 * SECOND)
 
     assert TradingState.ACTIVE is look(context, T0 + 4 * SECOND, var=0.051)
     assert ["risk_accepted:var:all:2", "risk_limit:var:all:hard:2"] == keys(context)

@@ -32,11 +32,13 @@ def _platform(context, law=FALLS, bars=120):
 
 def _told(context):
     """Oldest first."""
-    return [alert for alert in context.ledger.alerts(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)]
+    return [
+        alert for alert in context.ledger.alerts.newest(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)
+    ]
 
 
 def _unanswered(context):
-    return [alert for alert in context.ledger.alerts(open_only=False) if alert.key.startswith(alarms.UNANSWERED)]
+    return [alert for alert in context.ledger.alerts.newest(open_only=False) if alert.key.startswith(alarms.UNANSWERED)]
 
 
 def _standing(context, *bars):
@@ -63,8 +65,8 @@ def test_while_the_answer_is_compared_no_other_one_is_asked_for(context):
     one = _platform(context)
     one.run(58, ("monitor", "compare"))
     assert 1 == len(_retrains(one))
-    assert [1, 2] == [row.version for row in context.ledger.bundles(MODEL)]
-    assert not any(alert.key.startswith(alarms.ACCURACY) for alert in context.ledger.alerts())  # it is answered
+    assert [1, 2] == [row.version for row in context.ledger.registry.bundles(MODEL)]
+    assert not any(alert.key.startswith(alarms.ACCURACY) for alert in context.ledger.alerts.newest())  # it is answered
 
 
 def test_a_model_that_is_trained_every_week_is_told_of_all_the_same(context):
@@ -76,7 +78,7 @@ def test_a_model_that_is_trained_every_week_is_told_of_all_the_same(context):
 def test_charts_start_at_a_promotion_and_at_no_training(context):
     one = _platform(context, Law(units=8, horizon=1))
     one.run(20, ("monitor",), also=[START + SATURDAY])
-    champion = context.ledger.promotions(MODEL)[-1]
+    champion = context.ledger.registry.promotions(MODEL)[-1]
     assert champion.created_at == alarms.start(context, MODEL, 1, bar_at(20))
     (chart,) = (f for f in one.findings() if f["name"] == "accuracy_change")
     assert 19 == chart["n"]
@@ -84,19 +86,19 @@ def test_charts_start_at_a_promotion_and_at_no_training(context):
 
 def test_charts_start_anew_where_a_person_was_told_and_the_alarm_stands_until_it_is_answered(context):
     one = _platform(context)
-    began = context.ledger.promotions(MODEL)[-1].created_at
+    began = context.ledger.registry.promotions(MODEL)[-1].created_at
     for bar in (10, 20):
-        context.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, bar_at(bar - 10), bar_at(bar)))
+        context.ledger.alerts.add(alarms.alarm("accuracy", MODEL, 1, bar_at(bar - 10), bar_at(bar)))
     first, second = _told(context)
     starts = [alarms.start(context, MODEL, 1, bar_at(bar)) for bar in (10, 11, 30)]
     assert [began, bar_at(10), bar_at(20)] == starts  # a look that is done again sees what it saw
     assert [None, first.key] == [found and found.key for found in _standing(context, 10, 11)]
 
-    context.ledger.resolve_alert(second.key, bar_at(22))
-    context.ledger.resolve_alert(first.key, bar_at(25))
+    context.ledger.alerts.resolve(second.key, bar_at(22))
+    context.ledger.alerts.resolve(first.key, bar_at(25))
     assert [second.key, first.key, None] == [found and found.key for found in _standing(context, 21, 23, 26)]
 
-    context.ledger.add_alert(alarms.alarm("accuracy", MODEL, 1, bar_at(20), bar_at(30)))
+    context.ledger.alerts.add(alarms.alarm("accuracy", MODEL, 1, bar_at(20), bar_at(30)))
     one.challenge(bar_at(29))
     one.train(bar_at(31))  # newer, and compared with nothing
     assert [None] != _standing(context, 32)
@@ -133,7 +135,7 @@ def test_a_version_that_is_compared_with_nothing_answers_nothing_and_a_person_is
     idle = one.train(told + timedelta(hours=10))
     if refused:
         key = f"not_comparable:{MODEL}:v{idle.version}:v1"
-        context.ledger.add_alert(Alert(key, Priority.HIGH, MODEL, "no challenger: horizon", told))
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, MODEL, "no challenger: horizon", told))
     looks = [told + timedelta(weeks=week) for week in (1, 2)]
     decisions = [one.decide("monitor", at)[0] for at in looks]
 
@@ -159,19 +161,19 @@ def test_a_person_who_closes_the_alarm_closes_what_was_trained_in_vain(context):
     one.decide("monitor", told + timedelta(weeks=1))
     assert [None] == [alert.closed_at for alert in _unanswered(context)]
     (alarm,) = _told(context)
-    context.ledger.resolve_alert(alarm.key, told + timedelta(weeks=1, hours=1))
+    context.ledger.alerts.resolve(alarm.key, told + timedelta(weeks=1, hours=1))
     one.decide("monitor", told + timedelta(weeks=1, hours=2))
-    assert [] == [alert for alert in context.ledger.alerts() if alert.key.startswith(alarms.UNANSWERED)]
+    assert [] == [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(alarms.UNANSWERED)]
 
 
 def test_a_transition_that_was_undone_starts_no_chart(context):
     one = _platform(context, Law(units=8, horizon=1))
     one.train(bar_at(2))
-    entry = context.ledger.append_promotion(
+    entry = context.ledger.registry.append_promotion(
         MODEL, expected=1, to=2, kind="promote", actor="a", reason="r", evidence_run="", correlation_id="", at=bar_at(3)
     )
-    context.ledger.settle_promotion(entry.id, "undone", bar_at(3))
-    assert context.ledger.promotions(MODEL)[0].created_at == alarms.start(context, MODEL, 1, bar_at(9))
+    context.ledger.registry.settle_promotion(entry.id, "undone", bar_at(3))
+    assert context.ledger.registry.promotions(MODEL)[0].created_at == alarms.start(context, MODEL, 1, bar_at(9))
 
 
 def test_a_quiet_model_tells_nobody(context):

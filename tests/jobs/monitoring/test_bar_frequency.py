@@ -133,10 +133,12 @@ def test_both_looks_refuse_them(rows, bar, why):
             model="m", version=1, role="champion", probability=0.5, event_time=times, known_at=times, matures_at=times
         )
         features = one.world.features[:1, :1].reshape(1, -1).repeat(len(frame), axis=0)
-        context.ledger.add_predictions(frame, features, ("f0", "f1", "f2", "f3", "f4", "f5"))
+        context.ledger.telemetry.add_predictions(frame, features, ("f0", "f1", "f2", "f3", "f4", "f5"))
         outcomes = frame[["model", "unit", "event_time", "known_at"]].assign(label=1.0, value=0.0)
-        context.ledger.add_outcomes(outcomes)
-        one.context.ledger.add_predictions(frame.assign(version=2), features, ("f0", "f1", "f2", "f3", "f4", "f5"))
+        context.ledger.telemetry.add_outcomes(outcomes)
+        one.context.ledger.telemetry.add_predictions(
+            frame.assign(version=2), features, ("f0", "f1", "f2", "f3", "f4", "f5")
+        )
         for job in ("monitor", "compare"):
             with pytest.raises(DataError, match=why):
                 one.decide(job, bar_at(bar))

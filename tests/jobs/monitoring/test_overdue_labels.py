@@ -24,10 +24,10 @@ class Unlabelled(Platform):
     kept = None
 
     def _outcomes(self):
-        held, add = [], self.context.ledger.add_outcomes
-        self.context.ledger.add_outcomes = held.append
+        held, add = [], self.context.ledger.telemetry.add_outcomes
+        self.context.ledger.telemetry.add_outcomes = held.append
         super()._outcomes()
-        self.context.ledger.add_outcomes = add
+        self.context.ledger.telemetry.add_outcomes = add
         (rows,) = held
         lost = (rows["event_time"] >= bar_at(STOP)) & (rows["unit"] < f"U{self.units:03d}")
         self.kept = rows[lost]
@@ -35,7 +35,7 @@ class Unlabelled(Platform):
 
     def resume(self, at):
         late = self.kept.assign(known_at=self.kept["known_at"].clip(lower=pd.Timestamp(at)))
-        self.context.ledger.add_outcomes(late)
+        self.context.ledger.telemetry.add_outcomes(late)
 
     def look(self, bar, job="monitor"):
         return self.decide(job, bar_at(bar) + timedelta(hours=1))[0]
@@ -58,7 +58,7 @@ def _begun(context, units=8):
 
 
 def _told(context):
-    return [a for a in context.ledger.alerts(open_only=False) if a.key.startswith(overdue_labels.KINDS)]
+    return [a for a in context.ledger.alerts.newest(open_only=False) if a.key.startswith(overdue_labels.KINDS)]
 
 
 def test_labels_that_stop_leave_the_accuracy_unknown_and_a_person_is_told_once(context):

@@ -26,12 +26,12 @@ def context(sqlite_ledger):
 
 def fill(context, name, at, quantity, price, *, unit="A", fee=0.0, model="direction"):
     row = {"fill_id": name, "model": model, "version": 1, "book": "live", "unit": unit, "event_time": at}
-    context.ledger.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": fee}]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | {"quantity": quantity, "price": price, "fee": fee}]))
 
 
 def quote(context, at, price, unit="A"):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 def gains(today, held, since):
@@ -64,7 +64,7 @@ def test_what_was_traded_within_bars_that_were_booked_since_counts_too(context):
 
 
 def test_it_is_told_in_money_of_the_whole_contract_by_position_and_by_strategy(context):
-    context.ledger.put_instruments([Instrument("A", multiplier=50.0)], T0)
+    context.ledger.instruments.put([Instrument("A", multiplier=50.0)], T0)
     fill(context, "a", NOW, -2.0, 100.0)
     fill(context, "b", NOW, 1.0, 100.0, model="volatility", unit="B")
     look = risk.Live(context)

@@ -24,7 +24,7 @@ def context(sqlite_ledger):
 
 
 def option(context, kind=Kind.PUT, strike=100.0, underlying="A", currency="USD", multiplier=100.0):
-    context.ledger.put_instruments(
+    context.ledger.instruments.put(
         [Instrument("P", kind, currency, "", multiplier, underlying, strike, T0 + 30 * S)], T0 - DAY
     )
 
@@ -32,12 +32,12 @@ def option(context, kind=Kind.PUT, strike=100.0, underlying="A", currency="USD",
 def fill(context, unit, quantity, price, at=T0 - S):
     row = {"fill_id": f"{unit}{at}{quantity}", "model": "direction", "version": 1, "book": "live", "unit": unit}
     numbers = {"event_time": at, "quantity": float(quantity), "price": float(price), "fee": 0.0}
-    context.ledger.add_fills(pd.DataFrame([row | numbers]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row | numbers]))
 
 
 def quote(context, unit, price, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": price, "ask": price, "bid_size": 0.0, "ask_size": 0.0}
-    context.ledger.add_quotes(pd.DataFrame([row]))
+    context.ledger.quotes.add(pd.DataFrame([row]))
 
 
 def looked(context, prices, start=T0 + 60 * S, live=None):
@@ -184,7 +184,7 @@ def test_what_pays_by_an_underlying_that_no_night_knows_has_a_stand_in(context):
 @pytest.mark.parametrize(("kind", "loss"), [(Kind.CALL, 24_000.0), (Kind.PUT, 0.0)])
 def test_scenarios_move_it_as_its_underlying_where_it_pays(context, kind, loss):
     about = {"scenarios": ["crash"], "units": ["A"], "missing": [], "about": []}
-    context.ledger.put_risk_state("stress", "all", T0 - DAY, about, {"returns": [[-0.2]], "proxied": [[0.0]]})
+    context.ledger.risk.put_state("stress", "all", T0 - DAY, about, {"returns": [[-0.2]], "proxied": [[0.0]]})
     quote(context, "A", 120.0, T0)
     option(context, kind)
     fill(context, "P", 10, 4.0)

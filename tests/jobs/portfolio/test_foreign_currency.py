@@ -32,7 +32,7 @@ LINES = tuple(
 
 @pytest.fixture
 def context(sqlite_ledger):
-    sqlite_ledger.put_instruments([Instrument("E", currency="EUR")], T0)
+    sqlite_ledger.instruments.put([Instrument("E", currency="EUR")], T0)
     return SimpleNamespace(ledger=sqlite_ledger, settings=with_balances(limits=LINES), run_id=None, client=None)
 
 
@@ -95,7 +95,7 @@ def test_bars_and_the_profit_of_the_day_are_without_them_too(context):
 def test_the_known_loss_still_crosses_its_line(context):
     round_trip(context)
     fill(context, "A", 3000, 100.0)
-    context.ledger.confirm_price("A", 20.0, "ada", "it fell", T0 + 3 * SECOND)
+    context.ledger.confirmed_prices.add("A", 20.0, "ada", "it fell", T0 + 3 * SECOND)
 
     limits = Live(context).look(T0 + 5 * SECOND).state.limits
 
@@ -149,7 +149,7 @@ def test_a_strategys_own_lines_are_measured(context):
     fill(context, "B", 1, 100.0, model="volatility")
     live = Live(context)
     live.look(T0 + SECOND)
-    context.ledger.confirm_price("A", 40.0, "ada", "it fell", T0 + 2 * SECOND)
+    context.ledger.confirmed_prices.add("A", 40.0, "ada", "it fell", T0 + 2 * SECOND)
 
     limits = live.look(T0 + 3 * SECOND).state.limits
 
@@ -188,7 +188,7 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
     context = SimpleNamespace(ledger=ledger, settings=known, run_id=None, client=None)
     names = [f"S{i}" for i in range(len(about))]
     kinds = [Instrument(n, Kind.FUTURE, c, multiplier=m) for n, (c, m) in zip(names, about, strict=True)]
-    ledger.put_instruments(kinds, T0 - DAY)
+    ledger.instruments.put(kinds, T0 - DAY)
     scale = {n: m if c == "USD" else 0.0 for n, (c, m) in zip(names, about, strict=True)}
     price, rows = dict(zip(names, np.round(rng.uniform(10, 90, len(names)), 2).tolist(), strict=True)), []
     for i, unit in enumerate(rng.choice(names, 8).tolist()):
@@ -198,7 +198,7 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
         fill(context, unit, quantity, paid, at)
     now = T0 + 8 * SECOND
     for unit in names:
-        ledger.confirm_price(unit, price[unit], "ada", "the close", now)
+        ledger.confirmed_prices.add(unit, price[unit], "ada", "the close", now)
     if booked:
         brought_up(context, {unit: [price[unit]] for unit in names}, [pd.Timestamp(now)])
     if told:
@@ -206,7 +206,7 @@ def test_equity_is_cash_and_value_over_currencies_voids_and_balances(tmp_path_fa
         Live(context).look(now + SECOND)
     for at in rng.choice(8, 3, replace=False).tolist():
         unit, *_, when = rows[at]
-        ledger.void_fill(f"direction{unit}{when}", "ada", "never happened", now + 2 * SECOND)
+        ledger.voids.void_fill(f"direction{unit}{when}", "ada", "never happened", now + 2 * SECOND)
         rows[at] = (unit, 0.0, 0.0, when)
     worth = {unit: price[unit] * scale[unit] for unit in names}
     own = 1e6 + sum(q * (worth[unit] - p * scale[unit]) for unit, q, p, _ in rows)

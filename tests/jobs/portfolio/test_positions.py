@@ -25,12 +25,12 @@ def context(ledger):
 def fill(ledger, unit, quantity, price, at, *, model="direction", book="live", fee=0.0):
     row = {"fill_id": f"{book}{unit}{at}", "model": model, "version": 1, "book": book, "unit": unit}
     numbers = {"event_time": at, "quantity": quantity, "price": price, "fee": fee}
-    ledger.add_fills(pd.DataFrame([row | numbers]))
+    ledger.telemetry.add_fills(pd.DataFrame([row | numbers]))
 
 
 def quote(ledger, unit, bid, ask, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": bid, "ask": ask, "bid_size": 0.0, "ask_size": 0.0}
-    ledger.add_quotes(pd.DataFrame([row]))
+    ledger.quotes.add(pd.DataFrame([row]))
 
 
 def test_nothing_is_held_where_nothing_was_traded(context):
@@ -99,8 +99,8 @@ def test_a_model_whose_bot_tells_of_no_fills_is_seen_by_its_champions_virtual_bo
     at = pd.Timestamp(T0)
     frame = pd.DataFrame({"model": "direction", "version": 4, "unit": ["A"], "event_time": at, "known_at": at})
     frame = frame.assign(matures_at=at + DAY, role="champion", probability=0.9)
-    context.ledger.add_predictions(frame, np.zeros((1, 1), np.float32), ("f",))
-    context.ledger.append_promotion(
+    context.ledger.telemetry.add_predictions(frame, np.zeros((1, 1), np.float32), ("f",))
+    context.ledger.registry.append_promotion(
         "direction",
         expected=None,
         to=4,
@@ -122,7 +122,7 @@ def test_a_model_whose_bot_tells_of_no_fills_is_seen_by_its_champions_virtual_bo
 
 def test_what_a_unit_is_stands_beside_it_and_an_option_brings_its_underlyings_price(context):
     option = Instrument("C", Kind.CALL, "USD", "tech", 1.0, "A", 10.0, T0 + 30 * DAY, american=True)
-    context.ledger.put_instruments([option], T0)
+    context.ledger.instruments.put([option], T0)
     fill(context.ledger, "C", 100, 0.5, T0)
     fill(context.ledger, "B", 1, 5.0, T0)
     quote(context.ledger, "A", 10.0, 10.2, T0)

@@ -49,12 +49,12 @@ def anywhere(ledger):
 def fill(context, unit, quantity, price, at, book="live", model="direction", name=""):
     about = {"fill_id": name or f"{model}{book}{unit}{at}{price}", "model": model, "version": 3, "book": book}
     row = about | {"unit": unit, "event_time": at, "quantity": quantity, "price": price, "fee": 0.0}
-    context.ledger.add_fills(pd.DataFrame([row]))
+    context.ledger.telemetry.add_fills(pd.DataFrame([row]))
 
 
 def quote(context, unit, price, at):
     row = {"unit": unit, "event_time": at, "known_at": at, "bid": 0.9995 * price, "ask": 1.0005 * price}
-    context.ledger.add_quotes(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
+    context.ledger.quotes.add(pd.DataFrame([row | {"bid_size": 0.0, "ask_size": 0.0}]))
 
 
 def score(context, units="AB", days=range(4)):
@@ -62,7 +62,7 @@ def score(context, units="AB", days=range(4)):
     for unit in units:
         frame = pd.DataFrame({"event_time": at, "known_at": at, "matures_at": [one + DAY for one in at]})
         frame = frame.assign(model="direction", version=3, unit=unit, role="champion", probability=0.9)
-        context.ledger.add_predictions(frame, np.zeros((len(at), 1), np.float32), ["x"])
+        context.ledger.telemetry.add_predictions(frame, np.zeros((len(at), 1), np.float32), ["x"])
 
 
 def bars(**closes):
@@ -103,7 +103,7 @@ def test_a_split_moves_no_money_of_any_book(context, seed):
     new, old = (int(n) for n in rng.integers(1, 21, 2))
     new += new == old
     multiplier, price = float(rng.choice([1.0, 0.1, 50.0])), float(np.round(rng.uniform(5, 500), 2))
-    context.ledger.put_instruments([Instrument("A", multiplier=multiplier)], T0)
+    context.ledger.instruments.put([Instrument("A", multiplier=multiplier)], T0)
     for name, quantity in (("long", rng.uniform(1, 100)), ("short", -rng.uniform(1, 100))):
         fill(context, "A", float(np.round(quantity, 4)), price, T0, book=name)
         fill(context, "B", 10.0, 20.0, T0, book=name)
@@ -150,7 +150,7 @@ def jumped(context):
 
 
 def alerts(context, kind=price_jumps.ALERT):
-    return [alert.key for alert in context.ledger.alerts() if alert.key.startswith(kind)]
+    return [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]
 
 
 def test_a_split_that_nobody_tells_for_days_is_no_loss_when_the_share_moves_on(jumped):
@@ -185,8 +185,8 @@ def test_a_split_ends_what_was_asked_about_its_price(jumped):
     look = jumped.live.look(jumped.now + SECOND)
     assert "price:A" not in look.state.missing
     assert jumped.equity == pytest.approx(look.state.kpi.equity, rel=1e-3)
-    assert {"ann"} == {one.actor for one in jumped.context.ledger.price_log()}
-    assert [] == jumped.context.ledger.verify()
+    assert {"ann"} == {one.actor for one in jumped.context.ledger.confirmed_prices.log()}
+    assert [] == jumped.context.ledger.audit.verify()
 
 
 def test_a_split_told_twice_is_one_and_another_like_it_within_days_is_refused(jumped):
@@ -219,14 +219,14 @@ def test_a_split_is_taken_back_with_its_price(jumped):
 def test_a_look_that_began_before_a_split_was_told_is_of_before_or_of_after_it(jumped, monkeypatch):
     """The split comes between what a look reads of books and what it reads of prices."""
     context, live = jumped.context, jumped.live
-    read = type(context.ledger).confirmed_prices
+    read = type(context.ledger.confirmed_prices).last
 
-    def meanwhile(ledger, *, as_of):
-        monkeypatch.setattr(type(ledger), "confirmed_prices", read)
+    def meanwhile(prices, *, as_of):
+        monkeypatch.setattr(type(prices), "last", read)
         book(context, now=jumped.now)
-        return read(ledger, as_of=as_of)
+        return read(prices, as_of=as_of)
 
-    monkeypatch.setattr(type(context.ledger), "confirmed_prices", meanwhile)
+    monkeypatch.setattr(type(context.ledger.confirmed_prices), "last", meanwhile)
     look = live.look(jumped.now)
     assert jumped.equity == pytest.approx(look.state.kpi.equity, rel=1e-3)
     assert 2000.0 == look.state.positions["direction/live/A"].quantity
@@ -244,7 +244,7 @@ def test_a_split_is_the_same_told_in_time_and_late(anywhere, late):
     days = bars(A=[100.0, 51.0, 52.0, 53.0], B=[20.0] * 4)
     if late:
         books.advance(context, STRATEGY, days, T0 + 2 * DAY)
-        dip = context.ledger.book_curve(*VIRTUAL, as_of=T0 + 2 * DAY).equity
+        dip = context.ledger.books.curve(*VIRTUAL, as_of=T0 + 2 * DAY).equity
         assert dip.iloc[1] < 0.9 * dip.iloc[0], "half of A seems lost"
     else:
         books.advance(context, STRATEGY, days[days.event_time <= T0], T0)
@@ -253,24 +253,24 @@ def test_a_split_is_the_same_told_in_time_and_late(anywhere, late):
     assert {"live", "virtual v3"} <= {one.book for one in plan.changes}
     books.advance(context, STRATEGY, days, T0 + 3 * DAY)
 
-    mine = context.ledger.book_state(KEY)
+    mine = context.ledger.books.state(KEY)
     assert 81.0 == mine["positions"]["A"][0] / 1e8
-    curve = context.ledger.book_curve(*KEY, as_of=T0 + 3 * DAY)
+    curve = context.ledger.books.curve(*KEY, as_of=T0 + 3 * DAY)
     cash = 1e6 - 30 * 100 - 10 * 101
     wanted = [1e6, cash - 5 * 50.5 + 85 * 51.0]
     wanted += [cash - 5 * 50.5 + 4 * 52.5 + 81 * price for price in (52.0, 53.0)]
     assert wanted == pytest.approx(curve.equity.tolist())
-    virtual = context.ledger.book_curve(*VIRTUAL, as_of=T0 + 3 * DAY)
+    virtual = context.ledger.books.curve(*VIRTUAL, as_of=T0 + 3 * DAY)
     assert virtual.equity.iloc[1] == pytest.approx(virtual.equity.iloc[0], rel=0.02)
     assert (virtual.drawdown < 0.02).all()
-    assert [] == context.ledger.verify()
+    assert [] == context.ledger.audit.verify()
     for key in (KEY, VIRTUAL, BookKey("direction", "twin:live")):
-        row = context.ledger.book_state(key)
+        row = context.ledger.books.state(key)
         assert restored(row).equity == row["equity"]
 
     assert splits.take_back(context, plan.split.name, "bob", "wrong", T0 + 3 * DAY + HOUR)
-    assert 41.0 == context.ledger.book_state(KEY)["positions"]["A"][0] / 1e8
-    assert [] == context.ledger.verify()
+    assert 41.0 == context.ledger.books.state(KEY)["positions"]["A"][0] / 1e8
+    assert [] == context.ledger.audit.verify()
     books.advance(context, STRATEGY, days, T0 + 3 * DAY + HOUR)
 
 
@@ -285,7 +285,7 @@ def test_a_split_is_no_departure_of_a_book_from_its_twin(context):
     books.advance(context, STRATEGY, days, T0 + 3 * DAY)
     end = T0 + 4 * DAY
     real, virtual = (
-        History(twins._book(context, key, T0), steps(context.ledger.book_events(key, start=T0, end=end)))
+        History(twins._book(context, key, T0), steps(context.ledger.books.events(key, start=T0, end=end)))
         for key in (KEY, BookKey("direction", "twin:live"))
     )
     assert any(fill.split for step in real.steps for fill in step.fills)
@@ -308,7 +308,7 @@ def test_a_fill_of_before_a_split_that_comes_after_it_counts_in_new_units(contex
 
     assert 80.0 == positions(context, T0 + DAY + HOUR).frame.quantity.sum()
     books.advance(context, STRATEGY, days, T0 + 2 * DAY)
-    held = context.ledger.book_state(KEY)
+    held = context.ledger.books.state(KEY)
     assert (80.0, 1e6) == (held["positions"]["A"][0] / 1e8, held["equity"] / 1e8)
 
 
@@ -320,7 +320,7 @@ def test_a_void_of_a_fill_of_before_a_split_takes_its_share_of_it_too(context):
     quote(context, "A", 50.0, OPEN)
     book(context, at=OPEN, now=OPEN + HOUR)
     books.advance(context, STRATEGY, days, T0 + DAY)
-    context.ledger.void_fill("slip", "ann", "twice", T0 + DAY)
+    context.ledger.voids.void_fill("slip", "ann", "twice", T0 + DAY)
     assert 60.0 == positions(context, T0 + DAY + HOUR).frame.quantity.sum()
 
 
@@ -330,16 +330,16 @@ def test_a_books_job_that_does_not_know_of_a_split_books_nothing_past_it(context
     days = bars(A=[100.0, 50.0])
     books.advance(context, STRATEGY, days[days.event_time <= T0], T0)
     quote(context, "A", 50.0, OPEN)
-    append = type(context.ledger).append_books
+    append = type(context.ledger.books).append
 
-    def meanwhile(ledger, lots, **more):
-        monkeypatch.setattr(type(ledger), "append_books", append)
+    def meanwhile(stored, lots, **more):
+        monkeypatch.setattr(type(stored), "append", append)
         book(context, at=OPEN, now=OPEN + HOUR)
-        return append(ledger, lots, **more)
+        return append(stored, lots, **more)
 
-    monkeypatch.setattr(type(context.ledger), "append_books", meanwhile)
+    monkeypatch.setattr(type(context.ledger.books), "append", meanwhile)
     books.advance(context, STRATEGY, days, T0 + DAY)
-    assert 60.0 == context.ledger.book_state(KEY)["positions"]["A"][0] / 1e8
+    assert 60.0 == context.ledger.books.state(KEY)["positions"]["A"][0] / 1e8
 
 
 def test_a_split_that_a_job_came_before_is_planned_again(context):
@@ -350,8 +350,8 @@ def test_a_split_that_a_job_came_before_is_planned_again(context):
     plan = splits.plan(context, held, "A", Fraction(2), OPEN, "ann", "notice")
     books.advance(context, STRATEGY, days, T0 + DAY)
     assert not splits.book(context, plan)
-    assert [] == context.ledger.splits()
-    assert 30.0 == context.ledger.book_state(KEY)["positions"]["A"][0] / 1e8
+    assert [] == context.ledger.splits.all()
+    assert 30.0 == context.ledger.books.state(KEY)["positions"]["A"][0] / 1e8
 
 
 def test_an_instant_that_prices_contradict_is_refused(jumped):
@@ -371,7 +371,7 @@ def test_an_instant_that_prices_contradict_is_refused(jumped):
 def test_a_price_that_was_believed_already_is_not_halved_again(jumped):
     """Somebody confirmed the new price first: only the quantity is wrong still."""
     context = jumped.context
-    context.ledger.confirm_price("A", 50.0, "ann", "split", jumped.now)
+    context.ledger.confirmed_prices.add("A", 50.0, "ann", "split", jumped.now)
     assert 0.95e6 == pytest.approx(jumped.live.look(jumped.now + SECOND).state.kpi.equity, rel=1e-2)
     book(context, at=OPEN, now=jumped.now + 2 * SECOND)
     assert jumped.equity == pytest.approx(jumped.live.look(jumped.now + 3 * SECOND).state.kpi.equity, rel=1e-3)
@@ -380,7 +380,7 @@ def test_a_price_that_was_believed_already_is_not_halved_again(jumped):
 def test_options_are_left_alone_and_named(context):
     expiry = T0 + 30 * DAY
     about = {"multiplier": 100.0, "underlying": "A", "strike": 100.0, "expiry": expiry}
-    context.ledger.put_instruments([Instrument("A C100", Kind.CALL, **about)], T0)
+    context.ledger.instruments.put([Instrument("A C100", Kind.CALL, **about)], T0)
     fill(context, "A", 10.0, 100.0, T0)
     fill(context, "A C100", 2.0, 5.0, T0)
     quote(context, "A", 50.0, OPEN)

@@ -37,7 +37,7 @@ def settings(tmp_path):
     found = Settings(state=state)
     own_secret(state, "webhook")
     with Ledger(found.ledger) as ledger:
-        ledger.add_alert(Alert("one", Priority.LOW, "", "something", NOW))
+        ledger.alerts.add(Alert("one", Priority.LOW, "", "something", NOW))
     with closing(sqlite3.connect(state / "mlflow.db")) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE versions (name TEXT)")
@@ -65,7 +65,7 @@ def test_what_was_backed_up_is_there_after_restoring_elsewhere(settings, tmp_pat
     manifest = restore(new, tmp_path / name, NOW)
 
     with Ledger(new.ledger) as ledger:
-        assert ["one"] == [alert.key for alert in ledger.alerts()]
+        assert ["one"] == [alert.key for alert in ledger.alerts.newest()]
     assert "artifacts/1/model.txt" == (new.state / "artifacts/1/model.txt").read_text()
     assert {"archive", "artifacts", "ledger.db", "mlflow.db", "secrets", "spool", "studies"} == {
         path.name for path in new.state.iterdir() if not path.name.startswith(("ledger.db-", "mlflow.db-"))
@@ -222,17 +222,17 @@ def on_postgresql(settings, url):
 
 def test_a_ledger_on_postgresql_comes_back(on_postgresql, tmp_path):
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.add_alert(Alert("kept", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("kept", Priority.LOW, "", "x", NOW))
     backup(on_postgresql, tmp_path / "copy.tar.zst", NOW)
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.add_alert(Alert("later", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("later", Priority.LOW, "", "x", NOW))
     new = _elsewhere(on_postgresql, tmp_path)
     with pytest.raises(SettingsError, match="--force"):
         restore(new, tmp_path / "copy.tar.zst", NOW)
     restore(new, tmp_path / "copy.tar.zst", NOW, force=True)
 
     with Ledger(new.ledger) as ledger:
-        assert ["kept"] == [alert.key for alert in ledger.alerts()]
+        assert ["kept"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def _crafted(folder, change):
@@ -248,7 +248,7 @@ def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
     marker = Path(tempfile.mkdtemp(dir="/tmp")) / "ran"
     marker.parent.chmod(0o777)
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.add_alert(Alert("kept", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("kept", Priority.LOW, "", "x", NOW))
     backup(on_postgresql, tmp_path / "copy", NOW)
 
     def program(content):
@@ -263,13 +263,13 @@ def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
 
     assert not marker.exists()
     with Ledger(on_postgresql.ledger) as ledger:
-        assert ["kept"] == [alert.key for alert in ledger.alerts()]
+        assert ["kept"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go_on(on_postgresql, tmp_path):
     title = "text with \t, \n, \\\\. and ü"
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.add_alert(Alert("kept", Priority.LOW, "", title, NOW))
+        ledger.alerts.add(Alert("kept", Priority.LOW, "", title, NOW))
     engine = create_engine(on_postgresql.ledger)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE theirs AS SELECT 1 AS id"))
@@ -288,15 +288,15 @@ def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go
         assert connection.scalar(text("SELECT to_regclass('theirs')")) is None
     engine.dispose()
     with Ledger(on_postgresql.ledger) as ledger:
-        assert ledger.add_alert(Alert("next", Priority.LOW, "", "y", NOW))
-        assert {"kept", "next"} == {alert.key for alert in ledger.alerts()}
-        assert title == ledger.alert("kept").title
+        assert ledger.alerts.add(Alert("next", Priority.LOW, "", "y", NOW))
+        assert {"kept", "next"} == {alert.key for alert in ledger.alerts.newest()}
+        assert title == ledger.alerts.get("kept").title
 
 
 def test_a_backup_that_was_made_anew_has_another_fingerprint(settings, tmp_path):
     made = backup(settings, tmp_path / "copy", NOW)["fingerprint"]
     with Ledger(settings.ledger) as ledger:
-        ledger.add_alert(Alert("theirs", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("theirs", Priority.LOW, "", "x", NOW))
     backup(settings, tmp_path / "forged", NOW)
     new = _elsewhere(settings, tmp_path)
 

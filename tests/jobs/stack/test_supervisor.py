@@ -223,15 +223,17 @@ def test_the_ledger_has_an_alert_while_a_part_is_down_and_it_is_resolved_when_it
         Ledger(url) as ledger,
         _supervised(tmp_path, part, beside=lambda board: process_alerts.Teller(url, board).run) as board,
     ):
-        critical = _eventually(lambda: next((a for a in ledger.alerts() if a.priority.value == "critical"), None))
+        critical = _eventually(
+            lambda: next((a for a in ledger.alerts.newest() if a.priority.value == "critical"), None)
+        )
         flag.touch()
         _up(board, "fragile")
 
         assert critical.key.startswith("part_down:fragile:")
         assert "keeps ending" in critical.title
-        assert 1 == len(ledger.alerts())  # the one of the first failure gave way to it
+        assert 1 == len(ledger.alerts.newest())  # the one of the first failure gave way to it
         board.put("fragile", failures=0, trouble="")  # as after a steady minute
-        _eventually(lambda: not ledger.alerts())
+        _eventually(lambda: not ledger.alerts.newest())
 
 
 def test_alerts_that_an_earlier_supervisor_left_are_resolved(tmp_path):
@@ -242,8 +244,8 @@ def test_alerts_that_an_earlier_supervisor_left_are_resolved(tmp_path):
         Ledger(url) as ledger,
         _supervised(tmp_path, _idle("idle"), beside=lambda board: process_alerts.Teller(url, board).run),
     ):
-        ledger.add_alert(process_alerts.about(board["idle"]))
-        _eventually(lambda: not ledger.alerts())
+        ledger.alerts.add(process_alerts.about(board["idle"]))
+        _eventually(lambda: not ledger.alerts.newest())
 
 
 def test_a_log_that_grew_large_is_put_aside_at_the_next_start(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def score(bot, at=NOW, units=UNITS, values=VALUES, keys=None):
 
 
 def rows(registry, version=None):
-    return registry.ledger.predictions(MODEL, start=NOW, end=END, as_of=END, version=version)[0]
+    return registry.ledger.telemetry.predictions(MODEL, start=NOW, end=END, as_of=END, version=version)[0]
 
 
 def make_shadow(registry, version):
@@ -69,7 +69,7 @@ def couriers():
 
 
 def alerts(registry, start):
-    return [alert.title for alert in registry.ledger.alerts() if alert.key.startswith(start)]
+    return [alert.title for alert in registry.ledger.alerts.newest() if alert.key.startswith(start)]
 
 
 def test_what_is_scored_behind_the_callers_back_is_what_is_scored_in_front(live):
@@ -115,7 +115,7 @@ def test_a_database_server_that_is_away_costs_no_prediction(live, cluster, event
 
     sql("CREATE DATABASE away")
     with Ledger(f"postgresql+psycopg://ledger@/away?host={cluster}") as ledger:
-        ledger.add_bundle(live.ledger.bundle(MODEL, 1))
+        ledger.registry.add_bundle(live.ledger.registry.bundle(MODEL, 1))
         registry = replace(live, ledger=ledger)
         apply.promote(registry, ModelRef(MODEL, 1), "first", ACT, expected=None)
         with open_bot(registry, poll_s=0.1) as bot:
@@ -245,7 +245,7 @@ def test_a_new_champion_is_taken_up_at_the_next_boundary_though_no_webhook_comes
 def test_a_hint_has_the_registry_read_though_no_transition_was_applied_since(live, eventually):
     with open_bot(live) as bot:
         live.client.set_model_version_tag(MODEL, "2", "role", "shadow")
-        live.ledger.add_delivery("d1", "mlflow", b"{}", NOW)
+        live.ledger.deliveries.add("d1", "mlflow", b"{}", NOW)
         mlflow_events.handle(live, mlflow_events.Hint("d1", MODEL, "champion"), NOW, on_manual_move="adopt")
         eventually(lambda: bot.boundary(NOW) or 2 in bot.lineup.roles)
 
@@ -313,7 +313,7 @@ def test_no_bar_is_scored_half_by_one_version_and_half_by_another(live):
         stop.set()
         [thread.join() for thread in threads]
         assert bot.flush(60)
-    kept, matrix, _ = live.ledger.predictions(MODEL, start=NOW, end=END, as_of=END)
+    kept, matrix, _ = live.ledger.telemetry.predictions(MODEL, start=NOW, end=END, as_of=END)
 
     assert [] == torn
     assert {1, 2, 3} == seen
@@ -380,13 +380,13 @@ def test_what_the_ledger_will_not_take_is_kept_aside_and_told(live, eventually):
         assert bot.flush()
 
     assert "unit of predictions" in said[0]
-    assert 1 == len(live.ledger.rejections("predictions", 10))
+    assert 1 == len(live.ledger.rejections.newest("predictions", 10))
     assert len(UNITS) == len(rows(live))
 
 
 def test_the_service_scores_for_bots_without_python_and_follows_the_champion(live, eventually):
     scorers = Scorers(live, lambda: datetime.now(UTC), poll_s=0.2)
-    key = live.ledger.add_key("bot", ["score"], NOW)
+    key = live.ledger.api_keys.add("bot", ["score"], NOW)
     with TestClient(
         app.build(live, Settings(), lambda: NOW, scorers), headers={"Authorization": f"Bearer {key}"}
     ) as web:
@@ -420,7 +420,7 @@ def test_a_bot_on_a_copy_of_the_state_shares_nothing(live, tmp_path):
         assert one.flush(60)
         assert other.flush(60)
     with Ledger(f"sqlite:///{tmp_path / 'state' / 'ledger.db'}") as ledger:
-        kept = ledger.predictions(MODEL, start=NOW, end=END, as_of=END)[0]
+        kept = ledger.telemetry.predictions(MODEL, start=NOW, end=END, as_of=END)[0]
 
     assert 20 * 3 == len(kept)
 
@@ -437,10 +437,10 @@ def test_a_closed_bot_says_so_and_a_timestamp_of_pandas_is_an_instant(live):
 def test_a_version_that_was_refused_is_taken_up_also_if_its_alert_cannot_be_closed(live, refused, eventually):
     bot, place = refused
     with bot:
-        with live.ledger._writing() as connection:
+        with live.ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE alerts RENAME TO away")
         place.unlink(missing_ok=True)
         assert 2 == eventually(lambda: bot.boundary(NOW))
-        with live.ledger._writing() as connection:
+        with live.ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO alerts")
         eventually(lambda: not alerts(live, "swap_rejected"))

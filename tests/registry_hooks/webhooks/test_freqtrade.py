@@ -103,14 +103,14 @@ def test_each_message_of_the_documented_configuration_is_understood_in_each_form
 
     assert {"accepted": True, "effect": "fill" if event.endswith("_fill") else "kept"} == said
     assert {"accepted": False} == receive(sqlite_ledger, letter, NOW)
-    assert [] == sqlite_ledger.unsettled_deliveries("freqtrade", before=NOW + timedelta(days=1))
+    assert [] == sqlite_ledger.deliveries.unsettled("freqtrade", before=NOW + timedelta(days=1))
 
 
 def test_a_round_trip_is_two_fills_that_add_up_to_nothing(ledger):
     for event in ("entry_fill", "exit_fill"):
         receive(ledger, _letter(_rendered(event)), NOW)
 
-    (position,) = ledger.positions("volatility", "spot-1").itertuples(index=False)
+    (position,) = ledger.telemetry.positions("volatility", "spot-1").itertuples(index=False)
     assert ("BTC/USDT", 0.0) == (position.unit, position.quantity)
     assert 0.0125 * (62000.0 - 61000.5) - 0.001 * 0.0125 * (62000.0 + 61000.5) == pytest.approx(position.cash_flow)
 
@@ -176,7 +176,7 @@ def test_a_tag_is_ours_or_the_trade_is_untagged(tag, found):
 def test_a_trade_without_a_tag_is_kept_and_not_guessed(sqlite_ledger):
     receive(sqlite_ledger, _letter(_rendered("entry_fill", enter_tag=None)), NOW)
 
-    assert ["BTC/USDT"] == [*sqlite_ledger.positions("untagged", "spot-1").unit]
+    assert ["BTC/USDT"] == [*sqlite_ledger.telemetry.positions("untagged", "spot-1").unit]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def _without(name):
 )
 def test_what_is_not_a_fill_beyond_doubt_is_set_aside_with_its_reason(sqlite_ledger, payload, rule):
     assert "rejected" == receive(sqlite_ledger, _letter(payload), NOW)["effect"]
-    (rejection,) = sqlite_ledger.rejections("fills")
+    (rejection,) = sqlite_ledger.rejections.newest("fills")
     assert rule in rejection.reason
     assert orjson.dumps(payload).decode() == rejection.body
 
@@ -261,7 +261,7 @@ def test_a_body_that_is_no_message_is_kept_and_set_aside(ledger, content_type, b
     letter = Letter.of("spot-1", content_type, body)
 
     assert {"accepted": True, "effect": "rejected"} == receive(ledger, letter, NOW)
-    assert 1 == len(ledger.rejections("fills"))
+    assert 1 == len(ledger.rejections.newest("fills"))
 
 
 def test_raw_may_be_json_too():
@@ -299,19 +299,19 @@ def test_a_message_that_a_crash_left_unfollowed_is_followed_once(url):
     with Ledger(url) as ledger:
         for event in ("entry_fill", "status"):
             letter = _letter(_rendered(event), "form", bot="a:b")
-            ledger.add_delivery(letter.delivery_id, "freqtrade", letter.body, NOW)
+            ledger.deliveries.add(letter.delivery_id, "freqtrade", letter.body, NOW)
         assert 0 == catch_up(ledger, NOW), "it may be under way"
 
         assert [2, 0] == [catch_up(ledger, NOW + timedelta(minutes=1)) for _ in range(2)]
-        assert [0.0125] == [*ledger.positions("volatility", "a:b").quantity]
+        assert [0.0125] == [*ledger.telemetry.positions("volatility", "a:b").quantity]
 
 
 def test_a_trade_of_a_model_that_nobody_trained_is_booked_and_told_and_one_without_a_tag_is_not(ledger):
-    ledger.add_bundle(BundleRow("volatile", 1, "d", "r", "m-1", NOW, NOW, 5, NOW))
+    ledger.registry.add_bundle(BundleRow("volatile", 1, "d", "r", "m-1", NOW, NOW, 5, NOW))
     for event, change in (("entry_fill", {}), ("exit_fill", {"enter_tag": "mine", "buy_tag": "mine"})):
         assert "fill" == receive(ledger, _letter(_rendered(event, **change)), NOW)["effect"]
 
-    (alert,) = ledger.alerts()
+    (alert,) = ledger.alerts.newest()
     assert ("model_unknown:volatility", True) == (alert.key, "Was volatile meant?" in alert.title)
 
 
@@ -331,7 +331,7 @@ def test_what_a_strategy_says_of_the_account_becomes_a_balance_each_time_anew(le
     ]
 
     assert ["balance"] * 3 == told
-    found = ledger.balances("volatility", "spot-1", as_of=NOW)
+    found = ledger.balances.of("volatility", "spot-1", as_of=NOW)
     assert [(1000.5, 0.0), (1500.5, 500.0), (1000.5, -500.0)] == [(one.amount, one.flow) for one in found]
     assert {"freqtrade"} == {one.source for one in found}
 
@@ -349,7 +349,7 @@ def test_what_a_strategy_says_of_the_account_becomes_a_balance_each_time_anew(le
 )
 def test_a_balance_that_is_not_clear_is_set_aside_with_the_reason(sqlite_ledger, text):
     assert "rejected" == receive(sqlite_ledger, _said(text), NOW)["effect"]
-    assert 1 == len(sqlite_ledger.rejections("fills")) + len(sqlite_ledger.rejections("balances"))
+    assert 1 == len(sqlite_ledger.rejections.newest("fills")) + len(sqlite_ledger.rejections.newest("balances"))
 
 
 @pytest.mark.parametrize("amount", ["1_000", " 1", "1 ", "\u0661", "inf", "nan", "0x1", "1e999", "1,5"])
@@ -362,5 +362,5 @@ def test_a_key_writes_into_its_own_book_only(ledger):
     body = orjson.dumps(_rendered("entry_fill") | {"book": "somebody-elses"})
 
     assert "rejected" == receive(ledger, Letter.of("spot-1", "application/json", body), NOW)["effect"]
-    assert "book must be that of the key" in ledger.rejections("fills")[0].reason
+    assert "book must be that of the key" in ledger.rejections.newest("fills")[0].reason
     assert "fill" == receive(ledger, _letter(_rendered("entry_fill") | {"book": "spot-1"}), NOW)["effect"]

@@ -60,17 +60,17 @@ def _alert(key, at=T0):
 
 def _happen(ledger, n):
     for i in range(n):
-        assert ledger.add_alert(_alert(f"a{i}"))
+        assert ledger.alerts.add(_alert(f"a{i}"))
 
 
 def _states(ledger, endpoint="bot"):
-    return [d.state for d in ledger.dispatches(endpoint)]
+    return [d.state for d in ledger.dispatches.all(endpoint)]
 
 
 def test_an_event_arrives_signed_numbered_and_as_it_was_announced(sqlite_ledger):
     with receiving() as bot:
         sender = _sender(sqlite_ledger, lambda: datetime.now(UTC), _hook(bot.url))
-        sqlite_ledger.set_trading_state("halted", "ada", "storm", T0)
+        sqlite_ledger.trading.set("halted", "ada", "storm", T0)
 
         assert 1 == sender.once()
 
@@ -94,7 +94,7 @@ def test_what_a_bad_receiver_missed_it_gets_later_in_order_under_the_same_id_and
         sender.once()
 
         assert ([1], [1, 2, 3]) == (bad.seqs, good.seqs)
-        assert [("pending", 1)] == [(d.state, d.attempts) for d in sqlite_ledger.dispatches("bad")]
+        assert [("pending", 1)] == [(d.state, d.attempts) for d in sqlite_ledger.dispatches.all("bad")]
         for _ in range(2):
             clock.turn(1)
             sender.once()
@@ -122,7 +122,7 @@ def test_a_date_in_retry_after_is_read_too(sqlite_ledger):
         _happen(sqlite_ledger, 1)
         sender.once()
 
-    (dispatch,) = sqlite_ledger.dispatches("bot")
+    (dispatch,) = sqlite_ledger.dispatches.all("bot")
     assert dispatch.not_before - datetime.now(UTC) > timedelta(minutes=50)  # the bound, an hour
 
 
@@ -130,22 +130,22 @@ def test_after_the_last_attempt_it_is_a_dead_letter_a_person_is_told_once_and_ca
     with receiving(*[500] * 8) as bot:
         sender = _sender(sqlite_ledger, clock, _hook(bot.url, events=("trading_state",)), max_attempts=4)
         for state in ("halted", "active"):
-            sqlite_ledger.set_trading_state(state, "ada", "storm", T0)
+            sqlite_ledger.trading.set(state, "ada", "storm", T0)
         for _ in range(20):
             clock.turn(60)
             sender.once()
         assert ["dead", "dead"] == _states(sqlite_ledger)
-        (alert,) = sqlite_ledger.alerts()
+        (alert,) = sqlite_ledger.alerts.newest()
         assert "hook bot: no success in 4 attempts, last 500" in alert.title
         assert 1 == alert.details["seq"]
 
-        sqlite_ledger.redeliver("bot", 2, clock())
+        sqlite_ledger.dispatches.redeliver("bot", 2, clock())
         sender.once()
-        assert [alert] == sqlite_ledger.alerts(), "one dead letter is left"
-        sqlite_ledger.redeliver("bot", 1, clock())
+        assert [alert] == sqlite_ledger.alerts.newest(), "one dead letter is left"
+        sqlite_ledger.dispatches.redeliver("bot", 1, clock())
         sender.once()
 
-        assert (["delivered"] * 2, []) == (_states(sqlite_ledger), sqlite_ledger.alerts())
+        assert (["delivered"] * 2, []) == (_states(sqlite_ledger), sqlite_ledger.alerts.newest())
         assert 2 == len(set(bot.ids))
 
 
@@ -157,29 +157,29 @@ def test_two_dead_endpoints_do_not_tell_each_other_of_it_for_ever(sqlite_ledger,
         for _ in range(40):
             clock.turn(61)
             sender.once()
-            for alert in sqlite_ledger.alerts():  # somebody closes it each time
-                sqlite_ledger.resolve_alert(alert.key, clock())
+            for alert in sqlite_ledger.alerts.newest():  # somebody closes it each time
+                sqlite_ledger.alerts.resolve(alert.key, clock())
 
-    assert 3 == len(sqlite_ledger.events(0))  # what happened, and one alert an endpoint
-    assert 6 == len(sqlite_ledger.dispatches(state="dead"))
+    assert 3 == len(sqlite_ledger.outbox.events(0))  # what happened, and one alert an endpoint
+    assert 6 == len(sqlite_ledger.dispatches.all(state="dead"))
 
 
 def test_gone_means_gone_until_it_is_configured_anew(sqlite_ledger, clock):
     with receiving(410) as bot, receiving() as moved:
         sender = _sender(sqlite_ledger, clock, _hook(bot.url, events=("trading_state",)))
         for state in ("halted", "active"):
-            sqlite_ledger.set_trading_state(state, "ada", "storm", T0)
+            sqlite_ledger.trading.set(state, "ada", "storm", T0)
         for _ in range(3):
             clock.turn(3600)
             sender.once()
             sender = _sender(sqlite_ledger, clock, _hook(bot.url, events=("trading_state",)))  # restarts change nothing
         assert 1 == len(bot.seen)
-        assert ["hook bot: 410 Gone"] == [alert.title for alert in sqlite_ledger.alerts()]
+        assert ["hook bot: 410 Gone"] == [alert.title for alert in sqlite_ledger.alerts.newest()]
 
         _sender(sqlite_ledger, clock, _hook(moved.url, events=("trading_state",))).once()
 
         assert [1, 2] == moved.seqs
-        assert [] == sqlite_ledger.alerts()
+        assert [] == sqlite_ledger.alerts.newest()
 
 
 def test_a_receiver_that_returns_is_found_by_a_probe_long_before_its_back_off_is_over(sqlite_ledger, clock):
@@ -189,7 +189,7 @@ def test_a_receiver_that_returns_is_found_by_a_probe_long_before_its_back_off_is
         while len(bot.seen) < 60:
             clock.turn(1)
             sender.once()
-        (dispatch,) = sqlite_ledger.dispatches("bot")
+        (dispatch,) = sqlite_ledger.dispatches.all("bot")
         assert "pending" == dispatch.state
         assert dispatch.attempts < 12, "probes did not use the attempts up"
         for _ in range(2):
@@ -225,7 +225,7 @@ def test_a_test_event_goes_past_the_outbox(sqlite_ledger):
         with pytest.raises(DataError, match="must be one of"):
             sender.test("nobody")
 
-    assert ([], []) == (sqlite_ledger.events(0), sqlite_ledger.dispatches())
+    assert ([], []) == (sqlite_ledger.outbox.events(0), sqlite_ledger.dispatches.all())
 
 
 def test_two_senders_on_one_ledger_send_each_event_once_and_in_order(url):
@@ -236,7 +236,7 @@ def test_two_senders_on_one_ledger_send_each_event_once_and_in_order(url):
         for thread in threads:
             thread.start()
         _happen(one, 30)
-        wait_until(lambda: len(one.dispatches("bot", "delivered")) == 30)
+        wait_until(lambda: len(one.dispatches.all("bot", "delivered")) == 30)
         stop.set()
         for thread in threads:
             thread.join()
@@ -296,13 +296,13 @@ def test_killed_at_random_it_loses_nothing_and_keeps_the_order(sqlite_ledger, tm
         settings = _settings(_hook(bot.url), timeout_s=1.0)
         process = _process(f"sqlite:///{tmp_path / 'ledger.db'}", settings)
         for i in range(n):
-            sqlite_ledger.add_alert(_alert(f"a{i}"))
+            sqlite_ledger.alerts.add(_alert(f"a{i}"))
             if i % 20 == 10:
                 enough = rng.randrange(i)
                 wait_until(lambda seen=enough: len(bot.seen) >= seen)
                 _kill(process)
                 process = _process(f"sqlite:///{tmp_path / 'ledger.db'}", settings)
-        wait_until(lambda: len(sqlite_ledger.dispatches("bot", "delivered")) == n, 120)
+        wait_until(lambda: len(sqlite_ledger.dispatches.all("bot", "delivered")) == n, 120)
         _kill(process)
 
     assert [*range(1, n + 1)] == [*dict.fromkeys(bot.seqs)], "the first arrivals are in order and complete"
@@ -313,12 +313,12 @@ def test_the_ledger_away_is_waited_for(url, clock, tmp_path):
     stop = threading.Event()
     with receiving() as bot, Ledger(url) as ledger:
         sender = _sender(ledger, lambda: datetime.now(UTC), _hook(bot.url))
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE endpoints RENAME TO away")
         thread = threading.Thread(target=sender.run, args=(stop,))
         thread.start()
         stop.wait(0.5)
-        with ledger._writing() as connection:
+        with ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO endpoints")
         _happen(ledger, 1)
         wait_until(lambda: bot.seqs == [1])
@@ -332,13 +332,13 @@ def test_a_row_that_nobody_foresaw_stops_its_endpoint_only_until_it_is_mended(sq
     with receiving() as bot:
         sender = _sender(sqlite_ledger, lambda: datetime.now(UTC), _hook(bot.url))
         _happen(sqlite_ledger, 1)
-        with sqlite_ledger._writing() as connection:
+        with sqlite_ledger.writing() as connection:
             (body,) = connection.exec_driver_sql("SELECT body FROM events").one()
             connection.exec_driver_sql("UPDATE events SET body = '{'")
         thread = threading.Thread(target=sender.run, args=(stop,))
         thread.start()
         stop.wait(0.5)
-        with sqlite_ledger._writing() as connection:
+        with sqlite_ledger.writing() as connection:
             connection.exec_driver_sql("UPDATE events SET body = ?", (body,))
         wait_until(lambda: bot.seqs == [1])
         stop.set()
