@@ -484,3 +484,34 @@ def test_snippets_run_one_after_the_other(name, set_up, tmp_path, monkeypatch, c
     assert blocks
     for code in blocks:
         exec(compile(code, name, "exec"), names)
+
+
+LIBRARY = {  # no job calls them: they are for programs of one's own, with an example in their guide
+    "mlops.risk.correlation.rolling": "docs/correlation.md",
+    "mlops.risk.stress.views": "docs/stress.md",
+    "mlops.risk.var.revaluation": "docs/var.md",
+}
+STARTED = {"jobs.cli.main", "jobs.serve", "jobs.up", "jobs.worker", "registry_hooks.mlflow_auth"}  # by name
+STARTED |= {*re.findall(r"python -m ([a-z_.]+)", (ROOT / "MLproject").read_text() + (ROOT / "Makefile").read_text())}
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_the_example_of_what_no_job_calls_runs(module, capsys):
+    examples = [code for code in fences(DOCS[LIBRARY[module]], "python") if f"from {module} import" in code]
+    assert examples
+    for code in examples:
+        exec(compile(code, LIBRARY[module], "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_every_module_is_called_started_or_documented_as_library():
+    paths = [path for top in TOPS[:4] for path in (ROOT / top).rglob("*.py")]
+    imported, loaded = set(), ("models.", "mlops.migrations.")
+    for node in (node for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.ImportFrom):
+            imported |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths if path.stem != "__init__"}
+
+    same({name for name in modules - imported - STARTED if not name.startswith(loaded)}, set(LIBRARY), "LIBRARY")

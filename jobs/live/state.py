@@ -100,7 +100,7 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
         backtest=_backtest(slow.night, kpi.var),
         positions=held,
         exposure=fields.exposure(now.exposed, _parts(now), _grouped(now, now.gains)),
-        greeks=options.shown(now.greeks),
+        greeks=options.by_expiry(now.greeks),
         stress=stress,
         limits=fields.limits(findings, slow.alerts, now.missing.get("age", "")),
         history=_history(now, slow),

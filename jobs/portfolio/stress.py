@@ -11,10 +11,9 @@ import pandas as pd
 
 from jobs.bars import bars_of
 from jobs.context import Context
-from jobs.portfolio.options import greeks_of
+from jobs.portfolio.options import greeks_of, option_scenarios, shock_grid
 from jobs.portfolio.positions import positions
 from jobs.portfolio.returns import Market, known, market
-from jobs.portfolio.stress_options import optioned, shocked
 from jobs.portfolio.valuation import Held, book_name
 from mlops.errors import DataError
 from mlops.risk.exposure import OPTIONS
@@ -40,7 +39,7 @@ class Stressed:
     account: StressAccount | None
     missing: tuple[str, ...]
     options: int  # that are priced anew
-    shocks: pd.DataFrame | None  # `stress_options.shocked`
+    shocks: pd.DataFrame | None  # `options.shock_grid`
     doubts: tuple[str, ...]  # volatilities that rounded prices do not tell
 
     @property
@@ -67,7 +66,7 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     sectors = {str(unit): str(sector or "") for unit, sector in zip(about["unit"], about["sector"], strict=True)}
     named, left = episode_scenarios(closes, market=index, sectors=sectors)
     greeks = greeks_of(held, risk)
-    told = optioned(held, greeks, named)
+    told = option_scenarios(held, greeks, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
     without |= {unit: why for unit, why in history.lacking.items() if unit not in history.units}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
@@ -87,10 +86,10 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
             paths=risk.paths,
             n_jobs=context.settings.train.n_jobs,
         )
-        told = optioned(held, greeks, _with_windows(named, history, account, closes))
+        told = option_scenarios(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
     table = stress_table(held.valued, told.scenarios, equities)
-    lost, shocks, doubts = tuple(without.values()), shocked(held, greeks), tuple(greeks.doubts.values())
+    lost, shocks, doubts = tuple(without.values()), shock_grid(held, greeks), tuple(greeks.doubts.values())
     return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
 
 

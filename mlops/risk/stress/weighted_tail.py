@@ -66,11 +66,6 @@ def weighted_tail(
     )
 
 
-def standard_error(estimate: Estimate) -> float:
-    """Out of its interval: half of it over 1.96, so a little cautious where few groups made it a Student's."""
-    return (estimate.high - estimate.low) / (2 * WIDTH)
-
-
 def _error(parts: Floats, groups: int) -> float:
     """Standard error of the sum of `parts`, of independent groups."""
     sums = parts.reshape(groups, -1).sum(axis=1)
