@@ -70,16 +70,16 @@ def on_monitor(
     if not because:
         return _quiet(report)
     moved = f"{len({f.subject for f in drifted})} features have drifted for good"
-    what = _changed(changed[0]) if changed else unanswered or moved
+    trigger = _changed(changed[0]) if changed else unanswered or moved
     if answering:
-        reason = f"No retraining yet: {what}, and a challenger that was trained since is being compared."
+        reason = f"No retraining yet: {trigger}, and a challenger that was trained since is being compared."
         return Decision(Verdict.HOLD, champion, because, champion, reason)
     idle = f" {in_vain}." if in_vain else ""
     if since_last_train_bars < cool_down_bars:
         counted = f"the last training that led to a comparison is {since_last_train_bars} bars old"
         wait = f"{counted}, {cool_down_bars} is the cool-down"
-        return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {what}, but {wait}.{idle}")
-    return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {what}.{idle}")
+        return Decision(Verdict.HOLD, champion, because, champion, f"No retraining yet: {trigger}, but {wait}.{idle}")
+    return Decision(Verdict.RETRAIN, champion, because, champion, f"Retrain: {trigger}.{idle}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,8 @@ def on_comparison(report: Report, challenger: ModelRef, place: Place = Place(), 
         against = [f for f in failed if f.level is Level.ALERT]
         broken = any(f.name in BROKEN for f in against)
         verdict = Verdict.HOLD if against and not broken else Verdict.INCONCLUSIVE
-        said = [f"{f.name}: {f.note}" for f in (*stopped, *failed)]
-        why = "; ".join([*said, *(f"{name} is missing" for name in missing)])
+        notes = [f"{f.name}: {f.note}" for f in (*stopped, *failed)]
+        why = "; ".join([*notes, *(f"{name} is missing" for name in missing)])
         words = "Hold" if verdict is Verdict.HOLD else "Inconclusive, the comparison is broken: hold" if broken else ""
         lacks = "labels have stopped" if stopped else "not enough evidence yet"
         words = words or f"Inconclusive, {lacks}: hold"
@@ -205,15 +205,15 @@ def on_limits(report: Report, previous: ModelRef | None) -> Decision:
             f"No hard limit broke; not known yet: {', '.join(unknown)}." if unknown else "Every hard limit is kept."
         )
         return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
-    what = "; ".join(f.note for f in broken)
+    notes = "; ".join(f.note for f in broken)
     if previous is None:
-        reason = f"Hold {champion}, for there is no champion to go back to: {what}. A person must decide."
+        reason = f"Hold {champion}, for there is no champion to go back to: {notes}. A person must decide."
         return Decision(Verdict.HOLD, champion, broken, champion, reason)
     same = {f.name for f in report.findings if f.level is Level.ALERT and f.subject == PREVIOUS}
     if all(f.name in same for f in broken):
-        reason = f"Hold {champion}, for {previous} did little better on the same bars: {what}. A person must decide."
+        reason = f"Hold {champion}, for {previous} did little better on the same bars: {notes}. A person must decide."
         return Decision(Verdict.HOLD, champion, broken, champion, reason)
-    reason = f"Roll back {champion} to {previous} at once: {what}."
+    reason = f"Roll back {champion} to {previous} at once: {notes}."
     return Decision(Verdict.ROLLBACK, champion, broken, champion, reason)
 
 
@@ -261,11 +261,11 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
 
 def _hopeless(breach: Breach, now: datetime, patience: timedelta) -> str:
     """Why shrinking does not cure it; empty where it may."""
-    found, age = breach.found, now - breach.since
-    if found.name in LOSSES and age >= CONFIRM:
+    finding, age = breach.found, now - breach.since
+    if finding.name in LOSSES and age >= CONFIRM:
         return "and what is lost is not won back by shrinking"
-    if age > timedelta(0) and found.value >= breach.first + WORSE * found.limit:
-        return f"and worse than when it was first seen ({breach.first / found.limit:.0%} of the line)"
+    if age > timedelta(0) and finding.value >= breach.first + WORSE * finding.limit:
+        return f"and worse than when it was first seen ({breach.first / finding.limit:.0%} of the line)"
     if age >= patience:
         return f"since {breach.since:%Y-%m-%d %H:%M}"
     return ""
@@ -293,10 +293,10 @@ def _quiet(report: Report) -> Decision:
     if all(known.values()):
         reason = f"Neither accuracy nor inputs have changed.{_worth(report)}"
         return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
-    seen, unseen = ("accuracy", "inputs") if known["accuracy"] else ("inputs", "accuracy")
-    has = "has" if seen == "accuracy" else "have"
-    note = _why_unknown(report) if unseen == "accuracy" else ""
-    reason = f"The {seen} {has} not changed; whether the {unseen} did is not known yet{note and f' ({note})'}."
+    sure, unsure = ("accuracy", "inputs") if known["accuracy"] else ("inputs", "accuracy")
+    has = "has" if sure == "accuracy" else "have"
+    note = _why_unknown(report) if unsure == "accuracy" else ""
+    reason = f"The {sure} {has} not changed; whether the {unsure} did is not known yet{note and f' ({note})'}."
     reason += _worth(report) if known["accuracy"] else ""
     return Decision(Verdict.HOLD, champion, against=champion, reason=reason)
 

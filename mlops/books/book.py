@@ -245,8 +245,8 @@ class Book:
         wanted = weights if equity > 0 else dict.fromkeys((unit for unit in held if unit in prices), 0.0)
         fills = []
         for unit, weight in wanted.items():
-            price, one = prices[unit], (multipliers or {}).get(unit, 1.0)
-            changes = [(exact(weight * (equity / SCALE) / (price * one)), one)]
+            price, lot = prices[unit], (multipliers or {}).get(unit, 1.0)
+            changes = [(exact(weight * (equity / SCALE) / (price * lot)), lot)]
             if unit in held:
                 changes = _changes(held[unit], *changes[0])
             for change, multiplier in changes:
@@ -275,9 +275,9 @@ class Book:
 
     def _marks(self, prices: Mapping[str, float], fills: Sequence[Fill]) -> dict[str, float]:
         times_filled = Counter(fill.unit for fill in fills)
-        told = {f.unit for f in fills if times_filled[f.unit] == 1 and f.price == prices.get(f.unit)}
+        by_fill = {f.unit for f in fills if times_filled[f.unit] == 1 and f.price == prices.get(f.unit)}
         units = {**self.positions, **times_filled}
-        return {unit: prices[unit] for unit in units if unit in prices and unit not in told}
+        return {unit: prices[unit] for unit in units if unit in prices and unit not in by_fill}
 
 
 def exact(number: float) -> int:

@@ -17,21 +17,21 @@ MARK, FUNDING, FILL, VOID, SPLIT = "mark", "funding", "fill", "void", "split"
 
 def events(step: Step, after: int) -> list[BookEvent]:
     """What happened at a bar, numbered from `after` + 1 in the order in which it applies."""
-    at, found = step.at, list[BookEvent]()
+    at, rows = step.at, list[BookEvent]()
     for unit, price in step.marks.items():
-        found.append(BookEvent(after + len(found) + 1, at, at, MARK, unit, price=price))
+        rows.append(BookEvent(after + len(rows) + 1, at, at, MARK, unit, price=price))
     for unit, amount in step.funding.items():
-        found.append(BookEvent(after + len(found) + 1, at, at, FUNDING, unit, funding=amount))
-    for one in step.fills:
-        costs: dict[str, Any] = {"fee": one.fee, "slippage": one.slippage, "fill": one.number}
-        costs["multiplier"] = one.multiplier
-        when, seq = one.at or at, after + len(found) + 1
-        if one.split is None:
-            found.append(BookEvent(seq, at, when, FILL, one.unit, one.quantity, one.price, **costs))
+        rows.append(BookEvent(after + len(rows) + 1, at, at, FUNDING, unit, funding=amount))
+    for fill in step.fills:
+        costs: dict[str, Any] = {"fee": fill.fee, "slippage": fill.slippage, "fill": fill.number}
+        costs["multiplier"] = fill.multiplier
+        when, seq = fill.at or at, after + len(rows) + 1
+        if fill.split is None:
+            rows.append(BookEvent(seq, at, when, FILL, fill.unit, fill.quantity, fill.price, **costs))
         else:
-            new, old = one.split.numerator, float(one.split.denominator)
-            found.append(BookEvent(seq, at, when, SPLIT, one.unit, new, old, **costs))
-    return found
+            new, old = fill.split.numerator, float(fill.split.denominator)
+            rows.append(BookEvent(seq, at, when, SPLIT, fill.unit, new, old, **costs))
+    return rows
 
 
 def steps(rows: Iterable[BookEvent]) -> list[Step]:

@@ -103,16 +103,16 @@ def twin_findings(differences: pd.DataFrame, *, equity: float, limit_bps: float,
     both = differences[differences["kind"] == "filled"]
     groups = {name: (both[list(columns)].sum(axis=1), both) for name, columns in PARTS.items()}
     for name, kinds in KINDS.items():
-        mine = differences[differences["kind"].isin(kinds)]
-        groups[name] = (mine["effect"], mine)
+        rows = differences[differences["kind"].isin(kinds)]
+        groups[name] = (rows["effect"], rows)
     whole = _finding("twin_departure", differences["effect"], differences, equity, limit_bps, bars)
-    parts = (_finding(name, effect, rows, equity, limit_bps, len(rows)) for name, (effect, rows) in groups.items())
+    parts = (_finding(name, effect, part, equity, limit_bps, len(part)) for name, (effect, part) in groups.items())
     return (whole, *parts)
 
 
 def _of_new_units(history: History) -> History:
     """The same in units of after all its splits: what was traded before one is worth the same in those."""
-    ratio, found = dict[str, Fraction](), list[Step]()
+    ratio, steps = dict[str, Fraction](), list[Step]()
     for step in reversed(history.steps):
         marks = {unit: price / float(ratio.get(unit, 1)) for unit, price in step.marks.items()}
         fills = list[Fill]()
@@ -122,14 +122,14 @@ def _of_new_units(history: History) -> History:
                 ratio[fill.unit] = by * fill.split
             else:
                 fills.append(replace(fill, quantity=round(fill.quantity * by), price=fill.price / float(by)))
-        found.append(replace(step, marks=marks, fills=tuple(reversed(fills))))
+        steps.append(replace(step, marks=marks, fills=tuple(reversed(fills))))
     if not ratio:
         return history
     held = {
-        unit: replace(one, quantity=round(one.quantity * ratio.get(unit, 1)), mark=one.mark / float(ratio.get(unit, 1)))
-        for unit, one in history.opening.positions.items()
+        unit: replace(p, quantity=round(p.quantity * ratio.get(unit, 1)), mark=p.mark / float(ratio.get(unit, 1)))
+        for unit, p in history.opening.positions.items()
     }
-    return History(replace(history.opening, positions=held), found[::-1])
+    return History(replace(history.opening, positions=held), steps[::-1])
 
 
 def _finding(name: str, effect: pd.Series, rows: pd.DataFrame, equity: float, limit: float, n: int) -> Finding:
@@ -151,13 +151,13 @@ def _finding(name: str, effect: pd.Series, rows: pd.DataFrame, equity: float, li
 
 def _cells(real: History, virtual: History, bars: Sequence[datetime]) -> dict[tuple[int, str], Cell]:
     """By number of the bar (-1: before the window) and unit."""
-    found: dict[tuple[int, str], Cell] = {}
+    cells: dict[tuple[int, str], Cell] = {}
     for side, history in (("real", real), ("virtual", virtual)):
         for step in history.steps:
             for fill in step.fills:
                 bar = bisect_right(bars, fill.at or step.at) - 1
-                getattr(found.setdefault((bar, fill.unit), Cell()), side).append(fill)
-    return found
+                getattr(cells.setdefault((bar, fill.unit), Cell()), side).append(fill)
+    return cells
 
 
 def _marks(real: History, virtual: History) -> tuple[dict[tuple[datetime, str], float], dict[str, float]]:
@@ -166,9 +166,9 @@ def _marks(real: History, virtual: History) -> tuple[dict[tuple[datetime, str], 
     for opening in (virtual.opening, real.opening):
         last |= {unit: position.mark for unit, position in opening.positions.items()}
     for step in sorted((*real.steps, *virtual.steps), key=lambda one: one.at):
-        seen = {fill.unit: fill.price for fill in step.fills} | dict(step.marks)
-        every |= {(step.at, unit): price for unit, price in seen.items()}
-        last |= seen
+        prices = {fill.unit: fill.price for fill in step.fills} | dict(step.marks)
+        every |= {(step.at, unit): price for unit, price in prices.items()}
+        last |= prices
     return every, last
 
 
@@ -181,17 +181,17 @@ def _kind(cell: Cell, bar: int, newest: int) -> str:
 
 
 def _row(
-    at: datetime, unit: str, kind: str, cell: Cell, seen: float | None, last: Mapping[str, float]
+    at: datetime, unit: str, kind: str, cell: Cell, mark: float | None, last: Mapping[str, float]
 ) -> tuple[object, ...]:
-    (mine, paid, fees, slip), (theirs, asked, their_fees, their_slip) = _sums(cell.real), _sums(cell.virtual)
+    (quantity, paid, fees, slip), (wanted, asked, their_fees, their_slip) = _sums(cell.real), _sums(cell.virtual)
     multiplier = (cell.real or cell.virtual)[-1].multiplier
-    final, own = last[unit], paid / mine / multiplier if mine else float("nan")
-    price = cell.virtual[0].price if cell.virtual else seen if seen is not None else cell.real[0].price
+    final, own = last[unit], paid / quantity / multiplier if quantity else float("nan")
+    price = cell.virtual[0].price if cell.virtual else mark if mark is not None else cell.real[0].price
     by_price = _valued(cell.real, price) - paid
     by_quantity = _valued(cell.real, final) - _valued(cell.real, price) - _valued(cell.virtual, final) + asked
     parts = (by_price, by_quantity, their_fees - fees, their_slip - slip)
-    worse = (own - price) / abs(price) * 1e4 * (1 if mine > 0 else -1) if price else float("nan")
-    return (at, unit, kind, multiplier, mine, theirs, own, price, worse, *parts, sum(parts))
+    worse = (own - price) / abs(price) * 1e4 * (1 if quantity > 0 else -1) if price else float("nan")
+    return (at, unit, kind, multiplier, quantity, wanted, own, price, worse, *parts, sum(parts))
 
 
 def _sums(fills: Sequence[Fill]) -> tuple[int, int, int, int]:
@@ -213,10 +213,10 @@ def _carried(
 ) -> Iterator[tuple[object, ...]]:
     """What positions that differed at the start made of it since."""
     for unit in sorted({*real.positions, *virtual.positions}):
-        mine, theirs = real.positions.get(unit), virtual.positions.get(unit)
-        both = [p for p in (mine, theirs) if p is not None]
-        gains = [worth(p.quantity, last[unit], p.multiplier) - p.value if p else 0 for p in (mine, theirs)]
-        quantities = [p.quantity if p is not None else 0 for p in (mine, theirs)]
+        ours, theirs = real.positions.get(unit), virtual.positions.get(unit)
+        both = [p for p in (ours, theirs) if p is not None]
+        gains = [worth(p.quantity, last[unit], p.multiplier) - p.value if p else 0 for p in (ours, theirs)]
+        quantities = [p.quantity if p is not None else 0 for p in (ours, theirs)]
         if bars and gains[0] != gains[1]:
             effect, nothing = gains[0] - gains[1], float("nan")
             about = (bars[0], unit, "carried", both[0].multiplier)

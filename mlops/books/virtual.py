@@ -46,7 +46,7 @@ class Grown:
 def follow(
     book: Book,
     bars: Sequence[Bar],
-    said: Mapping[datetime, Said],
+    forecasts: Mapping[datetime, Said],
     position: Position,
     terms: Terms,
     multipliers: Mapping[str, float] | None = None,
@@ -59,11 +59,11 @@ def follow(
     """
     until = 0
     for bar in bars:
-        one, weights, known = said.get(bar.at), dict[str, float](), bar.known_at
-        if one is not None:
-            shares = (position(one.probability) / len(one.units)).tolist()
-            weights = {u: w for u, w in zip(one.units, shares, strict=True) if u in bar.prices}
-            known = max(known, one.known_at)
+        forecast, weights, known = forecasts.get(bar.at), dict[str, float](), bar.known_at
+        if forecast is not None:
+            shares = (position(forecast.probability) / len(forecast.units)).tolist()
+            weights = {u: w for u, w in zip(forecast.units, shares, strict=True) if u in bar.prices}
+            known = max(known, forecast.known_at)
         start, until = until, _first_after(splits, bar.at, until)
         due = with_splits(book, [], splits[start:until])
         split = book.after(Step(bar.at, fills=due)) if due else book
@@ -112,25 +112,25 @@ class Traded:
             Units that have fills of this bar, and the version that they were traded by.
         """
         self.last.update(filled)
-        told = {v: dict(zip(one.units, one.probability.tolist(), strict=True)) for v, one in row.items()}
-        mine = row[champion]
-        versions = [filled.get(u) or (v if (v := self.last.get(u)) in may_trade else champion) for u in mine.units]
-        own = told[champion]
-        found = [
-            told.get(v or champion, own).get(unit, own[unit]) for unit, v in zip(mine.units, versions, strict=True)
+        by_version = {v: dict(zip(scores.units, scores.probability.tolist(), strict=True)) for v, scores in row.items()}
+        units = row[champion].units
+        versions = [filled.get(u) or (v if (v := self.last.get(u)) in may_trade else champion) for u in units]
+        own = by_version[champion]
+        probability = [
+            by_version.get(v or champion, own).get(unit, own[unit]) for unit, v in zip(units, versions, strict=True)
         ]
-        return Said(mine.units, np.array(found), max(one.known_at for one in row.values()))
+        return Said(units, np.array(probability), max(scores.known_at for scores in row.values()))
 
 
 def with_splits(book: Book, fills: Sequence[Fill], splits: Sequence[Fill]) -> list[Fill]:
     """Fills and the splits of what is held, in the order of time; a split comes before fills of its instant."""
     traded = {(fill.unit, fill.at) for fill in fills}
-    mine = [
-        one
-        for one in splits
-        if one.unit in book.positions or any(unit == one.unit and _TIME(one) > at for unit, at in traded if at)
+    due = [
+        split
+        for split in splits
+        if split.unit in book.positions or any(unit == split.unit and _TIME(split) > at for unit, at in traded if at)
     ]
-    return sorted([*mine, *fills], key=_TIME) if mine else list(fills)
+    return sorted([*due, *fills], key=_TIME) if due else list(fills)
 
 
 def _first_after(fills: Sequence[Fill], at: datetime, start: int) -> int:

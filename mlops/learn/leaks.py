@@ -167,14 +167,14 @@ def _changed(now: pd.DataFrame, other: pd.DataFrame) -> tuple[str, str, pd.Times
     return None
 
 
-def _alike(mine: pd.Series, other: pd.Series) -> NDArray[np.bool_]:
+def _alike(first: pd.Series, second: pd.Series) -> NDArray[np.bool_]:
     """Which values are the same; features within what rounding does."""
-    missing = mine.isna().to_numpy() & other.isna().to_numpy()
-    same = np.asarray(mine.array == other.array, dtype=np.bool_) | missing
-    if mine.dtype != np.float32:
+    missing = first.isna().to_numpy() & second.isna().to_numpy()
+    same = np.asarray(first.array == second.array, dtype=np.bool_) | missing
+    if first.dtype != np.float32:
         return same
-    one, its = mine.to_numpy(np.float64), other.to_numpy(np.float64)
-    return np.asarray(same | (np.abs(one - its) <= ROUNDING * (np.abs(one) + np.nanstd(one))), dtype=np.bool_)
+    x, y = first.to_numpy(np.float64), second.to_numpy(np.float64)
+    return np.asarray(same | (np.abs(x - y) <= ROUNDING * (np.abs(x) + np.nanstd(x))), dtype=np.bool_)
 
 
 def _remedy(strategy: Strategy, piece: pd.DataFrame, unit: str, time: pd.Timestamp) -> str:

@@ -56,11 +56,11 @@ def foresight(rows: pd.DataFrame, names: Sequence[str]) -> Suspicion | None:
         ("return", rows["value"], FORESIGHT),
         ("absolute return", rows["value"].abs(), FORESIGHT_OF_SIZE),
     ):
-        found = {name: _rank_correlation(rows[name].to_numpy(), known.to_numpy()) for name in names}
-        if max(found.values()) > bound:
-            what = f"rank correlation of a feature with the {word} of the next bar"
-            evidence = {f"foresight.{name}": value for name, value in found.items()}
-            return Suspicion(what, max(found.values()), bound, _best(found, bound), evidence)
+        correlations = {name: _rank_correlation(rows[name].to_numpy(), known.to_numpy()) for name in names}
+        if max(correlations.values()) > bound:
+            measure = f"rank correlation of a feature with the {word} of the next bar"
+            evidence = {f"foresight.{name}": value for name, value in correlations.items()}
+            return Suspicion(measure, max(correlations.values()), bound, _best(correlations, bound), evidence)
     return None
 
 
@@ -101,9 +101,9 @@ def too_good(
     return Suspicion("AUC on rows that were not learned from", value, bound, carriers, evidence)
 
 
-def _rank_correlation(one: Floats, other: Floats) -> float:
+def _rank_correlation(x: Floats, y: Floats) -> float:
     """Spearman's, without its sign; 0 where one of them never changes, for then it ranks nothing."""
-    ranks = np.stack([rankdata(one), rankdata(other)])
+    ranks = np.stack([rankdata(x), rankdata(y)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     size = float(np.sqrt((ranks**2).sum(axis=1).prod()))
     return abs(float(ranks[0] @ ranks[1])) / size if size else 0.0

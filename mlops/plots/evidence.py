@@ -66,10 +66,10 @@ def drift(findings: Sequence[Finding], title: str) -> Figure:
     detectors = list(dict.fromkeys(f.name for f in known))
     figure = Figure(figsize=(2.6 + 1.15 * len(detectors), 1.1 + 0.27 * len(features)), layout="constrained")
     axes = figure.subplots()
-    found = [[cells.get((feature, name)) for name in detectors] for feature in features]
-    shade = [[min(f.value / f.limit, 2.0) if f and f.level is not Level.OK else NAN for f in row] for row in found]
+    grid = [[cells.get((feature, name)) for name in detectors] for feature in features]
+    shade = [[min(f.value / f.limit, 2.0) if f and f.level is not Level.OK else NAN for f in row] for row in grid]
     field = axes.imshow(shade, cmap="Oranges", vmin=0, vmax=2, aspect="auto")
-    for i, row in enumerate(found):
+    for i, row in enumerate(grid):
         for j, f in enumerate(row):
             if f is not None:
                 ink = "0.55" if f.level is Level.OK else "white" if f.value / f.limit > 1.4 else "black"
@@ -93,7 +93,7 @@ def drift(findings: Sequence[Finding], title: str) -> Figure:
 
 
 def calibration(
-    curves: Mapping[str, pd.DataFrame], said: Mapping[str, ArrayLike], threshold: float, title: str
+    curves: Mapping[str, pd.DataFrame], given: Mapping[str, ArrayLike], threshold: float, title: str
 ) -> Figure:
     """Reliability curves above, how often each probability is said below.
 
@@ -101,7 +101,7 @@ def calibration(
     ----------
     curves : mapping of str to DataFrame
         The reference, then the current window, as `mlops.monitor.reliability` gives them.
-    said : mapping of str to array_like
+    given : mapping of str to array_like
         The probabilities behind each.
     threshold : float
         Of confidence; what lies between it and its opposite is shaded.
@@ -111,7 +111,7 @@ def calibration(
     top.plot([0, 1], [0, 1], color="0.6", lw=0.8, ls=":")
     for (name, curve), colour in zip(curves.items(), ("0.45", COLOURS[1]), strict=False):
         top.plot(curve["probability"], curve["label"], "o-", color=colour, ms=4, lw=1.3, label=name)
-        bottom.hist(np.asarray(said[name]), bins=25, range=(0, 1), density=True, histtype="step", color=colour, lw=1.3)
+        bottom.hist(np.asarray(given[name]), bins=25, range=(0, 1), density=True, histtype="step", color=colour, lw=1.3)
     for axes in (top, bottom):
         axes.axvspan(1 - threshold, threshold, color="0.9", zorder=0)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)

@@ -25,15 +25,15 @@ def losses(rows: pd.DataFrame) -> Figure:
     rows : DataFrame
         Columns `scenario`, `loss` (fraction, positive) and `proxied` (share).
     """
-    shown = rows.sort_values("loss", ignore_index=True)
+    ordered = rows.sort_values("loss", ignore_index=True)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.9 + 0.33 * len(shown)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.9 + 0.33 * len(ordered)), layout="constrained")
         axes = figure.subplots()
-        place, loss = np.arange(len(shown)), shown["loss"].to_numpy(dtype=np.float64)
+        place, loss = np.arange(len(ordered)), ordered["loss"].to_numpy(dtype=np.float64)
         axes.barh(place, loss, color=np.where(loss > 0, COLOURS[1], COLOURS[0]).tolist(), height=0.68)
-        stood = loss * shown["proxied"].to_numpy(dtype=np.float64)
+        stood = loss * ordered["proxied"].to_numpy(dtype=np.float64)
         axes.barh(place, stood, color="none", edgecolor="white", hatch="////", lw=0, height=0.68)
-        axes.set_yticks(place, shown["scenario"].tolist())
+        axes.set_yticks(place, ordered["scenario"].tolist())
         axes.axvline(0, color="0.3", lw=0.9)
         span = max(float(np.ptp(np.append(loss, 0.0))), 1e-9)
         axes.set_xlim(

@@ -150,10 +150,10 @@ def _banded(axes: Axes, at: pd.DatetimeIndex, curve: Floats, low: Floats, high: 
 
 def _frame(axes: Axes, mean: Floats, looks: Mapping[str, Floats]) -> None:
     """Show the mean from bar 5 on and what decides at the latest looks; what lies beyond is cut off."""
-    shown = np.concatenate([mean[5:], looks["better"][-20:], looks["worse"][-20:], [0.0]])
-    if shown.size > 1:
-        room = 0.12 * (shown.max() - shown.min()) or 1.0
-        axes.set_ylim(shown.min() - room, shown.max() + room)
+    heights = np.concatenate([mean[5:], looks["better"][-20:], looks["worse"][-20:], [0.0]])
+    if heights.size > 1:
+        room = 0.12 * (heights.max() - heights.min()) or 1.0
+        axes.set_ylim(heights.min() - room, heights.max() + room)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")))
 
 

@@ -39,8 +39,8 @@ def returns_of(prices: Floats) -> Floats:
     """
     if (prices[np.isfinite(prices)] <= 0).any() or np.isinf(prices).any():
         raise DataError("prices must be positive and finite, or NaN where there is none. Set the bad ones aside.")
-    seen = np.where(np.isfinite(prices), np.arange(len(prices))[:, None], -1)
-    last = np.maximum.accumulate(seen, axis=0)
+    place = np.where(np.isfinite(prices), np.arange(len(prices))[:, None], -1)
+    last = np.maximum.accumulate(place, axis=0)
     carried = np.where(last >= 0, np.take_along_axis(prices, np.maximum(last, 0), axis=0), np.nan)
     return np.asarray(carried[1:] / carried[:-1] - 1.0)
 
@@ -72,8 +72,8 @@ def completed(returns: Floats, rng: np.random.Generator, *, least: int = MIN_BAR
 
 def _proxied(returns: Floats, known: NDArray[np.bool_], unit: int, rng: np.random.Generator) -> tuple[Floats, float]:
     """A unit's returns, and its beta to the mean of those that were there before it."""
-    mine = known[:, unit]
-    first = int(np.argmax(mine))
+    present = known[:, unit]
+    first = int(np.argmax(present))
     older = known[0] & (np.arange(known.shape[1]) != unit)  # there from the first bar on: one market over all bars
     market = returns[:, older].mean(axis=1) if older.any() else np.zeros(len(returns))
     r, m = returns[first:, unit], market[first:]

@@ -67,15 +67,15 @@ class Drawdown:
             raise DataError(f"equity must be finite, got {equity}. Leave the instant out until every price is known.")
         if self.at is not None and at <= self.at:
             raise DataError(f"equity must come in order of time, got {at} after {self.at}. Sort it, once an instant.")
-        seen = replace(self, n=self.n + 1, at=at)
+        counted = replace(self, n=self.n + 1, at=at)
         if equity >= self.peak:
             healed = self.recovered_at or (at if self.trough_at is not None else None)
-            high = replace(seen, peak=equity, top_at=at, since=None, recovered_at=healed)
+            high = replace(counted, peak=equity, top_at=at, since=None, recovered_at=healed)
             return high if equity <= 0 else replace(high, current=0.0, worst=max(0.0, self.worst))
         if self.peak <= 0:
-            return seen
+            return counted
         depth, since = 1 - equity / self.peak, self.top_at
-        fell = replace(seen, current=depth, since=since)
+        fell = replace(counted, current=depth, since=since)
         if depth <= self.worst:
             return fell
         return replace(fell, worst=depth, peak_at=since, trough_at=at, recovered_at=None)

@@ -38,8 +38,8 @@ class Groups:
         """Groups of the rows of a frame with `POSITION_COLUMNS`; made anew when the set of positions changes."""
         names, codes = {}, {}
         for dimension in DIMENSIONS:
-            code, found = pd.factorize(_labels(positions, dimension), sort=True)
-            names[dimension], codes[dimension] = tuple(found), code
+            code, labels = pd.factorize(_labels(positions, dimension), sort=True)
+            names[dimension], codes[dimension] = tuple(labels), code
         return cls(names, codes)
 
 
@@ -101,13 +101,13 @@ class Exposure:
 
         What is held without equity under it is beyond every line.
         """
-        told = "; ".join(f"{one.unit}: {one.why}" for one in self.missing[:TOLD])
-        why = f"{_counted(len(self.missing))} no value ({told})" if self.missing else ""
+        examples = "; ".join(f"{position.unit}: {position.why}" for position in self.missing[:TOLD])
+        why = f"{_counted(len(self.missing))} no value ({examples})" if self.missing else ""
         if self.why and not -math.inf < self.equity <= 0:
             names = ("gross", "net", "leverage", "concentration")
             return tuple(Measured(name, math.nan, n=self.n, why=self.why) for name in names)
         net, held = np.abs(self.total.net), np.abs(self.by["symbol"].net).max(initial=0.0)
-        found = (
+        rows = (
             ("gross", self.gross, bool(self.total.gross > 0 or self.missing), "at least"),
             ("net", abs(self.net), bool(net > 0), OF_KNOWN),
             ("leverage", self.leverage, bool(held > 0), OF_KNOWN),
@@ -115,7 +115,7 @@ class Exposure:
         )
         return tuple(
             Measured(name, value, ALL, self.n, why if held else why or self.why, True, words, beyond=self.why * held)
-            for name, value, held, words in found
+            for name, value, held, words in rows
         )
 
     def frame(self, dimension: str) -> pd.DataFrame:
@@ -145,7 +145,7 @@ def exposed(value: Floats, groups: Groups, equity: float) -> Exposure:
     by = {}
     for dimension, codes in groups.codes.items():
         n = len(groups.names[dimension])
-        by[dimension] = Side(*(np.bincount(codes, one, n).astype(np.float64, copy=False) for one in (up, down)))
+        by[dimension] = Side(*(np.bincount(codes, amounts, n).astype(np.float64, copy=False) for amounts in (up, down)))
     weight = np.abs(by["symbol"].net)
     held, largest = float(weight.sum()), float(weight.max(initial=0.0))
     share = weight / held if held > 0 else np.full(1, np.nan)
@@ -209,8 +209,8 @@ def exposure(
     why = np.where((why == "") & ~np.isfinite(value), "its value is too large to be one", why)
     lost = why != ""
     value = np.where(lost, 0.0, value)
-    found = exposed(value, groups or Groups.of(positions), equity)
-    return replace(found, missing=left_out(positions[lost], why[lost], as_of)) if lost.any() else found
+    whole = exposed(value, groups or Groups.of(positions), equity)
+    return replace(whole, missing=left_out(positions[lost], why[lost], as_of)) if lost.any() else whole
 
 
 def _worth(
@@ -238,23 +238,23 @@ def currency_rates(
     code, names = pd.factorize(currency, use_na_sentinel=False)
     known = [1.0 if name == base else rates.get(name, np.nan) if isinstance(name, str) else np.nan for name in names]
     rate = np.array(known, dtype=np.float64)
-    told = [
+    reasons = [
         ""
-        if np.isfinite(one) and one > 0
+        if np.isfinite(value) and value > 0
         else f"no rate from {name} to {base}"
         if isinstance(name, str)
         else "no currency is named"
-        for name, one in zip(names, rate, strict=True)
+        for name, value in zip(names, rate, strict=True)
     ]
-    return rate[code], np.array(told, dtype=object)[code]
+    return rate[code], np.array(reasons, dtype=object)[code]
 
 
 def left_out(rows: pd.DataFrame, why: NDArray[np.object_], as_of: datetime) -> tuple[Missing, ...]:
     """These rows of a frame with `POSITION_COLUMNS`, with a reason a row."""
     age = (pd.Timestamp(as_of) - pd.to_datetime(rows["priced_at"], utc=True)).dt.total_seconds()
     names = zip(rows["strategy"], rows["book"], rows["unit"], rows["quantity"], strict=True)
-    told = zip(names, why, age, strict=True)
-    return tuple(Missing(*name, reason, None if np.isnan(old) else float(old)) for name, reason, old in told)
+    reasons = zip(names, why, age, strict=True)
+    return tuple(Missing(*name, reason, None if np.isnan(old) else float(old)) for name, reason, old in reasons)
 
 
 def _labels(positions: pd.DataFrame, dimension: str) -> NDArray[np.object_]:
@@ -264,7 +264,7 @@ def _labels(positions: pd.DataFrame, dimension: str) -> NDArray[np.object_]:
         unit, underlying = (positions[c].to_numpy(dtype=object) for c in ("unit", "underlying"))
         option = np.isin(positions["kind"].to_numpy(), OPTIONS)
         column = np.where(option, underlying, unit)
-    return np.array([one if isinstance(one, str) and one else NOT_STATED for one in column], dtype=object)
+    return np.array([label if isinstance(label, str) and label else NOT_STATED for label in column], dtype=object)
 
 
 def _counted(n: int) -> str:

@@ -111,8 +111,8 @@ def _fitted(y: Floats, x: Floats, names: tuple[str, ...], alpha: float) -> Facto
     error = np.sqrt(np.diag(bread @ (waves @ waves.T / dof) @ bread) / n)
     width: Floats = error * student.ppf(1 - alpha / 2, dof)
     r2 = 1 - float(rest @ rest) / float(((y - y.mean()) ** 2).sum())
-    found = np.asarray(coefficient, dtype=np.float64)
-    return Factors(names, found, error, found - width, found + width, r2, n, dof, Level.OK)
+    loadings = np.asarray(coefficient, dtype=np.float64)
+    return Factors(names, loadings, error, loadings - width, loadings + width, r2, n, dof, Level.OK)
 
 
 def _unknown(names: tuple[str, ...], n: int, note: str) -> Factors:

@@ -110,21 +110,21 @@ def judge(lines: Sequence[Line], measured: Iterable[Measured]) -> tuple[Finding,
     ('soft', 0.8, 'var 4.0 %, at or over the soft line of 3.0 % (hard: 5.0 %)')
     """
     known: dict[tuple[str, str], Measured] = {}
-    for one in measured:
-        if known.setdefault((one.measure, one.scope), one) is not one:
-            got = f"{one.measure} of {one.scope} twice"
+    for measure in measured:
+        if known.setdefault((measure.measure, measure.scope), measure) is not measure:
+            got = f"{measure.measure} of {measure.scope} twice"
             raise DataError(f"measures must be given once a scope, got {got}. Give the latest.")
     return tuple(_judged(line, known.get((line.measure, line.scope))) for line in lines)
 
 
-def _judged(line: Line, one: Measured | None) -> Finding:
-    state = _state(line, one)
-    beyond = one.beyond if one is not None and state is not State.UNKNOWN else ""
-    value = one.value if one is not None and state is not State.UNKNOWN else math.nan
+def _judged(line: Line, m: Measured | None) -> Finding:
+    state = _state(line, m)
+    beyond = m.beyond if m is not None and state is not State.UNKNOWN else ""
+    value = m.value if m is not None and state is not State.UNKNOWN else math.nan
     value = BEYOND * line.hard if beyond else value
-    counts = one is not None and one.at_least and one.why and (one.bounded or state is not State.UNKNOWN)
-    bound = one.value if one is not None and counts and math.isfinite(one.value) else math.nan
-    why = "it was not measured" if one is None else one.why or ("" if math.isfinite(value) else "it is not a number")
+    counts = m is not None and m.at_least and m.why and (m.bounded or state is not State.UNKNOWN)
+    bound = m.value if m is not None and counts and math.isfinite(m.value) else math.nan
+    why = "it was not measured" if m is None else m.why or ("" if math.isfinite(value) else "it is not a number")
     params = {
         "state": state,
         "utilisation": value / line.hard,
@@ -136,17 +136,17 @@ def _judged(line: Line, one: Measured | None) -> Finding:
         "bound": bound,
         "beyond": beyond,
     }
-    words = one.words if one is not None and why else ""
-    note, n = _note(line, state, value, words, beyond or why), 0 if one is None else one.n
+    words = m.words if m is not None and why else ""
+    note, n = _note(line, state, value, words, beyond or why), 0 if m is None else m.n
     return Finding(line.measure, value, line.hard, LEVELS[state], n, params, subject=line.scope, note=note)
 
 
-def _state(line: Line, one: Measured | None) -> State:
-    if one is None or not (one.beyond or math.isfinite(one.value)):
+def _state(line: Line, m: Measured | None) -> State:
+    if m is None or not (m.beyond or math.isfinite(m.value)):
         return State.UNKNOWN
-    value = math.inf if one.beyond else one.value
+    value = math.inf if m.beyond else m.value
     crossed = [s for s in (State.WARNING, State.SOFT, State.HARD) if value >= getattr(line, s.value) * (1 - ROUNDING)]
-    if one.why and not (one.at_least and crossed):
+    if m.why and not (m.at_least and crossed):
         return State.UNKNOWN
     return crossed[-1] if crossed else State.OK
 

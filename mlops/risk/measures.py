@@ -69,14 +69,14 @@ def var_es(pnl: ArrayLike, confidence: float = 0.99, *, weights: ArrayLike | Non
     (0.03, 0.03)
     """
     sample = finite(pnl, "pnl")
-    found = sample_losses(sample[None, :], (confidence,)) if weights is None else _weighted(sample, confidence, weights)
-    return Loss(float(found.var[..., 0].item()), float(found.es[..., 0].item()))
+    loss = sample_losses(sample[None, :], (confidence,)) if weights is None else _weighted(sample, confidence, weights)
+    return Loss(float(loss.var[..., 0].item()), float(loss.es[..., 0].item()))
 
 
 def sample_losses(pnl: Floats, confidences: Sequence[float] = CONFIDENCES) -> Losses:
     """VaR and ES of many samples at many confidences: `pnl` of shape (m, n), finite -> arrays of shape (m, k)."""
     n = pnl.shape[-1]
-    shares = [1.0 - check_confidence(one) for one in confidences]
+    shares = [1.0 - check_confidence(confidence) for confidence in confidences]
     last = rank(max(shares), n)
     tail = np.partition(pnl, last, axis=-1)[..., : last + 1]
     tail.sort(axis=-1)
@@ -196,7 +196,7 @@ def component_loss(marginal: Losses, weights: Floats, groups: NDArray[np.intp] |
     var, es = weights * marginal.var, weights * marginal.es
     if groups is None:
         return Losses(var, es)
-    each = (np.asarray(np.bincount(groups, weights=one), dtype=np.float64) for one in (var, es))
+    each = (np.asarray(np.bincount(groups, weights=parts), dtype=np.float64) for parts in (var, es))
     return Losses(*each)
 
 

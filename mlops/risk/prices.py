@@ -100,7 +100,7 @@ class Assessed:
     unusable: Observation | None = None
 
 
-def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
+def price(observation: Observation, mark: Mark | None, trust: Trust) -> float:
     """What an observation says the price is; NaN where it says nothing new.
 
     The middle, where bid and ask are close, or nobody bids and next to nothing is asked (`Trust.unbid`). A wide or
@@ -113,7 +113,7 @@ def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     >>> [price(Observation(at, *quote), Mark(150.0, at), Trust()) for quote in quotes]
     [150.0, nan, 120.0]
     """
-    bid, ask = seen.bid, seen.ask
+    bid, ask = observation.bid, observation.ask
     if not (math.isfinite(bid) and math.isfinite(ask)) or bid > ask or (ask <= 0 and not trust.signed):
         return math.nan
     middle = bid + (ask - bid) / 2
@@ -126,14 +126,14 @@ def price(seen: Observation, mark: Mark | None, trust: Trust) -> float:
     return bid if mark.value < bid else ask
 
 
-def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust, known: Jump | None = None) -> Assessed:
+def assess(mark: Mark | None, observations: Sequence[Observation], trust: Trust, known: Jump | None = None) -> Assessed:
     """The mark after observations that came later than it.
 
     Parameters
     ----------
     mark : Mark or None
         None: nothing was seen before, the first price is taken as it is.
-    seen : sequence of Observation
+    observations : sequence of Observation
         In order of time, the newest last. Where the newest is a jump, enough of those before to see it confirmed.
     known : Jump, optional
         What had jumped away from this mark before.
@@ -145,14 +145,14 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust, known: 
     >>> found.mark.value, found.jump.value
     (100.0, 300.0)
     """
-    told = [(one, value) for one in seen if not math.isnan(value := price(one, mark, trust))]
-    unusable = seen[-1] if seen and (not told or told[-1][0] is not seen[-1]) else None
-    if not told:
+    priced = [(o, value) for o in observations if not math.isnan(value := price(o, mark, trust))]
+    unusable = observations[-1] if observations and (not priced or priced[-1][0] is not observations[-1]) else None
+    if not priced:
         return Assessed(mark, unusable=unusable)
-    newest = Mark(told[-1][1], told[-1][0].at)
+    newest = Mark(priced[-1][1], priced[-1][0].at)
     if mark is None or not jumped(mark, newest, trust):
         return Assessed(newest, unusable=unusable)
-    run = _run(mark, told, trust)
+    run = _run(mark, priced, trust)
     stood = _stood(run, trust)
     level = min((stood or run)[::-1], key=lambda pair: abs(pair[1] - mark.value))
     least = Mark(level[1], level[0].at)
@@ -160,7 +160,7 @@ def assess(mark: Mark | None, seen: Sequence[Observation], trust: Trust, known: 
     if math.isnan(split) and _agreed(run, trust):
         return Assessed(newest, unusable=unusable)
     if math.isnan(split) and stood:
-        return assess(least, [one for one in seen if one.at > least.at], trust)  # of another mark nothing is known
+        return assess(least, [o for o in observations if o.at > least.at], trust)  # of another mark nothing is known
     return Assessed(mark, Jump(*newest, run[0][0].at, bool(stood), split), unusable)
 
 
@@ -190,7 +190,7 @@ def split_ratio(before: float, after: float) -> float:
     if not (before > 0 and after > 0):
         return math.nan
     factor = max(before / after, after / before)
-    n = min(SPLITS, key=lambda one: abs(factor / one - 1))
+    n = min(SPLITS, key=lambda ratio: abs(factor / ratio - 1))
     if abs(factor / n - 1) > SPLIT_ERROR:
         return math.nan
     return float(n) if before > after else 1 / n
@@ -201,13 +201,13 @@ def jumped(mark: Mark, newest: Mark, trust: Trust) -> bool:
     return abs(newest.value - mark.value) > trust.usual(newest.at - mark.at) * trust.scale(mark.value)
 
 
-def _run(mark: Mark, told: Sequence[tuple[Observation, float]], trust: Trust) -> list[tuple[Observation, float]]:
+def _run(mark: Mark, priced: Sequence[tuple[Observation, float]], trust: Trust) -> list[tuple[Observation, float]]:
     """The last observations that all jumped to the side of the newest."""
-    up, run = told[-1][1] > mark.value, list[tuple[Observation, float]]()
-    for one, value in reversed(told):
-        if (value > mark.value) != up or not jumped(mark, Mark(value, one.at), trust):
+    up, run = priced[-1][1] > mark.value, list[tuple[Observation, float]]()
+    for observation, value in reversed(priced):
+        if (value > mark.value) != up or not jumped(mark, Mark(value, observation.at), trust):
             break
-        run.append((one, value))
+        run.append((observation, value))
     return run[::-1]
 
 
@@ -224,5 +224,5 @@ def _stood(run: Sequence[tuple[Observation, float]], trust: Trust) -> Sequence[t
 
 def _agreed(run: Sequence[tuple[Observation, float]], trust: Trust) -> bool:
     """Whether the last fill and the last quote say the same."""
-    last = {one.source: Mark(value, one.at) for one, value in run}
+    last = {o.source: Mark(value, o.at) for o, value in run}
     return {QUOTE, FILL} <= last.keys() and not jumped(last[QUOTE], last[FILL], trust)

@@ -64,9 +64,9 @@ def sessions(bars: pd.DataFrame, units: Sequence[str]) -> Sessions:
     >>> found.closes.tolist(), found.early.round(3).tolist()
     ([[10.0, 20.0], [10.0, 20.0], [10.0, 20.0]], [0.208, 0.0])
     """
-    seen = bars[bars["symbol"].isin(list(units))].sort_values("event_time", kind="stable")
-    at = seen["event_time"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
-    unit = pd.Categorical(seen["symbol"], categories=list(units)).codes.astype(np.intp)
+    rows = bars[bars["symbol"].isin(list(units))].sort_values("event_time", kind="stable")
+    at = rows["event_time"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]").astype(np.int64)
+    unit = pd.Categorical(rows["symbol"], categories=list(units)).codes.astype(np.intp)
     times, period, left_out = _ends(at, unit, units)
     row = np.searchsorted(times, at)
     inside = row < len(times)
@@ -74,7 +74,7 @@ def sessions(bars: pd.DataFrame, units: Sequence[str]) -> Sessions:
     closes = np.full(stamps.shape, np.nan)
     # Of several bars of a session the last one stays: they ascend.
     stamps[row[inside], unit[inside]] = at[inside]
-    closes[row[inside], unit[inside]] = seen["close"].to_numpy(dtype=np.float64)[inside]
+    closes[row[inside], unit[inside]] = rows["close"].to_numpy(dtype=np.float64)[inside]
     early = np.zeros(len(units))
     for i in range(len(units)):
         there = stamps[:, i] >= 0

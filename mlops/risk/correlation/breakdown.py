@@ -96,7 +96,7 @@ def breakdown(
     both = np.intersect1d(earlier.kept, later.kept)
     if len(both) < 2:
         return _unknown(calibration, len(table), f"{len(both)} units moved on both windows' days, 2 needed")
-    a, b = (taken(found.matrix, np.searchsorted(found.kept, both)) for found in (earlier, later))
+    a, b = (taken(side.matrix, np.searchsorted(side.kept, both)) for side in (earlier, later))
     before, mean = mean_of_pairs(a), mean_of_pairs(b)
     shift = float(level(mean, len(both)) - level(before, len(both)))
     state = advance(last, shift, calibration)
@@ -172,8 +172,8 @@ def _unknown(calibration: Calibration, n: int, why: str) -> Breakdown:
 
 
 def _note(state: State, calibration: Calibration, mean: float, before: float, volatility: float, units: int) -> str:
-    said = f"mean correlation of {units} units {mean:.2f}, {calibration.window} days before {before:.2f}"
+    words = f"mean correlation of {units} units {mean:.2f}, {calibration.window} days before {before:.2f}"
     if state is not State.UNKNOWN:
-        return f"{said}; {volatility:+.2f} of {mean - before:+.2f} would follow from the market's variance alone"
+        return f"{words}; {volatility:+.2f} of {mean - before:+.2f} would follow from the market's variance alone"
     why = calibration.note or f"calibrated for {calibration.units} units: calibrate again"
-    return f"{said}; no threshold: {why}"
+    return f"{words}; no threshold: {why}"

@@ -81,7 +81,7 @@ def comovement(
     scale = calibration or Calibration(np.nan, np.nan, np.nan, 0, 0, window, UNCALIBRATED)
     now = correlation(table[-scale.window :])
     labels, order = clusters(now)
-    mine, volatility = held[now.kept], deviations(table[-scale.window :][:, now.kept])[1]
+    weight, volatility = held[now.kept], deviations(table[-scale.window :][:, now.kept])[1]
     gross = float(np.abs(held).sum())
     return Comovement(
         order=now.kept[order],
@@ -92,11 +92,11 @@ def comovement(
         mean=now.mean,
         dimension=effective_dimension(now),
         absorption=absorption(now),
-        diversification_ratio=diversification_ratio(mine, volatility, now),
-        bets=effective_bets(mine, volatility, now),
+        diversification_ratio=diversification_ratio(weight, volatility, now),
+        bets=effective_bets(weight, volatility, now),
         held=concentration(held),
-        risk=concentration(risk_contributions(mine, volatility, now)),
-        uncovered=1 - float(np.abs(mine).sum()) / gross if gross > 0 else 0.0,
+        risk=concentration(risk_contributions(weight, volatility, now)),
+        uncovered=1 - float(np.abs(weight).sum()) / gross if gross > 0 else 0.0,
         breakdown=breakdown(table, scale, last=last, limit=limit),
     )
 

@@ -46,57 +46,57 @@ def concentration(parts: Floats) -> Concentration:
     return Concentration(hhi, 1 / hhi, _exp_entropy(share))
 
 
-def diversification_ratio(weights: Floats, volatility: Floats, found: Correlation) -> float:
+def diversification_ratio(weights: Floats, volatility: Floats, correlation: Correlation) -> float:
     """Weighted mean volatility of the positions over the book's volatility: 1 when all is one bet, root N when none is
     like another. Shorts count with their size above, so a hedged book has a high one. NaN of a book without risk.
 
     Parameters
     ----------
     weights, volatility : ndarray of shape (k,)
-        Of the units that `found` kept.
+        Of the units of `correlation`, in its order.
 
     References
     ----------
     Choueifaty and Coignard (2008), Journal of Portfolio Management 35.
     """
     alone = _finite(weights, "weights") * _finite(volatility, "volatility")
-    together = float(alone @ found.matrix @ alone)
+    together = float(alone @ correlation.matrix @ alone)
     total = float(np.abs(alone).sum())
     return total / np.sqrt(together) if together > (LEAST_BET * total) ** 2 else np.nan
 
 
-def risk_contributions(weights: Floats, volatility: Floats, found: Correlation) -> Floats:
+def risk_contributions(weights: Floats, volatility: Floats, correlation: Correlation) -> Floats:
     """Share of the book's variance that each unit brings, shape (k,); they add up to 1, a hedge has a negative one."""
     alone = weights * volatility
-    each = alone * (found.matrix @ alone)
+    each = alone * (correlation.matrix @ alone)
     total = float(each.sum())
     return each / total if total > 0 else np.zeros_like(each)
 
 
-def effective_dimension(found: Correlation) -> float:
+def effective_dimension(correlation: Correlation) -> float:
     """Bets that the market offers: exponential of the entropy of the eigenvalues' shares, 1 to k.
 
     References
     ----------
     Roy and Vetterli (2007), The effective rank.
     """
-    k = len(found.kept)
-    return _exp_entropy(found.eigenvalues / k) if k else np.nan
+    k = len(correlation.kept)
+    return _exp_entropy(correlation.eigenvalues / k) if k else np.nan
 
 
-def absorption(found: Correlation, share: float = ABSORBING) -> float:
+def absorption(correlation: Correlation, share: float = ABSORBING) -> float:
     """Share of all variance that the first fifth of the eigenvectors takes: high when the market is one trade.
 
     References
     ----------
     Kritzman, Li, Page and Rigobon (2011), Journal of Portfolio Management 37; here of correlations.
     """
-    k = len(found.kept)
+    k = len(correlation.kept)
     first = int(np.ceil(share * k - 1e-9))
-    return float(found.eigenvalues[:first].sum()) / k if k else np.nan
+    return float(correlation.eigenvalues[:first].sum()) / k if k else np.nan
 
 
-def effective_bets(weights: Floats, volatility: Floats, found: Correlation) -> float:
+def effective_bets(weights: Floats, volatility: Floats, correlation: Correlation) -> float:
     """Bets that the book makes: exponential of the entropy of its variance over the principal components, 1 to k.
 
     A book of equal weights in a market that moves as one is one bet, which is what a person wants to know.
@@ -109,16 +109,16 @@ def effective_bets(weights: Floats, volatility: Floats, found: Correlation) -> f
     Meucci (2009), Managing Diversification, Risk 22.
     """
     alone = _finite(weights, "weights") * _finite(volatility, "volatility")
-    values, vectors = found.axes
+    values, vectors = correlation.axes
     along = vectors.T @ alone
     brought = values * along**2
-    if found.shrinkage and vectors.shape[1] < len(alone):  # what no component holds is one more direction
-        brought = np.append(brought, found.shrinkage * max(float(alone @ alone - along @ along), 0.0))
+    if correlation.shrinkage and vectors.shape[1] < len(alone):  # what no component holds is one more direction
+        brought = np.append(brought, correlation.shrinkage * max(float(alone @ alone - along @ along), 0.0))
     total = float(brought.sum())
     return _exp_entropy(brought / total) if total > (LEAST_BET * np.abs(alone).sum()) ** 2 else np.nan
 
 
-def clusters(found: Correlation, least: float = CLUSTER) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def clusters(correlation: Correlation, least: float = CLUSTER) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Groups of units that move together, and an order in which like stands beside like.
 
     Average linkage on 1 - correlation: two groups are joined while the mean correlation between them is at least
@@ -129,10 +129,10 @@ def clusters(found: Correlation, least: float = CLUSTER) -> tuple[NDArray[np.int
     (labels, order) : two ndarrays of int, shape (k,)
         Labels count from 0 in the order of the first unit of each; `order` holds positions along `found.kept`.
     """
-    k = len(found.kept)
+    k = len(correlation.kept)
     if k < 2:
         return np.zeros(k, dtype=np.intp), np.arange(k)
-    apart = 1 - found.matrix
+    apart = 1 - correlation.matrix
     np.fill_diagonal(apart, 0.0)
     pairs = squareform(apart, checks=False)
     tree = linkage(np.maximum(pairs, 0.0, out=pairs), method="average")

@@ -57,12 +57,12 @@ def bleed_together(
     if table.ndim != 2 or table.shape[1] != len(names) or np.isinf(table).any():
         got = f"{table.shape} for {len(names)} names"
         raise DataError(f"returns must be finite, a column for each name, got {got}. Name each column.")
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for a, b in combinations(range(len(names)), 2):
         pair = table[:, [a, b]]
         pair = pair[~np.isnan(pair).any(axis=1)]
-        found += _pair(pair, f"{names[a]} + {names[b]}", rng, (limit, tail, least_days, alpha, paths))
-    return tuple(found)
+        findings += _pair(pair, f"{names[a]} + {names[b]}", rng, (limit, tail, least_days, alpha, paths))
+    return tuple(findings)
 
 
 def joint_losses(x: Floats, y: Floats, tail: float = TAIL) -> Floats:

@@ -183,13 +183,13 @@ def mean_of_pairs(matrix: Floats) -> float:
 
 def assembled(values: Floats, kind: Kind, weights: Floats | None) -> Correlation:
     """Of returns, or of their ranks, with the weights of the days."""
-    scores, kept, left_out = _scores(values, weights)
+    scores, columns, left_out = _scores(values, weights)
     matrix = scores.T @ scores
     shrinkage = _shrinkage(scores) if kind == "shrunk" else 0.0
     if shrinkage:
         matrix *= 1 - shrinkage
     np.fill_diagonal(matrix, 1.0)
-    return Correlation(kind, matrix, kept, len(values), scores, left_out, shrinkage)
+    return Correlation(kind, matrix, columns, len(values), scores, left_out, shrinkage)
 
 
 def _scores(values: Floats, weights: Floats | None) -> tuple[Floats, NDArray[np.intp], dict[int, str]]:
@@ -208,12 +208,12 @@ def _scores(values: Floats, weights: Floats | None) -> tuple[Floats, NDArray[np.
     still = length <= CONSTANT * np.abs(centre) * np.sqrt(total)
     days = n - missing.sum(axis=0) if gaps else np.full(width, n)
     short = days < max(LEAST_DAYS, LEAST_SHARE * n)
-    kept = np.flatnonzero(~(still | short))
+    columns = np.flatnonzero(~(still | short))
     left_out = {int(i): _why(int(days[i]), n, bool(short[i])) for i in np.flatnonzero(still | short)}
-    if len(kept) < width:
-        away, length = away[:, kept], length[kept]
+    if len(columns) < width:
+        away, length = away[:, columns], length[columns]
     away /= length
-    return away, kept, left_out
+    return away, columns, left_out
 
 
 def _centres(values: Floats, missing: NDArray[np.bool_] | None, weights: Floats | None) -> tuple[Floats, Floats]:

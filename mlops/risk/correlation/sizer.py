@@ -101,16 +101,16 @@ class Sizer:
         return size(np.array(list(wanted.values()), dtype=np.float64), known, self.limits)
 
     def _calibrate(self) -> None:
-        found = calibrate(
+        calibration = calibrate(
             self._table(HISTORY),
             rng=np.random.default_rng([self._seed, self._bars]),
             window=self.window,
             alarms_per_year=self.alarms_per_year,
             bars_per_year=self.limits.bars_per_year,
         )
-        if found.known:
-            self._calibration = found
-        self._due = self._bars + (RECALIBRATED if found.known else self.window)
+        if calibration.known:
+            self._calibration = calibration
+        self._due = self._bars + (RECALIBRATED if calibration.known else self.window)
 
     def _table(self, bars: int) -> Floats:
         """The last bars, NaN where a unit had none or was not there yet."""

@@ -88,13 +88,13 @@ def forecast(returns: Floats, *, state: State = State.UNKNOWN, window: int = WIN
         no volatility either.
     """
     last = checked_returns(returns)[-window:]
-    found = correlation(last, "shrunk")
+    shrunk = correlation(last, "shrunk")
     weight = ages(np.arange(len(last) - 1, -1, -1), decay)[:, None] * ~np.isnan(last)
     volatility = np.full(last.shape[1], np.nan)
-    kept = found.kept
-    squares = (weight * np.where(np.isnan(last), 0.0, last) ** 2).sum(axis=0)[kept]
-    volatility[kept] = np.sqrt(squares / weight.sum(axis=0)[kept])
-    return Forecast(volatility, found, state)
+    columns = shrunk.kept
+    squares = (weight * np.where(np.isnan(last), 0.0, last) ** 2).sum(axis=0)[columns]
+    volatility[columns] = np.sqrt(squares / weight.sum(axis=0)[columns])
+    return Forecast(volatility, shrunk, state)
 
 
 def size(wanted: Floats, known: Forecast, limits: SizingLimits | None = None) -> Sized:
@@ -142,23 +142,23 @@ def book_volatility(weights: Floats, known: Forecast, limits: SizingLimits) -> f
     While correlation is broken the covariance goes `stress` of the way to that in which every position loses with every
     other: shorts too, so a hedge is not trusted. It stays positive semi-definite.
     """
-    kept = known.found.kept
-    alone = weights[kept] * known.volatility[kept]
+    columns = known.found.kept
+    alone = weights[columns] * known.volatility[columns]
     gross = float(np.abs(alone).sum())
     together = float(alone @ known.found.matrix @ alone)
     stress = limits.stress if known.state is State.BROKEN else 0.0
     deviation = np.sqrt(max((1 - stress) * together + stress * gross**2, 0.0))
-    unknown = float(np.abs(weights).sum() - np.abs(weights[kept]).sum())
-    if not len(kept):
+    unknown = float(np.abs(weights).sum() - np.abs(weights[columns]).sum())
+    if not len(columns):
         return float("nan")
     if unknown > 0:
-        deviation += unknown * float(known.volatility[kept].max())
+        deviation += unknown * float(known.volatility[columns].max())
     return float(deviation * np.sqrt(limits.bars_per_year))
 
 
-def _groups(found: Correlation, units: int, least: float) -> list[NDArray[np.intp]]:
-    labels = clusters(found, least)[0]
-    return [found.kept[labels == label] for label in range(int(labels.max(initial=-1)) + 1)]
+def _groups(shrunk: Correlation, units: int, least: float) -> list[NDArray[np.intp]]:
+    labels = clusters(shrunk, least)[0]
+    return [shrunk.kept[labels == label] for label in range(int(labels.max(initial=-1)) + 1)]
 
 
 def _cap_units(weights: Floats, limits: SizingLimits, why: list[list[str]]) -> None:

@@ -29,10 +29,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """Compiled at its first call (two seconds), and kept on disk where there is a place that may be written to."""
     try:
-        kept = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True, cache=True)
+        dispatcher = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True, cache=True)
     except RuntimeError:  # numba's "no locator available": a read-only installation without a home
-        kept = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True)
-    return cast("Function", kept)
+        dispatcher = numba.njit(function, fastmath=FLAGS, error_model="numpy", nogil=True)
+    return cast("Function", dispatcher)
 
 
 def _scaled(t: Floats) -> Floats:
@@ -77,24 +77,24 @@ def fill(
         root = math.sqrt(t)
         spread = v * root
         if spread > LEAST_SPREAD:
-            one = 1 / spread
-            d1 = (math.log(s / k) + (r - q + 0.5 * v * v) * t) * one
+            inverse = 1 / spread
+            d1 = (math.log(s / k) + (r - q + 0.5 * v * v) * t) * inverse
             d2 = d1 - spread
             density = math.exp(-0.5 * d1 * d1) * DENSITY_0
             n1, n2 = tail(abs(d1), density), tail(abs(d2), density * worth / owed)
             n1 = n1 if c * d1 < 0 else 1 - n1
             n2 = n2 if c * d2 < 0 else 1 - n2
-            risk, per_v = forward * density, root * one
+            risk, per_v = forward * density, root * inverse
         else:  # over or certain: the forward pays or does not; on the very strike, half of it
             n1 = 0.5 if worth == owed else 1.0 if c * (worth - owed) > 0 else 0.0
-            n2, d1, d2, one, per_v, risk = n1, 0.0, 0.0, 0.0, 0.0, 0.0
+            n2, d1, d2, inverse, per_v, risk = n1, 0.0, 0.0, 0.0, 0.0, 0.0
         a, b, vega = worth * n1, owed * n2, s * risk * root
         out[0, i] = c * (a - b)
         out[1, i] = c * forward * n1
-        out[2, i] = risk * one / s
+        out[2, i] = risk * inverse / s
         out[3, i] = vega * POINT
-        out[4, i] = (-0.5 * s * risk * v * v * one - c * (r * b - q * a)) / DAYS
+        out[4, i] = (-0.5 * s * risk * v * v * inverse - c * (r * b - q * a)) / DAYS
         out[5, i] = c * t * b * POINT
         out[6, i] = -risk * d2 * per_v * POINT
         out[7, i] = vega * d1 * d2 * per_v * (POINT * POINT)
-        out[8, i] = (q * c * forward * n1 - risk * ((r - q) - 0.5 * d2 * v * v * one) * one) / DAYS
+        out[8, i] = (q * c * forward * n1 - risk * ((r - q) - 0.5 * d2 * v * v * inverse) * inverse) / DAYS

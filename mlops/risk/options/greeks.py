@@ -80,7 +80,7 @@ def greeks(
     """
     sign = np.where(np.asarray(call, dtype=bool), 1.0, -1.0)
     given = np.atleast_1d(*np.broadcast_arrays(spot, strike, years, volatility, rate, dividend, sign))
-    rows = [np.ascontiguousarray(one, dtype=np.float64) for one in given]
+    rows = [np.ascontiguousarray(argument, dtype=np.float64) for argument in given]
     names = ("spot", "strike", "years", "volatility", "rate", "dividend")
     for name, row in zip(names, rows, strict=False):
         _refuse(name, row)

@@ -64,8 +64,8 @@ class OptionGreeks:
 
     def frame(self) -> pd.DataFrame:
         """One row a position: `POSITION`, `spot`, `volatility`, `implied`, and `MONEY`."""
-        told = self.held.assign(spot=self.spot, volatility=self.volatility, implied=self.implied)
-        return told.assign(**dict(zip(MONEY, self.money, strict=True))).reset_index(drop=True)
+        rows = self.held.assign(spot=self.spot, volatility=self.volatility, implied=self.implied)
+        return rows.assign(**dict(zip(MONEY, self.money, strict=True))).reset_index(drop=True)
 
     def by(self, key: str) -> pd.DataFrame:
         """`MONEY` added up by `underlying`, `expiry` or another of `POSITION`, within each currency."""
@@ -215,9 +215,9 @@ def position_greeks(
     OptionGreeks
         `missing` has every option that has expired, or without a price of its underlying, volatility, strike or expiry.
     """
-    one = Contracts.of(positions)
-    own = one.rows["price"].to_numpy(dtype=np.float64)
-    return one.greeks(
+    contracts = Contracts.of(positions)
+    own = contracts.rows["price"].to_numpy(dtype=np.float64)
+    return contracts.greeks(
         spots, as_of=as_of, volatilities=volatilities, rate=rate, dividends=dividends, prices=own, step=step
     )
 
@@ -237,17 +237,17 @@ class _Market:
 
     @classmethod
     def of(
-        cls, one: Contracts, spots: Mapping[str, float], as_of: datetime, rate: float, dividends: Mapping[str, float]
+        cls, held: Contracts, spots: Mapping[str, float], as_of: datetime, rate: float, dividends: Mapping[str, float]
     ) -> _Market:
-        spot = np.array([spots.get(name, np.nan) for name in one.names], dtype=np.float64)[one.code]
-        dividend = np.array([dividends.get(name, 0.0) for name in one.names], dtype=np.float64)[one.code]
+        spot = np.array([spots.get(name, np.nan) for name in held.names], dtype=np.float64)[held.code]
+        dividend = np.array([dividends.get(name, 0.0) for name in held.names], dtype=np.float64)[held.code]
         now = np.datetime64(as_of.astimezone(UTC).replace(tzinfo=None))
-        years, rates = (one.expiry - now) / YEAR, np.full(len(one.why), float(rate))
-        why = one.why.copy()
+        years, rates = (held.expiry - now) / YEAR, np.full(len(held.why), float(rate))
+        why = held.why.copy()
         why[(why == "") & ~(np.isfinite(spot) & (spot > 0))] = "its underlying has no price"
         why[years <= 0] = "it has expired"
-        american = one.american & early(rates, dividend, one.call)
-        return cls(spot, one.strike, years, rates, dividend, one.call, american, why)
+        american = held.american & early(rates, dividend, held.call)
+        return cls(spot, held.strike, years, rates, dividend, held.call, american, why)
 
     def at(self, rows: NDArray[np.intp]) -> _Market:
         return _Market(*(getattr(self, name)[rows] for name in self.__slots__))
@@ -285,6 +285,6 @@ class _Market:
 
 def _money(each: Floats, spot: Floats, amount: Floats) -> Floats:
     """`each` as `MONEY` of a position of `amount` = quantity x multiplier."""
-    one = np.ones_like(spot)
-    scale = np.stack([one, spot, spot * spot * 0.01, one, one, one, spot, one, spot])
+    ones = np.ones_like(spot)
+    scale = np.stack([ones, spot, spot * spot * 0.01, ones, ones, ones, spot, ones, spot])
     return each * scale * amount

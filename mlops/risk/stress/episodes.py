@@ -46,8 +46,8 @@ class Episode:
     @property
     def source(self) -> str:
         """Where the row's levels are from."""
-        told = [text for name, text in SOURCES.items() if getattr(self, name)]
-        return "; ".join(told)
+        sources = [text for name, text in SOURCES.items() if getattr(self, name)]
+        return "; ".join(sources)
 
     def treasuries(self) -> float:
         """Change of the price of a ten-year note bought at par, from the yields; without the coupons on the way."""

@@ -144,14 +144,14 @@ def fit_joint(
     h, omega, alpha, beta, filtered = _filtered(table, volatility)
     moving = table.std(axis=0) > 0
     live = filtered[:, moving]
-    correlation, found = np.eye(units), Estimate("dof", GAUSSIAN, GAUSSIAN, GAUSSIAN, bars)
+    correlation, dof_estimate = np.eye(units), Estimate("dof", GAUSSIAN, GAUSSIAN, GAUSSIAN, bars)
     if moving.any():
-        inner, found = fit_copula(live, copula, dof)
+        inner, dof_estimate = fit_copula(live, copula, dof)
         correlation[np.ix_(moving, moving)] = inner
     tables = np.zeros((units, CELLS + 1))
     for unit, column in zip(np.flatnonzero(moving), live.T, strict=True):
-        tables[unit] = marginal(column, found.value)
-    return JointLaw(np.sqrt(h), omega, alpha, beta, correlation, found, tables, bars, copula, volatility)
+        tables[unit] = marginal(column, dof_estimate.value)
+    return JointLaw(np.sqrt(h), omega, alpha, beta, correlation, dof_estimate, tables, bars, copula, volatility)
 
 
 def standardised(law: JointLaw, coordinates: Floats) -> Floats:
@@ -173,18 +173,18 @@ def _unknown(bars: int, units: int, copula: Copula, volatility: Volatility) -> J
 def _filtered(returns: Floats, volatility: Volatility) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Variance of the next bar, omega, alpha, beta, and the returns over their own volatility."""
     units = returns.shape[1]
-    none, one = np.zeros(units), np.ones(units)
+    none, ones = np.zeros(units), np.ones(units)
     squares = returns**2
     if volatility == "constant":
         h = squares.mean(axis=0)
-        return h, none, none, one, _over(returns, np.broadcast_to(h, returns.shape))
+        return h, none, none, ones, _over(returns, np.broadcast_to(h, returns.shape))
     if volatility == "ewma":
         alpha, beta, omega = np.full(units, 1 - DECAY), np.full(units, DECAY), none
     else:
         alpha, beta = _garch(squares)
         omega = squares.mean(axis=0) * (1 - alpha - beta)
     path = np.column_stack([_variance(squares[:, i], omega[i], alpha[i], beta[i]) for i in range(units)])
-    held = (none, none, one) if volatility == "ewma" else (omega, alpha, beta)
+    held = (none, none, ones) if volatility == "ewma" else (omega, alpha, beta)
     return path[-1], *held, _over(returns, path[:-1])
 
 
@@ -250,7 +250,7 @@ def elliptical(covariance: ArrayLike, dof: float = GAUSSIAN) -> JointLaw:
     end = -float(stdtrit(dof, FARTHEST))
     spread = 1.0 if np.isinf(dof) else np.sqrt((dof - 2) / dof)
     table = np.tile(spread * np.clip(coordinates, -end, end), (scale.size, 1))
-    none, one = np.zeros(scale.size), np.ones(scale.size)
+    none, ones = np.zeros(scale.size), np.ones(scale.size)
     given = Estimate("dof", dof, np.nan, np.nan, 0, "given")
     kind: Copula = "gaussian" if np.isinf(dof) else "t"
-    return JointLaw(scale, none, none, one, matrix / np.outer(scale, scale), given, table, 0, kind, "constant")
+    return JointLaw(scale, none, none, ones, matrix / np.outer(scale, scale), given, table, 0, kind, "constant")

@@ -50,11 +50,11 @@ def _quantiles(sample: Floats) -> Callable[[Floats], Floats]:
     at_low, at_high = (k + 0.5) / n, 1 - (k + 0.5) / n
 
     def quantile(share: Floats) -> Floats:
-        found = np.interp(share, places, x)
+        values = np.interp(share, places, x)
         below, above = share < at_low, share > at_high
-        found[below] = low - _excess(share[below] / at_low, *left)
-        found[above] = high + _excess((1 - share[above]) / at_low, *right)
-        return found
+        values[below] = low - _excess(share[below] / at_low, *left)
+        values[above] = high + _excess((1 - share[above]) / at_low, *right)
+        return values
 
     return quantile
 

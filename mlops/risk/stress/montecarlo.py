@@ -118,11 +118,11 @@ def simulate(
     if not law.known:
         return Simulation(np.empty(0), np.empty(0), np.empty((0, horizon)), horizon, law)
     blocks = -(-paths // (2 * HALF))
-    kept = -(-SHOWN // (2 * HALF))
+    with_courses = -(-SHOWN // (2 * HALF))
     walker = Walker.of(law, vector)
-    work = (delayed(walker.block)(seed, i, horizon, i < kept) for i in range(blocks))
-    found = list(Parallel(n_jobs=n_jobs, prefer="threads")(work)) if n_jobs != 1 else [run[0](*run[1]) for run in work]
-    ends, falls, courses = (np.concatenate([part[i] for part in found]) for i in range(3))
+    work = (delayed(walker.block)(seed, i, horizon, i < with_courses) for i in range(blocks))
+    parts = list(Parallel(n_jobs=n_jobs, prefer="threads")(work)) if n_jobs != 1 else [run[0](*run[1]) for run in work]
+    ends, falls, courses = (np.concatenate([part[i] for part in parts]) for i in range(3))
     return Simulation(ends, falls, courses[:SHOWN], horizon, law)
 
 

@@ -30,10 +30,10 @@ def _unit(
     cell, rest, x = room
     levels, steps = table
     weight, omega, alpha, beta = law
-    one, two, half = np.float32(1), np.float32(2), np.float32((levels.size - 1) / 2)
+    unity, two, half = np.float32(1), np.float32(2), np.float32((levels.size - 1) / 2)
     for j in range(h.size):
         t = sign * normal[j] * scale[j]
-        place = (t / (two + abs(t)) + one) * half
+        place = (t / (two + abs(t)) + unity) * half
         k = np.int32(place)
         cell[j] = k
         rest[j] = place - np.float32(k)
@@ -42,7 +42,7 @@ def _unit(
         x[j] = levels[c] + rest[j] * steps[c]
     for j in range(h.size):
         shock, variance = x[j], h[j]
-        moved = price[j] * (one + max(np.sqrt(variance) * shock, -one))  # nothing loses more than all of it
+        moved = price[j] * (unity + max(np.sqrt(variance) * shock, -unity))  # nothing loses more than all of it
         price[j] = moved
         h[j] = omega + variance * (beta + alpha * shock * shock)
         value[j] += weight * moved
@@ -86,11 +86,11 @@ def walk(
 @njit(nogil=True)
 def look_up(coordinates: Singles, levels: Singles, steps: Singles) -> Singles:  # pragma: no cover - compiled
     """The table's value at each of the coordinates, shape (n,)."""
-    found = np.empty_like(coordinates)
-    one, two, half = np.float32(1), np.float32(2), np.float32((levels.size - 1) / 2)
+    values = np.empty_like(coordinates)
+    unity, two, half = np.float32(1), np.float32(2), np.float32((levels.size - 1) / 2)
     for j in range(coordinates.size):
         t = coordinates[j]
-        place = (t / (two + abs(t)) + one) * half
+        place = (t / (two + abs(t)) + unity) * half
         k = np.uint32(np.int32(place))
-        found[j] = levels[k] + (place - np.float32(k)) * steps[k]
-    return found
+        values[j] = levels[k] + (place - np.float32(k)) * steps[k]
+    return values

@@ -120,12 +120,12 @@ def _searched(
     tried = [starts, -starts] if ahead is None else [ahead[None], -ahead[None], starts]
     best: Floats | None = None
     for way in np.vstack(tried):
-        found = search(
+        solution = search(
             lambda z: (float(z @ z) / 2, z), 3.0 * way, jac=True, constraints=goal, method="SLSQP", options=limits
         )
-        good = abs(gap(found.x)) <= EXACT
-        if good and (best is None or found.x @ found.x < best @ best):
-            best = found.x
+        good = abs(gap(solution.x)) <= EXACT
+        if good and (best is None or solution.x @ solution.x < best @ best):
+            best = solution.x
     if best is None:
         return _none(weights.size, f"no move was found that loses {loss:.0%}")
     return _told(root, best, -revalue(root @ best), dof)

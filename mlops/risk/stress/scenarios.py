@@ -143,10 +143,10 @@ def betas(closes: pd.DataFrame, market: pd.Series[float]) -> Floats:
         both = pd.concat([own.iloc[:, j].dropna(), index], axis=1, join="inner").to_numpy(dtype=np.float64)
         if len(both) < LEAST_BARS + SPAN:
             continue
-        mine, base = (both[SPAN:] / both[:-SPAN] - 1).T
+        r, base = (both[SPAN:] / both[:-SPAN] - 1).T
         base = base - base.mean()
         spread = float(base @ base)
-        slopes[j] = float(base @ mine) / spread if spread > 0 else np.nan
+        slopes[j] = float(base @ r) / spread if spread > 0 else np.nan
     return slopes
 
 
@@ -203,8 +203,8 @@ def episode_scenarios(
     proxied = np.isnan(own) & np.isfinite(stand_in)
     table = np.where(np.isnan(own), stand_in, own)
     good, names = np.isfinite(table).any(axis=0), np.array(units, dtype=object)
-    told = tuple(episode.name for episode in episodes)
-    return Scenarios(told, tuple(names[good]), table[:, good], proxied[:, good]), tuple(names[~good])
+    titles = tuple(episode.name for episode in episodes)
+    return Scenarios(titles, tuple(names[good]), table[:, good], proxied[:, good]), tuple(names[~good])
 
 
 def _stand_in(episode: Episode, unit: str, kind: AssetClass, beta: float) -> float:

@@ -64,8 +64,8 @@ class StressAccount:
     def pairs(self, most: int = PAIRS) -> list[tuple[str, str, int, int]]:
         """The pairs of held units that crash together most often: two names and their places."""
         held = np.flatnonzero(self.weights != 0)
-        found = [(float(self.dependence.counted[i, j]), int(i), int(j)) for a, i in enumerate(held) for j in held[:a]]
-        known = sorted((one for one in found if np.isfinite(one[0])), reverse=True)
+        shares = [(float(self.dependence.counted[i, j]), int(i), int(j)) for a, i in enumerate(held) for j in held[:a]]
+        known = sorted((pair for pair in shares if np.isfinite(pair[0])), reverse=True)
         return [(self.units[j], self.units[i], j, i) for _, i, j in known[:most]]
 
 
@@ -103,7 +103,7 @@ def stress_account(
             f"books must have {ALL!r} and units {table.shape[1]} names, got {[*books]}, {len(units)}. Add it."
         )
     seed = int(rng.integers(2**31))
-    vectors = {name: checked_weights(one, table.shape[1]) for name, one in books.items()}
+    vectors = {name: checked_weights(weights, table.shape[1]) for name, weights in books.items()}
     whole, last = vectors[ALL], table[-recent:]
     law, usual, plain = fit_joint(last), fit_joint(last, volatility="constant"), fit_joint(last, copula="gaussian")
 
@@ -151,8 +151,8 @@ def _vine(
     if at not in some:
         gap = np.full(len(some), np.nan)
         return Conditional(gap, gap, gap, np.empty(0), np.nan, "vine copula", f"{units[at]} never moved"), ()
-    found = vine_stress(returns[:, some], weights[some], {some.index(at): SHOCK}, seed=seed)
-    return found, tuple(units[i] for i in some)
+    conditional = vine_stress(returns[:, some], weights[some], {some.index(at): SHOCK}, seed=seed)
+    return conditional, tuple(units[i] for i in some)
 
 
 def _covariance(law: JointLaw) -> Floats:

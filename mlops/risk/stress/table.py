@@ -61,11 +61,11 @@ def worst_windows(
     if not (growth > 0).all():
         raise DataError("returns must be above -1, got a unit that lost everything. Take it out from that bar on.")
     held = vector / growth  # the quantity that today's weight buys at each bar
-    found: list[WorstWindow] = []
+    windows: list[WorstWindow] = []
     for horizon in (h for h in horizons if 1 <= h <= len(table)):
         profit = np.einsum("ij,ij->i", growth[horizon:], held[:-horizon]) - vector.sum()
-        found += _distinct(profit, horizon, top)
-    return tuple(found)
+        windows += _distinct(profit, horizon, top)
+    return tuple(windows)
 
 
 def window_returns(returns: ArrayLike, window: WorstWindow) -> Floats:
@@ -110,7 +110,7 @@ def stress_table(
     book = np.array(
         [at.get(key, -1) for key in zip(positions["strategy"], positions["book"], strict=True)], dtype=np.intp
     )
-    unit = np.array([column.get(one, -1) for one in positions["unit"]], dtype=np.intp)
+    unit = np.array([column.get(name, -1) for name in positions["unit"]], dtype=np.intp)
     value = (positions["quantity"] * positions["price"] * positions["multiplier"]).to_numpy(dtype=np.float64)
     if (book < 0).any():
         lost = positions.loc[book < 0, ["strategy", "book"]].iloc[0].tolist()
@@ -120,8 +120,8 @@ def stress_table(
     np.add.at(table, (book[known], unit[known]), value[known])
     gross = np.zeros_like(table)
     np.add.at(gross, (book[known], unit[known]), np.abs(value[known]))
-    told = np.isfinite(scenarios.returns)  # of a unit, in a scenario
-    by_scenario = [known & (told[k, unit] if told.shape[1] else False) for k in range(len(told))]
+    covered = np.isfinite(scenarios.returns)  # of a unit, in a scenario
+    by_scenario = [known & (covered[k, unit] if covered.shape[1] else False) for k in range(len(covered))]
     missing = _over(by_scenario, book, value, len(keys))
     equity = np.array([equities[key] for key in keys], dtype=np.float64)
     if len(keys) > 1:
@@ -188,9 +188,9 @@ def _missing(
     moves, weighs as its book's mean one."""
     priced = np.isfinite(value) & (known | (value != 0))
     size = np.abs(np.where(priced, value, 0.0))
-    count, seen = np.bincount(book, minlength=books), np.bincount(book[priced], minlength=books)
+    count, n = np.bincount(book, minlength=books), np.bincount(book[priced], minlength=books)
     total = np.bincount(book, weights=size, minlength=books)
-    mean = np.divide(total, seen, out=np.ones(books), where=(seen > 0) & (total > 0))
+    mean = np.divide(total, n, out=np.ones(books), where=(n > 0) & (total > 0))
     weigh = np.where(priced, size, mean[book])
     whole = np.bincount(book, weights=weigh, minlength=books)
     absent = np.bincount(book[~known], weights=weigh[~known], minlength=books)
@@ -199,11 +199,11 @@ def _missing(
 
 def _distinct(profit: Floats, horizon: int, top: int) -> list[WorstWindow]:
     """The worst windows of one length that share no bar, the worst first."""
-    left, found = profit.copy(), list[WorstWindow]()
+    left, windows = profit.copy(), list[WorstWindow]()
     for _ in range(top):
         at = int(left.argmin())
         if not left[at] < -ROUNDING:
             break
-        found.append(WorstWindow(horizon, at, at + horizon - 1, -float(left[at])))
+        windows.append(WorstWindow(horizon, at, at + horizon - 1, -float(left[at])))
         left[max(0, at - horizon + 1) : at + horizon] = np.inf
-    return found
+    return windows

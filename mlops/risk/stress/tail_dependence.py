@@ -111,10 +111,10 @@ def tail_dependence(
     drawn = stationary_indices(bars, length=bars, paths=PATHS, block=block or bars ** (1 / 3), rng=rng)
     again = np.array([_shares(inside[rows]) for rows in drawn])
     ends = np.quantile(again, [alpha / 2, 1 - alpha / 2], axis=0)
-    found = np.asarray(inside.T @ inside / k, dtype=np.float64)
-    low, high = np.clip(2 * found - ends[1], 0, 1), np.clip(2 * found - ends[0], 0, 1)
+    counted = np.asarray(inside.T @ inside / k, dtype=np.float64)
+    low, high = np.clip(2 * counted - ends[1], 0, 1), np.clip(2 * counted - ends[0], 0, 1)
     implied, gaussian = joint_tail(rho, dof, share), joint_tail(rho, np.inf, share)
-    return TailDependence(found, low, high, implied, tail_coefficient(rho, dof), gaussian, share, bars)
+    return TailDependence(counted, low, high, implied, tail_coefficient(rho, dof), gaussian, share, bars)
 
 
 def tail_coefficient(correlation: ArrayLike, dof: float) -> Floats:

@@ -38,16 +38,16 @@ def fit_copula(filtered: Floats, copula: Copula, dof: float | None) -> tuple[Flo
     if dof is not None:
         return fitted(dof)[1], Estimate("dof", dof, np.nan, np.nan, bars, "given")
     low, high = np.log(DOF)
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda s: -fitted(float(np.exp(s)))[0], bounds=(low, high), method="bounded", options={"xatol": 0.02}
     )
-    top, nu = -float(found.fun), float(np.exp(found.x))
+    top, nu = -float(optimum.fun), float(np.exp(optimum.x))
 
     def beyond(s: float) -> float:
         return fitted(float(np.exp(s)))[0] - top + CHI2_95 / 2
 
     ends = [
-        float(np.exp(brentq(beyond, found.x, end, xtol=0.02))) if beyond(end) < 0 else float(np.exp(end))
+        float(np.exp(brentq(beyond, optimum.x, end, xtol=0.02))) if beyond(end) < 0 else float(np.exp(end))
         for end in (low, high)
     ]
     return fitted(nu)[1], Estimate("dof", nu, ends[0], ends[1], bars, "interval as if filtered bars were independent")

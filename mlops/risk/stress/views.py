@@ -90,7 +90,7 @@ def with_views(
     from skfolio.exceptions import EquationToMatrixError, GroupNotFoundError, SolverError  # 1.8 s to import
     from skfolio.prior import EntropyPooling
 
-    said = {
+    given = {
         "mean_views": list(mean_views) or None,
         "variance_views": list(variance_views) or None,
         "correlation_views": list(correlation_views) or None,
@@ -99,9 +99,9 @@ def with_views(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its solvers, on the way
-            pooled = EntropyPooling(**said).fit(pd.DataFrame(table, columns=list(units)))
+            pooled = EntropyPooling(**given).fit(pd.DataFrame(table, columns=list(units)))
     except (EquationToMatrixError, GroupNotFoundError, SolverError, ValueError) as error:
-        asked = "; ".join(view for views in said.values() for view in views or ())
+        asked = "; ".join(view for views in given.values() for view in views or ())
         raise DataError(f"views must hold on these bars, got {asked!r}: {error} Soften or rewrite them.") from error
     likely = np.asarray(pooled.return_distribution_.sample_weight, dtype=np.float64)
     likely = np.maximum(likely, 0) / np.maximum(likely, 0).sum()

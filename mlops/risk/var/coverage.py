@@ -50,8 +50,8 @@ def kupiec(hits: Hits, share: float) -> Check:
     """
     counts = np.arange(hits.size + 1)
     ratios = _unconditional(counts, hits.size, share)
-    seen = ratios[int(hits.sum())]
-    return Check(float(seen), _chance(binom.pmf(counts, hits.size, share), ratios >= seen - TIE))
+    ratio = ratios[int(hits.sum())]
+    return Check(float(ratio), _chance(binom.pmf(counts, hits.size, share), ratios >= ratio - TIE))
 
 
 def independence(hits: Hits) -> Check:
@@ -76,8 +76,8 @@ def independence(hits: Hits) -> Check:
     if k in (0, n):
         return Check(0.0, 1.0)
     runs = np.arange(1, min(k, n - k + 1) + 1)
-    ratios, seen = _runs_ratio(runs, k, n), _runs(hits)
-    now = ratios[seen - 1]
+    ratios, count = _runs_ratio(runs, k, n), _runs(hits)
+    now = ratios[count - 1]
     return Check(float(now), _chance(_runs_chance(runs, k, n), ratios >= now - TIE))
 
 
@@ -91,18 +91,18 @@ def conditional_coverage(hits: Hits, share: float) -> Check:
     Christoffersen (1998), International Economic Review 39.
     """
     n, k = hits.size, int(hits.sum())
-    seen = float(_unconditional(np.array(k), n, share)) + independence(hits).statistic
+    ratio = float(_unconditional(np.array(k), n, share)) + independence(hits).statistic
     low, high = int(binom.ppf(TIE, n, share)), int(binom.isf(TIE, n, share)) + 1
     chance = 0.0
     for count in range(low, min(high, n) + 1):
         head = float(_unconditional(np.array(count), n, share))
         runs = np.arange(1, min(count, n - count + 1) + 1)
         if count in (0, n):
-            chance += float(binom.pmf(count, n, share)) * (head >= seen - TIE)
+            chance += float(binom.pmf(count, n, share)) * (head >= ratio - TIE)
             continue
-        far = _chance(_runs_chance(runs, count, n), head + _runs_ratio(runs, count, n) >= seen - TIE)
+        far = _chance(_runs_chance(runs, count, n), head + _runs_ratio(runs, count, n) >= ratio - TIE)
         chance += float(binom.pmf(count, n, share)) * far
-    return Check(seen, min(1.0, chance))
+    return Check(ratio, min(1.0, chance))
 
 
 def dynamic_quantile(hits: Hits, var: Floats, share: float, *, rng: np.random.Generator, paths: int = PATHS) -> Check:
@@ -125,7 +125,7 @@ def dynamic_quantile(hits: Hits, var: Floats, share: float, *, rng: np.random.Ge
         return Check(np.nan, np.nan)
     spread = float(var.std())
     level = (var - var.mean()) / (spread if spread > 0 else 1.0)
-    seen = float(_projected(hits[None, :], level, share)[0])
+    statistic = float(_projected(hits[None, :], level, share)[0])
     size = max(1, CELLS // hits.size)
     drawn = np.concatenate(
         [
@@ -133,7 +133,7 @@ def dynamic_quantile(hits: Hits, var: Floats, share: float, *, rng: np.random.Ge
             for start in range(0, paths, size)
         ]
     )
-    return Check(seen, float((1 + (drawn >= seen - TIE).sum()) / (1 + paths)))
+    return Check(statistic, float((1 + (drawn >= statistic - TIE).sum()) / (1 + paths)))
 
 
 def shortfall(
@@ -150,14 +150,14 @@ def shortfall(
     Acerbi and Szekely (2014), Backtesting expected shortfall, Risk 27, test 2.
     """
     hit = returns < -losses.var
-    seen = 1.0 + float((returns[hit] / losses.es[hit]).sum()) / (share * returns.size)
+    z2 = 1.0 + float((returns[hit] / losses.es[hit]).sum()) / (share * returns.size)
     many = rng.binomial(returns.size, share, paths)
     path, day = np.repeat(np.arange(paths), many), rng.integers(returns.size, size=int(many.sum()))
     beyond = (1.0 - SHAPE) / SHAPE * (rng.random(day.size) ** -SHAPE - 1.0)  # mean one
     ratio = (losses.var / losses.es)[day]
     depth = np.bincount(path, weights=ratio + (1.0 - ratio) * beyond, minlength=paths)
     drawn = 1.0 - depth / (share * returns.size)
-    return Check(seen, float((1 + (drawn <= seen + TIE).sum()) / (1 + paths)))
+    return Check(z2, float((1 + (drawn <= z2 + TIE).sum()) / (1 + paths)))
 
 
 def _unconditional(count: NDArray[np.intp], n: int, share: float) -> Floats:
@@ -197,10 +197,10 @@ def _projected(hits: Hits, level: Floats, share: float) -> Floats:
     target, level32 = h[:, LAGS:] - np.float32(share), level[LAGS:].astype(np.float32)
     columns.append(np.broadcast_to(level32, target.shape))
     gram = np.empty((len(h), len(columns), len(columns)))
-    for i, one in enumerate(columns):
-        for j, other in enumerate(columns[: i + 1]):
-            gram[:, i, j] = gram[:, j, i] = np.einsum("pt,pt->p", one, other)
+    for i, column in enumerate(columns):
+        for j, earlier in enumerate(columns[: i + 1]):
+            gram[:, i, j] = gram[:, j, i] = np.einsum("pt,pt->p", column, earlier)
     gram += RIDGE * target.shape[1] * np.eye(len(columns))
-    right = np.stack([np.einsum("pt,pt->p", one, target) for one in columns], axis=1)
+    right = np.stack([np.einsum("pt,pt->p", regressor, target) for regressor in columns], axis=1)
     solved = np.linalg.solve(gram, right[:, :, None])[:, :, 0]
     return np.asarray((solved * right).sum(axis=1) / (share * (1.0 - share)))

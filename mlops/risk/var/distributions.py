@@ -48,13 +48,13 @@ class Aged:
 
     def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
-        found = Losses(*np.empty((2, len(residuals), len(confidences))))
+        losses = Losses(*np.empty((2, len(residuals), len(confidences))))
         chances = self.chances(residuals.shape[1])
         for i, row in enumerate(residuals):
             for j, confidence in enumerate(confidences):
                 rows, part = tail_weights(row, confidence, weights=chances)
-                found.var[i, j], found.es[i, j] = -row[rows[-1]], -(part @ row[rows])
-        return found
+                losses.var[i, j], losses.es[i, j] = -row[rows[-1]], -(part @ row[rows])
+        return losses
 
     def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
         """Parameters for `losses`; `shape` is what the filter fitted."""
@@ -127,24 +127,24 @@ class Pareto:
 
     def losses(self, residuals: Floats, confidences: Sequence[float], shape: tuple[float, ...]) -> Losses:
         """VaR and ES in standard deviations: residuals of shape (m, n) -> (m, confidences)."""
-        found = Losses(*np.empty((2, len(residuals), len(confidences))))
+        losses = Losses(*np.empty((2, len(residuals), len(confidences))))
         share = 1.0 - np.asarray(confidences)
         for i, row in enumerate(residuals):
             threshold, beyond, weight = exceedances(-row, self.tail)
             deep = (share < weight) & bool(shape)
             if not deep.all():
                 plain = sample_losses(row[None, :], confidences)
-                found.var[i], found.es[i] = plain.var[0], plain.es[0]
+                losses.var[i], losses.es[i] = plain.var[0], plain.es[0]
             if deep.any():
                 fit = ParetoFit(shape[0], shape[1] * float(beyond.mean()), beyond.size)
-                found.var[i, deep], found.es[i, deep] = fit.losses(threshold, share[deep] / weight)
-        return found
+                losses.var[i, deep], losses.es[i, deep] = fit.losses(threshold, share[deep] / weight)
+        return losses
 
     def fit(self, residuals: Floats, shape: tuple[float, ...]) -> tuple[float, ...]:
         """Shape, and scale over the mean excess: neither has a unit. Empty where there is no tail to fit."""
         _, beyond, _ = exceedances(-residuals, self.tail)
-        found = pareto(beyond)
-        return () if found is None else (found.xi, found.scale / float(beyond.mean()))
+        tail_fit = pareto(beyond)
+        return () if tail_fit is None else (tail_fit.xi, tail_fit.scale / float(beyond.mean()))
 
     def chances(self, n: int) -> Floats:
         """How likely each of n residuals is, the newest last."""
@@ -170,4 +170,4 @@ def _skewed(share: Floats, shape: tuple[float, ...]) -> tuple[Floats, Floats]:
 
     law = SkewStudent()
     edge = np.asarray(law.ppf(share, shape))
-    return -edge, -np.array([law.partial_moment(1, one, shape) for one in edge]) / share
+    return -edge, -np.array([law.partial_moment(1, quantile, shape) for quantile in edge]) / share

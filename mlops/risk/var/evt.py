@@ -185,7 +185,7 @@ def extreme_loss(pnl: ArrayLike, confidence: float = 0.999, *, alpha: float = 0.
     )
     low, high = profile.shapes()
     xi = Estimate("tail shape", float(point[2]), low, high, losses.size, note)
-    stability = tuple((one, *_tail_losses(losses, share, one)[[2, 0]].tolist()) for one in STABLE if share < one)
+    stability = tuple((cut, *_tail_losses(losses, share, cut)[[2, 0]].tolist()) for cut in STABLE if share < cut)
     return Extreme(var, es, xi, hill(losses, tail), threshold, beyond.size, together, stability)
 
 
@@ -237,8 +237,8 @@ def _clustered(far: NDArray[np.bool_]) -> float:
 def _log_likelihood(xi: Floats, scale: Floats, beyond: Floats) -> Floats:
     inner = 1.0 + np.outer(xi / scale, beyond)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = -beyond.size * np.log(scale) - (1.0 / xi + 1.0) * np.log(inner).sum(axis=1)
-    return np.where((inner > 0).all(axis=1) & (scale > 0), found, -np.inf)
+        likelihood = -beyond.size * np.log(scale) - (1.0 / xi + 1.0) * np.log(inner).sum(axis=1)
+    return np.where((inner > 0).all(axis=1) & (scale > 0), likelihood, -np.inf)
 
 
 def _tail_losses(losses: Floats, share: float, tail: float) -> Floats:

@@ -135,9 +135,9 @@ class Garch:
             warnings.simplefilter("ignore")  # arch warns of what its convergence flag says
             model = self._model(returns)
             for guess in [None] if start is None else [self._guess(start), None]:
-                found = model.fit(disp="off", show_warning=False, starting_values=guess)
-                values = np.asarray(found.params, dtype=np.float64)
-                if found.convergence_flag == 0 and np.isfinite(values).all():
+                result = model.fit(disp="off", show_warning=False, starting_values=guess)
+                values = np.asarray(result.params, dtype=np.float64)
+                if result.convergence_flag == 0 and np.isfinite(values).all():
                     return self._recursion(values), ""
         return self._instead(start, "the likelihood's maximum was not found")
 

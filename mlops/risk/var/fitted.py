@@ -90,11 +90,11 @@ class Fitted:
         >>> twice.round(12).tolist()
         [2.0, 2.0, 2.0]
         """
-        for one in confidences:
-            check_confidence(one)
+        for confidence in confidences:
+            check_confidence(confidence)
         views = self._views(returns, ohlc)
-        found = [_losses(MODELS[name], self.members[name].law, view, confidences) for name, view in views.items()]
-        return Losses(np.mean([f.var for f in found], axis=0), np.mean([f.es for f in found], axis=0))
+        losses = [_losses(MODELS[name], self.members[name].law, view, confidences) for name, view in views.items()]
+        return Losses(np.mean([f.var for f in losses], axis=0), np.mean([f.es for f in losses], axis=0))
 
     def scenarios(self, returns: ArrayLike, *, ohlc: ArrayLike | None = None) -> Scenarios:
         """The same bars at the volatility of the next one, for whose risk it is (`marginal_loss`, with `now` as total).
@@ -147,26 +147,26 @@ class Fitted:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and names, for JSON."""
-        members = {name: asdict(one) for name, one in self.members.items()}
+        members = {name: asdict(member) for name, member in self.members.items()}
         return {"model": self.model, "members": members, "n": self.n, "notes": list(self.notes)}
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Fitted:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Fitted:
         """What `as_dict` gave."""
-        members = {name: _member(one) for name, one in kept["members"].items()}
+        members = {name: _member(member) for name, member in stored["members"].items()}
         if missing := sorted(members.keys() - MODELS.keys()):
             raise DataError(f"members must be known models, got {missing}. Fit the model again.")
-        return cls(kept["model"], members, int(kept["n"]), tuple(kept["notes"]))
+        return cls(stored["model"], members, int(stored["n"]), tuple(stored["notes"]))
 
     def _views(self, returns: ArrayLike, ohlc: ArrayLike | None) -> dict[str, Filtered]:
         r, squares = series(returns, ohlc, least=self.least, ranged=self.ranged)
         views: dict[str, Filtered] = {}
-        seen: Seen = {}
+        shared: Seen = {}
         for name, member in self.members.items():
             model = MODELS[name]
             rows = slice(-min(model.history, r.size), None)
             ranges = None if squares is None else squares[rows]
-            views[name] = filtered(model, member.recursions, r[rows], ranges, unit_of(r[rows]), seen)
+            views[name] = filtered(model, member.recursions, r[rows], ranges, unit_of(r[rows]), shared)
         return views
 
 
@@ -206,27 +206,27 @@ def fit(model: str | Sequence[str], returns: ArrayLike, *, ohlc: ArrayLike | Non
         chosen = MODELS[name]
         rows = slice(-min(chosen.history, r.size), None)
         unit = unit_of(r[rows])
-        for one in chosen.filters:
-            if (one, chosen.history) not in fits:
-                fits[one, chosen.history] = one.fit(r[rows] / unit)
-        found = [fits[one, chosen.history] for one in chosen.filters]
-        recursions = tuple(recursion for recursion, _ in found)
+        for rule in chosen.filters:
+            if (rule, chosen.history) not in fits:
+                fits[rule, chosen.history] = rule.fit(r[rows] / unit)
+        pairs = [fits[filter_, chosen.history] for filter_ in chosen.filters]
+        recursions = tuple(recursion for recursion, _ in pairs)
         view = filtered(chosen, recursions, r[rows], None if squares is None else squares[rows], unit)
         law = chosen.law.fit(view.residuals[-chosen.law.window :], recursions[0].shape)
         members[name] = Member(recursions, law)
-        notes += [f"{name}: {note}" for _, note in found if note]
+        notes += [f"{name}: {note}" for _, note in pairs if note]
     return Fitted(names[0] if len(names) == 1 else AVERAGE, members, int(r.size), tuple(notes))
 
 
-def _member(kept: Mapping[str, Any]) -> Member:
-    recursions = tuple(Recursion(**{**one, "shape": tuple(one["shape"])}) for one in kept["recursions"])
-    return Member(recursions, tuple(kept["law"]))
+def _member(stored: Mapping[str, Any]) -> Member:
+    recursions = tuple(Recursion(**{**row, "shape": tuple(row["shape"])}) for row in stored["recursions"])
+    return Member(recursions, tuple(stored["law"]))
 
 
 def _losses(model: Model, law: tuple[float, ...], view: Filtered, confidences: Sequence[float]) -> Losses:
-    found = model.law.losses(view.residuals[None, -model.law.window :], confidences, law)
+    standard = model.law.losses(view.residuals[None, -model.law.window :], confidences, law)
     scale, mean = view.unit * view.sigma[-1], view.unit * view.mean
-    return Losses(scale * found.var[0] - mean, scale * found.es[0] - mean)
+    return Losses(scale * standard.var[0] - mean, scale * standard.es[0] - mean)
 
 
 def _ratio(
@@ -240,15 +240,15 @@ def _ratio(
 ) -> tuple[float, float]:
     """Loss over `horizon` bars beside that over one, of VaR and ES, on the same paths."""
     drawn = rng.choice(view.residuals[-window:], (horizon, paths))
-    variances = [np.full(paths, one) for one in view.variances]
+    variances = [np.full(paths, variance) for variance in view.variances]
     growth, losses = np.ones(paths), []
     for z in drawn:
         sigma = np.exp(np.mean(np.log(variances), axis=0) / 2)
         r = view.mean + sigma * z
         growth = np.where(growth > 0, growth * (1 + view.unit * r), growth)  # what lost all of its equity stays there
-        variances = [one.step(variance, r) for one, variance in zip(recursions, variances, strict=True)]
+        variances = [recursion.step(variance, r) for recursion, variance in zip(recursions, variances, strict=True)]
         losses.append(growth - 1)
-    first, last = (sample_losses(one[None, :], (confidence,)) for one in (losses[0], losses[-1]))
+    first, last = (sample_losses(sample[None, :], (confidence,)) for sample in (losses[0], losses[-1]))
     return _growth(first.var.item(), last.var.item()), _growth(first.es.item(), last.es.item())
 
 

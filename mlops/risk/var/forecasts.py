@@ -98,15 +98,15 @@ def walk(
     chosen = dict(models) if isinstance(models, Mapping) else {name: _known(name) for name in models}
     if not chosen:
         return {}
-    for one in confidences:
-        check_confidence(one)
+    for confidence in confidences:
+        check_confidence(confidence)
     ranged = any(model.ranged for model in chosen.values())
     r, squares = series(returns, ohlc, least=1, ranged=ranged)
     least = max(model.least for model in chosen.values())
     if not least <= first < r.size:
         raise DataError(f"first must leave {least} bars before it and one after, got {first} of {r.size}. Move it.")
     shape = (r.size - first, len(confidences))
-    found = {name: Losses(np.empty(shape), np.empty(shape)) for name in chosen}
+    walks = {name: Losses(np.empty(shape), np.empty(shape)) for name in chosen}
     notes: dict[str, list[tuple[int, str]]] = {name: [] for name in chosen}
     last: dict[tuple[Filter, int], Recursion] = {}
     for start in range(first, r.size, refit):
@@ -114,10 +114,10 @@ def walk(
         for name, model in chosen.items():
             rows = slice(start - first, block.end - first)
             losses = block.losses(model, confidences)
-            found[name].var[rows], found[name].es[rows] = losses.var, losses.es
+            walks[name].var[rows], walks[name].es[rows] = losses.var, losses.es
             notes[name] += [(start, why) for why in block.notes(model)]
-    kept = tuple(confidences)
-    return {name: Forecasts(kept, first, losses.var, losses.es, tuple(notes[name])) for name, losses in found.items()}
+    cuts = tuple(confidences)
+    return {name: Forecasts(cuts, first, losses.var, losses.es, tuple(notes[name])) for name, losses in walks.items()}
 
 
 def walk_over(
@@ -138,7 +138,7 @@ def walk_over(
     """
     r, _ = series(returns, None, least=first + horizon, ranged=False)
     starts = range(first, r.size - horizon + 1, horizon)
-    found = Losses(*np.zeros((2, len(starts), len(confidences))))
+    losses = Losses(*np.zeros((2, len(starts), len(confidences))))
     notes: list[tuple[int, str]] = []
     fitted_at = first - refit
     for row, start in enumerate(starts):
@@ -148,22 +148,22 @@ def walk_over(
         for j, confidence in enumerate(confidences):
             loss = fitted.over(r[:start], horizon, confidence, rng=rng, paths=paths)
             if np.isfinite([loss.var, loss.es]).all():  # not where not even the tail loses: no forecast to judge
-                found.var[row, j], found.es[row, j] = loss.var, max(loss.var, loss.es)
-    return Forecasts(tuple(confidences), first, found.var, found.es, tuple(notes), horizon)
+                losses.var[row, j], losses.es[row, j] = loss.var, max(loss.var, loss.es)
+    return Forecasts(tuple(confidences), first, losses.var, losses.es, tuple(notes), horizon)
 
 
 def averaged(forecasts: Sequence[Forecasts]) -> Forecasts:
     """The mean of the VaRs and of the ESs of forecasts of the same bars."""
-    one = forecasts[0]
-    if any((f.first, f.confidences, f.var.shape, f.horizon) != _shape(one) for f in forecasts):
+    head = forecasts[0]
+    if any((f.first, f.confidences, f.var.shape, f.horizon) != _shape(head) for f in forecasts):
         raise DataError("forecasts must be of the same bars and confidences, got several. Walk them together.")
     var, es = (np.mean([getattr(f, name) for f in forecasts], axis=0) for name in ("var", "es"))
     notes = tuple(dict.fromkeys(note for f in forecasts for note in f.notes))
-    return Forecasts(one.confidences, one.first, var, es, notes, one.horizon)
+    return Forecasts(head.confidences, head.first, var, es, notes, head.horizon)
 
 
-def _shape(one: Forecasts) -> tuple[int, tuple[float, ...], tuple[int, ...], int]:
-    return one.first, one.confidences, one.var.shape, one.horizon
+def _shape(forecasts: Forecasts) -> tuple[int, tuple[float, ...], tuple[int, ...], int]:
+    return forecasts.first, forecasts.confidences, forecasts.var.shape, forecasts.horizon
 
 
 class _Block:
@@ -180,11 +180,11 @@ class _Block:
         residuals, scale, mean, shape = self._view(model)
         bars = self.end - self.start
         windows = sliding_window_view(residuals, min(model.law.window, residuals.size - bars + 1))[-bars:]
-        found = model.law.losses(windows, confidences, model.law.fit(windows[0], shape))
-        return Losses(scale[:, None] * found.var - mean, scale[:, None] * found.es - mean)
+        standard = model.law.losses(windows, confidences, model.law.fit(windows[0], shape))
+        return Losses(scale[:, None] * standard.var - mean, scale[:, None] * standard.es - mean)
 
     def notes(self, model: Model) -> list[str]:
-        return [note for one in model.filters if (note := self._fits[one, model.history][1])]
+        return [note for rule in model.filters if (note := self._fits[rule, model.history][1])]
 
     def _view(self, model: Model) -> tuple[Floats, Floats, float, tuple[float, ...]]:
         """Residuals of the bars before each of the block's, and the block's own volatility and mean."""
@@ -192,18 +192,18 @@ class _Block:
         if key not in self._views:
             rows = slice(max(0, self.start - model.history), self.end - 1)
             unit = unit_of(self.returns[rows.start : self.start])
-            recursions = tuple(self._fit(one, model.history, unit) for one in model.filters)
+            recursions = tuple(self._fit(rule, model.history, unit) for rule in model.filters)
             ranges = None if self.squares is None else self.squares[rows]
             view = filtered(model, recursions, self.returns[rows], ranges, unit)
             scale = unit * view.sigma[self.start - self.end :]
             self._views[key] = view.residuals, scale, unit * view.mean, recursions[0].shape
         return self._views[key]
 
-    def _fit(self, one: Filter, history: int, unit: float) -> Recursion:
-        key = (one, history)
+    def _fit(self, rule: Filter, history: int, unit: float) -> Recursion:
+        key = (rule, history)
         if key not in self._fits:
             rows = self.returns[max(0, self.start - history) : self.start]
-            self._fits[key] = one.fit(rows / unit, self.last.get(key))
+            self._fits[key] = rule.fit(rows / unit, self.last.get(key))
             self.last[key] = self._fits[key][0]
         return self._fits[key][0]
 

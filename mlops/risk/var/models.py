@@ -27,12 +27,12 @@ class Model:
     @property
     def least(self) -> int:
         """Bars under which it cannot be fitted."""
-        return max(self.law.least, *(one.least for one in self.filters))
+        return max(self.law.least, *(rule.least for rule in self.filters))
 
     @property
     def ranged(self) -> bool:
         """Whether it needs open, high, low and close."""
-        return any(one.ranged for one in self.filters)
+        return any(rule.ranged for rule in self.filters)
 
 
 GJR = Garch(asymmetric=True)
@@ -106,23 +106,23 @@ def filtered(
     returns: Floats,
     squares: Floats | None,
     unit: float,
-    seen: Seen | None = None,
+    shared: Seen | None = None,
 ) -> Filtered:
     """The series through the filters with these parameters, `unit` being the spread they are relative to.
 
-    `seen` keeps variances of the last bars of one series, for models that share a filter.
+    `shared` keeps variances of the last bars of one series, for models that share a filter.
     """
-    r, kept = returns / unit, {} if seen is None else seen
+    r, paths = returns / unit, {} if shared is None else shared
     variances = []
-    for one, recursion in zip(model.filters, recursions, strict=True):
-        key = (recursion, r.size, one.ranged)
-        if key not in kept:
-            ranges = squares / unit**2 if one.ranged and squares is not None else None
-            kept[key] = recursion.variances(r, ranges)
-        variances.append(kept[key])
+    for rule, recursion in zip(model.filters, recursions, strict=True):
+        key = (recursion, r.size, rule.ranged)
+        if key not in paths:
+            ranges = squares / unit**2 if rule.ranged and squares is not None else None
+            paths[key] = recursion.variances(r, ranges)
+        variances.append(paths[key])
     sigma = np.sqrt(variances[0]) if len(variances) == 1 else np.exp(np.log(variances).mean(axis=0) / 2)
-    mean = sum(one.mean for one in recursions) / len(recursions)
-    following = tuple(float(one[-1]) for one in variances)
+    mean = sum(member.mean for member in recursions) / len(recursions)
+    following = tuple(float(path[-1]) for path in variances)
     return Filtered((r - mean) / sigma[:-1], sigma, following, mean, unit)
 
 

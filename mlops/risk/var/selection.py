@@ -39,9 +39,9 @@ class TrackRecord:
     def scores(self, returns: ArrayLike) -> dict[str, float]:
         """Mean FZ score by model, over the confidences and the bars at which every model has one; lower is better."""
         rows = {SHOWN: self.forecasts, **self.others}
-        there = np.all([(one.es > 0).all(axis=1) for one in rows.values()], axis=0)
+        there = np.all([(forecasts.es > 0).all(axis=1) for forecasts in rows.values()], axis=0)
         realised = self.forecasts.realised(returns)[there]
-        return {name: _score(realised, one, there) for name, one in rows.items()} if there.any() else {}
+        return {name: _score(realised, forecasts, there) for name, forecasts in rows.items()} if there.any() else {}
 
 
 def names_for(bars: int) -> tuple[str, ...]:

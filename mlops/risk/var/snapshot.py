@@ -86,7 +86,7 @@ def snapshot(
     if options is not None:
         each = options.profits(np.asarray(table))
         straight, profit = profit, table @ weights + each.sum(axis=1)
-        bent, plain = (var_es(one, confidence, weights=scenarios.chances) for one in (profit, straight))
+        bent, plain = (var_es(sample, confidence, weights=scenarios.chances) for sample in (profit, straight))
         curvature, es = bent.var - plain.var, es + bent.es - plain.es
         var, table, weights = var + curvature, np.hstack([table, each]), np.append(weights, np.ones(each.shape[1]))
     loss = Loss(var * growth.var, max(es * growth.es, var * growth.var))
