@@ -115,13 +115,13 @@ def lineup(registry: Registry, model: str, at_hand: Mapping[int, Role] | None = 
         raise RegistryError(f"model {model} must have a champion, got none in the log. Promote a version.")
     asked = at_hand is None
     shadows = _tagged_shadows(registry, model) if at_hand is None else [v for v in at_hand if at_hand[v] is Role.SHADOW]
-    found = _compared(registry.ledger, model, champion, shadows)
+    arms = _compared(registry.ledger, model, champion, shadows)
     stack = standing(registry.ledger.registry.promotions(model))
     if champion in stack[-1:] and len(stack) > 1:
         back = way_back(registry.client, model, stack) if asked else stack[-2]
         if back is not None and (asked or back in (at_hand or {})):
-            found.roles.setdefault(back, Role.PREVIOUS)
-    return found
+            arms.roles.setdefault(back, Role.PREVIOUS)
+    return arms
 
 
 def traded(ledger: Ledger, model: str) -> Lineup:
@@ -261,6 +261,6 @@ def point(client: MlflowClient, model: str, alias: Role, now: int | None, wanted
 
 
 def _tagged_shadows(registry: Registry, model: str) -> list[int]:
-    found = registry.client.search_model_versions(f"name = '{model}' and tag.{ROLE_TAG} = '{Role.SHADOW}'")
+    tagged = registry.client.search_model_versions(f"name = '{model}' and tag.{ROLE_TAG} = '{Role.SHADOW}'")
     known = {row.version for row in registry.ledger.registry.bundles(model)}
-    return [v for version in found if (v := int(version.version)) in known]
+    return [v for version in tagged if (v := int(version.version)) in known]

@@ -117,8 +117,8 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
 def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
     with turn(registry, model):
-        found = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
-        waits = [ref for ref in found if not comparable.refused(registry, ref, act.at)]
+        refs = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
+        waits = [ref for ref in refs if not comparable.refused(registry, ref, act.at)]
         if not waits or registry.ledger.registry.open_experiments(model, "compare"):
             waiting_list.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None

@@ -72,12 +72,12 @@ class Dealer:
         """Tell the ledger what was dealt; where another process was first, its word counts from now on."""
         for salt in list(self._new):
             with self._turn:
-                told = self._new.pop(salt, [])
+                new = self._new.pop(salt, [])
             try:
-                stands = self._ledger.assignments.add(self._model, salt, told)
+                stands = self._ledger.assignments.add(self._model, salt, new)
             except BaseException:
                 with self._turn:
-                    self._new[salt] = told + self._new[salt]
+                    self._new[salt] = new + self._new[salt]
                 raise
             if salt in self._known:
                 self._known[salt].update(stands)

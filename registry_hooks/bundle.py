@@ -103,8 +103,8 @@ class Bundle:
                 f"probe must give units {expected['units']}, got {list(units)}. Compare the feature code."
             )
         score = self.score(values, names)
-        mine = values[:, [list(names).index(name) for name in self.names]]
-        apart = ~np.isclose(mine, np.array(expected["features"], dtype=np.float32), rtol=FEATURE_TOLERANCE, atol=1e-7)
+        given = values[:, [list(names).index(name) for name in self.names]]
+        apart = ~np.isclose(given, np.array(expected["features"], dtype=np.float32), rtol=FEATURE_TOLERANCE, atol=1e-7)
         if apart.any():
             name = self.names[int(np.nonzero(apart)[1][0])]
             raise BundleError(
@@ -174,25 +174,25 @@ def verify(path: Path, expected_digest: str) -> None:
     for bytecode in path.rglob("__pycache__"):  # left by an earlier load; code that no digest covers must not run
         shutil.rmtree(bytecode)
     try:
-        found = digest(path)
+        actual = digest(path)
     except BundleError as error:
         shutil.rmtree(path, ignore_errors=True)
         raise BundleError(f"digest of {path} must be {expected_digest}, got none: {error}") from error
-    if found == expected_digest:
+    if actual == expected_digest:
         return
     for earlier in path.parent.glob(f"{path.name}.refused-*"):
         shutil.rmtree(earlier, ignore_errors=True)
-    aside = path.with_name(f"{path.name}.refused-{found[:12]}")
+    aside = path.with_name(f"{path.name}.refused-{actual[:12]}")
     with suppress(OSError):  # put aside already, by another process
         os.rename(path, aside)
     shutil.rmtree(path, ignore_errors=True)
-    raise BundleError(f"digest of {path} must be {expected_digest}, got {found}. The copy is kept at {aside}.")
+    raise BundleError(f"digest of {path} must be {expected_digest}, got {actual}. The copy is kept at {aside}.")
 
 
 def meta(path: Path) -> dict[str, Any]:
     """What a bundle says of itself; verify it first."""
-    said: dict[str, Any] = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
-    return said
+    described: dict[str, Any] = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
+    return described
 
 
 def load(path: Path, expected_digest: str) -> Bundle:
@@ -220,11 +220,11 @@ def load(path: Path, expected_digest: str) -> Bundle:
 
 
 def _files(path: Path) -> list[Path]:
-    found = sorted(path.rglob("*"))
-    if links := [entry for entry in found if entry.is_symlink()]:
+    entries = sorted(path.rglob("*"))
+    if links := [entry for entry in entries if entry.is_symlink()]:
         raise BundleError(f"bundle must hold files only, got the link {links[0]}. Train it again.")
     added = {path / name for name in ADDED_ON_DOWNLOAD}
-    return [entry for entry in found if entry.is_file() and entry not in added]
+    return [entry for entry in entries if entry.is_file() and entry not in added]
 
 
 def _agree(score: NDArray[np.float64], expected: Sequence[float]) -> None:

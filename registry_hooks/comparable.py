@@ -27,13 +27,13 @@ class NotComparable(RegistryError):
 
 
 def differences(
-    one: Mapping[str, Any], other: Mapping[str, Any], common_units: float
+    champion: Mapping[str, Any], challenger: Mapping[str, Any], common_units: float
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """In what the bars of two bundles differ, and what is not known of either.
 
     Parameters
     ----------
-    one, other : mapping
+    champion, challenger : mapping
         `meta.json` of the champion and of the challenger, with `horizon_bars`; `every_s` (seconds between two bars of a
         unit) and `universe` (its units) where the release that trained them said so.
     common_units : float
@@ -48,17 +48,17 @@ def differences(
     (('horizon of the labels must be 5 bars, got 1', 'bars must come every 86400 s, got 3600 s'), ('universe',))
     """
     apart = []
-    if one["horizon_bars"] != other["horizon_bars"]:
-        apart.append(f"horizon of the labels must be {one['horizon_bars']} bars, got {other['horizon_bars']}")
-    unknown = tuple(name for name in ("every_s", "universe") if not one.get(name) or not other.get(name))
-    if "every_s" not in unknown and abs(other["every_s"] / one["every_s"] - 1) > SAME_PACE:
-        apart.append(f"bars must come every {one['every_s']:.0f} s, got {other['every_s']:.0f} s")
+    if champion["horizon_bars"] != challenger["horizon_bars"]:
+        apart.append(f"horizon of the labels must be {champion['horizon_bars']} bars, got {challenger['horizon_bars']}")
+    unknown = tuple(name for name in ("every_s", "universe") if not champion.get(name) or not challenger.get(name))
+    if "every_s" not in unknown and abs(challenger["every_s"] / champion["every_s"] - 1) > SAME_PACE:
+        apart.append(f"bars must come every {champion['every_s']:.0f} s, got {challenger['every_s']:.0f} s")
     if "universe" not in unknown:
-        mine, its = set(one["universe"]), set(other["universe"])
-        share = len(mine & its) / len(mine | its)
+        units, others = set(champion["universe"]), set(challenger["universe"])
+        share = len(units & others) / len(units | others)
         if share < common_units:
             rule = f"of the units of both, {common_units:.0%} must be common (experiment.common_units)"
-            apart.append(f"{rule}, got {share:.0%}: {_few(its - mine)} are new, {_few(mine - its)} are missing")
+            apart.append(f"{rule}, got {share:.0%}: {_few(others - units)} are new, {_few(units - others)} are missing")
     return tuple(apart), unknown
 
 
@@ -75,7 +75,7 @@ def check(registry: Registry, ref: ModelRef) -> None:
     champion = registry.ledger.registry.champion(ref.name)
     if champion is None or champion == ref.version:
         return
-    metas = [_meta(registry, one) for one in (ModelRef(ref.name, champion), ref)]
+    metas = [_meta(registry, version) for version in (ModelRef(ref.name, champion), ref)]
     apart, unknown = differences(metas[0], metas[1], registry.common_units)
     if apart:
         remedy = "Train on the champion's bars, or promote it by hand if that is meant"
@@ -114,6 +114,6 @@ def _meta(registry: Registry, ref: ModelRef) -> dict[str, Any]:
 
 
 def _few(units: set[str]) -> str:
-    shown = sorted(units)[:5]
-    more = f" and {len(units) - len(shown)} more" if len(units) > len(shown) else ""
-    return (", ".join(shown) or "none") + more
+    first = sorted(units)[:5]
+    more = f" and {len(units) - len(first)} more" if len(units) > len(first) else ""
+    return (", ".join(first) or "none") + more

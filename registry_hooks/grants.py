@@ -65,7 +65,7 @@ def excess(client: MlflowClient, names: Collection[str], writers: Collection[str
     others = [user for user in _answer(client, USERS)["users"] if user["username"] not in ours]
     if not others:
         return []
-    resources = {("experiment", str(found.experiment_id)) for name in names if (found := _experiment(client, name))}
+    resources = {("experiment", str(known.experiment_id)) for name in names if (known := _experiment(client, name))}
     resources |= {(kind, name) for kind in NAMED for name in names}
     return [grant for user in others for grant in _of(client, user, resources)]
 
@@ -84,10 +84,10 @@ def revoke(client: MlflowClient, grants: Sequence[Grant]) -> list[Grant]:
 
 def _of(client: MlflowClient, user: dict[str, Any], resources: Collection[tuple[str, str]]) -> Iterator[Grant]:
     account = str(user["username"])
-    told = _answer(client, GRANTS, params={"username": account})
-    if told["is_admin"]:
+    rights = _answer(client, GRANTS, params={"username": account})
+    if rights["is_admin"]:
         yield Grant(account, "MANAGE", "thing", "*", revocable=False)
-    for row in told["permissions"]:
+    for row in rights["permissions"]:
         kind, resource, permission = row["resource_type"], row["resource_pattern"], row["permission"]
         everything = resource == "*" and kind in PARTS
         if permission not in HARMLESS and (everything or (kind, resource) in resources):
@@ -118,5 +118,5 @@ def _answer(client: MlflowClient, path: str, method: str = "GET", **body: Any) -
         raise RegistryError(f"{rule}, got {got}. Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.")
     if answer.status_code != requests.codes.ok:
         raise MlflowException(f"{path} answers {answer.status_code}: {answer.text[:200]}")
-    found: dict[str, Any] = answer.json()
-    return found
+    content: dict[str, Any] = answer.json()
+    return content

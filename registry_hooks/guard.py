@@ -45,10 +45,10 @@ def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
         return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
     trials = registry.ledger.registry.experiments(ref.name)
     pair = (champion, ref.version)
-    mine = [t for t in trials if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
-    if any(trial.verdict == "promote" for trial in mine):
+    compared = [t for t in trials if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
+    if any(trial.verdict == "promote" for trial in compared):
         return ()
-    if not mine:
+    if not compared:
         return (f"v{ref.version} was never compared with champion v{champion}",)
-    said = mine[-1].verdict or "not finished"
-    return (f"the comparison of v{ref.version} with champion v{champion} says: {said}",)
+    verdict = compared[-1].verdict or "not finished"
+    return (f"the comparison of v{ref.version} with champion v{champion} says: {verdict}",)

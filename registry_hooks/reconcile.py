@@ -56,11 +56,11 @@ class Round:
     def act(self, actor: str) -> Act:
         return Act(actor, self.at, split=self.split)
 
-    def tell(self, what: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H") -> None:
+    def tell(self, event: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H") -> None:
         """Tell a person; the same thing again only in the next `per` (an hour), however often it is looked at."""
-        key = ":".join(part for part in (what, self.model, self.at.strftime(per)) if part)
+        key = ":".join(part for part in (event, self.model, self.at.strftime(per)) if part)
         if self.registry.ledger.alerts.add(Alert(key, priority, self.model, f"{self.model}: {title}", self.at)):
-            log.warning("registry changed by hand", model=self.model, what=what, title=title)
+            log.warning("registry changed by hand", model=self.model, what=event, title=title)
 
 
 def reconcile(
@@ -81,7 +81,7 @@ def reconcile(
     except (TurnTaken, AliasMoved, apply.RegistryAway, apply.TransitionUnfinished) as error:
         log.warning("to be reconciled again", model=model, error=str(error))
         return "busy"
-    return next((what for what in done if what != AGREED), AGREED)
+    return next((outcome for outcome in done if outcome != AGREED), AGREED)
 
 
 def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", split: float = 0.9) -> dict[str, str]:
@@ -122,9 +122,9 @@ def _present(around: Round) -> str:
 def _renamed_to(around: Round) -> str | None:
     """The name under which MLflow has our versions now: those that came from the same training runs."""
     for row in reversed(around.registry.ledger.registry.bundles(around.model)):
-        for found in around.registry.client.search_model_versions(f"run_id = '{row.run_id}'"):
-            if int(found.version) == row.version:
-                return str(found.name)
+        for version in around.registry.client.search_model_versions(f"run_id = '{row.run_id}'"):
+            if int(version.version) == row.version:
+                return str(version.name)
     return None
 
 
@@ -188,44 +188,44 @@ def _adopt(around: Round, target: ModelRef, stack: Sequence[int]) -> str:
 
 def _versions(around: Round) -> str:
     """Versions that the ledger knows and MLflow lost."""
-    found = around.registry.client.search_model_versions(f"name = '{around.model}'")
-    have = {int(version.version) for version in found}
+    versions = around.registry.client.search_model_versions(f"name = '{around.model}'")
+    have = {int(version.version) for version in versions}
     missing = [row.version for row in around.registry.ledger.registry.bundles(around.model) if row.version not in have]
     lost = [version for version in missing if not around.exists(version)]  # the answer may have been cut short
-    return next((what for what in [_lost(around, version) for version in lost] if what != AGREED), AGREED)
+    return next((outcome for outcome in [_lost(around, version) for version in lost] if outcome != AGREED), AGREED)
 
 
 def _lost(around: Round, version: int) -> str:
     """One deleted version: its comparisons end, and where it was champion the one before comes back."""
     stack, ledger = around.stack(), around.registry.ledger
     trials = [t for t in ledger.registry.open_experiments(around.model) if version in (t.champion, t.challenger)]
-    what, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
+    event, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
     if stack and version == stack[-1]:
-        return _bury(around, version, what, done)
+        return _bury(around, version, event, done)
     for trial in trials:
         ledger.registry.close_experiment(trial.id, f"v{version} was deleted", around.at)
     if trials:
         aliases.project_challenger(around.registry, around.model, around.at)
     traded = any(trial.kind != "shadow" for trial in trials)
     if version in stack[-2:-1]:
-        around.tell(what, f"{done}: a rollback now goes to the champion before it", per="")
+        around.tell(event, f"{done}: a rollback now goes to the champion before it", per="")
     else:
-        around.tell(what, done, Priority.HIGH if traded else Priority.LOW, per="")
+        around.tell(event, done, Priority.HIGH if traded else Priority.LOW, per="")
     return "repaired" if trials else AGREED
 
 
-def _bury(around: Round, version: int, what: str, done: str) -> str:
+def _bury(around: Round, version: int, event: str, done: str) -> str:
     """The champion's version is gone: back to the newest earlier one that MLflow has and that loads."""
     model, registry = around.model, around.registry
     for back in aliases.ways_back(registry.client, model, around.stack()):
         if guard.unsound(registry, ModelRef(model, back)):
             continue
-        around.tell(what, f"champion {done}; rolled back to v{back}", Priority.CRITICAL, per="")
+        around.tell(event, f"champion {done}; rolled back to v{back}", Priority.CRITICAL, per="")
         act = around.act("reconcile")
         apply.advance(registry, model, expected=version, to=back, kind="rollback", reason=f"champion {done}", act=act)
         return "repaired"
     title = f"champion {done} and none before it can be loaded; the bot trades on with what it has. Promote a version"
-    around.tell(what, title, Priority.CRITICAL, per="%Y-%m-%d")
+    around.tell(event, title, Priority.CRITICAL, per="%Y-%m-%d")
     return AGREED
 
 

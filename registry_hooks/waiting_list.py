@@ -88,9 +88,9 @@ def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
 
     Anybody who reaches MLflow may tag a version of his own: only those count that the ledger knows.
     """
-    found = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
+    tagged_there = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
     had = {trial.challenger for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"}
     had.add(registry.ledger.registry.champion(model) or 0)
     known = {row.version for row in registry.ledger.registry.bundles(model)}
-    tagged = sorted(known & {int(version.version) for version in found})
+    tagged = sorted(known & {int(version.version) for version in tagged_there})
     return [v for v in tagged if v not in had], [v for v in tagged if v in had]

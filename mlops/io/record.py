@@ -51,16 +51,16 @@ def experiment_id(client: MlflowClient, model: str) -> str:
     It never changes, so it is asked for once a client. One that somebody else made may keep its files elsewhere: it is
     refused.
     """
-    found = client.get_experiment_by_name(model)
-    if found is None:
+    experiment = client.get_experiment_by_name(model)
+    if experiment is None:
         try:
             return str(client.create_experiment(model, tags={"mlflow.experimentKind": "custom_model_development"}))
         except mlflow.MlflowException:
-            found = client.get_experiment_by_name(model)  # somebody else made it meanwhile
-            if found is None:
+            experiment = client.get_experiment_by_name(model)  # somebody else made it meanwhile
+            if experiment is None:
                 raise
-    artifact_store.check(client, found.artifact_location, f"experiment {model}")
-    return str(found.experiment_id)
+    artifact_store.check(client, experiment.artifact_location, f"experiment {model}")
+    return str(experiment.experiment_id)
 
 
 @contextmanager
@@ -111,8 +111,8 @@ def emit(client: MlflowClient, evidence: Evidence, run_id: str | None = None) ->
 
 def link(client: MlflowClient, model: str, run_id: str, uri: str) -> str:
     """Where a browser shows a run of `model`."""
-    found = client.get_experiment_by_name(model)
-    return run_id if found is None else f"{uri}/#/experiments/{found.experiment_id}/runs/{run_id}"
+    experiment = client.get_experiment_by_name(model)
+    return run_id if experiment is None else f"{uri}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def set_aside(client: MlflowClient, model: str, job_run: str) -> None:
@@ -164,9 +164,9 @@ class LiveRun:
 
     def _open(self, as_of: datetime) -> str:
         experiment = experiment_id(self.client, self.arm.name)
-        mine = f"tags.job = 'live' and tags.trial = '{self.trial}' and tags.version = '{self.arm.version}'"
-        if found := self.client.search_runs([experiment], mine, max_results=1):
-            return str(found[0].info.run_id)
+        query = f"tags.job = 'live' and tags.trial = '{self.trial}' and tags.version = '{self.arm.version}'"
+        if runs := self.client.search_runs([experiment], query, max_results=1):
+            return str(runs[0].info.run_id)
         version, role = str(self.arm.version), str(self.arm.alias)
         tags = {"job": "live", "model": self.arm.name, "version": version, "role": role, "trial": str(self.trial)}
         tags |= logs.job_run()
@@ -179,12 +179,12 @@ def point(
 ) -> str:
     """Add a point to each metric of the one long run with these tags (`model` among them); the run's id."""
     experiment, at = experiment_id(client, tags["model"]), _ms(as_of)
-    mine = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment], mine, max_results=1)
-    run = found[0] if found else client.create_run(experiment, at, tags=dict(tags), run_name=name)
+    query = " and ".join(f"tags.{key} = '{value}'" for key, value in tags.items())
+    runs = client.search_runs([experiment], query, max_results=1)
+    run = runs[0] if runs else client.create_run(experiment, at, tags=dict(tags), run_name=name)
     rows = [Metric(key, value, at, at // 86_400_000) for key, value in metrics.items() if math.isfinite(value)]
     client.log_batch(run.info.run_id, metrics=rows)
-    if not found:
+    if not runs:
         client.set_terminated(run.info.run_id, end_time=at)
     return str(run.info.run_id)
 
@@ -195,8 +195,8 @@ def _ms(at: datetime) -> int:
 
 def _row(finding: Finding) -> dict[str, Any]:
     row = {field.name: getattr(finding, field.name) for field in fields(finding)}
-    found = {k: v for k, v in row.items() if v not in ("", {}, None)}
-    return {**found, "finding_level": found.pop("level").value}  # a log line has a level of its own
+    stated = {k: v for k, v in row.items() if v not in ("", {}, None)}
+    return {**stated, "finding_level": stated.pop("level").value}  # a log line has a level of its own
 
 
 def _key(finding: Finding) -> str:
@@ -214,8 +214,8 @@ def _metrics(findings: tuple[Finding, ...], at: int) -> list[Metric]:
 
 
 def _params(evidence: Evidence) -> list[Param]:
-    found = {f"{f.name}.{k}": str(v)[:500] for f in evidence.report.findings for k, v in f.params.items()}
-    return [Param(k, v) for k, v in found.items()]
+    params = {f"{f.name}.{k}": str(v)[:500] for f in evidence.report.findings for k, v in f.params.items()}
+    return [Param(k, v) for k, v in params.items()]
 
 
 def _tags(evidence: Evidence) -> list[RunTag]:

@@ -139,27 +139,27 @@ class Gate:
         HTTPException
             422 too deep.
         """
-        found, most = outline(body, lines=lines), self._settings.max_depth
-        if found.depth > most:
-            raise HTTPException(422, f"JSON must be nested at most {most} deep, got {found.depth}. Flatten it.")
-        return found
+        body_outline, most = outline(body, lines=lines), self._settings.max_depth
+        if body_outline.depth > most:
+            raise HTTPException(422, f"JSON must be nested at most {most} deep, got {body_outline.depth}. Flatten it.")
+        return body_outline
 
     async def _key(self, token: str, read: Callable[[str, datetime], ApiKey | None]) -> ApiKey | None:
         # What proves itself by its secret and what a session vouches for are remembered apart: an id opens nothing.
         mark = (read.__name__, hashlib.sha256(token.encode(errors="replace")).digest())
         now = time.monotonic()
-        seen = self._seen.get(mark)
-        if seen is None or seen.until < now:
+        entry = self._seen.get(mark)
+        if entry is None or entry.until < now:
             try:
-                found = await self._lanes.keys.run(read, token, self._clock())
+                key = await self._lanes.keys.run(read, token, self._clock())
             except (StorageError, SQLAlchemyError):
-                found = seen.key if seen is not None else None
-                if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
+                key = entry.key if entry is not None else None
+                if key is None or (key.expires_at is not None and key.expires_at <= self._clock()):
                     raise
             if len(self._seen) >= CALLERS:
                 self._seen.clear()
-            seen = self._seen[mark] = Seen(found, now + REMEMBERED_S)
-        return seen.key
+            entry = self._seen[mark] = Seen(key, now + REMEMBERED_S)
+        return entry.key
 
     def paced(self, caller: str, rate: int) -> None:
         """Count a request of a caller; raises HTTPException 429 where it is one too many in a minute."""

@@ -117,9 +117,9 @@ KEYED: dict[str, Any] = {"security": [{"key": []}]}
 
 def _takes(contract: type[BaseModel], *, many: bool = False) -> dict[str, Any]:
     """How OpenAPI describes a body that is read raw."""
-    one: dict[str, Any] = {"$ref": f"#/components/schemas/{contract.__name__}"}
-    listed = {"type": "array", "items": one}
-    content: dict[str, Any] = {"application/json": {"schema": listed if many else one}}
+    item: dict[str, Any] = {"$ref": f"#/components/schemas/{contract.__name__}"}
+    listed = {"type": "array", "items": item}
+    content: dict[str, Any] = {"application/json": {"schema": listed if many else item}}
     if many:
         lines = {"description": "Each item on a line of its own, without brackets and commas around them."}
         content[NDJSON[0]] = {"schema": listed | lines}
@@ -146,17 +146,17 @@ def router(
     async def taken(request: Request, kind: rows.Kind) -> Taken:
         key = await gate.enter(request, kind.scope or f"{kind.name}:write")
         lines = _lines(request)
-        mine, lane = (fills, lanes.fills) if kind.name == "fills" else (others, lanes.rows)
+        intake, lane = (fills, lanes.fills) if kind.name == "fills" else (others, lanes.rows)
 
         def take(body: bytes) -> Taken:
-            return mine.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
+            return intake.take(kind, gate.outlined(body, lines=lines), lines=lines, source=key.label, now=clock())
 
         async with gate.body(request) as body:
-            found = await (lanes.large if len(body) > LARGE else lane).run(take, body)
-        meters.took(kind.name, found.stored, found.known, len(found.rejected))
-        if found.stored and kind.name in MOVING:
+            answer = await (lanes.large if len(body) > LARGE else lane).run(take, body)
+        meters.took(kind.name, answer.stored, answer.known, len(answer.rejected))
+        if answer.stored and kind.name in MOVING:
             moved()
-        return found
+        return answer
 
     for kind in rows.KINDS.values():
         _post(routes, kind, taken)
@@ -181,9 +181,9 @@ def router(
     )
     async def assignment(model: Name, key: Annotated[list[Name], Query(min_length=1, max_length=MAX_KEYS)]) -> Assigned:
         """Which version trades each key. The same key gets the same arm as long as a comparison runs."""
-        found, stale, versions = await lanes.assignments.run(lineups.deal, model, key, clock())
-        arms = [Arm(key=k, version=v, role=found.roles[v]) for k, v in zip(key, versions, strict=True)]
-        return Assigned(model=model, champion=found.champion, stale=stale, arms=arms)
+        lineup, stale, versions = await lanes.assignments.run(lineups.deal, model, key, clock())
+        arms = [Arm(key=k, version=v, role=lineup.roles[v]) for k, v in zip(key, versions, strict=True)]
+        return Assigned(model=model, champion=lineup.champion, stale=stale, arms=arms)
 
     @routes.post(
         "/models/{model}/score",
@@ -231,14 +231,14 @@ class Intake:
                 if kind.name in OF_BOOKS:
                     self._unknown.tell(lot.rows.columns, source, now)
             if refused:
-                self._set_aside(kind.name, source, [(one.body, one.reason) for one in refused], now)
+                self._set_aside(kind.name, source, [(refusal.body, refusal.reason) for refusal in refused], now)
         except (StorageError, SQLAlchemyError, Late) as error:
             for future in waiting:
                 future.cancel()
             log.error("rows not kept", kind=kind.name, error=str(error))
             raise HTTPException(503, AGAIN, LATER) from error
-        told = [RefusedRow(row=one.row, reason=one.reason) for one in sorted(refused, key=lambda one: one.row)]
-        return Taken(stored=stored, known=known, rejected=told)
+        rejected = [RefusedRow(row=bad.row, reason=bad.reason) for bad in sorted(refused, key=lambda bad: bad.row)]
+        return Taken(stored=stored, known=known, rejected=rejected)
 
     def _bookable(self, lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.Lot:
         """The lot without rows that no book or price can take; those are refused."""
@@ -276,13 +276,13 @@ class Lineups:
 
     def deal(self, model: str, keys: Sequence[str], at: datetime) -> tuple[Lineup, bool, list[int]]:
         """The lineup, whether it is stale, and the version that trades each key; raises as `of` does."""
-        found, stale = self.of(model)
+        lineup, stale = self.of(model)
         dealer = self._dealers.setdefault(model, Dealer(model, self._ledger))
         try:
-            return found, stale, dealer.deal_now(found, keys, at).tolist()
+            return lineup, stale, dealer.deal_now(lineup, keys, at).tolist()
         except (StorageError, SQLAlchemyError) as error:  # what was dealt is told later
             log.warning("dealt without the ledger", model=model, error=str(error))
-            return found, True, dealer.deal(found, keys, at).tolist()
+            return lineup, True, dealer.deal(lineup, keys, at).tolist()
 
     def of(self, model: str) -> tuple[Lineup, bool]:
         """The lineup of a model, and whether it is stale; raises HTTPException 404 or 503."""
@@ -290,10 +290,10 @@ class Lineups:
         if known is not None and time.monotonic() < known[1] + FRESH_S:
             return known[0], False
         try:
-            found = traded(self._ledger, model)
+            lineup = traded(self._ledger, model)
             dealer = self._dealers.get(model) or Dealer(model, self._ledger)
-            if known is None or (known[0].salt, known[0].epoch) != (found.salt, found.epoch):
-                dealer.learn(found)
+            if known is None or (known[0].salt, known[0].epoch) != (lineup.salt, lineup.epoch):
+                dealer.learn(lineup)
         except RegistryError as error:
             raise HTTPException(404, f"model must have a champion, got none of {model!r}.") from error
         except (StorageError, SQLAlchemyError) as error:
@@ -303,14 +303,14 @@ class Lineups:
         if len(self._known) >= MAX_MODELS:
             self._known.clear()
             self._dealers.clear()
-        self._dealers[model], self._known[model] = dealer, (found, time.monotonic())
-        return found, False
+        self._dealers[model], self._known[model] = dealer, (lineup, time.monotonic())
+        return lineup, False
 
 
 def _post(routes: APIRouter, kind: rows.Kind, taken: Callable[..., Any]) -> None:
     async def door(request: Request) -> Taken:
-        found: Taken = await taken(request, kind)
-        return found
+        answer: Taken = await taken(request, kind)
+        return answer
 
     door.__doc__ = f"{kind.contract.__doc__} Send a JSON list, or one object a line as NDJSON; safe to repeat."
     routes.add_api_route(

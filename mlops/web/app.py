@@ -137,8 +137,8 @@ def _show(app: FastAPI, hub: Hub, door: Door, settings: Settings) -> None:
 
 def _wrong(_: Request, error: Exception) -> Response:
     """A parameter that breaks its contract, in the words of every other error."""
-    told = error.errors() if isinstance(error, RequestValidationError) else []
-    why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told[:3])
+    errors = error.errors() if isinstance(error, RequestValidationError) else []
+    why = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors[:3])
     return JSONResponse({"detail": why}, 422)
 
 
@@ -156,8 +156,8 @@ def _describe(app: FastAPI) -> None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
             parts = schema.setdefault("components", {})
             parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            told: list[tuple[type[BaseModel], JsonSchemaMode]] = [(one, "validation") for one in api.BODIES]
-            parts["schemas"] |= models_json_schema(told, ref_template="#/components/schemas/{model}")[1]["$defs"]
+            contracts: list[tuple[type[BaseModel], JsonSchemaMode]] = [(body, "validation") for body in api.BODIES]
+            parts["schemas"] |= models_json_schema(contracts, ref_template="#/components/schemas/{model}")[1]["$defs"]
             app.openapi_schema = schema
         return app.openapi_schema
 

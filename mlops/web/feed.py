@@ -121,15 +121,15 @@ class Hub:
                 listener.heard = self._published
             return text
 
-    def _missed(self, seen: int) -> Change | None:
-        """The change after `seen`, where all since then are kept and less to send than the whole state."""
+    def _missed(self, seq: int) -> Change | None:
+        """The change after `seq`, where all since then are kept and less to send than the whole state."""
         size = 0
         for change in reversed(self._changes):
             size += len(change.text)
             if size > len(self._snapshot):
                 return None
-            if change.prev <= seen:
-                return change if change.prev == seen else None
+            if change.prev <= seq:
+                return change if change.prev == seq else None
         return None
 
     def _ring(self) -> None:

@@ -88,9 +88,9 @@ def _kept(write: Callable[..., Any], *arguments: Any) -> Any:
 
 def _token(header: str) -> str:
     """The key in `Bearer key` or in `Basic base64(anything:key)`; empty where there is none."""
-    scheme, _, said = header.partition(" ")
+    scheme, _, text = header.partition(" ")
     try:
-        key = base64.b64decode(said, validate=True).decode().partition(":")[2] if scheme.lower() == "basic" else said
+        key = base64.b64decode(text, validate=True).decode().partition(":")[2] if scheme.lower() == "basic" else text
     except ValueError:  # no base64, no UTF-8
         return ""
     return key if scheme.lower() in ("basic", "bearer") and key.isascii() and key.isprintable() else ""

@@ -70,22 +70,22 @@ class Outline:
             return None
         commas = np.flatnonzero((self.marks == COMMA) & (self.depths == 1))
         cuts = np.concatenate([[0], commas, [len(self.at) - 1]])
-        found = self._between(cuts, self.at[cuts[:-1]] + 1, self.at[cuts[1:]])
-        only = len(found) == 1 and not self.text[int(found.starts[0]) : int(found.ends[0])].strip()
-        return found.where(np.zeros(1, dtype=np.bool_)) if only else found
+        pieces = self._between(cuts, self.at[cuts[:-1]] + 1, self.at[cuts[1:]])
+        only = len(pieces) == 1 and not self.text[int(pieces.starts[0]) : int(pieces.ends[0])].strip()
+        return pieces.where(np.zeros(1, dtype=np.bool_)) if only else pieces
 
     def lines(self) -> Items:
         """The lines that are not empty."""
         ends = np.flatnonzero(self.marks == LINE)
         cuts = np.concatenate([[-1], ends, [len(self.at)]])
         starts = np.concatenate([[0], self.at[ends] + 1])
-        found = self._between(cuts, starts, np.concatenate([self.at[ends], [len(self.text)]]))
+        pieces = self._between(cuts, starts, np.concatenate([self.at[ends], [len(self.text)]]))
         if starts[-1] == len(self.text):
-            found = found.where(np.arange(len(found)) < len(found) - 1)
-        if not len(found):
-            return found
+            pieces = pieces.where(np.arange(len(pieces)) < len(pieces) - 1)
+        if not len(pieces):
+            return pieces
         inked = ~BLANK[np.frombuffer(self.text, dtype=np.uint8)]
-        return found.where(np.logical_or.reduceat(inked, found.starts))
+        return pieces.where(np.logical_or.reduceat(inked, pieces.starts))
 
     def rows(self, depth: int) -> Items:
         """What lies between the commas at a depth, of the whole text."""
@@ -104,8 +104,8 @@ class Outline:
 def _counted(chosen: NDArray[np.bool_], begin: Positions, end: Positions) -> Positions:
     """How many are chosen in each piece."""
     count = np.concatenate([[0], np.cumsum(chosen, dtype=np.int64)])
-    found: Positions = count[end] - count[begin]
-    return found
+    counts: Positions = count[end] - count[begin]
+    return counts
 
 
 def outline(text: bytes, *, lines: bool = False) -> Outline:
@@ -130,8 +130,8 @@ def _escaped_quotes(raw: NDArray[np.uint8]) -> Positions:
     run = np.maximum.accumulate(np.where(np.diff(slashes, prepend=-2) > 1, slashes, 0))  # where its run begins
     behind = slashes[(slashes - run) % 2 == 0] + 1
     behind = behind[behind < len(raw)]
-    found: Positions = behind[raw[behind] == QUOTE]
-    return found
+    quotes: Positions = behind[raw[behind] == QUOTE]
+    return quotes
 
 
 def _before_line(count: NDArray[np.int32], marks: NDArray[np.uint8], *, lines: bool) -> NDArray[np.int32]:

@@ -88,8 +88,8 @@ class Door:
             if COOKIE in socket.cookies:
                 return await self.visitor(socket)
             async with asyncio.timeout(SAY_KEY_S):
-                said = orjson.loads(await socket.receive_text())
-            return await self.shown(str(said["key"]), socket)
+                message = orjson.loads(await socket.receive_text())
+            return await self.shown(str(message["key"]), socket)
         except (TimeoutError, WebSocketDisconnect, HTTPException, orjson.JSONDecodeError, KeyError, TypeError):
             return None
 

@@ -57,12 +57,12 @@ class Standing(Collector):
     def collect(self) -> Iterator[Metric]:
         """Gauges of what stands now."""
         try:
-            found = list(self._gauges())
+            gauges = list(self._gauges())
         except (StorageError, SQLAlchemyError):
             yield GaugeMetricFamily("mlops_ledger_up", "1 while the ledger answers.", value=0)
             return
         yield GaugeMetricFamily("mlops_ledger_up", "1 while the ledger answers.", value=1)
-        yield from found
+        yield from gauges
 
     def _gauges(self) -> Iterator[Metric]:
         ledger = self._ledger

@@ -16,8 +16,8 @@ def tree(state: RiskState) -> Tree:
 
     NaN and infinity are unknown too.
     """
-    found = orjson.loads(orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z))
-    return _known(found)
+    members = orjson.loads(orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z))
+    return _known(members)
 
 
 def _known(node: Tree) -> Tree:
@@ -30,13 +30,13 @@ def patch(old: Tree, new: Tree) -> Tree:
     >>> patch({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}, "d": 3})
     {'a': {'c': None}, 'd': 3}
     """
-    found: Tree = {key: None for key in old if key not in new}
+    change: Tree = {key: None for key in old if key not in new}
     for key, value in new.items():
         was = old.get(key)
         if was == value:
             continue
-        found[key] = patch(was, value) if type(was) is dict and type(value) is dict else value
-    return found
+        change[key] = patch(was, value) if type(was) is dict and type(value) is dict else value
+    return change
 
 
 def merged(old: Tree, change: Tree) -> Tree:
@@ -45,13 +45,13 @@ def merged(old: Tree, change: Tree) -> Tree:
     >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": None}, "d": 3})
     {'a': {'b': 1}, 'd': 3}
     """
-    found = dict(old)
+    result = dict(old)
     for key, value in change.items():
         if value is None:
-            found.pop(key, None)
+            result.pop(key, None)
         elif type(value) is dict:
-            was = found.get(key)
-            found[key] = merged(was if type(was) is dict else {}, value)
+            was = result.get(key)
+            result[key] = merged(was if type(was) is dict else {}, value)
         else:
-            found[key] = value
-    return found
+            result[key] = value
+    return result

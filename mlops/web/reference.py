@@ -40,16 +40,16 @@ def router(openapi: Callable[[], Mapping[str, Any]]) -> APIRouter:
 
 def _operations(spec: Mapping[str, Any]) -> Iterator[Operation]:
     for path, methods in spec["paths"].items():
-        for method, found in methods.items():
-            content = found.get("requestBody", {}).get("content", {})
+        for method, operation in methods.items():
+            content = operation.get("requestBody", {}).get("content", {})
             yield Operation(
                 method.upper(),
                 path,
-                ", ".join(found.get("tags", ())),
-                found.get("description", found.get("summary", "")),
-                tuple(found.get("parameters", ())),
+                ", ".join(operation.get("tags", ())),
+                operation.get("description", operation.get("summary", "")),
+                tuple(operation.get("parameters", ())),
                 tuple(f"{kind}: {_name(body['schema'])}" for kind, body in content.items()),
-                tuple((status, answer["description"]) for status, answer in found["responses"].items()),
+                tuple((status, answer["description"]) for status, answer in operation["responses"].items()),
             )
 
 

@@ -101,13 +101,13 @@ def read(kind: Kind, body: Outline, *, lines: bool, max_rows: int) -> tuple[list
     for i, row in enumerate(good):
         apart.setdefault(kind.apart(row), []).append(i)
     _few(len(apart), MAX_SETS, "sets of feature names")
-    lots = [lot for mine in apart.values() for lot in _lots(kind, good, places, mine, refused)]
-    return lots, sorted(refused, key=lambda one: one.row)
+    lots = [lot for set_ in apart.values() for lot in _lots(kind, good, places, set_, refused)]
+    return lots, sorted(refused, key=lambda refusal: refusal.row)
 
 
-def _few(n: int, most: int, what: str) -> None:
+def _few(n: int, most: int, things: str) -> None:
     if n > most:
-        raise DataError(f"request must have at most {most} {what}, got {n}. Send less at once.")
+        raise DataError(f"request must have at most {most} {things}, got {n}. Send less at once.")
 
 
 def _together(kind: Kind, body: Outline, items: Items, *, lines: bool) -> list[Any] | None:
@@ -156,26 +156,26 @@ def _one_by_one(kind: Kind, items: Items, given: Sequence[bytes]) -> tuple[list[
 
 
 def _lots(
-    kind: Kind, good: Sequence[Any], places: Sequence[int], mine: Sequence[int], refused: list[Refused]
+    kind: Kind, good: Sequence[Any], places: Sequence[int], chosen: Sequence[int], refused: list[Refused]
 ) -> Iterator[Lot]:
     """All together; where the ledger's door refuses, halves of them, down to the row that is to blame."""
-    rows = [good[i] for i in mine]
+    rows = [good[i] for i in chosen]
     try:
-        yield Lot(kind.stored(rows), tuple(places[i] for i in mine))
+        yield Lot(kind.stored(rows), tuple(places[i] for i in chosen))
     except DataError as error:
-        if len(mine) == 1:
-            refused.append(Refused(places[mine[0]], str(error)[:MAX_REASON], rows[0].model_dump_json()))
+        if len(chosen) == 1:
+            refused.append(Refused(places[chosen[0]], str(error)[:MAX_REASON], rows[0].model_dump_json()))
             return
-        half = len(mine) // 2
-        yield from _lots(kind, good, places, mine[:half], refused)
-        yield from _lots(kind, good, places, mine[half:], refused)
+        half = len(chosen) // 2
+        yield from _lots(kind, good, places, chosen[:half], refused)
+        yield from _lots(kind, good, places, chosen[half:], refused)
 
 
 def why(error: ValidationError) -> str:
     """What is wrong with a row, in one line; the value is shown short."""
     rows = error.errors(include_url=False, include_context=False)[:3]
-    told = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']} (got {_short(e['input'])!r})" for e in rows)
-    return "; ".join(told)[:MAX_REASON]
+    complaints = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']} (got {_short(e['input'])!r})" for e in rows)
+    return "; ".join(complaints)[:MAX_REASON]
 
 
 def _short(given: object) -> str:
@@ -185,8 +185,8 @@ def _short(given: object) -> str:
 
 def shown(stored: Rows, row: int) -> str:
     """One checked row as text, for the shelf of refused ones."""
-    said = {k: v[row] for k, v in stored.columns.items() if k not in ("features", "checksum", "features_checksum")}
-    return orjson.dumps(said).decode()
+    columns = {k: v[row] for k, v in stored.columns.items() if k not in ("features", "checksum", "features_checksum")}
+    return orjson.dumps(columns).decode()
 
 
 def _frame(contract: type[Row], rows: Sequence[Row]) -> pd.DataFrame:

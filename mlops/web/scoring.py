@@ -82,25 +82,25 @@ def score(scorers: Scorers | None, model: str, body: Outline) -> Scores:
     values, units = _matrix(bar, scorer.names), [row.unit for row in bar.rows]
     times = {"event_time": bar.event_time, "known_at": bar.known_at, "matures_at": bar.matures_at}
     try:
-        found = scorer.score(units, values, **times, keys=[row.key or row.unit for row in bar.rows])
+        scored = scorer.score(units, values, **times, keys=[row.key or row.unit for row in bar.rows])
     except DataError as error:
         raise HTTPException(422, str(error)) from error
     except (MlopsError, SQLAlchemyError) as error:
         raise HTTPException(503, str(error), LATER) from error
-    rated = zip(found.units, found.version.tolist(), found.probability.tolist(), strict=True)
+    rated = zip(scored.units, scored.version.tolist(), scored.probability.tolist(), strict=True)
     return Scores(
-        model=model, scores=[UnitScore(unit=u, version=v, role=found.roles[v], probability=p) for u, v, p in rated]
+        model=model, scores=[UnitScore(unit=u, version=v, role=scored.roles[v], probability=p) for u, v, p in rated]
     )
 
 
 def _scorer(scorers: Scorers | None, model: str) -> Scorer:
     try:
-        found = scorers(model) if scorers is not None else None
+        scorer = scorers(model) if scorers is not None else None
     except (MlopsError, MlflowException, SQLAlchemyError) as error:
         raise HTTPException(503, f"model {model} must be ready, got {error}. Try again.", LATER) from error
-    if found is None:
+    if scorer is None:
         raise HTTPException(404, f"model must be one that this service scores, got {model!r}.")
-    return found
+    return scorer
 
 
 def _bar(body: Outline) -> Bar:

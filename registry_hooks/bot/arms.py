@@ -91,13 +91,13 @@ class Prover:
             log.warning("ledger not read; starting with what was known last", model=self._model, error=str(error))
             wanted = last_lineup.read(self._registry.cache, self._model)
         champion_first = [wanted.champion, *(v for v in wanted.roles if v != wanted.champion)]
-        found = {v: one for v in champion_first if (one := self._proven(v, None, now)) is not None}
-        if wanted.champion not in found:
+        bundles = {v: bundle for v in champion_first if (bundle := self._proven(v, None, now)) is not None}
+        if wanted.champion not in bundles:
             why = self._refused.get(wanted.champion)
             raise RegistryError(f"champion v{wanted.champion} of {self._model} must be provable, got: {why}")
         last_lineup.write(self._registry.cache, self._model, wanted)
         self._dealer.learn(wanted)
-        return Arms(wanted, found)
+        return Arms(wanted, bundles)
 
     def next(self, have: Arms, canary: NDArray[np.float32] | None, now: datetime) -> Arms | None:
         """The arms that the registry wants by now, proven; None where nothing is new, or it cannot be had.
@@ -115,11 +115,11 @@ class Prover:
         if wanted == have.lineup and wanted.roles.keys() == have.bundles.keys():
             return None
         both = {v: have.bundles.get(v) or self._proven(v, canary, now) for v in wanted.roles}
-        found = {v: one for v, one in both.items() if one is not None}
-        if wanted.champion not in found or (wanted == have.lineup and found.keys() == have.bundles.keys()):
+        bundles = {v: bundle for v, bundle in both.items() if bundle is not None}
+        if wanted.champion not in bundles or (wanted == have.lineup and bundles.keys() == have.bundles.keys()):
             return None
         last_lineup.write(self._registry.cache, self._model, wanted)
-        return Arms(wanted, found)
+        return Arms(wanted, bundles)
 
     def _wanted(self, have: Arms) -> Lineup:
         """What the registry wants. Another champion is the ledger's to tell: a rollback waits for no MLflow."""
@@ -136,17 +136,17 @@ class Prover:
         """Fetch, verify and prove one version; None, with an alert, where it fails."""
         ref = ModelRef(self._model, version)
         try:
-            found = prove_loadable(self._registry, ref)
-            self.names = self.names or found.names
-            found.prove(self._features, self.names)
+            bundle = prove_loadable(self._registry, ref)
+            self.names = self.names or bundle.names
+            bundle.prove(self._features, self.names)
             if canary is not None:
-                sound(found.score(canary, self.names), len(canary))
+                sound(bundle.score(canary, self.names), len(canary))
         except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; the old one trades on
             self._refuse(ref, f"{type(error).__name__}: {error}", now)
             return None
         if self._refused.pop(version, None) is not None:
             self._news.take_back(self._told.pop(version))
-        return found
+        return bundle
 
     def _refuse(self, ref: ModelRef, why: str, now: datetime) -> None:
         log.error("swap_rejected", model=ref.name, version=ref.version, why=why)

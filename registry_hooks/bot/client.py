@@ -239,14 +239,14 @@ class Bot:
         if not self._background or self._stop.is_set():
             return
         self._stop.set()
-        for one in self._threads:
-            one.close(timeout / 3)
+        for thread in self._threads:
+            thread.close(timeout / 3)
         self._watcher.join(timeout / 3)
         self._recorder.close(timeout)
 
     def _carried(self) -> bool:
         """Whether all that was scored and dealt is in the ledger."""
-        return all(one.idle() for one in self._threads) and self._recorder.empty() and not self._dealer.pending
+        return all(thread.idle() for thread in self._threads) and self._recorder.empty() and not self._dealer.pending
 
     def _begin(self) -> None:
         self._recorder = Recorder(self._registry, self.model, self._settings.spool_mib)
@@ -256,8 +256,8 @@ class Bot:
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.model}", daemon=True)
         self._watcher.start()
 
-    def _by_champion(self, one: Bundle, version: int, bar: Scores) -> NDArray[np.float64]:
-        answer = ask(one, bar.values, bar.names)
+    def _by_champion(self, bundle: Bundle, version: int, bar: Scores) -> NDArray[np.float64]:
+        answer = ask(bundle, bar.values, bar.names)
         error = answer.error
         if error is not None and not isinstance(error, BundleError) and not np.isfinite(bar.values).all():
             row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(bar.values)))
@@ -290,19 +290,19 @@ class Bot:
 
     def _here(self, bar: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
         """All other arms, in the caller's thread."""
-        found = {}
-        for version, one in others.items():
-            answer = ask(one, bar.values, bar.names)
+        probabilities = {}
+        for version, bundle in others.items():
+            answer = ask(bundle, bar.values, bar.names)
             self._desk.take(bar, version, answer)
             if answer.probability is not None:
-                found[version] = answer.probability
-        return found
+                probabilities[version] = answer.probability
+        return probabilities
 
-    def _keep(self, said: Scores) -> None:
+    def _keep(self, scores: Scores) -> None:
         if not self._background:
-            self._registry.ledger.telemetry.store_together(said.rows())
+            self._registry.ledger.telemetry.store_together(scores.rows())
         else:
-            self._recorder.keep(said)
+            self._recorder.keep(scores)
 
     def _watch(self) -> None:
         """Hear of transitions and prepare for them; report what waits to be reported, at the end once more."""
@@ -325,8 +325,8 @@ class Bot:
         self._trading = self._registry.ledger.trading.state()
 
     def _look(self) -> None:
-        for one in self._threads:
-            one.look()
+        for thread in self._threads:
+            thread.look()
         self._recorder.look()
         self._tell()
         self._dealer.settle()

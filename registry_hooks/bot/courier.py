@@ -62,8 +62,8 @@ class Scores:
     def of(self, version: int, probability: NDArray[np.float64] | None, seconds: float) -> Scores:
         """What one version said of this bar, and after how long; None: it failed."""
         roles = {} if probability is None else {version: self.roles[version]}
-        said = np.empty((0, len(self.units))) if probability is None else probability[None, :]
-        return replace(self, roles=roles, probability=said, scorings=((version, seconds, probability is None),))
+        p = np.empty((0, len(self.units))) if probability is None else probability[None, :]
+        return replace(self, roles=roles, probability=p, scorings=((version, seconds, probability is None),))
 
     def record(self) -> bytes:
         """As bytes, for the spool."""
@@ -127,10 +127,10 @@ class Scores:
 
     def rows(self) -> list[Rows]:
         """All of it, ready to be stored together."""
-        found = [scoring_rows(self.asked())] if self.scorings else []
+        lots = [scoring_rows(self.asked())] if self.scorings else []
         if self.roles:
-            found.append(prediction_rows(self.frame(), self.matrix(), self.names, self.correlation_id))
-        return found
+            lots.append(prediction_rows(self.frame(), self.matrix(), self.names, self.correlation_id))
+        return lots
 
 
 def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
@@ -143,34 +143,34 @@ def bring(ledger: Ledger, records: Sequence[bytes]) -> None:
             _refuse(ledger, "", record.hex(), f"record must be of this release, got {error!r}. Bring it by hand.")
             continue
         groups.setdefault((scores.names, scores.correlation_id), []).append(scores)
-    _add_scorings(ledger, [one for many in groups.values() for one in many])
+    _add_scorings(ledger, [bar for many in groups.values() for bar in many])
     for (names, correlation), many in groups.items():
         try:
             _add(ledger, many, names, correlation)
         except DataError:
-            for one in many:
-                _add_or_reject(ledger, one)
+            for bar in many:
+                _add_or_reject(ledger, bar)
 
 
 def _add_scorings(ledger: Ledger, many: Sequence[Scores]) -> None:
-    asked = [one.asked() for one in many if one.scorings]
+    asked = [scores.asked() for scores in many if scores.scorings]
     if asked:
         ledger.scorings.add(pd.concat(asked, ignore_index=True))
 
 
 def _add(ledger: Ledger, many: Sequence[Scores], names: Sequence[str], correlation: str) -> None:
-    many = [one for one in many if one.roles]
+    many = [scores for scores in many if scores.roles]
     if not many:
         return
-    frame = pd.concat([one.frame() for one in many], ignore_index=True)
-    ledger.telemetry.add_predictions(frame, np.concatenate([one.matrix() for one in many]), names, correlation)
+    frame = pd.concat([scores.frame() for scores in many], ignore_index=True)
+    ledger.telemetry.add_predictions(frame, np.concatenate([scores.matrix() for scores in many]), names, correlation)
 
 
-def _add_or_reject(ledger: Ledger, one: Scores) -> None:
+def _add_or_reject(ledger: Ledger, scores: Scores) -> None:
     try:
-        _add(ledger, [one], one.names, one.correlation_id)
+        _add(ledger, [scores], scores.names, scores.correlation_id)
     except DataError as error:
-        _refuse(ledger, one.model, one.frame().to_json(orient="records", date_format="iso"), str(error))
+        _refuse(ledger, scores.model, scores.frame().to_json(orient="records", date_format="iso"), str(error))
 
 
 def _refuse(ledger: Ledger, model: str, text: str, why: str) -> None:

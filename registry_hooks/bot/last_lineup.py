@@ -22,10 +22,10 @@ def write(cache: Path, model: str, lineup: Lineup) -> None:
     private_files.folder(place.parent)
     roles = [[version, role.value] for version, role in lineup.roles.items()]
     weights = [[version, weight] for version, weight in lineup.weights.items()]
-    said = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "weights": weights, "epoch": lineup.epoch}
+    body = {"champion": lineup.champion, "roles": roles, "salt": lineup.salt, "weights": weights, "epoch": lineup.epoch}
     part = place.with_suffix(".part")
     try:
-        private_files.file(part).write_bytes(orjson.dumps(said))
+        private_files.file(part).write_bytes(orjson.dumps(body))
         part.replace(place)
     except OSError as error:  # a full disk keeps nobody from a new champion
         log.warning("lineup not remembered", model=model, error=str(error))
@@ -34,14 +34,14 @@ def write(cache: Path, model: str, lineup: Lineup) -> None:
 def read(cache: Path, model: str) -> Lineup:
     """What was heard last; raises RegistryError where nothing ever was."""
     try:
-        said = orjson.loads(_place(cache, model).read_bytes())
+        stored = orjson.loads(_place(cache, model).read_bytes())
     except FileNotFoundError as error:
         raise RegistryError(
             f"registry must answer at the first start of {model}, got nothing. Start MLflow and the ledger."
         ) from error
-    roles = {int(version): Role(role) for version, role in said["roles"]}
-    weights = dict(said["weights"]) if "weights" in said else _of_split(roles, said["split"])
-    return Lineup(said["champion"], roles, said["salt"], weights, said.get("epoch", 0))
+    roles = {int(version): Role(role) for version, role in stored["roles"]}
+    weights = dict(stored["weights"]) if "weights" in stored else _of_split(roles, stored["split"])
+    return Lineup(stored["champion"], roles, stored["salt"], weights, stored.get("epoch", 0))
 
 
 def _of_split(roles: Mapping[int, Role], split: float) -> dict[int, float]:

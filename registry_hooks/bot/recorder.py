@@ -31,12 +31,12 @@ class Recorder:
         self._spool, self._refused, self._told_at = Spool(folder, spool_mib * MIB), 0, float("-inf")
         self._courier = Courier(folder, registry.ledger.url)
 
-    def keep(self, said: Scores) -> None:
+    def keep(self, scores: Scores) -> None:
         """Take them; where there is no room for them, that is counted and will be told."""
         try:
-            self._spool.append(said.record())
+            self._spool.append(scores.record())
         except SpoolFull as error:
-            self._refused += said.probability.size
+            self._refused += scores.probability.size
             log.error("score not kept", model=self._model, error=str(error))
 
     def look(self) -> None:

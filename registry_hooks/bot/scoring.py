@@ -28,14 +28,14 @@ class Answer:
     error: Exception | None = None
 
 
-def ask(one: Scoring, values: NDArray[np.float32], names: Sequence[str]) -> Answer:
+def ask(model: Scoring, values: NDArray[np.float32], names: Sequence[str]) -> Answer:
     """Have a version score a matrix of shape (n, k); never raises."""
     began = time.perf_counter()
     try:
-        found = sound(one.score(values, names), len(values))
+        probability = sound(model.score(values, names), len(values))
     except Exception as error:  # noqa: BLE001 - a model's own code may raise anything; who asked decides
         return Answer(None, time.perf_counter() - began, error)
-    return Answer(found, time.perf_counter() - began)
+    return Answer(probability, time.perf_counter() - began)
 
 
 def sound(score: NDArray[np.float64], n: int) -> NDArray[np.float64]:

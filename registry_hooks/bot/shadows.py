@@ -81,8 +81,8 @@ class Strikes:
     def forget(self, standing: Mapping[int, Bundle]) -> None:
         """A version that left the lineup and comes back begins anew."""
         for version in [v for v in self._pause if v not in standing]:
-            for kept in (self.cut, self._count, self._pause, self._left):
-                kept.pop(version, None)
+            for by_version in (self.cut, self._count, self._pause, self._left):
+                by_version.pop(version, None)
 
     def _well(self, version: int) -> None:
         """It scored in time; after as many bars as its last pause had, that is forgotten."""
@@ -169,19 +169,19 @@ class Shadows:
                     return
                 task = self._tasks.popleft()
                 self._busy = (task.scores, 0, time.monotonic())
-            for version, one in task.bundles.items():
-                if version not in self._strikes.cut and not self._scored(turn, task, version, one):
+            for version, bundle in task.bundles.items():
+                if version not in self._strikes.cut and not self._scored(turn, task, version, bundle):
                     return
             task.over.set()
             with self._changed:
                 if self._turn == turn:
                     self._busy = None
 
-    def _scored(self, turn: int, task: Task, version: int, one: Bundle) -> bool:
+    def _scored(self, turn: int, task: Task, version: int, bundle: Bundle) -> bool:
         """False where this thread was replaced meanwhile."""
         bar = task.scores
         self._busy = (bar, version, time.monotonic())
-        answer = ask(one, bar.values, bar.names)
+        answer = ask(bundle, bar.values, bar.names)
         with self._changed:  # a thread that was replaced keeps nothing: its version is cut off
             if self._turn != turn:
                 return False

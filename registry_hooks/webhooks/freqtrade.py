@@ -100,14 +100,14 @@ def fields(letter: Letter) -> dict[str, str]:
         The body is not what its format says.
     """
     try:
-        found = READERS[letter.kind](letter.body.decode())
+        message = READERS[letter.kind](letter.body.decode())
     except ValueError as error:  # what orjson, parse_qsl and decode raise
         raise DataError(f"body must be a freqtrade message ({letter.kind}), got {error}. Check `format`.") from error
-    if not (isinstance(found, dict) and all(isinstance(value, str) for value in found.values())):
+    if not (isinstance(message, dict) and all(isinstance(value, str) for value in message.values())):
         raise DataError("message must be one flat object of strings, got another. Send what freqtrade sends.")
-    if len(found) > MAX_FIELDS:
-        raise DataError(f"message must have at most {MAX_FIELDS} fields, got {len(found)}. Check the layout.")
-    return {key: value for key, value in found.items() if value not in ("", "None")}
+    if len(message) > MAX_FIELDS:
+        raise DataError(f"message must have at most {MAX_FIELDS} fields, got {len(message)}. Check the layout.")
+    return {key: value for key, value in message.items() if value not in ("", "None")}
 
 
 def kind_of(message: Mapping[str, str]) -> str:
@@ -118,12 +118,12 @@ def kind_of(message: Mapping[str, str]) -> str:
     DataError
         No type, or one that freqtrade does not send.
     """
-    said = message.get("type") or message.get("event") or ""
-    plain = said.rpartition(".")[2].lower().removeprefix("webhook").replace("_", "")
+    given = message.get("type") or message.get("event") or ""
+    plain = given.rpartition(".")[2].lower().removeprefix("webhook").replace("_", "")
     plain = re.sub("^buy", "entry", re.sub("^sell", "exit", plain))
     known = {kind.replace("_", ""): kind for kind in (*FILLS, *NOTES)}
     if plain not in known:
-        raise DataError(f"type must be one that freqtrade sends, got {said[:40]!r}. Lay out `type` in the config.")
+        raise DataError(f"type must be one that freqtrade sends, got {given[:40]!r}. Lay out `type` in the config.")
     return known[plain]
 
 
@@ -175,25 +175,25 @@ def balance(message: Mapping[str, str], bot: str, models: Sequence[str], receive
         A member is missing, unknown or cannot be read, or it is not clear which model is meant.
     """
     pairs = [part.partition("=") for part in message.get("msg", "").split()]
-    said = {name: value for name, _, value in pairs}
-    if len(said) != len(pairs) or not {"balance", "at"} <= said.keys() <= {"balance", "at", "flow", "model"}:
+    values = {name: value for name, _, value in pairs}
+    if len(values) != len(pairs) or not {"balance", "at"} <= values.keys() <= {"balance", "at", "flow", "model"}:
         raise DataError(f"balance must be told with at=, and flow= and model= at most, got {message.get('msg')!r}.")
-    if "model" not in said and len(models) != 1:
+    if "model" not in values and len(models) != 1:
         raise DataError(f"balance must name its model, got a bot that follows {list(models)}. Add model=.")
     return {
-        "model": said.get("model") or models[0],
+        "model": values.get("model") or models[0],
         "book": bot,
-        "event_time": _time(said, ("at",), received_at),
-        "known_at": max(received_at, _time(said, ("at",), received_at)),
-        "amount": decimal("balance", said["balance"]),
-        "flow": decimal("flow", said.get("flow", "0")),
+        "event_time": _time(values, ("at",), received_at),
+        "known_at": max(received_at, _time(values, ("at",), received_at)),
+        "amount": decimal("balance", values["balance"]),
+        "flow": decimal("flow", values.get("flow", "0")),
     }
 
 
 def tagged(tag: str) -> tuple[str, int]:
     """Model and version of an `enter_tag`; UNTAGGED where it is not ours."""
-    found = TAG.fullmatch(tag) if tag.isprintable() else None
-    return (found["model"], int(found["version"])) if found else (UNTAGGED, NO_VERSION)
+    match = TAG.fullmatch(tag) if tag.isprintable() else None
+    return (match["model"], int(match["version"])) if match else (UNTAGGED, NO_VERSION)
 
 
 def _tell_unknown(unknown: UnknownModels, row: dict[str, Any], letter: Letter, at: datetime) -> None:
@@ -264,10 +264,10 @@ def _book(message: Mapping[str, str], bot: str) -> str:
 
 def _direction(message: Mapping[str, str]) -> bool:
     """Whether short."""
-    said = message.get("direction", "").lower()
-    if said not in ("long", "short"):
-        raise DataError(f"direction must be Long or Short, got {said!r}. Lay out `direction` in the config.")
-    return said == "short"
+    direction = message.get("direction", "").lower()
+    if direction not in ("long", "short"):
+        raise DataError(f"direction must be Long or Short, got {direction!r}. Lay out `direction` in the config.")
+    return direction == "short"
 
 
 def _positive(message: Mapping[str, str], names: tuple[str, ...]) -> float:
@@ -286,14 +286,14 @@ def _fee(message: Mapping[str, str], notional: float) -> float:
 
 
 def _time(message: Mapping[str, str], names: tuple[str, ...], received_at: datetime) -> datetime:
-    said = next((message[name] for name in names if name in message), None)
-    if said is None:
+    text = next((message[name] for name in names if name in message), None)
+    if text is None:
         return received_at
     try:
-        when = datetime.fromisoformat(said)
+        when = datetime.fromisoformat(text)
     except ValueError as error:
-        raise DataError(f"time must be ISO 8601, got {said[:40]!r}. Lay it out as the documentation does.") from error
+        raise DataError(f"time must be ISO 8601, got {text[:40]!r}. Lay it out as the documentation does.") from error
     when = when.replace(tzinfo=when.tzinfo or UTC)  # freqtrade's times are UTC, with or without saying so
     if not BEGIN <= when <= received_at + CLOCKS:
-        raise DataError(f"time must lie after 2009 and not after the arrival, got {said}. Check the bot's clock.")
+        raise DataError(f"time must lie after 2009 and not after the arrival, got {text}. Check the bot's clock.")
     return when

@@ -134,8 +134,8 @@ async def _post(
 async def _addresses(url: httpx.URL, allow_hosts: Collection[str]) -> list[str]:
     """What the host resolves to now. One address inside condemns all of them: an honest public name has none."""
     port = url.port or {"http": 80, "https": 443}[url.scheme]
-    found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=SOCK_STREAM)
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in entries))
     if not _allowed(url.host, allow_hosts):
         for address in addresses:
             if inside(ipaddress.ip_address(address.partition("%")[0])):
@@ -153,17 +153,17 @@ async def _answer(response: httpx.Response) -> Answer:
                 break
     finally:
         await response.aclose()
-    said = bytes(got[:MAX_ANSWER]).decode("ascii", "replace")
-    said = "".join(c if c.isprintable() else " " for c in said)[:MAX_SAID]
-    return Answer(response.status_code, said, _retry_after(response.headers.get("retry-after", "")))
+    text = bytes(got[:MAX_ANSWER]).decode("ascii", "replace")
+    text = "".join(c if c.isprintable() else " " for c in text)[:MAX_SAID]
+    return Answer(response.status_code, text, _retry_after(response.headers.get("retry-after", "")))
 
 
-def _retry_after(said: str) -> float | None:
+def _retry_after(header: str) -> float | None:
     """Seconds from now; None where it says nothing that can be read."""
-    if said.isascii() and said.isdigit():
-        return float(said[:9])
+    if header.isascii() and header.isdigit():
+        return float(header[:9])
     try:
-        when = parsedate_to_datetime(said)
+        when = parsedate_to_datetime(header)
     except ValueError:
         return None
     return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

@@ -74,7 +74,7 @@ def verify(
     """
     delivery, stamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
     given = headers.get("x-mlflow-signature", "")
-    secrets = [one for one in ([secret] if isinstance(secret, str) else secret) if one]
+    secrets = [key for key in ([secret] if isinstance(secret, str) else secret) if key]
     if not secrets:
         raise HookRefused("webhook secret must be set, got none. Set MLOPS_SERVICE__WEBHOOK_SECRET.")
     if not (0 < len(delivery) <= MAX_ID and delivery.isascii() and delivery.isprintable()):
@@ -82,7 +82,7 @@ def verify(
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise HookRefused("timestamp must be whole seconds, got none or a malformed one. Check the sender.")
     content = f"{delivery}.{stamp}.".encode() + body
-    if not any(hmac.compare_digest(given.encode(errors="replace"), _mac(one, content).encode()) for one in secrets):
+    if not any(hmac.compare_digest(given.encode(errors="replace"), _mac(key, content).encode()) for key in secrets):
         raise HookRefused("signature must match the shared secret, got another. Check the secret on both sides.")
     if abs(now.timestamp() - int(stamp)) > tolerance_s:
         raise HookRefused(f"timestamp must be within {tolerance_s} s of now, got {stamp}. Check the clocks.")

@@ -206,14 +206,14 @@ class Sender:
 
     def _resolve(self, name: str, now: datetime) -> None:
         """An endpoint that answers and has no dead letters left is nothing to see to."""
-        told = self._open_alerts(name)
-        if told and not self._ledger.dispatches.all(name, "dead"):
-            for alert in told:
+        alerts = self._open_alerts(name)
+        if alerts and not self._ledger.dispatches.all(name, "dead"):
+            for alert in alerts:
                 self._ledger.alerts.resolve(alert.key, now)
 
     def _open_alerts(self, name: str) -> list[Alert]:
-        mine = (a for a in self._ledger.alerts.newest() if a.key.startswith(ABOUT_HOOKS))
-        return [alert for alert in mine if alert.details.get("endpoint") == name]
+        alerts = (a for a in self._ledger.alerts.newest() if a.key.startswith(ABOUT_HOOKS))
+        return [alert for alert in alerts if alert.details.get("endpoint") == name]
 
 
 def content(event: Event) -> bytes:
@@ -228,15 +228,15 @@ def delivery_id(event: Event, endpoint: str) -> str:
 
 
 def _receiver(hook: HookSettings, allow_hosts: tuple[str, ...]) -> Receiver:
-    said = hook.secret.get_secret_value()
+    secret = hook.secret.get_secret_value()
     try:
-        raw = base64.b64decode(said.removeprefix("whsec_"), validate=True)
+        raw = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error as error:
         raise SettingsError(f"secret of hook {hook.name} must be whsec_ and base64, got another. Make one.") from error
-    if not said.startswith("whsec_") or len(raw) < MIN_SECRET:
+    if not secret.startswith("whsec_") or len(raw) < MIN_SECRET:
         rule = f"secret of hook {hook.name} must be whsec_ and base64 of at least {MIN_SECRET} bytes"
         raise SettingsError(f"{rule}, got {len(raw)}. Make one as docs/webhooks.md shows.")
-    return Receiver(hook.name, target(hook.url, allow_hosts), Webhook(said), hook.events)
+    return Receiver(hook.name, target(hook.url, allow_hosts), Webhook(secret), hook.events)
 
 
 def _fingerprint(hook: HookSettings) -> str:

@@ -32,8 +32,8 @@ class Alerts(Tables):
         with self._writing() as connection:
             new = added(connection, alerts, {**row, "as_of": alert.as_of, "details": _json(alert)})
             if new:
-                told = {**row, "as_of": alert.as_of.isoformat(), "details": dict(alert.details)}
-                announce(connection, "alert", alert.model, told, alert.as_of, logs.correlation_id())
+                message = {**row, "as_of": alert.as_of.isoformat(), "details": dict(alert.details)}
+                announce(connection, "alert", alert.model, message, alert.as_of, logs.correlation_id())
             return new
 
     def newest(self, *, open_only: bool = True) -> list[Alert]:
@@ -53,8 +53,8 @@ class Alerts(Tables):
     def resolve(self, key: str, at: datetime) -> None:
         """Close an alert. The first time stays; an unknown key is nothing to close."""
         with self._writing() as connection:
-            mine = update(alerts).where(alerts.c.key == key, alerts.c.resolved_at.is_(None))
-            connection.execute(mine.values(resolved_at=at))
+            query = update(alerts).where(alerts.c.key == key, alerts.c.resolved_at.is_(None))
+            connection.execute(query.values(resolved_at=at))
 
 
 def _json(alert: Alert) -> str:

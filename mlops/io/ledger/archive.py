@@ -88,8 +88,8 @@ class Archive(Tables):
         parts = [_read(folder, entry) for entry in entries]
         if not parts:
             return pd.DataFrame()
-        found: pd.DataFrame = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEYS[table]]).to_pandas()
-        return found[(found["event_time"] >= start) & (found["event_time"] < end)].reset_index(drop=True)
+        rows: pd.DataFrame = pa.concat_tables(parts).sort_by([(name, "ascending") for name in KEYS[table]]).to_pandas()
+        return rows[(rows["event_time"] >= start) & (rows["event_time"] < end)].reset_index(drop=True)
 
     def manifest(self, table: str | None = None) -> list[Entry]:
         """The files that count, by table and hour."""
@@ -146,13 +146,13 @@ class Archive(Tables):
     ) -> tuple[Entry, Entry | None] | None:
         """Write the rows of an hour beside those that the archive has already; what to enter, if there is anything."""
         with self._reading() as connection:
-            found = copied(connection, table, hour, leads)
+            rows = copied(connection, table, hour, leads)
         if entry is not None:
-            found = _united(table.name, _read(folder, entry), found)
-            if found.num_rows == entry.rows:
+            rows = _united(table.name, _read(folder, entry), rows)
+            if rows.num_rows == entry.rows:
                 return None
-        name, digest = _written(folder, table.name, hour, found)
-        return Entry(table.name, EPOCH + hour * MICROSECOND, name, digest, found.num_rows), entry
+        name, digest = _written(folder, table.name, hour, rows)
+        return Entry(table.name, EPOCH + hour * MICROSECOND, name, digest, rows.num_rows), entry
 
     def _enter(self, folder: Path, copies: list[tuple[Entry, Entry | None]], at: datetime) -> int:
         """Put files that are there into the manifest, in one commit; the number of rows that were added."""
@@ -176,9 +176,9 @@ class Archive(Tables):
 
     def _delete(self, folder: Path, table: Table, hour: int, leads: dict[str, int], entry: Entry, at: datetime) -> int:
         with self._reading() as connection:
-            mine = copied(connection, table, hour, leads)
+            rows = copied(connection, table, hour, leads)
         file = _read(folder, entry)
-        if not file.equals(mine) and _united(table.name, file, mine).num_rows != entry.rows:
+        if not file.equals(rows) and _united(table.name, file, rows).num_rows != entry.rows:
             copy = self._copy(folder, table, hour, leads, entry)  # as many rows as the file has, but others
             self._enter(folder, [copy] if copy else [], at)
             return 0
@@ -187,7 +187,7 @@ class Archive(Tables):
             for lead in leads:
                 this = and_(c[SCOPES[table.name][0]] == lead, _within(table, hour))
                 gone += connection.execute(delete(table).where(this)).rowcount
-            if gone != mine.num_rows:  # a row came in between
+            if gone != rows.num_rows:  # a row came in between
                 connection.rollback()
                 return 0
             counted = and_(tallies.c.table_name == table.name, tallies.c.hour == hour)
@@ -209,8 +209,8 @@ def _entered(connection: Connection, new: Entry, old: Entry | None, at: datetime
     if old is None:
         return added(connection, archives, row)
     c = archives.c
-    mine = archives.update().where(c.table_name == old.table, c.hour == old.hour, c.sha256 == old.sha256)
-    return connection.execute(mine.values(row)).rowcount == 1
+    query = archives.update().where(c.table_name == old.table, c.hour == old.hour, c.sha256 == old.sha256)
+    return connection.execute(query.values(row)).rowcount == 1
 
 
 def filled(connection: Connection, table: Table, before: datetime) -> Hours:
@@ -219,10 +219,10 @@ def filled(connection: Connection, table: Table, before: datetime) -> Hours:
     hour = (at - at % HOUR_US).label("hour")
     end = microseconds(before) // HOUR_US * HOUR_US
     query = select(hour, lead, func.count()).where(at < end, at >= 0).group_by(hour, lead).order_by(hour)
-    found: Hours = {}
+    hours: Hours = {}
     for start, name, n in connection.execute(query):
-        found.setdefault(int(start), {})[name] = n
-    return found
+        hours.setdefault(int(start), {})[name] = n
+    return hours
 
 
 def _within(table: Table, hour: int) -> Any:

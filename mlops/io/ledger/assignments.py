@@ -70,7 +70,7 @@ class Assignments(Tables):
         """The weights of an experiment, oldest first; the first are those of its split."""
         c, split = weights.c, {trial.challenger: 1 - trial.split}
         query = select(weights).where(c.model == trial.model, c.salt == trial.salt).order_by(c.epoch, c.version)
-        found = [Epoch(0, trial.started_at, _whole(trial, split), "", "split of the experiment")]
+        epochs = [Epoch(0, trial.started_at, _whole(trial, split), "", "split of the experiment")]
         with self._reading() as connection:
             rows = connection.execute(query).all() if trial.salt else []
         by_epoch = defaultdict(list)
@@ -78,8 +78,8 @@ class Assignments(Tables):
             by_epoch[row.epoch].append(row)
         for number, (first, *rest) in by_epoch.items():
             shares = {row.version: row.weight for row in (first, *rest)}
-            found.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
-        return found
+            epochs.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
+        return epochs
 
     def add(self, model: str, salt: str, dealt: Sequence[Deal]) -> dict[str, int]:
         """Remember who trades which key, unless it was dealt before; what stands for these keys now."""
@@ -93,8 +93,8 @@ class Assignments(Tables):
             if rows:
                 connection.execute(dialect.insert(assignments).on_conflict_do_nothing(), rows)
             for i in range(0, len(keys), ASKED):
-                mine = select(c.key, c.version).where(c.model == model, c.salt == salt, c.key.in_(keys[i : i + ASKED]))
-                stands |= {row.key: row.version for row in connection.execute(mine)}
+                query = select(c.key, c.version).where(c.model == model, c.salt == salt, c.key.in_(keys[i : i + ASKED]))
+                stands |= {row.key: row.version for row in connection.execute(query)}
         return stands
 
     def of(self, model: str, salt: str) -> dict[str, int]:

@@ -64,9 +64,9 @@ class Audit(Tables):
         with self._reading() as connection:
             if connection.dialect.name != "sqlite":
                 return
-            said = [str(row[0]) for row in connection.execute(text("PRAGMA quick_check"))]
-            if said != ["ok"]:
-                yield f"file of the ledger must be whole, got {'; '.join(said[:3])}. Restore the last backup."
+            answers = [str(row[0]) for row in connection.execute(text("PRAGMA quick_check"))]
+            if answers != ["ok"]:
+                yield f"file of the ledger must be whole, got {'; '.join(answers[:3])}. Restore the last backup."
 
     def _check(self, table: Table) -> None:
         """Raises CorruptionError at the first row or hour that is wrong."""

@@ -66,8 +66,8 @@ class Balances(Tables):
 
     def first(self, model: str, book: str, *, as_of: datetime) -> Balance | None:
         """The oldest balance of a book that was known at `as_of`."""
-        found = self._balances(model, book, as_of, order=balances.c.event_time.asc(), limit=1)
-        return found[0] if found else None
+        oldest = self._balances(model, book, as_of, order=balances.c.event_time.asc(), limit=1)
+        return oldest[0] if oldest else None
 
     def flows(self, model: str, book: str, *, as_of: datetime) -> list[Balance]:
         """The balances of a book with which something was paid in or taken out, oldest first."""
@@ -82,8 +82,8 @@ class Balances(Tables):
     def count(self, *, as_of: datetime) -> dict[tuple[str, str], int]:
         """How many balances of each model and book were known at `as_of`, in the time of reading them all."""
         c, until = balances.c, microseconds(as_of)
-        mine = (type_coerce(column, BigInteger) <= until for column in (c.event_time, c.known_at))
-        query = select(c.model, c.book, func.count().label("n")).where(*mine).group_by(c.model, c.book)
+        rules = (type_coerce(column, BigInteger) <= until for column in (c.event_time, c.known_at))
+        query = select(c.model, c.book, func.count().label("n")).where(*rules).group_by(c.model, c.book)
         with self._reading() as connection:
             return {(row.model, row.book): row.n for row in connection.execute(query)}
 
@@ -137,14 +137,14 @@ class Balances(Tables):
         c, until = balances.c, microseconds(as_of)
         at, known = (type_coerce(column, BigInteger) for column in (c.event_time, c.known_at))
         counts = ~is_void(literal(_prefix(model, book)) + cast(at, Text))
-        mine = [c.model == model, c.book == book, at <= until, known <= until, counts, *rules]
-        query = select(*(c[name] for name in (*READ, "checksum"))).where(*mine).order_by(order).limit(limit)
+        where = [c.model == model, c.book == book, at <= until, known <= until, counts, *rules]
+        query = select(*(c[name] for name in (*READ, "checksum"))).where(*where).order_by(order).limit(limit)
         with self._reading() as connection:
-            found = dict(zip((*READ, "checksum"), arrays(connection, query, [*map(kind, READ), int]), strict=True))
-        sums = found.pop("checksum")
-        verify("balances", {**found, "model": model, "book": book}, sums, ["event_time"])
-        times = pd.to_datetime(found["event_time"], unit="us", utc=True)
-        rows = zip(times, found["amount"].tolist(), found["flow"].tolist(), found["source"].tolist(), strict=True)
+            columns = dict(zip((*READ, "checksum"), arrays(connection, query, [*map(kind, READ), int]), strict=True))
+        sums = columns.pop("checksum")
+        verify("balances", {**columns, "model": model, "book": book}, sums, ["event_time"])
+        times = pd.to_datetime(columns["event_time"], unit="us", utc=True)
+        rows = zip(times, columns["amount"].tolist(), columns["flow"].tolist(), columns["source"].tolist(), strict=True)
         return [Balance(when.to_pydatetime(), *rest) for when, *rest in rows]
 
 

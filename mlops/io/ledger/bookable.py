@@ -96,13 +96,13 @@ def below_zero(rows: Rows) -> list[int]:
 def _unpriced(connection: Connection, rows: Rows, doubtful: Sequence[int]) -> dict[int, str]:
     """Quotes at or below zero of what cannot be worth that, by their place, and why."""
     units, bids, asks = (rows.columns[name] for name in ("unit", "bid", "ask"))
-    known, found = dict(_known(connection, sorted({units[i] for i in doubtful}))), dict[int, str]()
+    known, reasons = dict(_known(connection, sorted({units[i] for i in doubtful}))), dict[int, str]()
     for i in doubtful:
         kind, _ = known.get(units[i], UNTOLD)
         if kind != Kind.FUTURE:
             name, rule, got = ("bid", "0 or more", bids[i]) if bids[i] < 0 else ("ask", "positive", asks[i])
-            found[i] = _wrong_sign(name, units[i], f"{rule} (less only of a future)", got, "quote")
-    return found
+            reasons[i] = _wrong_sign(name, units[i], f"{rule} (less only of a future)", got, "quote")
+    return reasons
 
 
 def _wrong_sign(name: str, unit: str, rule: str, got: float, row: str) -> str:
@@ -116,17 +116,17 @@ def _worthless_or_huge(connection: Connection, rows: Rows) -> dict[int, str]:
     value = np.abs(np.asarray(columns["quantity"], dtype=np.float64)) * price
     doubtful = np.flatnonzero(~((value > 0) & (value < LARGEST / MOST_MULTIPLIER))).tolist()
     known = dict(_known(connection, sorted({columns["unit"][i] for i in doubtful})))
-    found = {}
+    reasons = {}
     for i in doubtful:
         unit, quantity, price = (columns[name][i] for name in ("unit", "quantity", "price"))
         kind, multiplier = known.get(unit, UNTOLD)
         if price <= 0 and kind != Kind.FUTURE and (price < 0 or kind not in OPTIONS):
             rule = "positive (0 only of an option or a future, less only of a future)"
-            found[i] = _wrong_sign("price", unit, rule, price, "fill")
+            reasons[i] = _wrong_sign("price", unit, rule, price, "fill")
         elif not abs(quantity * price) * multiplier < LARGEST:
             value = quantity * price * multiplier
-            found[i] = f"value of a fill of {unit} must be under {LARGEST:g}, got {value:g}. Correct it."
-    return found
+            reasons[i] = f"value of a fill of {unit} must be under {LARGEST:g}, got {value:g}. Correct it."
+    return reasons
 
 
 def _known(connection: Connection, units: Sequence[str]) -> Iterator[tuple[str, tuple[str, float]]]:

@@ -35,7 +35,7 @@ from mlops.io.storage.windows import FIRST_US, Arrays, Span, arrays, kind, known
 from mlops.types import FILL_COLUMNS, BookEvent
 
 SCALE = 10**8  # amounts are stored in whole 1e-8
-EVENT = tuple(one.name for one in fields(BookEvent))
+EVENT = tuple(part.name for part in fields(BookEvent))
 SUMS = ("equity", "cash", "realised", "unrealised", "fees", "slippage", "funding", "traded", "gross", "net")
 STATE = ("event_time", "known_at", "seq", "start", "peak", *SUMS, "positions")
 AMOUNTS: Mapping[str, tuple[str, ...]] = {  # what may be past 64 bits
@@ -145,15 +145,15 @@ class Books(Tables):
 
         For a look: it is not held against checksums. Both are 0 where a book has no bar.
         """
-        c, found = book_states.c, []
+        c, sums = book_states.c, []
         with self._reading() as connection:
             for key in keys:
                 query = select(c.equity, c.start, c.wide).where(*of_book(book_states, key))
                 last = query.order_by(c.event_time.desc()).limit(1)
                 first, newest = (connection.execute(last.where(c.event_time <= at)).first() for at in (start, end))
                 begun = (newest, "start") if first is None else (first, "equity")
-                found.append((0, 0) if newest is None else (_amount(*begun), _amount(newest, "equity")))
-        return found
+                sums.append((0, 0) if newest is None else (_amount(*begun), _amount(newest, "equity")))
+        return sums
 
     def states(self, key: BookKey, *, start: datetime | None, end: datetime | None = None) -> list[dict[str, Any]]:
         """The states with `start <= event_time < end`, mappings with STATE."""
@@ -169,17 +169,17 @@ class Books(Tables):
             An event is missing, or not what was written.
         """
         with self._reading() as connection:
-            found = _rows(connection, book_events, key, EVENT, *_ends(start, end))
-        if (np.diff(found["seq"]) != 1).any():
+            columns = _rows(connection, book_events, key, EVENT, *_ends(start, end))
+        if (np.diff(columns["seq"]) != 1).any():
             where = {"table": "book_events", "scope": key}
             raise CorruptionError(GONE.format(**where, expected="numbered without a gap", found="one"))
-        return _events(found)
+        return _events(columns)
 
     def unit_events(self, key: BookKey, units: Collection[str], *, end: datetime) -> list[BookEvent]:
         """The events of some units of a book at the bars before `end`, in order; each is verified, none is counted."""
         with self._reading() as connection:
-            found = _read(connection, book_events, key, EVENT, FIRST_US, microseconds(end), units)
-        return _events(found)
+            columns = _read(connection, book_events, key, EVENT, FIRST_US, microseconds(end), units)
+        return _events(columns)
 
     def curve(
         self, model: str, book: str, version: int = 0, *, start: datetime | None = None, as_of: datetime
@@ -200,30 +200,30 @@ class Books(Tables):
         """
         key, until = BookKey(model, book, version), microseconds(as_of)
         with self._reading() as connection:
-            found = _rows(connection, book_states, key, STATE, _ends(start, None)[0], until + 1)
-        seen = found["known_at"] <= until
-        rows = {name: np.asarray(found[name][seen] / SCALE, dtype=np.float64) for name in (*SUMS, "peak")}
+            columns = _rows(connection, book_states, key, STATE, _ends(start, None)[0], until + 1)
+        past = columns["known_at"] <= until
+        rows = {name: np.asarray(columns[name][past] / SCALE, dtype=np.float64) for name in (*SUMS, "peak")}
         peak = np.where(rows["peak"] > 0, rows["peak"], 1.0)
         rows["drawdown"] = np.where(rows["peak"] > 0, 1.0 - rows["equity"] / peak, 0.0)
-        rows["event_time"] = found["event_time"][seen]
+        rows["event_time"] = columns["event_time"][past]
         return put_together(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
 
     def equity(self, key: BookKey, *, start: datetime, end: datetime) -> pd.DataFrame:
         """Equity of a book at each bar with `start <= event_time < end`: event_time, known_at, equity in money."""
         with self._reading() as connection:
-            found = _rows(connection, book_states, key, STATE, microseconds(start), microseconds(end))
-        equity = np.asarray(found["equity"] / SCALE, dtype=np.float64)
-        return put_together(("event_time", "known_at", "equity"), [found["event_time"], found["known_at"], equity])
+            columns = _rows(connection, book_states, key, STATE, microseconds(start), microseconds(end))
+        equity = np.asarray(columns["equity"] / SCALE, dtype=np.float64)
+        return put_together(("event_time", "known_at", "equity"), [columns["event_time"], columns["known_at"], equity])
 
     def scores(self, model: str, *, start: datetime | None, as_of: datetime) -> pd.DataFrame:
         """Predictions from `start` on known at `as_of`, without features: PREDICTED, by time, version, unit."""
         first, last = _ends(start, None)[0], microseconds(as_of) + 1
         span = Span(predictions, {"model": model}, min(first, last), last)
         with self._reading() as connection:
-            found = window(connection, span, PREDICTED, PREDICTION_KEY)
-        sums = found.pop("checksum")
-        verify("predictions", {**found, "model": model}, sums, PREDICTION_KEY)
-        return put_together(PREDICTED, [known(found, as_of)[name] for name in PREDICTED])
+            columns = window(connection, span, PREDICTED, PREDICTION_KEY)
+        sums = columns.pop("checksum")
+        verify("predictions", {**columns, "model": model}, sums, PREDICTION_KEY)
+        return put_together(PREDICTED, [known(columns, as_of)[name] for name in PREDICTED])
 
     def traded_books(self, model: str) -> list[str]:
         """The books that a model has fills of."""
@@ -244,23 +244,23 @@ class Books(Tables):
         booked = [*of_book(book_events, BookKey(model, book)), e.fill > 0]
         if until is not None:
             booked.append(type_coerce(e.event_time, BigInteger) <= microseconds(until))
-        mine, read = (c.model == model, c.book == book), ["id", *FILL_COLUMNS, "checksum"]
+        rules, read = (c.model == model, c.book == book), ["id", *FILL_COLUMNS, "checksum"]
         with self._reading() as connection:
             taken = connection.execute(select(func.coalesce(func.max(e.fill), 0), func.count()).where(*booked)).one()
-            earlier = select(func.count()).select_from(fills).where(*mine, c.id <= taken[0])
+            earlier = select(func.count()).select_from(fills).where(*rules, c.id <= taken[0])
             after = taken[0] if connection.scalar(earlier) == taken[1] else 0  # else some before it wait
             waits = (
                 c.id > after,
                 ~exists().where(*booked, e.fill == c.id),
                 ~is_void(c.fill_id),
             )
-            query = select(*(c[name] for name in read)).where(*mine, *waits).order_by(c.id)
+            query = select(*(c[name] for name in read)).where(*rules, *waits).order_by(c.id)
             kinds = [np.int64 if name == "id" else kind(name) for name in read]
-            found = dict(zip(read, arrays(connection, query, kinds), strict=True))
-        number, sums = found.pop("id"), found.pop("checksum")
-        verify("fills", found, sums, ["fill_id"])
-        frame = put_together(FILL_COLUMNS, [found[name] for name in FILL_COLUMNS]).assign(id=number)
-        new = found["event_time"] <= microseconds(as_of)
+            columns = dict(zip(read, arrays(connection, query, kinds), strict=True))
+        number, sums = columns.pop("id"), columns.pop("checksum")
+        verify("fills", columns, sums, ["fill_id"])
+        frame = put_together(FILL_COLUMNS, [columns[name] for name in FILL_COLUMNS]).assign(id=number)
+        new = columns["event_time"] <= microseconds(as_of)
         fresh: pd.DataFrame = frame[new].sort_values(["event_time", "id"], ignore_index=True)
         return fresh
 
@@ -310,10 +310,10 @@ def marks_of(connection: Connection, *, model: str | None = None, as_of: datetim
 def _rows(connection: Connection, table: Table, key: BookKey, names: Sequence[str], start: int, end: int) -> Arrays:
     """Columns of the rows with `start <= event_time < end` (microseconds), verified and counted."""
     floor, ceiling = start - start % HOUR_US, end + -end % HOUR_US
-    found = _read(connection, table, key, names, floor, ceiling)
-    must_be(connection, table.name, key._asdict(), len(found["event_time"]), hours=(floor, ceiling))
-    keep = (found["event_time"] >= start) & (found["event_time"] < end)
-    return {name: values[keep] for name, values in found.items()}
+    columns = _read(connection, table, key, names, floor, ceiling)
+    must_be(connection, table.name, key._asdict(), len(columns["event_time"]), hours=(floor, ceiling))
+    keep = (columns["event_time"] >= start) & (columns["event_time"] < end)
+    return {name: values[keep] for name, values in columns.items()}
 
 
 def _read(
@@ -331,22 +331,22 @@ def _read(
     query = query if units is None else query.where(c.unit.in_(units))
     kinds = [KINDS.get(name, np.int64) for name in read]
     order = c.seq if table is book_events else c.event_time
-    found: Arrays = dict(zip(read, arrays(connection, query.order_by(order), kinds), strict=True))
-    sums = found.pop("checksum")
+    columns: Arrays = dict(zip(read, arrays(connection, query.order_by(order), kinds), strict=True))
+    sums = columns.pop("checksum")
     scope: Arrays = {"model": key.model, "book": key.book, "version": np.full(len(sums), key.version)}
-    verify(table.name, {**found, **scope}, sums, ["event_time"])
-    return widened(found)
+    verify(table.name, {**columns, **scope}, sums, ["event_time"])
+    return widened(columns)
 
 
-def _states(found: Arrays) -> list[dict[str, Any]]:
-    columns: Arrays = {name: _instants(v) if name in TIMES else v.tolist() for name, v in found.items()}
-    columns["positions"] = [orjson.loads(text) for text in columns["positions"]]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def _states(columns: Arrays) -> list[dict[str, Any]]:
+    values: Arrays = {name: _instants(v) if name in TIMES else v.tolist() for name, v in columns.items()}
+    values["positions"] = [orjson.loads(text) for text in values["positions"]]
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
 
 
-def _events(found: Arrays) -> list[BookEvent]:
-    columns = [_instants(found[name]) if name in TIMES else found[name].tolist() for name in EVENT]
-    return [BookEvent(*row) for row in zip(*columns, strict=True)]
+def _events(columns: Arrays) -> list[BookEvent]:
+    values = [_instants(columns[name]) if name in TIMES else columns[name].tolist() for name in EVENT]
+    return [BookEvent(*row) for row in zip(*values, strict=True)]
 
 
 def _instants(values: Any) -> list[datetime]:

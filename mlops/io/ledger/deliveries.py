@@ -61,17 +61,17 @@ class Deliveries(Tables):
             if connection.scalar(select(c.id).where(c.delivery_id == delivery_id)) is None:
                 raise DataError(f"delivery must be in the inbox, got {delivery_id!r}. Add it before it is settled.")
             number = int(connection.scalar(select(func.coalesce(func.max(c.settled_seq), 0))) or 0) + 1
-            found = {"model": model, "alias": alias, "version": version, "settled_at": at, "settled_seq": number}
-            mine = update(deliveries).where(c.delivery_id == delivery_id, c.settled_at.is_(None))
-            connection.execute(mine.values(found))
+            outcome = {"model": model, "alias": alias, "version": version, "settled_at": at, "settled_seq": number}
+            query = update(deliveries).where(c.delivery_id == delivery_id, c.settled_at.is_(None))
+            connection.execute(query.values(outcome))
 
     def unsettled(self, source: str, *, before: datetime) -> list[Received]:
         """Those of a source that arrived before `before` and were not followed yet, in the order of arrival."""
         c = deliveries.c
         query = select(c.delivery_id, c.source, c.body, c.received_at).order_by(c.id)
         with self._reading() as connection:
-            mine = query.where(c.settled_at.is_(None), c.source == source, c.received_at < before)
-            return every(connection, Received, mine)
+            waiting = query.where(c.settled_at.is_(None), c.source == source, c.received_at < before)
+            return every(connection, Received, waiting)
 
     def settled(self, model: str, *, after: int) -> list[Delivery]:
         """Those about `model` with `id` > `after`, in order."""

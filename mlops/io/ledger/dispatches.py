@@ -83,8 +83,8 @@ class Dispatches(Tables):
         with self._writing(lock=f"endpoint:{name}") as connection:
             last = int(connection.scalar(select(func.coalesce(func.max(events.c.seq), 0))) or 0)
             if not added(connection, endpoints, {"name": name, "since_seq": last, "seen_at": at, **fresh, **free}):
-                mine = update(endpoints).where(endpoints.c.name == name, endpoints.c.fingerprint != fingerprint)
-                connection.execute(mine.values(fresh))
+                query = update(endpoints).where(endpoints.c.name == name, endpoints.c.fingerprint != fingerprint)
+                connection.execute(query.values(fresh))
 
     def endpoints(self) -> list[Endpoint]:
         """All that were ever configured."""
@@ -128,13 +128,13 @@ class Dispatches(Tables):
         failed = outcome.state != "delivered"
         c = endpoints.c
         with self._writing(lock=f"endpoint:{claim.endpoint}") as connection:
-            mine = update(endpoints).where(c.name == claim.endpoint, c.owner == claim.owner)
+            query = update(endpoints).where(c.name == claim.endpoint, c.owner == claim.owner)
             health = {"failures": c.failures + 1 if failed else 0, "probe_at": probe_at, "disabled": disabled}
-            held = connection.execute(mine.values(owner="", **health)).rowcount == 1
+            held = connection.execute(query.values(owner="", **health)).rowcount == 1
             if held or not failed:
-                told = {k: v for k, v in asdict(outcome).items() if k not in ("endpoint", "seq")}
+                values = {k: v for k, v in asdict(outcome).items() if k not in ("endpoint", "seq")}
                 where = (dispatches.c.endpoint == claim.endpoint, dispatches.c.seq == claim.event.seq)
-                connection.execute(update(dispatches).where(*where, dispatches.c.state == "pending").values(told))
+                connection.execute(update(dispatches).where(*where, dispatches.c.state == "pending").values(values))
         return held
 
     def redeliver(self, endpoint: str, seq: int, at: datetime) -> None:
@@ -148,8 +148,8 @@ class Dispatches(Tables):
         c = dispatches.c
         fresh = {"state": "pending", "attempts": 0, "not_before": at, "settled_at": None}
         with self._writing(lock=f"endpoint:{endpoint}") as connection:
-            mine = update(dispatches).where(c.endpoint == endpoint, c.seq == seq, c.state != "pending")
-            if connection.execute(mine.values(fresh)).rowcount == 0:
+            query = update(dispatches).where(c.endpoint == endpoint, c.seq == seq, c.state != "pending")
+            if connection.execute(query.values(fresh)).rowcount == 0:
                 rule = "event must be one that was delivered or is a dead letter to be sent again"
                 raise DataError(f"{rule}, got {seq} for {endpoint!r}. List them with `trader-mlops hook dead`.")
 
@@ -174,8 +174,8 @@ def _due(
 
 def _head(connection: Connection, name: str) -> Row[int, int, datetime] | None:
     c = dispatches.c
-    mine = select(c.seq, c.attempts, c.not_before).where(c.endpoint == name, c.state == "pending")
-    return connection.execute(mine.order_by(c.seq).limit(1)).one_or_none()
+    query = select(c.seq, c.attempts, c.not_before).where(c.endpoint == name, c.state == "pending")
+    return connection.execute(query.order_by(c.seq).limit(1)).one_or_none()
 
 
 def _next(connection: Connection, endpoint: Row[Any], kinds: Sequence[str]) -> int | None:

@@ -65,7 +65,7 @@ class Writer:
         waiting_rows: int = WAITING_ROWS,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._telemetry, self._group_rows = ledger.telemetry, group_rows
+        self._ledger, self._group_rows = ledger, group_rows
         self._waiting_rows, self._patience_s = waiting_rows, patience_s
         self._queue: deque[Submission] = deque()
         self._queued = 0  # rows
@@ -100,7 +100,7 @@ class Writer:
         StorageError
             The writer is closed, or so many rows wait that there was no place within `patience_s`.
         """
-        mine = Submission(rows)
+        submission = Submission(rows)
         with self._changed:
             if not self._changed.wait_for(lambda: self._closed or self._room(len(rows)), self._patience_s):
                 raise StorageError(
@@ -109,10 +109,10 @@ class Writer:
                 )
             if self._closed:
                 raise StorageError("writer must be open to take rows, got a closed one. Open another.")
-            self._queue.append(mine)
+            self._queue.append(submission)
             self._queued += len(rows)
             self._changed.notify_all()
-        return mine.done
+        return submission.done
 
     def waiting(self) -> int:
         """Rows that were submitted and not yet taken into a commit."""
@@ -142,8 +142,8 @@ class Writer:
             while group := self._gather():
                 live = [s for s in group if s.done.set_running_or_notify_cancel()]
                 for durable in (True, False):
-                    if mine := [s for s in live if s.rows.durable == durable]:
-                        self._commit(mine)
+                    if alike := [s for s in live if s.rows.durable == durable]:
+                        self._commit(alike)
         finally:  # whatever ended the thread: nobody waits for ever
             self._abandon(group)
 
@@ -173,9 +173,9 @@ class Writer:
         """Together; where that fails, one by one, so that a bad submission fails alone."""
         try:
             if len(group) == 1:
-                found = [self._telemetry.store(group[0].rows)]
+                counts = [self._ledger.telemetry.store(group[0].rows)]
             else:
-                found = self._telemetry.store_together([s.rows for s in group])
+                counts = self._ledger.telemetry.store_together([s.rows for s in group])
         except (MlopsError, SQLAlchemyError, sqlite3.Error) as error:
             if len(group) == 1:
                 group[0].done.set_exception(_told(error))
@@ -183,13 +183,13 @@ class Writer:
                 for submission in group:
                     self._commit([submission])
         else:
-            for submission, new in zip(group, found, strict=True):
+            for submission, new in zip(group, counts, strict=True):
                 submission.done.set_result(new)
 
 
 def _told(error: Exception) -> MlopsError:
     if isinstance(error, MlopsError):
         return error
-    told = StorageError(f"ledger must take the rows, got {error}. Nothing of them was stored: submit them again.")
-    told.__cause__ = error
-    return told
+    refusal = StorageError(f"ledger must take the rows, got {error}. Nothing of them was stored: submit them again.")
+    refusal.__cause__ = error
+    return refusal

@@ -79,18 +79,18 @@ class Instrument:
 class Instruments(Tables):
     """Instruments. A row of an older release that breaks the rules of now costs its own unit only."""
 
-    def put(self, told: Sequence[Instrument], at: datetime) -> int:
-        """Keep what units are; what is said again replaces what was said. How many there are of `told`."""
-        rows = [dict(zip(INSTRUMENT_COLUMNS, astuple(one), strict=True)) | {"told_at": at} for one in told]
+    def put(self, units: Sequence[Instrument], at: datetime) -> int:
+        """Keep what units are; what is said again replaces what was said. How many `units` there are."""
+        rows = [dict(zip(INSTRUMENT_COLUMNS, astuple(unit), strict=True)) | {"told_at": at} for unit in units]
         with self._writing() as connection:
-            connection.execute(delete(instruments).where(instruments.c.unit.in_([one.unit for one in told])))
+            connection.execute(delete(instruments).where(instruments.c.unit.in_([unit.unit for unit in units])))
             for row in rows:
                 connection.execute(instruments.insert().values(row))
         return len(rows)
 
     def frame(self) -> pd.DataFrame:
         """All that is known of units: INSTRUMENT_COLUMNS, by unit. Without those that are unusable."""
-        rows = [astuple(one) for one in self._instruments()[0]]
+        rows = [astuple(unit) for unit in self._instruments()[0]]
         frame = pd.DataFrame(rows, columns=list(INSTRUMENT_COLUMNS))
         frame["kind"] = frame["kind"].map(str)
         frame["expiry"] = pd.to_datetime(frame["expiry"], utc=True)
@@ -102,11 +102,11 @@ class Instruments(Tables):
 
     def multipliers(self) -> dict[str, float]:
         """Of the units that have another one than 1."""
-        return {one.unit: one.multiplier for one in self._instruments()[0] if one.multiplier != 1.0}
+        return {unit.unit: unit.multiplier for unit in self._instruments()[0] if unit.multiplier != 1.0}
 
     def currencies(self) -> dict[str, str]:
         """What each unit that something is known of is traded in."""
-        return {one.unit: one.currency for one in self._instruments()[0]}
+        return {unit.unit: unit.currency for unit in self._instruments()[0]}
 
     def _instruments(self) -> tuple[list[Instrument], dict[str, str]]:
         c = instruments.c

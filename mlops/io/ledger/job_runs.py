@@ -95,31 +95,31 @@ class JobRuns(Tables):
         lease = timedelta(seconds=lease_s)
         with self._writing(lock="jobs") as connection:
             while True:
-                found = _first(connection, at, lease)
-                if found is None:
+                run = _first(connection, at, lease)
+                if run is None:
                     return None
-                died = found.state == "running"
-                if died and found.attempts >= max_attempts:
-                    _end(connection, found.id, "dead", at, "its runner died at each attempt")
+                died = run.state == "running"
+                if died and run.attempts >= max_attempts:
+                    _end(connection, run.id, "dead", at, "its runner died at each attempt")
                     continue
-                counts = 0 if found.state == "parked" else 1
-                fresh = {"owner": owner, "fence": found.fence + 1, "attempts": found.attempts + counts}
+                counts = 0 if run.state == "parked" else 1
+                fresh = {"owner": owner, "fence": run.fence + 1, "attempts": run.attempts + counts}
                 fresh |= {"state": "running", "started_at": at, "ended_at": None, "lease_until": at + lease}
-                connection.execute(update(job_runs).where(job_runs.c.id == found.id).values(fresh))
-                return Claim(found.job, found.scheduled_for, owner, fresh["fence"], fresh["attempts"])
+                connection.execute(update(job_runs).where(job_runs.c.id == run.id).values(fresh))
+                return Claim(run.job, run.scheduled_for, owner, fresh["fence"], fresh["attempts"])
 
     def renew(self, claim: Claim, at: datetime, *, lease_s: float) -> bool:
         """Heartbeat; False where the claim is void: stop, for somebody else runs it."""
         with self._writing() as connection:
-            mine = update(job_runs).where(_held(claim)).values(lease_until=at + timedelta(seconds=lease_s))
-            return connection.execute(mine).rowcount == 1
+            query = update(job_runs).where(_held(claim)).values(lease_until=at + timedelta(seconds=lease_s))
+            return connection.execute(query).rowcount == 1
 
     def is_done(self, claim: Claim) -> bool:
         """Whether the run ended well under this very claim."""
         c = job_runs.c
-        mine = and_(c.job == claim.job, c.scheduled_for == claim.scheduled_for, c.fence == claim.fence)
+        run = and_(c.job == claim.job, c.scheduled_for == claim.scheduled_for, c.fence == claim.fence)
         with self._reading() as connection:
-            return connection.scalar(select(c.id).where(mine, c.state == "done")) is not None
+            return connection.scalar(select(c.id).where(run, c.state == "done")) is not None
 
     def complete(
         self,
@@ -221,10 +221,10 @@ class JobRuns(Tables):
 
     def _by_hand(self, job: str, scheduled_for: datetime, states: Sequence[str], fresh: dict[str, Any]) -> None:
         c = job_runs.c
-        mine = and_(c.job == job, c.scheduled_for == scheduled_for)
+        run = and_(c.job == job, c.scheduled_for == scheduled_for)
         with self._writing(lock="jobs") as connection:
-            if connection.execute(update(job_runs).where(mine, c.state.in_(states)).values(fresh)).rowcount == 0:
-                state = connection.scalar(select(c.state).where(mine)) or "no such run"
+            if connection.execute(update(job_runs).where(run, c.state.in_(states)).values(fresh)).rowcount == 0:
+                state = connection.scalar(select(c.state).where(run)) or "no such run"
                 rule = f"run of {job} at {scheduled_for.isoformat()} must be one of {', '.join(states)}"
                 raise DataError(f"{rule}, got {state}. List them with `trader-mlops job list`.")
 
@@ -263,5 +263,5 @@ def _end(connection: Connection, row: int, state: str, at: datetime, error: str)
 
 def _held(claim: Claim) -> ColumnElement[bool]:
     c = job_runs.c
-    mine = and_(c.job == claim.job, c.scheduled_for == claim.scheduled_for)
-    return and_(mine, c.state == "running", c.fence == claim.fence)
+    run = and_(c.job == claim.job, c.scheduled_for == claim.scheduled_for)
+    return and_(run, c.state == "running", c.fence == claim.fence)

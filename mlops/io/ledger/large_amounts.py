@@ -17,26 +17,26 @@ END = 2**63
 
 def narrowed(columns: Mapping[str, list[Any]], names: Sequence[str], n: int) -> dict[str, list[Any]]:
     """The columns as they are stored, with `wide`: JSON of what does not fit, by name; empty where all of it does."""
-    found, wide = dict(columns), [dict[str, str]() for _ in range(n)]
+    stored, wide = dict(columns), [dict[str, str]() for _ in range(n)]
     for name in names:
         values = columns[name]
         if n and np.asarray(values).dtype != np.int64:
             for row, value in enumerate(values):
                 if not _fits(value):
                     wide[row][name] = str(value)
-            found[name] = [value if _fits(value) else 0 for value in values]
-    return found | {"wide": [orjson.dumps(row).decode() if row else "" for row in wide]}
+            stored[name] = [value if _fits(value) else 0 for value in values]
+    return stored | {"wide": [orjson.dumps(row).decode() if row else "" for row in wide]}
 
 
 def widened(columns: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse, of arrays: a column with a large amount becomes one of Python's integers."""
-    found = {name: values for name, values in columns.items() if name != "wide"}
+    amounts = {name: values for name, values in columns.items() if name != "wide"}
     for row in np.flatnonzero(columns["wide"] != ""):
         for name, amount in orjson.loads(columns["wide"][row]).items():
-            if name in found:
-                found[name] = found[name].astype(object)
-                found[name][row] = int(amount)
-    return found
+            if name in amounts:
+                amounts[name] = amounts[name].astype(object)
+                amounts[name][row] = int(amount)
+    return amounts
 
 
 def entries(positions: Mapping[str, Sequence[Any]]) -> str:

@@ -61,16 +61,16 @@ class Latest(Tables):
     def scored_bars(self, model: str, version: int, *, start: datetime, as_of: datetime) -> list[datetime]:
         """Event times that a version predicted in whatever role from `start` on, oldest first; the newest MOST."""
         c = predictions.c
-        mine = (c.model == model, c.version == version, _stored(c.known_at) <= microseconds(as_of))
-        return self._times(predictions, mine, start, as_of, timedelta(0))
+        rules = (c.model == model, c.version == version, _stored(c.known_at) <= microseconds(as_of))
+        return self._times(predictions, rules, start, as_of, timedelta(0))
 
     def booked_bars(self, model: str, start: datetime, *, as_of: datetime) -> list[datetime]:
         """Bars that any book of a model took from `start` on, oldest first; books of refitted versions follow on."""
         c = book_states.c
         at = _stored(c.event_time)
-        mine = (c.model == model, at >= microseconds(start), at <= microseconds(as_of))
+        rules = (c.model == model, at >= microseconds(start), at <= microseconds(as_of))
         with self._reading() as connection:
-            rows = connection.scalars(select(at).where(*mine).distinct().order_by(at)).all()
+            rows = connection.scalars(select(at).where(*rules).distinct().order_by(at)).all()
         return [EPOCH + int(row) * MICROSECOND for row in rows]
 
     def quoted_times(self, unit: str, *, start: datetime, as_of: datetime, every: timedelta) -> list[datetime]:
@@ -79,15 +79,15 @@ class Latest(Tables):
 
     def quoted_last(self, *, as_of: datetime) -> dict[str, datetime]:
         """When each unit was last quoted, until `as_of`; two seeks a unit."""
-        c, found, unit = quotes.c, dict[str, datetime](), ""
+        c, last_quoted, unit = quotes.c, dict[str, datetime](), ""
         with self._reading() as connection:
             while (unit := connection.scalar(select(func.min(c.unit)).where(c.unit > unit))) is not None:
                 last = select(func.max(c.event_time)).where(
                     c.unit == unit, _stored(c.event_time) <= microseconds(as_of)
                 )
                 if (at := connection.scalar(last)) is not None:
-                    found[unit] = at
-        return found
+                    last_quoted[unit] = at
+        return last_quoted
 
     def _newest(self, table: Table, scope: tuple[ColumnElement[bool], ...], as_of: datetime) -> datetime | None:
         c = table.c

@@ -37,10 +37,10 @@ class Quotes(Tables):
         span = Span(quotes, {"unit": unit}, microseconds(start), microseconds(end))
         read = [name for name in QUOTE_COLUMNS if name != "unit"]
         with self._reading() as connection:
-            found = window(connection, span, read, ["event_time"])
-        stored = found.pop("checksum")
-        verify("quotes", {**found, "unit": unit}, stored, ["unit", "event_time"])
-        rows = known(found, as_of)
+            columns = window(connection, span, read, ["event_time"])
+        stored = columns.pop("checksum")
+        verify("quotes", {**columns, "unit": unit}, stored, ["unit", "event_time"])
+        rows = known(columns, as_of)
         frame = put_together(read, [rows[name] for name in read])
         frame.insert(0, "unit", np.full(len(frame), unit, dtype=object))
         return frame
@@ -54,11 +54,11 @@ class Quotes(Tables):
         """
         at, c = type_coerce(quotes.c.event_time, BigInteger), quotes.c
         known = type_coerce(c.known_at, BigInteger) <= microseconds(as_of)
-        mine, end = (c.unit == unit, at > microseconds(after), known), microseconds(until)
-        begun = select(at).where(*mine, at <= microseconds(until - span)).order_by(at.desc()).limit(BEFORE)
+        rules, end = (c.unit == unit, at > microseconds(after), known), microseconds(until)
+        begun = select(at).where(*rules, at <= microseconds(until - span)).order_by(at.desc()).limit(BEFORE)
         with self._reading() as connection:
             start = min(connection.scalars(begun), default=microseconds(after))
-            query = select(c.event_time, c.bid, c.ask).where(*mine, at >= start, at <= end).order_by(at)
+            query = select(c.event_time, c.bid, c.ask).where(*rules, at >= start, at <= end).order_by(at)
             return [(row.event_time, row.bid, row.ask) for row in connection.execute(query)]
 
     def latest_times(self) -> dict[str, datetime]:
@@ -80,8 +80,8 @@ class Quotes(Tables):
             for i in range(0, len(keys), ASKED):
                 for row in connection.execute(query.where(tuple_(*where).in_(keys[i : i + ASKED]))):
                     there[tuple(row[: len(key)])] = tuple(row[len(key) :])
-        said = zip(*(columns[name] for name in sums), strict=True)
-        both = ((there.get(one, ()), mine) for one, mine in zip(keys, said, strict=True))
+        given = zip(*(columns[name] for name in sums), strict=True)
+        both = ((there.get(key_, ()), sums_) for key_, sums_ in zip(keys, given, strict=True))
         return [i for i, (a, b) in enumerate(both) if any(x is not None and x != y for x, y in zip(a, b, strict=False))]
 
 

@@ -151,8 +151,8 @@ class RegistryLog(Tables):
                     raise AliasMoved(_moved(model, expected, champion))
                 row |= {"seq": last + 1, "state": "pending", "created_at": at}
                 entry = _one(connection, Promotion, promotions.insert().values(row).returning(promotions))
-                mine = update(promotions).where(promotions.c.id == entry.id)
-                connection.execute(mine.values(checksum=record_sum("promotions", asdict(entry))))
+                row_of = update(promotions).where(promotions.c.id == entry.id)
+                connection.execute(row_of.values(checksum=record_sum("promotions", asdict(entry))))
                 count_in(connection, promotions, {"model": [model]})
                 return entry
         except IntegrityError as error:  # the lock makes it impossible; the key would still tell
@@ -239,19 +239,19 @@ class RegistryLog(Tables):
         c = experiments.c
         with self._writing() as connection:
             connection.execute(update(experiments).where(c.id == experiment_id, c.plan.is_(None)).values(plan=plan))
-            kept = connection.scalar(select(c.plan).where(c.id == experiment_id))
-        if kept is None:
+            plan_stored = connection.scalar(select(c.plan).where(c.id == experiment_id))
+        if plan_stored is None:
             raise DataError(
                 f"experiment must be in the ledger, got id {experiment_id}. Read `experiments` for the ids."
             )
-        return str(kept)
+        return str(plan_stored)
 
     def close_experiment(self, experiment_id: int, verdict: str, at: datetime) -> None:
         """End a comparison. The first verdict stays."""
         c = experiments.c
         with self._writing() as connection:
-            mine = update(experiments).where(c.id == experiment_id, c.ended_at.is_(None))
-            connection.execute(mine.values(verdict=verdict, ended_at=at, alias_at=None))
+            query = update(experiments).where(c.id == experiment_id, c.ended_at.is_(None))
+            connection.execute(query.values(verdict=verdict, ended_at=at, alias_at=None))
 
     def settle_alias(self, experiment_id: int, at: datetime) -> None:
         """Say that the alias `challenger` agrees with this comparison, as it is now. Safe to repeat."""
@@ -279,23 +279,23 @@ def _whole(connection: Connection, kind: type[R], query: Select[Any], model: str
     """All rows of a model, none changed and none missing."""
     (table,) = {column.table.name for column in query.selected_columns}
     rows, names = connection.execute(query).mappings().all(), [field.name for field in fields(kind)]
-    found = []
+    entries = []
     for row in rows:
         values = {name: row[name] for name in names}
-        found.append(kind(**values))
+        entries.append(kind(**values))
         if row["checksum"] is not None and row["checksum"] != record_sum(table, values):
-            raise CorruptionError(CHANGED.format(table=table, key=found[-1]))
+            raise CorruptionError(CHANGED.format(table=table, key=entries[-1]))
     must_be(connection, table, {"model": model}, sum(row["checksum"] is not None for row in rows))
-    return found
+    return entries
 
 
 def _log(connection: Connection, model: str) -> list[Promotion]:
     """The entries of a model, which are numbered without a gap."""
     query = select(promotions).where(promotions.c.model == model).order_by(promotions.c.seq)
-    found = _whole(connection, Promotion, query, model)
-    if [entry.seq for entry in found] != list(range(1, len(found) + 1)):
+    entries = _whole(connection, Promotion, query, model)
+    if [entry.seq for entry in entries] != list(range(1, len(entries) + 1)):
         raise CorruptionError(CHANGED.format(table="promotions", key=f"model={model}: an entry is missing"))
-    return found
+    return entries
 
 
 def added(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
@@ -328,12 +328,12 @@ def _settle(connection: Connection, entry: Promotion, state: str, at: datetime) 
             )
             raise RegistryError(f"{rule}. Roll back instead.")
     summed = record_sum("promotions", asdict(replace(entry, state=state, settled_at=at)))
-    kept = case((c.checksum.is_(None), null()), else_=summed)  # a row of an older release stays without
-    if connection.execute(pending.values(state=state, settled_at=at, checksum=kept)).rowcount == 1:
-        told = _announced(connection, entry)
-        if state == "applied" and not told:
+    checksum = case((c.checksum.is_(None), null()), else_=summed)  # a row of an older release stays without
+    if connection.execute(pending.values(state=state, settled_at=at, checksum=checksum)).rowcount == 1:
+        announced = _announced(connection, entry)
+        if state == "applied" and not announced:
             announce(connection, "transition", entry.model, _told(entry, at), at, entry.correlation_id)
-        if state == "undone" and told:
+        if state == "undone" and announced:
             back = {"kind": "undone", "from_version": entry.to_version, "to_version": entry.from_version}
             announce(connection, "transition", entry.model, _told(entry, at) | back, at, entry.correlation_id)
         return

@@ -62,7 +62,7 @@ class Forecast:
     made_at: datetime
 
 
-FORECAST = tuple(one.name for one in fields(Forecast))
+FORECAST = tuple(field.name for field in fields(Forecast))
 
 
 class RiskRows(Tables):
@@ -74,13 +74,13 @@ class RiskRows(Tables):
         """Keep what a job computed for the page; False where that instant has one. The last KEPT of a kind stay."""
         row = {"kind": kind, "scope": scope, "as_of": as_of, **_packed(body, arrays)}
         c = risk_states.c
-        mine = (c.kind == kind, c.scope == scope)
-        last = select(c.as_of).where(*mine).order_by(c.as_of.desc()).offset(KEPT - 1).limit(1)
+        rules = (c.kind == kind, c.scope == scope)
+        last = select(c.as_of).where(*rules).order_by(c.as_of.desc()).offset(KEPT - 1).limit(1)
         with self._writing() as connection:
             new = added(connection, risk_states, row)
             oldest = connection.scalar(last)
             if oldest is not None:
-                connection.execute(delete(risk_states).where(*mine, c.as_of < oldest))
+                connection.execute(delete(risk_states).where(*rules, c.as_of < oldest))
         return new
 
     def state(self, kind: str, scope: str, *, as_of: datetime) -> RiskState | None:
@@ -136,22 +136,22 @@ class RiskRows(Tables):
             connection.execute(delete(risk_states).where(*ahead))
         return len(rows)
 
-    def add_forecasts(self, told: Sequence[Forecast]) -> int:
+    def add_forecasts(self, forecasts: Sequence[Forecast]) -> int:
         """Append forecasts; how many were new: what was said of a bar stands."""
-        for one in told:
-            if not (one.es >= one.var and math.isfinite(one.es) and math.isfinite(one.var)):
-                raise DataError(f"forecast of {one.scope} must have ES >= VaR, got {one.es} and {one.var}. Fit anew.")
+        for f in forecasts:
+            if not (f.es >= f.var and math.isfinite(f.es) and math.isfinite(f.var)):
+                raise DataError(f"forecast of {f.scope} must have ES >= VaR, got {f.es} and {f.var}. Fit anew.")
         with self._writing() as connection:
             return sum(
-                added(connection, risk_forecasts, dict(zip(FORECAST, astuple(one), strict=True))) for one in told
+                added(connection, risk_forecasts, dict(zip(FORECAST, astuple(row), strict=True))) for row in forecasts
             )
 
     def forecasts(self, scope: str, *, confidence: float, horizon: int, as_of: datetime) -> pd.DataFrame:
         """What was said until `as_of`, by time: the fields of `Forecast`."""
         c = risk_forecasts.c
-        mine = (c.scope == scope, c.confidence == confidence, c.horizon == horizon, c.event_time <= as_of)
+        keys = (c.scope == scope, c.confidence == confidence, c.horizon == horizon, c.event_time <= as_of)
         with self._reading() as connection:
-            rows = connection.execute(select(*(c[name] for name in FORECAST)).where(*mine).order_by(c.event_time)).all()
+            rows = connection.execute(select(*(c[name] for name in FORECAST)).where(*keys).order_by(c.event_time)).all()
         frame = pd.DataFrame(rows, columns=list(FORECAST))
         for name in ("event_time", "made_at"):
             frame[name] = pd.to_datetime(frame[name], utc=True)
@@ -159,18 +159,18 @@ class RiskRows(Tables):
 
     def traded_models(self) -> list[str]:
         """The models that fills were told of; one look into the index a model."""
-        c, found, model = fills.c, list[str](), ""
+        c, models, model = fills.c, list[str](), ""
         with self._reading() as connection:
             while (model := connection.scalar(select(func.min(c.model)).where(c.model > model))) is not None:
-                found.append(model)
-        return found
+                models.append(model)
+        return models
 
     def fills_since(self, model: str, at: datetime) -> int:
         """How many trades a model made from an instant on."""
         c = fills.c
-        mine = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at), ~is_void(c.fill_id))
+        rules = (c.model == model, type_coerce(c.event_time, BigInteger) >= microseconds(at), ~is_void(c.fill_id))
         with self._reading() as connection:
-            return int(connection.scalar(select(func.count()).select_from(fills).where(*mine)) or 0)
+            return int(connection.scalar(select(func.count()).select_from(fills).where(*rules)) or 0)
 
     def first_traded(self, model: str, book: str) -> datetime | None:
         """When a book's first trade was; None of one that never traded."""
@@ -192,8 +192,8 @@ class RiskRows(Tables):
         """
         with self._reading() as connection:
             given = {"asked": orjson.dumps(list(units)).decode(), "until": microseconds(as_of)}
-            found = connection.execute(_latest(connection.dialect.name), given).all()
-        frame = pd.DataFrame(found, columns=["unit", "event_time", "bid", "ask"])
+            rows = connection.execute(_latest(connection.dialect.name), given).all()
+        frame = pd.DataFrame(rows, columns=["unit", "event_time", "bid", "ask"])
         frame["event_time"] = pd.to_datetime(frame["event_time"], utc=True)
         return frame.astype({"bid": float, "ask": float})
 
@@ -202,14 +202,14 @@ class RiskRows(Tables):
 def _latest(dialect: str) -> Select[Any]:
     """The newest quote of each unit of the JSON list `:asked` until `:until`."""
     if dialect == "sqlite":
-        told = func.json_each(bindparam("asked")).table_valued("value")
+        asked = func.json_each(bindparam("asked")).table_valued("value")
     else:
-        told = func.json_array_elements_text(cast(bindparam("asked", type_=Text), JSON)).table_valued("value")
+        asked = func.json_array_elements_text(cast(bindparam("asked", type_=Text), JSON)).table_valued("value")
     c, newest, until = quotes.c, quotes.alias(), bindparam("until", type_=BigInteger)
     at, known = (type_coerce(newest.c[name], BigInteger) for name in ("event_time", "known_at"))
-    mine = newest.c.unit == told.c.value, at <= until, known <= until
-    last = select(newest.c.event_time).where(*mine).order_by(newest.c.event_time.desc()).limit(1).scalar_subquery()
-    return select(c.unit, c.event_time, c.bid, c.ask).join(told, (c.unit == told.c.value) & (c.event_time == last))
+    rules = newest.c.unit == asked.c.value, at <= until, known <= until
+    last = select(newest.c.event_time).where(*rules).order_by(newest.c.event_time.desc()).limit(1).scalar_subquery()
+    return select(c.unit, c.event_time, c.bid, c.ask).join(asked, (c.unit == asked.c.value) & (c.event_time == last))
 
 
 def _packed(body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -229,14 +229,14 @@ def _unpacked(row: Any, kind: str, scope: str) -> RiskState:
         return RiskState(row.as_of, orjson.loads(packed[DOCUMENT].tobytes()), arrays)
 
 
-def _until(told: Any, now: datetime) -> Any:
+def _until(value: Any, now: datetime) -> Any:
     """JSON with no instant in its values after `now`."""
-    if isinstance(told, dict):
-        return {name: _until(value, now) for name, value in told.items()}
-    if isinstance(told, list):
-        return [_until(value, now) for value in told]
+    if isinstance(value, dict):
+        return {name: _until(instant, now) for name, instant in value.items()}
+    if isinstance(value, list):
+        return [_until(instant, now) for instant in value]
     try:
-        at = datetime.fromisoformat(told) if isinstance(told, str) else now
+        at = datetime.fromisoformat(value) if isinstance(value, str) else now
     except ValueError:
-        return told
-    return now.isoformat() if at.tzinfo is not None and at > now else told
+        return value
+    return now.isoformat() if at.tzinfo is not None and at > now else value

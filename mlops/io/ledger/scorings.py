@@ -47,9 +47,9 @@ class Scorings(Tables):
         names = [name for name in SCORING_COLUMNS if name != "model"]
         key = [name for name in KEYS["scorings"] if name != "model"]
         with self._reading() as connection:
-            found = window(connection, span, names, key)
-        stored = found.pop("checksum")
-        verify("scorings", {**found, "model": model}, stored, key)
-        frame = put_together(names, [found[name] for name in names])
+            columns = window(connection, span, names, key)
+        stored = columns.pop("checksum")
+        verify("scorings", {**columns, "model": model}, stored, key)
+        frame = put_together(names, [columns[name] for name in names])
         frame.insert(0, "model", pd.Series(model, index=frame.index, dtype=object))
         return frame

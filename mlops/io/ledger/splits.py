@@ -77,15 +77,15 @@ class Splits(Tables):
         CorruptionError
             One is not what was written.
         """
-        mine = is_void(splits.c.split_id) if void else ~is_void(splits.c.split_id)
-        query = select(splits).where(mine).order_by(splits.c.event_time, splits.c.id)
+        rule = is_void(splits.c.split_id) if void else ~is_void(splits.c.split_id)
+        query = select(splits).where(rule).order_by(splits.c.event_time, splits.c.id)
         with self._reading() as connection:
-            found = every(connection, Split, query)
+            rows = every(connection, Split, query)
             sums = list(connection.scalars(query.with_only_columns(splits.c.checksum)))
-        for split, checksum in zip(found, sums, strict=True):
+        for split, checksum in zip(rows, sums, strict=True):
             if record_sum("splits", _told(split)) != checksum:
                 raise CorruptionError(f"{split.name} must be as it was written, got another. Restore a backup.")
-        return found
+        return rows
 
     def after_splits(self, as_of: datetime) -> tuple[datetime, tuple[int, int]]:
         """`as_of`, or the instant of a split that was told while somebody began to look; and `split_news`."""
@@ -93,8 +93,8 @@ class Splits(Tables):
             select(func.max(voids.c.created_at)).where(voids.c.fill_id.startswith(PREFIX))
         )
         with self._reading() as connection:
-            told = [at for at in connection.scalars(query) if at is not None and as_of < at <= as_of + MOMENT]
-            return max([as_of, *told]), split_news(connection)
+            instants = [at for at in connection.scalars(query) if at is not None and as_of < at <= as_of + MOMENT]
+            return max([as_of, *instants]), split_news(connection)
 
     def last(self) -> int:
         """Number of the newest split; 0 where there is none."""
@@ -154,8 +154,8 @@ class Splits(Tables):
                 if marks_of(connection) != dict(ends):
                     raise Moved
                 first(connection)
-                for one in books:
-                    _rewrite(connection, one)
+                for book in books:
+                    _rewrite(connection, book)
         except Moved:
             return False
         return True
@@ -170,12 +170,12 @@ def _confirm(connection: Connection, unit: str, price: float, actor: str, reason
     connection.execute(insert(confirmed_prices).values(row))
 
 
-def _rewrite(connection: Connection, one: Restated) -> None:
+def _rewrite(connection: Connection, book: Restated) -> None:
     """A new event is counted where it belongs; those after it are numbered on, each takes the place of the next."""
-    lot, after = one.rows, one.rows.after
-    if after is None or taken_out(connection, lot.key) != one.voids:
+    lot, after = book.rows, book.rows.after
+    if after is None or taken_out(connection, lot.key) != book.voids:
         raise Moved
-    if one.new is not None:
-        put(connection, [event_rows([replace(lot, events=[replace(one.new, seq=after.seq + 1)])])])
+    if book.new is not None:
+        put(connection, [event_rows([replace(lot, events=[replace(book.new, seq=after.seq + 1)])])])
     replaced(connection, event_rows([lot]), "seq")
     replaced(connection, state_rows([lot]), "event_time")

@@ -146,14 +146,14 @@ class Telemetry(Tables):
         read = [*FILL_COLUMNS, "checksum"]
         query = select(*(c[name] for name in read)).where(c.model == model, c.book == book).order_by(c.id)
         with self._reading() as connection:
-            found = dict(zip(read, arrays(connection, query, [kind(name) for name in read]), strict=True))
-            stored = found.pop("checksum")
-            verify("fills", found, stored, ["fill_id"])
-            unique("fills", found["fill_id"])
+            columns = dict(zip(read, arrays(connection, query, [kind(name) for name in read]), strict=True))
+            stored = columns.pop("checksum")
+            verify("fills", columns, stored, ["fill_id"])
+            unique("fills", columns["fill_id"])
             must_be(connection, "fills", {"model": model, "book": book}, int((stored != UNSUMMED).sum()))
             void = list(connection.scalars(select(voids.c.fill_id)))
-        counts = ~np.isin(found["fill_id"].astype(str), void) if void else slice(None)
-        frame = pd.DataFrame({name: found[name][counts] for name in ("unit", "quantity", "price", "fee")})
+        counts = ~np.isin(columns["fill_id"].astype(str), void) if void else slice(None)
+        frame = pd.DataFrame({name: columns[name][counts] for name in ("unit", "quantity", "price", "fee")})
         frame["cash_flow"] = -frame["quantity"] * frame["price"] - frame["fee"]
         return frame.groupby("unit", sort=True)[["quantity", "cash_flow"]].sum().reset_index()
 
@@ -178,14 +178,14 @@ class Telemetry(Tables):
         span = _span(predictions, model, start, end, as_of, version)
         with self._reading() as connection:
             read = [*PREDICTED, "feature_set_id", "features"]
-            found = window(connection, span, read, PREDICTION_KEY, by="features_checksum")
-            sets = _sets(connection, np.unique(found["feature_set_id"]).tolist(), model)
-        n, names = len(found["event_time"]), next(iter(sets.values()))[0]
-        features, own = _aligned(matrix(found["features"], n, len(names)), found["feature_set_id"], sets, names)
-        sums = checksums("predictions", _summed(found, model), n) + own
-        held("predictions", found, sums, found["features_checksum"], PREDICTION_KEY)
-        heard = found["known_at"] <= microseconds(as_of)
-        frame = put_together(PREDICTED, [found[name] for name in PREDICTED])
+            columns = window(connection, span, read, PREDICTION_KEY, by="features_checksum")
+            sets = _sets(connection, np.unique(columns["feature_set_id"]).tolist(), model)
+        n, names = len(columns["event_time"]), next(iter(sets.values()))[0]
+        features, own = _aligned(matrix(columns["features"], n, len(names)), columns["feature_set_id"], sets, names)
+        sums = checksums("predictions", _summed(columns, model), n) + own
+        held("predictions", columns, sums, columns["features_checksum"], PREDICTION_KEY)
+        heard = columns["known_at"] <= microseconds(as_of)
+        frame = put_together(PREDICTED, [columns[name] for name in PREDICTED])
         frame.insert(0, "model", np.full(len(frame), model, dtype=object))
         if heard.all():
             return frame, features, names
@@ -258,13 +258,13 @@ class Telemetry(Tables):
         if text in self._sets:
             return self._sets[text]
         key = hashlib.sha256(text.encode()).hexdigest()
-        mine = select(feature_sets.c.id).where(feature_sets.c.digest == key)
+        query = select(feature_sets.c.id).where(feature_sets.c.digest == key)
         with self._reading() as connection:
-            known = connection.scalar(mine)
+            known = connection.scalar(query)
         if known is None:
             with self._writing() as connection:
                 added(connection, feature_sets, {"names": text, "digest": key})
-                known = connection.execute(mine).scalar_one()
+                known = connection.execute(query).scalar_one()
         self._sets[text] = int(known)
         return self._sets[text]
 
@@ -278,18 +278,18 @@ def _span(
     return Span(table, scope, first, max(first, min(microseconds(end), microseconds(as_of) + 1)))
 
 
-def _summed(found: Arrays, model: str) -> Arrays:
+def _summed(columns: Arrays, model: str) -> Arrays:
     """The columns that a checksum is of."""
     skip = ("checksum", "features_checksum", "features", "feature_set_id")
-    return {name: values for name, values in found.items() if name not in skip} | {"model": model}
+    return {name: values for name, values in columns.items() if name not in skip} | {"model": model}
 
 
 Sets = dict[int, tuple[tuple[str, ...], str]]  # id -> names, and the text that they are stored as
 
 
-def _sets(connection: Connection, found: list[int], model: str) -> Sets:
+def _sets(connection: Connection, numbers: list[int], model: str) -> Sets:
     """The feature sets of a window; they must be one set of names, in whatever order."""
-    sets = {number: feature_names(connection, number) for number in found} or {0: ((), names_text(()))}
+    sets = {number: feature_names(connection, number) for number in numbers} or {0: ((), names_text(()))}
     if len({frozenset(names) for names, _ in sets.values()}) > 1:
         raise DataError(f"predictions of {model} must share one feature set, got {len(sets)}. Name one version.")
     return sets
@@ -303,7 +303,7 @@ def _aligned(
         return features, feature_sums(features, next(iter(sets.values()))[1])
     ordered, own = np.empty_like(features), np.empty(len(features), dtype=np.uint64)
     for number, (these, text) in sets.items():
-        mine = numbers == number
-        own[mine] = feature_sums(features[mine], text)
-        ordered[mine] = features[mine][:, [these.index(name) for name in names]]
+        rows = numbers == number
+        own[rows] = feature_sums(features[rows], text)
+        ordered[rows] = features[rows][:, [these.index(name) for name in names]]
     return ordered, own

@@ -83,12 +83,12 @@ class Trading(Tables):
                 "actor": actor,
                 "reason": reason,
             }
-            kept = {
+            details = {
                 "correlation_id": correlation_id,
                 "created_at": at,
                 "accepted": orjson.dumps(accepted).decode(),
             }
-            connection.execute(trading_states.insert().values(**row, **kept))
+            connection.execute(trading_states.insert().values(**row, **details))
             announce(connection, "trading_state", "", {**row, "from": before, "at": at.isoformat()}, at, correlation_id)
         return True
 
@@ -107,5 +107,5 @@ class Trading(Tables):
 
 
 def _accepted(text: str) -> Mapping[str, float] | None:
-    found: dict[str, float] | None = orjson.loads(text)
-    return found
+    levels: dict[str, float] | None = orjson.loads(text)
+    return levels

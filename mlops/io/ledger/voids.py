@@ -51,11 +51,11 @@ class Void:
     created_at: datetime
 
 
-def named(actor: str, reason: str, what: str = "a void") -> None:
+def named(actor: str, reason: str, thing: str = "a void") -> None:
     """Refuse what nobody did, or without a reason."""
     for name, text in (("actor", actor), ("reason", reason)):
         if not (text.strip() and storable(text)):
-            raise DataError(f"{name} of {what} must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
+            raise DataError(f"{name} of {thing} must be text of 1 to {MAX_TEXT} characters, got {text!r}. Give one.")
 
 
 class Voids(Tables):
@@ -86,13 +86,13 @@ class Voids(Tables):
             One is not what was written.
         """
         with self._reading() as connection:
-            mine = voids.c.id > after
-            found = every(connection, Void, select(voids).where(mine).order_by(voids.c.id))
-            sums = list(connection.scalars(select(voids.c.checksum).where(mine).order_by(voids.c.id)))
-        for void, checksum in zip(found, sums, strict=True):
+            rule = voids.c.id > after
+            rows = every(connection, Void, select(voids).where(rule).order_by(voids.c.id))
+            sums = list(connection.scalars(select(voids.c.checksum).where(rule).order_by(voids.c.id)))
+        for void, checksum in zip(rows, sums, strict=True):
             if record_sum("voids", asdict(void)) != checksum:
                 raise DataError(f"void of {void.fill_id} must be as it was written, got another. Restore a backup.")
-        return found
+        return rows
 
     def fills(self, *, after: int) -> pd.DataFrame:
         """The fills that were voided after the void of that number: `id` and FILL_COLUMNS, by time and id."""
@@ -127,22 +127,22 @@ class Voids(Tables):
 
     def books_with_voids(self) -> dict[BookKey, frozenset[int]]:
         """Books that still count fills that are void, and the numbers of those."""
-        e, found = book_events.c, defaultdict[BookKey, set[int]](set)
+        e, numbers_of = book_events.c, defaultdict[BookKey, set[int]](set)
         query = select(e.model, e.book, e.version, e.fill).join_from(voids, fills, voids.c.fill_id == fills.c.fill_id)
-        mine = (fills.c.model == e.model) & (fills.c.book == e.book) & (e.fill == fills.c.id) & (e.fill > 0)
+        same = (fills.c.model == e.model) & (fills.c.book == e.book) & (e.fill == fills.c.id) & (e.fill > 0)
         with self._reading() as connection:
-            for *key, number in connection.execute(query.join(book_events, mine).where(e.kind == "fill")):
-                found[BookKey(*key)].add(int(number))
-        return {key: frozenset(numbers) for key, numbers in found.items()}
+            for *key, number in connection.execute(query.join(book_events, same).where(e.kind == "fill")):
+                numbers_of[BookKey(*key)].add(int(number))
+        return {key: frozenset(numbers) for key, numbers in numbers_of.items()}
 
     def booked_multipliers(self, key: BookKey) -> dict[str, set[float]]:
         """The multipliers that fills of each unit were booked by."""
-        e, found = book_events.c, defaultdict[str, set[float]](set)
+        e, multipliers = book_events.c, defaultdict[str, set[float]](set)
         query = select(e.unit, e.multiplier).distinct().where(*of_book(book_events, key), e.kind == "fill")
         with self._reading() as connection:
             for unit, multiplier in connection.execute(query):
-                found[unit].add(multiplier)
-        return dict(found)
+                multipliers[unit].add(multiplier)
+        return dict(multipliers)
 
     def count(self, key: BookKey) -> int:
         """How many fills were taken out of a book."""

@@ -51,35 +51,35 @@ def _copy(connection: Connection, table: Table, lead: str, start: int, end: int)
     names = [name for name in COPIED[table.name] if name != first]
     order = [name for name in KEYS[table.name] if name != first]
     scored = SCORED if table.name == "predictions" else ()
-    found = window(connection, Span(table, {first: lead}, start, end), [*names, *scored], order)
-    plain = {first: lead, **{name: found[name] for name in names}}
-    sums = verify(table.name, plain, found["checksum"], order)
-    columns = {first: pa.array([lead] * len(sums), pa.string()), **{name: _column(name, found[name]) for name in names}}
+    read = window(connection, Span(table, {first: lead}, start, end), [*names, *scored], order)
+    plain = {first: lead, **{name: read[name] for name in names}}
+    sums = verify(table.name, plain, read["checksum"], order)
+    columns = {first: pa.array([lead] * len(sums), pa.string()), **{name: _column(name, read[name]) for name in names}}
     columns = {name: columns[name] for name in COPIED[table.name]}
     if scored:
-        columns |= _features(connection, found, sums, order)
-    return pa.table(columns | {"checksum": _checksums(found["checksum"])})
+        columns |= _features(connection, read, sums, order)
+    return pa.table(columns | {"checksum": _checksums(read["checksum"])})
 
 
-def _features(connection: Connection, found: Arrays, sums: NDArray[np.uint64], key: list[str]) -> dict[str, pa.Array]:
+def _features(connection: Connection, read: Arrays, sums: NDArray[np.uint64], key: list[str]) -> dict[str, pa.Array]:
     """The features of rows that need not have the same ones, and their names."""
-    sets = found["feature_set_id"]
+    sets = read["feature_set_id"]
     named = {number: feature_names(connection, number) for number in np.unique(sets).tolist()}
     widths = np.array([len(named[number][0]) for number in sets.tolist()], dtype=np.int64)
     ends = np.cumsum(widths)
-    flat = matrix(found["features"], 1, int(widths.sum()))[0]
+    flat = matrix(read["features"], 1, int(widths.sum()))[0]
     total = sums.copy()
     for number, (names, text) in named.items():
         rows = np.flatnonzero(sets == number)
         values = flat[(ends[rows] - len(names))[:, None] + np.arange(len(names))]
         total[rows] += feature_sums(values, text)
-    held("predictions", found, total, found["features_checksum"], key)
+    held("predictions", read, total, read["features_checksum"], key)
     offsets = pa.array(np.concatenate([[0], ends]), pa.int32())
     return {
         "feature_names": pa.array([named[number][1] for number in sets.tolist()], pa.string()),
         "features": pa.ListArray.from_arrays(offsets, pa.array(flat, pa.float32())),
-        "correlation_id": pa.array(found["correlation_id"], pa.string()),
-        "features_checksum": _checksums(found["features_checksum"]),
+        "correlation_id": pa.array(read["correlation_id"], pa.string()),
+        "features_checksum": _checksums(read["features_checksum"]),
     }
 
 

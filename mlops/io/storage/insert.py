@@ -94,8 +94,8 @@ def quote_rows(frame: pd.DataFrame) -> Rows:
 def balance_rows(frame: pd.DataFrame, source: str = "api") -> Rows:
     """What accounts were worth; `source` where the frame does not say; raises DataError."""
     _not_reserved(frame)
-    said = frame if "source" in frame else frame.assign(source=source)
-    return _summed(balances, said, BALANCE_COLUMNS, durable=True)
+    named = frame if "source" in frame else frame.assign(source=source)
+    return _summed(balances, named, BALANCE_COLUMNS, durable=True)
 
 
 def _not_reserved(frame: pd.DataFrame) -> None:
@@ -129,8 +129,8 @@ def put(connection: Connection, many: Sequence[Rows]) -> list[int]:
     new = [0] * len(many)
     tables = {rows.table.name: rows.table for rows in many if len(rows)}
     for name in tables:
-        mine = [i for i, rows in enumerate(many) if rows.table.name == name and len(rows)]
-        for i, count in zip(mine, _put_table(connection, [many[i] for i in mine]), strict=True):
+        lots = [i for i, rows in enumerate(many) if rows.table.name == name and len(rows)]
+        for i, count in zip(lots, _put_table(connection, [many[i] for i in lots]), strict=True):
             new[i] = count
     return new
 

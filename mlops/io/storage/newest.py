@@ -58,35 +58,35 @@ def _query(
         select(_raw(other.c[name])).where(*rules).order_by(other.c[last].desc()).limit(1).correlate(chain)
         for name in (last, *read)
     ]
-    named = (one.scalar_subquery().label(name) for one, name in zip(of_last, (last, *read), strict=True))
+    named = (query.scalar_subquery().label(name) for query, name in zip(of_last, (last, *read), strict=True))
     return select(*each, *named).where(each[-1].is_not(None)).order_by(*each)
 
 
 def _groups(table: Table, names: Sequence[str], *, of_model: bool) -> CTE:
     """The distinct values of `names`, column by column; some are NULL."""
-    found: CTE | None = None
+    groups: CTE | None = None
     for i, name in enumerate(names):
-        found = _each(table, names[:i], name, found, of_model=of_model)
-    assert found is not None
-    return found
+        groups = _each(table, names[:i], name, groups, of_model=of_model)
+    assert groups is not None
+    return groups
 
 
 def _each(table: Table, before: Sequence[str], name: str, groups: CTE | None, *, of_model: bool) -> CTE:
     """The groups with each value of one more column, from the least on."""
 
     def least(of: CTE | None, *rules: ColumnElement[bool]) -> Label[Any]:
-        mine = [] if of is None else [table.c[one] == of.c[one] for one in before]
-        query = select(func.min(table.c[name])).where(*mine, *rules)
+        same = [] if of is None else [table.c[column] == of.c[column] for column in before]
+        query = select(func.min(table.c[name])).where(*same, *rules)
         return (query if of is None else query.correlate(of)).scalar_subquery().label(name)
 
     only = (table.c[name] == bindparam("model"),) if of_model and not before else ()
     if groups is None:
         first = select(least(None, *only))
     else:
-        first = select(*(groups.c[one] for one in before), least(groups)).where(groups.c[before[-1]].is_not(None))
+        first = select(*(groups.c[column] for column in before), least(groups)).where(groups.c[before[-1]].is_not(None))
     chain = first.cte(recursive=True)
     value = chain.c[name]
-    following = select(*(chain.c[one] for one in before), least(chain, table.c[name] > value, *only))
+    following = select(*(chain.c[column] for column in before), least(chain, table.c[name] > value, *only))
     return chain.union_all(following.where(value.is_not(None)))
 
 

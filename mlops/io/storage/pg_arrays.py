@@ -59,9 +59,9 @@ def _numbers(form: str, values: Sequence[Any]) -> bytes:
     given = np.asarray(values)
     if given.dtype.kind not in "iuf":
         raise DataError(f"values must be numbers, got {given.dtype}. Fill in what is missing.")
-    found = np.empty(len(values), dtype=[("length", ">i4"), ("value", form)])
-    found["length"], found["value"] = found.dtype["value"].itemsize, given
-    return found.tobytes()
+    items = np.empty(len(values), dtype=[("length", ">i4"), ("value", form)])
+    items["length"], items["value"] = items.dtype["value"].itemsize, given
+    return items.tobytes()
 
 
 def _texts(values: Sequence[str | bytes]) -> bytes:

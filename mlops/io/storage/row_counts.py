@@ -67,7 +67,7 @@ def count_in(
 
 
 def must_be(
-    connection: Connection, table: str, scope: Mapping[str, Any], found: int, hours: tuple[int, int] = (0, 1)
+    connection: Connection, table: str, scope: Mapping[str, Any], n: int, hours: tuple[int, int] = (0, 1)
 ) -> None:
     """Compare the rows that were read of a scope, from whole hour to whole hour (microseconds), with their count.
 
@@ -75,7 +75,7 @@ def must_be(
     ----------
     scope : mapping
         The columns of SCOPES, or only the first ones: then all that begin so.
-    found : int
+    n : int
         Rows that have a checksum; those of older releases were never counted.
 
     Raises
@@ -85,11 +85,11 @@ def must_be(
     """
     if connection.dialect.name != "sqlite":
         return
-    mine = (*_mine(table, scope), tallies.c.hour >= hours[0], tallies.c.hour < hours[1])
-    expected = int(connection.scalar(select(func.coalesce(func.sum(tallies.c.rows), 0)).where(*mine)) or 0)
-    if expected != found:
+    rules = (*_mine(table, scope), tallies.c.hour >= hours[0], tallies.c.hour < hours[1])
+    expected = int(connection.scalar(select(func.coalesce(func.sum(tallies.c.rows), 0)).where(*rules)) or 0)
+    if expected != n:
         where = ", ".join(f"{name}={value}" for name, value in scope.items())
-        raise CorruptionError(GONE.format(table=table, scope=where, expected=expected, found=found))
+        raise CorruptionError(GONE.format(table=table, scope=where, expected=expected, found=n))
 
 
 def newest_is(connection: Connection, table: str, scope: Mapping[str, Any], at: datetime | None) -> None:
@@ -116,5 +116,5 @@ def _groups(table: str, columns: Mapping[str, Sequence[Any]], new: NDArray[np.bo
     hours = np.zeros(n, dtype=np.int64) if table in WHOLE else np.asarray(columns["event_time"], dtype=np.int64)
     hours = hours - hours % HOUR_US
     keys = zip(*(columns[name] for name in SCOPES[table]), hours.tolist(), strict=True)
-    found = Counter(compress(keys, new.tolist()))
-    return {(orjson.dumps(key[:-1]).decode(), key[-1]): count for key, count in found.items()}
+    counts = Counter(compress(keys, new.tolist()))
+    return {(orjson.dumps(key[:-1]).decode(), key[-1]): count for key, count in counts.items()}

@@ -40,8 +40,8 @@ MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry 
 MAX_WHOLE = 2**31 - 1  # INTEGER of PostgreSQL
 
 
-def taken_apart(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[str, list[Any]]:
-    """The columns `names` of `frame` as lists of what is stored; `what` names the frame in errors.
+def taken_apart(frame: pd.DataFrame, names: Sequence[str], title: str) -> dict[str, list[Any]]:
+    """The columns `names` of `frame` as lists of what is stored; `title` names the frame in errors.
 
     Raises
     ------
@@ -50,16 +50,16 @@ def taken_apart(frame: pd.DataFrame, names: Sequence[str], what: str) -> dict[st
     """
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise DataError(f"{what} must have the columns {list(names)}, got none named {missing}. Add them.")
+        raise DataError(f"{title} must have the columns {list(names)}, got none named {missing}. Add them.")
     if frame.empty:
         return {name: [] for name in names}
-    columns = {name: _stored(frame[name], f"{name} of {what}") for name in names}
+    columns = {name: _stored(frame[name], f"{name} of {title}") for name in names}
     if "known_at" in columns:
         early = np.asarray(columns["known_at"]) < np.asarray(columns["event_time"])
-        _refuse(early, frame["known_at"], f"known_at of {what}", "not lie before event_time")
+        _refuse(early, frame["known_at"], f"known_at of {title}", "not lie before event_time")
     if "bid" in columns:
         crossed = np.asarray(columns["bid"]) > np.asarray(columns["ask"])
-        _refuse(crossed, frame["bid"], f"bid of {what}", "not lie above ask")
+        _refuse(crossed, frame["bid"], f"bid of {title}", "not lie above ask")
     return columns
 
 
@@ -80,42 +80,42 @@ def dtype(name: str) -> Any:
     return np.int64 if name in TIMES | WHOLE else object
 
 
-def _stored(column: pd.Series[Any], what: str) -> list[Any]:
-    _refuse(column.isna().to_numpy(), column, what, "be known")
+def _stored(column: pd.Series[Any], title: str) -> list[Any]:
+    _refuse(column.isna().to_numpy(), column, title, "be known")
     name = str(column.name)
     if name in TIMES:
-        return _microseconds(column, what)
+        return _microseconds(column, title)
     if name in TEXTS:
-        return _text(column, what)
+        return _text(column, title)
     if name in WHOLE:
-        return _whole(column, what)
-    return _number(column, what, *RULES[name])
+        return _whole(column, title)
+    return _number(column, title, *RULES[name])
 
 
-def _microseconds(column: pd.Series[Any], what: str) -> list[int]:
+def _microseconds(column: pd.Series[Any], title: str) -> list[int]:
     if not isinstance(column.dtype, pd.DatetimeTZDtype):
-        raise DataError(f"{what} must carry a time zone, got {column.dtype}. Use pd.to_datetime(..., utc=True).")
+        raise DataError(f"{title} must carry a time zone, got {column.dtype}. Use pd.to_datetime(..., utc=True).")
     try:
         exact = column.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").view(np.int64)
     except pd.errors.OutOfBoundsDatetime as error:
-        raise DataError(f"{what} must lie between 1678 and 2261, got {error}. Correct the clock.") from error
-    _refuse(exact % NS_PER_US != 0, column, what, "be whole microseconds")
+        raise DataError(f"{title} must lie between 1678 and 2261, got {error}. Correct the clock.") from error
+    _refuse(exact % NS_PER_US != 0, column, title, "be whole microseconds")
     whole: list[int] = (exact // NS_PER_US).tolist()
     return whole
 
 
-def _text(column: pd.Series[Any], what: str) -> list[str]:
-    found: list[str] = column.tolist()
-    kinds = set(map(type, found))
-    if kinds == {str} and _plain(found):
-        return found
-    if not all(issubclass(kind, str) for kind in kinds) or not all(found):
-        good = np.fromiter((isinstance(x, str) and len(x) > 0 for x in found), dtype=bool, count=len(found))
-        _refuse(~good, column, what, "be text, not empty")
-    if not all(map(storable, set(found))):  # a million rows name few units
-        fit = np.fromiter(map(storable, found), dtype=bool, count=len(found))
-        _refuse(~fit, column, what, f"be valid text of at most {MAX_TEXT} characters without NUL")
-    return [str(x) for x in found]  # an enum member becomes its plain value
+def _text(column: pd.Series[Any], title: str) -> list[str]:
+    texts: list[str] = column.tolist()
+    kinds = set(map(type, texts))
+    if kinds == {str} and _plain(texts):
+        return texts
+    if not all(issubclass(kind, str) for kind in kinds) or not all(texts):
+        good = np.fromiter((isinstance(x, str) and len(x) > 0 for x in texts), dtype=bool, count=len(texts))
+        _refuse(~good, column, title, "be text, not empty")
+    if not all(map(storable, set(texts))):  # a million rows name few units
+        fit = np.fromiter(map(storable, texts), dtype=bool, count=len(texts))
+        _refuse(~fit, column, title, f"be valid text of at most {MAX_TEXT} characters without NUL")
+    return [str(x) for x in texts]  # an enum member becomes its plain value
 
 
 def _plain(texts: list[str]) -> bool:
@@ -136,27 +136,27 @@ def storable(text: str) -> bool:
     return len(text) <= MAX_TEXT and "\0" not in text
 
 
-def _whole(column: pd.Series[Any], what: str) -> list[int]:
+def _whole(column: pd.Series[Any], title: str) -> list[int]:
     if not pd.api.types.is_integer_dtype(column.dtype):
-        raise DataError(f"{what} must be whole numbers, got {column.dtype}. Use astype(int).")
+        raise DataError(f"{title} must be whole numbers, got {column.dtype}. Use astype(int).")
     outside = ((column < 0) | (column > MAX_WHOLE)).to_numpy(dtype=bool)
-    _refuse(outside, column, what, f"be within 0 and {MAX_WHOLE}")
-    found: list[int] = column.tolist()
-    return found
+    _refuse(outside, column, title, f"be within 0 and {MAX_WHOLE}")
+    numbers: list[int] = column.tolist()
+    return numbers
 
 
-def _number(column: pd.Series[Any], what: str, rule: str, check: Check) -> list[float]:
+def _number(column: pd.Series[Any], title: str, rule: str, check: Check) -> list[float]:
     if not pd.api.types.is_numeric_dtype(column.dtype):
-        raise DataError(f"{what} must be numbers, got {column.dtype}. Use astype(float).")
+        raise DataError(f"{title} must be numbers, got {column.dtype}. Use astype(float).")
     values = column.to_numpy(dtype=np.float64)
-    _refuse(~check(values), column, what, rule)
-    found: list[float] = values.tolist()
-    return found
+    _refuse(~check(values), column, title, rule)
+    numbers: list[float] = values.tolist()
+    return numbers
 
 
-def _refuse(bad: NDArray[np.bool_], column: pd.Series[Any], what: str, rule: str) -> None:
+def _refuse(bad: NDArray[np.bool_], column: pd.Series[Any], title: str, rule: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         got = column.iloc[row]
         got = got.item() if isinstance(got, np.generic) else got
-        raise DataError(f"{what} must {rule}, got {got!r} in row {row}. Correct or drop the row.")
+        raise DataError(f"{title} must {rule}, got {got!r} in row {row}. Correct or drop the row.")

@@ -74,16 +74,16 @@ def window(
     c = span.table.c
     read = [*names, by]
     query = select(*(c[name] for name in read)).where(span.where()).order_by(*(c[name] for name in order))
-    found: Arrays = dict(zip(read, arrays(connection, query, [kind(name) for name in read]), strict=True))
+    columns: Arrays = dict(zip(read, arrays(connection, query, [kind(name) for name in read]), strict=True))
     if connection.dialect.name == "sqlite":
-        _in_order(span.table, [found[name] for name in order])
+        _in_order(span.table, [columns[name] for name in order])
         floor, ceiling = span.hours()
-        summed = int((found[by] != UNSUMMED).sum())
+        summed = int((columns[by] != UNSUMMED).sum())
         if (floor, ceiling) != (span.start, span.end):
             summed += int(connection.scalar(select(func.count()).where(span.edges())) or 0)
         if span.table.name not in WHOLE:
             must_be(connection, span.table.name, span.scope, summed, hours=(floor, ceiling))
-    return found
+    return columns
 
 
 def verify(table: str, rows: Mapping[str, Values], stored: NDArray[np.int64], key: Sequence[str]) -> NDArray[np.uint64]:
