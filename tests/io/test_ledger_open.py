@@ -96,6 +96,13 @@ def test_what_someone_relies_on_waits_for_the_disk_and_telemetry_does_not(tmp_pa
             assert "wal" == connection.scalar(text("PRAGMA journal_mode"))
 
 
+def test_postgresql_compiles_no_plan(url):
+    if url.startswith("sqlite"):
+        pytest.skip("SQLite compiles none")
+    with Ledger(url) as ledger, ledger.reading() as connection:
+        assert "off" == connection.scalar(text("SHOW jit"))
+
+
 def test_downgrading_leaves_nothing_behind(url):
     config, script = revisions()
     with Ledger(url) as ledger, ledger.writing() as connection:

@@ -201,12 +201,20 @@ def _engine(place: URL) -> Engine:
     if place.get_backend_name() == "postgresql":
         # A connection knows only of the arrays that were told before it.
         importlib.import_module("mlops.io.storage.pg_arrays")
-        return create_engine(place, pool_pre_ping=True)
+        engine = create_engine(place, pool_pre_ping=True)
+        event.listen(engine, "connect", _without_jit)
+        return engine
     private_files.file(Path(str(place.database)).expanduser())  # SQLite gives its journal the same mode
     engine = create_engine(place, connect_args={"timeout": BUSY_MS / 1000})
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _without_jit(raw: Any, _: object) -> None:
+    """Have PostgreSQL interpret plans: ours take milliseconds, and compiling one takes up to seconds."""
+    raw.execute("SET jit = off")
+    raw.commit()
 
 
 def _prepare(raw: sqlite3.Connection, _: object) -> None:
