@@ -93,13 +93,13 @@ def settle(context: Context, reading: Reading, at: datetime) -> None:
     ours = [alert for alert in ours if alert.details.get("source") == reading.source]
     for state, reasons in (("changed", reading.changed), ("rejected", reading.bars.rejected)):
         wanted = _grouped(reasons)
-        told = {alert.details["symbol"]: alert.key for alert in ours if alert.key.startswith(f"bars_{state}:")}
-        for symbol in wanted.keys() - told.keys():
+        open_keys = {alert.details["symbol"]: alert.key for alert in ours if alert.key.startswith(f"bars_{state}:")}
+        for symbol in wanted.keys() - open_keys.keys():
             key = f"bars_{state}:{reading.source}:{symbol}@{at.isoformat()}"
             details = {"source": reading.source, "symbol": symbol}
             context.ledger.alerts.add(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
-        for symbol in told.keys() - wanted.keys():
-            context.ledger.alerts.resolve(told[symbol], at)
+        for symbol in open_keys.keys() - wanted.keys():
+            context.ledger.alerts.resolve(open_keys[symbol], at)
 
 
 def _why(note: NotedBars, present: Mapping[str, History], rejected: Mapping[str, str]) -> str:

@@ -76,11 +76,11 @@ class Table:
         return Terms(self.strategy.cost_bps / 1e4, s.slippage_bps / 1e4, s.funding_bps / 1e4)
 
     def follow(
-        self, mark: Mark | None, book: Book, bars: Sequence[Bar], said: Mapping[datetime, Said]
+        self, mark: Mark | None, book: Book, bars: Sequence[Bar], forecasts: Mapping[datetime, Said]
     ) -> Iterator[Grown]:
         """A virtual book along the bars, by the strategy's rule and costs."""
         due = self.units.between(None if mark is None else mark.end, LAST)
-        return follow(book, bars, said, self.strategy.position, self.terms, self.units.multipliers, due)
+        return follow(book, bars, forecasts, self.strategy.position, self.terms, self.units.multipliers, due)
 
     def key(self, book: str, version: int = 0) -> BookKey:
         return BookKey(self.strategy.name, book, version)
@@ -170,7 +170,7 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
     marks = ledger.books.marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
     ends = {key: mark.end for key, mark in marks.items()}
     newest = max(ends.values(), default=None)
-    said, roles = tape.heard(ledger.books.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
+    scored, roles = tape.heard(ledger.books.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
     read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
     for book in names:
         with unbooked_fills.apart(BookKey(model, book), unread):
@@ -178,30 +178,30 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
             read[book] = tape.filled(rows, units, ends.get(BookKey(model, book)))
     fills = {book: good for book, (good, _) in read.items()}
     refused = {book: bad for book, (_, bad) in read.items()}
-    versions = {version for row in said.values() for version in row}
-    mine = [
+    versions = {version for row in scored.values() for version in row}
+    keys = [
         *(BookKey(model, VIRTUAL, v) for v in versions),
         *(BookKey(model, b) for b in (*names, *map(twins.of, names))),
     ]
-    started = [ends[key] for key in mine if key in ends]
-    begun = [*said, *(_time(rows[0]) for rows in fills.values() if rows)]
+    started = [ends[key] for key in keys if key in ends]
+    begun = [*scored, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
     line = tape.tape(bars, since - LATE, as_of)
-    return Table(context, strategy, names, said, roles, fills, refused, units, marks, line, news, unread)
+    return Table(context, strategy, names, scored, roles, fills, refused, units, marks, line, news, unread)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:
     """The book of each version that scores, up to the last bar that it scored."""
     of: dict[int, dict[datetime, Said]] = defaultdict(dict)
     for bar, row in table.said.items():
-        for version, one in row.items():
-            of[version][bar] = one
-    for version, said in of.items():
+        for version, forecast in row.items():
+            of[version][bar] = forecast
+    for version, forecasts in of.items():
         key = table.key(VIRTUAL, version)
         with unbooked_fills.apart(key, table.unread):
             mark, book = table.end(key)
-            bars = table.bars(mark, min(said), max(said))
-            yield Growth(key, mark, [*table.follow(mark, book, bars, said)])
+            bars = table.bars(mark, min(forecasts), max(forecasts))
+            yield Growth(key, mark, [*table.follow(mark, book, bars, forecasts)])
 
 
 def _own(table: Table, name: str) -> Iterator[Growth]:
@@ -223,17 +223,17 @@ def _twin(table: Table, name: str) -> Iterator[Growth]:
     first = table.bar_of(_time(rows[0])) if rows else None
     # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
     bars = table.bars(mark, first.at if first is not None else min(table.said), max(table.said))
-    said = _asked(table, name, bars, _versions(table, rows))
-    yield Growth(key, mark, [*table.follow(mark, book, bars, said)])
+    forecasts = _asked(table, name, bars, _versions(table, rows))
+    yield Growth(key, mark, [*table.follow(mark, book, bars, forecasts)])
 
 
 def _versions(table: Table, rows: Sequence[tuple[Fill, int]]) -> dict[datetime, dict[str, int]]:
     """The version of each fill, by its bar and unit."""
-    found: dict[datetime, dict[str, int]] = defaultdict(dict)
+    versions: dict[datetime, dict[str, int]] = defaultdict(dict)
     for row in rows:
         if (bar := table.bar_of(_time(row))) is not None:
-            found[bar.at][row[0].unit] = row[1]
-    return found
+            versions[bar.at][row[0].unit] = row[1]
+    return versions
 
 
 def _time(row: tuple[Fill, int]) -> datetime:
@@ -248,14 +248,14 @@ def _asked(
     for earlier in sorted(filled):
         if bars and earlier < bars[0].at:
             traded.last.update(filled[earlier])
-    found = {}
+    asked = {}
     for bar in bars:
         row, roles = table.said.get(bar.at, {}), table.roles.get(bar.at, {})
         champion = next((v for v, role in roles.items() if role == Role.CHAMPION), None)
         if champion is not None:
             may = {v for v, role in roles.items() if role in (Role.CHAMPION, Role.CHALLENGER)}
-            found[bar.at] = traded.said(row, filled.get(bar.at, {}), may, champion)
-    return found
+            asked[bar.at] = traded.said(row, filled.get(bar.at, {}), may, champion)
+    return asked
 
 
 def _append(context: Context, grown: Sequence[Growth], splits: tuple[int, int]) -> set[BookKey]:

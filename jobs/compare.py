@@ -67,12 +67,12 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))
     trials = [trial for trial in context.ledger.registry.open_experiments(model) if _stands(context, trial)]
     looks = [look(context, plans.keep(context, trial), as_of) for trial in trials]
-    looks.sort(key=lambda one: (one.decision.verdict is Verdict.PROMOTE, one.proof.value), reverse=True)
+    looks.sort(key=lambda each: (each.decision.verdict is Verdict.PROMOTE, each.proof.value), reverse=True)
     decisions: list[Decision] = []
-    for one in looks:
+    for each in looks:
         # The run that launched the job takes the first verdict; each other one has a run of its own.
         own = replace(context, run_id=None) if decisions else context
-        decisions.append(act(own, one, as_of))
+        decisions.append(act(own, each, as_of))
     apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))  # at once: what it trades goes on
     return decisions
 
@@ -111,19 +111,19 @@ def _matured(context: Context, trial: Experiment, as_of: datetime) -> pd.DataFra
     return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
-def act(context: Context, one: Look, as_of: datetime) -> Decision:
+def act(context: Context, look: Look, as_of: datetime) -> Decision:
     """Log the evidence of a look and do what follows from it."""
-    trial, decision = one.trial, one.decision
-    if gone := _gone(context, one):  # by another decision of this very look
-        reason = f"Hold: {one.other} was compared with {one.report.model}, {gone}."
-        decision = Decision(Verdict.HOLD, one.report.model, decision.because, one.report.model, reason)
-    figures = _figures(one)
+    trial, decision = look.trial, look.decision
+    if gone := _gone(context, look):  # by another decision of this very look
+        reason = f"Hold: {look.other} was compared with {look.report.model}, {gone}."
+        decision = Decision(Verdict.HOLD, look.report.model, decision.because, look.report.model, reason)
+    figures = _figures(look)
     if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
-        _live(context, one, as_of)
-    context.conclude("compare", one.report, decision, figures=figures, tags=one.tags)
-    _tell_broken(context, one, as_of)
-    _tell_unreported(context, one, decision, as_of)
-    _end(context, one, decision, as_of)
+        _live(context, look, as_of)
+    context.conclude("compare", look.report, decision, figures=figures, tags=look.tags)
+    _tell_broken(context, look, as_of)
+    _tell_unreported(context, look, decision, as_of)
+    _end(context, look, decision, as_of)
     return decision
 
 
@@ -134,13 +134,13 @@ def _resting(context: Context, model: str, as_of: datetime) -> str:
     return policy.resting(done, as_of, cool_down=timedelta(days=s.cool_down_days), most_a_day=s.transitions_per_day)
 
 
-def _gone(context: Context, one: Look) -> str:
+def _gone(context: Context, look: Look) -> str:
     """What a decision that was carried out since the look took from under this one; empty where nothing."""
-    if not _stands(context, one.trial):
+    if not _stands(context, look.trial):
         return "which is not the champion any more"
-    if one.decision.verdict is not Verdict.ADVANCE:
+    if look.decision.verdict is not Verdict.ADVANCE:
         return ""
-    held = stages.place(context, one.trial, one.report.as_of).held
+    held = stages.place(context, look.trial, look.report.as_of).held
     return f"and gets no share of the units: {held}" if held else ""
 
 
@@ -210,68 +210,68 @@ def _collapse(context: Context, champion: ModelRef, planned: Trial, rows: pd.Dat
     )
 
 
-def _live(context: Context, one: Look, as_of: datetime) -> None:
+def _live(context: Context, look: Look, as_of: datetime) -> None:
     """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    asked = scorings(context, one.trial, as_of)
-    table = measure(arms_of(one.matured, one.curves, scorings=asked))
-    for arm in (one.report.model, one.other):
+    asked = scorings(context, look.trial, as_of)
+    table = measure(arms_of(look.matured, look.curves, scorings=asked))
+    for arm in (look.report.model, look.other):
         if (known := table.values.get(arm.version)) is not None:
-            metrics = {f"live.{name}": found.value for name, found in known.items()}
-            metrics["live.n"] = float((one.matured.version == arm.version).sum())
+            metrics = {f"live.{name}": estimate.value for name, estimate in known.items()}
+            metrics["live.n"] = float((look.matured.version == arm.version).sum())
             known_as = context.ledger.registry.bundle(arm.name, arm.version)
             model_id = "" if known_as is None else known_as.model_id
-            record.LiveRun(context.client, arm, model_id, one.trial.id, one.trial.started_at).log(metrics, as_of)
+            record.LiveRun(context.client, arm, model_id, look.trial.id, look.trial.started_at).log(metrics, as_of)
 
 
-def _figures(one: Look) -> dict[str, Figure]:
-    trial, verdict = one.trial, one.decision.verdict
-    daily = ab.pairs(one.matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+def _figures(look: Look) -> dict[str, Figure]:
+    trial, verdict = look.trial, look.decision.verdict
+    daily = ab.pairs(look.matured, champion=trial.champion, challenger=trial.challenger)["difference"]
     quiet = verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
     if daily.empty or (quiet and (len(daily) // 5) % PLOT_EVERY):
         return {}
     pair = f"{trial.model}: v{trial.challenger} against champion v{trial.champion}"
-    named = {f"v{version}": curve["equity"] for version, curve in one.curves.items()}
+    named = {f"v{version}": curve["equity"] for version, curve in look.curves.items()}
     return {
         "paired_log_loss": evidence.paired_evidence(daily, pair, verdict.value.upper()),
         "equity": evidence.equity(named, f"{trial.model}: shadow books"),
     }
 
 
-def _tell_broken(context: Context, one: Look, as_of: datetime) -> None:
+def _tell_broken(context: Context, look: Look, as_of: datetime) -> None:
     """A comparison that is itself broken wakes a person: nothing that it says may decide, and it says so once."""
-    broken = [f for f in one.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
+    broken = [f for f in look.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
     if broken:
         why = "; ".join(f"{f.name}: {f.note}" for f in broken)
-        title = f"{one.trial.model}: the comparison of {one.other} with {one.report.model} is broken: {why}"
-        key = f"comparison_broken:{one.trial.model}:{one.trial.id}"
-        context.ledger.alerts.add(Alert(key, Priority.HIGH, one.trial.model, title, as_of))
+        title = f"{look.trial.model}: the comparison of {look.other} with {look.report.model} is broken: {why}"
+        key = f"comparison_broken:{look.trial.model}:{look.trial.id}"
+        context.ledger.alerts.add(Alert(key, Priority.HIGH, look.trial.model, title, as_of))
 
 
-def _tell_unreported(context: Context, one: Look, decision: Decision, as_of: datetime) -> None:
+def _tell_unreported(context: Context, look: Look, decision: Decision, as_of: datetime) -> None:
     """A challenger that only waits for what nobody reports would wait for ever: a person is told, once."""
     lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
-    enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in one.report.findings)
+    enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in look.report.findings)
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
-        model, title = one.trial.model, f"{one.other} cannot leave the shadow stage: {lacks[0].note}"
-        key = f"shadow_unreported:{model}:{one.trial.id}"
+        model, title = look.trial.model, f"{look.other} cannot leave the shadow stage: {lacks[0].note}"
+        key = f"shadow_unreported:{model}:{look.trial.id}"
         context.ledger.alerts.add(Alert(key, Priority.MEDIUM, model, title, as_of))
 
 
-def _end(context: Context, one: Look, decision: Decision, at: datetime) -> None:
+def _end(context: Context, look: Look, decision: Decision, at: datetime) -> None:
     """Close what is decided: proven worse, or the horizon reached without every gate passed.
 
     One that passed waits for its turn, and trades its share meanwhile where it has not for long enough.
     """
-    trial, proof, place = one.trial, one.proof, one.place
-    goes_on = place.stage is Stage.AB or place.held or one.decision.verdict is Verdict.ADVANCE
-    passed = trial.kind != "watch" and policy.proven(one.report) and goes_on
+    trial, proof, place = look.trial, look.proof, look.place
+    goes_on = place.stage is Stage.AB or place.held or look.decision.verdict is Verdict.ADVANCE
+    passed = trial.kind != "watch" and policy.proven(look.report) and goes_on
     over = bool(proof.params["finished"]) or (proof.level is Level.ALERT and trial.kind != "watch")
     if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return
     if trial.kind == "watch":
         context.ledger.registry.close_experiment(trial.id, "passed", at)
     else:
-        apply.retire(context.registry, one.other, decision.verdict.value, at)
+        apply.retire(context.registry, look.other, decision.verdict.value, at)
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:

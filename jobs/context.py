@@ -78,9 +78,9 @@ class Context:
 
         The run is finished once the decision is carried out; it failed where that failed.
         """
-        found = record.Evidence(job, report, decision, **evidence)
+        logged = record.Evidence(job, report, decision, **evidence)
         with record.run(self.client, job, report.model.name, report.as_of, self.run_id) as run:
-            record.emit(self.client, found, run)
+            record.emit(self.client, logged, run)
             apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
         then(run)
         return decision

@@ -159,8 +159,8 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     console.print(table)
     for model in replay.models:
         console.print(f"  {model}: {_skill(replay.context, model)}")
-    for what, ok in passed.items():
-        console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {what}")
+    for question, ok in passed.items():
+        console.print(f"  {'[green]yes[/]' if ok else '[red]NO [/]'}  {question}")
     console.print(
         f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s"
     )
@@ -170,8 +170,8 @@ def _skill(context: Context, model: str) -> str:
     """Whether the champion that stands knows anything, on all that it predicted and that has matured."""
     champion = ModelRef(model, context.ledger.registry.champion(model) or 0)
     matured = context.ledger.telemetry.matured(model, start=START, end=END, as_of=END, version=champion.version)
-    found = performance(matured, base_rate=context.bundle(champion).meta["base_rate"])
-    return f"{champion}, " + next(finding.note for finding in found if finding.name == "skill")
+    findings = performance(matured, base_rate=context.bundle(champion).meta["base_rate"])
+    return f"{champion}, " + next(finding.note for finding in findings if finding.name == "skill")
 
 
 def _gains(context: Context, trial: Experiment) -> pd.Series:

@@ -87,13 +87,13 @@ def _findings(
 ) -> tuple[Finding, ...]:
     limits, window = _limits(context), context.settings.limits.window
     returns = _returns(context, champion, since, as_of)
-    found = book_limits(returns, limits)
+    findings = book_limits(returns, limits)
     scorings = context.ledger.scorings.between(champion.name, since, as_of)
-    found = (*found, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
-    if previous is None or not any(f.level is Level.ALERT for f in found):
-        return found
+    findings = (*findings, *scoring_limits(scorings[scorings.version == champion.version].tail(window), limits))
+    if previous is None or not any(f.level is Level.ALERT for f in findings):
+        return findings
     before = _returns(context, previous, since, as_of)
-    return (*found, *previous_limits(returns, before, subject=policy.PREVIOUS))
+    return (*findings, *previous_limits(returns, before, subject=policy.PREVIOUS))
 
 
 def _limits(context: Context) -> Limits:

@@ -55,7 +55,7 @@ def at(
     now, past = _window(s, rows), _summary(context, bundle, inputs)
     drift = _drift(champion, past, now, s.drift_threshold)
     pending = overdue_labels.look(context, champion, bundle.meta["horizon_bars"], as_of)
-    found = (
+    findings = (
         *drift,
         monitoring.threshold_cost(past, now.event_time.nunique(), rows=len(now), threshold=s.drift_threshold),
         *_label_free(context, reference, now[[*keys, "probability"]]),
@@ -67,12 +67,12 @@ def at(
         freshness.Freshness(context).model(model, as_of).silence,
         charts.false_words(s),
     )
-    report = Report(champion, as_of, (*found, *monitoring.layers(found)))
+    report = Report(champion, as_of, (*findings, *monitoring.layers(findings)))
     earlier = None
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
         before = _window(s, rows.iloc[: len(rows) - len(now)])
         earlier = Report(champion, as_of, _drift(champion, past, before, s.drift_threshold))
-    fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in found)
+    fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in findings)
     stands = alarms.unanswered(context, model, champion.version, as_of)
     alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
     alarm = alarm if fell or stands is None else stands
@@ -111,8 +111,8 @@ def _drawn(
     if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
         return {}
     s = context.settings.monitor
-    seen = monitor_figures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
-    return monitor_figures.figures(report, seen, everything=page is evidently.When.ALWAYS)
+    windows = monitor_figures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
+    return monitor_figures.figures(report, windows, everything=page is evidently.When.ALWAYS)
 
 
 def _page(

@@ -49,8 +49,8 @@ class PaperBot:
         )
         self.sizer = sizer(context.settings.risk)
         about = {"model": self.model, "book": BOOK, "event_time": start, "known_at": start}
-        told = pd.DataFrame([about | {"amount": self.context.settings.books.cash, "flow": 0.0}])
-        self.context.ledger.balances.add(told, source="paper")  # its account is what the setting says
+        balance = pd.DataFrame([about | {"amount": self.context.settings.books.cash, "flow": 0.0}])
+        self.context.ledger.balances.add(balance, source="paper")  # its account is what the setting says
         self._warm_up(bars, start)
         coming = labels.table(strategy, bars)
         coming = coming[coming["event_time"] >= start].assign(model=self.model)

@@ -120,7 +120,7 @@ class Replay:
     def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
         """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""
         before = {m: self.context.ledger.registry.champion(m) for m in self.models}
-        seen = {m: self._last_hook(m) for m in self.models}
+        hooks = {m: self._last_hook(m) for m in self.models}
         done = act()
         for model in self.models:
             now = self.context.ledger.registry.champion(model)
@@ -129,7 +129,7 @@ class Replay:
             entry = self.context.ledger.registry.promotions(model)[-1]
             text = f"v{entry.from_version} -> v{now} by {entry.actor}: {entry.reason}"
             self.tell(Event(at, model, entry.kind, text))
-            self._await_hook(model, seen[model], now, at)
+            self._await_hook(model, hooks[model], now, at)
         return done
 
     def _last_hook(self, model: str) -> int:

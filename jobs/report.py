@@ -78,7 +78,7 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
         ended_at=trial.ended_at if until == trial.ended_at else None,
         verdict=trial.verdict if until == trial.ended_at else None,
     )
-    told = account(
+    summary = account(
         compared,
         matured,
         _books(context, trial, matured, until),
@@ -88,22 +88,22 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
         rng=np.random.default_rng(context.settings.train.seed),
         scorings=compare.scorings(context, trial, until),
     )
-    html = page.render("experiment.html", _context(context, told, matured) | {"stage": look.place.stage.value})
+    html = page.render("experiment.html", _context(context, summary, matured) | {"stage": look.place.stage.value})
     tags = {**look.tags, "trial": str(trial.id)}
-    evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(told), pages={NAME: html})
-    return Written(html, told, record.emit(context.client, evidence, context.run_id))
+    evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(summary), pages={NAME: html})
+    return Written(html, summary, record.emit(context.client, evidence, context.run_id))
 
 
 def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> Experiment:
     known = [e for e in context.ledger.registry.experiments(model) if e.started_at <= as_of]
-    found = [e for e in known if e.id == experiment] if experiment else known[-1:]
+    chosen = [e for e in known if e.id == experiment] if experiment else known[-1:]
     if not known:
         remedy = "Train a challenger, and look again when it has scored"
         raise DataError(f"report of {model} must have a comparison to be about, got a model without one. {remedy}.")
-    if not found:
+    if not chosen:
         ids = ", ".join(str(e.id) for e in known)
         raise DataError(f"experiment of {model} must be one of its comparisons ({ids}), got {experiment}. Name one.")
-    return found[0]
+    return chosen[0]
 
 
 def _judged(look: compare.Look) -> Decision:
@@ -118,23 +118,24 @@ def _books(context: Context, trial: Experiment, matured: pd.DataFrame, until: da
     return {v: compare.book(context, trial.model, v, trial.started_at, until) for v in sorted(versions)}
 
 
-def _context(context: Context, told: Account, matured: pd.DataFrame) -> dict[str, Any]:
+def _context(context: Context, summary: Account, matured: pd.DataFrame) -> dict[str, Any]:
     """What the template reads beside the account."""
-    compared, bundles = told.compared, {b.version: b for b in context.ledger.registry.bundles(told.compared.model)}
-    known = {v: matured[matured["version"] == v] for v in told.arms}
+    compared = summary.compared
+    bundles = {b.version: b for b in context.ledger.registry.bundles(compared.model)}
+    known = {v: matured[matured["version"] == v] for v in summary.arms}
     curves = {v: reliability(rows) for v, rows in known.items() if len(rows)}
-    spans = {v: bundles[v] for v in told.arms if v in bundles}
+    spans = {v: bundles[v] for v in summary.arms if v in bundles}
     return {
-        "a": told,
+        "a": summary,
         "metrics": METRICS,
         "untested": UNTESTED,
         "gates": {*policy.GATES, "accuracy_change"} if compared.watch else policy.GATES,
         "names": NAMES,
-        "gains": _gains(told),
-        "shown": _by_metric(told),
-        "proof": next((f for f in told.findings if f.name == "paired_log_loss"), None),
+        "gains": _gains(summary),
+        "shown": _by_metric(summary),
+        "proof": next((f for f in summary.findings if f.name == "paired_log_loss"), None),
         "calibration": curves,
-        "pictures": _pictures(told, curves),
+        "pictures": _pictures(summary, curves),
         "trained": {v: f"{page.day(b.train_start)} to {page.day(b.train_end)}" for v, b in spans.items()},
         "registered": {v: page.day(b.registered_at) for v, b in spans.items()},
         "level": "95 %",
@@ -145,38 +146,38 @@ def _context(context: Context, told: Account, matured: pd.DataFrame) -> dict[str
     }
 
 
-def _by_metric(told: Account) -> dict[str, list[Shown]]:
-    return {name: rows for name in TESTED if (rows := [s for s in told.shown if s.metric == name])}
+def _by_metric(summary: Account) -> dict[str, list[Shown]]:
+    return {name: rows for name in TESTED if (rows := [s for s in summary.shown if s.metric == name])}
 
 
-def _gains(told: Account) -> dict[str, Estimate]:
+def _gains(summary: Account) -> dict[str, Estimate]:
     """By how much the challenger is better at each metric; without an interval where no test holds."""
-    one, other = (told.table.values[v] for v in (told.compared.champion, told.compared.challenger))
+    old, new = (summary.table.values[v] for v in (summary.compared.champion, summary.compared.challenger))
     plain = {
-        name: Estimate(name, METRICS[name].sign * (other[name].value - one[name].value), nan, nan, other[name].n)
-        for name in one
+        name: Estimate(name, METRICS[name].sign * (new[name].value - old[name].value), nan, nan, new[name].n)
+        for name in old
     }
-    mine = [s for s in told.shown if s.method == "ewc" and s.challenger == told.compared.challenger]
-    return plain | {s.metric: s.gain for s in mine if s.gain.known}
+    tests = [s for s in summary.shown if s.method == "ewc" and s.challenger == summary.compared.challenger]
+    return plain | {s.metric: s.gain for s in tests if s.gain.known}
 
 
-def _pictures(told: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, str]:
+def _pictures(summary: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, str]:
     """SVG of our own making, which stands in the page as it is; empty where there is too little to draw."""
-    if told.bars < LEAST_FOR_PICTURES:
+    if summary.bars < LEAST_FOR_PICTURES:
         return {"evidence": "", "equity": "", "reliability": ""}
-    names = {v: f"v{v}" + (" (champion)" if v == told.compared.champion else "") for v in told.arms}
-    proof = next(f for f in told.findings if f.name == "paired_log_loss")
-    path = {"mean": told.evidence.estimate, "low": told.evidence.lower, "high": told.evidence.upper}
-    boundary = told.boundary
+    names = {v: f"v{v}" + (" (champion)" if v == summary.compared.champion else "") for v in summary.arms}
+    proof = next(f for f in summary.findings if f.name == "paired_log_loss")
+    path = {"mean": summary.evidence.estimate, "low": summary.evidence.lower, "high": summary.evidence.upper}
+    boundary = summary.boundary
     looks = {"bars": np.array(boundary.bars, dtype=np.float64), "better": boundary.better, "worse": boundary.worse}
-    bands = told.bands
+    bands = summary.bands
     equity, relative = (
         {names[v]: (band.curve, band.low, band.high) for v, band in table.items()}
         for table in (bands.equity, bands.relative)
     )
     crossed = proof.params.get("crossed_at")
     return {
-        "evidence": svg.evidence(told.times, path, looks, crossed, told.compared.plan.margin),
+        "evidence": svg.evidence(summary.times, path, looks, crossed, summary.compared.plan.margin),
         "equity": svg.equity(bands.times, equity, relative) if equity else "",
         "reliability": svg.reliability({names[v]: curve for v, curve in curves.items()}) if curves else "",
     }

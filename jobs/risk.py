@@ -79,31 +79,31 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
     units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
     table = market(bars, units, as_of, r.history_bars + JUDGED)
-    mine = weights(held, table, r)
-    if not mine.any():
+    book = weights(held, table, r)
+    if not book.any():
         log.warning("no risk", lacking=dict(table.lacking))
         return []
-    told = judged(table.returns @ mine, r.confidence, r.horizon_bars)
+    study = judged(table.returns @ book, r.confidence, r.horizon_bars)
     rng = np.random.default_rng(SEED)
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
-    found = (
-        *_findings(table, told, calibration, r.confidence),
+    findings = (
+        *_findings(table, study, calibration, r.confidence),
         *_together(context, held),
-        *_drivers(context, bars, table, mine, as_of),
+        *_drivers(context, bars, table, book, as_of),
     )
     stored = _stored(context, table, held)
-    found = (*found, _judged_as_stored(stored, r.confidence))
-    _keep(context, table, mine, told, calibration, held, stored)
-    report = Report(record.BOOKS, as_of, found)
+    findings = (*findings, _judged_as_stored(stored, r.confidence))
+    _keep(context, table, book, study, calibration, held, stored)
+    report = Report(record.BOOKS, as_of, findings)
     decision = Decision(
-        Verdict.HOLD, record.BOOKS, tuple(f for f in found if f.level is Level.ALERT), reason=_headline(told)
+        Verdict.HOLD, record.BOOKS, tuple(f for f in findings if f.level is Level.ALERT), reason=_headline(study)
     )
     evidence = record.Evidence(
-        "risk", report, decision, figures=_figures(table, mine, told, r.confidence), numbers=_numbers(told, held)
+        "risk", report, decision, figures=_figures(table, book, study, r.confidence), numbers=_numbers(study, held)
     )
     run_id = record.emit(context.client, evidence, context.run_id)
-    moved = next(f for f in found if f.name == "correlation_breakdown")
-    _tell(context, found[0], moved, run_id, as_of)
+    moved = next(f for f in findings if f.name == "correlation_breakdown")
+    _tell(context, findings[0], moved, run_id, as_of)
     return [decision]
 
 
@@ -141,22 +141,23 @@ def _growth(fitted: Fitted, past: Floats, confidence: float, horizon: int) -> Lo
     """VaR and ES over the horizon, each over that of the next bar."""
     if horizon == 1:
         return Loss(1.0, 1.0)
-    one, many = fitted.now(past, (confidence,)), fitted.over(past, horizon, confidence, rng=np.random.default_rng(SEED))
-    return Loss(many.var / float(one.var[0]), many.es / float(one.es[0])) if one.var[0] > 0 else Loss(1.0, 1.0)
+    step = fitted.now(past, (confidence,))
+    over = fitted.over(past, horizon, confidence, rng=np.random.default_rng(SEED))
+    return Loss(over.var / float(step.var[0]), over.es / float(step.es[0])) if step.var[0] > 0 else Loss(1.0, 1.0)
 
 
-def _findings(table: Market, told: Told, calibration: Calibration, confidence: float) -> tuple[Finding, ...]:
+def _findings(table: Market, study: Told, calibration: Calibration, confidence: float) -> tuple[Finding, ...]:
     """The verdict on the VaR first, then its tests, VaR and ES themselves, and where correlation stands."""
-    n = len(told.past)
-    if told.backtest is None:
-        verdict: tuple[Finding, ...] = (Finding(FAILED, np.nan, np.nan, Level.UNKNOWN, n, note=told.note),)
+    n = len(study.past)
+    if study.backtest is None:
+        verdict: tuple[Finding, ...] = (Finding(FAILED, np.nan, np.nan, Level.UNKNOWN, n, note=study.note),)
     else:
         subject = f"{100 * confidence:g}"  # MLflow takes no per cent sign in a metric's name
-        verdict = tuple(replace(one, subject=subject) for one in findings(told.backtest))
-    now = told.fitted.now(told.past, (confidence,))
-    losses = (("var", now.var[0] * told.growth.var), ("es", now.es[0] * told.growth.es))
-    level = Level.WARN if told.fitted.notes else Level.OK
-    note = "; ".join(told.fitted.notes)
+        verdict = tuple(replace(finding, subject=subject) for finding in findings(study.backtest))
+    now = study.fitted.now(study.past, (confidence,))
+    losses = (("var", now.var[0] * study.growth.var), ("es", now.es[0] * study.growth.es))
+    level = Level.WARN if study.fitted.notes else Level.OK
+    note = "; ".join(study.fitted.notes)
     stands = breakdown(table.returns, calibration).finding
     return (*verdict, *(Finding(k, float(v), np.nan, level, n, subject=ALL, note=note) for k, v in losses), stands)
 
@@ -169,14 +170,14 @@ def _together(context: Context, held: Held) -> tuple[Finding, ...]:
         return ()
     table = pd.concat(named, axis=1).sort_index()
     rng = np.random.default_rng(SEED)
-    found = bleed_together(table.to_numpy(dtype=np.float64), list(table.columns), rng=rng)
-    return tuple(replace(one, subject=one.subject.replace(" + ", ":")) for one in found)  # MLflow takes no plus
+    pairs = bleed_together(table.to_numpy(dtype=np.float64), list(table.columns), rng=rng)
+    return tuple(replace(f, subject=f.subject.replace(" + ", ":")) for f in pairs)  # MLflow takes no plus
 
 
-def _drivers(context: Context, bars: pd.DataFrame, table: Market, mine: Floats, as_of: datetime) -> tuple[Finding, ...]:
+def _drivers(context: Context, bars: pd.DataFrame, table: Market, book: Floats, as_of: datetime) -> tuple[Finding, ...]:
     """Over the last year: beta to the mean of the units held, and exposure to factors where the settings name any."""
     r, recent = context.settings.risk, table.returns[-YEAR:]
-    found = [*_exposures(beta(recent @ mine, recent.mean(axis=1)))]
+    parts = [*_exposures(beta(recent @ book, recent.mean(axis=1)))]
     if r.factors:
         theirs = bars_of(context, r.factors, as_of)
         theirs = theirs.assign(symbol=r.factors + "/" + theirs["symbol"])  # a fund may be held, too
@@ -185,21 +186,21 @@ def _drivers(context: Context, bars: pd.DataFrame, table: Market, mine: Floats, 
         names = [unit for unit in factors if unit in both.units]
         if not names or not set(table.units) <= set(both.units):
             note = f"{r.factors} has no bars of the year before {table.times[-1]:%Y-%m-%d}"
-            return (*found, Finding("factor_exposure", np.nan, np.nan, Level.UNKNOWN, 0, subject="factors", note=note))
+            return (*parts, Finding("factor_exposure", np.nan, np.nan, Level.UNKNOWN, 0, subject="factors", note=note))
         columns = {unit: both.returns[:, i] for i, unit in enumerate(both.units)}
-        past = np.column_stack([columns[unit] for unit in table.units]) @ mine
+        past = np.column_stack([columns[unit] for unit in table.units]) @ book
         explained = np.column_stack([columns[unit] for unit in names])
-        found += _exposures(factor_exposure(past, explained, [name.partition("/")[2] for name in names]))
-    return tuple(found)
+        parts += _exposures(factor_exposure(past, explained, [name.partition("/")[2] for name in names]))
+    return tuple(parts)
 
 
-def _exposures(found: Factors) -> Iterator[Finding]:
+def _exposures(factors: Factors) -> Iterator[Finding]:
     """A finding a factor; the intercept is none."""
-    for name, value, low, high in zip(found.names, found.coefficient, found.low, found.high, strict=True):
+    for name, value, low, high in zip(factors.names, factors.coefficient, factors.low, factors.high, strict=True):
         if name != "alpha":
-            note = found.note or f"{value:.2f}, between {low:.2f} and {high:.2f}; all explain {found.r2:.0%}"
-            params = {"low": float(low), "high": float(high), "r2": found.r2}
-            yield Finding("factor_exposure", float(value), np.nan, found.level, found.n, params, name, note)
+            note = factors.note or f"{value:.2f}, between {low:.2f} and {high:.2f}; all explain {factors.r2:.0%}"
+            params = {"low": float(low), "high": float(high), "r2": factors.r2}
+            yield Finding("factor_exposure", float(value), np.nan, factors.level, factors.n, params, name, note)
 
 
 def _stored(context: Context, table: Market, held: Held) -> Realised:
@@ -216,27 +217,27 @@ def _judged_as_stored(stored: Realised, confidence: float) -> Finding:
 
 
 def _keep(
-    context: Context, table: Market, mine: Floats, told: Told, calibration: Calibration, held: Held, stored: Realised
+    context: Context, table: Market, book: Floats, study: Told, calibration: Calibration, held: Held, stored: Realised
 ) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = context.settings.risk, held.as_of
     last = table.times[-1].to_pydatetime()
-    context.ledger.risk.add_forecasts([*_forecasts(told, r, last, held)])
+    context.ledger.risk.add_forecasts([*_forecasts(study, r, last, held)])
     body: dict[str, Any] = {
         "units": list(table.units),
         "lacking": dict(table.lacking),
-        "weights": mine.tolist(),
-        "fitted": told.fitted.as_dict(),
-        "growth": asdict(told.growth),
+        "weights": book.tolist(),
+        "fitted": study.fitted.as_dict(),
+        "growth": asdict(study.growth),
         "aligned": dict(table.aligned),
-        "backtest": _shown(told),
+        "backtest": _shown(study),
     }
     returns = table.returns.astype(np.float32)
     bars = _microseconds(table.times)
     arrays: dict[str, NDArray[Any]] = {
         "returns": returns,
         "bars": bars,
-        **_track(table, told, r.confidence),
+        **_track(table, study, r.confidence),
         **stored.arrays(),
     }
     context.ledger.risk.put_state("var", ALL, as_of, body, arrays)
@@ -245,27 +246,27 @@ def _keep(
     context.ledger.risk.put_state("correlation", ALL, as_of, stood, {})
 
 
-def _forecasts(told: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
+def _forecasts(study: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
     """What is said of the next bar and of the horizon, before they come."""
     confidences = tuple(sorted({*CONFIDENCES, r.confidence}))
-    now = told.fitted.now(told.past, confidences)
+    now = study.fitted.now(study.past, confidences)
     for horizon in sorted({1, r.horizon_bars}):
         for confidence, var, es in zip(confidences, now.var.tolist(), now.es.tolist(), strict=True):
-            growth = _growth(told.fitted, told.past, confidence, horizon)
+            growth = _growth(study.fitted, study.past, confidence, horizon)
             var, es = var * growth.var, es * growth.es
             if np.isfinite([var, es]).all():
-                yield Forecast(ALL, last, confidence, horizon, told.model, var, max(var, es), held.equity, held.as_of)
+                yield Forecast(ALL, last, confidence, horizon, study.model, var, max(var, es), held.equity, held.as_of)
 
 
-def _track(table: Market, told: Told, confidence: float) -> dict[str, NDArray[Any]]:
+def _track(table: Market, study: Told, confidence: float) -> dict[str, NDArray[Any]]:
     """VaR and loss by the last bar of each forecast that the model would have made."""
-    if told.track is None:
+    if study.track is None:
         return {"times": np.empty(0, dtype=np.int64), "var": np.empty(0), "loss": np.empty(0)}
-    forecasts = told.track.forecasts
+    forecasts = study.track.forecasts
     return {
-        "times": _microseconds(_ends(table, told.track)),
+        "times": _microseconds(_ends(table, study.track)),
         "var": forecasts.at(confidence).var,
-        "loss": -forecasts.realised(told.past),
+        "loss": -forecasts.realised(study.past),
     }
 
 
@@ -285,70 +286,70 @@ def _bars(n: int) -> str:
     return "one bar" if n == 1 else f"{n} bars"
 
 
-def _headline(told: Told) -> str:
+def _headline(study: Told) -> str:
     """What the backtest says, and of what."""
-    if told.backtest is None:
-        return told.note
-    over = f", {told.note}" if told.note else ""
-    return f"{told.backtest.note}, on what is held now over the {told.backtest.n} forecasts before{over}"
+    if study.backtest is None:
+        return study.note
+    over = f", {study.note}" if study.note else ""
+    return f"{study.backtest.note}, on what is held now over the {study.backtest.n} forecasts before{over}"
 
 
-def _shown(told: Told) -> dict[str, Any]:
+def _shown(study: Told) -> dict[str, Any]:
     """The backtest as the page shows it, beside the other models on the same bars."""
-    found = told.backtest
-    if found is None or told.track is None:
-        return {"model": told.model, "note": told.note, "level": Level.UNKNOWN.value}
+    backtest = study.backtest
+    if backtest is None or study.track is None:
+        return {"model": study.model, "note": study.note, "level": Level.UNKNOWN.value}
     others = {}
-    for name, forecasts in told.track.others.items():
-        one = judge(told.past, forecasts, found.confidence, model=name)
-        numbers = {"ql": 100 * one.quantile_loss, "fz": one.fz, "exceedances": one.exceedances}
-        others[name] = numbers | {"level": one.level.value}
-    p = found.p_values
+    for name, forecasts in study.track.others.items():
+        other = judge(study.past, forecasts, backtest.confidence, model=name)
+        numbers = {"ql": 100 * other.quantile_loss, "fz": other.fz, "exceedances": other.exceedances}
+        others[name] = numbers | {"level": other.level.value}
+    p = backtest.p_values
     return {
-        "model": found.model,
-        "n": found.n,
-        "exceedances": found.exceedances,
-        "expected": found.expected,
-        "exceedances_250": found.recent,
-        "zone": None if found.zone == "unknown" else found.zone,
-        "level": found.level.value,
+        "model": backtest.model,
+        "n": backtest.n,
+        "exceedances": backtest.exceedances,
+        "expected": backtest.expected,
+        "exceedances_250": backtest.recent,
+        "zone": None if backtest.zone == "unknown" else backtest.zone,
+        "level": backtest.level.value,
         "p": {
             "kupiec": p["kupiec"],
             "christoffersen": p["independence"],
             "dq": p["dynamic_quantile"],
             "z2": p["shortfall"],
         },
-        "ql": 100 * found.quantile_loss,
-        "fz": found.fz,
+        "ql": 100 * backtest.quantile_loss,
+        "fz": backtest.fz,
         "alternatives": others,
-        "note": _headline(told),
+        "note": _headline(study),
     }
 
 
-def _figures(table: Market, mine: Floats, told: Told, confidence: float) -> dict[str, Figure]:
+def _figures(table: Market, book: Floats, study: Told, confidence: float) -> dict[str, Figure]:
     figures = {}
-    if told.track is not None:
-        forecasts = told.track.forecasts
-        losses, ends = forecasts.at(confidence), _ends(table, told.track)
+    if study.track is not None:
+        forecasts = study.track.forecasts
+        losses, ends = forecasts.at(confidence), _ends(table, study.track)
         title = f"{100 * confidence:g} % VaR of what is held now, forecast {_bars(forecasts.horizon)} ahead"
-        realised = -forecasts.realised(told.past)
+        realised = -forecasts.realised(study.past)
         figures["var"] = risk_plots.value_at_risk(ends, realised, losses.var, losses.es, title)
-    if len(told.scores) > 1 and told.backtest is not None:
-        frame = pd.DataFrame({"fz": told.scores})
-        figures["models"] = risk_plots.scores(frame, [SHOWN], f"{told.backtest.n} bars out of sample")
-    shot = snapshot(table.returns.astype(np.float32), mine, told.fitted, confidence=confidence, growth=told.growth)
+    if len(study.scores) > 1 and study.backtest is not None:
+        frame = pd.DataFrame({"fz": study.scores})
+        figures["models"] = risk_plots.scores(frame, [SHOWN], f"{study.backtest.n} bars out of sample")
+    shot = snapshot(table.returns.astype(np.float32), book, study.fitted, confidence=confidence, growth=study.growth)
     parts = dict(zip(table.units, shot.component_var.tolist(), strict=True))
     figures["components"] = risk_plots.components(parts, f"Whose the {100 * confidence:g} % VaR is")
     return figures
 
 
-def _numbers(told: Told, held: Held) -> dict[str, float]:
+def _numbers(study: Told, held: Held) -> dict[str, float]:
     """Metrics of the run beside its findings."""
-    now = told.fitted.now(told.past)
-    found = {"equity": held.equity, "positions": float(len(held.frame))}
+    now = study.fitted.now(study.past)
+    numbers = {"equity": held.equity, "positions": float(len(held.frame))}
     for confidence, var, es in zip(CONFIDENCES, now.var, now.es, strict=True):
-        found |= {f"var_{1000 * confidence:.0f}": float(var), f"es_{1000 * confidence:.0f}": float(es)}
-    return found | {f"fz.{name}": score for name, score in told.scores.items()}
+        numbers |= {f"var_{1000 * confidence:.0f}": float(var), f"es_{1000 * confidence:.0f}": float(es)}
+    return numbers | {f"fz.{name}": score for name, score in study.scores.items()}
 
 
 def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
@@ -369,13 +370,13 @@ def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of
     )
 
 
-def _keep_open(context: Context, found: Finding, alert: Alert) -> None:
+def _keep_open(context: Context, finding: Finding, alert: Alert) -> None:
     """One alert while a finding is an ALERT; what is not known opens nothing and closes nothing."""
     about = alert.key.partition(":")[0] + ":"
-    still = [one.key for one in context.ledger.alerts.newest() if one.key.startswith(about)]
-    if found.level is Level.ALERT and not still:
+    still = [open_alert.key for open_alert in context.ledger.alerts.newest() if open_alert.key.startswith(about)]
+    if finding.level is Level.ALERT and not still:
         context.ledger.alerts.add(alert)
-    elif found.level in (Level.OK, Level.WARN):
+    elif finding.level in (Level.OK, Level.WARN):
         for key in still:
             context.ledger.alerts.resolve(key, alert.as_of)
 

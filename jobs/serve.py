@@ -227,7 +227,7 @@ def _poll(context: Context, carry: Callable[[], None], watch: Watch, stop: threa
             return
 
 
-def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]], what: str) -> list[str]:
+def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]], event: str) -> list[str]:
     """Do the work on each item; the classes of what failed. One that fails stops no other."""
     failures = []
     try:
@@ -235,10 +235,10 @@ def _failures(work: Callable[[Item], object], items: Callable[[], Iterable[Item]
             try:
                 work(item)
             except Exception as error:  # the edge of a thread, which must not end: it is told, and the next look may do
-                log.exception(what, item=str(item))
+                log.exception(event, item=str(item))
                 failures.append(type(error).__name__)
     except Exception as error:  # what there is to do could not be read
-        log.exception(what)
+        log.exception(event)
         failures.append(type(error).__name__)
     return failures
 

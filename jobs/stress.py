@@ -46,33 +46,33 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 
 def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
     """Compute, store what the live page needs, log the run."""
-    found = compute(context, bars, as_of)
-    s = found.scenarios
-    body = {"scenarios": s.names, "units": s.units, "missing": found.missing, "about": stress_page.about(found)}
+    look = compute(context, bars, as_of)
+    s = look.scenarios
+    body = {"scenarios": s.names, "units": s.units, "missing": look.missing, "about": stress_page.about(look)}
     context.ledger.risk.put_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
-    html = page.render("stress.html", stress_page.context(found, context.settings.risk.currency))
-    report = Report(record.BOOKS, as_of, _findings(context, found))
+    html = page.render("stress.html", stress_page.context(look, context.settings.risk.currency))
+    report = Report(record.BOOKS, as_of, _findings(context, look))
     evidence = record.Evidence(
         "stress",
         report,
         Decision(Verdict.HOLD, record.BOOKS, report.findings, reason=report.findings[0].note),
-        figures=stress_page.figures(found),
-        numbers=stress_page.numbers(found),
-        pages={"stress.html": html, "scenarios.csv": found.table.to_csv(index=False)},
+        figures=stress_page.figures(look),
+        numbers=stress_page.numbers(look),
+        pages={"stress.html": html, "scenarios.csv": look.table.to_csv(index=False)},
     )
-    return Written(html, found, record.emit(context.client, evidence, context.run_id))
+    return Written(html, look, record.emit(context.client, evidence, context.run_id))
 
 
-def _findings(context: Context, found: Stressed) -> tuple[Finding, ...]:
+def _findings(context: Context, look: Stressed) -> tuple[Finding, ...]:
     """The worst named scenario, against the line that a person drew if there is one."""
-    why = f"{len(found.missing)} units are not in it" if found.missing else ""
-    value = float("nan") if found.worst is None else float(found.worst["loss"])
+    why = f"{len(look.missing)} units are not in it" if look.missing else ""
+    value = float("nan") if look.worst is None else float(look.worst["loss"])
     lines = [line for line in context.settings.risk.limits if line.measure == KIND and line.scope == ALL]
     if lines:
-        drawn = [Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in lines]
+        drawn = [Line(row.measure, row.warning, row.soft, row.hard, row.owner, row.scope) for row in lines]
         return tuple(judge(drawn, [Measured(KIND, value, ALL, len(EPISODES), why)]))
-    level = Level.UNKNOWN if found.worst is None or why else Level.OK
-    note = stress_page.headline(found) + (f" {why}." if why else "")
+    level = Level.UNKNOWN if look.worst is None or why else Level.OK
+    note = stress_page.headline(look) + (f" {why}." if why else "")
     return (Finding(KIND, value, float("nan"), level, len(EPISODES), note=note),)
 
 

@@ -147,7 +147,7 @@ def _too_good(study: Study, margin: np.ndarray, params: Mapping[str, Any], s: Tr
     return plausible.too_good(study.table, study.folds, margin, names, s.max_auc, rng, params)
 
 
-def _refuse(context: Context, study: Study, run_id: str, as_of: datetime, found: Suspicion | None) -> None:
+def _refuse(context: Context, study: Study, run_id: str, as_of: datetime, suspicion: Suspicion | None) -> None:
     """Fail the run, with the evidence, where a score is too good to be true and no person trusts it.
 
     Raises
@@ -155,18 +155,18 @@ def _refuse(context: Context, study: Study, run_id: str, as_of: datetime, found:
     LeakError
         So that nothing is registered.
     """
-    if found is None:
+    if suspicion is None:
         return
     name, at = study.strategy.name, int(as_of.timestamp() * 1000)
-    metrics = [Metric(f"too_good.{key}", value, at, 0) for key, value in found.evidence.items()]
-    context.client.log_batch(run_id, metrics=metrics, tags=[RunTag("too_good", str(found))])
+    metrics = [Metric(f"too_good.{key}", value, at, 0) for key, value in suspicion.evidence.items()]
+    context.client.log_batch(run_id, metrics=metrics, tags=[RunTag("too_good", str(suspicion))])
     if name in context.settings.train.trusted:
-        log.warning("too good to be true, and trusted by a person", model=name, why=str(found))
+        log.warning("too good to be true, and trusted by a person", model=name, why=str(suspicion))
         return
     if context.run_id is None:
         context.client.set_terminated(run_id, "FAILED", end_time=at)
     remedy = f"Does it know the future? Mend it; if you know why it is so good, put {name!r} into train.trusted."
-    raise LeakError(f"{name}: {found}. {remedy}")
+    raise LeakError(f"{name}: {suspicion}. {remedy}")
 
 
 def build(

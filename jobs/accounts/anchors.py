@@ -111,7 +111,7 @@ class Anchors:
         """Take back a mark from what balances were valued at."""
         for key, known in self.of.items():
             last = None if known.last is None else _dropped(known.last, unit, mark)
-            self.of[key] = Known(tuple(_dropped(one, unit, mark) for one in known.anchors), last)
+            self.of[key] = Known(tuple(_dropped(anchor, unit, mark) for anchor in known.anchors), last)
 
     def save(self, as_of: datetime) -> None:
         """Leave them in the ledger, where one is new."""
@@ -136,7 +136,7 @@ def _dropped(anchor: Anchor, unit: str, mark: Mark) -> Anchor:
 
 def _stored(known: Known) -> dict[str, Any]:
     return {
-        "anchors": [asdict(one) for one in known.anchors[-MOST:]],
+        "anchors": [asdict(anchor) for anchor in known.anchors[-MOST:]],
         "last": None if known.last is None else asdict(known.last),
     }
 

@@ -114,8 +114,8 @@ def told(
     table = listing("time (UTC)", "balance", "paid in or out", "by", numbers=("balance", "paid in or out"))
     with opened() as context:
         rows = context.ledger.balances.of(model, book, as_of=datetime.now(UTC), last=limit)
-    for one in reversed(rows):
-        table.add_row(one.at.isoformat(), f"{one.amount:,.2f}", f"{one.flow:+,.2f}" if one.flow else "", one.source)
+    for row in reversed(rows):
+        table.add_row(row.at.isoformat(), f"{row.amount:,.2f}", f"{row.flow:+,.2f}" if row.flow else "", row.source)
     console.print(table)
 
 
@@ -137,7 +137,7 @@ def void(
 def _told_at(context: Context, key: BookKey, at: datetime, now: datetime) -> datetime:
     """The only balance of that second, where no instant is exactly that."""
     rows = context.ledger.balances.of(key.model, key.book, as_of=now, since=at)
-    times = [one.at for one in rows if one.at < at + timedelta(seconds=1)]
+    times = [balance.at for balance in rows if balance.at < at + timedelta(seconds=1)]
     return times[0] if len(times) == 1 and not at.microsecond else at
 
 
@@ -178,8 +178,8 @@ def _plan(context: Context, key: BookKey, amount: float, at: datetime) -> Plan:
     if key not in held.accounts:
         rule = f"book must be one that a bot trades, got {key.model}/{key.book}"
         raise DataError(f"{rule}. See `trader-mlops balance list`.")
-    mine = held.frame[(held.frame["strategy"] == key.model) & (held.frame["book"] == key.book)]
-    if waits := sorted({*mine["unit"], *mine["underlying"]} & held.jumps.keys()):
+    rows = held.frame[(held.frame["strategy"] == key.model) & (held.frame["book"] == key.book)]
+    if waits := sorted({*rows["unit"], *rows["underlying"]} & held.jumps.keys()):
         rule = f"prices of {key.model}/{key.book} must be confirmed before its balance"
         raise DataError(f"{rule}, got {', '.join(waits)}. `trader-mlops price list` says what is told of them.")
     known, equity = held.accounts[key], held.equities()[key]
@@ -202,11 +202,11 @@ def _choices(context: Context, key: BookKey, known: Account, at: datetime) -> li
 
     A flow that a bot declared is taken back by name only.
     """
-    times = {one.at for one in known.known.anchors if one.lost}
-    times |= {one.at for one in known.flows if _by_person(context, key, one)}
+    times = {anchor.at for anchor in known.known.anchors if anchor.lost}
+    times |= {flow.at for flow in known.flows if _by_person(context, key, flow)}
     newest = sorted(times, reverse=True)[:MOST]
-    return [*((one,) for one in newest), *(tuple(newest[:n]) for n in range(2, len(newest) + 1))]
+    return [*((when,) for when in newest), *(tuple(newest[:n]) for n in range(2, len(newest) + 1))]
 
 
-def _by_person(context: Context, key: BookKey, one: Balance) -> bool:
-    return context.ledger.alerts.get(f"balance_confirmed:{key.model}:{key.book}:{one.at.isoformat()}") is not None
+def _by_person(context: Context, key: BookKey, flow: Balance) -> bool:
+    return context.ledger.alerts.get(f"balance_confirmed:{key.model}:{key.book}:{flow.at.isoformat()}") is not None

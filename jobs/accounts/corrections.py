@@ -46,7 +46,7 @@ class Correction:
 def told(context: Context, held: Held, after: int) -> list[Correction]:
     """The fills after the one of that number."""
     rows = context.ledger.voids.fills_after(after, until=held.last_fill) if held.last_fill > after else None
-    gains = {one.number: math.inf if one.times else one.gain for one in held.doubts}
+    gains = {doubt.number: math.inf if doubt.times else doubt.gain for doubt in held.doubts}
     return (
         []
         if rows is None
@@ -75,11 +75,11 @@ def _uncounted(alert: Alert | None) -> float:
 
 def confirmed(context: Context, doubts: Sequence[Doubt], held: Held) -> list[Correction]:
     """What of these fills counts now, for a person said that they are right."""
-    still = {one.fill_id for one in held.doubts}
+    still = {doubt.fill_id for doubt in held.doubts}
     return [
-        Correction(one.key, one.number, one.at, 1, -_gain(one, held), None)
-        for one in doubts
-        if one.fill_id not in still and context.ledger.alerts.get(CONFIRMED + one.fill_id) is not None
+        Correction(doubt.key, doubt.number, doubt.at, 1, -_gain(doubt, held), None)
+        for doubt in doubts
+        if doubt.fill_id not in still and context.ledger.alerts.get(CONFIRMED + doubt.fill_id) is not None
     ]
 
 
@@ -113,47 +113,47 @@ class Effect:
         """Of a book's own worth at an instant: what is taken back counts at the least, by prices of then."""
         total = 0.0
         for sign in (1, -1):
-            mine = [one for one in lot if one.sign == sign and one.at <= at]
-            counted = [one for one in mine if math.isfinite(one.gain)]
-            losing = [one for one in mine if math.isinf(one.gain)]
-            made = self._made(key, counted, sign, at) - sum(one.gain for one in counted)
+            same_sign = [correction for correction in lot if correction.sign == sign and correction.at <= at]
+            counted = [correction for correction in same_sign if math.isfinite(correction.gain)]
+            losing = [correction for correction in same_sign if math.isinf(correction.gain)]
+            made = self._made(key, counted, sign, at) - sum(correction.gain for correction in counted)
             total += sign * (made + min(self._made(key, losing, sign, at), 0.0))
         return total
 
-    def highest(self, one: Correction, start: datetime, end: datetime) -> set[datetime]:
+    def highest(self, correction: Correction, start: datetime, end: datetime) -> set[datetime]:
         """When a fill was worth most between two instants, by the quotes of its unit: at one, and where they stayed."""
-        if one.fill is None or start >= end:
+        if correction.fill is None or start >= end:
             return set()
-        quotes = self.context.ledger.quotes.between(one.fill.unit, start=start, end=end, as_of=self.held.as_of)
+        quotes = self.context.ledger.quotes.between(correction.fill.unit, start=start, end=end, as_of=self.held.as_of)
         if quotes.empty:
             return set()
-        side = math.copysign(1.0, one.fill.quantity)
+        side = math.copysign(1.0, correction.fill.quantity)
         worth = (quotes["bid"] + quotes["ask"]).set_axis(pd.DatetimeIndex(quotes["event_time"])) * side
         stayed = worth.rolling(pd.Timedelta(seconds=self.context.settings.risk.price_confirm_s), closed="both").min()
         times = pd.DatetimeIndex([worth.idxmax(), stayed.idxmax()])
         return set(times.to_pydatetime())
 
     def _made(self, key: BookKey, lot: Sequence[Correction], sign: int, at: datetime) -> float:
-        fills = [one.fill for one in lot if one.fill is not None]
+        fills = [correction.fill for correction in lot if correction.fill is not None]
         value, least = self._of(key, fills, at) if fills else (0.0, 0.0)
         return value if sign > 0 else least
 
     def account(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
         """Of an account at an instant: one that is counted from a balance had their effect until then in it."""
-        found = self.held.accounts.get(key)
-        since = None if found is None else found.counted_from(at)
+        account = self.held.accounts.get(key)
+        since = None if account is None else account.counted_from(at)
         return self.own(key, lot, at) - (0.0 if since is None else self.own(key, lot, since))
 
     def _of(self, key: BookKey, fills: Sequence[Fill], at: datetime) -> tuple[float, float]:
         self._splits = self._splits or restatement.units(self.context)
         numbers, splits = tuple(fill.number for fill in fills), self._splits.known(None, at)
         if (at, numbers) not in self._worth:
-            about = (*numbers, *(one.number for one in splits))
+            about = (*numbers, *(split.number for split in splits))
             if about not in self._booked:
                 self._booked[about] = booked_alone(self.context, key, fills, splits, at)
-            seen = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
-            for event in self.context.ledger.books.unit_events(key, list(seen), end=at + MOMENT):
+            prices = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
+            for event in self.context.ledger.books.unit_events(key, list(prices), end=at + MOMENT):
                 if event.kind == "mark":
-                    seen[event.unit] = Seen(bar=Mark(event.price, event.event_time))
-            self._worth[at, numbers] = worth_of(self.context, self._booked[about], seen, at)
+                    prices[event.unit] = Seen(bar=Mark(event.price, event.event_time))
+            self._worth[at, numbers] = worth_of(self.context, self._booked[about], prices, at)
         return self._worth[at, numbers]

@@ -68,12 +68,12 @@ class Doubt:
 
     def __str__(self) -> str:
         verb = "bought" if self.quantity > 0 else "sold"
-        told = f"fill {self.fill_id} {verb} {abs(self.quantity):g} {self.unit} at {self.price:g}"
+        trade = f"fill {self.fill_id} {verb} {abs(self.quantity):g} {self.unit} at {self.price:g}"
         if self.times:
-            size = f"{told}, {self.times:,.0f} times what its book is worth"
+            size = f"{trade}, {self.times:,.0f} times what its book is worth"
             return f"{size}: what it gains is not counted, what it loses is. {REMEDY}."
         counted = f"{self.gain:,.2f} that it would gain is not counted" if self.gain else "its loss is counted"
-        return f"{told} when {self.unit} was at {self.mark:g}, and no quote agrees: {counted}. {REMEDY}."
+        return f"{trade} when {self.unit} was at {self.mark:g}, and no quote agrees: {counted}. {REMEDY}."
 
 
 @dataclass
@@ -118,7 +118,7 @@ class Doubts:
                 self.open.setdefault(fill_id, doubt)
             self.judged = max(self.judged, fill.number)
         if self.open:
-            void = {one.fill_id for one in self.ledger.voids.all()}
+            void = {entry.fill_id for entry in self.ledger.voids.all()}
             for name, doubt in list(self.open.items()):
                 mark, rule = mark_of(doubt.unit, doubt.at), trust.get(doubt.unit)
                 agreed = not doubt.times and mark is not None and rule is not None and _reached(doubt, mark, rule)
@@ -128,27 +128,27 @@ class Doubts:
 
     def of(self, key: BookKey, prices: Mapping[str, Mark], at: datetime | None = None) -> float:
         """What a book would gain at these prices by its doubtful fills until `at`; those of a size by unit."""
-        mine = [one for one in self.open.values() if one.key == key and (at is None or one.at <= at)]
+        doubts = [doubt for doubt in self.open.values() if doubt.key == key and (at is None or doubt.at <= at)]
         large: defaultdict[str, float] = defaultdict(float)
-        for one in mine:
-            large[one.unit] += one.profit(prices.get(one.unit)) if one.times else 0.0
-        return sum(one.gain for one in mine if not one.times) + sum(max(0.0, each) for each in large.values())
+        for doubt in doubts:
+            large[doubt.unit] += doubt.profit(prices.get(doubt.unit)) if doubt.times else 0.0
+        return sum(doubt.gain for doubt in doubts if not doubt.times) + sum(max(0.0, each) for each in large.values())
 
     def units(self, fills: Iterable[Fill]) -> set[str]:
         """Whose prices are wanted, held or not: of fills to judge, and of those in doubt."""
-        return {one.unit for one in fills if one.number > self.judged} | {one.unit for one in self.open.values()}
+        return {item.unit for item in fills if item.number > self.judged} | {item.unit for item in self.open.values()}
 
     def settle(self, as_of: datetime) -> None:
         """Leave in the ledger what was judged and is in doubt, tell of each that is, and close what is settled."""
         if (self.judged, self.open) != self._saved:  # first: alerts that a kill leaves out follow from it
-            body = {"judged": self.judged, "open": [one.stored() for one in self.open.values()]}
+            body = {"judged": self.judged, "open": [doubt.stored() for doubt in self.open.values()]}
             self.ledger.risk.put_state(STATE, ALL, as_of, body, {})
             self._saved = self.judged, dict(self.open)
-        told = _told(self.ledger)
-        for name in self.open.keys() - told.keys():
+        open_alerts = _told(self.ledger)
+        for name in self.open.keys() - open_alerts.keys():
             self._tell(name, self.open[name], as_of)
-        for name in told.keys() - self.open.keys():
-            self.ledger.alerts.resolve(told[name].key, as_of)
+        for name in open_alerts.keys() - self.open.keys():
+            self.ledger.alerts.resolve(open_alerts[name].key, as_of)
 
     def _tell(self, name: str, doubt: Doubt, as_of: datetime) -> None:
         """By an alert; of another key where the first was closed."""
@@ -179,8 +179,8 @@ class Doubts:
             return False
         for instant in (at, as_of):
             frame = self.ledger.risk.latest_quotes([fill.unit], as_of=instant)
-            for told, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
-                quote = Observation(told.to_pydatetime(), bid, ask)
+            for then, bid, ask in zip(*(frame[name].tolist() for name in ("event_time", "bid", "ask")), strict=True):
+                quote = Observation(then.to_pydatetime(), bid, ask)
                 value = price(quote, None, trust)
                 if abs(fill.price - value) <= trust.possible(at - quote.at) * trust.scale(value):
                     return False
@@ -197,32 +197,32 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
     """
     if not reason.strip():
         raise DataError("reason must be a text, got none. Say why the fill is right.")
-    if (told := _told(ledger).get(fill_id)) is None:
+    if (alert := _told(ledger).get(fill_id)) is None:
         raise DataError(f"fill must be a doubtful one, got {fill_id!r}. `trader-mlops status` names those.")
     title = f"{actor} confirmed fill {fill_id}: {reason}"
     details = {"actor": actor, "reason": reason}
     ledger.alerts.add(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
-    for key in (CONFIRMED + fill_id, told.key):
+    for key in (CONFIRMED + fill_id, alert.key):
         ledger.alerts.resolve(key, at)
 
 
 def _told(ledger: Ledger) -> dict[str, Alert]:
     """The open alert of each fill."""
     each = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
-    return {str(one.details.get("fill", one.key.removeprefix(ALERT))): one for one in each}
+    return {str(alert.details.get("fill", alert.key.removeprefix(ALERT))): alert for alert in each}
 
 
 def notes(doubts: Sequence[Doubt]) -> dict[str, str]:
     """A sentence a fill."""
-    return {f"fill:{one.fill_id}": str(one)[:1].upper() + str(one)[1:] for one in doubts}
+    return {f"fill:{doubt.fill_id}": str(doubt)[:1].upper() + str(doubt)[1:] for doubt in doubts}
 
 
 def _doubt(key: BookKey, fill_id: str, fill: Fill, mark: float) -> Doubt:
     if fill.at is None:
         raise DataError(f"fill {fill_id} must have a time, got none. Void it.")
     about = key, fill_id, fill.unit, fill.at, fill.quantity / SCALE, fill.price
-    found = Doubt(*about, mark, 0.0, fill.number, float(fill.multiplier))
-    return replace(found, gain=max(0.0, found.profit(None)))
+    doubt = Doubt(*about, mark, 0.0, fill.number, float(fill.multiplier))
+    return replace(doubt, gain=max(0.0, doubt.profit(None)))
 
 
 def _times(doubt: Doubt, equity: float) -> float:

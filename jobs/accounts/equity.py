@@ -88,13 +88,13 @@ class Account:
     @property
     def lost(self) -> float:
         """What balances were less than could be explained, all together."""
-        return sum(one.lost for one in self.known.anchors)
+        return sum(anchor.lost for anchor in self.known.anchors)
 
     @cached_property
     def losses(self) -> Steps:
         """When the account was less than could be explained, and by how much."""
-        found = [(one.at, one.lost) for one in self.known.anchors if one.lost]
-        return Steps.of([*found, (self.at, self.short)] if self.at is not None and self.short else found)
+        steps = [(anchor.at, anchor.lost) for anchor in self.known.anchors if anchor.lost]
+        return Steps.of([*steps, (self.at, self.short)] if self.at is not None and self.short else steps)
 
     @property
     def fell(self) -> float:
@@ -105,17 +105,17 @@ class Account:
     def paid_in(self) -> Steps:
         """When something was paid in (or taken out) that moved it, and how much."""
         since = self.counted_from(None)
-        return Steps.of([(one.at, one.flow) for one in self.flows if since is None or one.at > since])
+        return Steps.of([(flow.at, flow.flow) for flow in self.flows if since is None or flow.at > since])
 
     @cached_property
     def paid(self) -> Steps:
         """The same, and what was paid in before it is counted."""
-        return Steps.of([(one.at, one.flow) for one in self.flows])
+        return Steps.of([(flow.at, flow.flow) for flow in self.flows])
 
     def counted_from(self, at: datetime | None) -> datetime | None:
         """The balance that it is counted from at an instant; None where that is the setting."""
         anchors = self.known.anchors
-        before = [one.at for one in anchors if at is not None and one.at <= at]
+        before = [anchor.at for anchor in anchors if at is not None and anchor.at <= at]
         return before[-1] if before else anchors[0].at if anchors and not anchors[0].lost else None
 
     def beside(self, times: pd.DatetimeIndex) -> Floats:
@@ -140,17 +140,17 @@ def account(
     if key.version:
         return None
     told_last = context.ledger.balances.of(key.model, key.book, as_of=as_of, last=1 + len(wrong))
-    newest = [one for one in told_last if one.at not in wrong][-1:]
+    newest = [balance for balance in told_last if balance.at not in wrong][-1:]
     start, stated = book.start / SCALE, _stated(context, key)
     if not newest:
         return None if stated is None else Account(stated - start, stated, None, SETTING)
-    flows = [one for one in context.ledger.balances.flows(key.model, key.book, as_of=as_of) if one.at not in wrong]
-    told, void = newest[0], {*wrong, *context.ledger.balances.voids(key.model, key.book)}
+    flows = [flow for flow in context.ledger.balances.flows(key.model, key.book, as_of=as_of) if flow.at not in wrong]
+    row, void = newest[0], {*wrong, *context.ledger.balances.voids(key.model, key.book)}
     known = anchors.known(key, as_of)
-    same = known.last is not None and (known.last.at, known.last.amount) == (told.at, told.amount)
-    judged = tuple(one for one in known.anchors if one.at not in void)
+    same = known.last is not None and (known.last.at, known.last.amount) == (row.at, row.amount)
+    judged = tuple(anchor for anchor in known.anchors if anchor.at not in void)
     base = None if stated is None else stated - start
-    last = known.last if known.last is not None and same else Anchor.of(told.at, told.amount, valued(told.at, {}))
+    last = known.last if known.last is not None and same else Anchor.of(row.at, row.amount, valued(row.at, {}))
     if same and last.jumps and (marks := standing(last.jumped)) is not None:
         last = last.settled(valued, marks, first=not judged and base is None)
     chain, expected = _chained(judged or _first(context, key, last, valued, as_of, stated), flows, valued, base)
@@ -159,13 +159,13 @@ def account(
         chain = (replace(chain[0], unexplained=unexplained), *chain[1:])
     if not chain and base is None:  # told while a price jumps, and nothing is known before: at its least
         offset = last.offset(valued) - last.high
-        return Account(offset, told.amount, told.at, told.source, 0.0, flows, Known((), last))
+        return Account(offset, row.amount, row.at, row.source, 0.0, flows, Known((), last))
     since = chain[-1].at if chain else None
-    expected = (expected if chain else base or 0.0) + _paid(flows, since, told.at)
-    account = Account(expected, told.amount, told.at, told.source, 0.0, flows, Known(chain, last))
-    if since is not None and told.at <= since:
+    expected = (expected if chain else base or 0.0) + _paid(flows, since, row.at)
+    account = Account(expected, row.amount, row.at, row.source, 0.0, flows, Known(chain, last))
+    if since is not None and row.at <= since:
         return account
-    return _judged(account, last, last.offset(valued) - expected, tolerance(context, told.amount))
+    return _judged(account, last, last.offset(valued) - expected, tolerance(context, row.amount))
 
 
 def tolerance(context: Context, amount: float) -> float:
@@ -193,12 +193,12 @@ def _first(
     """The first balance, unless a setting says more; the newest where a price jumped at the first, or it is old."""
     if stated is not None:
         return ()
-    told = context.ledger.balances.first(key.model, key.book, as_of=as_of)
-    if told is not None and timedelta(0) < last.at - told.at <= RECENT:
-        first = Anchor.of(told.at, told.amount, valued(told.at, {}))
+    oldest = context.ledger.balances.first(key.model, key.book, as_of=as_of)
+    if oldest is not None and timedelta(0) < last.at - oldest.at <= RECENT:
+        first = Anchor.of(oldest.at, oldest.amount, valued(oldest.at, {}))
         if not first.jumps:
             return (first,)
-    newest = told is not None and told.at < last.at
+    newest = oldest is not None and oldest.at < last.at
     return () if last.jumps else (replace(last, newest=newest),)
 
 
@@ -221,42 +221,42 @@ def _chained(
 
     A late fill may explain a loss, and a void may undo it. No anchor is ever more than the one before explains.
     """
-    found, since = list(chain[:-REVISED]), None
-    expected = base if base is not None and chain and chain[0].lost and not found else math.inf
-    for one in chain[-REVISED:]:
-        own = one.offset(valued)
-        expected += _paid(flows, since, one.at)
-        lost = max(0.0, expected - own) if math.isfinite(expected) else one.lost if found else 0.0
-        expected, since = min(own, expected), one.at
-        found.append(replace(one, lost=lost))
-    return tuple(found), expected
+    chained, since = list(chain[:-REVISED]), None
+    expected = base if base is not None and chain and chain[0].lost and not chained else math.inf
+    for anchor in chain[-REVISED:]:
+        own = anchor.offset(valued)
+        expected += _paid(flows, since, anchor.at)
+        lost = max(0.0, expected - own) if math.isfinite(expected) else anchor.lost if chained else 0.0
+        expected, since = min(own, expected), anchor.at
+        chained.append(replace(anchor, lost=lost))
+    return tuple(chained), expected
 
 
 def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> float:
     """What was paid in after `since`, until `until`."""
-    return sum(one.flow for one in flows if (since is None or one.at > since) and one.at <= until)
+    return sum(flow.flow for flow in flows if (since is None or flow.at > since) and flow.at <= until)
 
 
 def _stated(context: Context, key: BookKey) -> float | None:
     """By the setting: the most particular line counts."""
     fits = [
-        one for one in context.settings.books.balances if one.model in (key.model, "") and one.book in (key.book, "")
+        row for row in context.settings.books.balances if row.model in (key.model, "") and row.book in (key.book, "")
     ]
-    return max(fits, key=lambda one: (bool(one.model), bool(one.book))).amount if fits else None
+    return max(fits, key=lambda row: (bool(row.model), bool(row.book))).amount if fits else None
 
 
-def offsets(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+def offsets(known: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """The offset at each bar of a book; at the last one that of now: what was paid in since was there from it on."""
     each = pd.Series(
-        found.offset - found.paid.after(pd.DatetimeIndex(curve.index)), index=curve.index, dtype=np.float64
+        known.offset - known.paid.after(pd.DatetimeIndex(curve.index)), index=curve.index, dtype=np.float64
     )
-    each.iloc[-1:] = found.offset
+    each.iloc[-1:] = known.offset
     return each
 
 
-def with_losses(found: Account, curve: pd.Series[float]) -> pd.Series[float]:
+def with_losses(known: Account, curve: pd.Series[float]) -> pd.Series[float]:
     """A book's own worth at each bar, and what its account lost later without an explanation."""
-    return curve + found.losses.after(pd.DatetimeIndex(curve.index))
+    return curve + known.losses.after(pd.DatetimeIndex(curve.index))
 
 
 def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[float]:
@@ -280,16 +280,16 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
     growth = np.where(there, 1 + profit / np.where(there, base, 1.0), np.nan)
     growth = np.where(growth > 0, growth, np.nan)
     back = np.concatenate([np.cumprod(growth[::-1])[::-1], [1.0]])
-    found = pd.Series((own.iloc[-1] + beside[-1]) / back, index=own.index)
-    known: pd.Series[float] = found[np.isfinite(back)]
+    equity = pd.Series((own.iloc[-1] + beside[-1]) / back, index=own.index)
+    known: pd.Series[float] = equity[np.isfinite(back)]
     return known
 
 
 def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
-    _tell_unknown(context, sorted(_name(key) for key, found in accounts.items() if found is None), as_of)
+    _tell_unknown(context, sorted(_name(key) for key, known in accounts.items() if known is None), as_of)
     open_now = {alert.key for alert in context.ledger.alerts.newest()}
-    each = [_wrong(context, key, found, open_now, as_of) for key, found in accounts.items() if found is not None]
+    each = [_wrong(context, key, known, open_now, as_of) for key, known in accounts.items() if known is not None]
     wanted = {alert.key: alert for alerts in each for alert in alerts}
     for gone in open_now - wanted.keys():
         if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
@@ -300,16 +300,16 @@ def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: da
 
 
 def _wrong(
-    context: Context, key: BookKey, found: Account, open_now: Collection[str], as_of: datetime
+    context: Context, key: BookKey, known: Account, open_now: Collection[str], as_of: datetime
 ) -> Iterator[Alert]:
     """What is wrong with the balances of a book."""
-    name, anchors = f"{key.model}:{key.book}", found.known.anchors
-    if found.departs > 0:
+    name, anchors = f"{key.model}:{key.book}", known.known.anchors
+    if known.departs > 0:
         about = f"{DEPARTS}{name}:more:"
-        number = next((one.rpartition(":")[2] for one in open_now if one.startswith(about)), "")
-        yield _departs(context, key, found, about + (number or _number(context, about)), as_of)
+        number = next((key_name.rpartition(":")[2] for key_name in open_now if key_name.startswith(about)), "")
+        yield _departs(context, key, known, about + (number or _number(context, about)), as_of)
     elif anchors and (last := anchors[-1]).lost:
-        fell = replace(found, amount=last.amount, departs=-last.lost)
+        fell = replace(known, amount=last.amount, departs=-last.lost)
         yield _departs(context, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
     if anchors and anchors[0].unexplained:
         yield _unexplained_alert(key, anchors[0], as_of)
@@ -320,18 +320,18 @@ def _number(context: Context, about: str) -> str:
     return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts.newest(open_only=False)))
 
 
-def _departs(context: Context, key: BookKey, found: Account, name: str, as_of: datetime) -> Alert:
-    what = f"{abs(found.departs):,.2f} {'more' if found.departs > 0 else 'less'}"
+def _departs(context: Context, key: BookKey, known: Account, name: str, as_of: datetime) -> Alert:
+    gap = f"{abs(known.departs):,.2f} {'more' if known.departs > 0 else 'less'}"
     then = (
         "It is held aside until `trader-mlops balance confirm` says that it is right"
-        if found.departs > 0
+        if known.departs > 0
         else "It counts as a loss"
     )
     title = (
-        f"the balance of {key.model}/{key.book}, {found.amount:,.2f} ({found.source}), is {what} than its own trades "
+        f"the balance of {key.model}/{key.book}, {known.amount:,.2f} ({known.source}), is {gap} than its own trades "
         f"and what was paid in or taken out explain. {then}"
     )
-    details = {"departs": found.departs, "amount": found.amount}
+    details = {"departs": known.departs, "amount": known.amount}
     return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)
 
 
@@ -349,11 +349,11 @@ def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
 def _tell_unknown(context: Context, books: Sequence[str], as_of: datetime) -> None:
     """Told once, and anew when other books are without one: the key has a digest of their names."""
     wanted = f"{UNKNOWN}{digest(books)}" if books else ""
-    told = [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(UNKNOWN)]
-    for key in told:
+    open_keys = [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(UNKNOWN)]
+    for key in open_keys:
         if key.partition("@")[0] != wanted:
             context.ledger.alerts.resolve(key, as_of)
-    if not books or any(key.partition("@")[0] == wanted for key in told):
+    if not books or any(key.partition("@")[0] == wanted for key in open_keys):
         return
     first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
     title = f"no balance of {first} is known: no limit in per cent of equity is held against it"

@@ -34,16 +34,16 @@ def missing(whole: Held) -> dict[str, str]:
 
 def marked(measured: Iterable[Measured], whole: Held) -> Iterator[Measured]:
     """Measures as lines may be held against them: unknown without a balance, of what is known with some."""
-    for one in measured:
-        mine = {key: known for key, known in whole.accounts.items() if one.scope in (ALL, key.model)}
-        lacking = [f"{key.model}/{key.book}" for key, known in mine.items() if known is None]
+    for m in measured:
+        accounts = {key: known for key, known in whole.accounts.items() if m.scope in (ALL, key.model)}
+        lacking = [f"{key.model}/{key.book}" for key, known in accounts.items() if known is None]
         if not lacking:
-            yield one
-        elif len(lacking) == len(mine):
-            yield replace(one, value=math.nan, why=_why(lacking), at_least=False)
+            yield m
+        elif len(lacking) == len(accounts):
+            yield replace(m, value=math.nan, why=_why(lacking), at_least=False)
         else:
-            why, words = "; ".join(filter(None, (one.why, _why(lacking)))), one.words if one.why else MODEL_FREE
-            yield replace(one, why=why, at_least=one.at_least or not one.why, words=words)
+            why, words = ("; ".join(filter(None, (m.why, _why(lacking)))), m.words if m.why else MODEL_FREE)
+            yield replace(m, why=why, at_least=m.at_least or not m.why, words=words)
 
 
 def shown(state: RiskState, whole: Held) -> RiskState:
@@ -55,27 +55,27 @@ def shown(state: RiskState, whole: Held) -> RiskState:
         for name, model in state.models.items()
     }
     exposed = _named(state.exposure, whole.rest())
-    told = replace(
+    now = replace(
         state, positions={**state.positions, **more}, exposure=exposed, models=models, balances=balances(whole)
     )
     if not counted.notional:
-        return told
-    kpi = replace(told.kpi, notional=rows.known(counted.equity))
+        return now
+    kpi = replace(now.kpi, notional=rows.known(counted.equity))
     if not counted.unbalanced:  # a virtual book trades shares of its own notional equity
-        marks = {name: replace(row, notional=True) for name, row in told.positions.items()}
-        return replace(told, kpi=kpi, positions=marks)
+        marks = {name: replace(row, notional=True) for name, row in now.positions.items()}
+        return replace(now, kpi=kpi, positions=marks)
     return replace(
-        told,
+        now,
         kpi=_money_only(kpi),
-        positions={name: _bare_row(row) for name, row in told.positions.items()},
-        exposure={by: {name: Exposure() for name in found} for by, found in told.exposure.items()},
-        stress={name: replace(row, loss=None) for name, row in told.stress.items()},
+        positions={name: _bare_row(row) for name, row in now.positions.items()},
+        exposure={by: {name: Exposure() for name in names} for by, names in now.exposure.items()},
+        stress={name: replace(row, loss=None) for name, row in now.stress.items()},
     )
 
 
 def balances(whole: Held) -> dict[str, BalanceNow]:
     """What is known of the account behind each book."""
-    equities, found = whole.equities(), dict[str, BalanceNow]()
+    equities, each = whole.equities(), dict[str, BalanceNow]()
     for key in whole.books:
         account, equity = whole.accounts.get(key), rows.known(equities[key])
         if key.version:
@@ -87,8 +87,8 @@ def balances(whole: Held) -> dict[str, BalanceNow]:
             aside = "Held aside: more than its trades explain. `trader-mlops balance confirm` accepts it."
             note = aside if account.departs > 0 else ""
             now = BalanceNow(account.amount, equity, account.at, account.source, departs, note)
-        found[f"{key.model}/{book_name(key)}"] = now
-    return found
+        each[f"{key.model}/{book_name(key)}"] = now
+    return each
 
 
 def _why(lacking: list[str]) -> str:
@@ -126,5 +126,5 @@ def _rows(held: Held) -> dict[str, PositionNow]:
     """Positions that are in no sum: what they are worth, and what they made."""
     value = np.asarray(held.value, dtype=np.float64)
     columns = {"value": value, "pnl": value - held.frame["cost"].to_numpy(dtype=np.float64)}
-    found = rows.positions(held.frame, columns, held.expired, {}, stale=[False] * len(held.frame))
-    return {name: replace(row, notional=True) for name, row in found.items()}
+    positions = rows.positions(held.frame, columns, held.expired, {}, stale=[False] * len(held.frame))
+    return {name: replace(row, notional=True) for name, row in positions.items()}

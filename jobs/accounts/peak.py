@@ -60,37 +60,37 @@ class Point:
     @classmethod
     def of(cls, held: Held) -> Self:
         """The look of now."""
-        offsets = {key: 0.0 if one is None else one.offset for key, one in held.accounts.items()}
+        offsets = {key: 0.0 if account is None else account.offset for key, account in held.accounts.items()}
         own = {named(held, key): equity - offsets.get(key, 0.0) for key, equity in held.equities().items()}
-        return cls(held.as_of, held.last_fill, own, doubts=tuple(one.number for one in held.doubts))
+        return cls(held.as_of, held.last_fill, own, doubts=tuple(doubt.number for doubt in held.doubts))
 
     def corrected(self, lot: Sequence[Correction], names: Mapping[BookKey, str], effect: Effect) -> Point:
         """The same with what these made of each book."""
         lot, doubts = self._in_doubt(lot)
         own, late = dict(self.own), dict(self.late)
-        for key in {one.key for one in lot} & names.keys():
-            name, mine = names[key], [one for one in lot if one.key == key]
-            later = [one for one in mine if one.number > self.fill]
-            if not own.keys() & {name, WHOLE} and any(one.at <= self.at for one in later):
+        for key in {fix.key for fix in lot} & names.keys():
+            name, own_lot = names[key], [fix for fix in lot if fix.key == key]
+            later = [fix for fix in own_lot if fix.number > self.fill]
+            if not own.keys() & {name, WHOLE} and any(fix.at <= self.at for fix in later):
                 own[name] = effect.held.books[key].start / SCALE
             if name in own:
-                own[name] += effect.own(key, mine, self.at)
+                own[name] += effect.own(key, own_lot, self.at)
                 late[name] = late.get(name, 0.0) + effect.account(key, later, self.at)
             elif WHOLE in own:
-                own[WHOLE] += effect.account(key, mine, self.top or self.at)
+                own[WHOLE] += effect.account(key, own_lot, self.top or self.at)
         return replace(self, own=own, late=late, doubts=doubts)
 
     def _in_doubt(self, lot: Sequence[Correction]) -> tuple[list[Correction], tuple[int, ...]]:
         """The corrections with those gains alone that this look is without, and which fills are in doubt after them."""
-        told = {one.number for one in lot if one.fill is not None and one.sign > 0}
-        confirmed = {one.number for one in lot if one.fill is None}
+        late = {fix.number for fix in lot if fix.fill is not None and fix.sign > 0}
+        confirmed = {fix.number for fix in lot if fix.fill is None}
         without = {*self.doubts} - confirmed
         each = [
-            one if one.number in ({*self.doubts} if one.fill is None else without | told) else replace(one, gain=0.0)
-            for one in lot
+            fix if fix.number in ({*self.doubts} if fix.fill is None else without | late) else replace(fix, gain=0.0)
+            for fix in lot
         ]
-        new = {one.number for one in lot if one.number in told and one.gain and one.at <= self.at}
-        return each, tuple(sorted((without | new) - {one.number for one in lot if one.sign < 0}))
+        new = {fix.number for fix in lot if fix.number in late and fix.gain and fix.at <= self.at}
+        return each, tuple(sorted((without | new) - {fix.number for fix in lot if fix.sign < 0}))
 
 
 @dataclass
@@ -124,7 +124,7 @@ class Peak:
             return
         context = effect.context
         lot = corrections.told(context, held, self.fill) + corrections.confirmed(context, self.doubts, held)
-        lot += [one for one in corrections.voided(context, self.void) if one.number <= self.fill]
+        lot += [fix for fix in corrections.voided(context, self.void) if fix.number <= self.fill]
         names = {key: named(held, key) for key in held.books}
         if lot:  # all at once: what failed in between is done again
             points = self._with_late_tops(lot, effect)
@@ -170,7 +170,7 @@ class Peak:
             "equities": self._equities,
             "void": self.void,
             "fill": self.fill,
-            "doubts": [one.stored() for one in self.doubts],
+            "doubts": [doubt.stored() for doubt in self.doubts],
         }
         self.ledger.risk.put_state(STATE, self.scope, as_of, body, {})
         self._saved_at, self._saved = as_of, self.top
@@ -200,16 +200,16 @@ class Peak:
         if len(self.points) < MOST:  # each look is there
             return self.points
         start, end = self.points[0].at, self.points[-1].at
-        late = [one for one in lot if one.sign > 0 and math.isfinite(one.gain) and one.number > self.fill]
-        times = {at for one in late for at in effect.highest(one, max(one.at, start), end)}
-        found = list(self.points)
-        for at in sorted(times - {one.at for one in found}):
-            i = bisect_right(found, at, key=lambda one: one.at)
-            before, after = found[i - 1], found[i]
+        late = [fix for fix in lot if fix.sign > 0 and math.isfinite(fix.gain) and fix.number > self.fill]
+        times = {at for fix in late for at in effect.highest(fix, max(fix.at, start), end)}
+        points = list(self.points)
+        for at in sorted(times - {point.at for point in points}):
+            i = bisect_right(points, at, key=lambda point: point.at)
+            before, after = points[i - 1], points[i]
             if before.own.keys() == after.own.keys() and WHOLE not in before.own:
                 own = {name: min(value, after.own[name]) for name, value in before.own.items()}
-                found.insert(i, Point(at, before.fill, own, doubts=before.doubts))
-        return found
+                points.insert(i, Point(at, before.fill, own, doubts=before.doubts))
+        return points
 
     def _gone(self, held: Held, keys: Mapping[str, BookKey]) -> None:
         """Keep the peak alone, by the share of what is left when books went since the last look, and others came."""
@@ -220,7 +220,7 @@ class Peak:
             value, before = _moved(value, before, -self._equities[name]), before - self._equities[name]
         for name in keys.keys() - self._equities.keys():
             value, before = _moved(value, before, opened := held.opened(keys[name])), before + opened
-        doubts = next((one.doubts for one in self.points if (one.top or one.at) == self.top.at), last.doubts)
+        doubts = next((point.doubts for point in self.points if (point.top or point.at) == self.top.at), last.doubts)
         self.points = [Point(last.at, last.fill, {WHOLE: value}, top=self.top.at, doubts=doubts)]
 
 
@@ -248,8 +248,8 @@ class _Moves:
     def later(self, places: NDArray[np.intp], times: NDArray[np.int64]) -> Floats:
         """The sum of those that fall to the same point, and later."""
         whole, end = np.concatenate([[0.0], self.amounts.cumsum()]), self.places.searchsorted(places, side="right")
-        found: Floats = whole[end] - whole[np.minimum(self.times.searchsorted(times, side="right"), end)]
-        return found
+        sums: Floats = whole[end] - whole[np.minimum(self.times.searchsorted(times, side="right"), end)]
+        return sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +268,8 @@ class _Path:
     @classmethod
     def of(cls, points: Sequence[Point], held: Held, keys: Mapping[str, BookKey]) -> _Path:
         """The path of the books that are held."""
-        path = cls(points, np.array([one.own.get(WHOLE, 0.0) for one in points]), np.zeros(len(points)))
-        times = pd.DatetimeIndex([one.at for one in points])
+        path = cls(points, np.array([point.own.get(WHOLE, 0.0) for point in points]), np.zeros(len(points)))
+        times = pd.DatetimeIndex([point.at for point in points])
         for name, key in keys.items():
             path._add(name, held.books[key].start / SCALE, held.accounts.get(key), times)
         return path
@@ -282,35 +282,35 @@ class _Path:
         moves = list(zip(then.tolist(), flows.amounts.tolist(), strict=True))
         ends = flows.places.searchsorted(np.arange(len(self.points)), side="right").tolist()
         each = zip(self.points, (self.equity + self.late).tolist(), [0, *ends], ends, strict=False)
-        for one, equity, start, end in each:
+        for point, equity, start, end in each:
             if not before:
-                top = Mark(sum(flow for _, flow in moves[start:end]), one.at)
+                top = Mark(sum(flow for _, flow in moves[start:end]), point.at)
             elif end > start:
                 top = Mark(reduce(lambda value, move: _moved(value, *move), moves[start:end], top.value), top.at)
-            top, before = Mark(equity, one.top or one.at) if equity >= top.value else top, one.own
+            top, before = Mark(equity, point.top or point.at) if equity >= top.value else top, point.own
         return top
 
     def dispensable(self) -> int:
         """The lower one of the two points that are closest for their age, if no flow makes it needed."""
         now, best, high = self.points[-1].at, (math.inf, 1), self.equity + self.late
         flows = np.bincount(self.flows.places, minlength=len(self.points))
-        for i, (one, other) in enumerate(pairwise(self.points[1:-1]), start=1):
+        for i, (point, following) in enumerate(pairwise(self.points[1:-1]), start=1):
             lower = i if high[i] < high[i + 1] else i + 1
             needed = bool(flows[i + 1] or flows[lower] or flows[lower + 1])
-            best = min(best, (needed + (other.at - one.at) / (now - one.at + SECOND), lower))
+            best = min(best, (needed + (following.at - point.at) / (now - point.at + SECOND), lower))
         return best[1]
 
     def _add(self, name: str, start: float, account: Account | None, times: pd.DatetimeIndex) -> None:
         """Add a book: where it came later, what it was opened with is a flow."""
-        own = np.array([one.own.get(name, math.nan) for one in self.points])
-        self.late[:] += [max(0.0, -one.late.get(name, 0.0)) for one in self.points]
+        own = np.array([point.own.get(name, math.nan) for point in self.points])
+        self.late[:] += [max(0.0, -point.late.get(name, 0.0)) for point in self.points]
         beside, opened = np.zeros((2, len(times)))
         if account is not None:
             beside = account.beside(times)
             opened = account.offset + account.fell - account.paid_in.after(times)
         here = np.isfinite(own)
         self.equity[:] += np.where(here, own + beside, 0.0)
-        known = here | np.array([WHOLE in one.own for one in self.points])
+        known = here | np.array([WHOLE in point.own for point in self.points])
         before = np.concatenate([[False], known[:-1]])
         came = np.flatnonzero(here & ~before)
         self.flows.add(came, times[came], start + opened[came])
@@ -336,5 +336,5 @@ def _point(
 ) -> Point:
     """As it was stored; an older version left out which fills were in doubt: those that are `open_now`."""
     then, highest = datetime.fromisoformat(at), None if top is None else datetime.fromisoformat(top)
-    known = [one.number for one in open_now if one.at <= then] if doubts is None else doubts
+    known = [doubt.number for doubt in open_now if doubt.at <= then] if doubts is None else doubts
     return Point(then, top=highest, doubts=tuple(known), **rest)

@@ -24,9 +24,9 @@ log = structlog.get_logger()
 def show(every: Annotated[bool, typer.Option("--all", help="Those that were closed, too.")] = False) -> None:
     """Open alerts, oldest first."""
     with opened() as context:
-        found = context.ledger.alerts.newest(open_only=not every)
+        alerts = context.ledger.alerts.newest(open_only=not every)
     table = listing("key", "priority", "as of (UTC)", "what")
-    for alert in found:
+    for alert in alerts:
         table.add_row(escape(alert.key), alert.priority.value, f"{alert.as_of:%Y-%m-%d %H:%M}", escape(alert.title))
     console.print(table)
 

@@ -44,8 +44,8 @@ def weights(
 def staged(context: Context, model: str) -> str:
     """The stage of each version that is compared with the champion, in words."""
     words = {Stage.AB: "in A/B: it trades its share", Stage.SHADOW: "in shadow: it trades nothing"}
-    found = stages.stages(context.ledger, model)
-    return "; ".join(f"v{version} is {words[stage]}" for version, stage in sorted(found.items()))
+    by_version = stages.stages(context.ledger, model)
+    return "; ".join(f"v{version} is {words[stage]}" for version, stage in sorted(by_version.items()))
 
 
 def change(context: Context, model: str, given: Sequence[str], *, reason: str, actor: str, at: datetime) -> None:
@@ -57,26 +57,26 @@ def change(context: Context, model: str, given: Sequence[str], *, reason: str, a
 
 def read(given: Sequence[str]) -> dict[int, float]:
     """`7=0.05 8=0.1` as a mapping; raises DataError."""
-    found: dict[int, float] = {}
+    shares: dict[int, float] = {}
     for text in given:
         version, _, weight = text.partition("=")
         try:
-            found[whole("version", version.removeprefix("v"))] = decimal("weight", weight)
+            shares[whole("version", version.removeprefix("v"))] = decimal("weight", weight)
         except DataError as error:
             raise DataError(f"weight must be written as version=share, got {text!r}. Write 7=0.05.") from error
-    return found
+    return shares
 
 
 def table(context: Context, model: str) -> Table:
     """A row for each version in each epoch of the weights."""
     trial = stages.comparison(context.ledger, model)
     title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
-    found = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
+    rows = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
     for epoch in context.ledger.assignments.by_epoch(trial):
         about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
         for version, weight in sorted(epoch.weights.items()):
             when, who, why = about
-            found.add_row(when, f"v{version}", f"{weight:.4g}", str(epoch.counts[version]), who, why)
+            rows.add_row(when, f"v{version}", f"{weight:.4g}", str(epoch.counts[version]), who, why)
             about = ("", "", "")
-        found.add_section()
-    return found
+        rows.add_section()
+    return rows

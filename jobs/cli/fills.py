@@ -34,9 +34,9 @@ def show(
 ) -> None:
     """The newest fills; those that were voided say why."""
     with opened() as context:
-        found = context.ledger.voids.newest_fills(model, book, limit)
+        fills = context.ledger.voids.newest_fills(model, book, limit)
     table = listing(*FILL_COLUMNS, "void")
-    for row in found.itertuples(index=False):
+    for row in fills.itertuples(index=False):
         table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
     console.print(table)
 

@@ -33,22 +33,22 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
     (an instant with its offset), american, daily_volume. A unit that is told again is what it was told last.
     """
     try:
-        told = pd.read_csv(file, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     except ValueError as error:  # empty, no text, or rows of different lengths
         raise DataError(f"{file.name} must be a readable CSV, got {error!r:.200}. Export it again.") from error
-    if unknown := sorted(set(told.columns) - set(INSTRUMENT_COLUMNS)):
+    if unknown := sorted(set(frame.columns) - set(INSTRUMENT_COLUMNS)):
         raise typer.BadParameter(f"columns must be of {', '.join(INSTRUMENT_COLUMNS)}, got {', '.join(unknown)}.")
-    if "unit" not in told:
+    if "unit" not in frame:
         raise typer.BadParameter("there must be a column unit.")
     good, bad = list[Instrument](), list[str]()
-    for number, row in enumerate(told.to_dict("records"), start=2):  # as an editor counts, with the header
+    for number, row in enumerate(frame.to_dict("records"), start=2):  # as an editor counts, with the header
         try:
             good.append(_read({str(name): str(text).strip() for name, text in row.items()}))
         except DataError as error:
             bad.append(f"line {number}: {error}")
     with opened() as context:
-        kept = context.ledger.instruments.put(list({one.unit: one for one in good}.values()), datetime.now(UTC))
-    console.print(f"{kept} instruments kept.")
+        stored = context.ledger.instruments.put(list({unit.unit: unit for unit in good}.values()), datetime.now(UTC))
+    console.print(f"{stored} instruments kept.")
     for why in bad:
         console.print(escape(why), style="red")
     if bad:

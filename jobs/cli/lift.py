@@ -36,10 +36,10 @@ def set_state(
     before, seq = (log[-1].state, log[-1].seq) if log else (TradingState.ACTIVE, 0)
     if STRICTNESS.index(state) >= STRICTNESS.index(before):
         return context.ledger.trading.set(state, actor, reason, at)
-    found = crossed(context, at)
-    if found:
-        show([_told(one) for one in found])
-    accepted = {f"{one.name}:{one.subject}": one.value for one in found}
+    findings = crossed(context, at)
+    if findings:
+        show([_told(finding) for finding in findings])
+    accepted = {f"{finding.name}:{finding.subject}": finding.value for finding in findings}
     if context.ledger.trading.set(state, actor, reason, at, after=seq, accepted=accepted):
         return True
     now = context.ledger.trading.log()[-1]
@@ -50,12 +50,12 @@ def crossed(context: Context, at: datetime) -> tuple[Finding, ...]:
     """The hard lines that are crossed."""
     look = Live(context, records=False).look(clock(context, at))
     if look.jumps:
-        told = ", ".join(f"{unit} quoted at {jump.value:g}" for unit, jump in sorted(look.jumps.items()))
+        quotes = ", ".join(f"{unit} quoted at {jump.value:g}" for unit, jump in sorted(look.jumps.items()))
         remedy = "Say what is right: `trader-mlops price list`, then `trader-mlops price confirm UNIT PRICE`."
-        raise DataError(f"trading must be loosened at confirmed prices, got {told}. {remedy}")
-    return tuple(one for one in look.findings if one.params["state"] is State.HARD)
+        raise DataError(f"trading must be loosened at confirmed prices, got {quotes}. {remedy}")
+    return tuple(finding for finding in look.findings if finding.params["state"] is State.HARD)
 
 
-def _told(found: Finding) -> str:
-    most = found.value / found.limit + policy.WORSE
-    return f"{found.note}; it would be accepted up to {most:.0%} of its line"
+def _told(finding: Finding) -> str:
+    most = finding.value / finding.limit + policy.WORSE
+    return f"{finding.note}; it would be accepted up to {most:.0%} of its line"

@@ -71,8 +71,8 @@ def status() -> None:
         console.print(table)
         _say_freshness(context, datetime.now(UTC))
         for alert in context.ledger.alerts.newest():
-            said = f"{alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)} [dim]{escape(alert.key)}[/]"
-            console.print(f"[bold]{alert.priority.value.upper()}[/] {said}", soft_wrap=True)
+            line = f"{alert.as_of:%Y-%m-%d %H:%M} {escape(alert.title)} [dim]{escape(alert.key)}[/]"
+            console.print(f"[bold]{alert.priority.value.upper()}[/] {line}", soft_wrap=True)
 
 
 @app.command()
@@ -114,8 +114,8 @@ def report(
     with opened() as context:
         written = reporting.at(context, model, moment(as_of), experiment)
         out.write_text(written.html, encoding="utf-8")
-        told = written.account.answer
-        console.print(f"[bold]{told.label}[/] {escape(told.sentence)}", soft_wrap=True)
+        answer = written.account.answer
+        console.print(f"[bold]{answer.label}[/] {escape(answer.sentence)}", soft_wrap=True)
         console.print(f"{out} and {_link(context, model, written.run_id)}", soft_wrap=True)
 
 
@@ -263,7 +263,7 @@ def _say_health(context: Context) -> None:
         console.print(f"MLflow: account {ADMIN}, password in {place}", soft_wrap=True, highlight=False)
     if degraded := context.ledger.degraded():
         console.print(f"[bold red]DEGRADED[/] {degraded}")
-    for what, n in (
+    for label, n in (
         ("dead letters of outgoing hooks (trader-mlops hook dead)", len(context.ledger.dispatches.all(state="dead"))),
         (
             "jobs that failed at every attempt (trader-mlops job list)",
@@ -271,7 +271,7 @@ def _say_health(context: Context) -> None:
         ),
     ):
         if n:
-            console.print(f"[bold red]{n}[/] {what}")
+            console.print(f"[bold red]{n}[/] {label}")
 
 
 def _say_readiness(settings: Settings) -> None:
@@ -292,15 +292,15 @@ def _say_readiness(settings: Settings) -> None:
 
 def _say_freshness(context: Context, now: datetime) -> None:
     """What came last of each model. A bot that never spoke is not known to be well."""
-    seen = freshness.Freshness(context)
-    for model, fresh in seen.models(now).items():
+    known = freshness.Freshness(context)
+    for model, fresh in known.models(now).items():
         word = {Level.OK: "", Level.ALERT: "[bold red]SILENT[/], "}.get(
             fresh.silence.level, "[bold]never predicted[/], "
         )
         console.print(f"{escape(model)}: {word}{model_status.told(fresh)}", highlight=False, soft_wrap=True)
-    for source, found in seen.feeds(now).items():
-        word = "[bold red]STALE[/] " if found.level is Level.ALERT else ""
-        console.print(f"{source}: {word}{found.note}", highlight=False, soft_wrap=True)
+    for source, finding in known.feeds(now).items():
+        word = "[bold red]STALE[/] " if finding.level is Level.ALERT else ""
+        console.print(f"{source}: {word}{finding.note}", highlight=False, soft_wrap=True)
 
 
 def _status_row(context: Context, model: str) -> tuple[str, ...]:

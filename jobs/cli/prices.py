@@ -31,10 +31,10 @@ def listed() -> None:
     """Prices that jumped and are not confirmed yet."""
     with opened() as context:
         held = positions(context, datetime.now(UTC))
-        told = notes(held, timedelta(seconds=context.settings.risk.price_confirm_s))
-    for unit in sorted(told):
-        console.print(escape(told[unit]), soft_wrap=True)
-    if not told:
+        waiting = notes(held, timedelta(seconds=context.settings.risk.price_confirm_s))
+    for unit in sorted(waiting):
+        console.print(escape(waiting[unit]), soft_wrap=True)
+    if not waiting:
         console.print("Every price is confirmed.")
 
 
@@ -43,9 +43,9 @@ def log() -> None:
     """Every price that a person confirmed."""
     with opened() as context:
         table = listing("time (UTC)", "unit", "price", "by", "why")
-        for one in context.ledger.confirmed_prices.log():
-            when = f"{one.confirmed_at:%Y-%m-%d %H:%M:%S}"
-            table.add_row(when, escape(one.unit), f"{one.price:g}", escape(one.actor), escape(one.reason))
+        for price in context.ledger.confirmed_prices.log():
+            when = f"{price.confirmed_at:%Y-%m-%d %H:%M:%S}"
+            table.add_row(when, escape(price.unit), f"{price.price:g}", escape(price.actor), escape(price.reason))
     console.print(table)
 
 
@@ -83,17 +83,17 @@ def split(
 
 
 def _show(plan: splits.Plan, options: list[str]) -> None:
-    told = plan.split
-    when = f"{told.event_time:%Y-%m-%d %H:%M:%S} UTC"
-    console.print(f"{told.unit}: {told.new} new for {told.old} old since {when}.", markup=False, soft_wrap=True)
+    booked = plan.split
+    when = f"{booked.event_time:%Y-%m-%d %H:%M:%S} UTC"
+    console.print(f"{booked.unit}: {booked.new} new for {booked.old} old since {when}.", markup=False, soft_wrap=True)
     table = listing("model", "book", "quantity", "price", "value", "quantity then", "price then", "value then")
-    for one in plan.changes:
-        values = (one.before * one.price * one.multiplier, one.after * one.new_price * one.multiplier)
-        before = f"{one.before:,.10g}", f"{one.price:g}", f"{values[0]:,.2f}"
-        after = f"{one.after:,.10g}", f"{one.new_price:g}", f"{values[1]:,.2f}"
-        table.add_row(escape(one.model), escape(one.book), *before, *after)
+    for change in plan.changes:
+        values = (change.before * change.price * change.multiplier, change.after * change.new_price * change.multiplier)
+        before = f"{change.before:,.10g}", f"{change.price:g}", f"{values[0]:,.2f}"
+        after = f"{change.after:,.10g}", f"{change.new_price:g}", f"{values[1]:,.2f}"
+        table.add_row(escape(change.model), escape(change.book), *before, *after)
     console.print(table)
-    if any(one.fraction for one in plan.changes):
+    if any(change.fraction for change in plan.changes):
         console.print(
             "Parts of a unit stay in the books. Where the broker pays them in cash, send a fill that sells them at "
             "what was paid.",
@@ -148,19 +148,19 @@ def surprise(context: Context, unit: str, price: float, now: datetime) -> str:
     kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
     _known(context, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
     trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))
-    seen = dict[str, Mark]()
+    marks = dict[str, Mark]()
     if (mark := held.prices.get(unit)) is not None:
-        seen["its mark"] = mark
+        marks["its mark"] = mark
     if (jump := held.jumps.get(unit)) is not None:
-        seen["the price that waits to be confirmed"] = Mark(jump.value, jump.at)
+        marks["the price that waits to be confirmed"] = Mark(jump.value, jump.at)
     for at, bid, ask in zip(quotes["event_time"], quotes["bid"], quotes["ask"], strict=True):
-        seen |= {"the bid": Mark(bid, at.to_pydatetime()), "the ask": Mark(ask, at.to_pydatetime())}
-    seen = {name: one for name, one in seen.items() if math.isfinite(one.value)}
-    if any(not jumped(one, Mark(price, now), trust) for one in seen.values()):
+        marks |= {"the bid": Mark(bid, at.to_pydatetime()), "the ask": Mark(ask, at.to_pydatetime())}
+    marks = {name: level for name, level in marks.items() if math.isfinite(level.value)}
+    if any(not jumped(level, Mark(price, now), trust) for level in marks.values()):
         return ""
     waits = "" if jump is not None else " No price of it waits to be confirmed."
-    told = ", ".join(f"{name} ({one.value:g}, {one.at:%Y-%m-%d %H:%M:%S} UTC)" for name, one in seen.items())
-    return (f"is a jump from {told}." if seen else "is held against nothing: no price of it is known.") + waits
+    names = ", ".join(f"{name} ({level.value:g}, {level.at:%Y-%m-%d %H:%M:%S} UTC)" for name, level in marks.items())
+    return (f"is a jump from {names}." if marks else "is held against nothing: no price of it is known.") + waits
 
 
 def _known(context: Context, unit: str, units: set[str], now: datetime) -> None:

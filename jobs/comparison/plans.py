@@ -31,10 +31,10 @@ def keep(context: Context, trial: Experiment) -> Experiment:
     return replace(trial, plan=context.ledger.registry.keep_plan(trial.id, planned))
 
 
-def _goes_on(one: Experiment, other: Experiment) -> bool:
+def _goes_on(a: Experiment, b: Experiment) -> bool:
     """Whether both are one comparison, told by two rows: of one pair, begun at one time."""
-    same = (one.champion, one.challenger, one.started_at) == (other.champion, other.challenger, other.started_at)
-    return same and {one.kind, other.kind} <= {*aliases.COMPARED}
+    same = (a.champion, a.challenger, a.started_at) == (b.champion, b.challenger, b.started_at)
+    return same and {a.kind, b.kind} <= {*aliases.COMPARED}
 
 
 def plan(context: Context, trial: Experiment) -> Trial:
@@ -120,6 +120,6 @@ def _arms(context: Context, trial: Experiment) -> int:
     return 1 + len(joined(context, trial))
 
 
-def _overlap(one: Experiment, other: Experiment) -> bool:
+def _overlap(first: Experiment, second: Experiment) -> bool:
     """Whether two comparisons ever ran at the same time."""
-    return all(a.ended_at is None or a.ended_at > b.started_at for a, b in ((one, other), (other, one)))
+    return all(a.ended_at is None or a.ended_at > b.started_at for a, b in ((first, second), (second, first)))

@@ -42,9 +42,9 @@ NO_SERVER = Problem("not looked at: MLflow's server does not let us ask", "Mend 
 NO_LEDGER = Problem("not looked at: there is no ledger of this release", "Mend that first", Level.UNKNOWN)
 
 
-def nothing(what: str) -> Problem:
-    """There is nothing yet to look at: no `what`. That is neither wrong nor well."""
-    return Problem(f"no {what} yet: nothing to look at", "", Level.OK, none=True)
+def nothing(thing: str) -> Problem:
+    """There is nothing yet to look at: no `thing`. That is neither wrong nor well."""
+    return Problem(f"no {thing} yet: nothing to look at", "", Level.OK, none=True)
 
 
 @dataclass

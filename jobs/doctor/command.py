@@ -85,14 +85,14 @@ class Found:
 
 def examine(setup: Setup, checks: Iterable[str] | None = None) -> list[Found]:
     """Do the checks, in their order; each gives one line when all is well, else one a problem."""
-    found: list[Found] = []
+    lines: list[Found] = []
     for name in list(CHECKS) if checks is None else checks:
         check = CHECKS[name]
         problems = _asked(check, setup)
-        found += [Found(name, problem.level, problem.what, problem.remedy, problem.none) for problem in problems]
+        lines += [Found(name, problem.level, problem.what, problem.remedy, problem.none) for problem in problems]
         if not problems:
-            found.append(Found(name, Level.OK, (check.__doc__ or "").strip()))
-    return found
+            lines.append(Found(name, Level.OK, (check.__doc__ or "").strip()))
+    return lines
 
 
 def diagnose() -> list[Found]:
@@ -116,16 +116,16 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
 ) -> None:
     """What is wrong with this set-up, and how to mend it. Status 1 if anything is, 3 if something was not looked at."""
-    found = diagnose()
+    lines = diagnose()
     if as_json:
-        rows = [{"check": f.check, "level": f.word, "what": f.what, "remedy": f.remedy} for f in found]
+        rows = [{"check": f.check, "level": f.word, "what": f.what, "remedy": f.remedy} for f in lines]
         console.print(
             orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False
         )
     else:
-        for line in found:
+        for line in lines:
             _say(line)
-    levels = {line.level for line in found}
+    levels = {line.level for line in lines}
     if levels & {Level.ALERT, Level.UNKNOWN}:
         raise typer.Exit(WRONG if Level.ALERT in levels else NOT_SEEN)
 
@@ -153,8 +153,8 @@ def _asked(check: Check, setup: Setup) -> list[Problem]:
     try:
         return answers.get(timeout=LIMIT_S)
     except queue.Empty:
-        what = f"not looked at: no answer within {LIMIT_S:.0f} s"
-        return [Problem(what, "What it asks hangs, or the machine is busy", Level.UNKNOWN)]
+        text = f"not looked at: no answer within {LIMIT_S:.0f} s"
+        return [Problem(text, "What it asks hangs, or the machine is busy", Level.UNKNOWN)]
 
 
 def _done(check: Check, setup: Setup) -> list[Problem]:

@@ -36,13 +36,13 @@ def service(setup: Setup) -> Iterator[Problem]:
 
 def webhook_secret(setup: Setup) -> Iterator[Problem]:
     """The secret shared with MLflow is set and long enough."""
-    said = setup.settings.service.webhook_secret.get_secret_value()
-    if not said:
-        what = "service.webhook_secret is not set: no webhook is accepted"
-        yield Problem(what, "`make up` makes one; else set MLOPS_SERVICE__WEBHOOK_SECRET")
-    elif len(said.encode()) < MIN_SECRET:
+    secret = setup.settings.service.webhook_secret.get_secret_value()
+    if not secret:
+        text = "service.webhook_secret is not set: no webhook is accepted"
+        yield Problem(text, "`make up` makes one; else set MLOPS_SERVICE__WEBHOOK_SECRET")
+    elif len(secret.encode()) < MIN_SECRET:
         remedy = "python -c 'import secrets; print(secrets.token_urlsafe(32))', then restart the service"
-        yield Problem(f"service.webhook_secret has {len(said.encode())} bytes, fewer than {MIN_SECRET}", remedy)
+        yield Problem(f"service.webhook_secret has {len(secret.encode())} bytes, fewer than {MIN_SECRET}", remedy)
 
 
 def keys(setup: Setup) -> Iterator[Problem]:
@@ -101,7 +101,7 @@ def _undelivered(setup: Setup, names: set[str]) -> Iterator[Problem]:
 
 def _private(host: str) -> str:
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
         return f"not resolved: {error}"
-    return ", ".join(sorted(address for address in found if inside(ipaddress.ip_address(address))))
+    return ", ".join(sorted(address for address in addresses if inside(ipaddress.ip_address(address))))

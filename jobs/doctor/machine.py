@@ -85,8 +85,8 @@ def modes(setup: Setup) -> Iterator[Problem]:
         places += [file.with_name(file.name + ending) for ending in ("", "-wal", "-shm")]
     if open_ones := [pair for each in places for pair in private_files.open_to_others(each)]:
         path, mode = open_ones[0]
-        what = f"others have rights to {len(open_ones)} files and folders, such as {path} (mode {mode:o})"
-        yield Problem(what, f"`make down up` closes what lies in {state}; elsewhere: chmod go= {path}")
+        text = f"others have rights to {len(open_ones)} files and folders, such as {path} (mode {mode:o})"
+        yield Problem(text, f"`make down up` closes what lies in {state}; elsewhere: chmod go= {path}")
 
 
 def journals(setup: Setup) -> Iterator[Problem]:
@@ -139,10 +139,10 @@ def wrong_variables(settings: Settings, environment: Mapping[str, str]) -> Itera
             remedy = "Correct it; sections are joined by two underscores: MLOPS_SERVICE__PORT"
             yield Problem(f"variable {name} is no setting of ours and is ignored", remedy)
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
-        said = environment.get(name)
-        if said and said.rstrip("/") != settings.tracking_uri.rstrip("/"):
-            what = f"{name}={said} differs from the setting tracking_uri={settings.tracking_uri}"
-            yield Problem(what, f"Unset {name}, or set MLOPS_TRACKING_URI to the same")
+        value = environment.get(name)
+        if value and value.rstrip("/") != settings.tracking_uri.rstrip("/"):
+            text = f"{name}={value} differs from the setting tracking_uri={settings.tracking_uri}"
+            yield Problem(text, f"Unset {name}, or set MLOPS_TRACKING_URI to the same")
 
 
 def wrong_disk(place: Path, mounts: Mapping[str, str]) -> Iterator[Problem]:
@@ -155,8 +155,8 @@ def wrong_disk(place: Path, mounts: Mapping[str, str]) -> Iterator[Problem]:
     under = [mount for mount in mounts if place.is_relative_to(mount)]
     kind = mounts[max(under, key=len)] if under else ""
     if any(remote in kind for remote in REMOTE):
-        what = f"{place} lies on a network file system ({kind}): SQLite's WAL and our locks are not safe there"
-        yield Problem(what, "Set MLOPS_STATE to a folder on a local disk, or MLOPS_LEDGER_URL to a PostgreSQL")
+        text = f"{place} lies on a network file system ({kind}): SQLite's WAL and our locks are not safe there"
+        yield Problem(text, "Set MLOPS_STATE to a folder on a local disk, or MLOPS_LEDGER_URL to a PostgreSQL")
 
 
 def pins(text: str) -> dict[str, str]:

@@ -70,26 +70,26 @@ class Look:
 
 
 def _tell(context: Context, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
-    told = {
+    open_keys = {
         alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key
         for alert in context.ledger.alerts.newest()
         if alert.key.startswith(KIND)
     }
-    for account in left.keys() - told.keys():
+    for account in left.keys() - open_keys.keys():
         title = f"account {account} of MLflow may write what is the platform's: {_listed(left[account])}"
         key = f"mlflow_writer:{account}@{at.isoformat()}"
         context.ledger.alerts.add(
             Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account})
         )
-    for account in told.keys() - left.keys():
-        context.ledger.alerts.resolve(told[account], at)
+    for account in open_keys.keys() - left.keys():
+        context.ledger.alerts.resolve(open_keys[account], at)
 
 
 def _by_account(rights: Iterable[Grant]) -> dict[str, list[Grant]]:
-    found: dict[str, list[Grant]] = defaultdict(list)
+    by_account: dict[str, list[Grant]] = defaultdict(list)
     for right in sorted(rights, key=str):
-        found[right.account].append(right)
-    return found
+        by_account[right.account].append(right)
+    return by_account
 
 
 def _listed(rights: Iterable[Grant]) -> str:

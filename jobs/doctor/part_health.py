@@ -56,10 +56,10 @@ def frozen(pid: int) -> bool:
 def occupant(port: int, leader: int = 0) -> str:
     """Which program listens on a port, in words; empty where none does, or only the process group of `leader`."""
     try:
-        seen = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
+        bound = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
     except psutil.Error:
         return ""
-    others = {c.pid for c in seen if c.laddr.ip in LOOPBACK and not (leader and c.pid and _group(c.pid) == leader)}
+    others = {c.pid for c in bound if c.laddr.ip in LOOPBACK and not (leader and c.pid and _group(c.pid) == leader)}
     pid = min((pid for pid in others if pid), default=None)
     return "" if not others else f"{name(pid)}, process {pid}" if pid else "a program of somebody else"
 

@@ -39,8 +39,8 @@ def store(setup: Setup) -> Iterator[Problem]:
     """MLflow is reached through its server."""
     uri = setup.settings.tracking_uri
     if urlsplit(uri).scheme not in ("http", "https"):
-        what = f"tracking_uri is {uri}: a store without a server sends no webhooks"
-        yield Problem(what, "Set MLOPS_TRACKING_URI to a server's address (`make up` runs one)")
+        text = f"tracking_uri is {uri}: a store without a server sends no webhooks"
+        yield Problem(text, "Set MLOPS_TRACKING_URI to a server's address (`make up` runs one)")
 
 
 def reachable(setup: Setup) -> Iterator[Problem]:
@@ -96,13 +96,13 @@ def accounts(setup: Setup) -> Iterator[Problem]:
     elif not setup.current:
         yield NO_LEDGER
     elif not grants.has_accounts(client):
-        what = "MLflow asks nobody for an account: whoever reaches it may move aliases and delete models"
-        yield Problem(what, "MLOPS_TRACKING_AUTH=true where `make up` runs it; else docs/registry.md", Level.WARN)
+        text = "MLflow asks nobody for an account: whoever reaches it may move aliases and delete models"
+        yield Problem(text, "MLOPS_TRACKING_AUTH=true where `make up` runs it; else docs/registry.md", Level.WARN)
     else:
         names = mlflow_writers.names(setup.registry.ledger)
         for right in grants.excess(client, names, setup.settings.tracking_writers):
-            what = f"account {right.account} of MLflow has {right}, which is the platform's"
-            yield Problem(what, REVOKED_BY if right.revocable else TAKE_BACK)
+            text = f"account {right.account} of MLflow has {right}, which is the platform's"
+            yield Problem(text, REVOKED_BY if right.revocable else TAKE_BACK)
 
 
 def hooks(setup: Setup) -> Iterator[Problem]:
@@ -122,19 +122,19 @@ def hooks(setup: Setup) -> Iterator[Problem]:
     elif listed.status_code != 200:
         yield Problem(f"MLflow answers {listed.status_code} when asked for its webhooks", "Read its log")
     else:
-        mine = [hook for hook in listed.json().get("webhooks", ()) if hook["name"] == NAME]
-        yield from _mine(setup, mine) if mine else _missing(setup)
+        ours = [hook for hook in listed.json().get("webhooks", ()) if hook["name"] == NAME]
+        yield from _mine(setup, ours) if ours else _missing(setup)
 
 
-def _mine(setup: Setup, mine: list[dict[str, Any]]) -> Iterator[Problem]:
-    hook, again = mine[0], "Restart the service (`make down up`): it subscribes anew"
+def _mine(setup: Setup, ours: list[dict[str, Any]]) -> Iterator[Problem]:
+    hook, again = ours[0], "Restart the service (`make down up`): it subscribes anew"
     have = {(event["entity"].lower(), event["action"].lower()) for event in hook.get("events", ())}
     wanted = {(event.entity.value, event.action.value) for event in EVENTS}
     faults = list(_faults(setup, hook, wanted - have))
-    for what in faults:
-        yield Problem(what, again)
-    if len(mine) > 1:
-        yield Problem(f"MLflow has {len(mine)} webhooks of the name {NAME}", again, Level.WARN)
+    for fault in faults:
+        yield Problem(fault, again)
+    if len(ours) > 1:
+        yield Problem(f"MLflow has {len(ours)} webhooks of the name {NAME}", again, Level.WARN)
     if not faults:
         yield from _round_trip(setup, hook["webhook_id"])
 
@@ -163,8 +163,8 @@ def _missing(setup: Setup) -> Iterator[Problem]:
         setup.server.request("DELETE", f"{WEBHOOKS}/{tried.json()['webhook']['webhook_id']}", json={})
         yield Problem("MLflow has no webhook of ours: champions reach the bot by polling only", "Start the service")
         return
-    said = str(_json(tried).get("message", tried.text))[:200]
-    yield Problem(f"MLflow refuses to call {callback(setup)}: {said}", _remedy(said))
+    text = str(_json(tried).get("message", tried.text))[:200]
+    yield Problem(f"MLflow refuses to call {callback(setup)}: {text}", _remedy(text))
 
 
 def _round_trip(setup: Setup, hook: str) -> Iterator[Problem]:
@@ -175,39 +175,39 @@ def _round_trip(setup: Setup, hook: str) -> Iterator[Problem]:
         if not setup.current:
             yield replace(NO_LEDGER, what="not looked at: whether a test delivery arrives in the ledger")
         elif not _arrived(setup, started):
-            what = "the service accepted a test delivery that is not in this ledger"
-            yield Problem(what, "Give the service and this command the same MLOPS_STATE and MLOPS_LEDGER_URL")
+            text = "the service accepted a test delivery that is not in this ledger"
+            yield Problem(text, "Give the service and this command the same MLOPS_STATE and MLOPS_LEDGER_URL")
         return
-    said = str(result.get("response_body") or result.get("error_message") or tested.text)[:200]
+    body = str(result.get("response_body") or result.get("error_message") or tested.text)[:200]
     status = result.get("response_status")
-    if status == 401 and "timestamp" in said:
-        yield Problem(f"the service refuses MLflow's webhook: {said}", "Set both machines' clocks by NTP")
+    if status == 401 and "timestamp" in body:
+        yield Problem(f"the service refuses MLflow's webhook: {body}", "Set both machines' clocks by NTP")
     elif status == 401:
         remedy = "Give the service its MLOPS_SERVICE__WEBHOOK_SECRET back, or restart it: it subscribes anew"
-        yield Problem(f"webhook secrets differ on both sides: {said}", remedy)
+        yield Problem(f"webhook secrets differ on both sides: {body}", remedy)
     else:
-        yield Problem(f"a test delivery of MLflow's webhook failed ({status or 'no answer'}): {said}", _remedy(said))
+        yield Problem(f"a test delivery of MLflow's webhook failed ({status or 'no answer'}): {body}", _remedy(body))
 
 
 def _arrived(setup: Setup, since: datetime) -> bool:
     ledger, deadline = setup.registry.ledger, time.monotonic() + SEEN_S
     ahead = since + timedelta(days=1)
     while time.monotonic() < deadline:
-        came = [one.received_at for one in ledger.deliveries.unsettled("mlflow", before=ahead)]
-        came += [one.received_at for one in ledger.deliveries.settled(EXAMPLE, after=0)]
+        came = [delivery.received_at for delivery in ledger.deliveries.unsettled("mlflow", before=ahead)]
+        came += [delivery.received_at for delivery in ledger.deliveries.settled(EXAMPLE, after=0)]
         if any(at >= since for at in came):
             return True
         time.sleep(0.1)
     return False
 
 
-def _remedy(said: str) -> str:
-    return next((remedy for sign, remedy in WHY_NOT if sign in said), "Is the service up? `make up`, then read its log")
+def _remedy(text: str) -> str:
+    return next((remedy for sign, remedy in WHY_NOT if sign in text), "Is the service up? `make up`, then read its log")
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
     try:
-        found = response.json()
+        body = response.json()
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return body if isinstance(body, dict) else {}

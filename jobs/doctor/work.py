@@ -43,9 +43,9 @@ def ledger(setup: Setup) -> Iterator[Problem]:
     try:
         with setup.engine.connect() as connection:
             if place.get_backend_name() == "sqlite":
-                said = connection.execute(text("PRAGMA quick_check(1)")).scalar()
-                if said != "ok":
-                    yield Problem(f"ledger is damaged: {said}", "Restore the last backup: docs/operations.md")
+                answer = connection.execute(text("PRAGMA quick_check(1)")).scalar()
+                if answer != "ok":
+                    yield Problem(f"ledger is damaged: {answer}", "Restore the last backup: docs/operations.md")
                     return
             known = inspect(connection).has_table("alembic_version")
             at = connection.execute(text("SELECT version_num FROM alembic_version")).scalar() if known else None
@@ -65,8 +65,8 @@ def _revision(setup: Setup, at: str | None) -> Iterator[Problem]:
     elif at is None:
         yield Problem("ledger's database has no tables yet", "`make up` makes them", Level.WARN)
     elif at in known:
-        what = f"ledger is of an older release (schema {at}, ours is {head})"
-        yield Problem(what, "Back up, then `make up`: it is brought up to date", Level.WARN)
+        problem = f"ledger is of an older release (schema {at}, ours is {head})"
+        yield Problem(problem, "Back up, then `make up`: it is brought up to date", Level.WARN)
     else:
         yield Problem(f"ledger was written by a newer release (schema {at}, ours is {head})", "Install that release")
 
@@ -120,14 +120,14 @@ def models(setup: Setup) -> Iterator[Problem]:
 
 def _model(setup: Setup, model: str) -> Iterator[Problem]:
     version, client = setup.registry.ledger.registry.champion(model), setup.registry.client
-    found = setup.server.get("/api/2.0/mlflow/registered-models/get", params={"name": model})
-    if found.status_code == 404:
+    answer = setup.server.get("/api/2.0/mlflow/registered-models/get", params={"name": model})
+    if answer.status_code == 404:
         yield Problem(f"{model}: MLflow does not have it any more", "Restore a backup, or train it again")
         return
     alias = aliases.read(client, model).get(Role.CHAMPION)
     if alias != version:
-        what = f"{model}: alias champion is {_v(alias)}, the promotion log says {_v(version)}"
-        yield Problem(what, "A running service mends it within 30 s: `make up`, then look at the alerts")
+        problem = f"{model}: alias champion is {_v(alias)}, the promotion log says {_v(version)}"
+        yield Problem(problem, "A running service mends it within 30 s: `make up`, then look at the alerts")
     if version is None:
         yield Problem(f"{model} has no champion: no bot can trade it", f"trader-mlops promote {model} N", Level.WARN)
         return
@@ -142,8 +142,8 @@ def bots(setup: Setup) -> Iterator[Problem]:
     if not setup.current:
         yield NO_LEDGER
         return
-    now, seen = setup.clock(), freshness.Freshness(Context(setup.settings, setup.registry))
-    champions = {model: fresh for model, fresh in seen.models(now).items() if fresh.since is not None}
+    now, known = setup.clock(), freshness.Freshness(Context(setup.settings, setup.registry))
+    champions = {model: fresh for model, fresh in known.models(now).items() if fresh.since is not None}
     if not champions:
         yield nothing("model has a champion, so no bot is expected to predict")
     for model, fresh in champions.items():
@@ -154,13 +154,13 @@ def bots(setup: Setup) -> Iterator[Problem]:
             yield Problem(f"never predicted. {last}", "Start its bot: docs/bot.md", Level.UNKNOWN)
         else:
             yield Problem(last, "", Level.OK)
-    feeds = seen.feeds(now)
+    feeds = known.feeds(now)
     if not feeds:
         yield nothing("price has come")
-    for source, found in feeds.items():
-        stale = found.level is Level.ALERT
+    for source, finding in feeds.items():
+        stale = finding.level is Level.ALERT
         remedy = "Is the feed up? docs/runbook.md, `feed_stale`" if stale else ""
-        yield Problem(f"{source}: {found.note}", remedy, found.level)
+        yield Problem(f"{source}: {finding.note}", remedy, finding.level)
 
 
 def transitions(setup: Setup) -> Iterator[Problem]:
@@ -171,8 +171,8 @@ def transitions(setup: Setup) -> Iterator[Problem]:
     c = promotions.c
     for row in setup.rows(select(c.model, c.to_version, c.created_at).where(c.state == "pending")):
         if setup.clock() - row.created_at > LATE:
-            what = f"{row.model}: transition to v{row.to_version} is pending since {row.created_at:%Y-%m-%d %H:%M}"
-            yield Problem(what, "Start the service and MLflow: reconciling finishes or undoes it")
+            problem = f"{row.model}: transition to v{row.to_version} is pending since {row.created_at:%Y-%m-%d %H:%M}"
+            yield Problem(problem, "Start the service and MLflow: reconciling finishes or undoes it")
 
 
 def jobs(setup: Setup) -> Iterator[Problem]:
@@ -204,8 +204,8 @@ def _unplanned(setup: Setup, now: datetime) -> Iterator[Problem]:
         entry = schedule.entry_of(job)
         missed = [at for at, _ in schedule.due(last, now - LATE, [entry])] if entry else []
         if missed:
-            what = f"job {job} should have been planned for {missed[-1]:%Y-%m-%d %H:%M} and was not"
-            yield Problem(what, "No scheduler runs: `make up`; one run catches up")
+            problem = f"job {job} should have been planned for {missed[-1]:%Y-%m-%d %H:%M} and was not"
+            yield Problem(problem, "No scheduler runs: `make up`; one run catches up")
 
 
 def parts(setup: Setup) -> Iterator[Problem]:

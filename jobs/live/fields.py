@@ -67,18 +67,18 @@ def known(value: float | None) -> Number:
     return None if value is None or not math.isfinite(value) else float(value) + 0.0  # never -0
 
 
-def counted(found: Finding) -> float:
+def counted(finding: Finding) -> float:
     """What is held against a line: the measure, or its bound where something is missing; NaN where there is none."""
-    if found.params["beyond"]:
+    if finding.params["beyond"]:
         return math.nan
-    return found.value if math.isfinite(found.value) else float(found.params["bound"])
+    return finding.value if math.isfinite(finding.value) else float(finding.params["bound"])
 
 
-def _stands(found: Finding, alerts: Iterable[str]) -> LimitState | None:
+def _stands(finding: Finding, alerts: Iterable[str]) -> LimitState | None:
     """The worst line that was crossed while the measure was known; None where it is known, or none was."""
-    if State(found.params["state"]) is not State.UNKNOWN:
+    if State(finding.params["state"]) is not State.UNKNOWN:
         return None
-    about = f"risk_limit:{found.name}:{found.subject}:"
+    about = f"risk_limit:{finding.name}:{finding.subject}:"
     states = {key.removeprefix(about).partition(":")[0] for key in alerts if key.startswith(about)}
     return "hard" if "hard" in states else "soft" if "soft" in states else None
 
@@ -144,12 +144,12 @@ class Lines:
         self, measure: str, value: float, equity: float, *, by_stand_ins: float, modelled: bool, **about: Any
     ) -> Loss:
         """A VaR or an ES; what is known by stand-ins is a bound, and an estimate while no model says anything."""
-        told = known(by_stand_ins), known(by_stand_ins * equity)
+        bounds = known(by_stand_ins), known(by_stand_ins * equity)
         return Loss(
             known(value),
             known(value * equity),
-            *(told if modelled else (None, None)),
-            *((None, None) if modelled else told),
+            *(bounds if modelled else (None, None)),
+            *((None, None) if modelled else bounds),
             limit=self.limit(measure),
             utilisation=self.used(measure),
             level=self.level(measure, value),
@@ -170,12 +170,12 @@ def positions(
     stale: Sequence[bool],
 ) -> dict[str, PositionNow]:
     """Rows of a frame with POSITION_COLUMNS; `columns`: further fields of a row, NaN where they are not known."""
-    found = {}
+    positions = {}
     rows = zip(frame["strategy"], frame["book"], frame["unit"], frame["kind"], frame["quantity"], strict=True)
     prices = zip(frame["price"], frame["priced_at"], stale, strict=True)
     more = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     for (strategy, book, unit, kind, quantity), (price, at, old), extra in zip(rows, prices, more, strict=True):
-        found[row_key(strategy, book, unit)] = PositionNow(
+        positions[row_key(strategy, book, unit)] = PositionNow(
             unit,
             strategy,
             book,
@@ -190,15 +190,15 @@ def positions(
             note=notes.get(unit, ""),
             **{name: known(value) for name, value in extra.items()},
         )
-    return found
+    return positions
 
 
 def led(key: str, alert: AlertNow, rows: Mapping[str, PositionNow], stress: Mapping[str, StressOf]) -> AlertNow:
     """An alert about a line leads to the position that adds most to what crossed it: the first question is which."""
-    what, _, rest = key.partition(":")
+    kind, _, rest = key.partition(":")
     measure, scope = (*rest.split(":"), "")[:2]
-    mine = {name: row for name, row in rows.items() if scope in ("all", row.strategy)}
-    if alert.position or what != "risk_limit" or not mine:
+    own = {name: row for name, row in rows.items() if scope in ("all", row.strategy)}
+    if alert.position or kind != "risk_limit" or not own:
         return alert
     worst = next((row.worst_unit for row in stress.values()), "")
     ranks: dict[str, Callable[[PositionNow], float]] = {
@@ -209,7 +209,7 @@ def led(key: str, alert: AlertNow, rows: Mapping[str, PositionNow], stress: Mapp
         "daily_loss": lambda row: -(row.pnl or 0.0),
     }
     rank = ranks.get(measure, _size)
-    return replace(alert, position=max(mine, key=lambda name: rank(mine[name])))
+    return replace(alert, position=max(own, key=lambda name: rank(own[name])))
 
 
 def _size(row: PositionNow) -> float:
@@ -217,15 +217,15 @@ def _size(row: PositionNow) -> float:
 
 
 def exposure(
-    found: Exposed, parts: Mapping[str, Mapping[str, float]], gains: Mapping[str, Mapping[str, float]]
+    exposed: Exposed, parts: Mapping[str, Mapping[str, float]], gains: Mapping[str, Mapping[str, float]]
 ) -> dict[Any, dict[str, Exposure]]:
     """By each dimension, as shares of equity; `parts`: component VaR, `gains`: money since the last close, by name."""
-    over = found.equity if found.equity > 0 else math.nan
-    shown: dict[Any, dict[str, Exposure]] = {}
+    over = exposed.equity if exposed.equity > 0 else math.nan
+    by: dict[Any, dict[str, Exposure]] = {}
     for dimension, name in DIMENSIONS.items():
-        side = found.by[dimension]
-        rows = zip(found.names[dimension], side.long / over, -side.short / over, strict=True)
-        shown[name] = {
+        side = exposed.by[dimension]
+        rows = zip(exposed.names[dimension], side.long / over, -side.short / over, strict=True)
+        by[name] = {
             group: Exposure(
                 known(up),
                 known(down),
@@ -236,7 +236,7 @@ def exposure(
             )
             for group, up, down in rows
         }
-    return shown
+    return by
 
 
 def normal(
@@ -296,19 +296,19 @@ def until(ends: pd.DatetimeIndex, horizon: int, as_of: datetime) -> tuple[str, s
     return f"by {day}'s close", "day"
 
 
-def correlation(found: Comovement, units: Sequence[str], cover: str = "") -> Correlation:
+def correlation(source: Comovement, units: Sequence[str], cover: str = "") -> Correlation:
     """Of the units in `units` (columns of the returns), like beside like; numbers rounded to what a person reads."""
-    stands = found.breakdown
+    stands = source.breakdown
     note = " ".join(part for part in (stands.note, cover) if part)
     return Correlation(
-        tuple(units[i] for i in found.order),
-        _rounded(found.matrix),
-        _rounded(found.change),
+        tuple(units[i] for i in source.order),
+        _rounded(source.matrix),
+        _rounded(source.change),
         state=stands.state.value,
         level=stands.finding.level,
-        mean=known(found.mean),
-        effective_bets=known(found.bets),
-        diversification_ratio=known(found.diversification_ratio),
+        mean=known(source.mean),
+        effective_bets=known(source.bets),
+        diversification_ratio=known(source.diversification_ratio),
         note=note,
     )
 

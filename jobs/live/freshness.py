@@ -98,14 +98,14 @@ class Freshness:
 
     def feeds(self, as_of: datetime, *, quotes: bool = True) -> dict[str, Finding]:
         """Each source of prices that anything ever came from: quotes, the bars of the books, those of the VaR."""
-        found = {}
+        findings = {}
         if quotes and (came := self._quotes(as_of)):
-            found[QUOTES] = came
+            findings[QUOTES] = came
         if bars := self._bars(as_of):
-            found[BARS] = bars
+            findings[BARS] = bars
         if (estimated := self._estimated(as_of)) is not None:
-            found[VAR_BARS] = estimated
-        return found
+            findings[VAR_BARS] = estimated
+        return findings
 
     def _estimated(self, as_of: datetime) -> Finding | None:
         """Whether the bars of the VaR came until the night that estimated it; that no night came is told by the job."""
@@ -134,25 +134,25 @@ class Freshness:
 
     def bars(self, as_of: datetime) -> dict[str, Finding]:
         """How the bars of each model come: by those of all its books, because the book of a refitted version is new."""
-        ledger, found = self._context.ledger, dict[str, Finding]()
+        ledger, findings = self._context.ledger, dict[str, Finding]()
         for model in ledger.registry.models():
             last = max((end for end in ledger.books.ends(model).values() if end <= as_of), default=None)
             if last is None:
                 continue
             times = self._clock((BARS, model), last, partial(ledger.latest.booked_bars, model, as_of=as_of))
-            found[model] = room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
-        return found
+            findings[model] = room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
+        return findings
 
     def _bars(self, as_of: datetime) -> Finding | None:
         """The worst of the models with a champion, named where others have bars still; without one, of all."""
         every = self.bars(as_of)
         due = {
-            model: one for model, one in every.items() if self._context.ledger.registry.champion(model) is not None
+            model: f for model, f in every.items() if self._context.ledger.registry.champion(model) is not None
         } or every
-        stopped = {model: one for model, one in due.items() if one.level is Level.ALERT}
+        stopped = {model: f for model, f in due.items() if f.level is Level.ALERT}
         if not due:
             return None
-        worst = min((stopped or due).values(), key=lambda one: one.params["last"])
+        worst = min((stopped or due).values(), key=lambda f: f.params["last"])
         if not stopped or len(stopped) == len(due):
             return worst
         return replace(worst, note=f"{worst.note} ({', '.join(sorted(stopped))}; others have bars)")
@@ -166,12 +166,12 @@ class Freshness:
         self, key: tuple[str, str], last: datetime | None, read: Callable[[datetime], Sequence[datetime]]
     ) -> Instants:
         """The times of a clock, brought up to its `last` one."""
-        kept = self._clocks.get(key, room.instants([]))
-        if last is not None and (not len(kept) or kept[-1] < room.instants([last])[0]):
-            start = last - CLOCK if not len(kept) else _after(kept[-1])
+        times = self._clocks.get(key, room.instants([]))
+        if last is not None and (not len(times) or times[-1] < room.instants([last])[0]):
+            start = last - CLOCK if not len(times) else _after(times[-1])
             new = room.instants(read(start))
-            kept = self._clocks[key] = np.concatenate([kept[kept > room.instants([last - CLOCK])[0]], new])
-        return kept
+            times = self._clocks[key] = np.concatenate([times[times > room.instants([last - CLOCK])[0]], new])
+        return times
 
 
 def act(
@@ -182,7 +182,7 @@ def act(
     What was not looked at (a model with a `failure`, feeds that are None) keeps the alert that it has.
     """
     wanted = [_silent(name, fresh, as_of) for name, fresh in models.items() if _due(fresh)]
-    wanted += [_stale(source, found, as_of) for source, found in (feeds or {}).items() if found.level is Level.ALERT]
+    wanted += [_stale(source, f, as_of) for source, f in (feeds or {}).items() if f.level is Level.ALERT]
     keys = {alert.key for alert in wanted}
     unseen = tuple(f"bot_silent:{name}:" for name, fresh in models.items() if fresh.failure)
     unseen += ("feed_stale:",) if feeds is None else ()
@@ -206,14 +206,14 @@ def _silent(model: str, fresh: Fresh, as_of: datetime) -> Alert:
     return Alert(key, Priority.HIGH, model, f"{model}: its bot is silent: {fresh.silence.note}", as_of)
 
 
-def _stale(source: str, found: Finding, as_of: datetime) -> Alert:
-    key = f"feed_stale:{source}:{_stamp(found)}"
-    return Alert(key, Priority.HIGH, "", f"No {SOURCES.get(source, source)} come: {found.note}", as_of)
+def _stale(source: str, finding: Finding, as_of: datetime) -> Alert:
+    key = f"feed_stale:{source}:{_stamp(finding)}"
+    return Alert(key, Priority.HIGH, "", f"No {SOURCES.get(source, source)} come: {finding.note}", as_of)
 
 
-def _stamp(found: Finding) -> str:
+def _stamp(finding: Finding) -> str:
     """When the silence began, as a part of a key."""
-    return f"{datetime.fromisoformat(found.params['since']):%Y%m%dT%H%M%S}"
+    return f"{datetime.fromisoformat(finding.params['since']):%Y%m%dT%H%M%S}"
 
 
 def _after(at: np.datetime64) -> datetime:

@@ -82,14 +82,14 @@ class Past:
 
         Before its beginning, and where it has no bar and no flow, a book was worth what it began with.
         """
-        about = tuple((key, one.at, one.value) for key, one in began.items())
+        about = tuple((key, beginning.at, beginning.value) for key, beginning in began.items())
         if about not in self._days:
             self._days[about] = self._together(began)
         return self._days[about]
 
     def _together(self, began: Mapping[BookKey, Beginning]) -> float:
-        parts = {key: self._since(key, one.at) for key, one in began.items()}
-        whole = sum(one.value for one in began.values())
+        parts = {key: self._since(key, beginning.at) for key, beginning in began.items()}
+        whole = sum(beginning.value for beginning in began.values())
         known = {key: part for key, part in parts.items() if len(part[0])}
         if not known:
             return whole
@@ -98,8 +98,8 @@ class Past:
             pd.concat({key: part[i] for key, part in known.items()}, axis=1).sort_index().ffill().bfill().sum(axis=1)
             for i in (0, 1)
         )
-        found = without_flows(own + flat, beside)
-        return float(found.iloc[0]) if found.index[0] == own.index[0] else whole
+        equity = without_flows(own + flat, beside)
+        return float(equity.iloc[0]) if equity.index[0] == own.index[0] else whole
 
     def _since(self, key: BookKey, at: datetime) -> Rows:
         own, beside = self.rows.get(key, (_empty(), _empty()))
@@ -116,8 +116,8 @@ class Past:
     @cached_property
     def _times(self) -> dict[BookKey, NDArray[np.datetime64]]:
         """Of each book's bars; books with bars at the same instants share them."""
-        each, one = {key: naive(curve) for key, curve in self.curves.items()}, dict[bytes, NDArray[np.datetime64]]()
-        return {key: one.setdefault(times.tobytes(), times) for key, times in each.items()}
+        each, shared = {key: naive(curve) for key, curve in self.curves.items()}, dict[bytes, NDArray[np.datetime64]]()
+        return {key: shared.setdefault(times.tobytes(), times) for key, times in each.items()}
 
     def without(self, times: Collection[datetime]) -> Past:
         """The same but for bars at those instants: one whose price nobody believed is no close and no peak."""
@@ -134,7 +134,7 @@ class Past:
     def day_began(self, as_of: datetime) -> float | None:
         """Equity at the last close of each book before `as_of`; None where one has no bar before."""
         each = [began(curve, as_of) for curve in self.curves.values()]
-        known = [one for one in each if one is not None]
+        known = [value for value in each if value is not None]
         return sum(known) if each and len(known) == len(each) else None
 
 
@@ -156,9 +156,9 @@ class Curve:
     def at(self, start: datetime, as_of: datetime) -> pd.Series[float]:
         """Of the bars from `start` on that were known then; the same object where those are the same."""
         first, now = (np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us") for at in (start, as_of))
-        seen = (self.times >= first) & (self.times <= now) & (self.known <= now)
-        if self._last is None or not np.array_equal(self._last[0], seen):
-            self._last = seen, self.equity[seen]
+        known = (self.times >= first) & (self.times <= now) & (self.known <= now)
+        if self._last is None or not np.array_equal(self._last[0], known):
+            self._last = known, self.equity[known]
         return self._last[1]
 
 
@@ -180,16 +180,16 @@ class Pasts:
         if common != self._common or len(self._of) > MOST:
             self._common, self._curves, self._of = common, Memo(), {}
         tips, units = context.ledger.books.all_marks(as_of=held.as_of), common[1].foreign
-        found: dict[BookKey, pd.Series[float]] = {}
+        curves: dict[BookKey, pd.Series[float]] = {}
         for key in keys:
             read = partial(Curve.read, context, key, start, held.as_of + MOMENT, units)
-            found[key] = self._curves.get(key, tips.get(key), read).at(start, held.as_of)
-        bare = {key: held.books[key] for key, curve in found.items() if not len(curve)}
+            curves[key] = self._curves.get(key, tips.get(key), read).at(start, held.as_of)
+        bare = {key: held.books[key] for key, curve in curves.items() if not len(curve)}
         looks = _looks(() if self._peak is None else self._peak.points, held)
         about = [held.accounts, held.doubts, {key: book.start for key, book in held.books.items()}, bare, looks]
         known = self._of.get(keys)
-        if known is None or known[0] != about or any(curve is not known[1][key] for key, curve in found.items()):
-            known = self._of[keys] = about, found, _past(context, held, found, looks)
+        if known is None or known[0] != about or any(curve is not known[1][key] for key, curve in curves.items()):
+            known = self._of[keys] = about, curves, _past(context, held, curves, looks)
         return known[2]
 
 
@@ -201,7 +201,7 @@ def past(context: Context, held: Held) -> Past:
 def _past(
     context: Context, held: Held, home: Mapping[BookKey, pd.Series[float]], looks: Mapping[BookKey, Steps]
 ) -> Past:
-    accounts = {key: found for key, found in held.accounts.items() if found is not None}
+    accounts = {key: account for key, account in held.accounts.items() if account is not None}
     traded = {
         key: context.ledger.risk.first_traded(key.model, key.book) for key, curve in home.items() if not len(curve)
     }
@@ -211,7 +211,7 @@ def _past(
         curves = {key: _finer(curve, looks.get(key, ()), *starts[key]) for key, curve in curves.items()}
     beside = {key: offsets(accounts[key], curve) if key in accounts else curve * 0.0 for key, curve in curves.items()}
     curves = {key: with_losses(accounts[key], curve) if key in accounts else curve for key, curve in curves.items()}
-    lost = {key: found.fell for key, found in accounts.items()}
+    lost = {key: account.fell for key, account in accounts.items()}
     opened = {key: book.start / SCALE + lost.get(key, 0.0) for key, book in held.books.items()}
     for key in traded:
         curves[key].iloc[:1] = opened[key]
@@ -229,17 +229,17 @@ def _past(
 
 def _looks(points: Sequence[Point], held: Held) -> dict[BookKey, Steps]:
     """What each book was worth by its own trades at the looks before and after each flow of any of them."""
-    flows = [one.paid.times for one in held.accounts.values() if one is not None and len(one.flows)]
+    flows = [p.paid.times for p in held.accounts.values() if p is not None and len(p.flows)]
     if not flows:
         return {}
-    seen = [*points, Point.of(held)]
-    times = pd.DatetimeIndex([one.at for one in seen])
+    looks = [*points, Point.of(held)]
+    times = pd.DatetimeIndex([p.at for p in looks])
     places = np.unique(np.concatenate([times.searchsorted(each) for each in flows]))
-    around = [seen[i] for i in np.unique([places - 1, places]).tolist() if 0 <= i < len(seen)]
+    around = [looks[i] for i in np.unique([places - 1, places]).tolist() if 0 <= i < len(looks)]
     same = {at for each in flows for at in each[each.isin(times)]}  # a look at a flow's instant: all was made before
-    each_at = [(at, one) for one in around for at in ([one.at - MOMENT, one.at] if one.at in same else [one.at])]
-    found = {key: [(at, one.own.get(named(held, key), math.nan)) for at, one in each_at] for key in held.books}
-    return {key: tuple(row for row in rows if math.isfinite(row[1])) for key, rows in found.items()}
+    each_at = [(at, p) for p in around for at in ([p.at - MOMENT, p.at] if p.at in same else [p.at])]
+    near = {key: [(at, p.own.get(named(held, key), math.nan)) for at, p in each_at] for key in held.books}
+    return {key: tuple(row for row in rows if math.isfinite(row[1])) for key, rows in near.items()}
 
 
 def _finer(curve: pd.Series[float], looks: Steps, traded: datetime | None, start: float) -> pd.Series[float]:
@@ -254,13 +254,13 @@ def _finer(curve: pd.Series[float], looks: Steps, traded: datetime | None, start
 
 def _undoubted(curve: pd.Series[float], key: BookKey, held: Held) -> pd.Series[float]:
     """Without what doubtful fills would gain; from one of a doubtful size on, no higher than it was before."""
-    for one in held.doubts:
-        before = pd.DatetimeIndex(curve.index) < pd.Timestamp(one.at)
-        if one.key == key and one.times:
+    for doubt in held.doubts:
+        before = pd.DatetimeIndex(curve.index) < pd.Timestamp(doubt.at)
+        if doubt.key == key and doubt.times:
             most = float(curve[before].iloc[-1]) if before.any() else held.books[key].start / SCALE
             curve = curve.where(before, curve.clip(upper=most))
-        elif one.key == key and one.gain:
-            curve = curve.where(before, curve - one.gain)
+        elif doubt.key == key and doubt.gain:
+            curve = curve.where(before, curve - doubt.gain)
     return curve
 
 
@@ -285,13 +285,13 @@ def daily(began: Mapping[BookKey, Beginning], equity: float, start: float) -> Me
 
 def late(began: Mapping[BookKey, Beginning]) -> list[BookKey]:
     """The books whose day began longer than a session ago, the longest first."""
-    return sorted((key for key, one in began.items() if not one.today), key=lambda key: began[key].at)
+    return sorted((key for key, beginning in began.items() if not beginning.today), key=lambda key: began[key].at)
 
 
 def naive(curve: pd.Series[float]) -> NDArray[np.datetime64]:
     """Its instants."""
-    found: NDArray[np.datetime64] = pd.DatetimeIndex(curve.index).tz_localize(None).to_numpy(dtype="datetime64[us]")
-    return found
+    times: NDArray[np.datetime64] = pd.DatetimeIndex(curve.index).tz_localize(None).to_numpy(dtype="datetime64[us]")
+    return times
 
 
 def _empty() -> pd.Series[float]:
@@ -309,13 +309,13 @@ def _summed(curves: Mapping[BookKey, pd.Series[float]], opened: Mapping[BookKey,
 
 def alerts(context: Context, rows: Iterable[str], as_of: datetime) -> dict[str, AlertNow]:
     """Open alerts. One whose details name a unit leads to its row, the largest first in `rows`."""
-    found, rows = {}, list(rows)
+    by_key, rows = {}, list(rows)
     for alert in context.ledger.alerts.newest():
         if alert.as_of <= as_of:
             unit = str(alert.details.get("unit", ""))
             row = next((row for row in rows if unit and row.rpartition("/")[2] == unit), "")
-            found[alert.key] = AlertNow(alert.priority, alert.title, alert.as_of, alert.model, row)
-    return found
+            by_key[alert.key] = AlertNow(alert.priority, alert.title, alert.as_of, alert.model, row)
+    return by_key
 
 
 def trading(context: Context) -> TradingNow:
@@ -327,17 +327,17 @@ def trading(context: Context) -> TradingNow:
     return TradingNow(last.state.value, last.reason, last.actor, last.created_at)
 
 
-def models(context: Context, held: Held, seen: Past, judgements: model_status.Standing) -> dict[str, ModelNow]:
+def models(context: Context, held: Held, past: Past, judgements: model_status.Standing) -> dict[str, ModelNow]:
     """Every model that has a champion or a book, with its book: the one it is held by now; how it stands, and why."""
     of = {key.model: key for key in held.books}
-    found = {
-        name: _model(context, name, of.get(name), held, seen)
+    by_name = {
+        name: _model(context, name, of.get(name), held, past)
         for name in sorted({*context.ledger.registry.models(), *of})
     }
-    return {name: judgements.judged(name, now) for name, now in found.items()}
+    return {name: judgements.judged(name, now) for name, now in by_name.items()}
 
 
-def _model(context: Context, name: str, key: BookKey | None, held: Held, seen: Past) -> ModelNow:
+def _model(context: Context, name: str, key: BookKey | None, held: Held, past: Past) -> ModelNow:
     log = [entry for entry in context.ledger.registry.promotions(name) if entry.state != "undone"]
     trials = [trial for trial in context.ledger.registry.experiments(name) if trial.started_at <= held.as_of]
     verdict, at, because = _verdict(log, trials)
@@ -355,8 +355,8 @@ def _model(context: Context, name: str, key: BookKey | None, held: Held, seen: P
     )
     if key is None:
         return now
-    curve, equity = seen.curves[key], held.equities()[key]
-    start = seen.beginning(key, held.opened(key), held.as_of)
+    curve, equity = past.curves[key], held.equities()[key]
+    start = past.beginning(key, held.opened(key), held.as_of)
     peak = max(float(curve.max()), equity) if len(curve) else equity
     if key in held.abroad:
         return replace(now, curve=_thin(curve))
@@ -378,12 +378,12 @@ def _thin(curve: pd.Series[float]) -> dict[str, float]:
 def _verdict(log: list[Promotion], trials: list[Experiment]) -> tuple[str, datetime | None, str]:
     """What was decided last, when and why: the newest of the promotion log and of the comparisons that ended."""
     ended = [trial for trial in trials if trial.ended_at is not None and trial.kind in COMPARED]
-    told = [(entry.created_at, entry.kind, entry.reason) for entry in log[-1:]]
+    moves = [(entry.created_at, entry.kind, entry.reason) for entry in log[-1:]]
     for trial in ended[-1:]:
         if trial.ended_at is not None:
             pair = f"v{trial.challenger} against v{trial.champion}"
-            told.append((trial.ended_at, trial.verdict or "", f"{trial.kind}: {pair}"))
-    if not told:
+            moves.append((trial.ended_at, trial.verdict or "", f"{trial.kind}: {pair}"))
+    if not moves:
         return "", None, ""
-    at, verdict, because = max(told, key=lambda one: one[0])
+    at, verdict, because = max(moves, key=lambda row: row[0])
     return verdict, at, because

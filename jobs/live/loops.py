@@ -85,19 +85,19 @@ class Alarm:
         self._since = {
             name: self._since.get(name, now) for name, why in parts.items() if why != OK and name != "mlflow"
         }
-        told = {
+        open_keys = {
             a.key.removeprefix(KIND).partition("@")[0]: a.key
             for a in self.context.ledger.alerts.newest()
             if a.key.startswith(KIND)
         }
         for name, since in self._since.items():
             patience = self.watch.within(name) if parts[name] == NOT_YET else PATIENCE_S
-            if name not in told and now - since >= patience:
+            if name not in open_keys and now - since >= patience:
                 title = f"loop {name} of the service does not do its work: {parts[name]}"
                 key = f"loop_failed:{name}@{at.isoformat()}"
                 self.context.ledger.alerts.add(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
-        for name in told.keys() - self._since.keys():
-            self.context.ledger.alerts.resolve(told[name], at)
+        for name in open_keys.keys() - self._since.keys():
+            self.context.ledger.alerts.resolve(open_keys[name], at)
 
     def run(self, stop: threading.Event, now: Callable[[], datetime], keep: Callable[[], None] = lambda: None) -> None:
         """Look every second until told to stop; `keep` the loops running before each look."""

@@ -22,12 +22,12 @@ LOSSES = ("var", "es", "stress")  # that may come
 
 def measured(now: Now, slow: Slow) -> Iterator[Measured]:
     """Every measure of what is held there."""
-    yield from (_without(_beyond(one, now.held), now.held) for one in _measured(now, slow))
+    yield from (_without(_beyond(measure, now.held), now.held) for measure in _measured(now, slow))
 
 
 def _measured(now: Now, slow: Slow) -> Iterator[Measured]:
     yield from now.exposed.measures()
-    yield from (_settled(one, now.held) for one in (now.curve.measured(), now.daily))
+    yield from (_settled(measure, now.held) for measure in (now.curve.measured(), now.daily))
     yield _worst(now.stressed, slow.about)
     yield from _losses(now.shot, now.book, slow, now.missing.get("var", "there is none yet"))
 
@@ -36,15 +36,15 @@ def foreign(held: Held) -> dict[str, str]:
     """What is in another currency than the books, and that nobody knows what it is worth."""
     lost, here = held.lost, set(held.frame["unit"])
     none = f"no rate to {held.currency} is known"
-    told = {
+    notes = {
         f"currency:{unit}": f"{unit} is in {currency}, and {none}: it has no value here."
         if unit in here
         else f"{unit} was traded in {currency}, and {none}: equity is without what that made until a balance is told."
         for unit, currency in lost.items()
     }
-    without = f"Equity is without {', '.join(sorted(lost))}." if told else ""
+    without = f"Equity is without {', '.join(sorted(lost))}." if notes else ""
     worst = f"{', '.join(sorted(held.unsettled))} count at their worst." if held.unsettled else ""
-    return told | ({"equity": " ".join(filter(None, (without, worst)))} if without or worst else {})
+    return notes | ({"equity": " ".join(filter(None, (without, worst)))} if without or worst else {})
 
 
 def historyless(held: Held) -> set[str]:
@@ -60,27 +60,27 @@ def abroad(held: Held) -> str:
     return f"equity is without what is in another currency than {held.currency}: {listed}" if names else ""
 
 
-def _beyond(one: Measured, held: Held) -> Measured:
+def _beyond(measure: Measured, held: Held) -> Measured:
     """A loss that may come, beyond every line where something is held and no equity is left to lose."""
     value, equity = held.value, held.equity
-    if one.measure not in LOSSES or not -math.inf < equity <= 0 or not (value.isna() | (value != 0)).any():
-        return one
-    return replace(one, value=math.nan, why="", beyond=f"equity is {equity:,.0f}, and something is held")
+    if measure.measure not in LOSSES or not -math.inf < equity <= 0 or not (value.isna() | (value != 0)).any():
+        return measure
+    return replace(measure, value=math.nan, why="", beyond=f"equity is {equity:,.0f}, and something is held")
 
 
-def _without(one: Measured, held: Held) -> Measured:
+def _without(measure: Measured, held: Held) -> Measured:
     """A measure, of what is known where something is in another currency: no bound is told, for that may be all."""
     why = abroad(held)
     if not why:
-        return one
-    known = one.at_least or not one.why
-    return replace(one, why="; ".join(filter(None, (one.why, why))), at_least=known, words=KNOWN, bounded=False)
+        return measure
+    known = measure.at_least or not measure.why
+    return replace(measure, why="; ".join(filter(None, (measure.why, why))), at_least=known, words=KNOWN, bounded=False)
 
 
-def _settled(one: Measured, held: Held) -> Measured:
+def _settled(measure: Measured, held: Held) -> Measured:
     """A measure of equity, known but for what has expired and pays nobody knows what."""
     why = "; ".join(held.unsettled[unit] for unit in sorted(held.unsettled))
-    return one if not why or one.why else replace(one, why=why, at_least=True, words=KNOWN)
+    return measure if not why or measure.why else replace(measure, why=why, at_least=True, words=KNOWN)
 
 
 def _losses(shot: Snapshot | None, book: Weighed, slow: Slow, why: str) -> Iterator[Measured]:

@@ -21,12 +21,12 @@ ORDER = [Level.OK, Level.UNKNOWN, Level.WARN, Level.ALERT]  # what is not known 
 
 def keep(context: Context, report: Report, decision: Decision) -> None:
     """Leave what the monitor job found in the ledger, where the page finds it while MLflow is down."""
-    found = next(f for f in report.findings if f.name == "layer_verdict")
+    verdict = next(f for f in report.findings if f.name == "layer_verdict")
     body = {
         "version": report.model.version,
-        "level": found.level.value,
-        "note": found.note,
-        "n": found.n,
+        "level": verdict.level.value,
+        "note": verdict.note,
+        "n": verdict.n,
         "verdict": decision.verdict.value,
         "reason": decision.reason,
     }
@@ -49,30 +49,30 @@ class Standing:
             for entry in self._context.ledger.registry.promotions(model)
             if entry.state != "undone" and entry.created_at <= self._as_of
         ]
-        found = {
+        reasons = {
             "alerts": self._open(model),
             "limits": self._limits(log),
             "evidence": self._evidence(model, log),
             "predictions": _predictions(fresh, log),
             "bars": self._newest(model, fresh),
         }
-        level = max((reason.level for reason in found.values()), key=ORDER.index)
+        level = max((reason.level for reason in reasons.values()), key=ORDER.index)
         return replace(
             now,
             level=level,
-            reasons=found,
+            reasons=reasons,
             last_prediction=fresh.prediction,
             last_outcome=fresh.outcome,
             last_bar=fresh.bar,
         )
 
     def _open(self, model: str) -> Reason:
-        mine = [alert for alert in self._alerts if _about(alert, model)]
-        worst = max((WEIGHTS.get(alert.priority, Level.OK) for alert in mine), key=ORDER.index, default=Level.OK)
-        if not mine:
+        alerts = [alert for alert in self._alerts if _about(alert, model)]
+        worst = max((WEIGHTS.get(alert.priority, Level.OK) for alert in alerts), key=ORDER.index, default=Level.OK)
+        if not alerts:
             return Reason(Level.OK, "No alert is open.")
-        first = min(mine, key=lambda alert: [*Priority].index(alert.priority))
-        more = f" And {len(mine) - 1} more." if len(mine) > 1 else ""
+        first = min(alerts, key=lambda alert: [*Priority].index(alert.priority))
+        more = f" And {len(alerts) - 1} more." if len(alerts) > 1 else ""
         return Reason(worst, f"{first.priority.value.capitalize()}: {first.title.rstrip('.')}.{more}")
 
     def _limits(self, log: list[Promotion]) -> Reason:
@@ -82,14 +82,14 @@ class Standing:
             report, _ = limits.held(self._context, log, self._as_of)
         except CorruptionError as error:
             return Reason(Level.UNKNOWN, f"Not looked at: {error}")
-        mine = [f for f in report.findings if not f.subject]
-        broken = [f for f in mine if f.level is Level.ALERT]
-        unknown = [f for f in mine if f.level is Level.UNKNOWN]
+        findings = [f for f in report.findings if not f.subject]
+        broken = [f for f in findings if f.level is Level.ALERT]
+        unknown = [f for f in findings if f.level is Level.UNKNOWN]
         if broken:
             return Reason(Level.ALERT, f"Broken: {'; '.join(f.note for f in broken)}.")
-        if len(unknown) == len(mine):
+        if len(unknown) == len(findings):
             return Reason(Level.UNKNOWN, "Held against no hard limit yet: it has neither bars nor scores.")
-        book = next(f for f in mine if f.name == "limit_drawdown")
+        book = next(f for f in findings if f.name == "limit_drawdown")
         if book.level is Level.UNKNOWN:
             return Reason(Level.UNKNOWN, "Its book has no bars as champion yet: what it lost is not known.")
         return Reason(Level.OK, f"Hard limits are kept: {book.note}.")

@@ -67,12 +67,12 @@ class Instants:
             return list(measures)
         return [
             replace(
-                one,
-                why="; ".join(filter(None, (one.why, why))),
-                at_least=one.at_least or not one.why,
-                words=one.words if one.why else "when last looked at",
+                measure,
+                why="; ".join(filter(None, (measure.why, why))),
+                at_least=measure.at_least or not measure.why,
+                words=measure.words if measure.why else "when last looked at",
             )
-            for one in measures
+            for measure in measures
         ]
 
     def settle(self, now: datetime) -> None:
@@ -100,15 +100,15 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
         it: that would count no more.
     """
     named(actor, reason, "a clock that is accepted")
-    told = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
-    stands = [at for at in (ledger.risk.newest_state(KINDS), *(alert.as_of for alert in told)) if at is not None]
+    alerts = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
+    stands = [at for at in (ledger.risk.newest_state(KINDS), *(alert.as_of for alert in alerts)) if at is not None]
     newest = max(stands, default=now)
     if newest - now <= USUAL:
         got = f"{now:%F %T} UTC, and nothing later was looked at"
         raise DataError(f"clock must be behind a look to be accepted, got {got}. There is nothing to do.")
-    ahead = {what: n for what, n in ledger.balances.dated_after(now + USUAL).items() if n}
+    ahead = {kind: n for kind, n in ledger.balances.dated_after(now + USUAL).items() if n}
     if ahead:
-        got = " and ".join(f"{n} {what}" for what, n in ahead.items())
+        got = " and ".join(f"{n} {kind}" for kind, n in ahead.items())
         remedy = "Void them (`fill void`, `balance void`) and send them again with the right time"
         raise DataError(f"fills and balances must be dated before {now:%F %T} UTC, got {got} after it. {remedy}.")
     title = f"clock_accepted: {actor} said that {now:%F %T} UTC is right after the look of {newest:%F %T} UTC: {reason}"
@@ -117,7 +117,7 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
     ledger.alerts.add(Alert(f"clock_accepted:{key}", Priority.LOW, "", title, now, details))
     ledger.alerts.resolve(f"{ACCEPTED}{key}", now)
     ledger.risk.redate_states(KINDS, now)
-    for alert in told:
+    for alert in alerts:
         ledger.alerts.resolve(alert.key, now)
     return newest
 

@@ -95,18 +95,18 @@ class Prices:
 
     def notes(self, held: Held) -> dict[str, str]:
         """Unit -> what is wrong with its price."""
-        found = {}
+        texts = {}
         for unit, price in held.prices.items():
             value, since = self.since.get(unit, (math.nan, price.at))
             if value != price.value:
                 value, since = self.since[unit] = (price.value, price.at)
             age = (held.as_of - price.at).total_seconds()
             if age > self.stale_s:
-                found[unit] = f"The last good price of {unit}, {price.value:g}, is {fields.age(age)} old."
+                texts[unit] = f"The last good price of {unit}, {price.value:g}, is {fields.age(age)} old."
             elif price.at - since > STUCK:
                 still = fields.age((price.at - since).total_seconds())
-                found[unit] = f"{unit} is quoted at {value:g}, unmoved for {still}."
-        return found
+                texts[unit] = f"{unit} is quoted at {value:g}, unmoved for {still}."
+        return texts
 
 
 def clock(context: Context, now: datetime) -> datetime:
@@ -180,7 +180,7 @@ class Live:
             self._now(other, self._curve(other), replace(self._volatilities), old) for other in held.alternatives()
         ]
         now = self._now(held, self._curve(held), self._volatilities, old)
-        known, *beside = (list(notional.marked(self._measured(one), whole)) for one in (now, *others))
+        known, *beside = (list(notional.marked(self._measured(part), whole)) for part in (now, *others))
         findings = judge(self._lines, self._instants.bounded(jumps.hedged(self._lines, known, beside), clock))
         if self._records:
             jumps.settle(self._context.ledger, held, self._confirm)
@@ -201,11 +201,11 @@ class Live:
         void, held = self._context.ledger.voids.last(), whole.counted()
         effect = Effect(self._context, held)
         since = min(peak.void_since(held) for peak in self._peaks.values())
-        for one in voided(self._context, since) if since != void else ():
-            if one.fill is not None:
-                mark = Mark(one.fill.price, one.at)
-                if self._holdings.marks.drop(one.fill.unit, mark, whole.as_of):
-                    self._holdings.anchors.drop(one.fill.unit, mark)
+        for correction in voided(self._context, since) if since != void else ():
+            if correction.fill is not None:
+                mark = Mark(correction.fill.price, correction.at)
+                if self._holdings.marks.drop(correction.fill.unit, mark, whole.as_of):
+                    self._holdings.anchors.drop(correction.fill.unit, mark)
         for scope, peak in self._peaks.items():
             peak.correct(effect, held if scope == ALL else held.of(scope), void)
         return since != void
@@ -223,7 +223,7 @@ class Live:
         missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
         missing |= nearly_nothing(held) | self._moved_away(book)
         missing |= {"age": why} if (why := outdated(held, night)) else {}
-        missing |= {f"option:{one.unit}": f"{one.unit}: {one.why}." for one in greeks.missing}
+        missing |= {f"option:{option.unit}": f"{option.unit}: {option.why}." for option in greeks.missing}
         missing |= {f"volatility:{unit}": why for unit, why in greeks.doubts.items()}
         missing |= {"volatility": SOLD} if (greeks.held["quantity"] < 0).any() else {}
         missing |= {f"position:{row}": why for row, why in held.unknown.items()}
@@ -260,7 +260,7 @@ class Live:
         """Read what changes slowly, every SLOW_S seconds of the wall clock, and when a fill was taken back."""
         ledger, slow = self._context.ledger, self._slow
         void = ledger.voids.last()
-        flows = [(one.flows, one.known.anchors[-1:]) for one in held.accounts.values() if one is not None]
+        flows = [(a.flows, a.known.anchors[-1:]) for a in held.accounts.values() if a is not None]
         books = (*held.books, *flows)
         if self._clock() - self._read_at < SLOW_S and void == self._void and books == self._books:
             return
@@ -291,7 +291,7 @@ class Live:
         refused = self._holdings.marks.refused
         each = {scope: self._pasts.at(held.of(scope)).without(refused) for scope in self._peaks if scope != ALL}
         curves = {scope: past.equity for scope, past in {ALL: self._slow.past, **each}.items()}
-        return {scope: drawdown(np.asarray(one, dtype=np.float64), seen.naive(one)) for scope, one in curves.items()}
+        return {scope: drawdown(np.asarray(path, dtype=np.float64), seen.naive(path)) for scope, path in curves.items()}
 
     def _correlation(self, held: Held) -> Correlation:
         """Of the heaviest units, by last night's returns and calibration; the book's numbers are of the weights now."""
@@ -306,9 +306,9 @@ class Live:
         heavy = np.sort(np.argsort(-np.abs(weights), kind="stable")[:SHOWN])
         names, r = [list(night.units)[i] for i in heavy], self._context.settings.risk
         returns = night.returns[-2 * r.window_days :, heavy].astype(np.float64)
-        found = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
+        figures = comovement(returns, weights[heavy], calibration, last=last, window=r.window_days, limit=r.breakdown)
         cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
-        return fields.correlation(found, names, cover)
+        return fields.correlation(figures, names, cover)
 
     def _moved_away(self, book: Weighed) -> dict[str, str]:
         """Whether last night's parameters are still of this book: of one that moves another way they are not."""
@@ -321,8 +321,8 @@ class Live:
         alike = float(np.corrcoef(past.T)[0, 1]) if past.std(axis=0).all() else -1.0
         if alike >= ALIKE:
             return {}
-        told = f"What is held moves with what was held on {night.as_of:%Y-%m-%d} by a correlation of {alike:.2f}"
-        return {"fit": f"{told}: the VaR's parameters are of that book. `trader-mlops job run risk` fits this one."}
+        sentence = f"What is held moves with what was held on {night.as_of:%Y-%m-%d} by a correlation of {alike:.2f}"
+        return {"fit": f"{sentence}: the VaR's parameters are of that book. `trader-mlops job run risk` fits this one."}
 
     def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
@@ -360,7 +360,7 @@ class Live:
 
     def _gains(self, held: Held, began: Mapping[BookKey, seen.Beginning]) -> Floats:
         """Profit and loss of each position today; not known of a book whose last close is not of this day."""
-        since = {key: one.at if one.closed else last_close(held.as_of) for key, one in began.items()}
+        since = {key: beginning.at if beginning.closed else last_close(held.as_of) for key, beginning in began.items()}
         late = {(key.model, book_name(key)) for key in seen.late(began)}
         rows = zip(held.frame["strategy"], held.frame["book"], strict=True)
         return np.where([row in late for row in rows], math.nan, self._today.gains(held, since))
@@ -371,7 +371,7 @@ class Live:
         for scope in self._peaks.keys() - {ALL}:
             if (part := now.held.of(scope)).books:
                 own = self._now(part, self._curve(part, scope), replace(self._volatilities), now.old)
-                yield from (replace(one, scope=scope) for one in measured(own, self._slow))
+                yield from (replace(measure, scope=scope) for measure in measured(own, self._slow))
 
 
 def _daily_volatility(night: Night) -> dict[str, float]:
@@ -380,9 +380,9 @@ def _daily_volatility(night: Night) -> dict[str, float]:
     return {unit: float(each[i]) for unit, i in night.units.items() if each[i] > 0}
 
 
-def _calibration(kept: Mapping[str, Any]) -> Calibration:
+def _calibration(stored: Mapping[str, Any]) -> Calibration:
     """As it was kept: JSON has no NaN, it comes back as None."""
-    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in kept.items()}
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in stored.items()}
     return Calibration(**known)
 
 

@@ -31,7 +31,7 @@ OURS = ("risk_limit:", "risk_accepted:", "limit_unknown:", "trading_state:")  # 
 
 def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
     """The lines of the settings (`risk.limits`), as the risk room takes them."""
-    return tuple(Line(one.measure, one.warning, one.soft, one.hard, one.owner, one.scope) for one in limits)
+    return tuple(Line(row.measure, row.warning, row.soft, row.hard, row.owner, row.scope) for row in limits)
 
 
 def act(
@@ -47,10 +47,10 @@ def act(
         Those of them that a person must hear of because something is missing from what they hold a line against.
     """
     desk = _Desk(context, as_of)
-    for found in findings:
-        desk.settle(found)
-        desk.settle_unknown(found, wanted=found in unknown)
-    breaches = [breach for found in findings if (breach := desk.breach(found)) is not None]
+    for finding in findings:
+        desk.settle(finding)
+        desk.settle_unknown(finding, wanted=finding in unknown)
+    breaches = [breach for finding in findings if (breach := desk.breach(finding)) is not None]
     patience = timedelta(seconds=context.settings.risk.patience_s)
     state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
     if why:
@@ -81,60 +81,58 @@ class _Desk:
     def seq(self) -> int:
         return self._changes[-1].seq if self._changes else 0
 
-    def settle(self, found: Finding) -> None:
+    def settle(self, finding: Finding) -> None:
         """Close what is over, begin what is new. What is not known is neither; at a warning, what began goes on."""
-        if found.level is Level.OK:
-            self._close(found)
-        elif found.level is Level.ALERT:
-            state = State(found.params["state"])
-            if self._alert(found, State.HARD) is None and self._alert(found, state) is None:
-                self._begin(found, state)
+        if finding.level is Level.OK:
+            self._close(finding)
+        elif finding.level is Level.ALERT:
+            state = State(finding.params["state"])
+            if self._alert(finding, State.HARD) is None and self._alert(finding, state) is None:
+                self._begin(finding, state)
 
-    def settle_unknown(self, found: Finding, *, wanted: bool) -> None:
+    def settle_unknown(self, finding: Finding, *, wanted: bool) -> None:
         """Tell, once, that a line cannot be held for certain; what it stood at before stands meanwhile."""
-        about = f"limit_unknown:{found.name}:{found.subject}:"
-        if not found.params["why"]:
+        about = f"limit_unknown:{finding.name}:{finding.subject}:"
+        if not (why := finding.params["why"]):
             for key in [key for key in self._open if key.startswith(about)]:
                 self._resolve(key)
         elif wanted and not any(key.startswith(about) for key in self._open):
             number = 1 + self._told_of(about)
-            bound, crossed = float(found.params["bound"]), self._crossed(found)
-            counted = f"; it counts as {bound / found.limit:.0%} of the hard line" if math.isfinite(bound) else ""
+            bound, crossed = float(finding.params["bound"]), self._crossed(finding)
+            counted = f"; it counts as {bound / finding.limit:.0%} of the hard line" if math.isfinite(bound) else ""
             stands = f"; the {crossed.value} line that it crossed before stands" if crossed is not None else ""
-            scope = "" if found.subject == "all" else f" of {found.subject}"
-            title = (
-                f"the line on {found.name}{scope} cannot be held for certain: {found.params['why']}{counted}{stands}"
-            )
-            key, details = f"limit_unknown:{found.name}:{found.subject}:{number}", {"why": found.params["why"]}
+            scope = "" if finding.subject == "all" else f" of {finding.subject}"
+            title = f"the line on {finding.name}{scope} cannot be held for certain: {why}{counted}{stands}"
+            key, details = f"limit_unknown:{finding.name}:{finding.subject}:{number}", {"why": why}
             self._add(Alert(key, Priority.HIGH, "", title, self._as_of, details))
 
-    def _crossed(self, found: Finding) -> State | None:
-        return next((state for state in (State.HARD, State.SOFT) if self._alert(found, state) is not None), None)
+    def _crossed(self, finding: Finding) -> State | None:
+        return next((state for state in (State.HARD, State.SOFT) if self._alert(finding, state) is not None), None)
 
-    def breach(self, found: Finding) -> Breach | None:
+    def breach(self, finding: Finding) -> Breach | None:
         """The hard breach that this is; None where it is none, or one that a person accepted."""
-        alert, lifted = self._alert(found, State.HARD), self._lifted()
-        if found.params["state"] is not State.HARD or alert is None:
+        alert, lifted = self._alert(finding, State.HARD), self._lifted()
+        if finding.params["state"] is not State.HARD or alert is None:
             return None
-        seen = any(key.startswith(f"risk_accepted:{found.name}:{found.subject}:") for key in self._open)
+        accepted = any(key.startswith(f"risk_accepted:{finding.name}:{finding.subject}:") for key in self._open)
         first = float(alert.details["value"])
-        if lifted is None or (lifted.created_at < alert.as_of and not seen):
-            return Breach(found, alert.as_of, first)
-        if found.value < self._accepted(found, lifted, first) + policy.WORSE * found.limit:
+        if lifted is None or (lifted.created_at < alert.as_of and not accepted):
+            return Breach(finding, alert.as_of, first)
+        if finding.value < self._accepted(finding, lifted, first) + policy.WORSE * finding.limit:
             return None
-        self._close(found)
-        self._begin(found, State.HARD)
-        return Breach(found, self._as_of, found.value)
+        self._close(finding)
+        self._begin(finding, State.HARD)
+        return Breach(finding, self._as_of, finding.value)
 
     def tell(self) -> None:
         """Of a state that this job set, while it holds."""
         last = self._changes[-1] if self._changes else None
-        mine = last is not None and last.actor == ACTOR and last.state is not TradingState.ACTIVE
+        ours = last is not None and last.actor == ACTOR and last.state is not TradingState.ACTIVE
         for key in [
             key for key in self._open if key.startswith("trading_state:") and key != f"trading_state:{self.seq}"
         ]:
             self._resolve(key)
-        if last is not None and mine and f"trading_state:{last.seq}" not in self._open:
+        if last is not None and ours and f"trading_state:{last.seq}" not in self._open:
             self._add(Alert(f"trading_state:{last.seq}", Priority.CRITICAL, "", last.reason, last.created_at))
 
     def _lifted(self) -> TradingChange | None:
@@ -143,45 +141,45 @@ class _Desk:
         looser = [STRICTNESS.index(to) < STRICTNESS.index(was) for was, to in pairwise(states)]
         return next((change for change, it in zip(reversed(self._changes), reversed(looser), strict=True) if it), None)
 
-    def _accepted(self, found: Finding, lifted: TradingChange, first: float) -> float:
+    def _accepted(self, finding: Finding, lifted: TradingChange, first: float) -> float:
         """The value that stood when a person lifted the state, -inf where none did or the person took it back.
 
         Where it was lifted without a look, only the value at which the line was crossed is known to have been seen.
         """
-        key, name = f"risk_accepted:{found.name}:{found.subject}:{lifted.seq}", f"{found.name}:{found.subject}"
+        key, name = f"risk_accepted:{finding.name}:{finding.subject}:{lifted.seq}", f"{finding.name}:{finding.subject}"
         known = self._open.get(key)
         if known is not None:
             return float(known.details["value"])
         value = first if lifted.accepted is None else lifted.accepted.get(name, -math.inf)
         if not math.isfinite(value) or self._context.ledger.alerts.get(key) is not None:
             return -math.inf
-        used, most = f"{value / found.limit:.0%}", f"{value / found.limit + policy.WORSE:.0%}"
+        used, most = f"{value / finding.limit:.0%}", f"{value / finding.limit + policy.WORSE:.0%}"
         stood = f"{name} stood at {used} of its hard line"
         title = f"{lifted.actor} lifted trading to {lifted.state.value} while {stood}; accepted up to {most}"
         return float(self._add(_acceptance(key, title, self._as_of, value, lifted)).details["value"])
 
-    def _alert(self, found: Finding, state: State) -> Alert | None:
-        return next((alert for key, alert in self._open.items() if key.startswith(_about(found, state))), None)
+    def _alert(self, finding: Finding, state: State) -> Alert | None:
+        return next((alert for key, alert in self._open.items() if key.startswith(_about(finding, state))), None)
 
-    def _begin(self, found: Finding, state: State) -> None:
+    def _begin(self, finding: Finding, state: State) -> None:
         """An alert of its own for each time that a line is crossed: they are numbered.
 
         Two processes that begin the same count the same, for both count before they look at what is open: one alert.
         """
-        about = _about(found, state)
+        about = _about(finding, state)
         number = 1 + self._told_of(about)
         self.read()
-        if self._alert(found, state) is not None:
+        if self._alert(finding, state) is not None:
             return
-        told = {name: found.params[name] for name in ("utilisation", "warning", "soft", "owner")}
+        params = {name: finding.params[name] for name in ("utilisation", "warning", "soft", "owner")}
         self._add(
             Alert(
-                f"risk_limit:{found.name}:{found.subject}:{state.value}:{number}",
+                f"risk_limit:{finding.name}:{finding.subject}:{state.value}:{number}",
                 Priority.CRITICAL if state is State.HARD else Priority.HIGH,
                 "",
-                f"{found.note}; {found.params['owner']} answers for it",
+                f"{finding.note}; {finding.params['owner']} answers for it",
                 self._as_of,
-                {"value": found.value, "hard": found.limit, **told},
+                {"value": finding.value, "hard": finding.limit, **params},
             )
         )
 
@@ -191,15 +189,15 @@ class _Desk:
 
     def _add(self, alert: Alert) -> Alert:
         """Keep it, or find what was kept under its key before."""
-        kept = self._context.ledger.alerts.get(alert.key)
-        if kept is None:
+        stored = self._context.ledger.alerts.get(alert.key)
+        if stored is None:
             alerts = self._context.ledger.alerts
-            kept = alert if alerts.add(alert) else alerts.get(alert.key) or alert
-        self._open[alert.key] = kept
-        return kept
+            stored = alert if alerts.add(alert) else alerts.get(alert.key) or alert
+        self._open[alert.key] = stored
+        return stored
 
-    def _close(self, found: Finding) -> None:
-        starts = tuple(f"{what}:{found.name}:{found.subject}:" for what in ("risk_limit", "risk_accepted"))
+    def _close(self, finding: Finding) -> None:
+        starts = tuple(f"{kind}:{finding.name}:{finding.subject}:" for kind in ("risk_limit", "risk_accepted"))
         for key in [key for key in self._open if key.startswith(starts)]:
             self._resolve(key)
 
@@ -212,5 +210,5 @@ def _acceptance(key: str, title: str, at: datetime, value: float, lifted: Tradin
     return Alert(key, Priority.MEDIUM, "", title, at, {"value": value, "reason": lifted.reason})
 
 
-def _about(found: Finding, state: State) -> str:
-    return f"risk_limit:{found.name}:{found.subject}:{state.value}:"
+def _about(finding: Finding, state: State) -> str:
+    return f"risk_limit:{finding.name}:{finding.subject}:{state.value}:"

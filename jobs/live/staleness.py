@@ -21,15 +21,15 @@ def outdated(held: Held, night: Night | None) -> str:
     """Whether the VaR stands on what is old, in words; empty where it does not."""
     if night is None:
         return ""
-    found = []
+    sentences = []
     end = night.bars[-1].to_pydatetime() if len(night.bars) else night.as_of
     ago = partial(_sessions, days=max(1.0, DAYS / night.bars_a_year), rests=_rests(night.bars))
     late = {at: ago(at, held.as_of) > PARAMETERS for at in (night.as_of, end)}
     if late[night.as_of]:
-        found.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `trader-mlops job run risk`.")
+        sentences.append(f"The VaR's parameters are {_age(night.as_of, held.as_of)} old: `trader-mlops job run risk`.")
     elif late[end]:
         ended = f"The VaR's bars ended on {end:%Y-%m-%d}, {_age(end, held.as_of)} ago"
-        found.append(f"{ended}: load newer ones (`jobs.source`), then `trader-mlops job run risk`.")
+        sentences.append(f"{ended}: load newer ones (`jobs.source`), then `trader-mlops job run risk`.")
     units = [unit for unit in dict.fromkeys(held.frame["unit"]) if unit in held.prices]
     at = {unit: held.prices[unit].at for unit in units}
     old = sorted(
@@ -39,8 +39,8 @@ def outdated(held: Held, night: Night | None) -> str:
     if old:
         names = ", ".join(f"{unit} ({_age(at[unit], held.as_of)})" for unit in old[:NAMED])
         more = f" and {len(old) - NAMED} more" if len(old) > NAMED else ""
-        found.append(f"The VaR stands on old prices: {names}{more}.")
-    return " ".join(found)
+        sentences.append(f"The VaR stands on old prices: {names}{more}.")
+    return " ".join(sentences)
 
 
 def _rests(bars: pd.DatetimeIndex) -> bool:

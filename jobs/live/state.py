@@ -113,8 +113,8 @@ def state(now: Now, slow: Slow, findings: Sequence[Finding], settings: RiskSetti
 def rows(held: Held) -> list[str]:
     """Keys of the positions, the largest first."""
     order = held.value.abs().sort_values(ascending=False).index
-    told = held.frame.loc[order, ["strategy", "book", "unit"]]
-    return [fields.row_key(*row) for row in told.itertuples(index=False)]
+    names = held.frame.loc[order, ["strategy", "book", "unit"]]
+    return [fields.row_key(*row) for row in names.itertuples(index=False)]
 
 
 def _kpi(now: Now, slow: Slow, lines: fields.Lines, settings: RiskSettings) -> Kpi:
@@ -156,15 +156,15 @@ def _backtest(night: Night | None, var: Loss) -> Backtest:
 
     Neither is a VaR of now that is not known, or stands on what is old; what failed has failed all the same.
     """
-    found = Backtest(**night.body["backtest"]) if night else Backtest()
-    tested = found.p if isinstance(found.p, Mapping) else asdict(found.p)
+    backtest = Backtest(**night.body["backtest"]) if night else Backtest()
+    tested = backtest.p if isinstance(backtest.p, Mapping) else asdict(backtest.p)
     if all(value is None for value in tested.values()):
-        return replace(found, level=Level.UNKNOWN)
-    if found.level is Level.ALERT or (var.value is not None and not var.old):
-        return found
+        return replace(backtest, level=Level.UNKNOWN)
+    if backtest.level is Level.ALERT or (var.value is not None and not var.old):
+        return backtest
     doubt = "is not known" if var.value is None else "stands on what is old"
-    note = f"the VaR of now {doubt}; this is of the night of the risk job: {found.note}"
-    return replace(found, level=Level.UNKNOWN, note=note)
+    note = f"the VaR of now {doubt}; this is of the night of the risk job: {backtest.note}"
+    return replace(backtest, level=Level.UNKNOWN, note=note)
 
 
 def _loss(now: Now, measure: Literal["var", "es"]) -> tuple[float, float]:
@@ -185,13 +185,13 @@ def _stress(now: Now, slow: Slow, lines: fields.Lines) -> dict[str, StressOf]:
     """A row a scenario, the worst first; the worst named one has the level of the line on stress."""
     if now.stressed is None:
         return {}
-    table, found, worst = now.stressed.sort_values("loss", ascending=False), {}, True
+    table, by_name, worst = now.stressed.sort_values("loss", ascending=False), {}, True
     for row in table.to_dict("records"):
         about = slow.about.get(str(row["scenario"]), {})
         loss, level = fields.known(row["loss"]), Level.OK
         if worst and about.get("named", True):
             worst, level = False, lines.level("stress", row["loss"])
-        found[str(row["scenario"])] = StressOf(
+        by_name[str(row["scenario"])] = StressOf(
             str(row["scenario"]),
             loss,
             fields.known(row["money"]),
@@ -201,7 +201,7 @@ def _stress(now: Now, slow: Slow, lines: fields.Lines) -> dict[str, StressOf]:
             str(about.get("dates", "")),
             Level.UNKNOWN if loss is None else level,
         )
-    return found
+    return by_name
 
 
 def _positions(now: Now) -> dict[str, PositionNow]:
@@ -234,18 +234,18 @@ def _parts(now: Now) -> dict[str, dict[str, float]]:
 
 def _grouped(now: Now, each: Floats) -> dict[str, dict[str, float]]:
     """Sums over positions by each dimension and name; NaN where one of the group is not known."""
-    found = {}
+    grouped = {}
     for dimension, names in now.groups.names.items():
         sums = np.bincount(now.groups.codes[dimension], each, minlength=len(names))
-        found[dimension] = dict(zip(names, sums.tolist(), strict=True))
-    return found
+        grouped[dimension] = dict(zip(names, sums.tolist(), strict=True))
+    return grouped
 
 
 def _history(now: Now, slow: Slow) -> History:
     equity = slow.past.equity.tail(POINTS)
     under = 1 - equity / slow.past.equity.cummax().tail(POINTS)
-    told = zip(pd.DatetimeIndex(equity.index), equity, under, strict=True)
-    curve = {at.isoformat(): (float(value), fields.known(low)) for at, value, low in told}
+    points = zip(pd.DatetimeIndex(equity.index), equity, under, strict=True)
+    curve = {at.isoformat(): (float(value), fields.known(low)) for at, value, low in points}
     if slow.night is None:
         return History(curve)
     past = list(zip(slow.night.times, slow.night.stored_var, slow.night.loss, strict=True))[-POINTS:]

@@ -20,9 +20,9 @@ UNANSWERED = "alarm_unanswered:"  # what was trained since is compared with noth
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def alarm(what: Literal["accuracy", "inputs"], model: str, version: int, since: datetime, as_of: datetime) -> Alert:
+def alarm(subject: Literal["accuracy", "inputs"], model: str, version: int, since: datetime, as_of: datetime) -> Alert:
     """The alert of what is wrong with a champion, without words yet; `since`: when the chart that says so began."""
-    return Alert(f"alarm_{what}:{model}:v{version}:{since:%Y-%m-%dT%H:%M:%S}", Priority.HIGH, model, "", as_of)
+    return Alert(f"alarm_{subject}:{model}:v{version}:{since:%Y-%m-%dT%H:%M:%S}", Priority.HIGH, model, "", as_of)
 
 
 def promoted(context: Context, model: str, as_of: datetime) -> datetime:
@@ -64,14 +64,14 @@ def in_vain(context: Context, alarm: Alert, version: int, as_of: datetime) -> st
     stands = (earlier.as_of for earlier in _standing(context, alarm.model, version, as_of))
     since, rows = min([_since(context, alarm, as_of), *stands]), context.ledger.registry.bundles(alarm.model)
     idle = sorted(row.version for row in rows if since <= row.registered_at <= as_of and row.registered_at > last)
-    reasons = (f"v{one} {_why_idle(context, alarm.model, one, version)}" for one in idle)
+    reasons = (f"v{number} {_why_idle(context, alarm.model, number, version)}" for number in idle)
     return f"Trained since and compared with nothing: {'; '.join(reasons)}" if idle else ""
 
 
 def settle(context: Context, model: str, version: int, reason: str, as_of: datetime) -> None:
     """Tell, once, that trainings leave an alarm unanswered; an empty `reason` closes it."""
-    mine = f"{UNANSWERED}{model}:v{version}:"
-    stands = [a.key for a in context.ledger.alerts.newest() if a.key.startswith(mine) and a.as_of <= as_of]
+    prefix = f"{UNANSWERED}{model}:v{version}:"
+    stands = [a.key for a in context.ledger.alerts.newest() if a.key.startswith(prefix) and a.as_of <= as_of]
     if reason and not stands:
         key, title = f"alarm_unanswered:{model}:v{version}:{as_of:%Y-%m-%dT%H:%M:%S}", f"{model}: {reason}"
         context.ledger.alerts.add(Alert(key, Priority.HIGH, model, title, as_of))
@@ -93,8 +93,8 @@ def close(context: Context, model: str, version: int, as_of: datetime) -> None:
 def _standing(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
     """Alarms of the accuracy chart that were told since the promotion and that nothing answered, newest first."""
     began = promoted(context, model, as_of)
-    told = (alert for alert in _told(context, model, version, as_of) if alert.as_of >= began)
-    return [alert for alert in told if _answered(context, alert, version, as_of) is None]
+    alarms = (alert for alert in _told(context, model, version, as_of) if alert.as_of >= began)
+    return [alert for alert in alarms if _answered(context, alert, version, as_of) is None]
 
 
 def _since(context: Context, alarm: Alert, as_of: datetime) -> datetime:
@@ -110,8 +110,8 @@ def _why_idle(context: Context, model: str, version: int, champion: int) -> str:
 
 def _told(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
     """What was told of the accuracy of a version before this look, newest first."""
-    mine = f"{ACCURACY}{model}:v{version}:"
-    return [a for a in context.ledger.alerts.newest(open_only=False) if a.key.startswith(mine) and a.as_of < as_of]
+    prefix = f"{ACCURACY}{model}:v{version}:"
+    return [a for a in context.ledger.alerts.newest(open_only=False) if a.key.startswith(prefix) and a.as_of < as_of]
 
 
 def _answered(context: Context, alert: Alert, version: int, as_of: datetime) -> datetime | None:

@@ -73,6 +73,6 @@ def _bars(rows: pd.DataFrame) -> pd.DataFrame:
 def _examples(bars: pd.DataFrame) -> str:
     """Units that close at different times, the latest of them first."""
     last = bars.drop_duplicates("unit", keep="last")
-    found = last.assign(time=last["event_time"].dt.strftime("%H:%M"))
-    found = found.sort_values(["event_time", "unit"], ascending=[False, True]).drop_duplicates("time").head(EXAMPLES)
-    return ", ".join(f"{unit} at {time}" for unit, time in zip(found["unit"], found["time"], strict=True)) + " UTC"
+    rows = last.assign(time=last["event_time"].dt.strftime("%H:%M"))
+    rows = rows.sort_values(["event_time", "unit"], ascending=[False, True]).drop_duplicates("time").head(EXAMPLES)
+    return ", ".join(f"{unit} at {time}" for unit, time in zip(rows["unit"], rows["time"], strict=True)) + " UTC"

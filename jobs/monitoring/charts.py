@@ -43,7 +43,7 @@ def charts(
     rate, horizon = context.settings.monitor.false_alarms_per_year, bundle.meta["horizon_bars"]
     seed = context.settings.train.seed
     single = {"horizon": horizon, "false_alarms_per_year": SHOWN * rate, "seed": seed}
-    shown: tuple[Chart, ...] = (
+    informative: tuple[Chart, ...] = (
         lambda rows: monitoring.log_loss_change(
             reference, rows, false_alarms_per_year=SHOWN * rate, rng=np.random.default_rng(seed)
         ),
@@ -51,13 +51,13 @@ def charts(
         partial(monitoring.label_change, reference, **single),
         partial(monitoring.label_mixture, reference, **single),
     )
-    assert len(shown) == CHARTS_SHOWN
+    assert len(informative) == CHARTS_SHOWN
     decides = monitoring.accuracy_change(
         reference, matured, false_alarms_per_year=rate, rng=np.random.default_rng(seed)
     )
     decides = overdue_labels.unknown(replace(decides, note=decides.note + _too_short(bundle)), pending)
     power = monitoring.chart_power(reference, decides, rng=np.random.default_rng(seed))
-    return (decides, power, *(news(chart, matured, looked) for chart in shown))
+    return (decides, power, *(news(chart, matured, looked) for chart in informative))
 
 
 def _too_short(bundle: Bundle) -> str:
@@ -72,14 +72,14 @@ def _too_short(bundle: Bundle) -> str:
 
 def news(chart: Chart, matured: pd.DataFrame, looked: datetime) -> Finding:
     """A chart that was started anew after each alarm that the look at `looked` could see."""
-    found = chart(matured)
-    while found.level is Level.ALERT:
-        at = pd.Timestamp(found.params.get("alarm_end") or found.params["alarm_at"])
+    finding = chart(matured)
+    while finding.level is Level.ALERT:
+        at = pd.Timestamp(finding.params.get("alarm_end") or finding.params["alarm_at"])
         if matured.known_at[matured.event_time <= at].max() > looked:
             break
         matured = matured[matured.event_time > at]
-        found = chart(matured)
-    return found
+        finding = chart(matured)
+    return finding
 
 
 def alpha(settings: MonitorSettings) -> float:

@@ -35,8 +35,8 @@ def settle(context: Context, model: str, pending: Finding, as_of: datetime) -> N
     elif units:
         about = {"units": units}
         wanted = Alert(f"labels_missing:{model}:{stamp}", Priority.MEDIUM, model, title, as_of, about)
-    mine = tuple(f"{kind}{model}:" for kind in KINDS)
-    stands = [a for a in context.ledger.alerts.newest() if a.key.startswith(mine) and a.as_of <= as_of]
+    prefixes = tuple(f"{kind}{model}:" for kind in KINDS)
+    stands = [a for a in context.ledger.alerts.newest() if a.key.startswith(prefixes) and a.as_of <= as_of]
     same = [a.key for a in stands if wanted is not None and _what(a) == _what(wanted)]
     if wanted is not None and not same:
         context.ledger.alerts.add(wanted)

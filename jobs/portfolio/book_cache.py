@@ -106,7 +106,7 @@ class Readings:
         self, news: News, units: book_inputs.Units, as_of: datetime, unread: MutableMapping[BookKey, str]
     ) -> list[Kept]:
         """Every book once its new fills are in it; those that cannot be read are added to `unread`, with the reason."""
-        context, found, common = self._context, list[Kept](), (news.splits, units)
+        context, books, common = self._context, list[Kept](), (news.splits, units)
         if as_of < self._as_of or as_of >= self.due or common != self._common:
             self._kept, self.generation = Memo(), self.generation + 1
         self._as_of, self._common = as_of, common
@@ -114,11 +114,11 @@ class Readings:
             for key in (key for key in _keys(context, model, news) if key not in unread):
                 stamp, read = (news.tips.get(key), news.fills.get(key[:2])), partial(_read, context, key, as_of, units)
                 with unbooked_fills.apart(key, unread):
-                    found += self._kept.get(key, stamp, read)
-        told = [at for one in units.splits for at in (one.at, units.told.get(one.number)) if at is not None]
-        ahead = [*told, *(one.due for one in found if one.due is not None)]
+                    books += self._kept.get(key, stamp, read)
+        instants = [at for split in units.splits for at in (split.at, units.told.get(split.number)) if at is not None]
+        ahead = [*instants, *(book.due for book in books if book.due is not None)]
         self.due = min((at for at in ahead if at > as_of), default=LAST)
-        return found
+        return books
 
 
 def _keys(context: Context, model: str, news: News) -> Iterator[BookKey]:
@@ -156,24 +156,24 @@ def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Unit
     if row is not None and restatement.outdated(restored(row), units) and restatement.restate(context, key, units):
         row = context.ledger.books.state(key, before=_just_after(as_of))
     book = Book.opened(context.settings.books.cash) if row is None else restored(row)
-    seen = {} if row is None else _barred(context, key, book, row["event_time"])
+    prices = {} if row is None else _barred(context, key, book, row["event_time"])
     until = None if row is None else row["event_time"]
-    told = context.ledger.books.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
-    since, ahead = told[told["event_time"] <= as_of], told["event_time"][told["event_time"] > as_of]
+    unbooked = context.ledger.books.unbooked_fills(key.model, key.book, as_of=LAST, until=until)
+    since, ahead = unbooked[unbooked["event_time"] <= as_of], unbooked["event_time"][unbooked["event_time"] > as_of]
     filled, refused = book_inputs.filled(since, units, until)
     fills = [fill for fill, _ in filled]
     paid = defaultdict[str, list[Observation]](list)
     for fill in fills:
         if fill.at is not None:
             paid[fill.unit].append(Observation(fill.at, fill.price, fill.price, FILL))
-    seen |= {unit: seen.get(unit, Seen()).merged(Seen(fills=tuple(each))) for unit, each in paid.items()}
+    prices |= {unit: prices.get(unit, Seen()).merged(Seen(fills=tuple(each))) for unit, each in paid.items()}
     due = with_splits(book, fills, units.known(until, as_of))
     after = book.after(Step(as_of, fills=tuple(due))) if due else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
     named = tuple((names[fill.number], fill) for fill in fills)
     part = foreign(context.ledger, key, fills, units.foreign, as_of)
     following = None if ahead.empty else pd.Timestamp(ahead.min()).to_pydatetime()
-    return Kept(key, after, seen, tuple(refused), named, part, following)
+    return Kept(key, after, prices, tuple(refused), named, part, following)
 
 
 def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
@@ -182,7 +182,7 @@ def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[st
     In a bot's own book a unit that was only filled may have the fill's price for a bar's.
     """
     events = context.ledger.books.events(key, start=at, end=_just_after(at))
-    priced = {one.unit for one in events if one.kind == "mark" or (one.kind == "fill" and key.version)}
+    priced = {event.unit for event in events if event.kind == "mark" or (event.kind == "fill" and key.version)}
     marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
     return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}
 

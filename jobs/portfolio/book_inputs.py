@@ -47,17 +47,17 @@ class Units:
 
     def between(self, start: datetime | None, end: datetime) -> list[Fill]:
         """The splits after an instant (None: all), until another."""
-        return [one for one in self.splits if one.at and (start is None or start < one.at) and one.at <= end]
+        return [split for split in self.splits if split.at and (start is None or start < split.at) and split.at <= end]
 
     def known(self, start: datetime | None, as_of: datetime) -> list[Fill]:
         """The same until `as_of`, of which a person had told by then."""
-        return [one for one in self.between(start, as_of) if self.told.get(one.number, as_of) <= as_of]
+        return [split for split in self.between(start, as_of) if self.told.get(split.number, as_of) <= as_of]
 
     def late(self, fill: Fill, taken: datetime | None) -> Fill:
         """A fill as it is booked by who has taken the splits until `taken`: of units of then, at the same value."""
-        for one in () if taken is None or fill.at is None else self.between(None, taken):
-            if one.unit == fill.unit and one.at and fill.at and fill.at < one.at:
-                fill = resized(fill, one.split)
+        for split in () if taken is None or fill.at is None else self.between(None, taken):
+            if split.unit == fill.unit and split.at and fill.at and fill.at < split.at:
+                fill = resized(fill, split.split)
         return fill
 
 
@@ -70,15 +70,15 @@ def filled(
     """
     times = [_aware(at) for at in _naive(rows["event_time"])]
     names = ("fill_id", "unit", "id", "version", "quantity", "price", "fee")
-    found, refused = list[tuple[Fill, int]](), list[Refused]()
+    fills, refused = list[tuple[Fill, int]](), list[Refused]()
     for at, row in zip(times, rows[list(names)].itertuples(index=False), strict=True):
         fill_id, unit, number, version, *numbers = row
         try:
             fill = units.late(_fill(unit, at, int(number), numbers, units), taken)
-            found.append((fill, int(version)))
+            fills.append((fill, int(version)))
         except DataError as error:
             refused.append(Refused(fill_id, unit, str(error)))
-    return found, refused
+    return fills, refused
 
 
 def resized(fill: Fill, ratio: Fraction | None) -> Fill:
@@ -109,13 +109,13 @@ def heard(
     times, versions = _naive(scores["event_time"]), scores["version"].to_numpy()
     units, roles, probability = scores["unit"].to_numpy(), scores["role"].to_numpy(), scores["probability"].to_numpy()
     known = _naive(scores["known_at"])
-    said: dict[datetime, dict[int, Said]] = defaultdict(dict)
+    by_bar: dict[datetime, dict[int, Said]] = defaultdict(dict)
     was: dict[datetime, dict[int, str]] = defaultdict(dict)
     for start, end in _runs((times[1:] != times[:-1]) | (versions[1:] != versions[:-1]), len(times)):
         bar, version = _aware(times[start]), int(versions[start])
-        said[bar][version] = Said(units[start:end].tolist(), probability[start:end], _aware(known[start:end].max()))
+        by_bar[bar][version] = Said(units[start:end].tolist(), probability[start:end], _aware(known[start:end].max()))
         was[bar][version] = roles[start]
-    return dict(said), dict(was)
+    return dict(by_bar), dict(was)
 
 
 def tape(bars: pd.DataFrame, since: datetime, as_of: datetime) -> list[Bar]:
@@ -123,11 +123,11 @@ def tape(bars: pd.DataFrame, since: datetime, as_of: datetime) -> list[Bar]:
     rows = bars.iloc[bars["event_time"].searchsorted(pd.Timestamp(since)) :]
     rows = rows[(rows["event_time"] <= as_of) & (rows["known_at"] <= as_of)]
     times, known = _naive(rows["event_time"]), _naive(rows["known_at"])
-    symbols, prices, found = rows["symbol"].tolist(), rows["close"].tolist(), list[Bar]()
+    symbols, prices, tape = rows["symbol"].tolist(), rows["close"].tolist(), list[Bar]()
     for start, end in _runs(times[1:] != times[:-1], len(times)):
         named = dict(zip(symbols[start:end], prices[start:end], strict=True))
-        found.append(Bar(_aware(times[start]), _aware(known[start:end].max()), named))
-    return found
+        tape.append(Bar(_aware(times[start]), _aware(known[start:end].max()), named))
+    return tape
 
 
 def _runs(changes: NDArray[np.bool_], n: int) -> Iterable[tuple[int, int]]:

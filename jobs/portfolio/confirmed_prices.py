@@ -43,9 +43,9 @@ class Seen:
 
     def merged(self, other: Seen) -> Seen:
         """Of two books: the newer bar, all fills."""
-        bars = [one for one in (self.bar, other.bar) if one is not None]
-        fills = tuple(sorted((*self.fills, *other.fills), key=lambda one: one.at))
-        return Seen(max(bars, key=lambda one: one.at, default=None), fills, self.carried or other.carried)
+        bars = [price for price in (self.bar, other.bar) if price is not None]
+        fills = tuple(sorted((*self.fills, *other.fills), key=lambda price: price.at))
+        return Seen(max(bars, key=lambda price: price.at, default=None), fills, self.carried or other.carried)
 
 
 @dataclass
@@ -78,17 +78,17 @@ class Marks:
             marks.of, marks._restored = {unit: Mark(value, at) for unit, value in prices.items()}, True
         return marks
 
-    def at(self, kinds: Mapping[str, str], seen: Mapping[str, Seen], as_of: datetime) -> dict[str, Mark]:
+    def at(self, kinds: Mapping[str, str], prices: Mapping[str, Seen], as_of: datetime) -> dict[str, Mark]:
         """The marks at `as_of`, which comes in order, of the units in `kinds` (unit -> what it is) that have one."""
         if not self._restored:
             self._restore(as_of)
         quotes = self.ledger.risk.latest_quotes(list(kinds), as_of=as_of)
         columns = (quotes[name].tolist() for name in ("unit", "event_time", "bid", "ask"))
         newest = {unit: Observation(at.to_pydatetime(), bid, ask) for unit, at, bid, ask in zip(*columns, strict=True)}
-        words = {unit: Mark(*told) for unit, told in self.ledger.confirmed_prices.last(as_of=as_of).items()}
+        words = {unit: Mark(*price) for unit, price in self.ledger.confirmed_prices.last(as_of=as_of).items()}
         for unit, kind in kinds.items():
             self._level(unit, as_of)
-            trust, of_books = self.trust(unit, kind), seen.get(unit, Seen())
+            trust, of_books = self.trust(unit, kind), prices.get(unit, Seen())
             bar = self._believe(unit, of_books, words.get(unit), trust)
             if self._resumed:
                 self._resume(unit, trust, [*of_books.fills, *bar], as_of)
@@ -170,10 +170,11 @@ class Marks:
         if mark is not None and day != f"{as_of:%F}":
             self.levels[unit] = (f"{as_of:%F}", max(abs(mark.value), level / 2))
 
-    def _believe(self, unit: str, seen: Seen, word: Mark | None, trust: Trust) -> list[Observation]:
+    def _believe(self, unit: str, price: Seen, word: Mark | None, trust: Trust) -> list[Observation]:
         """Take a newer bar or word of a person, else the first price of a book; the bar where that has to wait."""
-        mark, waits, news = self.of.get(unit), list[Observation](), [one for one in (seen.bar, word) if one is not None]
-        for newer in sorted(news, key=lambda one: one.at):
+        mark, waits = self.of.get(unit), list[Observation]()
+        news = [new for new in (price.bar, word) if new is not None]
+        for newer in sorted(news, key=lambda new: new.at):
             if mark is not None and newer.at <= mark.at:
                 continue
             if mark is None or newer is word or math.isnan(split_of(mark, newer, trust, self.jumps.get(unit))):
@@ -182,10 +183,10 @@ class Marks:
             else:
                 waits = [Observation(newer.at, newer.value, newer.value, BAR)]
                 self.refused.add(newer.at)
-        if mark is None and seen.carried is not None:
-            mark = seen.carried
-        if mark is None and seen.fills:
-            mark = Mark(seen.fills[0].bid, seen.fills[0].at)
+        if mark is None and price.carried is not None:
+            mark = price.carried
+        if mark is None and price.fills:
+            mark = Mark(price.fills[0].bid, price.fills[0].at)
         if mark is not None:
             self._put(unit, mark)
         return waits
@@ -195,17 +196,17 @@ class Marks:
     ) -> None:
         """Hold the newest quote, and the fills since the mark, against the mark; where it jumped, those before too."""
         mark = self.of.get(unit)
-        since = [one for one in fills if mark is None or one.at > mark.at]
+        since = [fill for fill in fills if mark is None or fill.at > mark.at]
         fresh = [newest] if newest is not None and (mark is None or newest.at > mark.at) else []
         if not since and not fresh:
             return  # what jumped before the last look still does
         known = self.jumps.get(unit)
-        found = assess(mark, _in_order(since, fresh), trust, known)
-        if mark is not None and found.jump is not None and fresh:
+        assessed = assess(mark, _in_order(since, fresh), trust, known)
+        if mark is not None and assessed.jump is not None and fresh:
             span = 3 * trust.confirm
             rows = self.ledger.quotes.last(unit, after=mark.at, until=fresh[0].at, span=span, as_of=as_of)
-            found = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust, known)
-        self._settle(unit, mark, found)
+            assessed = assess(mark, _in_order(since, [Observation(*row) for row in rows]), trust, known)
+        self._settle(unit, mark, assessed)
 
     def _resume(self, unit: str, trust: Trust, others: Sequence[Observation], as_of: datetime) -> None:
         """Follow the quotes since the stored mark as if each had been looked at: small steps are no jump."""
@@ -213,25 +214,25 @@ class Marks:
         if mark is None:
             return
         rows = self.ledger.quotes.last(unit, after=mark.at, until=as_of, span=RESUMED, as_of=as_of)
-        told = _thinned([Observation(*row) for row in rows])
-        times = [one.at for one in told]
+        recent = _thinned([Observation(*row) for row in rows])
+        times = [quote.at for quote in recent]
         for i, at in enumerate(times):
             mark = self.of[unit]
             window = max(bisect_right(times, at - 3 * trust.confirm) - BEFORE, 0)
-            quotes = told[max(window, bisect_right(times, mark.at)) : i + 1]
-            new = _in_order([one for one in others if mark.at < one.at <= at], quotes)
+            quotes = recent[max(window, bisect_right(times, mark.at)) : i + 1]
+            new = _in_order([observation for observation in others if mark.at < observation.at <= at], quotes)
             self._settle(unit, mark, assess(mark, new, trust, self.jumps.get(unit)))
             self._take_turns(unit, trust, at)
 
-    def _settle(self, unit: str, before: Mark | None, found: Assessed) -> None:
-        if found.mark is not None:
-            known = self.jumps.get(unit) if found.mark == before else None
-            self._put(unit, found.mark)
-            if found.jump is not None:
-                since = found.jump.since if known is None else min(known.since, found.jump.since)
-                self.jumps[unit] = replace(found.jump, since=since)
-        if found.unusable is not None:
-            self.unusable[unit] = found.unusable
+    def _settle(self, unit: str, before: Mark | None, assessed: Assessed) -> None:
+        if assessed.mark is not None:
+            known = self.jumps.get(unit) if assessed.mark == before else None
+            self._put(unit, assessed.mark)
+            if assessed.jump is not None:
+                since = assessed.jump.since if known is None else min(known.since, assessed.jump.since)
+                self.jumps[unit] = replace(assessed.jump, since=since)
+        if assessed.unusable is not None:
+            self.unusable[unit] = assessed.unusable
         else:
             self.unusable.pop(unit, None)
 
@@ -264,9 +265,9 @@ def _jump(value: float, at: str, since: str, sustained: bool, split: float | Non
 
 def _thinned(quotes: Sequence[Observation]) -> list[Observation]:
     """Quotes of a long time: not more than STEPS of those before the last EACH."""
-    recent = bisect_right([one.at for one in quotes], quotes[-1].at - EACH) if quotes else 0
+    recent = bisect_right([quote.at for quote in quotes], quotes[-1].at - EACH) if quotes else 0
     return [*quotes[: recent : max(1, -(-recent // STEPS))], *quotes[recent:]]
 
 
 def _in_order(*lots: Sequence[Observation]) -> list[Observation]:
-    return sorted((one for lot in lots for one in lot), key=lambda one: one.at)
+    return sorted((observation for lot in lots for observation in lot), key=lambda observation: observation.at)

@@ -49,14 +49,14 @@ class Today:
 
     def _read(self, key: BookKey, since: datetime, as_of: datetime) -> Paid:
         row = self._context.ledger.books.state(key, before=since + MOMENT)
-        found: dict[str, float] = defaultdict(float)
+        amounts: dict[str, float] = defaultdict(float)
         if row is not None:
             for unit, position in restored(row).positions.items():
-                found[unit] += position.value / SCALE
+                amounts[unit] += position.value / SCALE
         start = since + MOMENT if row is None else row["event_time"] + MOMENT
         for unit, paid in self._traded(key, start, as_of):
-            found[unit] += paid
-        return found
+            amounts[unit] += paid
+        return amounts
 
     def _traded(self, key: BookKey, start: datetime, as_of: datetime) -> Iterator[tuple[str, float]]:
         """What each trade took and cost from `start` on, and funding: in bars that were booked, and since."""

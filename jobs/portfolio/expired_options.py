@@ -55,13 +55,13 @@ def expired(frame: pd.DataFrame, prices: Mapping[str, Mark], as_of: datetime) ->
 
 def equivalents(frame: pd.DataFrame, prices: Mapping[str, Mark], settled: Collection[str]) -> dict[str, float]:
     """What one of each expired option in `settled` is as a holding of its underlying: all of it where it pays."""
-    rows, found = frame[frame["unit"].isin(list(settled)).to_numpy()], dict[str, float]()
+    rows, values = frame[frame["unit"].isin(list(settled)).to_numpy()], dict[str, float]()
     columns = (rows[name].tolist() for name in ("unit", "kind", "strike", "underlying", "multiplier"))
     for unit, kind, strike, underlying, multiplier in zip(*columns, strict=True):
         if underlying in prices and math.isfinite(strike):
             spot, sign = prices[underlying].value, 1.0 if kind == Kind.CALL.value else -1.0
-            found[unit] = sign * spot * multiplier if sign * (spot - strike) >= 0 else 0.0
-    return found
+            values[unit] = sign * spot * multiplier if sign * (spot - strike) >= 0 else 0.0
+    return values
 
 
 def traded_at(

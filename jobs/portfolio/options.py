@@ -100,12 +100,12 @@ class InVar:
     options: Options
 
 
-def in_var(found: OptionGreeks, units: Mapping[str, int], equity: float) -> InVar | None:
+def in_var(greeks: OptionGreeks, units: Mapping[str, int], equity: float) -> InVar | None:
     """Those whose underlying has a past; None where there are none. Volatility stands still: its past is not known."""
-    mine = np.flatnonzero(found.held["underlying"].isin(list(units)))
-    if not len(mine) or not equity > 0:
+    rows = np.flatnonzero(greeks.held["underlying"].isin(list(units)))
+    if not len(rows) or not equity > 0:
         return None
-    book, names = chosen(found, mine), list(units)
+    book, names = chosen(greeks, rows), list(units)
     column = np.array([units[name] for name in book.held["underlying"]], dtype=np.intp)
     deltas = np.bincount(column, book.money[1] / equity, minlength=len(units)).astype(np.float64)
 
@@ -188,11 +188,11 @@ def shock_grid(held: Held, greeks: OptionGreeks) -> pd.DataFrame | None:
     return shock_table(profit, "price", "volatility")
 
 
-def by_expiry(found: OptionGreeks) -> dict[str, GreeksOf]:
+def by_expiry(greeks: OptionGreeks) -> dict[str, GreeksOf]:
     """Added up by underlying and expiry; deltas in units of the underlying."""
-    if found.held.empty:
+    if greeks.held.empty:
         return {}
-    frame = found.frame()
+    frame = greeks.frame()
     names = ["underlying", "expiry"]
     units = frame.assign(
         delta=frame["delta_value"] / frame["spot"],
@@ -211,16 +211,16 @@ def by_expiry(found: OptionGreeks) -> dict[str, GreeksOf]:
         "charm",
     ]
     sums = units.groupby(names, sort=True)[columns].sum()
-    told = {}
+    rows = {}
     for (underlying, expiry), row in zip(sums.index, sums.to_numpy().tolist(), strict=True):
         at = pd.Timestamp(expiry).to_pydatetime()
-        told[f"{underlying}|{at:%Y-%m-%d}"] = GreeksOf(underlying, at, *row)
-    return told
+        rows[f"{underlying}|{at:%Y-%m-%d}"] = GreeksOf(underlying, at, *row)
+    return rows
 
 
-def chosen(found: OptionGreeks, rows: NDArray[np.intp]) -> OptionGreeks:
+def chosen(greeks: OptionGreeks, rows: NDArray[np.intp]) -> OptionGreeks:
     """Of these options only."""
-    one = {name: getattr(found, name)[rows] for name in ("spot", "years", "volatility", "rate", "dividend")}
-    flags = {name: getattr(found, name)[rows] for name in ("american", "implied")}
-    each, money = found.each[:, rows], found.money[:, rows]
-    return replace(found, held=found.held.iloc[rows], each=each, money=money, **one, **flags)
+    inputs = {name: getattr(greeks, name)[rows] for name in ("spot", "years", "volatility", "rate", "dividend")}
+    flags = {name: getattr(greeks, name)[rows] for name in ("american", "implied")}
+    each, money = greeks.each[:, rows], greeks.money[:, rows]
+    return replace(greeks, held=greeks.held.iloc[rows], each=each, money=money, **inputs, **flags)

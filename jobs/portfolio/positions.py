@@ -88,13 +88,13 @@ class Holdings:
 
     def at(self, as_of: datetime) -> Held:
         """Positions known at `as_of`, which comes in order."""
-        as_of, told = self._context.ledger.splits.after_splits(as_of)
-        found = self._at(as_of, told)
+        as_of, news = self._context.ledger.splits.after_splits(as_of)
+        held = self._at(as_of, news)
         while (
             again := self._context.ledger.books.split_news()
-        ) != told:  # else some of it may be before a split, some after
-            found, told = self._at(as_of, again), again
-        return found
+        ) != news:  # else some of it may be before a split, some after
+            held, news = self._at(as_of, again), again
+        return held
 
     def supposed(self, key: BookKey, as_of: datetime, wrong: Collection[datetime]) -> Account | None:
         """The account of a bot's book as if the balances of these instants had never been told."""
@@ -102,26 +102,26 @@ class Holdings:
         book, valued = own(self._context, key, as_of, units).book, _valued(self._context, key, units, self.doubts)
         return account(self._context, key, book, as_of, valued, self.anchors, self._standing, wrong)
 
-    def _at(self, as_of: datetime, told: tuple[int, int]) -> Held:
-        news = News.read(self._context.ledger, told, as_of)
+    def _at(self, as_of: datetime, splits: tuple[int, int]) -> Held:
+        news = News.read(self._context.ledger, splits, as_of)
         if (booked := self._booked) is None or not self._stands(booked, news, as_of):
             booked = self._booked = self._read(news, as_of)
-        found = _priced(booked, self.marks, as_of)
+        held = _priced(booked, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
         fills = [
-            (one.key, *fill) for one in booked.kept for fill in one.fills if fill[1].unit not in booked.foreign
+            (book.key, *fill) for book in booked.kept for fill in book.fills if fill[1].unit not in booked.foreign
         ]  # what is in another currency gains nothing here anyway
-        mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, found.prices)
-        if self.doubts.follow(fills, mark_of, trust, partial(self._worth, found), as_of):
+        mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, held.prices)
+        if self.doubts.follow(fills, mark_of, trust, partial(self._worth, held), as_of):
             booked = self._booked = self._read(news, as_of)
-            found = _priced(booked, self.marks, as_of)
-        mine = {*found.frame["unit"], *found.frame["underlying"]}
-        cash = {key: cash - self.doubts.of(key, found.prices) for key, cash in found.cash.items()}
-        jumps = {unit: jump for unit, jump in found.jumps.items() if unit in mine}
-        unusable = {unit: quote for unit, quote in found.unusable.items() if unit in mine}
-        prices = {unit: mark for unit, mark in found.prices.items() if unit in mine}
+            held = _priced(booked, self.marks, as_of)
+        units = {*held.frame["unit"], *held.frame["underlying"]}
+        cash = {key: cash - self.doubts.of(key, held.prices) for key, cash in held.cash.items()}
+        jumps = {unit: jump for unit, jump in held.jumps.items() if unit in units}
+        unusable = {unit: quote for unit, quote in held.unusable.items() if unit in units}
+        prices = {unit: mark for unit, mark in held.prices.items() if unit in units}
         doubts = tuple(self.doubts.open.values())
-        return replace(found, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
+        return replace(held, cash=cash, prices=prices, jumps=jumps, unusable=unusable, doubts=doubts)
 
     def _worth(self, held: Held, key: BookKey) -> float:
         """The equity of a book, or what its account began with where that is more; NaN where nobody knows its account.
@@ -144,24 +144,24 @@ class Holdings:
             restated(context, units, unread)
         if self._counted_at is None or not timedelta(0) <= as_of - self._counted_at < self._fresh:
             self._counts, self._counted_at = context.ledger.balances.count(as_of=as_of), as_of
-        kept = self._readings.all(news, units, as_of, unread)
+        books = self._readings.all(news, units, as_of, unread)
         for model in sorted({model for model, book in news.fills if book.startswith(twins.TWIN)}):
             unread |= twins.hidden(context, model, as_of)
-        accounts = {one.key: self._account(one, news, units, as_of) for one in kept if not one.key.version}
+        accounts = {book.key: self._account(book, news, units, as_of) for book in books if not book.key.version}
         self.anchors.of |= {
-            key: found.known for key, found in accounts.items() if found is not None and found.known.last
+            key: account.known for key, account in accounts.items() if account is not None and account.known.last
         }
-        more = self.doubts.units(fill for one in kept for _, fill in one.fills)
-        return replace(_framed(context, kept, unread, units, as_of, more), accounts=accounts, news=news)
+        more = self.doubts.units(fill for book in books for _, fill in book.fills)
+        return replace(_framed(context, books, unread, units, as_of, more), accounts=accounts, news=news)
 
-    def _account(self, one: Kept, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
-        key = one.key
-        told = news.balances.get(key[:2]), self._counts.get(key[:2])
+    def _account(self, book: Kept, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
+        key = book.key
+        counts = news.balances.get(key[:2]), self._counts.get(key[:2])
         doubts = [doubt for doubt in self.doubts.open.values() if doubt.key == key]
         known = self.anchors.known(key, as_of)
         waits = None if known.last is None or not known.last.jumps else self._standing(known.last.jumped)
-        stamp = one, told, doubts, known, waits, self._readings.generation
-        valued, about = _valued(self._context, key, units, self.doubts), (self._context, key, one.book, as_of)
+        stamp = book, counts, doubts, known, waits, self._readings.generation
+        valued, about = _valued(self._context, key, units, self.doubts), (self._context, key, book.book, as_of)
         return self._accounts.get(key, stamp, lambda: account(*about, valued, self.anchors, self._standing))
 
     def _standing(self, units: Collection[str]) -> Mapping[str, float] | None:
@@ -185,7 +185,7 @@ def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Do
                 marks.split(split.unit, float(split.ratio), split.price, at)
         held = _priced(booked, marks, at)
         gain = doubts.of(key, held.prices, at)
-        each = [one.equity - gain for one in (held, *held.alternatives())]
+        each = [each_held.equity - gain for each_held in (held, *held.alternatives())]
         return Worth(each[0], min(each), max(each), known, tuple(held.jumps))
 
     return valued
@@ -198,15 +198,15 @@ def booked_alone(context: Context, key: BookKey, fills: Sequence[Fill], splits: 
     return _framed(context, [Kept(key, book, {})], {}, restatement.units(context), at)
 
 
-def worth_of(context: Context, booked: Booked, seen: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
+def worth_of(context: Context, booked: Booked, prices: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
     """What it was worth at an instant by the prices that were told then, and at the least."""
-    held = _priced(replace(booked, seen=seen, read_at=at), Marks(context.ledger, context.settings.risk), at)
-    return held.equity, min(one.equity for one in (held, *held.alternatives()))
+    held = _priced(replace(booked, seen=prices, read_at=at), Marks(context.ledger, context.settings.risk), at)
+    return held.equity, min(part.equity for part in (held, *held.alternatives()))
 
 
 def _framed(
     context: Context,
-    kept: Sequence[Kept],
+    books: Sequence[Kept],
     unread: Mapping[BookKey, str],
     units: book_inputs.Units,
     as_of: datetime,
@@ -214,7 +214,7 @@ def _framed(
 ) -> Booked:
     """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
     known = context.ledger.instruments.frame().set_index("unit")
-    rows = [row for one in kept for row in _rows(one)]
+    rows = [row for book in books for row in _rows(book)]
     frame = pd.DataFrame(rows, columns=["strategy", "book", "unit", "quantity", "cost", "multiplier"])
     held = sorted(set(frame["unit"]))
     flat = known[known.index.isin(set(more) - set(held))].reset_index()
@@ -226,14 +226,14 @@ def _framed(
             frame[name] = about[name] if default is None else about[name].where(about[name].notna(), default)
     frame = frame.astype({"multiplier": float, "american": bool, "quantity": float, "cost": float})
     unknown = {f"{key.model}/{book_name(key)}": why for key, why in unread.items()}
-    for one in kept:
-        unknown |= unbooked_fills.of_books(one.key.model, {one.key.book: one.refused})
-        lost = units.unusable.keys() & one.book.positions.keys()
-        unknown |= {row_key(one.key.model, book_name(one.key), unit): units.unusable[unit] for unit in lost}
+    for reading in books:
+        unknown |= unbooked_fills.of_books(reading.key.model, {reading.key.book: reading.refused})
+        lost = units.unusable.keys() & reading.book.positions.keys()
+        unknown |= {row_key(reading.key.model, book_name(reading.key), unit): units.unusable[unit] for unit in lost}
     kinds = dict(zip(known.index, known["kind"], strict=True))
     wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
-    seen = _seen(kept)
-    return Booked(tuple(kept), frame, flat, wanted, seen, unknown, tuple(unread), as_of, foreign=units.foreign)
+    prices = _seen(books)
+    return Booked(tuple(books), frame, flat, wanted, prices, unknown, tuple(unread), as_of, foreign=units.foreign)
 
 
 def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
@@ -243,14 +243,14 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
     pays, unpriced = {**settled.marks, **over.marks}, {*settled.unknown, *over.unknown}
     prices = {unit: mark for unit, mark in {**prices, **pays}.items() if unit not in unpriced}
     each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
-    price = np.array([one.value for one in each], dtype=np.float64)
-    frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([one.at for one in each], tz="UTC"))
-    beside = {key: 0.0 if found is None else found.offset for key, found in booked.accounts.items()}
-    cash = {one.key: one.book.cash / SCALE - one.foreign.cash + beside.get(one.key, 0.0) for one in booked.kept}
+    price = np.array([mark.value for mark in each], dtype=np.float64)
+    frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([mark.at for mark in each], tz="UTC"))
+    beside = {key: 0.0 if known is None else known.offset for key, known in booked.accounts.items()}
+    cash = {book.key: book.book.cash / SCALE - book.foreign.cash + beside.get(book.key, 0.0) for book in booked.kept}
     cash |= dict.fromkeys(booked.unread, math.nan)
     currency = marks.settings.currency
     frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked, over.worst.where(frame["currency"] == currency))
-    books = {one.key: one.book for one in booked.kept}
+    books = {book.key: book.book for book in booked.kept}
     return Held(
         as_of,
         frame,
@@ -273,11 +273,11 @@ def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
 
 def _abroad(booked: Booked) -> dict[BookKey, dict[str, str]]:
     """The units in other currencies whose part in each book's equity is not known; books without any left out."""
-    found = dict[BookKey, dict[str, str]]()
-    for one in booked.kept:
-        known = booked.accounts.get(one.key)
-        found[one.key] = uncovered(one.foreign, one.book, booked.foreign, None if known is None else known.covers)
-    return {key: units for key, units in found.items() if units}
+    missing = dict[BookKey, dict[str, str]]()
+    for book in booked.kept:
+        known = booked.accounts.get(book.key)
+        missing[book.key] = uncovered(book.foreign, book.book, booked.foreign, None if known is None else known.covers)
+    return {key: units for key, units in missing.items() if units}
 
 
 def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
@@ -292,22 +292,22 @@ def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tu
     value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost)
     value = value.fillna(worst.reindex(frame.index)).fillna(0.0)
     worth = value.groupby([frame["strategy"], frame["book"]]).sum()
-    unsure = {one.key: float(worth.get((one.key.model, book_name(one.key)), 0.0)) for one in booked.kept}
+    unsure = {book.key: float(worth.get((book.key.model, book_name(book.key)), 0.0)) for book in booked.kept}
     return frame.assign(price=frame["price"].mask(lost)), unsure
 
 
-def _seen(kept: Iterable[Kept]) -> dict[str, Seen]:
+def _seen(books: Iterable[Kept]) -> dict[str, Seen]:
     """What all books saw of each unit."""
-    found: dict[str, Seen] = {}
-    for one in kept:
-        for unit, seen in one.seen.items():
-            found[unit] = found.get(unit, Seen()).merged(seen)
-    return found
+    prices: dict[str, Seen] = {}
+    for book in books:
+        for unit, price in book.seen.items():
+            prices[unit] = prices.get(unit, Seen()).merged(price)
+    return prices
 
 
-def _rows(one: Kept) -> Iterator[tuple[object, ...]]:
-    about = one.key.model, book_name(one.key)
-    for unit, position in one.book.positions.items():
+def _rows(book: Kept) -> Iterator[tuple[object, ...]]:
+    about = book.key.model, book_name(book.key)
+    for unit, position in book.book.positions.items():
         yield *about, unit, position.quantity / SCALE, position.cost / SCALE, position.multiplier
-    for unit in sorted({fill.unit for fill in one.refused} - one.book.positions.keys()):
+    for unit in sorted({fill.unit for fill in book.refused} - book.book.positions.keys()):
         yield *about, unit, math.nan, math.nan, 1.0

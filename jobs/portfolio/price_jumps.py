@@ -20,12 +20,12 @@ STRICT = [State.OK, State.WARNING, State.SOFT, State.HARD]
 
 def notes(held: Held, confirm: timedelta) -> dict[str, str]:
     """Unit -> what is not confirmed about its price, or why its newest quote is none."""
-    found = {
+    texts = {
         unit: f"{unit} is quoted {quote.bid:g} to {quote.ask:g}, which is no price."
         for unit, quote in held.unusable.items()
         if unit in held.prices
     }
-    return found | {unit: _note(held, unit, jump, confirm) for unit, jump in held.jumps.items()}
+    return texts | {unit: _note(held, unit, jump, confirm) for unit, jump in held.jumps.items()}
 
 
 def settle(ledger: Ledger, held: Held, confirm: timedelta) -> None:
@@ -51,14 +51,14 @@ def hedged(lines: Sequence[Line], known: Sequence[Measured], others: Sequence[Se
     if not others:
         return list(known)
     before = {(f.name, f.subject): f.params["state"] for f in judge(lines, known)}
-    after = [{(f.name, f.subject): f.params["state"] for f in judge(lines, one)} for one in others]
-    doubtful = {key for key, state in before.items() if any(_worse(one[key], state) for one in after)}
+    after = [{(f.name, f.subject): f.params["state"] for f in judge(lines, measures)} for measures in others]
+    doubtful = {key for key, state in before.items() if any(_worse(states[key], state) for states in after)}
     why = "it depends on a price that is not confirmed"
     return [
-        replace(one, why=one.why or why, at_least=True, words=one.words if one.why else "at confirmed prices")
-        if (one.measure, one.scope) in doubtful
-        else one
-        for one in known
+        replace(m, why=m.why or why, at_least=True, words=m.words if m.why else "at confirmed prices")
+        if (m.measure, m.scope) in doubtful
+        else m
+        for m in known
     ]
 
 
@@ -72,7 +72,7 @@ def _worse(state: State, than: State) -> bool:
 def _note(held: Held, unit: str, jump: Jump, confirm: timedelta) -> str:
     """Both prices, and what is waited for."""
     mark = held.prices[unit]
-    said = (
+    text = (
         f"{unit} is quoted at {jump.value:g} since {jump.since:%H:%M:%S} UTC, not confirmed; valued at {mark.value:g}"
     )
     word = f"`trader-mlops price confirm {unit} {jump.value:g}`, or another price, settles it"
@@ -81,13 +81,13 @@ def _note(held: Held, unit: str, jump: Jump, confirm: timedelta) -> str:
         ratio = f"{jump.split:g}:1" if jump.split > 1 else f"1:{1 / jump.split:g}"
         book = f"`trader-mlops price split {unit} {ratio}` books it"
         return (
-            f"{said}. It looks like a {n}: {book}; if it is none, `trader-mlops price confirm {unit}` with the price."
+            f"{text}. It looks like a {n}: {book}; if it is none, `trader-mlops price confirm {unit}` with the price."
         )
     if mark.at > jump.at:
-        return f"{said}. Quotes say the one and the other by turns: {word}."
+        return f"{text}. Quotes say the one and the other by turns: {word}."
     if held.as_of - jump.at >= confirm:
-        return f"{said}. No quote has come since {jump.at:%H:%M:%S}: one that agrees, a fill, a bar, or {word}."
-    return f"{said} until quotes have stood there for {confirm.total_seconds():g} s."
+        return f"{text}. No quote has come since {jump.at:%H:%M:%S}: one that agrees, a fill, a bar, or {word}."
+    return f"{text} until quotes have stood there for {confirm.total_seconds():g} s."
 
 
 def _alert(held: Held, unit: str, jump: Jump, key: str, confirm: timedelta) -> Alert:

@@ -34,9 +34,9 @@ def units(context: Context) -> Units:
     ledger, currency = context.ledger, context.settings.risk.currency
     foreign = {unit: name for unit, name in ledger.instruments.currencies().items() if name != currency}
     splits = ledger.splits.all()
-    each = [split(one.unit, one.ratio, one.event_time, one.id) for one in splits]
-    told = {-one.id: one.created_at for one in splits}
-    return Units(ledger.instruments.multipliers(), ledger.instruments.unusable(), foreign, each, told)
+    each = [split(row.unit, row.ratio, row.event_time, row.id) for row in splits]
+    told_at = {-row.id: row.created_at for row in splits}
+    return Units(ledger.instruments.multipliers(), ledger.instruments.unusable(), foreign, each, told_at)
 
 
 def restate(context: Context, key: BookKey, now: Units) -> bool:
@@ -85,7 +85,7 @@ def wrong_states(rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent])
     opened = int(rows[0]["start"])
     book = Book(opened, opened, opened)
     happened = {at: steps(list(bar)) for at, bar in groupby(events, _BAR)}
-    found, last = list[Mapping[str, Any]](), {event.event_time: event.seq for event in events}
+    wrong, last = list[Mapping[str, Any]](), {event.event_time: event.seq for event in events}
     seq = 0
     for row in rows:
         at = row["event_time"]
@@ -93,5 +93,5 @@ def wrong_states(rows: Sequence[Mapping[str, Any]], events: Sequence[BookEvent])
         for step in happened.get(at, [Step(at)]):
             book = book.after(step)
         if book != restored(row) or seq != row["seq"]:
-            found.append({**row, **state(book), "seq": seq})
-    return found
+            wrong.append({**row, **state(book), "seq": seq})
+    return wrong

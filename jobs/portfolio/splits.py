@@ -56,14 +56,14 @@ def ratio(text: str) -> Fraction:
     """
     try:
         new, _, old = text.replace(" ", "").partition(":")
-        found = Fraction(new) / Fraction(old or "1")
+        value = Fraction(new) / Fraction(old or "1")
     except (ValueError, ZeroDivisionError, OverflowError):
-        found = Fraction(0)
-    within = 0 < found != 1 and Fraction(1, MOST) <= found <= MOST and found.denominator <= MOST >= found.numerator
+        value = Fraction(0)
+    within = 0 < value != 1 and Fraction(1, MOST) <= value <= MOST and value.denominator <= MOST >= value.numerator
     if not within or "_" in text or "/" in text:
         rule = f"ratio must be new:old, such as 2:1 or 1:10, or a number within 1/{MOST} and {MOST} that is not 1"
         raise DataError(f"{rule}, got {text!r}. Take it from the exchange's notice.")
-    return found
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +92,15 @@ def told(context: Context, unit: str, by: Fraction, at: datetime | None, now: da
     DataError
         It was taken back, or another one like it is a few days away.
     """
-    for one in (one for one in context.ledger.splits.all() if (one.unit, one.ratio) == (unit, by)):
-        if at == one.event_time or (at is None and abs(one.event_time - now) < AGAIN):
-            return one
-        if at is not None and abs(one.event_time - at) < AGAIN:
+    for row in (row for row in context.ledger.splits.all() if (row.unit, row.ratio) == (unit, by)):
+        if at == row.event_time or (at is None and abs(row.event_time - now) < AGAIN):
+            return row
+        if at is not None and abs(row.event_time - at) < AGAIN:
             rule = f"split of {unit} must be the only one like it within {AGAIN.days} days, got one at {at:%F %T} UTC"
-            raise DataError(f"{rule} beside {one.name}. Take that back first: `trader-mlops fill void {one.name}`.")
-    for one in context.ledger.splits.all(void=True):
-        if (one.unit, one.ratio, one.event_time) == (unit, by, at):
-            raise DataError(f"split must be another than {one.name}, which was taken back. Add a second to --at.")
+            raise DataError(f"{rule} beside {row.name}. Take that back first: `trader-mlops fill void {row.name}`.")
+    for row in context.ledger.splits.all(void=True):
+        if (row.unit, row.ratio, row.event_time) == (unit, by, at):
+            raise DataError(f"split must be another than {row.name}, which was taken back. Add a second to --at.")
     return None
 
 
@@ -113,8 +113,8 @@ def instant(context: Context, held: Held, unit: str, by: Fraction) -> datetime:
     rows = context.ledger.quotes.between(unit, start=jump.since, end=held.as_of, as_of=held.as_of)
     times = (at.to_pydatetime() for at in rows["event_time"])
     prices = zip(times, ((rows["bid"] + rows["ask"]) / 2).tolist(), strict=True)
-    seen = [*((at, price) for at, price in prices if price > 0), *_fills(context, unit, mark.at)]
-    return min((at for at, price in seen if _nearer(price, mark.value / float(by), mark.value)), default=jump.since)
+    levels = [*((at, price) for at, price in prices if price > 0), *_fills(context, unit, mark.at)]
+    return min((at for at, price in levels if _nearer(price, mark.value / float(by), mark.value)), default=jump.since)
 
 
 def _fills(context: Context, unit: str, since: datetime) -> list[tuple[datetime, float]]:
@@ -125,8 +125,8 @@ def _fills(context: Context, unit: str, since: datetime) -> list[tuple[datetime,
     return [(pd.Timestamp(at).to_pydatetime(), price) for at, price in each if at >= since]
 
 
-def _nearer(price: float, one: float, other: float) -> bool:
-    return abs(math.log(price / one)) < abs(math.log(price / other))
+def _nearer(price: float, first: float, second: float) -> bool:
+    return abs(math.log(price / first)) < abs(math.log(price / second))
 
 
 def new_price(context: Context, held: Held, unit: str, by: Fraction, at: datetime) -> float:
@@ -179,9 +179,9 @@ def _before(context: Context, unit: str, at: datetime) -> float:
     """The last price that a book or a quote had of a unit before an instant."""
     quoted = _quoted(context, unit, at - timedelta(microseconds=1), AGAIN)
     states = (context.ledger.books.state(key, before=at) for key in context.ledger.books.all_marks())
-    seen = [(row["event_time"], row["positions"][unit][2]) for row in states if row and unit in row["positions"]]
-    if seen or math.isfinite(quoted):
-        return float(max(seen)[1]) if seen else quoted
+    prices = [(row["event_time"], row["positions"][unit][2]) for row in states if row and unit in row["positions"]]
+    if prices or math.isfinite(quoted):
+        return float(max(prices)[1]) if prices else quoted
     rule = f"price of {unit} before {at:%Y-%m-%d %H:%M:%S} UTC must be known, got none"
     raise DataError(f"{rule}. Leave --at out, or take an instant after its first price.")
 
@@ -252,9 +252,9 @@ def _now(
     return book.after(Step(as_of, fills=with_splits(book, fills, units.known(until, as_of))))
 
 
-def with_split(context: Context, key: BookKey, told: Split) -> Restated | None:
+def with_split(context: Context, key: BookKey, entry: Split) -> Restated | None:
     """A book that has grown past a split, made anew with it; None where it changes nothing there."""
-    ledger, at = context.ledger, told.event_time
+    ledger, at = context.ledger, entry.event_time
     mark, void = ledger.books.mark(key), ledger.voids.count(key)
     rows, events = ledger.books.states(key, start=None), ledger.books.events(key)
     bar = next((row["event_time"] for row in rows if row["event_time"] >= at), None)
@@ -263,22 +263,22 @@ def with_split(context: Context, key: BookKey, told: Split) -> Restated | None:
     place = sum(_comes_before(event, bar, at) for event in events)
     head = events[:place]
     book = replayed(Book.opened(rows[0]["start"] / SCALE), steps(head))
-    late = any(event.kind == FILL and event.unit == told.unit and event.happened_at < at for event in events[place:])
-    if told.unit not in book.positions and not late:
+    late = any(event.kind == FILL and event.unit == entry.unit and event.happened_at < at for event in events[place:])
+    if entry.unit not in book.positions and not late:
         return None
-    new = events_of(Step(bar, fills=(split_fill(told),)), place)[0]
-    rest = [replace(_resized(event, told, told.ratio), seq=event.seq + 1) for event in events[place:]]
+    new = events_of(Step(bar, fills=(split_fill(entry),)), place)[0]
+    rest = [replace(_resized(event, entry, entry.ratio), seq=event.seq + 1) for event in events[place:]]
     return _restated(key, mark, void, rows, events, [*head, new, *rest], new)
 
 
-def without_split(context: Context, key: BookKey, told: Split) -> Restated | None:
+def without_split(context: Context, key: BookKey, entry: Split) -> Restated | None:
     """A book that has taken a split, made anew without it."""
     ledger = context.ledger
     mark, void, events = ledger.books.mark(key), ledger.voids.count(key), ledger.books.events(key)
-    place = next((i for i, event in enumerate(events) if event.kind == SPLIT and event.fill == -told.id), None)
+    place = next((i for i, event in enumerate(events) if event.kind == SPLIT and event.fill == -entry.id), None)
     if mark is None or place is None:
         return None
-    rest = [_resized(event, told, 1 / told.ratio) for event in events[place + 1 :]]
+    rest = [_resized(event, entry, 1 / entry.ratio) for event in events[place + 1 :]]
     right = [*events[:place], replace(events[place], kind=VOID), *rest]
     return _restated(key, mark, void, ledger.books.states(key, start=None), events, right, None)
 
@@ -303,16 +303,16 @@ def _comes_before(event: BookEvent, bar: datetime, at: datetime) -> bool:
     return event.kind in (MARK, FUNDING) or event.happened_at < at
 
 
-def _resized(event: BookEvent, told: Split, by: Fraction) -> BookEvent:
+def _resized(event: BookEvent, entry: Split, by: Fraction) -> BookEvent:
     """A fill of before a split that a book took after it, in units of after it (or back)."""
-    if event.kind != FILL or event.unit != told.unit or event.happened_at >= told.event_time:
+    if event.kind != FILL or event.unit != entry.unit or event.happened_at >= entry.event_time:
         return event
     return replace(event, quantity=round(event.quantity * by), price=event.price / float(by))
 
 
-def split_fill(told: Split) -> Fill:
+def split_fill(entry: Split) -> Fill:
     """A split as books take it."""
-    return split(told.unit, told.ratio, told.event_time, told.id)
+    return split(entry.unit, entry.ratio, entry.event_time, entry.id)
 
 
 def book(context: Context, plan: Plan) -> bool:
@@ -335,17 +335,17 @@ def take_back(context: Context, name: str, actor: str, reason: str, now: datetim
         Jobs moved books all the time.
     """
     ledger = context.ledger
-    if any(one.name == name for one in ledger.splits.all(void=True)):
+    if any(entry.name == name for entry in ledger.splits.all(void=True)):
         return False
-    told = next((one for one in ledger.splits.all() if one.name == name), None)
-    if told is None:
+    booked = next((entry for entry in ledger.splits.all() if entry.name == name), None)
+    if booked is None:
         raise DataError(f"split must be one that was told, got {name!r}. See `trader-mlops price log`.")
     for _ in range(TRIES):
-        ends, mark = ledger.books.all_marks(), positions(context, now).prices.get(told.unit)
-        books = [anew for key in ends if (anew := without_split(context, key, told)) is not None]
-        price = None if mark is None else mark.value * float(told.ratio)
-        if ledger.splits.void(told, price, actor, reason, now, ends, books):
-            _settled(context, told.unit, now)
+        ends, mark = ledger.books.all_marks(), positions(context, now).prices.get(booked.unit)
+        books = [anew for key in ends if (anew := without_split(context, key, booked)) is not None]
+        price = None if mark is None else mark.value * float(booked.ratio)
+        if ledger.splits.void(booked, price, actor, reason, now, ends, books):
+            _settled(context, booked.unit, now)
             log.info("split taken back", split=name, by=actor, reason=reason, books=len(books))
             return True
     raise StorageError("books must stand still while a split is taken back, got changes. Try again.")

@@ -66,18 +66,18 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     sectors = {str(unit): str(sector or "") for unit, sector in zip(about["unit"], about["sector"], strict=True)}
     named, left = episode_scenarios(closes, market=index, sectors=sectors)
     greeks = greeks_of(held, risk)
-    told = option_scenarios(held, greeks, named)
+    options = option_scenarios(held, greeks, named)
     without = {unit: history.lacking.get(unit, f"{unit} has no bars: no scenario speaks of it.") for unit in left}
     without |= {unit: why for unit, why in history.lacking.items() if unit not in history.units}
     without |= {unit: f"{unit} has no price yet." for unit in held.frame["unit"][held.value.isna()]}
     for unit in held.frame["unit"][below_zero(held.frame)]:
         without[unit] = f"{unit} is at or below zero, where a share of its price is no move: no scenario speaks of it."
-    without |= {**told.missing, **_untold(named, index)}
+    without |= {**options.missing, **_untold(named, index)}
     account = None
     if history.units and held.equity > 0:
         account = stress_account(
             history.returns,
-            _books(held, history.units, told.worth),
+            _books(held, history.units, options.worth),
             history.units,
             rng=np.random.default_rng(context.settings.train.seed),
             recent=risk.history_bars,
@@ -86,11 +86,11 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
             paths=risk.paths,
             n_jobs=context.settings.train.n_jobs,
         )
-        told = option_scenarios(held, greeks, _with_windows(named, history, account, closes))
+        options = option_scenarios(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
-    table = stress_table(held.valued, told.scenarios, equities)
+    table = stress_table(held.valued, options.scenarios, equities)
     lost, shocks, doubts = tuple(without.values()), shock_grid(held, greeks), tuple(greeks.doubts.values())
-    return Stressed(as_of, held, history, told.scenarios, table, account, lost, len(told.worth), shocks, doubts)
+    return Stressed(as_of, held, history, options.scenarios, table, account, lost, len(options.worth), shocks, doubts)
 
 
 def _index(context: Context, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float] | None:
@@ -99,10 +99,10 @@ def _index(context: Context, bars: pd.DataFrame, as_of: datetime) -> pd.Series[f
     if not name:
         return None
     table = bars[bars["symbol"] == name] if (bars["symbol"] == name).any() else bars_of(context, name, as_of)
-    seen = table[(table["event_time"] <= as_of) & (table["known_at"] <= as_of)]
-    if len(symbols := seen["symbol"].unique()) > 1:
+    rows = table[(table["event_time"] <= as_of) & (table["known_at"] <= as_of)]
+    if len(symbols := rows["symbol"].unique()) > 1:
         raise DataError(f"risk.market must name one symbol, got {len(symbols)} in {name}. Name one of them.")
-    return seen.set_index("event_time")["close"]
+    return rows.set_index("event_time")["close"]
 
 
 def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
@@ -119,8 +119,8 @@ def _untold(named: Scenarios, index: pd.Series[float] | None) -> dict[str, str]:
 
 def _closes(bars: pd.DataFrame, units: list[str], as_of: datetime) -> pd.DataFrame:
     """Closes at their own instants: who reads them goes by calendar days, and by each unit's own bars."""
-    seen = known(bars, units, as_of)
-    return seen.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
+    rows = known(bars, units, as_of)
+    return rows.pivot(index="event_time", columns="symbol", values="close").reindex(columns=units)
 
 
 def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> dict[str, Floats]:
@@ -136,15 +136,15 @@ def _books(held: Held, units: tuple[str, ...], worth: Mapping[str, float]) -> di
     for key, amount in held.equities().items():
         equity[key.model] += amount
 
-    def weights(mine: pd.Series[bool], over: float) -> Floats:
-        each = value[mine].groupby(unit[mine]).sum()
+    def weights(rows: pd.Series[bool], over: float) -> Floats:
+        each = value[rows].groupby(unit[rows]).sum()
         return np.asarray(each.reindex(list(units), fill_value=0.0).to_numpy(dtype=np.float64) / over)
 
-    found = {ALL: weights(held.frame["strategy"].notna(), held.equity)}
+    vectors = {ALL: weights(held.frame["strategy"].notna(), held.equity)}
     if len(equity) > 1:
         strategy = held.frame["strategy"]
-        found |= {name: weights(strategy == name, over) for name, over in equity.items() if over > 0}
-    return found
+        vectors |= {name: weights(strategy == name, over) for name, over in equity.items() if over > 0}
+    return vectors
 
 
 def _with_windows(scenarios: Scenarios, history: Market, account: StressAccount, closes: pd.DataFrame) -> Scenarios:
@@ -159,5 +159,5 @@ def _with_windows(scenarios: Scenarios, history: Market, account: StressAccount,
     rows = np.array([window_returns(history.returns, window)[place] for window in worst.values()])
     rows[:, place < 0] = np.nan
     began = pd.DatetimeIndex([closes[unit].first_valid_index() for unit in scenarios.units])
-    proxied = np.array([began >= history.times[one.first] for one in worst.values()])
+    proxied = np.array([began >= history.times[worst_window.first] for worst_window in worst.values()])
     return scenarios.with_rows(names, rows, proxied)

@@ -51,7 +51,7 @@ def look(context: Context, model: str, as_of: datetime, *, without: Collection[B
     there = ends.keys() - set(without)
     both = [(*pair, min(ends[key] for key in pair)) for pair in pairs if there.issuperset(pair)]
     runs = [context.run_id, *[None] * len(both)]  # the run that launched the job takes the first; others have their own
-    return [one for pair, run in zip(both, runs, strict=False) for one in _judged(context, *pair, as_of, run)]
+    return [decision for pair, run in zip(both, runs, strict=False) for decision in _judged(context, *pair, as_of, run)]
 
 
 def _judged(
@@ -73,8 +73,8 @@ def _judged(
 
 def _far(context: Context, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
     """Whether the equities grew apart by more than the limit."""
-    mine, theirs = context.ledger.books.growth([key, twin], start=since, end=until)
-    grown = (mine[1] - mine[0]) - (theirs[1] - theirs[0])
+    ours, theirs = context.ledger.books.growth([key, twin], start=since, end=until)
+    grown = (ours[1] - ours[0]) - (theirs[1] - theirs[0])
     return abs(grown) > context.settings.books.twin_limit_bps / 1e4 * max(theirs[0], 0)
 
 
@@ -84,8 +84,8 @@ def _compared(
     """Where the money between the two went after the first bar of the window."""
     end, after = until + timedelta(microseconds=1), since + timedelta(microseconds=1)
     real, virtual = (
-        History(_book(context, one, after), steps(context.ledger.books.events(one, start=after, end=end)))
-        for one in (key, twin)
+        History(_book(context, book, after), steps(context.ledger.books.events(book, start=after, end=end)))
+        for book in (key, twin)
     )
     rows, equity = twin_differences(real, virtual), virtual.opening.equity / SCALE
     limit, bars = context.settings.books.twin_limit_bps, rows["event_time"].nunique()

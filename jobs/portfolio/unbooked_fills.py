@@ -39,14 +39,14 @@ def settle(context: Context, unknown: Mapping[str, str], as_of: datetime, *, mod
         Row (model/book/unit, or model/book where a whole book cannot be read) and reason: all there are, of `model` if
         one is given.
     """
-    mine = f"{KIND}{model}/" if model else KIND
-    told = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(context, mine)}
-    for row in unknown.keys() - told.keys():
+    prefix = f"{KIND}{model}/" if model else KIND
+    open_keys = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(context, prefix)}
+    for row in unknown.keys() - open_keys.keys():
         title = f"position {row} is not known, and no limit sees it: {unknown[row]}"
         key = f"position_unknown:{row}@{as_of.isoformat()}"
         context.ledger.alerts.add(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
-    for row in told.keys() - unknown.keys():
-        context.ledger.alerts.resolve(told[row], as_of)
+    for row in open_keys.keys() - unknown.keys():
+        context.ledger.alerts.resolve(open_keys[row], as_of)
 
 
 def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:

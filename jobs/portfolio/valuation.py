@@ -72,8 +72,8 @@ class Held:
 
     def opened(self, key: BookKey) -> float:
         """What a book began with, and what its account has beside it or lost."""
-        found = self.accounts.get(key)
-        return self.books[key].start / SCALE + (0.0 if found is None else found.offset + found.fell)
+        account = self.accounts.get(key)
+        return self.books[key].start / SCALE + (0.0 if account is None else account.offset + account.fell)
 
     def counted(self) -> Held:
         """The books that limits are held against: those with a known account, else the bots', else virtual ones."""
@@ -94,17 +94,17 @@ class Held:
     def _only(self, keys: Collection[BookKey]) -> Held:
         names = {(key.model, book_name(key)) for key in keys}
         pairs = zip(self.frame["strategy"], self.frame["book"], strict=True)
-        mine = np.array([pair in names for pair in pairs], dtype=bool)
+        rows = np.array([pair in names for pair in pairs], dtype=bool)
         return replace(
             self,
-            frame=self.frame[mine].reset_index(drop=True),
+            frame=self.frame[rows].reset_index(drop=True),
             books={key: book for key, book in self.books.items() if key in keys},
             cash={key: self.cash[key] for key in keys},
             unsure={key: value for key, value in self.unsure.items() if key in keys},
             accounts={key: known for key, known in self.accounts.items() if key in keys},
-            doubts=tuple(one for one in self.doubts if one.key in keys),
+            doubts=tuple(doubt for doubt in self.doubts if doubt.key in keys),
             abroad={key: units for key, units in self.abroad.items() if key in keys},
-            unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][mine] == unit).any()},
+            unsettled={unit: why for unit, why in self.unsettled.items() if (self.frame["unit"][rows] == unit).any()},
         )
 
     @cached_property
@@ -129,8 +129,8 @@ class Held:
         if not self.paying:
             return frame
         over, moves = frame["unit"].isin(self.paying.keys()), self.moves
-        one = {name: frame[name].mask(over, 1.0) for name in ("quantity", "multiplier")}
-        return frame.assign(unit=moves["unit"], price=frame["price"].mask(over, moves["value"]), **one)
+        ones = {name: frame[name].mask(over, 1.0) for name in ("quantity", "multiplier")}
+        return frame.assign(unit=moves["unit"], price=frame["price"].mask(over, moves["value"]), **ones)
 
     @cached_property
     def paying(self) -> dict[str, float]:
@@ -201,8 +201,8 @@ class Held:
 
     def _gain(self, unit: str, jump: Jump) -> float:
         """Profit of a jump, expired options on the unit counted."""
-        mine = (self.frame["unit"] == unit) | (self.frame["underlying"] == unit)
-        part = replace(self, frame=self.frame[mine])
+        rows = (self.frame["unit"] == unit) | (self.frame["underlying"] == unit)
+        part = replace(self, frame=self.frame[rows])
         return float((part._at({unit: jump}).value - part.value).sum())
 
     def _at(self, jumps: Mapping[str, Jump]) -> Held:

@@ -81,14 +81,14 @@ class Weighed:
     optioned: InVar | None = None
 
     @classmethod
-    def of(cls, held: Held, night: Night | None, found: OptionGreeks) -> Self:
+    def of(cls, held: Held, night: Night | None, greeks: OptionGreeks) -> Self:
         """Positions with their values, over last night's table."""
         units = night.units if night is not None else {}
         column = np.array([units.get(unit, -1) for unit in held.moves["unit"]], dtype=np.intp)
         value, foreign = np.asarray(held.value, dtype=np.float64), np.asarray(held.foreign, dtype=np.bool_)
         moves = np.asarray(held.moves["value"], dtype=np.float64)
         about = held.frame, value, held.equity, column, len(units), foreign, moves
-        return cls(*about, in_var(found, units, held.equity))
+        return cls(*about, in_var(greeks, units, held.equity))
 
     @cached_property
     def linear(self) -> NDArray[np.bool_]:
@@ -147,13 +147,13 @@ class Weighed:
         Positions in the same unit have of it by their weights.
         """
         whole, rows = self.weights, self.linear
-        found = np.where(self.inside, 0.0, math.nan)
+        losses = np.where(self.inside, 0.0, math.nan)
         with np.errstate(divide="ignore", invalid="ignore"):
             each = np.where(whole != 0, parts[: self.width] / whole, 0.0)
-        found[rows] = each[self.column[rows]] * self._over[rows]
+        losses[rows] = each[self.column[rows]] * self._over[rows]
         if self.optioned is not None:
-            found[self.optioned.rows] = parts[self.width :]
-        return found
+            losses[self.optioned.rows] = parts[self.width :]
+        return losses
 
 
 def left_out(units: Sequence[str]) -> str:
@@ -171,26 +171,26 @@ def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) ->
     """What is not in the VaR, and why."""
     if night is None:
         return {"var": "No VaR yet: the nightly risk job has not run on these books. `trader-mlops job run risk`."}
-    known, mine = night.body["lacking"], set(frame["unit"])
-    found = {f"history:{unit}": why for unit, why in known.items() if unit in mine}
+    known, units = night.body["lacking"], set(frame["unit"])
+    notes = {f"history:{unit}": why for unit, why in known.items() if unit in units}
     negative = frame[below_zero(frame)].set_index("unit")["price"].to_dict()
     for unit in outside:
         if unit in negative:
-            found[f"history:{unit}"] = (
+            notes[f"history:{unit}"] = (
                 f"{unit} is at {negative[unit]:g}, where returns say nothing: VaR and scenarios are without it."
             )
         elif unit not in known:
-            found[f"history:{unit}"] = (
+            notes[f"history:{unit}"] = (
                 f"{unit} was not known on the night of {night.as_of:%Y-%m-%d}: VaR is without it."
             )
-    return found
+    return notes
 
 
 def nearly_nothing(held: Held) -> dict[str, str]:
     """Futures whose exposure says little of what they may lose."""
-    told = (
+    sentence = (
         "{0} is at {1:g}, near zero: its exposure is next to nothing, and what it may lose is not. VaR and scenarios "
         "take its moves as shares of {2:g}."
     )
-    mine = held.near_zero.keys() & set(held.frame["unit"])
-    return {f"near_zero:{unit}": told.format(unit, held.prices[unit].value, held.near_zero[unit]) for unit in mine}
+    units = held.near_zero.keys() & set(held.frame["unit"])
+    return {f"near_zero:{unit}": sentence.format(unit, held.prices[unit].value, held.near_zero[unit]) for unit in units}

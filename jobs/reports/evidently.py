@@ -62,7 +62,7 @@ def made(report: Report, reference: pd.DataFrame, current: pd.DataFrame, *, seed
         The other process failed or took over five minutes.
     """
     sample = reference.sample(n=min(ROWS, len(reference)), random_state=seed)
-    said = (
+    caption = (
         f"{report.model}, {report.as_of:%Y-%m-%d %H:%M} UTC: {len(current):,} current rows against {len(sample):,} of "
         f"{len(reference):,} reference rows (seed {seed}). By Evidently, for the eye: it marks distances, and does not "
         "ask whether chance explains them. What decided is in monitor.json of this run."
@@ -75,7 +75,7 @@ def made(report: Report, reference: pd.DataFrame, current: pd.DataFrame, *, seed
             command, check=True, timeout=LIMIT_S, env=os.environ | QUIET, stdout=subprocess.DEVNULL, cwd=_repository()
         )
         page = (Path(folder) / NAME).read_text(encoding="utf-8")
-    banner = f'<p style="font:14px sans-serif;margin:12px 24px">{html.escape(said)}</p>'
+    banner = f'<p style="font:14px sans-serif;margin:12px 24px">{html.escape(caption)}</p>'
     return page.replace("<body>", f"<body>{banner}", 1)
 
 

@@ -30,21 +30,21 @@ class Seen:
         return len(self.matured) > 0 and len(self.reference) > 0
 
 
-def figures(report: Report, seen: Seen, *, everything: bool = False) -> dict[str, Figure]:
+def figures(report: Report, windows: Seen, *, everything: bool = False) -> dict[str, Figure]:
     """By name. `everything`: also of what is quiet, where there is anything to draw."""
-    found, title = report.findings, f"{report.model}, {report.as_of:%Y-%m-%d}"
-    drift = [f for f in found if f.name in monitoring.DETECTORS and f.level is not Level.UNKNOWN]
-    segments = [f for f in found if f.name == "error_segment"]
+    findings, title = report.findings, f"{report.model}, {report.as_of:%Y-%m-%d}"
+    drift = [f for f in findings if f.name in monitoring.DETECTORS and f.level is not Level.UNKNOWN]
+    segments = [f for f in findings if f.name == "error_segment"]
     made: dict[str, Figure] = {}
     if drift and (everything or _loud(drift)):
         made["feature_drift"] = evidence.drift(drift, f"Feature drift: {title}")
     if segments:
         made["error_segments"] = evidence.error_segments(segments, f"Where errors concentrate: {title}")
-    if seen.ready and (everything or _loud(_about(found, CALIBRATION))):
-        made["calibration"] = _calibration(seen, title)
-    if seen.ready and (everything or _loud(_about(found, DECAY))):
-        ageing = next((f for f in found if f.name == "ageing" and f.level is not Level.UNKNOWN), None)
-        made |= {} if ageing is None else {"age": _age(seen, ageing, title)}
+    if windows.ready and (everything or _loud(_about(findings, CALIBRATION))):
+        made["calibration"] = _calibration(windows, title)
+    if windows.ready and (everything or _loud(_about(findings, DECAY))):
+        ageing = next((f for f in findings if f.name == "ageing" and f.level is not Level.UNKNOWN), None)
+        made |= {} if ageing is None else {"age": _age(windows, ageing, title)}
     return made
 
 
@@ -56,16 +56,16 @@ def _loud(findings: list[Finding]) -> bool:
     return any(f.level is Level.ALERT for f in findings)
 
 
-def _calibration(seen: Seen, title: str) -> Figure:
-    now = seen.matured.tail(seen.window)
-    rows = {"validation": seen.reference, f"last {len(now):,} matured": now}
+def _calibration(windows: Seen, title: str) -> Figure:
+    now = windows.matured.tail(windows.window)
+    rows = {"validation": windows.reference, f"last {len(now):,} matured": now}
     curves = {name: monitoring.reliability(of) for name, of in rows.items()}
-    said = {name: of["probability"].to_numpy() for name, of in rows.items()}
-    return evidence.calibration(curves, said, seen.threshold, f"As right as it is sure? {title}")
+    probabilities = {name: of["probability"].to_numpy() for name, of in rows.items()}
+    return evidence.calibration(curves, probabilities, windows.threshold, f"As right as it is sure? {title}")
 
 
-def _age(seen: Seen, ageing: Finding, title: str) -> Figure:
-    before, loss = (_loss(rows) for rows in (seen.reference, seen.matured))
+def _age(windows: Seen, ageing: Finding, title: str) -> Figure:
+    before, loss = (_loss(rows) for rows in (windows.reference, windows.matured))
     return evidence.age(loss, float(before.mean()), ageing.params["curve"], f"Age: {title}")
 
 

@@ -17,7 +17,7 @@ from mlops.risk.stress.episodes import EPISODES
 from mlops.risk.stress.summary import ALL, MONTH, StressAccount
 from mlops.risk.stress.table import WorstWindow
 
-NAMED = {one.name: one for one in EPISODES}
+NAMED = {episode.name: episode for episode in EPISODES}
 SHOWN = 8  # units in a table of some
 NO_OPTIONS = "No option is in these numbers."
 PRICED = (
@@ -29,12 +29,12 @@ DRAWN = 20  # scenarios in the picture, those that cost most; the table has all
 BOOKS = 6  # columns of the table of scenarios: more do not fit; scenarios.csv has all
 
 
-def headline(found: Stressed) -> str:
+def headline(look: Stressed) -> str:
     """The answer in one sentence."""
-    row = found.worst
+    row = look.worst
     if row is None:
         return "What all books would lose is not known."
-    named = found.total[found.total["scenario"].isin(NAMED)]
+    named = look.total[look.total["scenario"].isin(NAMED)]
     partly = int((named["loss"].isna() | (named["missing"] > 0)).sum())
     rest = f" Of {partly} of {len(named)} scenarios not all is known." if partly else ""
     if row["loss"] <= 0:
@@ -43,43 +43,43 @@ def headline(found: Stressed) -> str:
     return f"The worst scenario, {row['scenario']}, would cost {page.percent(row['loss'], 1)} of equity.{rest}"
 
 
-def about(found: Stressed) -> list[dict[str, Any]]:
+def about(look: Stressed) -> list[dict[str, Any]]:
     """Of each scenario what it is: dates, source, remark, the market's move."""
-    spells = {f"Worst {w.horizon} bar{'s' if w.horizon > 1 else ''} of this book": w for w in reversed(_windows(found))}
+    spells = {f"Worst {w.horizon} bar{'s' if w.horizon > 1 else ''} of this book": w for w in reversed(_windows(look))}
     rows = []
-    for name in found.scenarios.names:
-        one, spell = NAMED.get(name), spells.get(name)
-        dates = f"{one.start} to {one.end}" if one else _dates(found, spell) if spell else ""
-        told = {"source": one.source, "note": one.note, "market": one.market} if one else {"source": "", "note": ""}
-        rows.append({"name": name, "dates": dates, "named": one is not None, **told})
+    for name in look.scenarios.names:
+        past, spell = NAMED.get(name), spells.get(name)
+        dates = f"{past.start} to {past.end}" if past else _dates(look, spell) if spell else ""
+        row = {"source": past.source, "note": past.note, "market": past.market} if past else {"source": "", "note": ""}
+        rows.append({"name": name, "dates": dates, "named": past is not None, **row})
     return rows
 
 
-def context(found: Stressed, currency: str) -> dict[str, Any]:
+def context(look: Stressed, currency: str) -> dict[str, Any]:
     """What the template reads."""
-    a = found.account
-    worst = found.worst if found.worst is not None and found.worst["loss"] > 0 else None
-    drawn = figures(found)
+    a = look.account
+    worst = look.worst if look.worst is not None and look.worst["loss"] > 0 else None
+    drawn = figures(look)
     pictures = {name: svg.svg(drawn[name], *WORDS[name]) if name in drawn else "" for name in WORDS}
     windows = [
-        {"horizon": w.horizon, "start": _time(found, w.first), "end": _time(found, w.last), "loss": w.loss}
-        for w in _windows(found)
+        {"horizon": w.horizon, "start": _time(look, w.first), "end": _time(look, w.last), "loss": w.loss}
+        for w in _windows(look)
     ]
     base = {
         "a": a,
-        "as_of": found.as_of,
-        "equity": found.held.equity,
+        "as_of": look.as_of,
+        "equity": look.held.equity,
         "currency": currency,
-        "headline": headline(found),
-        "missing": found.missing,
-        "books": list(dict.fromkeys(_label(found)))[:BOOKS],
-        "scenarios": [*_scenarios(found)],
+        "headline": headline(look),
+        "missing": look.missing,
+        "books": list(dict.fromkeys(_label(look)))[:BOOKS],
+        "scenarios": [*_scenarios(look)],
         "windows": windows,
         "worst": None if worst is None else worst.to_dict(),
         "pictures": pictures,
-        "shocks": found.shocks,
+        "shocks": look.shocks,
         "month": MONTH,
-        "options": NO_OPTIONS if not found.options else " ".join((PRICED.format(found.options), *found.doubts)),
+        "options": NO_OPTIONS if not look.options else " ".join((PRICED.format(look.options), *look.doubts)),
         "version": installed("gpt-trader-mlops"),
     }
     return base | (_of_account(a) if a else {})
@@ -92,10 +92,10 @@ WORDS = {
 }
 
 
-def figures(found: Stressed) -> dict[str, Figure]:
+def figures(look: Stressed) -> dict[str, Figure]:
     """Of what is known."""
-    drawn, a = dict[str, Figure](), found.account
-    known = found.total[found.total["loss"].notna()].nlargest(DRAWN, "loss")
+    drawn, a = dict[str, Figure](), look.account
+    known = look.total[look.total["loss"].notna()].nlargest(DRAWN, "loss")
     if len(known):
         drawn["losses"] = stress.losses(known)
     if a is not None and a.law.known:
@@ -106,26 +106,26 @@ def figures(found: Stressed) -> dict[str, Figure]:
     return drawn
 
 
-def numbers(found: Stressed) -> dict[str, float]:
+def numbers(look: Stressed) -> dict[str, float]:
     """Metrics of the run; NaN is left out there."""
-    told = {
+    values = {
         f"scenario.{_key(name)}": float(loss)
-        for name, loss in zip(found.total["scenario"], found.total["loss"], strict=True)
+        for name, loss in zip(look.total["scenario"], look.total["loss"], strict=True)
     }
-    a = found.account
+    a = look.account
     if a is None:
-        return told
+        return values
     for name, (var, es) in a.tails.items():
-        told |= {f"var.{name}": var.value, f"es.{name}": es.value, f"es_error.{name}": (es.high - es.low) / 2}
+        values |= {f"var.{name}": var.value, f"es.{name}": es.value, f"es_error.{name}": (es.high - es.low) / 2}
     fall = a.year.expected_drawdown()
-    told |= {"es_gaussian": a.gaussian[1].value, "dof": a.law.dof.value, "expected_drawdown": fall.value}
-    told |= {"expected_drawdown_error": (fall.high - fall.low) / 2, "reverse_sigmas": a.reverse.sigmas}
-    for kind, one in (("t", a.conditional), ("vine", a.vine)):
-        if one is not None and one.known:
-            told[f"conditional_{kind}"] = -float(one.profit.mean())
+    values |= {"es_gaussian": a.gaussian[1].value, "dof": a.law.dof.value, "expected_drawdown": fall.value}
+    values |= {"expected_drawdown_error": (fall.high - fall.low) / 2, "reverse_sigmas": a.reverse.sigmas}
+    for kind, conditional in (("t", a.conditional), ("vine", a.vine)):
+        if conditional is not None and conditional.known:
+            values[f"conditional_{kind}"] = -float(conditional.profit.mean())
     for w in reversed(a.windows):
-        told[f"worst_window.{w.horizon}"] = w.loss
-    return told
+        values[f"worst_window.{w.horizon}"] = w.loss
+    return values
 
 
 def _of_account(a: StressAccount) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _of_account(a: StressAccount) -> dict[str, Any]:
     }
 
 
-def _twentieth(found: Any) -> float:
-    return -float(np.quantile(found.profit, 0.05)) if found is not None and found.known else float("nan")
+def _twentieth(tail: Any) -> float:
+    return -float(np.quantile(tail.profit, 0.05)) if tail is not None and tail.known else float("nan")
 
 
 def _following(a: StressAccount) -> Iterator[dict[str, Any]]:
@@ -174,22 +174,22 @@ def _costly(a: StressAccount) -> Iterator[dict[str, Any]]:
             yield {"unit": a.units[i], "weight": a.weights[i], "move": a.reverse.moves[i], "cost": cost[i]}
 
 
-def _label(found: Stressed) -> pd.Series:
+def _label(look: Stressed) -> pd.Series:
     """Of each row of the table, all books last."""
-    t = found.table
+    t = look.table
     return t["strategy"].where(t["strategy"] == ALL, t["strategy"] + " " + t["book"])
 
 
-def _scenarios(found: Stressed) -> Iterator[dict[str, Any]]:
-    label = _label(found)
-    for told in about(found):
-        mine = found.table["scenario"] == told["name"]
-        rows, total = found.table[mine], found.total[found.total["scenario"] == told["name"]]
-        by_book = dict(zip(label[mine], rows["loss"], strict=True))
+def _scenarios(look: Stressed) -> Iterator[dict[str, Any]]:
+    label = _label(look)
+    for row in about(look):
+        own = look.table["scenario"] == row["name"]
+        rows, total = look.table[own], look.total[look.total["scenario"] == row["name"]]
+        by_book = dict(zip(label[own], rows["loss"], strict=True))
         nothing = {"money": np.nan, "worst_unit": "", "proxied": 0.0, "missing": 0.0}
         last = total.iloc[-1] if len(total) else pd.Series(nothing)
         yield {
-            **told,
+            **row,
             "losses": [by_book[name] for name in list(dict.fromkeys(label))[:BOOKS]],
             "money": last["money"],
             "worst_unit": last["worst_unit"],
@@ -198,17 +198,17 @@ def _scenarios(found: Stressed) -> Iterator[dict[str, Any]]:
         }
 
 
-def _windows(found: Stressed) -> tuple[WorstWindow, ...]:
-    return found.account.windows if found.account is not None else ()
+def _windows(look: Stressed) -> tuple[WorstWindow, ...]:
+    return look.account.windows if look.account is not None else ()
 
 
-def _time(found: Stressed, bar: int) -> datetime:
-    at: datetime = found.history.times[bar].to_pydatetime()
+def _time(look: Stressed, bar: int) -> datetime:
+    at: datetime = look.history.times[bar].to_pydatetime()
     return at
 
 
-def _dates(found: Stressed, window: WorstWindow) -> str:
-    return f"{page.day(_time(found, window.first))} to {page.day(_time(found, window.last))}"
+def _dates(look: Stressed, window: WorstWindow) -> str:
+    return f"{page.day(_time(look, window.first))} to {page.day(_time(look, window.last))}"
 
 
 def _cell(table: pd.DataFrame, row: float, column: float) -> float:

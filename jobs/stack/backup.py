@@ -155,15 +155,15 @@ def verified(folder: Path, source: Path, fingerprint: str = "") -> dict[str, Any
     have = {path.relative_to(folder).as_posix() for path in files(folder)} - {MANIFEST}
     if alien := sorted(name for name in named if name.partition("/")[0] in LEFT_OUT):
         raise CorruptionError(f"{source} must hold what a backup does, got {alien[0]}. Nothing was changed.")
-    for name, said in named.items():
-        found = _sha256(folder / name) if name in have else "no such file"
-        if found != said.sha256:
-            rule = f"file {name} of {source} must have sha256 {said.sha256}"
-            raise CorruptionError(f"{rule}, got {found}. Nothing was changed; take another backup.")
+    for name, entry in named.items():
+        digest = _sha256(folder / name) if name in have else "no such file"
+        if digest != entry.sha256:
+            rule = f"file {name} of {source} must have sha256 {entry.sha256}"
+            raise CorruptionError(f"{rule}, got {digest}. Nothing was changed; take another backup.")
     if more := sorted(have - named.keys()):
         raise CorruptionError(f"{source} must hold what its manifest names, got also {', '.join(more)}.")
-    for name, said in named.items():
-        (folder / name).chmod(said.mode & 0o700)  # whatever it says: for its owner alone
+    for name, entry in named.items():
+        (folder / name).chmod(entry.mode & 0o700)  # whatever it says: for its owner alone
     return manifest
 
 

@@ -90,11 +90,11 @@ def _copy_database(file: Path, to: Path) -> None:
     with closing(sqlite3.connect(file, timeout=60)) as source, closing(sqlite3.connect(to)) as target:
         try:
             source.backup(target)
-            said = target.execute("PRAGMA quick_check").fetchone()[0]
+            answer = target.execute("PRAGMA quick_check").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            said = str(error)
-    if said != "ok":
-        raise CorruptionError(f"{file} must be sound to be backed up, got: {said}. Restore an earlier backup.")
+            answer = str(error)
+    if answer != "ok":
+        raise CorruptionError(f"{file} must be sound to be backed up, got: {answer}. Restore an earlier backup.")
     to.chmod(0o600)
 
 
@@ -135,10 +135,10 @@ def libpq(place: URL) -> tuple[str, dict[str, str]]:
 
 
 def call(program: str, arguments: list[str], secret: Mapping[str, str]) -> None:
-    found = shutil.which(program)
-    if found is None:
+    path = shutil.which(program)
+    if path is None:
         remedy = "Install PostgreSQL's client programs, or copy that database by your own means and the rest as it is"
         raise SettingsError(f"{program} must be on PATH for a ledger on PostgreSQL, got none. {remedy}.")
-    done = subprocess.run([found, *arguments], env={**os.environ, **secret}, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([path, *arguments], env={**os.environ, **secret}, capture_output=True, text=True)  # noqa: S603
     if done.returncode:
         raise StorageError(f"{program} must succeed, got status {done.returncode}: {done.stderr.strip()[-1000:]}")

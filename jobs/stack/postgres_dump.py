@@ -51,8 +51,8 @@ def load(place: URL, dump: Path) -> None:
 
 
 def _fill(connection: Connection, dump: Path) -> None:
-    found = inspect(connection)
-    columns = {name: [one["name"] for one in found.get_columns(name)] for name in found.get_table_names()}
+    inspector = inspect(connection)
+    columns = {name: [column["name"] for column in inspector.get_columns(name)] for name in inspector.get_table_names()}
     left = {name for name in metadata.tables if name in columns}
     raw: Any = connection.connection.driver_connection
     for table, names, rows in _tables(dump):
@@ -89,14 +89,14 @@ def _revision(dump: Path) -> str:
     """The schema of a dump."""
     script = revisions()[1]
     known = {step.revision for step in script.walk_revisions()}
-    told = [row.strip().decode() for table, _, rows in _tables(dump, f"--table={VERSION}") for row in rows]
-    if len(told) != 1:
-        raise CorruptionError(f"{dump.name} must name its schema once, got {len(told)} names. {REMEDY}.")
-    if told[0] not in known:
+    schemas = [row.strip().decode() for table, _, rows in _tables(dump, f"--table={VERSION}") for row in rows]
+    if len(schemas) != 1:
+        raise CorruptionError(f"{dump.name} must name its schema once, got {len(schemas)} names. {REMEDY}.")
+    if schemas[0] not in known:
         raise SettingsError(
-            f"schema of {dump.name} must be known, got {told[0][:40]!r}. Use the release that wrote it."
+            f"schema of {dump.name} must be known, got {schemas[0][:40]!r}. Use the release that wrote it."
         )
-    return told[0]
+    return schemas[0]
 
 
 def _tables(dump: Path, *arguments: str) -> Iterator[tuple[str, list[str], Iterator[bytes]]]:
@@ -128,8 +128,8 @@ def _text(dump: Path, arguments: tuple[str, ...]) -> Iterator[IO[bytes]]:
         remedy = "Install PostgreSQL's client programs"
         raise SettingsError(f"{PROGRAM} must be on PATH for a ledger on PostgreSQL, got none. {remedy}.")
     command = [program, "--data-only", "--no-owner", *arguments, "--file=-", str(dump)]
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)  # noqa: S603
+    with tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)  # noqa: S603
         lines = child.stdout
         if lines is None:
             raise CorruptionError(f"{PROGRAM} must write, got no pipe. {REMEDY}.")
@@ -140,6 +140,6 @@ def _text(dump: Path, arguments: tuple[str, ...]) -> Iterator[IO[bytes]]:
             lines.close()
             status = child.wait()
         if status:
-            said.seek(0)
-            why = said.read()[-500:].decode(errors="replace").strip()
+            errors.seek(0)
+            why = errors.read()[-500:].decode(errors="replace").strip()
             raise CorruptionError(f"{dump.name} must be a dump that {PROGRAM} can read, got: {why}. {REMEDY}.")

@@ -90,8 +90,8 @@ def copy_folder(source: Path, to: Path) -> None:
     CorruptionError
         Something in it is a link, a pipe, a socket or a device.
     """
-    with os.scandir(source) as found:
-        entries = list(found)
+    with os.scandir(source) as scan:
+        entries = list(scan)
     for entry in entries:
         kind = entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISDIR(kind):

@@ -96,14 +96,14 @@ def run(settings: Settings) -> None:
     try:
         _closed(state)
         end(leftovers(state))
-        mine = parts(settings)
-        for part in mine:
+        processes = parts(settings)
+        for part in processes:
             _free(part)
-        mine = bound(mine, settings.service)
-        standings = Board(state / "run" / "up.json", [part.name for part in mine])
+        processes = bound(processes, settings.service)
+        standings = Board(state / "run" / "up.json", [part.name for part in processes])
         storage = settings.storage
         disk = Disk(state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
-        supervise(mine, standings, state / "logs", stop, Patience(), Teller(settings.ledger, standings, disk).run)
+        supervise(processes, standings, state / "logs", stop, Patience(), Teller(settings.ledger, standings, disk).run)
     finally:
         lock.release()
 
@@ -139,8 +139,8 @@ def up(settings: Settings) -> Present:
     deadline = time.monotonic() + READY_LIMIT_S
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            said = output.read_text(encoding="utf-8", errors="replace").strip()
-            raise SettingsError(f"supervisor must stay up, got status {child.returncode}: {said[-2000:]}")
+            text = output.read_text(encoding="utf-8", errors="replace").strip()
+            raise SettingsError(f"supervisor must stay up, got status {child.returncode}: {text[-2000:]}")
         now = present(settings.state)
         if now.running and now.pid == child.pid and all(part.state == "up" for part in now.parts):
             return now
@@ -168,8 +168,8 @@ def already(settings: Settings, now: Present) -> None:
     ill = [part for part in part_health.looked(now.parts, settings) if part.state != "up"]
     if ill or not (now.running and now.parts):
         got = "; ".join(map(part_health.told, ill)) or "no supervisor, or no run/up.json that can be read"
-        what = " ".join(f"{part.name}: {part_health.remedy(part, settings)}." for part in ill) or "`make down up`."
-        raise SettingsError(f"every part must be up, got {got}. {what}")
+        remedies = " ".join(f"{part.name}: {part_health.remedy(part, settings)}." for part in ill) or "`make down up`."
+        raise SettingsError(f"every part must be up, got {got}. {remedies}")
 
 
 def down(state: Path) -> list[str]:
@@ -180,16 +180,16 @@ def down(state: Path) -> list[str]:
             end([psutil.Process(now.pid)], STOP_LIMIT_S)
         ended = ["supervisor", *(part.name for part in now.parts if part.pid)]
     left = leftovers(state)
-    told = [f"{part_health.name(process.pid)} (process {process.pid})" for process in left]
+    names = [f"{part_health.name(process.pid)} (process {process.pid})" for process in left]
     end(left)
-    return ended + told
+    return ended + names
 
 
 def leftovers(state: Path) -> list[psutil.Process]:
     """Processes of the set-up in `state`, except this one and those that it descends from."""
     me = psutil.Process()
-    mine = {me.pid, *(parent.pid for parent in me.parents())}
-    return [p for p in psutil.process_iter() if p.pid not in mine and _environment(p).get(MARK) == str(state)]
+    family = {me.pid, *(parent.pid for parent in me.parents())}
+    return [p for p in psutil.process_iter() if p.pid not in family and _environment(p).get(MARK) == str(state)]
 
 
 @app.command("up")
@@ -214,14 +214,14 @@ def main(
 def addresses(settings: Settings) -> None:
     """Where everything is."""
     service = settings.service
-    for what, where in (
+    for label, where in (
         ("MLflow", f"{settings.tracking_uri}  (press “Model training” on its first page{_signing_in(settings)})"),
         ("risk", f"http://{service.host}:{service.port}/risk  (log in: trader-mlops key add desk --scope risk:read)"),
         ("service", f"http://{service.host}:{service.port}  (its API: /docs)"),
         ("state", str(settings.state)),
         ("logs", str(settings.state / "logs")),
     ):
-        console.print(f"  {what:<8} {where}", soft_wrap=True, highlight=False)
+        console.print(f"  {label:<8} {where}", soft_wrap=True, highlight=False)
 
 
 def _signing_in(settings: Settings) -> str:

@@ -50,23 +50,23 @@ def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: da
     delay = timedelta(seconds=s.bar_delay_s)
     bar_frequency.together(strategy.name, known.rename(columns={"symbol": "unit"}))
     features.refuse_late(known, delay)
-    seen = features.in_time(known, delay)
+    on_time = features.in_time(known, delay)
     leaks.audit(strategy, known, np.random.default_rng(s.seed), delay=delay)
     labelled = labels.table(strategy, known)
     _tell_held_up(strategy, labelled)
-    rows = features.table(strategy, seen).merge(labelled, on=["event_time", "unit"])
+    rows = features.table(strategy, on_time).merge(labelled, on=["event_time", "unit"])
     rows = rows if start is None else rows[rows["event_time"] >= start].reset_index(drop=True)
     bars = rows["event_time"].nunique()
     if bars < s.min_bars:
         raise DataError(f"training must have {s.min_bars} labelled bars, got {bars}. Give more history.")
-    kept = newest_bars(rows, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)["event_time"].nunique()
+    keep = newest_bars(rows, rows=REFERENCE_ROWS, bars=REFERENCE_BARS)["event_time"].nunique()
     share, least = s.held_out_share, s.held_out_bars
-    scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, kept), s.min_bars)
+    scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, keep), s.min_bars)
     split = scheme.split(rows)
     table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
     key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude=NOT_OF_THE_STUDY)]).encode())
-    newest = seen[seen["event_time"] > seen["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
+    newest = on_time[on_time["event_time"] > on_time["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
     return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
 
 
