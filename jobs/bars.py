@@ -197,7 +197,7 @@ def accept_changes(context: Context, source: str, symbol: str, actor: str, reaso
 
 
 def _states(context: Context, source: str) -> Mapping[str, str]:
-    """What is not as it was, by symbol."""
+    """State of each symbol that is not as it was."""
     try:
         reading = read(context, source)
     except DataError as error:

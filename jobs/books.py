@@ -42,7 +42,7 @@ _AT = attrgetter("at")
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What is new of one book: its bars after `mark`."""
+    """New bars of one book: those after `mark`."""
 
     key: BookKey
     mark: Mark | None

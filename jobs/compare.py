@@ -78,7 +78,7 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 
 
 def look(context: Context, trial: Experiment, as_of: datetime) -> Look:
-    """What is to be said of one comparison. Changes nothing."""
+    """Look at one comparison. Changes nothing."""
     champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
     other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
     matured = _matured(context, trial, as_of)

@@ -102,7 +102,7 @@ def _limits(context: Context) -> Limits:
 
 
 def _returns(context: Context, ref: ModelRef, since: datetime, as_of: datetime) -> pd.Series:
-    """Of the version's virtual book over the bars since it became champion."""
+    """Returns of the version's virtual book over the bars since it became champion."""
     curve = context.ledger.books.curve(ref.name, VIRTUAL, ref.version, start=since, as_of=as_of)
     return curve.set_index("event_time")["equity"].pct_change().dropna()
 

@@ -151,7 +151,7 @@ def _by_metric(summary: Account) -> dict[str, list[Shown]]:
 
 
 def _gains(summary: Account) -> dict[str, Estimate]:
-    """By how much the challenger is better at each metric; without an interval where no test holds."""
+    """Gain of the challenger at each metric; without an interval where no test holds."""
     old, new = (summary.table.values[v] for v in (summary.compared.champion, summary.compared.challenger))
     plain = {
         name: Estimate(name, METRICS[name].sign * (new[name].value - old[name].value), nan, nan, new[name].n)

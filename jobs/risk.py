@@ -247,7 +247,7 @@ def _keep(
 
 
 def _forecasts(study: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
-    """What is said of the next bar and of the horizon, before they come."""
+    """Forecasts of the next bar and of the horizon, before they come."""
     confidences = tuple(sorted({*CONFIDENCES, r.confidence}))
     now = study.fitted.now(study.past, confidences)
     for horizon in sorted({1, r.horizon_bars}):

@@ -155,7 +155,7 @@ class Service:
             self._broken = self._server.should_exit = True
 
     def _inode(self) -> int:
-        """Of the lock's file, as others find it; -1 where there is none."""
+        """Inode of the lock's file, as others find it; -1 where there is none."""
         try:
             return os.stat(self._lock.lock_file).st_ino
         except FileNotFoundError:

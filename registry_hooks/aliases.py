@@ -48,7 +48,7 @@ class Registry:
 
 @dataclass(frozen=True, slots=True)
 class Lineup:
-    """Who scores and who trades.
+    """The versions that score and those that trade.
 
     `weights` are the shares of keys of those that trade beside the champion, by the `epoch` of the comparison `salt`;
     empty while nobody does.
@@ -125,7 +125,7 @@ def lineup(registry: Registry, model: str, at_hand: Mapping[int, Role] | None = 
 
 
 def traded(ledger: Ledger, model: str) -> Lineup:
-    """Who may trade, by the ledger alone: without shadows that only MLflow knows of, and without the way back.
+    """Lineup by the ledger alone: without shadows that only MLflow knows of, and without the way back.
 
     Raises
     ------

@@ -42,7 +42,7 @@ class TransitionUnfinished(RegistryError):
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """Who acts, on what evidence, when (the job's clock), and the share of units that a champion keeps in an A/B."""
+    """Actor, evidence and time (the job's clock) of a change, and the share of units a champion keeps in an A/B."""
 
     actor: str
     at: datetime

@@ -61,7 +61,7 @@ class Dealer:
     def deal_now(
         self, lineup: Lineup, keys: Sequence[str], at: datetime, able: Container[int] | None = None
     ) -> NDArray[np.int64]:
-        """As `deal`, after the ledger has had its word; raises what it raises."""
+        """Assign after the ledger has had its word; raises what it raises."""
         dealt = self.deal(lineup, keys, at, able)
         if not self.pending:
             return dealt

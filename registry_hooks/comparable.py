@@ -95,7 +95,7 @@ def unlike(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
 
 
 def refused(registry: Registry, ref: ModelRef, at: datetime) -> bool:
-    """As `check`, within the turn, for jobs: a person is told, the version loses its place in the line and stays."""
+    """Check within the turn, for jobs: a person is told; the version leaves the waiting list and stays registered."""
     for why in unlike(registry, ref):
         key = f"not_comparable:{ref.name}:v{ref.version}:v{registry.ledger.registry.champion(ref.name)}"
         registry.ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, f"no challenger: {why}", at))

@@ -1,4 +1,4 @@
-"""Who, beside the platform, may write in MLflow what is the platform's: the accounts of MLflow's basic-auth app.
+"""Accounts that may write in MLflow what is the platform's: those of MLflow's basic-auth app beside our own.
 
 An account owns what it makes. One that made an experiment or a registered model of a name that the platform uses may
 move its aliases, change its runs and delete it, whatever else it may do.

@@ -272,7 +272,7 @@ def _challenger(around: Round) -> str:
 
 
 def _line(around: Round) -> str:
-    """Those who wait against their comparisons."""
+    """Hold the waiting list against its comparisons."""
     return "finished" if waiting_list.project(around.registry, around.model, around.at) else AGREED
 
 

@@ -1,4 +1,4 @@
-"""Who waits to be nominated. Each is compared with the champion meanwhile, on every bar that both scored.
+"""Versions that wait to be nominated. Each is compared with the champion meanwhile, on every bar that both scored.
 
 The tag `waits` on a version is its place in the line; the open comparisons of kind `shadow` in the ledger follow the
 tags, the champion and the nominations, as aliases follow the log. So a crash anywhere is mended by `project`.
@@ -63,7 +63,7 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
 
 
 def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, float]:
-    """What is dealt from now on is not dealt to versions that are not compared any more; these versions."""
+    """Stop assigning new keys to versions that are not compared any more; these versions."""
     gone: dict[int, float] = {}
     stay = compared(registry.ledger, model) | {registry.ledger.registry.champion(model)}
     for trial in registry.ledger.registry.open_experiments(model, "compare"):

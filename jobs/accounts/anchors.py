@@ -94,7 +94,7 @@ class Known:
 
 @dataclass
 class Anchors:
-    """Of all books, from look to look and over restarts."""
+    """Anchors of all books, from look to look and over restarts."""
 
     ledger: Ledger
     of: dict[BookKey, Known] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Anchors:
     _restored: bool = False
 
     def known(self, key: BookKey, as_of: datetime) -> Known:
-        """What is known of a book."""
+        """Anchors that are known of a book."""
         if not self._restored:
             self._restore(as_of)
         return self.of.get(key, Known())

@@ -110,7 +110,7 @@ class Effect:
     _splits: Units | None = None
 
     def own(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
-        """Of a book's own worth at an instant: what is taken back counts at the least, by prices of then."""
+        """Effect on a book's own worth at an instant: what is taken back counts at the least, by prices of then."""
         total = 0.0
         for sign in (1, -1):
             same_sign = [correction for correction in lot if correction.sign == sign and correction.at <= at]
@@ -139,7 +139,7 @@ class Effect:
         return value if sign > 0 else least
 
     def account(self, key: BookKey, lot: Sequence[Correction], at: datetime) -> float:
-        """Of an account at an instant: one that is counted from a balance had their effect until then in it."""
+        """Effect on an account at an instant: one that is counted from a balance had their effect until then in it."""
         account = self.held.accounts.get(key)
         since = None if account is None else account.counted_from(at)
         return self.own(key, lot, at) - (0.0 if since is None else self.own(key, lot, since))

@@ -59,11 +59,11 @@ class Doubt:
 
     @classmethod
     def read(cls, key: Sequence[Any], at: str, **rest: Any) -> Self:
-        """As it was `stored`."""
+        """Read what `stored` wrote."""
         return cls(BookKey(*key), at=datetime.fromisoformat(at), **rest)
 
     def stored(self) -> dict[str, Any]:
-        """As a row of a stored state."""
+        """Make a row of a stored state."""
         return {**asdict(self), "key": list(self.key), "at": self.at.isoformat()}
 
     def __str__(self) -> str:
@@ -135,7 +135,7 @@ class Doubts:
         return sum(doubt.gain for doubt in doubts if not doubt.times) + sum(max(0.0, each) for each in large.values())
 
     def units(self, fills: Iterable[Fill]) -> set[str]:
-        """Whose prices are wanted, held or not: of fills to judge, and of those in doubt."""
+        """Units whose prices are wanted, held or not: of fills to judge, and of those in doubt."""
         return {item.unit for item in fills if item.number > self.judged} | {item.unit for item in self.open.values()}
 
     def settle(self, as_of: datetime) -> None:
@@ -151,7 +151,7 @@ class Doubts:
             self.ledger.alerts.resolve(open_alerts[name].key, as_of)
 
     def _tell(self, name: str, doubt: Doubt, as_of: datetime) -> None:
-        """By an alert; of another key where the first was closed."""
+        """Raise an alert; of another key where the first was closed."""
         at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
         details = at | {number: getattr(doubt, number) for number in NUMBERS} | {"fill": name}
         again = "" if self.ledger.alerts.get(ALERT + name) is None else f"@{as_of.isoformat()}"

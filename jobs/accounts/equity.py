@@ -169,7 +169,7 @@ def account(
 
 
 def tolerance(context: Context, amount: float) -> float:
-    """By how much a balance may depart from what is expected of it."""
+    """Amount by which a balance may depart from what is expected of it."""
     return max(CENT, context.settings.books.balance_tolerance_bps / 1e4 * abs(amount))
 
 
@@ -238,7 +238,7 @@ def _paid(flows: Sequence[Balance], since: datetime | None, until: datetime) -> 
 
 
 def _stated(context: Context, key: BookKey) -> float | None:
-    """By the setting: the most particular line counts."""
+    """Balance by the settings: the most particular line counts."""
     fits = [
         row for row in context.settings.books.balances if row.model in (key.model, "") and row.book in (key.book, "")
     ]
@@ -302,7 +302,7 @@ def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: da
 def _wrong(
     context: Context, key: BookKey, known: Account, open_now: Collection[str], as_of: datetime
 ) -> Iterator[Alert]:
-    """What is wrong with the balances of a book."""
+    """Alerts about the balances of a book."""
     name, anchors = f"{key.model}:{key.book}", known.known.anchors
     if known.departs > 0:
         about = f"{DEPARTS}{name}:more:"
@@ -316,7 +316,7 @@ def _wrong(
 
 
 def _number(context: Context, about: str) -> str:
-    """Of the next alert of this kind."""
+    """Number of the next alert of this kind."""
     return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts.newest(open_only=False)))
 
 

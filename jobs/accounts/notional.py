@@ -22,7 +22,7 @@ MODEL_FREE = "of what is known"
 
 
 def missing(whole: Held) -> dict[str, str]:
-    """What is not known of accounts: a sentence a book."""
+    """Accounts of which nothing is known: a sentence a book."""
     return {
         f"balance:{key.model}/{key.book}": (
             f"No balance of {key.model}/{key.book} is known: it counts from a notional amount, and no limit in per "
@@ -74,7 +74,7 @@ def shown(state: RiskState, whole: Held) -> RiskState:
 
 
 def balances(whole: Held) -> dict[str, BalanceNow]:
-    """What is known of the account behind each book."""
+    """Account behind each book, as far as it is known."""
     equities, each = whole.equities(), dict[str, BalanceNow]()
     for key in whole.books:
         account, equity = whole.accounts.get(key), rows.known(equities[key])

@@ -334,7 +334,7 @@ def named(held: Held, key: BookKey) -> str:
 def _point(
     open_now: Sequence[Doubt], at: str, top: str | None, doubts: Sequence[int] | None = None, **rest: Any
 ) -> Point:
-    """As it was stored; an older version left out which fills were in doubt: those that are `open_now`."""
+    """Read a stored point; an older version left out which fills were in doubt: those that are `open_now`."""
     then, highest = datetime.fromisoformat(at), None if top is None else datetime.fromisoformat(top)
     known = [doubt.number for doubt in open_now if doubt.at <= then] if doubts is None else doubts
     return Point(then, top=highest, doubts=tuple(known), **rest)

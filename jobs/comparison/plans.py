@@ -67,7 +67,7 @@ def _charted(trial: Experiment, planned: Trial) -> Trial:
 
 
 def _first(context: Context, trial: Experiment) -> Trial:
-    """By the settings; of a watch, simulated on the record of its two models where that is asked for."""
+    """Plan by the settings; of a watch, simulated on the record of its two models where that is asked for."""
     planned = of_kind(context, trial.kind, horizon=horizon(context, trial), arms=_arms(context, trial))
     if trial.kind != "watch" or not context.settings.experiment.watch_simulated:
         return planned

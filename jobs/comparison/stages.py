@@ -20,7 +20,7 @@ def findings(context: Context, trial: Experiment, as_of: datetime) -> tuple[Find
 
 
 def scored(context: Context, trial: Experiment, as_of: datetime) -> tuple[Finding, ...]:
-    """Those of `findings` that say how it scored: all that takes a share away between two weekly looks."""
+    """Findings about how it scored: all that takes a share away between two weekly looks."""
     return _scored(context, scoring_record(context, trial, as_of))
 
 

@@ -115,7 +115,7 @@ def diagnose() -> list[Found]:
 def report(
     as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
 ) -> None:
-    """What is wrong with this set-up, and how to mend it. Status 1 if anything is, 3 if something was not looked at."""
+    """Tell what is wrong with this set-up, and how to mend it. Status 1 if anything is, 3 if something was not seen."""
     lines = diagnose()
     if as_json:
         rows = [{"check": f.check, "level": f.word, "what": f.what, "remedy": f.remedy} for f in lines]

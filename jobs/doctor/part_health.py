@@ -1,4 +1,4 @@
-"""What is wrong with the parts of a set-up now, whatever their supervisor saw last, and how to mend it."""
+"""Health of the parts of a set-up now, whatever their supervisor saw last, and how to mend them."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def known(value: float | None) -> Number:
 
 
 def counted(finding: Finding) -> float:
-    """What is held against a line: the measure, or its bound where something is missing; NaN where there is none."""
+    """Value held against a line: the measure, or its bound where something is missing; NaN where there is none."""
     if finding.params["beyond"]:
         return math.nan
     return finding.value if math.isfinite(finding.value) else float(finding.params["bound"])
@@ -115,7 +115,7 @@ class Lines:
         self._of = {f.name: f for f in findings if f.subject == "all"}
 
     def level(self, measure: str, value: float | None) -> Level:
-        """Of its line; of a measure without one OK, where it is known."""
+        """Level against the measure's limit; OK without a limit, UNKNOWN without a value."""
         if measure in self._of:
             return self._of[measure].level
         return Level.UNKNOWN if known(value) is None else Level.OK
@@ -219,7 +219,7 @@ def _size(row: PositionNow) -> float:
 def exposure(
     exposed: Exposed, parts: Mapping[str, Mapping[str, float]], gains: Mapping[str, Mapping[str, float]]
 ) -> dict[Any, dict[str, Exposure]]:
-    """By each dimension, as shares of equity; `parts`: component VaR, `gains`: money since the last close, by name."""
+    """Exposure by dimension, shares of equity; `parts`: component VaR, `gains`: money since the close, by name."""
     over = exposed.equity if exposed.equity > 0 else math.nan
     by: dict[Any, dict[str, Exposure]] = {}
     for dimension, name in DIMENSIONS.items():
@@ -268,7 +268,7 @@ def normal(
 
 
 def until(ends: pd.DatetimeIndex, horizon: int, as_of: datetime) -> tuple[str, str]:
-    """By when a loss may come, and what one time of it is: `by tomorrow's close`, `day`.
+    """Time by which a loss may come, and what one time of it is: `by tomorrow's close`, `day`.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def until(ends: pd.DatetimeIndex, horizon: int, as_of: datetime) -> tuple[str, s
 
 
 def correlation(source: Comovement, units: Sequence[str], cover: str = "") -> Correlation:
-    """Of the units in `units` (columns of the returns), like beside like; numbers rounded to what a person reads."""
+    """Correlation of `units` (columns of the returns), like beside like; rounded to what a person reads."""
     stands = source.breakdown
     note = " ".join(part for part in (stands.note, cover) if part)
     return Correlation(

@@ -119,7 +119,7 @@ class Freshness:
         return self._night[1]
 
     def _quotes(self, as_of: datetime) -> Finding | None:
-        """By the clock of the unit that was quoted last: one quiet unit among many is no quiet feed."""
+        """Silence by the clock of the unit that was quoted last: one quiet unit among many is no quiet feed."""
         ledger = self._context.ledger
         last = ledger.latest.quoted_last(as_of=as_of)
         if not last:

@@ -115,7 +115,7 @@ class Past:
 
     @cached_property
     def _times(self) -> dict[BookKey, NDArray[np.datetime64]]:
-        """Of each book's bars; books with bars at the same instants share them."""
+        """Instants of each book's bars; books with bars at the same instants share them."""
         each, shared = {key: naive(curve) for key, curve in self.curves.items()}, dict[bytes, NDArray[np.datetime64]]()
         return {key: shared.setdefault(times.tobytes(), times) for key, times in each.items()}
 
@@ -154,7 +154,7 @@ class Curve:
         return cls(without(rows["equity"], context.ledger, key, units), naive(rows["equity"]), known)
 
     def at(self, start: datetime, as_of: datetime) -> pd.Series[float]:
-        """Of the bars from `start` on that were known then; the same object where those are the same."""
+        """Equity of the bars from `start` on that were known then; the same object where those are the same."""
         first, now = (np.datetime64(at.astimezone(UTC).replace(tzinfo=None), "us") for at in (start, as_of))
         known = (self.times >= first) & (self.times <= now) & (self.known <= now)
         if self._last is None or not np.array_equal(self._last[0], known):

@@ -33,7 +33,7 @@ def _measured(now: Now, slow: Slow) -> Iterator[Measured]:
 
 
 def foreign(held: Held) -> dict[str, str]:
-    """What is in another currency than the books, and that nobody knows what it is worth."""
+    """Units in another currency than the books whose worth nobody knows, a sentence each."""
     lost, here = held.lost, set(held.frame["unit"])
     none = f"no rate to {held.currency} is known"
     notes = {

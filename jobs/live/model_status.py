@@ -107,7 +107,7 @@ class Standing:
         return Reason(Level(body["level"]), f"On {day}: {body['note']}.")
 
     def _newest(self, model: str, fresh: Fresh) -> Reason:
-        """Of its own books' bars; those of other models stand for none of its own."""
+        """Freshness of its own books' bars; those of other models stand for none of its own."""
         if fresh.bar is None:
             return Reason(Level.UNKNOWN, "Its books have no bars yet.")
         bars = self._bars.get(model)

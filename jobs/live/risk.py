@@ -110,7 +110,7 @@ class Prices:
 
 
 def clock(context: Context, now: datetime) -> datetime:
-    """As of when the page looks: now, or (to look at a replay) the newest bar of any book."""
+    """Instant that the page looks at: now, or (to look at a replay) the newest bar of any book."""
     if context.settings.risk.clock == "now":
         return now
     return max((mark.end for mark in context.ledger.books.all_marks().values()), default=now)
@@ -294,7 +294,7 @@ class Live:
         return {scope: drawdown(np.asarray(path, dtype=np.float64), seen.naive(path)) for scope, path in curves.items()}
 
     def _correlation(self, held: Held) -> Correlation:
-        """Of the heaviest units, by last night's returns and calibration; the book's numbers are of the weights now."""
+        """Correlation of the heaviest units, by last night's returns; the book's numbers are of the weights now."""
         night = self._slow.night
         if night is None or not held.equity > 0:
             return Correlation(note="No returns yet: the nightly risk job has not run on these books.")
@@ -375,19 +375,19 @@ class Live:
 
 
 def _daily_volatility(night: Night) -> dict[str, float]:
-    """Of each unit, a calendar day."""
+    """Volatility of each unit, a calendar day."""
     each = night.returns[-RECENT:].std(axis=0, dtype=np.float64) * math.sqrt(night.bars_a_year / DAYS_A_YEAR)
     return {unit: float(each[i]) for unit, i in night.units.items() if each[i] > 0}
 
 
 def _calibration(stored: Mapping[str, Any]) -> Calibration:
-    """As it was kept: JSON has no NaN, it comes back as None."""
+    """Read a stored calibration: JSON has no NaN, it comes back as None."""
     known: dict[str, Any] = {name: math.nan if value is None else value for name, value in stored.items()}
     return Calibration(**known)
 
 
 def _stand_in(night: Night | None, risk: RiskSettings) -> StandIn:
-    """Who stands in for what no model knows: of last night's units, where there are any."""
+    """Stand-in for what no model knows: from last night's units, where there are any."""
     if night is None:
         return stand_in(np.empty((0, 0)), (), volatility=risk.stand_in_volatility, confidence=risk.confidence)
     recent = night.returns[-2 * RECENT :]

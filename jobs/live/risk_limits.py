@@ -125,7 +125,7 @@ class _Desk:
         return Breach(finding, self._as_of, finding.value)
 
     def tell(self) -> None:
-        """Of a state that this job set, while it holds."""
+        """Raise the alert of a state that this job set, while it holds."""
         last = self._changes[-1] if self._changes else None
         ours = last is not None and last.actor == ACTOR and last.state is not TradingState.ACTIVE
         for key in [

@@ -45,7 +45,7 @@ from mlops.web.messages import (
 
 @dataclass
 class Slow:
-    """What is read every few seconds. `curves`: drawdown at the last bar, by scope."""
+    """Inputs that are read every few seconds. `curves`: drawdown at the last bar, by scope."""
 
     stand_in: StandIn
     night: Night | None = None
@@ -152,7 +152,7 @@ def _kpi(now: Now, slow: Slow, lines: fields.Lines, settings: RiskSettings) -> K
 
 
 def _backtest(night: Night | None, var: Loss) -> Backtest:
-    """Of the model that is shown; one of whose tests none gave an answer is not known to be right.
+    """Backtest of the model that is shown; one of whose tests none gave an answer is not known to be right.
 
     Neither is a VaR of now that is not known, or stands on what is old; what failed has failed all the same.
     """

@@ -48,7 +48,7 @@ class News:
 
     @classmethod
     def read(cls, ledger: Ledger, splits: tuple[int, int], as_of: datetime) -> News:
-        """As it is now, of bars and balances until `as_of`."""
+        """Read the state of now, of bars and balances until `as_of`."""
         return cls(
             splits, ledger.books.all_marks(as_of=as_of), ledger.books.last_fills(), ledger.balances.last(as_of=as_of)
         )

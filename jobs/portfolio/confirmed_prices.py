@@ -42,7 +42,7 @@ class Seen:
     carried: Mark | None = None
 
     def merged(self, other: Seen) -> Seen:
-        """Of two books: the newer bar, all fills."""
+        """Merge what two books saw: the newer bar, all fills."""
         bars = [price for price in (self.bar, other.bar) if price is not None]
         fills = tuple(sorted((*self.fills, *other.fills), key=lambda price: price.at))
         return Seen(max(bars, key=lambda price: price.at, default=None), fills, self.carried or other.carried)
@@ -99,7 +99,7 @@ class Marks:
         return {unit: self.of[unit] for unit in kinds if unit in self.of}
 
     def trust(self, unit: str, kind: str) -> Trust:
-        """What is believed of a unit's prices at once."""
+        """Limits of what is believed of a unit's prices at once."""
         s = self.settings
         confirm = timedelta(seconds=s.price_confirm_s)
         if kind in OPTIONS:
@@ -258,7 +258,7 @@ class Marks:
 
 
 def _jump(value: float, at: str, since: str, sustained: bool, split: float | None) -> Jump:
-    """As it was stored: JSON has no NaN, it comes back as None."""
+    """Read a stored jump: JSON has no NaN, it comes back as None."""
     ratio = math.nan if split is None else split
     return Jump(value, datetime.fromisoformat(at), datetime.fromisoformat(since), sustained, ratio)
 

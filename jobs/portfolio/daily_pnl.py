@@ -32,7 +32,7 @@ class Today:
         self._paid: dict[BookKey, tuple[Book, datetime, Paid]] = {}
 
     def gains(self, held: Held, since: Mapping[BookKey, datetime]) -> Floats:
-        """Of each row of `held.frame`, in money."""
+        """Gain of each row of `held.frame`, in money."""
         paid = {
             (key.model, book_name(key)): self._of(key, book, since[key], held.as_of) for key, book in held.books.items()
         }

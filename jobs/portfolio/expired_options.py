@@ -21,7 +21,7 @@ OPTIONS = (Kind.CALL.value, Kind.PUT.value)
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """By unit: what one of it pays, as old as its underlying's price; what is said of it; why its payoff is unknown.
+    """Payoff of one of each unit, as old as its underlying's price; what is said of it; why it is unknown.
 
     `worst` has a row of the frame of positions each: value of what has no known payoff, as the holder would least like.
     """

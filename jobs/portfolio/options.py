@@ -101,7 +101,7 @@ class InVar:
 
 
 def in_var(greeks: OptionGreeks, units: Mapping[str, int], equity: float) -> InVar | None:
-    """Those whose underlying has a past; None where there are none. Volatility stands still: its past is not known."""
+    """Options whose underlying has a past; None where there are none. Volatility stands still: its past is unknown."""
     rows = np.flatnonzero(greeks.held["underlying"].isin(list(units)))
     if not len(rows) or not equity > 0:
         return None
@@ -219,7 +219,7 @@ def by_expiry(greeks: OptionGreeks) -> dict[str, GreeksOf]:
 
 
 def chosen(greeks: OptionGreeks, rows: NDArray[np.intp]) -> OptionGreeks:
-    """Of these options only."""
+    """Greeks of these options only."""
     inputs = {name: getattr(greeks, name)[rows] for name in ("spot", "years", "volatility", "rate", "dividend")}
     flags = {name: getattr(greeks, name)[rows] for name in ("american", "implied")}
     each, money = greeks.each[:, rows], greeks.money[:, rows]

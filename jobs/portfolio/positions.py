@@ -1,4 +1,4 @@
-"""What is held now, in every book that a bot trades, at the newest prices that were known.
+"""Positions of every book that a bot trades, at the newest prices that were known.
 
 A model whose bot tells of no fills is looked at through the virtual book of its champion; its name says so. A unit is
 worth its last confirmed price (`jobs.portfolio.confirmed_prices`); how old that is, and what jumped away from it, stand
@@ -67,7 +67,7 @@ class Booked:
 
 
 class Holdings:
-    """What is held, from instant to instant: only prices are read anew while nobody trades.
+    """Positions from instant to instant: only prices are read anew while nobody trades.
 
     A book is read again when one of its rows is new, or a person told of a split, a void or an instrument. Instruments,
     champions, and balances that were told late are looked for when a row of any book is new, and every `fresh` of the

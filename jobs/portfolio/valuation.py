@@ -114,7 +114,7 @@ class Held:
 
     @cached_property
     def value(self) -> pd.Series[float]:
-        """Of each position, signed; NaN where it is not known."""
+        """Value of each position, signed; NaN where it is not known."""
         worth = self.frame["quantity"] * self.frame["price"] * self.frame["multiplier"]
         return worth.where(~self.foreign)
 
@@ -139,7 +139,7 @@ class Held:
 
     @cached_property
     def moves(self) -> pd.DataFrame:
-        """By which `unit` each position moves, and what it moves by for a whole return of that: its `value`.
+        """The `unit` that each position moves by, and what it moves by for a whole return of that: its `value`.
 
         An expired option moves as the holding of its underlying that its payoff is. NaN where that is not known: of
         other options, and of a price at or below zero, of which returns say nothing. A future near zero moves by shares

@@ -1,4 +1,4 @@
-"""What is held as weights over the table of returns that the nightly job left; what has no place there is named."""
+"""Positions as weights over the table of returns that the nightly job left; what has no place there is named."""
 
 from __future__ import annotations
 
@@ -127,12 +127,12 @@ class Weighed:
 
     @cached_property
     def shares(self) -> Floats:
-        """Of each position, value over equity; NaN where either is not known or equity is not positive."""
+        """Value of each position over equity; NaN where either is not known or equity is not positive."""
         return self.value / self.equity if self.equity > 0 else np.full(len(self.value), math.nan)
 
     @cached_property
     def weights(self) -> Floats:
-        """Of each unit of the table, of what is held outright."""
+        """Weight of each unit of the table, of what is held outright."""
         rows = self.linear
         return np.bincount(self.column[rows], self._over[rows], minlength=self.width).astype(np.float64)
 
@@ -168,7 +168,7 @@ def left_out(units: Sequence[str]) -> str:
 
 
 def lacking(frame: pd.DataFrame, night: Night | None, outside: Sequence[str]) -> dict[str, str]:
-    """What is not in the VaR, and why."""
+    """Name what is not in the VaR, and why."""
     if night is None:
         return {"var": "No VaR yet: the nightly risk job has not run on these books. `trader-mlops job run risk`."}
     known, units = night.body["lacking"], set(frame["unit"])

@@ -31,7 +31,7 @@ class Seen:
 
 
 def figures(report: Report, windows: Seen, *, everything: bool = False) -> dict[str, Figure]:
-    """By name. `everything`: also of what is quiet, where there is anything to draw."""
+    """Figures by name. `everything`: also of what is quiet, where there is anything to draw."""
     findings, title = report.findings, f"{report.model}, {report.as_of:%Y-%m-%d}"
     drift = [f for f in findings if f.name in monitoring.DETECTORS and f.level is not Level.UNKNOWN]
     segments = [f for f in findings if f.name == "error_segment"]

@@ -44,7 +44,7 @@ def headline(look: Stressed) -> str:
 
 
 def about(look: Stressed) -> list[dict[str, Any]]:
-    """Of each scenario what it is: dates, source, remark, the market's move."""
+    """Describe each scenario: dates, source, remark, the market's move."""
     spells = {f"Worst {w.horizon} bar{'s' if w.horizon > 1 else ''} of this book": w for w in reversed(_windows(look))}
     rows = []
     for name in look.scenarios.names:
@@ -93,7 +93,7 @@ WORDS = {
 
 
 def figures(look: Stressed) -> dict[str, Figure]:
-    """Of what is known."""
+    """Figures of what is known."""
     drawn, a = dict[str, Figure](), look.account
     known = look.total[look.total["loss"].notna()].nlargest(DRAWN, "loss")
     if len(known):
@@ -175,7 +175,7 @@ def _costly(a: StressAccount) -> Iterator[dict[str, Any]]:
 
 
 def _label(look: Stressed) -> pd.Series:
-    """Of each row of the table, all books last."""
+    """Label of each row of the table, all books last."""
     t = look.table
     return t["strategy"].where(t["strategy"] == ALL, t["strategy"] + " " + t["book"])
 

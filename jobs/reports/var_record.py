@@ -14,7 +14,7 @@ from mlops.risk.var.backtest import Backtest, judge_losses
 
 @dataclass(frozen=True, slots=True)
 class Realised:
-    """By the last bar of each forecast's bars: VaR and ES as they were stored, and the loss, as fractions of equity."""
+    """VaR and ES as stored, and the loss, by the last bar of each forecast's bars, as fractions of equity."""
 
     times: pd.DatetimeIndex
     var: Floats

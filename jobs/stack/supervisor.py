@@ -130,7 +130,7 @@ class Keeper:
             child.wait()
 
     def _taken(self, leader: int = 0) -> str:
-        """Who has its port, in words, where that is neither `leader` nor what it started."""
+        """Name the program on its port, where that is neither `leader` nor what it started."""
         if self.part.port is None or self.part.sockets:
             return ""
         who = part_health.occupant(self.part.port, leader)

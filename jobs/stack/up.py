@@ -49,7 +49,7 @@ PROBED_S = 3.0  # whoever asks whether it is up holds the lock for a moment
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is known of a set-up from outside. `running`: its supervisor lives."""
+    """State of a set-up seen from outside. `running`: its supervisor lives."""
 
     running: bool
     pid: int

@@ -28,7 +28,7 @@ NOT_OF_THE_STUDY = {"n_jobs", "max_auc", "trusted"}
 
 @dataclass(frozen=True)
 class Study:
-    """What is learned from: rows known at `as_of`, their folds, and the digest that names them."""
+    """Rows to learn from, known at `as_of`, their folds, and the digest that names them."""
 
     strategy: Strategy
     rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)

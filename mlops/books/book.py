@@ -256,7 +256,7 @@ class Book:
         return Step(at, self._marks(prices, fills), funding, tuple(fills))
 
     def shrinking(self, fills: Sequence[Fill]) -> tuple[Fill, ...]:
-        """Of these fills, what only makes open positions smaller: none opens one, adds to one or goes through zero."""
+        """The part of these fills that only shrinks open positions: nothing opens one, adds to one or passes zero."""
         held = {unit: position.quantity for unit, position in self.positions.items()}
         allowed = []
         for fill in fills:

@@ -150,7 +150,7 @@ def _finding(name: str, effect: pd.Series, rows: pd.DataFrame, equity: float, li
 
 
 def _cells(real: History, virtual: History, bars: Sequence[datetime]) -> dict[tuple[int, str], Cell]:
-    """By number of the bar (-1: before the window) and unit."""
+    """Fills of both books by number of the bar (-1: before the window) and unit."""
     cells: dict[tuple[int, str], Cell] = {}
     for side, history in (("real", real), ("virtual", virtual)):
         for step in history.steps:

@@ -35,7 +35,7 @@ class Disagreement:
 
     @property
     def share(self) -> float:
-        """Of the rows that were decided differently; NaN without rows."""
+        """Share of the rows that were decided differently; NaN without rows."""
         return self.differ / self.rows if self.rows else float("nan")
 
 

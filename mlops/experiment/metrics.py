@@ -1,4 +1,4 @@
-"""What is measured of an arm, declared once: unit, direction, what it needs, its value, what each bar adds to it.
+"""Metrics of an arm, declared once: unit, direction, what each needs, its value, what each bar adds to it.
 
 Bars, not rows, are what counts: units of one bar move together, so a mean is the mean of the bars' means, and its
 interval comes from a long-run error over bars (`mlops.stats.dependent_t`).
@@ -100,7 +100,7 @@ def _brier(arm: Arm) -> pd.Series:
 
 
 def _return_per_trade(arm: Arm) -> float:
-    """Of one unit of money held over one bar."""
+    """Mean return of one unit of money held over one bar."""
     held = float(arm["exposure"][1:].sum())
     return BASIS_POINTS * float(arm.returns().sum()) / held if held > 0 else nan
 

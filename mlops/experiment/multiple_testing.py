@@ -33,7 +33,7 @@ BLOCKS = 8  # 70 splits; 16 (Bailey et al. 2017) want longer records than a comp
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What is left of the challenger's profit over the champion once every try is counted.
+    """The challenger's profit over the champion that is left once every try is counted.
 
     `tried`: challengers registered so far. `ratio`: Sharpe ratio a year of the challenger's net return less the
     champion's; `luck`: what the best of so many without edge is expected to show; `single` and `deflated`: confidence

@@ -29,7 +29,7 @@ NAMED = 3  # features that a message names
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What is too good, and the features that carry it.
+    """A score that is too good, and the features that carry it.
 
     `value` beyond `bound` of what `what` says; `carriers` best first; `evidence`: numbers by name, for a run.
     """

@@ -77,7 +77,7 @@ class Detector(Protocol):
         """Distances in the unit that a person reads."""
 
     def values(self, reference: Sample, current: Sample, distances: Floats) -> Floats:
-        """What is reported, shape (features,): the `reported` distances, or a finer measure of the same."""
+        """Reported values, shape (features,): the `reported` distances, or a finer measure of the same."""
 
     def independent(self, values: Floats, reference: Sample, current: Sample) -> Floats | None:
         """p-values that would hold for independent rows, where there is such a law; never used to decide."""

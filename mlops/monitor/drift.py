@@ -98,7 +98,7 @@ def feature_drift(
 def kept_summary(
     reference: pd.DataFrame, names: Sequence[str], *, window: int, window_bars: int = 1
 ) -> ReferenceSummary:
-    """What is kept with a model version: `reference` summarised, with the null of every detector for one window.
+    """Summary kept with a model version: of `reference`, with the null of every detector for one window.
 
     That is `window` rows at the reference's rows a bar, or `window_bars` bars, whichever is more.
 
@@ -207,7 +207,7 @@ def _finest(rule: Detector, group: _Group) -> Floats:
 
 
 def _lack(rule: Detector, past: ReferenceSummary, rows: int, bars: int) -> str:
-    """What is missing for a statement, or nothing."""
+    """Name what is missing for a statement; empty where nothing is."""
     if rows < rule.min_rows:
         return f"{rows} current rows, {rule.min_rows} needed"
     blocks, need = past.bars // bars, rule.min_blocks * bars

@@ -36,7 +36,7 @@ def last_window(frame: pd.DataFrame, *, rows: int, bars: int) -> pd.DataFrame:
 
 
 def newest_bars(frame: pd.DataFrame, *, rows: int, bars: int) -> pd.DataFrame:
-    """As `last_window`, without a bar that would be cut."""
+    """The last window, as `last_window` has it, without a bar that would be cut."""
     cut = len(frame) - len(last_window(frame, rows=rows, bars=bars))
     return frame.loc[frame["event_time"] > frame["event_time"].iloc[cut - 1]] if cut else frame
 

@@ -210,7 +210,7 @@ def _all_distinct(ordered: Floats) -> Floats | None:
 
 
 def _shares(marked: Ranks, rows: int) -> Floats:
-    """Of the rows in each bin, by how many lie below its edges."""
+    """Share of the rows in each bin, from how many lie below its edges."""
     share = np.empty((*marked.shape[:-1], marked.shape[-1] + 1))
     share[..., :-1], share[..., -1] = marked, rows
     share[..., 1:] -= marked

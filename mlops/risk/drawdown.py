@@ -233,7 +233,7 @@ def _closes(times: Instants, as_of: datetime) -> Instants:
 
 
 def _weekday(at: np.datetime64) -> int:
-    """Of an instant: Monday is 0, and the epoch was a Thursday."""
+    """Weekday of an instant: Monday is 0, and the epoch was a Thursday."""
     return int((at.astype("datetime64[D]").astype(int) + 3) % 7)
 
 

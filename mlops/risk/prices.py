@@ -44,7 +44,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is believed at once. Fractions of the price; `volatility` is the unit's own, a calendar day.
+    """Limits of what is believed at once. Fractions of the price; `volatility` is the unit's own, a calendar day.
 
     `signed`: the price may be negative (a future's). `splits`: the unit may be split (a share). `level`: of a price
     nearer to zero, fractions are of this. `unbid`: where nobody bids, an ask up to this is as close as a spread may be.

@@ -146,7 +146,7 @@ class _Marks:
         return int(self.current.shape[1])
 
     def bound(self) -> Floats:
-        """Of the gap between any two marks that follow each other."""
+        """Upper bound of the gap between any two marks that follow each other."""
         past, now = self.past / self.n, self.now / self.m
         return np.maximum(now[:, 1:] - past[:, :-1], past[:, 1:] - now[:, :-1])
 

@@ -1,4 +1,4 @@
-"""Who comes in, and how much: keys and their scopes, sizes, depths, rates, and how long a body may take to come."""
+"""Access to the API: keys and their scopes, sizes, depths, rates, and how long a body may take to come."""
 
 from __future__ import annotations
 

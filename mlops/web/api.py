@@ -264,7 +264,7 @@ def _timely(lot: rows.Lot, refused: list[rows.Refused], now: datetime) -> rows.L
 
 
 class Lineups:
-    """Who is dealt what, read every few seconds from the ledger; the last answer stands in while that is away.
+    """Lineups of models, read every few seconds from the ledger; the last answer stands in while that is away.
 
     MLflow is never asked: what decides who trades is in the promotion log and in the comparisons.
     """

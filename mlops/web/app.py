@@ -115,7 +115,7 @@ def build(
 
 
 def _ledger(ledger: Ledger) -> str:
-    """What is wrong with the ledger, or OK."""
+    """State what is wrong with the ledger, or OK."""
     try:
         ledger.trading.state()
         return ledger.degraded() or OK

@@ -45,7 +45,7 @@ class Change:
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """Who listens: the last state it was sent, the last publication it heard of, and a bell."""
+    """A client of the feed: the last state it was sent, the last publication it heard of, and a bell."""
 
     whole: bool
     seen: int

@@ -1,4 +1,4 @@
-"""Who may look: a person logs in with an API key and gets a session; a program shows the key itself.
+"""Login of the pages: a person logs in with an API key and gets a session; a program shows the key itself.
 
 The session is a signed cookie with the key's id and the time; the key itself is in no cookie, no address and no log.
 """

@@ -136,7 +136,7 @@ class Kpi:
 
 @dataclass(frozen=True, slots=True)
 class PValues:
-    """Of the tests that the VaR model is right: small ones speak against it."""
+    """P-values of the tests that the VaR model is right: small ones speak against it."""
 
     kupiec: Number = None
     christoffersen: Number = None

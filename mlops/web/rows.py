@@ -172,7 +172,7 @@ def _lots(
 
 
 def why(error: ValidationError) -> str:
-    """What is wrong with a row, in one line; the value is shown short."""
+    """State what is wrong with a row, in one line; the value is shown short."""
     rows = error.errors(include_url=False, include_context=False)[:3]
     complaints = (f"{'.'.join(map(str, e['loc'])) or 'row'}: {e['msg']} (got {_short(e['input'])!r})" for e in rows)
     return "; ".join(complaints)[:MAX_REASON]

@@ -66,7 +66,7 @@ def _page(
 
 
 def _version() -> str:
-    """Of the files together: a browser that has others asks again."""
+    """Digest of the files together: a browser that has others asks again."""
     return sha256(b"".join(path.read_bytes() for path in sorted(STATIC.iterdir()))).hexdigest()[:12]
 
 

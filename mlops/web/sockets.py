@@ -1,4 +1,4 @@
-"""Who is connected: how many, from where, whether they showed a key, and how long they may take over a request.
+"""Connections: how many, from where, whether they showed a key, and how long they may take over a request.
 
 uvicorn has a time-out for an idle connection and none for a head that never ends, a reader that takes nothing, or many
 connections of one address. Whoever shows no key is a stranger. There is always room for one more: the oldest stranger

@@ -56,7 +56,7 @@ class Watch:
         return self._parts[name].within_s
 
     def parts(self) -> dict[str, str]:
-        """What is wrong with each part, or OK."""
+        """State what is wrong with each part, or OK."""
         return {name: self._told(part) for name, part in list(self._parts.items())}
 
     def _told(self, part: Part) -> str:

@@ -66,7 +66,7 @@ class Scores:
         return replace(self, roles=roles, probability=p, scorings=((version, seconds, probability is None),))
 
     def record(self) -> bytes:
-        """As bytes, for the spool."""
+        """Bytes of it, for the spool."""
         head = orjson.dumps(
             {
                 "model": self.model,

@@ -45,7 +45,7 @@ def read(cache: Path, model: str) -> Lineup:
 
 
 def _of_split(roles: Mapping[int, Role], split: float) -> dict[int, float]:
-    """As an older release wrote it: one challenger has what the champion leaves."""
+    """Read what an older release wrote: one challenger has what the champion leaves."""
     return {version: 1 - split for version, role in roles.items() if role is Role.CHALLENGER and split < 1}
 
 

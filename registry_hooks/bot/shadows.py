@@ -35,7 +35,7 @@ class Task:
 
 @dataclass
 class Strikes:
-    """Who was late or failed how often in a row, who was cut off for it, and when it has another chance.
+    """Failures and lateness of each version in a row, which was cut off for it, and when it has another chance.
 
     A version that was cut off is asked again after `PAUSE` bars; each time that it fails then, after twice as many.
     `report` hears of each cut with its reason and the bars, `mended` of the first score that comes after one.

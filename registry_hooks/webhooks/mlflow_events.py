@@ -131,7 +131,7 @@ def sign(secret: str, delivery_id: str, stamp: int, body: bytes) -> str:
 
 
 def _mac(secret: str, content: bytes) -> str:
-    """As text: base64 has several spellings of the same bytes, and only one of them is MLflow's."""
+    """Signature as text: base64 has several spellings of the same bytes, and only one of them is MLflow's."""
     return "v1," + base64.b64encode(hmac.new(secret.encode(), content, hashlib.sha256).digest()).decode()
 
 

@@ -114,7 +114,7 @@ class Archive(Tables):
         return {str(table.name): sum(self._pruned(folder, table, before, at)) for table in PRUNED}
 
     def verify(self, folder: Path) -> list[str]:
-        """What is wrong with the archive, a sentence each; empty when every file is as it was written."""
+        """List what is wrong with the archive, a sentence each; empty when every file is as it was written."""
         problems = []
         for entry in self.manifest():
             try:

@@ -1,4 +1,4 @@
-"""Who trades which key by which weights: a key is dealt once in an experiment; weights are appended, never changed."""
+"""Keys and the versions that trade them: a key is assigned once in a comparison; weights are appended, not changed."""
 
 from __future__ import annotations
 

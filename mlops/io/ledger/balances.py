@@ -74,7 +74,7 @@ class Balances(Tables):
         return self._balances(model, book, as_of, balances.c.flow != 0, order=balances.c.event_time.asc())
 
     def last(self, *, as_of: datetime) -> dict[tuple[str, str], datetime]:
-        """Of when the newest balance of each model and book until `as_of` is: one question."""
+        """Instant of the newest balance of each model and book until `as_of`, by one query."""
         with self._reading() as connection:
             rows = newest(connection, balances, ("model", "book"), "event_time", until=microseconds(as_of))
         return {(row[0], row[1]): EPOCH + row[2] * MICROSECOND for row in rows if row[2] is not None}
@@ -116,7 +116,7 @@ class Balances(Tables):
             return added(connection, voids, row | {"checksum": record_sum("voids", row)})
 
     def voids(self, model: str, book: str) -> set[datetime]:
-        """Of when the balances are that a person took back."""
+        """Instants of the balances that a person took back."""
         prefix = _prefix(model, book)
         with self._reading() as connection:
             names = list(

@@ -130,7 +130,7 @@ class BarDigests(Tables):
     """Notes on bars, and what a person accepted."""
 
     def notes(self, source: str | None = None) -> list[NotedBars]:
-        """By source and symbol."""
+        """Noted bars of a source, by symbol."""
         c = bars_digests.c
         query = select(bars_digests).order_by(c.source, c.symbol)
         with self._reading() as connection:

@@ -26,7 +26,7 @@ UNTOLD = (Kind.SPOT.value, 1.0)  # kind and multiplier of a unit that nothing is
 def unbookable(
     connection: Connection, rows: Rows, now: datetime | None = None, most: tuple[int, int] | None = None
 ) -> dict[int, str]:
-    """Of checked fills and quotes, those that no book can take, by their place, and why.
+    """Find the checked fills and quotes that no book can take: by place in `rows`, and why.
 
     A price below 0 is one of a future, one of 0 of a future or an option: whatever else trades is worth something.
     Whether a bid of 0 beside a positive ask is a price is said where it is used. The value counts the multiplier. Where

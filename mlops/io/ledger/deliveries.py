@@ -66,7 +66,7 @@ class Deliveries(Tables):
             connection.execute(query.values(outcome))
 
     def unsettled(self, source: str, *, before: datetime) -> list[Received]:
-        """Those of a source that arrived before `before` and were not followed yet, in the order of arrival."""
+        """Deliveries of a source that arrived before `before` and were not followed yet, in the order of arrival."""
         c = deliveries.c
         query = select(c.delivery_id, c.source, c.body, c.received_at).order_by(c.id)
         with self._reading() as connection:
@@ -74,7 +74,7 @@ class Deliveries(Tables):
             return every(connection, Received, waiting)
 
     def settled(self, model: str, *, after: int) -> list[Delivery]:
-        """Those about `model` with `id` > `after`, in order."""
+        """Deliveries about `model` with `id` > `after`, in order."""
         c = deliveries.c
         columns = [column for column in c if column.name not in ("id", "settled_seq")]
         query = select(c.settled_seq.label("id"), *columns).where(c.model == model, c.settled_seq > after)

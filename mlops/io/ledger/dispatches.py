@@ -92,7 +92,7 @@ class Dispatches(Tables):
             return every(connection, Endpoint, select(endpoints).order_by(endpoints.c.name))
 
     def all(self, endpoint: str | None = None, state: str | None = None) -> list[Dispatch]:
-        """Those of an endpoint (or of all) in a state (or in any), by endpoint and number."""
+        """Dispatches of an endpoint (or of all) in a state (or in any), by endpoint and number."""
         wanted = {"endpoint": endpoint, "state": state}
         query = select(dispatches).filter_by(**{name: value for name, value in wanted.items() if value is not None})
         with self._reading() as connection:

@@ -77,19 +77,19 @@ class Writer:
     def submit_predictions(
         self, frame: pd.DataFrame, features: NDArray[np.float32], names: Sequence[str], correlation_id: str = ""
     ) -> Future[int]:
-        """As `Ledger.add_predictions`."""
+        """Submit what `Ledger.telemetry.add_predictions` takes."""
         return self.submit(prediction_rows(frame, features, names, correlation_id))
 
     def submit_outcomes(self, frame: pd.DataFrame) -> Future[int]:
-        """As `Ledger.add_outcomes`."""
+        """Submit what `Ledger.telemetry.add_outcomes` takes."""
         return self.submit(outcome_rows(frame))
 
     def submit_fills(self, frame: pd.DataFrame) -> Future[int]:
-        """As `Ledger.add_fills`: on disk when the future is done."""
+        """Submit what `Ledger.telemetry.add_fills` takes; it is on disk when the future is done."""
         return self.submit(fill_rows(frame))
 
     def submit_quotes(self, frame: pd.DataFrame) -> Future[int]:
-        """As `Ledger.add_quotes`."""
+        """Submit what `Ledger.quotes.add` takes."""
         return self.submit(quote_rows(frame))
 
     def submit(self, rows: Rows) -> Future[int]:

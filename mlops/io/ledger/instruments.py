@@ -101,7 +101,7 @@ class Instruments(Tables):
         return self._instruments()[1]
 
     def multipliers(self) -> dict[str, float]:
-        """Of the units that have another one than 1."""
+        """Multiplier of each unit that has another one than 1."""
         return {unit.unit: unit.multiplier for unit in self._instruments()[0] if unit.multiplier != 1.0}
 
     def currencies(self) -> dict[str, str]:

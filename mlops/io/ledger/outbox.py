@@ -39,7 +39,7 @@ class Outbox(Tables):
     """Reading of what was announced."""
 
     def events(self, after: int, limit: int = 100) -> list[Event]:
-        """Those with `seq` > `after`, in order. A reader that saw number n is never handed a smaller one later."""
+        """Events with `seq` > `after`, in order. A reader that saw number n is never handed a smaller one later."""
         query = select(events).where(events.c.seq > after).order_by(events.c.seq).limit(limit)
         with self._reading() as connection:
             return [read(row) for row in connection.execute(query).mappings()]

@@ -259,7 +259,7 @@ class RegistryLog(Tables):
             connection.execute(update(experiments).where(experiments.c.id == experiment_id).values(alias_at=at))
 
     def open_experiments(self, model: str, kind: str | None = None) -> list[Experiment]:
-        """Those that run, oldest first."""
+        """Comparisons that run, oldest first."""
         return [e for e in self.experiments(model) if e.ended_at is None and kind in (None, e.kind)]
 
     def experiments(self, model: str) -> list[Experiment]:

@@ -98,7 +98,7 @@ class RiskRows(Tables):
         return None if row is None else _unpacked(row, kind, scope)
 
     def state_at(self, kind: str, scope: str, *, as_of: datetime) -> datetime | None:
-        """Of when the newest state is: a cheap question, whether there is a newer one."""
+        """Instant of the newest state; a cheap way to ask whether there is a newer one."""
         c = risk_states.c
         with self._reading() as connection:
             at: datetime | None = connection.scalar(
@@ -107,7 +107,7 @@ class RiskRows(Tables):
         return at
 
     def newest_state(self, kinds: Sequence[str]) -> datetime | None:
-        """Of when the newest state of these kinds is, in any scope, whatever the clock says."""
+        """Instant of the newest state of these kinds, in any scope, whatever the clock says."""
         with self._reading() as connection:
             at: datetime | None = connection.scalar(
                 select(func.max(risk_states.c.as_of)).where(risk_states.c.kind.in_(kinds))
@@ -213,7 +213,7 @@ def _latest(dialect: str) -> Select[Any]:
 
 
 def _packed(body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """As it is stored."""
+    """Columns of a state as they are stored."""
     packed = io.BytesIO()
     document = np.frombuffer(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)
     np.savez_compressed(packed, allow_pickle=False, **{DOCUMENT: document, **arrays})

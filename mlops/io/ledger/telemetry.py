@@ -113,7 +113,7 @@ class Telemetry(Tables):
     def unbookable(
         self, rows: Rows, now: datetime | None = None, most: tuple[int, int] | None = None
     ) -> dict[int, str]:
-        """Of checked rows, those that cannot be counted, by their place, and why: see `mlops.io.ledger.bookable`.
+        """Find the checked rows that cannot be counted: by place, and why (`mlops.io.ledger.bookable`).
 
         Only fills and quotes may be such.
         """

@@ -68,7 +68,7 @@ def matrix_sums(values: NDArray[np.float32]) -> Sums:
 
 
 def stored(sums: Sums) -> list[int]:
-    """As both databases hold it: a signed BIGINT."""
+    """Sums as both databases hold them: a signed BIGINT."""
     whole: list[int] = sums.view(np.int64).tolist()
     return whole
 
@@ -103,7 +103,7 @@ def _added(name: str, values: Values) -> Sums:
 
 
 def _image(values: Values) -> Sums:
-    """What is multiplied: an image a row, or one for all rows."""
+    """Image of each value that is multiplied: one a row, or one for all rows."""
     if isinstance(values, str):
         return np.array(text_image(values), dtype=np.uint64)
     column = np.asarray(values)

@@ -92,7 +92,7 @@ class Database:
         return self.engine.url.render_as_string(hide_password=False)
 
     def degraded(self) -> str:
-        """What is wrong with the ledger's disk; empty when all is well. Looks at most once a second."""
+        """State what is wrong with the ledger's disk; empty when all is well. Looks at most once a second."""
         return self._disk.degraded()
 
     @contextmanager

@@ -73,7 +73,7 @@ class Disk:
         return self._folder / "ballast" if self._folder is not None and self._ballast else None
 
     def degraded(self) -> str:
-        """What is wrong with the disk; empty when all is well."""
+        """State what is wrong with the disk; empty when all is well."""
         with self._turn:
             if self._clock() - self._looked_at >= CHECK_S:
                 self._looked_at = self._clock()

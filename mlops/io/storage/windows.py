@@ -122,7 +122,7 @@ def unique(table: str, key: NDArray[Any]) -> None:
 
 
 def known(rows: Arrays, as_of: datetime) -> Arrays:
-    """Those that were known at `as_of`."""
+    """Rows that were known at `as_of`."""
     mask = rows["known_at"] <= microseconds(as_of)
     return rows if mask.all() else {name: values[mask] for name, values in rows.items()}
 
@@ -143,7 +143,7 @@ def matches(made: Arrays, came: Arrays) -> NDArray[np.int64]:
 
 
 def microseconds(instant: datetime) -> int:
-    """As it is stored; raises InstantError for one without a time zone."""
+    """Microseconds of an instant, as it is stored; raises InstantError for one without a time zone."""
     return int(UtcTime().process_bind_param(instant, None) or 0)  # type: ignore[arg-type]
 
 

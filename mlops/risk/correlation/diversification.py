@@ -19,7 +19,7 @@ LEAST_BET = 1e-9  # of an eigenvalue's share: under it a direction is rounding
 
 @dataclass(frozen=True, slots=True)
 class Concentration:
-    """Of shares that add up to one: `hhi` is the sum of squares, 1/N when even and 1 when all is in one.
+    """Concentration of shares that add up to one: `hhi` is the sum of squares, 1/N when even and 1 when all is in one.
 
     `names` is 1 / hhi and `entropy` the exponential of the entropy: both are the number of equal parts that would be as
     concentrated. NaN of a book that holds nothing.
@@ -31,7 +31,7 @@ class Concentration:
 
 
 def concentration(parts: Floats) -> Concentration:
-    """Of weights or of risk contributions, shape (N,); signs are dropped, a short is a bet too. NaN is refused.
+    """Concentration of weights or risk contributions, shape (N,); signs are dropped: a short is a bet too. Refuses NaN.
 
     Examples
     --------

@@ -89,7 +89,7 @@ def _pearson(x: Floats, y: Floats) -> Floats:
 
 
 def _measured(days: Floats, ranks: Floats, tail: float) -> dict[str, Floats]:
-    """Of returns and of their ranks, each of shape (2, ..., T)."""
+    """Measures of returns and of their ranks, each of shape (2, ..., T)."""
     return {"strategy_correlation": _pearson(ranks[0], ranks[1]), "joint_losses": joint_losses(days[0], days[1], tail)}
 
 

@@ -46,7 +46,7 @@ class Correlation:
 
     @property
     def mean(self) -> float:
-        """Of all pairs; NaN where there is none."""
+        """Mean over all pairs; NaN where there is none."""
         return mean_of_pairs(self.matrix)
 
     @property
@@ -182,7 +182,7 @@ def mean_of_pairs(matrix: Floats) -> float:
 
 
 def assembled(values: Floats, kind: Kind, weights: Floats | None) -> Correlation:
-    """Of returns, or of their ranks, with the weights of the days."""
+    """Correlation of returns, or of their ranks, with the weights of the days."""
     scores, columns, left_out = _scores(values, weights)
     matrix = scores.T @ scores
     shrinkage = _shrinkage(scores) if kind == "shrunk" else 0.0

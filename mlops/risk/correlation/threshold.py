@@ -159,7 +159,7 @@ def _quiet_world(table: Floats, length: int, paths: int, rng: np.random.Generato
 
 
 def _volatility(table: Floats) -> Floats:
-    """Of each day, known the day before: exponentially weighted, (T, N)."""
+    """Volatility of each day, known the day before: exponentially weighted, (T, N)."""
     variance = np.empty_like(table)
     now = np.mean(table[:WINDOW] ** 2, axis=0)
     for t, row in enumerate(table):

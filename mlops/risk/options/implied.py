@@ -77,7 +77,7 @@ def implied_interval(
     american: NDArray[np.bool_] | None = None,
     step: float = 0.0,
 ) -> Implied:
-    """As `implied_volatility`, with the volatilities that a quote rounded to `step` leaves open.
+    """Implied volatility with the interval that a quote rounded to `step` leaves open.
 
     A quote of 0.01 in steps of 0.01 is a price from 0.005 to 0.015. Where a lower price would be below what exercise
     pays the interval begins at no volatility; where a higher one would be more than the option can be worth it ends at

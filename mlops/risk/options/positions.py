@@ -58,7 +58,7 @@ class OptionGreeks:
 
     @property
     def equivalents(self) -> dict[str, float]:
-        """Of each unit: what one of it is worth as a holding of its underlying (`exposure`)."""
+        """Worth of one of each unit as a holding of its underlying (`exposure`)."""
         worth = self.each[NAMES.index("delta")] * self.spot * self.held["multiplier"].to_numpy(dtype=np.float64)
         return dict(zip(self.held["unit"], worth.tolist(), strict=True))
 
@@ -94,7 +94,7 @@ class Contracts:
 
     @classmethod
     def of(cls, positions: pd.DataFrame) -> Contracts:
-        """Of a frame with `POSITION_COLUMNS`; rows that are no options are left alone."""
+        """Read a frame with `POSITION_COLUMNS`; rows that are no options are left alone."""
         rows = positions[np.isin(positions["kind"].to_numpy(), OPTIONS)]
         code, names = pd.factorize(rows["underlying"].to_numpy(dtype=object), use_na_sentinel=False)
         strike, quantity, multiplier = (
@@ -119,7 +119,7 @@ class Contracts:
         prices: Floats | None = None,
         step: float = 0.0,
     ) -> OptionGreeks:
-        """As `position_greeks`; `prices` (n,) are the options' own: they imply what volatility is not given."""
+        """Compute `position_greeks`; `prices` (n,) are the options' own: they imply what volatility is not given."""
         given, n = volatilities or {}, len(self.why)
         market = _Market.of(self, spots, as_of, rate, dividends or {})
         volatility = np.array([given.get(unit, np.nan) for unit in self.held["unit"].tolist()], dtype=np.float64)

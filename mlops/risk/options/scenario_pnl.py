@@ -40,7 +40,7 @@ class Approximation:
 
     @property
     def var_error(self) -> float:
-        """Of the VaR by Greeks, over the full one; NaN where that is not a loss."""
+        """Error of the VaR by Greeks, over the full one; NaN where that is not a loss."""
         return self.var_taylor / self.var_full - 1 if self.var_full > 0 else float("nan")
 
 
@@ -108,7 +108,7 @@ def full_pnl(
     volatility_points: Floats | None = None,
     days: float = 0.0,
 ) -> Floats:
-    """As `taylor_pnl`, every option priced anew in every scenario: 1,500 prices a second where early exercise may pay.
+    """Profit with every option priced anew in every scenario: 1,500 prices a second where early exercise may pay.
 
     What expires within `days` is worth what it pays. Volatility that falls to zero and below is taken as zero.
     """

@@ -182,7 +182,7 @@ class Walker:
         return np.asarray(look_up(mix.ravel(), levels[0], steps[0])).reshape(mix.shape)
 
     def move(self, normals: Singles, scales: Singles, h: Singles, price: Singles, equity: Singles) -> None:
-        """As `walk`; `equity` is filled."""
+        """Take one step of `walk`; `equity` is filled."""
         equity[:] = self.cash
         walk(normals, scales, h, price, equity, (self.levels, self.steps), self.book)
 

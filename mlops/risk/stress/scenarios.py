@@ -26,7 +26,7 @@ COIN_MULTIPLE = math.log(4970.79 / 7911.43) / math.log(2480.64 / 2741.38)
 
 
 class AssetClass(StrEnum):
-    """By whose published move a crisis is told to a unit without bars of its own."""
+    """Class whose published move in a crisis is taken for a unit without bars of its own."""
 
     SHARES = "shares"
     CRYPTO = "crypto"
@@ -101,7 +101,7 @@ class Scenarios:
 
     @classmethod
     def from_stored(cls, body: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Scenarios:
-        """Those that the weekly look stored, ready for `stress_table`."""
+        """Read the scenarios that the weekly look stored, ready for `stress_table`."""
         names, units = tuple(body["scenarios"]), tuple(body["units"])
         return cls(names, units, arrays["returns"], arrays["proxied"].astype(np.bool_))
 

@@ -73,7 +73,7 @@ def _error(parts: Floats, groups: int) -> float:
 
 
 def _density(ranked: Floats, upto: Floats, place: int, alpha: float) -> float:
-    """Of the losses at the VaR: the mass between its neighbours of half and of one and a half times its tail."""
+    """Density of the losses at the VaR: mass between its neighbours of half and of one and a half times its tail."""
     a = min(int(np.searchsorted(upto, 0.7 * alpha)), place - LEAST_STEP)
     b = max(int(np.searchsorted(upto, 1.3 * alpha)), place + LEAST_STEP)
     a, b = max(a, 0), min(b, ranked.size - 1)

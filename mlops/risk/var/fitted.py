@@ -253,5 +253,5 @@ def _ratio(
 
 
 def _growth(first: float, last: float) -> float:
-    """Of a loss; 1 of a book that stands still, NaN of one that only gains, where no factor says anything."""
+    """Growth of a loss; 1 of a book that stands still, NaN of one that only gains, where no factor says anything."""
     return last / first if first > 0 else 1.0 if first == last else nan

@@ -105,7 +105,7 @@ def bars_a_year(times: NDArray[np.datetime64]) -> float:
 
 
 def _stated(deviation: float, confidence: float) -> Loss:
-    """Of a Student t of this standard deviation."""
+    """VaR and ES of a Student t of this standard deviation."""
     scale, share = deviation / math.sqrt(TAIL / (TAIL - 2)), 1 - confidence
     at = float(stats.t.ppf(confidence, TAIL))
     es = float(stats.t.pdf(at, TAIL)) / share * (TAIL + at**2) / (TAIL - 1)
