@@ -113,10 +113,10 @@ def _grid(units: int, horizon: int, skill: float) -> tuple[Cell, ...]:
     name, end = f"{units} units, {horizon}-bar labels, skill {skill:.3f}", f"{units}u_{horizon}b_{1000 * skill:.0f}"
     many = 200 if units > LAW.units else 10**9  # at 200 units a year costs ten times as much
     better = _compared(
-        f"{name}: 2 points better", f"promote_2_points_{end}", replace(law, gain=0.02), min(60, many // 5)
+        f"{name}: 2 points better", f"promote_2_points_{end}", replace(law, gain=0.02), min(60, many // 8)
     )
     return (
-        _fallen(f"{name}: falls by 10", f"10_{end}", _falls(10, law), min(16, many // 25)),
+        _fallen(f"{name}: falls by 10", f"10_{end}", _falls(10, law), min(6, many // 50)),
         replace(better, min_samples=FEW) if units < LAW.units else better,
         _watched(f"{name}: 10 points worse", f"rollback_bad_10_{end}", replace(law, bad=0.10), min(30, many // 10)),
     )
