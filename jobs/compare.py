@@ -1,11 +1,12 @@
 """Champion against challenger, and the watch on a new champion: once a week, on the bars that both have matured.
 
-Load: the matured predictions of both since the comparison began. Compute: gates and shadow books. Log: a run with the
-verdict, its reasons and plots, and a point on each version's live run. Act: promote, hold or roll back.
+Load: the matured predictions of both since the comparison began. Compute: gates and shadow books. Log: a step of the
+run of the comparison, with the verdict, its reasons and plots. Act: promote, hold or roll back.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,10 +21,10 @@ from jobs.books import VIRTUAL
 from jobs.comparison import plans, stages
 from jobs.context import Context, moment, run
 from jobs.monitoring import bar_frequency, overdue_labels
+from jobs.reports import live_evidence, mlflow_runs
 from mlops import policy
 from mlops.experiment import Dealing, Trial, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
-from mlops.io import record
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change, chart_power
 from mlops.plots import evidence
@@ -69,11 +70,13 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     looks = [look(context, plans.keep(context, trial), as_of) for trial in trials]
     looks.sort(key=lambda each: (each.decision.verdict is Verdict.PROMOTE, each.proof.value), reverse=True)
     decisions: list[Decision] = []
+    live = dict[int, dict[str, Any]]()
     for each in looks:
         # The run that launched the job takes the first verdict; each other one has a run of its own.
         own = replace(context, run_id=None) if decisions else context
-        decisions.append(act(own, each, as_of))
+        decisions.append(act(own, each, as_of, live))
     apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))  # at once: what it trades goes on
+    live_evidence.keep(context, "compare", model, live, as_of)
     return decisions
 
 
@@ -111,16 +114,30 @@ def _matured(context: Context, trial: Experiment, as_of: datetime) -> pd.DataFra
     return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
-def act(context: Context, look: Look, as_of: datetime) -> Decision:
-    """Log the evidence of a look and do what follows from it."""
+def act(context: Context, look: Look, as_of: datetime, live: dict[int, dict[str, Any]]) -> Decision:
+    """Log the evidence of a look and do what follows from it; `live` gets how the challenger does."""
     trial, decision = look.trial, look.decision
     if gone := _gone(context, look):  # by another decision of this very look
         reason = f"Hold: {look.other} was compared with {look.report.model}, {gone}."
         decision = Decision(Verdict.HOLD, look.report.model, decision.because, look.report.model, reason)
-    figures = _figures(look)
-    if figures or trial.kind != "shadow":  # one that waits has a point a month, and each week once it is nominated
-        _live(context, look, as_of)
-    context.conclude("compare", look.report, decision, figures=figures, tags=look.tags)
+    figures, headline = (
+        _figures(look),
+        mlflow_runs.comparison_headline(look.report, decision, look.tags.get("stage", "")),
+    )
+    matured = look.matured[look.matured.version == look.other.version]
+    gain = look.proof.value if look.proof.n else math.nan
+    row = live_evidence.row(matured, trial.started_at, as_of, headline, gain)
+    context.conclude(
+        "compare",
+        look.report,
+        decision,
+        figures=figures,
+        tags=look.tags,
+        plotted=mlflow_runs.comparison_metrics(look.report, _measured(context, look, as_of)),
+        headline=headline,
+        series=mlflow_runs.comparison(trial),
+        then=lambda run: live.update({look.other.version: row | {"run": run}}),
+    )
     _tell_broken(context, look, as_of)
     _tell_unreported(context, look, decision, as_of)
     _end(context, look, decision, as_of)
@@ -210,17 +227,12 @@ def _collapse(context: Context, champion: ModelRef, planned: Trial, rows: pd.Dat
     )
 
 
-def _live(context: Context, look: Look, as_of: datetime) -> None:
-    """The same metric names for every version, tied to its model: MLflow's Models table puts them side by side."""
-    asked = scorings(context, look.trial, as_of)
-    table = measure(arms_of(look.matured, look.curves, scorings=asked))
-    for arm in (look.report.model, look.other):
-        if (known := table.values.get(arm.version)) is not None:
-            metrics = {f"live.{name}": estimate.value for name, estimate in known.items()}
-            metrics["live.n"] = float((look.matured.version == arm.version).sum())
-            known_as = context.ledger.registry.bundle(arm.name, arm.version)
-            model_id = "" if known_as is None else known_as.model_id
-            record.LiveRun(context.client, arm, model_id, look.trial.id, look.trial.started_at).log(metrics, as_of)
+def _measured(context: Context, look: Look, as_of: datetime) -> dict[str, dict[str, float]]:
+    """The same metrics of both arms, on the bars since the comparison began."""
+    table = measure(arms_of(look.matured, look.curves, scorings=scorings(context, look.trial, as_of)))
+    roles = {"champion": look.trial.champion, "challenger": look.trial.challenger}
+    values = {role: table.values.get(version, {}) for role, version in roles.items()}
+    return {role: {name: known.value for name, known in metrics.items()} for role, metrics in values.items()}
 
 
 def _figures(look: Look) -> dict[str, Figure]:

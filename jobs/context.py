@@ -46,6 +46,7 @@ class Context:
     run_id: str | None = None
 
     bundles: dict[ModelRef, Bundle] = field(default_factory=dict)
+    outcomes: list[tuple[str, str]] = field(default_factory=list)  # job, and what a person reads at its end
 
     @property
     def client(self) -> MlflowClient:
@@ -79,11 +80,24 @@ class Context:
         The run is finished once the decision is carried out; it failed where that failed.
         """
         logged = record.Evidence(job, report, decision, **evidence)
-        with record.run(self.client, job, report.model.name, report.as_of, self.run_id) as run:
-            record.emit(self.client, logged, run)
+        with record.look(self.client, logged, self.run_id) as run:
             apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
+        self.tell(logged, run)
         then(run)
         return decision
+
+    def emit(self, evidence: record.Evidence) -> str:
+        """Log evidence that nothing follows from; the run that has it."""
+        run = record.emit(self.client, evidence, self.run_id)
+        self.tell(evidence, run)
+        return run
+
+    def tell(self, evidence: record.Evidence, run: str) -> None:
+        """Note the verdict, its reason and the link for whoever started the job."""
+        decision, model = evidence.decision, evidence.report.model.name
+        place = record.link(self.client, model, run, mlflow.get_tracking_uri())
+        verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
+        self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
 
     def known(self, model: str) -> None:
         """Refuse a model that nobody trained here: a typo makes no run and no experiment.
@@ -178,6 +192,7 @@ def run(job: str, body: Callable[[Context], object], model: str | None = None) -
                 if model is not None:
                     context.known(model)
                 body(context)
+                sys.stdout.writelines(text for about, text in context.outcomes if about == job)  # not those of a replay
         except Exception as error:
             log.exception("job failed")
             if not isinstance(error, MlopsError):

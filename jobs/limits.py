@@ -16,6 +16,7 @@ import typer
 from jobs.books import VIRTUAL
 from jobs.comparison.stages import scored
 from jobs.context import Context, moment, run
+from jobs.reports import mlflow_runs
 from mlops import policy
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
@@ -60,7 +61,14 @@ def _champion(context: Context, entries: Sequence[Promotion], as_of: datetime) -
     title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
     details = {"verdict": decision.verdict.value}
     if context.ledger.alerts.add(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
-        context.conclude("limits", report, decision)
+        context.conclude(
+            "limits",
+            report,
+            decision,
+            headline=f"v{entry.to_version}: {decision.verdict.value}",
+            series=mlflow_runs.reign(report.model, entry.created_at),
+            beside=True,
+        )
     elif moves:
         apply.apply(decision, context.registry, context.act("jobs.limits", as_of))
     return [decision] if moves else []

@@ -2,7 +2,7 @@
 
 Load: its last predictions and every matured one since it was promoted. Compute, in three layers: drift of the features;
 confidence and the accuracy it promises, without labels; charts, decay, calibration, error patterns and skill on matured
-rows. Log: a run with the findings. Act: tell a person of an alarm, and ask for a retrain, or hold.
+rows. Log: a step of the run of its reign. Act: tell a person of an alarm, and ask for a retrain, or hold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from jobs.context import Context, moment, run
 from jobs.live import freshness, model_status
 from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
-from jobs.reports import evidently, monitor_figures
+from jobs.reports import evidently, live_evidence, mlflow_runs, monitor_figures
 from mlops import monitor as monitoring
 from mlops import policy
 from mlops.errors import DataError
@@ -94,7 +94,23 @@ def at(
     alarms.settle(context, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
     drawn = _drawn(context, page, report, decision, reference, matured)
     model_status.keep(context, report, decision)
-    context.conclude("monitor", report, decision, figures=drawn, then=_page(context, page, report, inputs, now))
+    headline, draw = mlflow_runs.monitor_headline(report, decision), _page(context, page, report, inputs, now)
+
+    def tell(run: str) -> None:
+        live = live_evidence.row(matured, since, as_of, headline) | {"run": run}
+        live_evidence.keep(context, "monitor", model, {champion.version: live}, as_of)
+        draw(run)
+
+    context.conclude(
+        "monitor",
+        report,
+        decision,
+        figures=drawn,
+        plotted=mlflow_runs.monitor_metrics(report),
+        headline=headline,
+        series=mlflow_runs.reign(champion, since),
+        then=tell,
+    )
     return [decision]
 
 

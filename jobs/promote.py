@@ -35,7 +35,7 @@ def promote(context: Context, target: ModelRef, *, reason: str, actor: str, at: 
     apply.prove_loadable(context.registry, target)
     against = None if expected is None else ModelRef(target.name, expected)
     decision = Decision(Verdict.PROMOTE, target, (), against, reason)
-    with record.run(context.client, "promote", target.name, at, context.run_id) as run_id:
+    with record.run(context.client, f"promote v{target.version} by {actor}", target.name, at, context.run_id) as run_id:
         entry = apply.promote(context.registry, target, reason, context.act(actor, at, run_id), expected=expected)
         _write(context, decision, actor, at, run_id)
     return entry
@@ -54,7 +54,8 @@ def rollback(context: Context, model: str, *, reason: str, actor: str, at: datet
     decision = Decision(Verdict.ROLLBACK, leaves, (), leaves, reason)
     with ExitStack() as stack:
         try:
-            run_id = stack.enter_context(record.run(context.client, "promote", model, at, context.run_id))
+            name = f"roll back v{leaves.version} by {actor}"
+            run_id = stack.enter_context(record.run(context.client, name, model, at, context.run_id))
         except MlflowException as error:
             log.warning("rollback without a run: MLflow does not answer", model=model, error=str(error))
             return apply.rollback(context.registry, model, reason, context.act(actor, at), away=True)
@@ -67,7 +68,8 @@ def _write(context: Context, decision: Decision, actor: str, at: datetime, run_i
     """The evidence of a move that was made; MLflow that went away meanwhile does not take the move back."""
     evidence = record.Evidence("promote", Report(decision.model, at, ()), decision, tags={"actor": actor})
     try:
-        record.emit(context.client, evidence, run_id)
+        record.write(context.client, run_id, evidence)
+        context.tell(evidence, run_id)
     except MlflowException as error:
         log.warning("evidence of a move not written", model=decision.model.name, error=str(error))
 

@@ -21,6 +21,7 @@ import typer
 from jobs import compare
 from jobs.cli.number_options import whole
 from jobs.context import Context, moment, run
+from jobs.reports import mlflow_runs
 from mlops import policy
 from mlops.errors import DataError
 from mlops.experiment.answer import NAMES
@@ -89,9 +90,21 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
         scorings=compare.scorings(context, trial, until),
     )
     html = page.render("experiment.html", _context(context, summary, matured) | {"stage": look.place.stage.value})
-    tags = {**look.tags, "trial": str(trial.id)}
-    evidence = record.Evidence("report", look.report, decision, tags=tags, numbers=numbers(summary), pages={NAME: html})
-    return Written(html, summary, record.emit(context.client, evidence, context.run_id))
+    known = numbers(summary)
+    series = mlflow_runs.comparison(trial)
+    evidence = record.Evidence(
+        "report",
+        look.report,
+        decision,
+        tags={**look.tags, "trial": str(trial.id)},
+        numbers=known,
+        pages={NAME: html},
+        plotted=mlflow_runs.report_metrics(known, trial.challenger),
+        headline=f"v{trial.champion} → v{trial.challenger}: {mlflow_runs.comparison_headline(look.report, decision)}",
+        series=series,
+        beside=True,
+    )
+    return Written(html, summary, context.emit(evidence))
 
 
 def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> Experiment:

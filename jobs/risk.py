@@ -1,9 +1,9 @@
 """What may the books lose? Every trading night: the model of the VaR is fitted to what is held, and judged on it.
 
 Load: positions, bars. Compute: what the holdings of now would have returned; what the model would have forecast of it,
-beside others; how those forecasts fared; how far correlation moves by chance. Log: a run. Act: the forecast is kept
-before its bar comes, the live page gets model and table, and a VaR that fails its own backtest is an alert until it
-passes again.
+beside others; how those forecasts fared; how far correlation moves by chance. Log: a step of the
+year's run. Act: the forecast is kept before its bar comes, the live page gets model and table, and a VaR that fails its
+own backtest is an alert until it passes again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from jobs.portfolio.positions import positions
 from jobs.portfolio.returns import Market, market
 from jobs.portfolio.valuation import Held
 from jobs.portfolio.weights import OPTIONS
+from jobs.reports import mlflow_runs
 from jobs.reports.var_record import Realised, realised
 from mlops.io import record
 from mlops.io.ledger import Forecast
@@ -98,10 +99,18 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     decision = Decision(
         Verdict.HOLD, record.BOOKS, tuple(f for f in findings if f.level is Level.ALERT), reason=_headline(study)
     )
+    numbers = _numbers(study, held)
     evidence = record.Evidence(
-        "risk", report, decision, figures=_figures(table, book, study, r.confidence), numbers=_numbers(study, held)
+        "risk",
+        report,
+        decision,
+        figures=_figures(table, book, study, r.confidence),
+        numbers=numbers,
+        plotted=mlflow_runs.risk_metrics(findings, numbers),
+        headline=f"VaR {study.model}, backtest {findings[0].level.value}",
+        series=mlflow_runs.year("risk", as_of),
     )
-    run_id = record.emit(context.client, evidence, context.run_id)
+    run_id = context.emit(evidence)
     moved = next(f for f in findings if f.name == "correlation_breakdown")
     _tell(context, findings[0], moved, run_id, as_of)
     return [decision]

@@ -18,7 +18,7 @@ import typer
 from jobs.bars import bars_of
 from jobs.context import Context, moment, run
 from jobs.portfolio.stress import Stressed, compute
-from jobs.reports import stress_page
+from jobs.reports import mlflow_runs, stress_page
 from mlops.io import record
 from mlops.plots import page
 from mlops.risk.limits import Line, Measured, judge
@@ -52,15 +52,19 @@ def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
     context.ledger.risk.put_state(KIND, ALL, as_of, body, {"returns": s.returns, "proxied": s.proxied})
     html = page.render("stress.html", stress_page.context(look, context.settings.risk.currency))
     report = Report(record.BOOKS, as_of, _findings(context, look))
+    numbers = stress_page.numbers(look)
     evidence = record.Evidence(
         "stress",
         report,
         Decision(Verdict.HOLD, record.BOOKS, report.findings, reason=report.findings[0].note),
         figures=stress_page.figures(look),
-        numbers=stress_page.numbers(look),
+        numbers=numbers,
+        plotted=mlflow_runs.chosen(mlflow_runs.STRESS, record.measured(report.findings), numbers),
+        headline=f"worst scenario {report.findings[0].level.value}",
+        series=mlflow_runs.year("stress", as_of),
         pages={"stress.html": html, "scenarios.csv": look.table.to_csv(index=False)},
     )
-    return Written(html, look, record.emit(context.client, evidence, context.run_id))
+    return Written(html, look, context.emit(evidence))
 
 
 def _findings(context: Context, look: Stressed) -> tuple[Finding, ...]:

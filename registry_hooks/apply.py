@@ -21,7 +21,7 @@ from mlops.errors import RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Promotion
 from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
-from registry_hooks import aliases, bundle, comparable, stages, waiting_list
+from registry_hooks import aliases, bundle, comparable, stages, version_status, waiting_list
 from registry_hooks.aliases import Registry, turn
 from registry_hooks.bundle import Bundle
 
@@ -88,6 +88,7 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
     # After the log: a crash in between never forgets a version.
     waiting_list.leave(registry.client, model, challenger.version)
     waiting_list.project(registry, model, act.at)
+    version_status.project(registry, model, act.at)
     log.info("nominated", model=str(challenger), champion=champion)
 
 
@@ -107,6 +108,7 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
         elif compared or set(waiting_list.waiting(registry, model)) - {newcomer.version}:
             waiting_list.join(registry.client, newcomer)
             waiting_list.project(registry, model, act.at)
+            version_status.project(registry, model, act.at)
             log.info("waits as a shadow", model=str(newcomer))
         else:
             install(registry, newcomer, act)
@@ -140,6 +142,7 @@ def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime)
                 registry.ledger.registry.close_experiment(trial.id, verdict, at)
         aliases.project_challenger(registry, model, at)
         waiting_list.project(registry, model, at)
+        version_status.project(registry, model, at)
 
 
 def transition(
@@ -226,6 +229,7 @@ def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
             f"{thing} must reach MLflow and the ledger, got {type(error).__name__}: {error}. It is in the log "
             f"(entry {entry.seq}) and will be finished when they answer: do not repeat it."
         ) from error
+    version_status.project(registry, entry.model, at)
     log.info("transition", model=entry.model, kind=entry.kind, to_version=entry.to_version, reason=entry.reason)
     return replace(entry, state="applied", settled_at=at)
 

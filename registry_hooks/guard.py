@@ -6,11 +6,14 @@ loaded would stop the bot.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from mlops.errors import RegistryError
 from mlops.types import ModelRef
-from registry_hooks import aliases, apply
+from registry_hooks import aliases, apply, version_status
 from registry_hooks.aliases import Registry
 
+LATEST = datetime.max.replace(tzinfo=UTC)
 GATE = "jobs."  # actors whose transitions rest on evidence: the jobs (`jobs.compare`); all others are people
 
 
@@ -22,6 +25,21 @@ def check(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
     took it back. The first champion of a model has nothing to be compared with.
     """
     return unsound(registry, ref) + ungated(registry, ref)
+
+
+def needed(registry: Registry, ref: ModelRef) -> str:
+    """What would make `ref` the champion, in words and as a command."""
+    champion, sound = registry.ledger.registry.champion(ref.name), not unsound(registry, ref)
+    past = f'`trader-mlops promote {ref.name} {ref.version} --reason "..."` moves it past the gates'
+    if not sound:
+        return "Needed: a bundle that the ledger knows, unaltered, that loads. Train a version, or choose another one."
+    look = version_status.statuses(registry.ledger, ref.name, LATEST).get(ref.version)
+    stands = f" (now: {look.live['headline']})" if look is not None and look.live.get("headline") else ""
+    gate = f"Needed: its comparison with champion v{champion} ends in `promote`{stands}"
+    trials = registry.ledger.registry.open_experiments(ref.name)
+    if not any(trial.challenger == ref.version and trial.kind in aliases.COMPARED for trial in trials):
+        gate += ", and it is in none: set the alias `challenger` on it"
+    return f"{gate}. {past}."
 
 
 def unsound(registry: Registry, ref: ModelRef) -> tuple[str, ...]:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,12 +24,13 @@ from mlops.io import logs
 from mlops.io.ledger import Experiment
 from mlops.io.storage.locks import TurnTaken
 from mlops.types import Alert, ModelRef, Priority, Role
-from registry_hooks import aliases, apply, comparable, guard, waiting_list
+from registry_hooks import aliases, apply, comparable, guard, version_status, waiting_list
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
 
 log = structlog.get_logger()
 AGREED = "agreed"
+COPY = re.compile(r"models:/([^/]+)/(\d+)")  # source of a version that was copied from another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,13 @@ class Round:
     def act(self, actor: str) -> Act:
         return Act(actor, self.at, split=self.split)
 
-    def tell(self, event: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H") -> None:
+    def tell(
+        self, event: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H", **details: str
+    ) -> None:
         """Tell a person; the same thing again only in the next `per` (an hour), however often it is looked at."""
         key = ":".join(part for part in (event, self.model, self.at.strftime(per)) if part)
-        if self.registry.ledger.alerts.add(Alert(key, priority, self.model, f"{self.model}: {title}", self.at)):
+        alert = Alert(key, priority, self.model, f"{self.model}: {title}", self.at, details)
+        if self.registry.ledger.alerts.add(alert):
             log.warning("registry changed by hand", model=self.model, what=event, title=title)
 
 
@@ -94,7 +99,30 @@ def sweep(registry: Registry, at: datetime, *, on_manual_move: str = "adopt", sp
             except (MlflowException, MlopsError, SQLAlchemyError) as error:
                 log.warning("not reconciled", model=model, error=str(error))
                 done[model] = "failed"
+    try:
+        tell_copies(registry, at)
+    except (MlflowException, MlopsError, SQLAlchemyError) as error:
+        log.warning("copies not looked for", error=str(error))
     return done
+
+
+def tell_copies(registry: Registry, at: datetime) -> None:
+    """Tell of versions that a person copied (*Promote model* in the MLflow UI): nothing trades them.
+
+    The copy has the tags of its original; its status says what it is.
+    """
+    client, ledger = registry.client, registry.ledger
+    known = {(row.model, row.version) for model in ledger.registry.models() for row in ledger.registry.bundles(model)}
+    for model in [model.name for model in client.search_registered_models()]:
+        for version in client.search_model_versions(f"name = '{model}'"):
+            source = COPY.fullmatch(version.source or "")
+            if source is None or (source[1], int(source[2])) not in known or (model, int(version.version)) in known:
+                continue
+            origin, copy = f"{source[1]} v{source[2]}", f"{model} v{version.version}"
+            title = f"{origin} was copied to {copy} {BY_HAND} (Promote model): nothing trades the copy"
+            key = f"version-copied:{model}:v{version.version}"
+            ledger.alerts.add(Alert(key, Priority.MEDIUM, source[1], title, at))
+            version_status.mark_copy(client, version, origin)
 
 
 def _present(around: Round) -> str:
@@ -153,7 +181,9 @@ def _champion(around: Round) -> str:
     if not refused:
         return "adopted"
     stays = f"v{stack[-1]} stays" if stack else "there is no champion"
-    around.tell(f"by-hand-undone:v{alias}", f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}")
+    needed = guard.needed(around.registry, ModelRef(around.model, alias))
+    title = f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}"
+    around.tell(f"by-hand-undone:v{alias}", title, needed=needed)
     if not stack or around.exists(stack[-1]):
         around.point(Role.CHAMPION, alias, stack[-1] if stack else None)
     return "undone"
@@ -291,4 +321,11 @@ def _back(around: Round, alias: int | None, wanted: int | None, why: str) -> str
     return "undone"
 
 
-STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger, _line)
+def _status(around: Round) -> str:
+    """Tags and descriptions of the versions: what was undone is explained where it was tried."""
+    if around.registry.ledger.registry.bundles(around.model):
+        version_status.project(around.registry, around.model, around.at)
+    return AGREED
+
+
+STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger, _line, _status)

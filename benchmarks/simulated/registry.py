@@ -27,6 +27,7 @@ class Version:
     name: str
     version: str
     tags: dict[str, str] = field(default_factory=dict)
+    description: str = ""
 
 
 @dataclass
@@ -37,10 +38,13 @@ class Model:
     versions: dict[str, Version] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    description: str = ""
 
 
 class MemoryClient:
     """In place of `MlflowClient`."""
+
+    tracking_uri = STORE
 
     def __init__(self) -> None:
         self._models: dict[str, Model] = {}
@@ -86,14 +90,17 @@ class MemoryClient:
         self.get_model_version(name, version).tags.pop(key, None)
 
     def get_experiment_by_name(self, name: str) -> Any:
-        return SimpleNamespace(experiment_id=name, artifact_location=STORE)
+        return SimpleNamespace(experiment_id=name, artifact_location=STORE, tags={})
 
     def get_experiment(self, experiment_id: str) -> Any:
         return SimpleNamespace(experiment_id=experiment_id, artifact_location=STORE)
 
     def create_run(self, experiment_id: str, *args: Any, **kwargs: Any) -> Any:
         self._runs += 1
-        return SimpleNamespace(info=SimpleNamespace(run_id=f"run{self._runs}"))
+        return SimpleNamespace(info=SimpleNamespace(run_id=f"run{self._runs}"), data=SimpleNamespace(tags={}))
+
+    def get_metric_history(self, run_id: str, key: str) -> list[Any]:
+        return []
 
     def search_runs(self, *args: Any, **kwargs: Any) -> list[Any]:
         return []
@@ -104,7 +111,8 @@ class MemoryClient:
     def log_dict(self, run_id: str, dictionary: Any, artifact_file: str) -> None:
         self.documents[artifact_file] = dictionary
 
-    log_batch = log_text = log_figure = set_terminated = set_tag = _thrown_away
+    log_batch = log_text = log_figure = set_terminated = set_tag = update_run = set_experiment_tag = _thrown_away
+    update_model_version = update_registered_model = set_logged_model_tags = _thrown_away
 
     def _found(self, found: F | None, thing: str) -> F:
         if found is None:

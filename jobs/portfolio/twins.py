@@ -1,13 +1,14 @@
 """A bot's own book held against its virtual twin: every trade that its versions asked for, at the bar's price.
 
 Load: both books over the last `books.twin_days`. Compute: where the money between them went. Log: a point a week on the
-twin's live run; a run of its own when it is asked for by hand, or when the book departs by more than
+run of the two; a run of its own when it is asked for by hand, or when the book departs by more than
 `books.twin_limit_bps`. Act: then also an alert, once a week.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -64,11 +65,19 @@ def _judged(
     if not (far or asked or (as_of.weekday() == FRIDAY and as_of.day <= WEEK)):
         return []
     findings, rows = _compared(context, key, twin, since, until)
-    tags = {"job": "twin", "model": key.model, "book": key.book}
-    record.point(context.client, f"{key.book} and its twin", tags, record.measured(findings), as_of)
+    evidence = _evidence(context, key, findings, rows, as_of)
+    if far or not asked:
+        record.emit(context.client, evidence)
     if not (far or asked):
         return []
-    return [_told(context, key, findings, rows, as_of, run_id, far=far)]
+    own = replace(evidence, beside=True, headline=f"{key.book} and its twin: {'departed' if far else 'as asked'}")
+    run = record.emit(context.client, own, run_id)
+    context.tell(own, run)
+    if far:
+        details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}
+        title = f"book_departed: {evidence.decision.reason}"
+        context.ledger.alerts.add(Alert(alert, Priority.HIGH, key.model, title, as_of, details))
+    return [evidence.decision]
 
 
 def _far(context: Context, key: BookKey, twin: BookKey, since: datetime, until: datetime) -> bool:
@@ -97,25 +106,22 @@ def _book(context: Context, key: BookKey, before: datetime) -> Book:
     return Book.opened(context.settings.books.cash) if row is None else restored(row)
 
 
-def _told(
-    context: Context,
-    key: BookKey,
-    findings: tuple[Finding, ...],
-    rows: pd.DataFrame,
-    as_of: datetime,
-    run_id: str | None,
-    *,
-    far: bool,
-) -> Decision:
-    """A run with the findings and every trade, and where it is too far an alert."""
+def _evidence(
+    context: Context, key: BookKey, findings: tuple[Finding, ...], rows: pd.DataFrame, as_of: datetime
+) -> record.Evidence:
+    """The findings and every trade, as a step of the run of the two books."""
     champion = ModelRef(key.model, context.ledger.registry.champion(key.model) or 0, Role.CHAMPION)
     reason = f"book {key.book} against its virtual twin: {findings[0].note}"
     decision = Decision(Verdict.HOLD, champion, findings, reason=reason)
-    evidence = record.Evidence("books", Report(champion, as_of, findings), decision, tags={"book": key.book})
-    run = record.emit(context.client, evidence, run_id)
-    context.client.log_text(run, rows.to_csv(index=False), "twin.csv")
-    if far:
-        details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}
-        alert = f"book_departed:{key.model}:{key.book}:{as_of:%G-W%V}"
-        context.ledger.alerts.add(Alert(alert, Priority.HIGH, key.model, f"book_departed: {reason}", as_of, details))
-    return decision
+    began = context.ledger.registry.promotions(key.model)
+    since = min([as_of, *(entry.created_at for entry in began[:1])])
+    tags = {"job": "twin", "model": key.model, "book": key.book, "series": key.book}
+    return record.Evidence(
+        "books",
+        Report(champion, as_of, findings),
+        decision,
+        tags={"book": key.book},
+        pages={"twin.csv": rows.to_csv(index=False)},
+        headline=f"departs by {findings[0].value:.0f} bps",
+        series=record.Series(f"{key.book} and its twin", since, tags),
+    )

@@ -1,5 +1,6 @@
 """The loop, end to end: bars to predictions to evidence to a transition to a webhook to another model in the bot."""
 
+import itertools
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -109,30 +110,54 @@ def test_the_log_and_the_aliases_agree_and_the_way_back_is_gone_after_a_rollback
     assert "previous_champion" not in found
 
 
-def test_each_weekly_job_left_a_run_with_its_verdict(replay):
-    context = replay[0].context
+def _of(context, query, **more):
     experiment = context.client.get_experiment_by_name("volatility").experiment_id
-    runs = {
-        job: context.client.search_runs([experiment], f"tags.job = '{job}'", max_results=1000)
-        for job in ("monitor", "compare", "live")
+    return context.client.search_runs([experiment], query, max_results=1000, **more)
+
+
+def test_each_weekly_job_left_a_step_and_each_reign_and_comparison_has_one_run(replay):
+    context = replay[0].context
+    lines = _of(context, "tags.series LIKE '%'")
+    monitors, comparisons = ([run for run in lines if run.data.tags["job"] == job] for job in ("monitor", "compare"))
+
+    reigns = [f"monitor v{entry.to_version} since" for entry in context.ledger.registry.promotions("volatility")]
+    assert sorted(reigns) == sorted(run.info.run_name[: len(reigns[0])] for run in monitors)
+    trials = context.ledger.registry.experiments("volatility")
+    pairs = {(trial.champion, trial.challenger, trial.started_at) for trial in trials}
+    assert len(comparisons) <= len(pairs)
+    steps = [len(context.client.list_artifacts(run.info.run_id, "looks")) for run in monitors]
+    assert 2 * 26 == sum(steps) == 2 * len(context.ledger.job_runs.all("monitor:volatility"))
+    assert all(run.info.status == "FINISHED" and len(run.data.metrics) <= 12 for run in lines)
+    assert {"advance", "hold", "inconclusive"} == {
+        run.data.tags["verdict"] for run in _of(context, "tags.job = 'compare'")
     }
 
-    assert 26 == len(runs["monitor"]) == len(context.ledger.job_runs.all("monitor:volatility"))
-    assert {"advance", "hold", "inconclusive"} == {run.data.tags["verdict"] for run in runs["compare"]}
-    assert all(run.info.status == "FINISHED" for run in runs["monitor"] + runs["compare"])
-    assert {"1", "2"} <= {run.data.tags["version"] for run in runs["live"]}
-    always = {f"live.{name}" for name in ("accuracy", "log_loss", "brier", "drawdown", "n")}  # a ratio may be undefined
-    assert all(always <= set(run.data.metrics) for run in runs["live"])
 
-
-def test_both_versions_carry_the_same_metrics_in_the_models_table(replay):
+def test_a_look_that_acted_is_a_run_beneath_its_comparison_and_the_log_links_to_it(replay):
     context = replay[0].context
-    experiment = context.client.get_experiment_by_name("volatility").experiment_id
-    models = context.client.search_logged_models([experiment])
-    compared = [m for m in models if any(metric.key == "live.log_loss" for metric in m.metrics or [])]
+    acted = _of(context, "tags.acts = 'true' and tags.job = 'compare'")
+    lines = {run.info.run_id: run for run in _of(context, "tags.series LIKE '%'")}
 
-    assert len(compared) >= 2
-    assert all(metric.dataset_name for m in compared for metric in m.metrics if metric.key == "live.log_loss")
+    assert acted
+    for run in acted:
+        line = lines[run.data.tags["mlflow.parentRunId"]]
+        assert line.info.run_name.partition(":")[0] == run.info.run_name.partition(":")[0]
+        assert {"compare.json", "findings.csv"} <= {
+            file.path for file in context.client.list_artifacts(run.info.run_id)
+        }
+
+
+def test_the_line_of_a_comparison_is_a_point_a_week(replay):
+    context = replay[0].context
+    (run, *_) = [
+        run for run in _of(context, "tags.series LIKE '%' and tags.job = 'compare'") if "gain" in run.data.metrics
+    ]
+    steps = [point.step for point in context.client.get_metric_history(run.info.run_id, "gain")]
+
+    assert len(steps) >= 3
+    assert {7} == {later - earlier for earlier, later in itertools.pairwise(steps)}
+    always = {f"{role}.{name}" for role in ("champion", "challenger") for name in ("accuracy", "log_loss", "drawdown")}
+    assert always <= set(run.data.metrics)
 
 
 @pytest.mark.parametrize(

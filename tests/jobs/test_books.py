@@ -1,7 +1,8 @@
 """The books job: every book of a model from scores, bars and fills, in one go or day by day, and the look at twins."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from jobs import books
+from jobs.context import Context
 from jobs.portfolio import twins
 from mlops.books.book import SCALE
 from mlops.books.rows import restored, state
@@ -16,6 +18,7 @@ from mlops.experiment import Book, Terms
 from mlops.io.ledger import BookKey, Ledger
 from mlops.learn import STRATEGIES
 from mlops.settings import BookSettings, Settings
+from registry_hooks.aliases import Registry
 
 UNITS, STRATEGY = ["A", "B", "C"], STRATEGIES["direction"]
 T0, DAY = datetime(2026, 3, 2, 21, tzinfo=UTC), timedelta(days=1)  # a Monday
@@ -28,7 +31,7 @@ def context(sqlite_ledger):
 
 
 def home(ledger, client=None, **settings):
-    return SimpleNamespace(ledger=ledger, settings=Settings(books=BookSettings(**settings)), run_id=None, client=client)
+    return Context(Settings(books=BookSettings(**settings)), Registry(client, ledger, Path("no bundles")))
 
 
 def market(n=BARS, seed=0):
@@ -264,7 +267,9 @@ def test_a_book_that_pays_too_much_is_an_alert_with_its_evidence_once_a_week(tra
     assert run.data.metrics["twin_slippage"] < -20.0
     parts = ("slippage", "quantity", "fees", "missed", "extra", "carried", "rest")
     assert departure == pytest.approx(sum(run.data.metrics[f"twin_{part}"] for part in parts), abs=1e-6)
-    assert {"books.json", "twin.csv"} == {f.path for f in tracked.client.list_artifacts(run.info.run_id)}
+    assert {"books.json", "findings.csv", "twin.csv"} == {
+        f.path for f in tracked.client.list_artifacts(run.info.run_id)
+    }
     assert "departure" in decision.because[0].name
     ends = [tracked.ledger.books.curve("direction", b, as_of=at).equity.iloc[-1] for b in ("paper", "twin:paper")]
     assert departure == pytest.approx((ends[0] - ends[1]) / 1e6 * 1e4)
@@ -284,7 +289,8 @@ def test_two_bots_of_a_model_each_have_their_own_run(tracked):
     tracked.ledger.telemetry.add_fills(pd.DataFrame(fills | {"quantity": 1.0, "price": 50.0, "fee": 0.0}))
     at = T0 + 29 * DAY + timedelta(minutes=30)
     books.advance(tracked, STRATEGY, bars, at)
-    tracked.run_id = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id
+    run = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id
+    tracked = replace(tracked, run_id=run)
 
     assert 2 == len(twins.look(tracked, "direction", at))
     assert {"paper", "spot"} == {run.data.tags["book"] for run in runs(tracked, "books")}
@@ -292,7 +298,8 @@ def test_two_bots_of_a_model_each_have_their_own_run(tracked):
 
 def test_trades_that_never_reached_the_bot_are_missed(tracked):
     life(tracked, market(), BARS, lose={(day, "A") for day in range(2, 30)})
-    tracked.run_id = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id
+    run = tracked.client.create_run(tracked.client.create_experiment("direction")).info.run_id
+    tracked = replace(tracked, run_id=run)
     (decision,) = twins.look(tracked, "direction", T0 + 29 * DAY + timedelta(minutes=30))
     found = {finding.name: finding for finding in decision.because}
 

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 import structlog
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 from structlog.testing import capture_logs
 
 from jobs import monitor
 from jobs.monitoring import charts
+from jobs.reports import mlflow_runs
 from mlops import monitor as room
 from mlops.io import record
 from mlops.settings import MonitorSettings, Settings
@@ -85,11 +87,14 @@ def test_evidence_of_nothing_logs_no_number_but_how_much_there_was(tmp_path):
     nothing = monitor._matured(HOUSE, BUNDLE, REFERENCE, _rows(120)[:0], pd.DataFrame({"probability": []}))
     report = Report(ModelRef("volatility", 1), at, (*nothing, *room.layers(nothing)))
 
-    evidence = record.Evidence("monitor", report, Decision(Verdict.HOLD, report.model))
-    logged = client.get_run(record.emit(client, evidence)).data.metrics
+    plotted = mlflow_runs.monitor_metrics(report)
+    evidence = record.Evidence("monitor", report, Decision(Verdict.HOLD, report.model), plotted=plotted)
+    run = client.get_run(record.emit(client, evidence))
 
-    assert {f"{f.name}.n" for f in report.findings} == set(logged)
-    assert {0.0} == set(logged.values())
+    assert {} == {name: value for name, value in run.data.metrics.items() if name != "matured_rows"}
+    assert 0.0 == run.data.metrics.get("matured_rows", 0.0)
+    assert "too few labels yet" in mlflow_runs.monitor_headline(report, evidence.decision)
+    assert {0} == {finding["n"] for finding in load_dict(f"{run.info.artifact_uri}/monitor.json")["findings"]}
 
 
 @pytest.mark.parametrize(("a_year", "alpha"), [(1.0, 1 / 52), (0.1, 0.1 / 52), (50.0, 0.05)])
@@ -155,7 +160,7 @@ def test_a_window_that_was_changed_after_training_is_told_in_the_log():
     assert [("drift null computed", 30, [50])] == [(s["event"], s["bars"], s["kept"]) for s in said]
 
 
-def test_evidence_of_more_parameters_than_one_batch_takes_is_kept(tmp_path):
+def test_evidence_of_many_findings_is_all_in_the_files(tmp_path):
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     findings = tuple(Finding(f"f{i}", 1.0, 0.5, Level.OK, 9, {"p": 0.5, "since": i}) for i in range(80))
     rule = "rule: confidence over 0.6 and trend at most -1.2"
@@ -165,6 +170,8 @@ def test_evidence_of_more_parameters_than_one_batch_takes_is_kept(tmp_path):
 
     run = client.get_run(record.emit(client, evidence))
 
-    assert 160 == len(run.data.params)
-    assert 162 == len(run.data.metrics)
-    assert 0.1 == run.data.metrics[f"error_segment.{rule}"]
+    assert record.PLOTTED == len(run.data.metrics)
+    stored = load_dict(f"{run.info.artifact_uri}/monitor.json")["findings"]
+    assert 81 == len(stored)
+    assert (0.1, rule) == (stored[-1]["value"], stored[-1]["subject"])
+    assert {"p": 0.5, "since": 79} == stored[79]["params"]

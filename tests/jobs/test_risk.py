@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.artifacts import load_dict
 
 from jobs import books, risk
 from jobs.context import opened
 from jobs.live.risk import Live
 from jobs.portfolio.positions import positions
 from jobs.portfolio.returns import market as market_of
-from mlops.io import bar_feed
+from mlops.io import bar_feed, record
 from mlops.io.ledger import Instrument
 from mlops.learn import STRATEGIES
 from mlops.settings import BookBalance, BookSettings, RiskSettings, Settings
@@ -73,16 +74,19 @@ def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(conte
     experiment = client.get_experiment_by_name("risk")
     [run] = client.search_runs([experiment.experiment_id])
     metrics = run.data.metrics
-    assert 0.001 < metrics["var_990"] < 0.05 < metrics["equity"]
-    assert metrics["var_950"] < metrics["var_975"] < metrics["var_990"] < metrics["es_990"]
-    assert {"var.png", "models.png", "components.png", "risk.json"} <= {
+    numbers = load_dict(f"{run.info.artifact_uri}/risk.json")["numbers"]
+    assert len(metrics) <= record.PLOTTED
+    assert f"risk {AT:%Y}" in run.info.run_name
+    assert 0.001 < metrics["var.all"] < 0.05 < metrics["equity"]
+    assert numbers["var_950"] < numbers["var_975"] < numbers["var_990"] < numbers["es_990"]
+    assert {"var.png", "models.png", "components.png", "risk.json", "findings.csv"} <= {
         file.path for file in client.list_artifacts(run.info.run_id)
     }
     forecasts = context.ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=AT)
-    assert [metrics["var_990"]] == pytest.approx(forecasts["var"].tolist())
+    assert [numbers["var_990"]] == pytest.approx(forecasts["var"].tolist())
     assert forecasts.event_time[0] <= AT
     look = Live(context).look(AT)
-    assert metrics["var_990"] == pytest.approx(look.state.kpi.var.value, rel=1e-4)
+    assert metrics["var.all"] == pytest.approx(look.state.kpi.var.value, rel=1e-4)
     assert look.state.backtest.n > 250
     assert {} == look.state.history.var, "no forecast has met its bar yet"
     assert ["calm", "shifting", "broken"].count(look.state.correlation.state)

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.artifacts import load_dict
 from playwright.sync_api import sync_playwright
 
 from jobs import schedule, stress
 from jobs.context import opened
 from jobs.live.risk import Live
 from jobs.portfolio.positions import positions
-from mlops.io import bar_feed
+from mlops.io import bar_feed, record
 from mlops.io.ledger import Instrument
 from mlops.plots import page
 from mlops.risk.stress.scenarios import EPISODES, Scenarios
@@ -187,7 +188,10 @@ def test_the_run_has_the_table_the_page_the_pictures_and_the_numbers(context, wr
     assert written.stressed.table["money"].to_numpy() == pytest.approx(pd.read_csv(StringIO(text))["money"].to_numpy())
     assert written.stressed.worst["loss"] == run.data.metrics["stress"]
     assert written.stressed.account.tails["all"][1].value == run.data.metrics["es.all"]
-    assert {"scenario.covid_crash_2020", "dof", "expected_drawdown", "worst_window.20"} <= run.data.metrics.keys()
+    assert {"expected_drawdown", "worst_window.20"} <= run.data.metrics.keys()
+    assert len(run.data.metrics) <= record.PLOTTED
+    numbers = load_dict(f"{run.info.artifact_uri}/stress.json")["numbers"]
+    assert {"scenario.covid_crash_2020", "dof", "expected_drawdown", "worst_window.20"} <= numbers.keys()
     assert "stress" == run.data.tags["job"]
 
 
