@@ -111,7 +111,7 @@ def test_a_chart_that_is_only_shown_is_loud_at_the_look_that_first_sees_its_alar
     matured = pd.concat([good, bad]).assign(known_at=lambda rows: rows.event_time + pd.Timedelta(days=5))
 
     def chart(rows):
-        return charts.room.log_loss_change(REFERENCE, rows, rng=np.random.default_rng(0))
+        return room.log_loss_change(REFERENCE, rows, rng=np.random.default_rng(0))
 
     first = charts.news(chart, matured, LONG_AGO)
     assert Level.ALERT is first.level
