@@ -17,18 +17,17 @@ from typing import Annotated, Any
 import pandas as pd
 import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from jobs.cli.tables import listing
-from jobs.context import Context, opened
+from jobs.cli.tables import SECONDS, AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import Context, opened, store
 from mlops.errors import DataError
 from mlops.io import bar_feed
 from mlops.io.ledger.bar_digests import History, NotedBars, histories
 from mlops.types import Alert, Priority
 
 app = typer.Typer(help="Files of bars: what was read of them, and changes of it.", no_args_is_help=True)
-console = Console(emoji=False)
+COLUMNS = ("source", "symbol", "bars", "until", "noted_at", "now")
 log = structlog.get_logger()
 MAX_KEY = 200  # characters of a symbol in the key of an alert
 PAST = timedelta(days=1)  # a job of an instant before is no look at what is new
@@ -137,28 +136,26 @@ def _plain(text: str) -> str:
 
 
 @app.command("list")
-def listed() -> None:
+def listed(as_json: AsJson = False) -> None:
     """What was read of each file, and whether it is still as it was."""
-    table = listing("source", "symbol", "bars", "until (UTC)", "noted (UTC)", "now")
     with opened() as context:
         notes = context.ledger.bar_digests.notes()
         states = {source: _states(context, source) for source in {note.source for note in notes}}
-    for note in notes:
-        state = states[note.source].get(note.symbol, "as it was")
-        times = (f"{at:%Y-%m-%d %H:%M}" for at in (note.until, note.noted_at))
-        table.add_row(escape(note.source), escape(note.symbol), str(note.bars), *times, escape(state))
-    console.print(table)
+    rows = [
+        {name: getattr(note, name) for name in COLUMNS[:-1]}
+        | {"now": states[note.source].get(note.symbol, "as it was")}
+        for note in notes
+    ]
+    show(rows, COLUMNS, as_json=as_json)
 
 
 @app.command("log")
-def accepted() -> None:
+def accepted(as_json: AsJson = False) -> None:
     """Every change that a person accepted."""
-    table = listing("time (UTC)", "source", "symbol", "by", "why")
-    with opened() as context:
-        for entry in context.ledger.bar_digests.accepted():
-            texts = (entry.source, entry.symbol, entry.actor, entry.reason)
-            table.add_row(f"{entry.accepted_at:%Y-%m-%d %H:%M:%S}", *map(escape, texts))
-    console.print(table)
+    columns = ("accepted_at", "source", "symbol", "actor", "reason")
+    with store() as here:
+        rows = [{name: getattr(entry, name) for name in columns} for entry in here.ledger.bar_digests.accepted()]
+    show(rows, columns, as_json=as_json, formats={"accepted_at": SECONDS})
 
 
 @app.command()

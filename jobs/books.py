@@ -17,9 +17,9 @@ from typing import Any
 
 import pandas as pd
 import structlog
-import typer
 
 from jobs.bars import bars_of
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.portfolio import book_inputs as tape
 from jobs.portfolio import restatement, twins, unbooked_fills
@@ -287,4 +287,4 @@ def main(model: str = "volatility", as_of: str = "now") -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

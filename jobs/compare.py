@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import typer
 from matplotlib.figure import Figure
 
 from jobs.books import VIRTUAL
+from jobs.cli.terminal import start_job
 from jobs.comparison import plans, stages
 from jobs.context import Context, moment, run
 from jobs.monitoring import bar_frequency, overdue_labels
@@ -291,4 +291,4 @@ def main(model: str = "volatility", as_of: str = "now") -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -5,29 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 import structlog
-from mlflow import MlflowClient
 
+from jobs.cli import terminal
 from mlops import settings as settings_module
-from mlops.errors import DataError, MlopsError, SettingsError
-from mlops.io import logs, private_files, record
+from mlops.errors import DataError, SettingsError
+from mlops.io import logs, private_files
 from mlops.io.ledger import Ledger
 from mlops.io.storage.disk import Disk
 from mlops.settings import Settings
 from mlops.types import Decision, ModelRef, Report
-from registry_hooks import account, apply
-from registry_hooks.aliases import Registry
-from registry_hooks.apply import Act
-from registry_hooks.bundle import Bundle
+from registry_hooks import account
+
+# What needs MLflow is imported where it is used: its import takes two seconds, and most commands never ask it.
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from mlops.io.record import Evidence
+    from registry_hooks.aliases import Registry
+    from registry_hooks.apply import Act
+    from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
 # MLflow's own client asks eight times and waits two minutes each time: a person at 3 a.m. waits no longer than this.
@@ -35,6 +39,27 @@ PATIENCE_S = 8
 A_JOB = (30, 2)  # seconds, retries: what nobody waits for outlives a restart of MLflow
 AT_ONCE = {"serve": (PATIENCE_S, 0), "promote": (PATIENCE_S, 0)}
 TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Settings and ledger: what a command needs that asks MLflow nothing."""
+
+    settings: Settings
+    ledger: Ledger
+
+    def known(self, model: str) -> None:
+        """Refuse a model that nobody trained here: a typo makes no run and no experiment.
+
+        Raises
+        ------
+        DataError
+            The ledger knows none of that name.
+        """
+        models = self.ledger.registry.models()
+        if model not in models:
+            names = ", ".join(models) or "none yet: train one"
+            raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +82,14 @@ class Context:
         return self.registry.ledger
 
     def act(self, actor: str, at: datetime, evidence_run: str = "") -> Act:
+        from registry_hooks.apply import Act
+
         return Act(actor, at, evidence_run, self.settings.experiment.split)
 
     def bundle(self, ref: ModelRef) -> Bundle:
         """The verified bundle of a version, loaded once a process: it never changes."""
+        from registry_hooks import apply
+
         key = ModelRef(ref.name, ref.version)
         if key not in self.bundles:
             self.bundles[key] = apply.prove_loadable(self.registry, key)
@@ -79,6 +108,9 @@ class Context:
 
         The run is finished once the decision is carried out; it failed where that failed.
         """
+        from mlops.io import record
+        from registry_hooks import apply
+
         logged = record.Evidence(job, report, decision, **evidence)
         with record.look(self.client, logged, self.run_id) as run:
             apply.apply(decision, self.registry, self.act(f"jobs.{job}", report.as_of, run))
@@ -86,31 +118,39 @@ class Context:
         then(run)
         return decision
 
-    def emit(self, evidence: record.Evidence) -> str:
+    def emit(self, evidence: Evidence) -> str:
         """Log evidence that nothing follows from; the run that has it."""
+        from mlops.io import record
+
         run = record.emit(self.client, evidence, self.run_id)
         self.tell(evidence, run)
         return run
 
-    def tell(self, evidence: record.Evidence, run: str) -> None:
+    def tell(self, evidence: Evidence, run: str) -> None:
         """Note the verdict, its reason and the link for whoever started the job."""
+        import mlflow
+
+        from mlops.io import record
+
         decision, model = evidence.decision, evidence.report.model.name
         place = record.link(self.client, model, run, mlflow.get_tracking_uri())
         verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
         self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
 
     def known(self, model: str) -> None:
-        """Refuse a model that nobody trained here: a typo makes no run and no experiment.
+        """Refuse a model that nobody trained here (`Store.known`)."""
+        Store(self.settings, self.ledger).known(model)
 
-        Raises
-        ------
-        DataError
-            The ledger knows none of that name.
-        """
-        models = self.ledger.registry.models()
-        if model not in models:
-            names = ", ".join(models) or "none yet: train one"
-            raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
+
+@contextmanager
+def store(settings: Settings | None = None) -> Iterator[Store]:
+    """Open the ledger by the settings given, or by those of this process."""
+    settings = settings or settings_module.read()
+    storage = settings.storage
+    disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
+    with Ledger(settings.ledger, disk) as ledger:
+        ledger.telemetry.most_books = (settings.service.max_books, settings.service.max_books_all)
+        yield Store(settings, ledger)
 
 
 @contextmanager
@@ -120,6 +160,10 @@ def opened(settings: Settings | None = None) -> Iterator[Context]:
     In the latter case `MLFLOW_TRACKING_URI`, which `mlflow run` sets, wins over the setting. It does not win over
     settings that a caller hands in: MLflow itself leaves the last server of this process in that variable.
     """
+    import mlflow
+
+    from registry_hooks.aliases import Registry
+
     if settings is None:
         settings = settings_module.read()
         uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.tracking_uri
@@ -132,13 +176,9 @@ def opened(settings: Settings | None = None) -> Iterator[Context]:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    storage = settings.storage
-    disk = Disk(settings.state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
-    with Ledger(settings.ledger, disk) as ledger:
-        ledger.telemetry.most_books = (settings.service.max_books, settings.service.max_books_all)
-        registry = Registry(
-            MlflowClient(uri, registry_uri=uri), ledger, settings.state / "bundles", settings.experiment.common_units
-        )
+    with store(settings) as here:
+        client, bundles = mlflow.MlflowClient(uri, registry_uri=uri), settings.state / "bundles"
+        registry = Registry(client, here.ledger, bundles, settings.experiment.common_units)
         yield Context(settings, registry, os.environ.get("MLFLOW_RUN_ID"))
 
 
@@ -181,9 +221,9 @@ def settings_for(process: str) -> Settings:
 def run(job: str, body: Callable[[Context], object], model: str | None = None) -> None:
     """A job's edge: one correlation id, logs, and the only broad `except`: log it, say it, exit 1.
 
-    What we raise on purpose is said in one line; only what nobody foresaw is printed with its trace.
-    `model`: a job that looks at this one; it must be known.
+    Its trace is in the log; `--debug` prints it too. `model`: a job that looks at this one; it must be known.
     """
+    progress = nullcontext() if job == "serve" else terminal.working(f"{job} {model or ''}".strip())
     logs.configure(settings_for(job).state / "logs" / f"{job}.jsonl")
     with logs.bind(correlation_id=uuid.uuid4().hex, job=job):
         try:
@@ -191,10 +231,10 @@ def run(job: str, body: Callable[[Context], object], model: str | None = None) -
             with opened() as context:
                 if model is not None:
                     context.known(model)
-                body(context)
+                with progress:
+                    body(context)
                 sys.stdout.writelines(text for about, text in context.outcomes if about == job)  # not those of a replay
         except Exception as error:
             log.exception("job failed")
-            if not isinstance(error, MlopsError):
-                traceback.print_exc()
-            sys.exit(f"{job} failed: {error}")
+            terminal.tell(error, f"{job} failed")
+            sys.exit(1)

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from jobs import promote, risk, stress, train
 from jobs.cli.number_options import whole
+from jobs.cli.terminal import start_job
 from jobs.context import Context, opened
 from jobs.live import risk as live
 from jobs.replay import Event, Replay
@@ -276,4 +277,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -14,6 +14,7 @@ import pandas as pd
 import typer
 
 from jobs.books import VIRTUAL
+from jobs.cli.terminal import start_job
 from jobs.comparison.stages import scored
 from jobs.context import Context, moment, run
 from jobs.reports import mlflow_runs
@@ -120,4 +121,4 @@ def main(model: Annotated[str, typer.Option(help="Registered model.")] = "volati
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

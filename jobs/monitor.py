@@ -18,6 +18,7 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.live import freshness, model_status
 from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
@@ -231,4 +232,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -11,6 +11,7 @@ import typer
 from mlflow import MlflowException
 
 from jobs.cli.number_options import whole
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from mlops.io import record
 from mlops.io.ledger import Promotion
@@ -94,4 +95,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

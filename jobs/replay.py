@@ -18,6 +18,7 @@ import typer
 
 from jobs import books, compare, limits, monitor, train
 from jobs.bars import bars_of
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.paper_bot import PaperBot
 from jobs.reports.evidently import When
@@ -168,4 +169,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

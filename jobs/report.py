@@ -20,6 +20,7 @@ import typer
 
 from jobs import compare
 from jobs.cli.number_options import whole
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.reports import mlflow_runs
 from mlops import policy
@@ -211,4 +212,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import structlog
-import typer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jobs.bars import bars_of
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.live.history import past
 from jobs.portfolio.options import greeks_of, in_var
@@ -395,4 +395,4 @@ def main(as_of: str = "now") -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from jobs import limits
 from jobs.accounts import equity
+from jobs.cli.terminal import start_job
 from jobs.context import Context, run
 from jobs.doctor import mlflow_writers
 from jobs.live import freshness, risk, risk_limits
@@ -321,4 +322,4 @@ def main(sockets: Annotated[str, typer.Option(help="Listening sockets of the sup
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

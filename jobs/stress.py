@@ -16,6 +16,7 @@ import pandas as pd
 import typer
 
 from jobs.bars import bars_of
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.portfolio.stress import Stressed, compute
 from jobs.reports import mlflow_runs, stress_page
@@ -94,4 +95,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 import structlog
-import typer
 
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from mlops.types import Decision
 
@@ -31,4 +31,4 @@ def main(as_of: str = "now") -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

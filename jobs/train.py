@@ -30,6 +30,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from jobs.bars import bars_of, made_for
+from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.doctor import mlflow_writers
 from jobs.training.study import REFERENCE_BARS, REFERENCE_ROWS, Study, prepare
@@ -392,4 +393,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -31,6 +31,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import schedule as calendar
 from jobs.bars import bars_of
 from jobs.cli.number_options import whole
+from jobs.cli.terminal import start_job
 from jobs.context import A_JOB, Context, moment, opened, settings_for, wait_at_most
 from jobs.schedule import SCHEDULE, Entry
 from jobs.stack.servers import end_group
@@ -328,4 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    start_job(main)

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 BAR_COLUMNS = ("event_time", "known_at", "symbol", "close")  # open, high, low, volume where the feed has them
 PREDICTION_COLUMNS = ("model", "version", "unit", "event_time", "known_at", "matures_at", "role", "probability")

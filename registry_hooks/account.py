@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from mlflow import MlflowClient
-
-from mlops.io.ledger import Ledger
 from mlops.settings import Settings
-from registry_hooks.aliases import Registry
+
+if TYPE_CHECKING:
+    from registry_hooks.aliases import Registry
 
 ADMIN = "admin"
 PASSWORD_FILE = "mlflow-admin"  # noqa: S105 - in the folder `secrets` of the state
@@ -40,6 +40,11 @@ def sign_in(settings: Settings) -> None:
 
 def connect(settings: Settings) -> Registry:
     """The registry of a set-up, for a bot on the same machine; the ledger is opened, close it at the end."""
+    from mlflow import MlflowClient
+
+    from mlops.io.ledger import Ledger
+    from registry_hooks.aliases import Registry
+
     sign_in(settings)
     client = MlflowClient(settings.tracking_uri, registry_uri=settings.tracking_uri)
     ledger = Ledger(settings.ledger)

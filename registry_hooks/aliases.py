@@ -12,17 +12,19 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tenacity
-from mlflow import MlflowClient, MlflowException
 from numpy.typing import NDArray
 
 from mlops.assignment import deal
 from mlops.errors import RegistryError
 from mlops.io.ledger import BundleRow, Ledger, Promotion
 from mlops.types import ModelRef, Role
-from registry_hooks import bundle
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient  # its import takes two seconds, and who asks the ledger alone needs none
 
 ROLE_TAG = "role"
 COMPARED = ("compare", "shadow")  # with the champion; the third kind, `watch`, is of the champion itself
@@ -80,6 +82,8 @@ def known(registry: Registry, ref: ModelRef) -> BundleRow:
 
 def fetched(registry: Registry, ref: ModelRef) -> tuple[Path, str]:
     """Where the files of a known version are on this machine, not verified yet, and the digest that they must have."""
+    from registry_hooks import bundle
+
     row = known(registry, ref)
     upload = registry.ledger.uploads.get(ref.name, row.model_id)
     size = None if upload is None else upload.size
@@ -193,6 +197,8 @@ def must_move(model: str, champion: int | None, to: int) -> None:
 
 def exists(client: MlflowClient, model: str, version: int) -> bool:
     """Whether MLflow (still) has the version."""
+    from mlflow import MlflowException
+
     try:
         client.get_model_version(model, str(version))
     except MlflowException as error:
@@ -243,6 +249,8 @@ def champion(registry: Registry, model: str) -> ModelRef | None:
 
 
 def _raced(error: BaseException) -> bool:
+    from mlflow import MlflowException
+
     return isinstance(error, MlflowException) and error.error_code in RACED
 
 

@@ -14,7 +14,6 @@ from datetime import datetime
 from itertools import pairwise
 
 import structlog
-from mlflow import MlflowException
 
 from mlops.errors import AliasMoved, RegistryError
 from mlops.io.ledger import Epoch, Experiment, Ledger
@@ -141,6 +140,8 @@ def share(
 
     Raises what `registry_hooks.assignment.set_weights` does.
     """
+    from mlflow import MlflowException
+
     trial, open_now = comparison(registry.ledger, model), compared(registry.ledger, model)
     for version in given.keys() - open_now - {trial.champion}:
         names = ", ".join(f"v{v}" for v in sorted(open_now))

@@ -11,12 +11,11 @@ from doctest import DocTestParser
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 from pydantic import BaseModel, SecretStr
 
 from jobs import train
-from jobs.cli import main
+from jobs.cli.commands import COMMANDS, load
 from jobs.context import opened
 from jobs.doctor.command import CHECKS
 from mlops.io import bar_feed
@@ -271,31 +270,29 @@ def commands():
 
 @pytest.mark.parametrize(("name", "tail"), [*commands()])
 def test_a_command_that_is_named_exists_and_takes_its_options(name, tail):
-    here, (first, *rest) = typer.main.get_command(main.app), shlex.split(tail.replace("[", "").replace("]", ""))
-    path = [first, *(word for word in rest[:1] if hasattr(here.commands.get(first), "commands"))]
-    for word in path:
-        assert word in here.commands, f"{name}: trader-mlops {tail}: there is no {word}"
-        here = here.commands[word]
-    options = {option for parameter in here.params for option in parameter.opts}
+    first, *rest = shlex.split(tail.replace("[", "").replace("]", ""))
+    assert first in COMMANDS, f"{name}: trader-mlops {tail}: there is no {first}"
+    command = load(first)
+    if rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"{name}: trader-mlops {tail}: there is no {rest[0]}"
+        command = command.commands[rest[0]]
+    options = {option for parameter in command.params for option in parameter.opts}
     for word in rest:
         assert not word.startswith("--") or word.partition("=")[0] in options, f"{name}: {tail}: there is no {word}"
 
 
 @pytest.mark.parametrize("top", TOPS[:4])
 def test_a_command_that_a_message_names_exists(top):
-    here = typer.main.get_command(main.app)
     for path in (ROOT / top).rglob("*.py"):
         for first, second in re.findall(r"`trader-mlops ([a-z-]+)(?: ([a-z-]+))?", path.read_text(encoding="utf-8")):
-            assert first in here.commands, f"{path.name}: trader-mlops {first}"
-            assert second in ("", *getattr(here.commands[first], "commands", {second})), (
-                f"{path.name}: {first} {second}"
-            )
+            assert first in COMMANDS, f"{path.name}: trader-mlops {first}"
+            assert second in ("", *getattr(load(first), "commands", {second})), f"{path.name}: {first} {second}"
 
 
 def test_every_command_is_in_some_document():
-    tree, named = typer.main.get_command(main.app), {tuple(p.values[1].split()[:2]) for p in commands()}
-    for name, one in tree.commands.items():
-        for sub in getattr(one, "commands", {None: one}):
+    named = {tuple(p.values[1].split()[:2]) for p in commands()}
+    for name in COMMANDS:
+        for sub in getattr(load(name), "commands", {None: None}):
             listed = any(name == first and sub in (None, *rest) for first, *rest in named)
             text = "\n".join(DOCS.values())
             assert listed or re.search(rf"`trader-mlops {name} [^\n]*`{sub}`", text), f"trader-mlops {name} {sub or ''}"
@@ -492,6 +489,7 @@ LIBRARY = {  # no job calls them: they are for programs of one's own, with an ex
     "mlops.risk.var.revaluation": "docs/var.md",
 }
 STARTED = {"jobs.cli.main", "jobs.serve", "jobs.up", "jobs.worker", "registry_hooks.mlflow_auth"}  # by name
+STARTED |= {module.partition(":")[0] for module, _ in COMMANDS.values()}
 STARTED |= {*re.findall(r"python -m ([a-z_.]+)", (ROOT / "MLproject").read_text() + (ROOT / "Makefile").read_text())}
 
 

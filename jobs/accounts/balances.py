@@ -10,20 +10,19 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from jobs.accounts.equity import DEPARTS, Account, tolerance
 from jobs.cli.number_options import decimal, whole
-from jobs.cli.tables import listing
-from jobs.context import Context, moment, opened
+from jobs.cli.tables import EXACT, SECONDS, AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import Context, moment, opened, store
 from jobs.portfolio.positions import Holdings, positions
 from mlops.errors import DataError
 from mlops.io.ledger import Balance, BookKey
 from mlops.types import Alert, Priority
 
 app = typer.Typer(help="What the accounts behind books are worth.", no_args_is_help=True)
-console = Console(emoji=False)
+COLUMNS = ("model", "book", "told_at", "by", "balance", "equity", "notional", "departs")
 FAR = 3.0  # an amount that is so many times the equity, or a part of it, is asked for twice
 MOST = 10  # balances that are tried as wrong, the newest
 Because = Annotated[str, typer.Option(help="Why; kept for ever.")]
@@ -52,29 +51,26 @@ class Plan:
 
 
 @app.command("list")
-def listed() -> None:
+def listed(as_json: AsJson = False) -> None:
     """The newest balance of each book, what counts, and how far it departs from what trades and flows explain."""
-    table = listing(
-        "model", "book", "told (UTC)", "by", "balance", "counts", "departs", numbers=("balance", "counts", "departs")
-    )
     with opened() as context:
         held = positions(context, datetime.now(UTC))
     equities = held.equities()
-    for key, known in held.accounts.items():
-        counts = f"{equities[key]:,.2f}"
-        row = (
-            ("", "", "", f"{counts} (notional)", "")
-            if known is None
-            else (
-                "" if known.at is None else f"{known.at:%Y-%m-%d %H:%M:%S}",
-                escape(known.source),
-                f"{known.amount:,.2f}",
-                counts,
-                f"{known.departs:+,.2f}" if known.departs else "",
-            )
-        )
-        table.add_row(escape(key.model), escape(key.book), *row)
-    console.print(table)
+    rows = [
+        {
+            "model": key.model,
+            "book": key.book,
+            "told_at": known and known.at,
+            "by": known and known.source,
+            "balance": known and known.amount,
+            "equity": equities[key],
+            "notional": "notional" if known is None else "",
+            "departs": (known and known.departs) or None,
+        }
+        for key, known in held.accounts.items()
+    ]
+    formats = {"told_at": SECONDS, "balance": ",.2f", "equity": ",.2f", "departs": "+,.2f"}
+    show(rows, COLUMNS, as_json=as_json, formats=formats)
 
 
 @app.command("confirm", context_settings={"ignore_unknown_options": True})  # -500 is an amount
@@ -109,14 +105,17 @@ def told(
     model: str,
     book: Of = "live",
     limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """The balances that were told of a book of MODEL, without those that were taken back."""
-    table = listing("time (UTC)", "balance", "paid in or out", "by", numbers=("balance", "paid in or out"))
-    with opened() as context:
-        rows = context.ledger.balances.of(model, book, as_of=datetime.now(UTC), last=limit)
-    for row in reversed(rows):
-        table.add_row(row.at.isoformat(), f"{row.amount:,.2f}", f"{row.flow:+,.2f}" if row.flow else "", row.source)
-    console.print(table)
+    with store() as here:
+        newest = here.ledger.balances.of(model, book, as_of=datetime.now(UTC), last=limit)
+    rows = [
+        {"time": row.at, "balance": row.amount, "paid_in_or_out": row.flow or None, "by": row.source}
+        for row in reversed(newest)
+    ]
+    formats = {"time": EXACT, "balance": ",.2f", "paid_in_or_out": "+,.2f"}
+    show(rows, ("time", "balance", "paid_in_or_out", "by"), as_json=as_json, formats=formats)
 
 
 @app.command("void")

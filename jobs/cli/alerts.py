@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from jobs.cli.tables import listing
-from jobs.context import opened
+from jobs.cli.tables import AsJson, listing, show
+from jobs.cli.terminal import Watch, console, watch
+from jobs.context import store
 from mlops.errors import DataError
+from mlops.types import Alert, Priority
 
 app = typer.Typer(help="Alerts: list, close.", no_args_is_help=True)
-console = Console(emoji=False)  # a key such as rollback:m:7 is no smiley
 log = structlog.get_logger()
+COLUMNS = ("key", "priority", "as_of", "title")
+ORDER = [*Priority]
+STYLES = {Priority.CRITICAL: "bold red", Priority.HIGH: "yellow"}
 
 
 @app.command("list")
-def show(every: Annotated[bool, typer.Option("--all", help="Those that were closed, too.")] = False) -> None:
-    """Open alerts, oldest first."""
-    with opened() as context:
-        alerts = context.ledger.alerts.newest(open_only=not every)
-    table = listing("key", "priority", "as of (UTC)", "what")
-    for alert in alerts:
-        table.add_row(escape(alert.key), alert.priority.value, f"{alert.as_of:%Y-%m-%d %H:%M}", escape(alert.title))
-    console.print(table)
+def listed(
+    every: Annotated[bool, typer.Option("--all", help="Those that were closed, too.")] = False,
+    as_json: AsJson = False,
+    again: Watch = False,
+) -> None:
+    """Open alerts, the most urgent first; of equal ones the oldest."""
+    columns = (*COLUMNS, "model", "closed_at") if every or as_json else COLUMNS
+    with store() as opened:
+
+        def look() -> list[dict[str, Any]]:
+            return rows(opened.ledger.alerts.newest(open_only=not every))
+
+        if again:
+            watch(lambda: listing(rows_now := look(), columns, styles=styles(rows_now)))
+        else:
+            show(rows_now := look(), columns, as_json=as_json, styles=styles(rows_now))
+
+
+def rows(alerts: Iterable[Alert]) -> list[dict[str, Any]]:
+    """Alerts as rows, the most urgent first."""
+    ordered = sorted(alerts, key=lambda alert: (ORDER.index(alert.priority), alert.as_of))
+    names = ("key", "priority", "as_of", "title", "model", "closed_at")
+    return [{name: getattr(alert, name) for name in names} for alert in ordered]
+
+
+def styles(rows_now: Iterable[dict[str, Any]]) -> list[str]:
+    """How each row of alerts is written."""
+    return [STYLES.get(row["priority"], "") for row in rows_now]
 
 
 @app.command()
@@ -37,9 +60,9 @@ def close(
     reason: Annotated[str, typer.Option(help="What was done about it; kept in the log.")],
 ) -> None:
     """Close an alert that was seen to. What is still wrong is told again, under another key or by the doctor."""
-    with opened() as context:
-        if key not in {alert.key for alert in context.ledger.alerts.newest()}:
+    with store() as opened:
+        if key not in {alert.key for alert in opened.ledger.alerts.newest()}:
             raise DataError(f"alert must be an open one, got {key!r}. See `trader-mlops alert list`.")
-        context.ledger.alerts.resolve(key, datetime.now(UTC))
+        opened.ledger.alerts.resolve(key, datetime.now(UTC))
     log.info("alert closed by hand", key=key, by=getpass.getuser(), reason=reason)
-    console.print(f"{key} is closed.")
+    console.print(f"{key} is closed.", markup=False, soft_wrap=True)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from jobs.cli.tables import listing
+from jobs.cli.tables import SECONDS, AsJson, show
+from jobs.cli.terminal import console
 from jobs.context import Context, opened
 from mlops.errors import DataError
 from mlops.numerals import decimal, whole
 from mlops.types import Stage
 from registry_hooks import assignment, stages
 
-console = Console(emoji=False)
+COLUMNS = ("since", "version", "weight", "keys_dealt", "by", "why")
 
 
 def weights(
@@ -27,8 +25,9 @@ def weights(
     given: Annotated[list[str] | None, typer.Argument(metavar="[VERSION=WEIGHT]...", help="Such as 7=0.05.")] = None,
     reason: Annotated[str, typer.Option(help="Why; kept for ever in the log of the weights.")] = "",
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Show the weights of a running comparison and what was dealt by them; with VERSION=WEIGHT, change them first.
+    """Show the weights of a running comparison and what was dealt by them. With VERSION=WEIGHT, change them first.
 
     A weight is a share of the keys that are dealt from now on; the champion has the rest. Keys that were dealt stay
     with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow
@@ -37,8 +36,11 @@ def weights(
     with opened() as context:
         if given:
             change(context, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
-        console.print(table(context, model))
-        console.print(staged(context, model), highlight=False, soft_wrap=True)
+        trial = stages.comparison(context.ledger, model)
+        title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
+        show(rows(context, model), COLUMNS, as_json=as_json, title=title, formats={"since": SECONDS})
+        if not as_json:
+            console.print(staged(context, model), markup=False, soft_wrap=True)
 
 
 def staged(context: Context, model: str) -> str:
@@ -67,16 +69,17 @@ def read(given: Sequence[str]) -> dict[int, float]:
     return shares
 
 
-def table(context: Context, model: str) -> Table:
+def rows(context: Context, model: str) -> list[dict[str, Any]]:
     """A row for each version in each epoch of the weights."""
-    trial = stages.comparison(context.ledger, model)
-    title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
-    rows = listing("since (UTC)", "version", "weight", "keys dealt", "by", "why", title=title)
-    for epoch in context.ledger.assignments.by_epoch(trial):
-        about = (f"{epoch.at:%Y-%m-%d %H:%M:%S}", escape(epoch.actor), escape(epoch.reason))
-        for version, weight in sorted(epoch.weights.items()):
-            when, who, why = about
-            rows.add_row(when, f"v{version}", f"{weight:.4g}", str(epoch.counts[version]), who, why)
-            about = ("", "", "")
-        rows.add_section()
-    return rows
+    return [
+        {
+            "since": epoch.at,
+            "version": f"v{version}",
+            "weight": weight,
+            "keys_dealt": epoch.counts[version],
+            "by": epoch.actor,
+            "why": epoch.reason,
+        }
+        for epoch in context.ledger.assignments.by_epoch(stages.comparison(context.ledger, model))
+        for version, weight in sorted(epoch.weights.items())
+    ]

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from jobs.context import opened
+from jobs.cli.terminal import console
+from jobs.context import store
 from jobs.live import monotonic_clock
 
 app = typer.Typer(help="The clock that risk is looked at by.", no_args_is_help=True)
-console = Console(emoji=False)
 
 
 @app.callback()
@@ -28,9 +27,9 @@ def accept(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
 ) -> None:
     """Say that the clock is right now and was ahead before: lines are held against new prices again, at once."""
-    with opened() as context:
+    with store() as opened:
         now = datetime.now(UTC)
         if not yes:
             typer.confirm(f"It is {now:%Y-%m-%d %H:%M:%S} UTC. Is that right?", abort=True)
-        stood = monotonic_clock.accept(context.ledger, actor or getpass.getuser(), reason, now)
+        stood = monotonic_clock.accept(opened.ledger, actor or getpass.getuser(), reason, now)
     console.print(f"Looks go on from {now:%Y-%m-%d %H:%M:%S} UTC; that of {stood:%Y-%m-%d %H:%M:%S} UTC stood.")

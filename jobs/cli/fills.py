@@ -6,39 +6,34 @@ import getpass
 from datetime import UTC, datetime
 from typing import Annotated
 
-import pandas as pd
 import structlog
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from jobs.accounts import doubtful_fills
 from jobs.cli.number_options import whole
-from jobs.cli.tables import listing
-from jobs.context import Context, opened
+from jobs.cli.tables import SECONDS, AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import Context, opened, store
 from jobs.portfolio import restatement, splits, twins
 from mlops.io.ledger import BookKey
 from mlops.io.ledger.splits import PREFIX
 from mlops.types import FILL_COLUMNS
 
 app = typer.Typer(help="Fills: list, void, confirm.", no_args_is_help=True)
-console = Console(emoji=False)  # an id such as binance:7 is no smiley
 log = structlog.get_logger()
 
 
 @app.command("list")
-def show(
+def listed(
     model: Annotated[str | None, typer.Option(help="Of this model only.")] = None,
     book: Annotated[str | None, typer.Option(help="Of this book only.")] = None,
     limit: Annotated[int, typer.Option(help="How many, newest first.", parser=whole(1, 100_000))] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """The newest fills; those that were voided say why."""
-    with opened() as context:
-        fills = context.ledger.voids.newest_fills(model, book, limit)
-    table = listing(*FILL_COLUMNS, "void")
-    for row in fills.itertuples(index=False):
-        table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
-    console.print(table)
+    with store() as here:
+        fills = here.ledger.voids.newest_fills(model, book, limit)
+    show(fills.to_dict("records"), (*FILL_COLUMNS, "void"), as_json=as_json, formats={"event_time": SECONDS})
 
 
 @app.command()

@@ -4,45 +4,48 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jobs.cli.number_options import whole
-from jobs.cli.tables import listing
-from jobs.context import Context, opened
+from jobs.cli.tables import AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import Store, store
 from mlops.errors import DataError
-from registry_hooks.webhooks.outgoing import Sender
 
 app = typer.Typer(help="Outgoing hooks: whom the platform tells.", no_args_is_help=True)
-console = Console(emoji=False)
+COLUMNS = ("endpoint", "sending", "circuit", "delivered", "pending", "dead", "last_error")
+DEAD = ("endpoint", "seq", "settled_at", "attempts", "last_status", "last_error")
 
 
 @app.command("list")
-def listed() -> None:
+def listed(as_json: AsJson = False) -> None:
     """Every endpoint that was ever configured: whether it is sent to, and what waits for it."""
-    with opened() as context:
-        table = listing("endpoint", "sending", "circuit", "delivered", "pending", "dead", "last error")
-        for endpoint in context.ledger.dispatches.endpoints():
-            sent = context.ledger.dispatches.all(endpoint.name)
+    rows = []
+    with store() as opened:
+        for endpoint in opened.ledger.dispatches.endpoints():
+            sent = opened.ledger.dispatches.all(endpoint.name)
             states = Counter(dispatch.state for dispatch in sent)
-            waiting = next((d.last_error for d in sent if d.state == "pending"), "")
-            numbers = (str(states[state]) for state in ("delivered", "pending", "dead"))
-            sending = _sending(context, endpoint.name, endpoint.disabled)
-            table.add_row(endpoint.name, sending, endpoint.circuit(datetime.now(UTC)), *numbers, waiting)
-        console.print(table)
+            row: dict[str, Any] = {
+                "endpoint": endpoint.name,
+                "sending": _sending(opened, endpoint.name, endpoint.disabled),
+            }
+            row |= {state: states[state] for state in ("delivered", "pending", "dead")}
+            row["circuit"] = endpoint.circuit(datetime.now(UTC))
+            row["last_error"] = next((d.last_error for d in sent if d.state == "pending"), "")
+            rows.append(row)
+    show(rows, COLUMNS, as_json=as_json)
 
 
 @app.command()
-def dead(endpoint: Annotated[str | None, typer.Argument(help="Of one endpoint only.")] = None) -> None:
+def dead(
+    endpoint: Annotated[str | None, typer.Argument(help="Of one endpoint only.")] = None, as_json: AsJson = False
+) -> None:
     """Dead letters: what was given up, and how the last attempt ended."""
-    with opened() as context:
-        table = listing("endpoint", "seq", "given up (UTC)", "attempts", "status", "last error")
-        for d in context.ledger.dispatches.all(endpoint, "dead"):
-            when = f"{d.settled_at:%Y-%m-%d %H:%M}" if d.settled_at else ""
-            table.add_row(d.endpoint, str(d.seq), when, str(d.attempts), str(d.last_status or ""), d.last_error)
-        console.print(table)
+    with store() as opened:
+        rows = [{name: getattr(d, name) for name in DEAD} for d in opened.ledger.dispatches.all(endpoint, "dead")]
+    show(rows, DEAD, as_json=as_json)
 
 
 @app.command()
@@ -52,26 +55,28 @@ def resend(
     every: Annotated[bool, typer.Option("--all", help="All dead letters of the endpoint.")] = False,
 ) -> None:
     """Send a dead letter again, before anything newer. The running service does it within a second."""
-    with opened() as context:
-        seqs = [d.seq for d in context.ledger.dispatches.all(endpoint, "dead")] if every else [seq]
+    with store() as opened:
+        seqs = [d.seq for d in opened.ledger.dispatches.all(endpoint, "dead")] if every else [seq]
         for number in seqs:
             if number is None:
                 raise DataError("event must be named by its number, got none. Add it, or --all.")
-            context.ledger.dispatches.redeliver(endpoint, number, datetime.now(UTC))
+            opened.ledger.dispatches.redeliver(endpoint, number, datetime.now(UTC))
         console.print(f"{len(seqs)} to be sent to {endpoint} again.")
 
 
 @app.command()
 def test(endpoint: str) -> None:
     """Send a signed event of type `test` to ENDPOINT now, and say what it answered."""
-    with opened() as context:
-        answer = Sender(context.ledger, context.settings.outgoing, lambda: datetime.now(UTC)).test(endpoint)
+    from registry_hooks.webhooks.outgoing import Sender
+
+    with store() as opened:
+        answer = Sender(opened.ledger, opened.settings.outgoing, lambda: datetime.now(UTC)).test(endpoint)
         console.print(f"{endpoint}: {answer.status or 'no answer'} {answer.said}".strip(), markup=False, soft_wrap=True)
         if not answer.accepted:
             raise typer.Exit(1)
 
 
-def _sending(context: Context, name: str, disabled: str) -> str:
-    if name not in {hook.name for hook in context.settings.outgoing.hooks}:
+def _sending(opened: Store, name: str, disabled: str) -> str:
+    if name not in {hook.name for hook in opened.settings.outgoing.hooks}:
         return "not configured"
     return disabled or "yes"

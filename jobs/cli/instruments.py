@@ -7,20 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from jobs.cli.tables import listing
-from jobs.context import moment, opened
+from jobs.cli.tables import AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import moment, store
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
 from mlops.numerals import decimal
 from mlops.types import INSTRUMENT_COLUMNS, Kind
 
 app = typer.Typer(help="What units are: sector, currency, and the terms of options.", no_args_is_help=True)
-console = Console(emoji=False)
 NUMBERS = ("multiplier", "strike", "daily_volume")
 TRUE, FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -32,6 +29,8 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
     Columns: unit, and any of kind (spot, future, call, put), currency, sector, multiplier, underlying, strike, expiry
     (an instant with its offset), american, daily_volume. A unit that is told again is what it was told last.
     """
+    import pandas as pd
+
     try:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     except ValueError as error:  # empty, no text, or rows of different lengths
@@ -46,24 +45,21 @@ def load(file: Annotated[Path, typer.Argument(help="CSV with a header.", exists=
             good.append(_read({str(name): str(text).strip() for name, text in row.items()}))
         except DataError as error:
             bad.append(f"line {number}: {error}")
-    with opened() as context:
-        stored = context.ledger.instruments.put(list({unit.unit: unit for unit in good}.values()), datetime.now(UTC))
+    with store() as opened:
+        stored = opened.ledger.instruments.put(list({unit.unit: unit for unit in good}.values()), datetime.now(UTC))
     console.print(f"{stored} instruments kept.")
     for why in bad:
-        console.print(escape(why), style="red")
+        console.print(why, style="red", markup=False, soft_wrap=True)
     if bad:
         raise typer.Exit(1)
 
 
 @app.command("list")
-def listed() -> None:
+def listed(as_json: AsJson = False) -> None:
     """All units that something is known of."""
-    with opened() as context:
-        frame = context.ledger.instruments.frame()
-    table = listing(*INSTRUMENT_COLUMNS)
-    for row in frame.itertuples(index=False):
-        table.add_row(*("" if pd.isna(value) else escape(str(value)) for value in row))
-    console.print(table)
+    with store() as opened:
+        frame = opened.ledger.instruments.frame()
+    show(frame.to_dict("records"), INSTRUMENT_COLUMNS, as_json=as_json)
 
 
 def _read(row: Mapping[str, str]) -> Instrument:

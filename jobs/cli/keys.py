@@ -1,4 +1,4 @@
-"""`trader-mlops key`: who may write through the HTTP doors."""
+"""`trader-mlops key`: who may write through the HTTP API."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.cli.number_options import whole
-from jobs.cli.tables import listing
-from jobs.context import opened
+from jobs.cli.tables import AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import store
 from mlops.io.ledger.api_keys import SCOPES
 
 app = typer.Typer(help="API keys: add, list, revoke.", no_args_is_help=True)
-console = Console(emoji=False)
+COLUMNS = ("id", "label", "scopes", "created_at", "expires_at", "revoked_at")
 
 
 @app.command()
@@ -25,25 +25,22 @@ def add(
 ) -> None:
     """Make a key. It is shown once and kept nowhere."""
     now = datetime.now(UTC)
-    with opened() as context:
-        token = context.ledger.api_keys.add(label, scope, now, now + timedelta(days=days) if days else None)
+    with store() as opened:
+        token = opened.ledger.api_keys.add(label, scope, now, now + timedelta(days=days) if days else None)
     console.print(token, soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command("list")
-def show() -> None:
+def listed(as_json: AsJson = False) -> None:
     """All keys, without their secrets."""
-    table = listing("id", "label", "scopes", "made", "expires", "revoked")
-    with opened() as context:
-        for key in context.ledger.api_keys.all():
-            times = [f"{at:%Y-%m-%d %H:%M}" if at else "" for at in (key.created_at, key.expires_at, key.revoked_at)]
-            table.add_row(key.id, key.label, " ".join(key.scopes), *times)
-    console.print(table)
+    with store() as opened:
+        rows = [{name: getattr(key, name) for name in COLUMNS} for key in opened.ledger.api_keys.all()]
+    show(rows, COLUMNS, as_json=as_json)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # ids of older keys may begin with "-"
 def revoke(key_id: Annotated[str, typer.Argument(help="The part before the dot.")]) -> None:
     """Take a key away; it is refused within five seconds."""
-    with opened() as context:
-        context.ledger.api_keys.revoke(key_id, datetime.now(UTC))
+    with store() as opened:
+        opened.ledger.api_keys.revoke(key_id, datetime.now(UTC))
     console.print(f"{key_id} is revoked.")

@@ -9,12 +9,11 @@ from difflib import get_close_matches
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from jobs.cli.number_options import decimal
-from jobs.cli.tables import listing
-from jobs.context import Context, moment, opened
+from jobs.cli.tables import SECONDS, AsJson, show
+from jobs.cli.terminal import console
+from jobs.context import Context, moment, opened, store
 from jobs.portfolio import splits
 from jobs.portfolio.positions import Holdings, positions
 from jobs.portfolio.price_jumps import notes
@@ -23,30 +22,31 @@ from mlops.risk.prices import Mark, jumped
 from mlops.types import Kind
 
 app = typer.Typer(help="What units are worth: prices that are not confirmed.", no_args_is_help=True)
-console = Console(emoji=False)
+CHANGES = ("model", "book", "quantity", "price", "value", "quantity_then", "price_then", "value_then")
 
 
 @app.command("list")
-def listed() -> None:
+def listed(as_json: AsJson = False) -> None:
     """Prices that jumped and are not confirmed yet."""
     with opened() as context:
         held = positions(context, datetime.now(UTC))
         waiting = notes(held, timedelta(seconds=context.settings.risk.price_confirm_s))
+    if as_json:
+        show([{"unit": unit, "note": waiting[unit]} for unit in sorted(waiting)], ("unit", "note"), as_json=True)
+        return
     for unit in sorted(waiting):
-        console.print(escape(waiting[unit]), soft_wrap=True)
+        console.print(waiting[unit], markup=False, soft_wrap=True)
     if not waiting:
         console.print("Every price is confirmed.")
 
 
 @app.command("log")
-def log() -> None:
+def log(as_json: AsJson = False) -> None:
     """Every price that a person confirmed."""
-    with opened() as context:
-        table = listing("time (UTC)", "unit", "price", "by", "why")
-        for price in context.ledger.confirmed_prices.log():
-            when = f"{price.confirmed_at:%Y-%m-%d %H:%M:%S}"
-            table.add_row(when, escape(price.unit), f"{price.price:g}", escape(price.actor), escape(price.reason))
-    console.print(table)
+    columns = ("confirmed_at", "unit", "price", "actor", "reason")
+    with store() as here:
+        rows = [{name: getattr(entry, name) for name in columns} for entry in here.ledger.confirmed_prices.log()]
+    show(rows, columns, as_json=as_json, formats={"confirmed_at": SECONDS})
 
 
 @app.command("split")
@@ -86,13 +86,21 @@ def _show(plan: splits.Plan, options: list[str]) -> None:
     booked = plan.split
     when = f"{booked.event_time:%Y-%m-%d %H:%M:%S} UTC"
     console.print(f"{booked.unit}: {booked.new} new for {booked.old} old since {when}.", markup=False, soft_wrap=True)
-    table = listing("model", "book", "quantity", "price", "value", "quantity then", "price then", "value then")
-    for change in plan.changes:
-        values = (change.before * change.price * change.multiplier, change.after * change.new_price * change.multiplier)
-        before = f"{change.before:,.10g}", f"{change.price:g}", f"{values[0]:,.2f}"
-        after = f"{change.after:,.10g}", f"{change.new_price:g}", f"{values[1]:,.2f}"
-        table.add_row(escape(change.model), escape(change.book), *before, *after)
-    console.print(table)
+    rows = [
+        {
+            "model": change.model,
+            "book": change.book,
+            "quantity": change.before,
+            "price": change.price,
+            "value": change.before * change.price * change.multiplier,
+            "quantity_then": change.after,
+            "price_then": change.new_price,
+            "value_then": change.after * change.new_price * change.multiplier,
+        }
+        for change in plan.changes
+    ]
+    formats = {"quantity": ",.10g", "quantity_then": ",.10g", "value": ",.2f", "value_then": ",.2f"}
+    show(rows, CHANGES, formats=formats)
     if any(change.fraction for change in plan.changes):
         console.print(
             "Parts of a unit stay in the books. Where the broker pays them in cash, send a fill that sells them at "
@@ -140,11 +148,8 @@ def surprise(context: Context, unit: str, price: float, now: datetime) -> str:
         No book, quote, fill or instrument has a unit of that name.
     """
     holdings, ledger = Holdings(context), context.ledger
-    held, instruments, quotes = (
-        holdings.at(now),
-        ledger.instruments.frame(),
-        ledger.risk.latest_quotes([unit], as_of=now),
-    )
+    held, instruments = holdings.at(now), ledger.instruments.frame()
+    quotes = ledger.risk.latest_quotes([unit], as_of=now)
     kinds = dict(zip(instruments["unit"], instruments["kind"], strict=True))
     _known(context, unit, {*held.frame["unit"], *held.frame["underlying"], *held.prices, *kinds, *quotes["unit"]}, now)
     trust = holdings.marks.trust(unit, kinds.get(unit, Kind.SPOT.value))

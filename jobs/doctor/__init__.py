@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from mlflow import MlflowClient
 from sqlalchemy import Engine, Row, Select, create_engine
 
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.types import Level
 from registry_hooks.account import credentials
-from registry_hooks.aliases import Registry
+
+if TYPE_CHECKING:
+    from registry_hooks.aliases import Registry
 
 QUESTION = "/api/2.0/mlflow/registered-models/search"  # guarded by accounts and host names, as all of the API is
 TIMEOUT_S = 8.0  # under a check's limit; a cold MLflow answers its first request in 2 s
@@ -96,6 +97,10 @@ class Setup:
     @cached_property
     def registry(self) -> Registry:
         """Opens, and so migrates, the ledger: only where `current` says that there is nothing to migrate."""
+        from mlflow import MlflowClient
+
+        from registry_hooks.aliases import Registry
+
         uri = self.settings.tracking_uri
         client = MlflowClient(uri, registry_uri=uri)
         return Registry(

@@ -10,14 +10,13 @@ import queue
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
 
 import mlflow
-import orjson
 import typer
 from pydantic import SecretStr
-from rich.console import Console
 
+from jobs.cli.tables import AsJson, print_json
+from jobs.cli.terminal import console, working
 from jobs.doctor import Check, Problem, Setup, endpoints, machine, own_file, server, work
 from mlops import settings as settings_room
 from mlops.errors import SettingsError
@@ -25,8 +24,6 @@ from mlops.settings import Settings
 from mlops.types import Level
 from registry_hooks.account import credentials
 
-app = typer.Typer()
-console = Console(emoji=False)
 WORDS = {Level.OK: "ok", Level.WARN: "warn", Level.ALERT: "fail", Level.UNKNOWN: "unknown"}
 NONE = "none"  # there is nothing yet to look at: not ok, and nothing to mend
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.ALERT: "red", Level.UNKNOWN: "magenta"}
@@ -111,17 +108,13 @@ def diagnose() -> list[Found]:
         setup.close()
 
 
-@app.command("doctor")
-def report(
-    as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
-) -> None:
+def report(as_json: AsJson = False) -> None:
     """Tell what is wrong with this set-up, and how to mend it. Status 1 if anything is, 3 if something was not seen."""
-    lines = diagnose()
+    with working("checking"):
+        lines = diagnose()
     if as_json:
         rows = [{"check": f.check, "level": f.word, "what": f.what, "remedy": f.remedy} for f in lines]
-        console.print(
-            orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), markup=False, soft_wrap=True, highlight=False
-        )
+        print_json(rows)
     else:
         for line in lines:
             _say(line)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import structlog
 
-from jobs.context import Context
+from jobs.context import Context, Store
 from mlops import monitor as room
 from mlops.monitor.silence import Instants
 from mlops.types import Alert, Finding, Level, Priority
@@ -51,7 +51,7 @@ class Fresh:
 class Freshness:
     """Looks at what came last, from instant to instant: clocks are read once and then added to."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context | Store) -> None:
         self._context = context
         self._clocks: dict[tuple[str, str], Instants] = {}
         self._night: tuple[datetime, Finding] | None = None

@@ -30,9 +30,9 @@ import orjson
 import pyarrow as pa
 import typer
 from pydantic import BaseModel
-from rich.console import Console
 from sqlalchemy import make_url
 
+from jobs.cli.terminal import console, working
 from jobs.stack import postgres_dump
 from jobs.stack.live_copy import DUMP, LEFT_OUT, copy_all, files, mark
 from jobs.stack.safe_tar import copy_folder, untar
@@ -41,8 +41,6 @@ from mlops import settings as settings_room
 from mlops.errors import CorruptionError, SettingsError
 from mlops.settings import Settings
 
-app = typer.Typer()
-console = Console(emoji=False)
 FORMAT = 1
 MANIFEST = "manifest.json"
 
@@ -167,12 +165,12 @@ def verified(folder: Path, source: Path, fingerprint: str = "") -> dict[str, Any
     return manifest
 
 
-@app.command("backup")
 def back_up(
     to: Annotated[Path, typer.Argument(help="A new folder, or a new file that ends in .tar.zst or .tar.gz.")],
 ) -> None:
     """Copy everything that the set-up keeps, secrets too, while it runs."""
-    manifest = backup(settings_room.read(), to, datetime.now(UTC))
+    with working(f"copying to {to}"):
+        manifest = backup(settings_room.read(), to, datetime.now(UTC))
     size = sum(file["size"] for file in manifest["files"].values())
     console.print(
         f"{len(manifest['files'])} files, {size / 2**20:.1f} MiB, are in {to}. It holds secrets: keep it safe."
@@ -184,7 +182,6 @@ def back_up(
     )
 
 
-@app.command("restore")
 def put_back(
     source: Annotated[Path, typer.Argument(help="What `backup` made.")],
     force: Annotated[bool, typer.Option("--force", help="Replace what is there; the old folder is put aside.")] = False,
@@ -192,7 +189,8 @@ def put_back(
 ) -> None:
     """Check a backup to the last byte, then put it into the state folder (MLOPS_STATE)."""
     settings = settings_room.read()
-    manifest = restore(settings, source, datetime.now(UTC), force=force, fingerprint=fingerprint)
+    with working(f"checking and restoring {source}"):
+        manifest = restore(settings, source, datetime.now(UTC), force=force, fingerprint=fingerprint)
     if not fingerprint:
         console.print(
             "Whole, but not proven to be yours: whoever can make a backup can make one that passes. See --fingerprint.",

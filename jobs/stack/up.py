@@ -23,8 +23,8 @@ import psutil
 import structlog
 import typer
 from filelock import FileLock, Timeout
-from rich.console import Console
 
+from jobs.cli.terminal import console, start_job, working
 from jobs.doctor import part_health
 from jobs.stack import status_board
 from jobs.stack.process_alerts import Teller
@@ -33,15 +33,13 @@ from jobs.stack.servers import alive, end
 from jobs.stack.status_board import Board, Standing
 from jobs.stack.supervisor import Patience, supervise
 from mlops import settings as settings_room
-from mlops.errors import MlopsError, SettingsError
+from mlops.errors import SettingsError
 from mlops.io import logs, private_files
 from mlops.io.storage.disk import Disk
 from mlops.settings import Settings
 from registry_hooks.account import ADMIN, PASSWORD_FILE, credentials
 
 log = structlog.get_logger()
-app = typer.Typer()
-console = Console(emoji=False)
 READY_LIMIT_S = 300.0  # MLflow, then what needs it
 STOP_LIMIT_S = 120.0  # three parts, one after the other, each asked first and then made to
 PROBED_S = 3.0  # whoever asks whether it is up holds the lock for a moment
@@ -192,7 +190,6 @@ def leftovers(state: Path) -> list[psutil.Process]:
     return [p for p in psutil.process_iter() if p.pid not in family and _environment(p).get(MARK) == str(state)]
 
 
-@app.command("up")
 def main(
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay; for systemd and containers.")] = False,
 ) -> None:
@@ -207,7 +204,8 @@ def main(
         already(settings, now)
         console.print(f"It is up already, supervisor {now.pid}.")
     else:
-        up(settings)
+        with working("starting MLflow, service and scheduler"):
+            up(settings)
     addresses(settings)
 
 
@@ -230,11 +228,11 @@ def _signing_in(settings: Settings) -> str:
     return f"; account {ADMIN}, password in {settings.state / 'secrets' / PASSWORD_FILE}"
 
 
-@app.command("down")
 def stop_all() -> None:
     """End MLflow, the service and the scheduler, and what an earlier supervisor left."""
     state = settings_room.read().state.absolute()
-    ended = down(state)
+    with working("ending MLflow, service and scheduler"):
+        ended = down(state)
     console.print(f"Ended: {', '.join(ended)}." if ended else f"Nothing runs in {state}.", soft_wrap=True)
 
 
@@ -267,13 +265,5 @@ def _environment(process: psutil.Process) -> Mapping[str, str]:
     return {}
 
 
-def _command() -> None:
-    try:
-        typer.run(main)
-    except (MlopsError, OSError) as error:
-        console.print(f"[red]{type(error).__name__}[/]: {error}", soft_wrap=True)
-        raise SystemExit(1) from error
-
-
 if __name__ == "__main__":
-    _command()
+    start_job(main)

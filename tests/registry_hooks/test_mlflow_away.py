@@ -120,7 +120,7 @@ def test_a_promotion_waits_for_mlflow_and_changes_nothing(live, cut):
     [
         (["explain", MODEL], 0, "MLflow does not answer within 8 s"),
         (["status"], 0, "v2"),
-        (["promote", MODEL, "3", "--reason", "x"], 1, "MLflow must answer within 8 s"),
+        (["promote", MODEL, "3", "--reason", "x"], 1, "MLflow must answer in time"),
         (["promote", MODEL, "99", "--reason", "x"], 1, "must be known to the ledger"),
         (["promote", "volatilty", "1", "--reason", "x"], 1, "model must be one that was trained here (volatility)"),
         (["weights", MODEL], 1, "must"),
@@ -136,6 +136,6 @@ def test_no_command_waits_for_longer_than_it_says(live, cut, nowhere, command, s
     )
     took = time.monotonic() - began
 
-    assert (status, True) == (done.returncode, says in done.stdout), done.stdout + done.stderr
+    assert (status, True) == (done.returncode, says in done.stdout + done.stderr), done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert took < 150  # a start of Python on a machine as busy as may be, and one wait; it hung for ten minutes

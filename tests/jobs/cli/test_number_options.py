@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from jobs.cli import main
 from jobs.cli.arm_weights import read
+from jobs.cli.commands import COMMANDS, load
 from mlops.errors import DataError
 
 MODULES = (
@@ -26,15 +27,17 @@ MODULES = (
 BAD = ["1_000", " 5", "5 ", "\uff15", "\u0665", "0x5", "5.0", "1e3", "", "nan", "inf", "5,000", "9" * 19]
 
 
-def _functions(app):
-    yield from (registered.callback for registered in app.registered_commands)
-    for group in app.registered_groups:
-        yield from _functions(group.typer_instance)
+def _functions(name):
+    command = load(name)
+    yield from (one.callback for one in getattr(command, "commands", {name: command}).values())
 
 
 def _numbers():
     """(command, parameter, what typer was told of it) of each number that a command takes."""
-    for function in [*_functions(main.app), *(importlib.import_module(f"jobs.{name}").main for name in MODULES)]:
+    for function in [
+        *(f for name in COMMANDS for f in _functions(name)),
+        *(importlib.import_module(f"jobs.{name}").main for name in MODULES),
+    ]:
         for name, hint in get_type_hints(function, include_extras=True).items():
             kind, *about = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             if {int, float} & {kind, *get_args(kind)}:

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from sqlalchemy import insert
 from typer.testing import CliRunner
 
+from jobs.cli import main
 from jobs.doctor import Setup, command, machine, server, work
 from jobs.stack import up
 from jobs.stack.servers import free_port, own_secret
@@ -514,7 +515,7 @@ def test_what_is_not_set_up_yet_is_said_to_be_none_and_not_ok(settings):
 def test_a_part_that_is_down_and_a_supervisor_that_died_are_named(settings):
     (settings.state / "run").mkdir()
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom jobs import up\nfrom jobs.stack.supervisor import Board\n"
+        "import sys, time\nfrom pathlib import Path\nfrom jobs.stack import up\nfrom jobs.stack.supervisor import Board\n"
         f"state = Path({str(settings.state)!r})\nlock = up._lock(state)\nlock.acquire()\n"
         "board = Board(state / 'run' / 'up.json', ['service', 'scheduler'])\n"
         "board.put('service', state='down', why='was ended by SIGKILL', failures=3)\n"
@@ -582,14 +583,14 @@ def test_the_command_ends_with_its_own_status_where_something_was_not_looked_at(
     for name in set(command.CHECKS) - {"python", "parts"}:
         monkeypatch.delitem(command.CHECKS, name)
 
-    assert command.NOT_SEEN == CliRunner().invoke(command.app).exit_code
+    assert command.NOT_SEEN == CliRunner().invoke(main.app, ["doctor"]).exit_code
 
 
 def test_the_command_fails_when_anything_is_wrong_and_says_it_to_programs_too(settings, monkeypatch):
     monkeypatch.setenv("MLOPS_STATE", str(settings.state))
     monkeypatch.setenv("MLOPS_TRACKING_URI", settings.tracking_uri)
-    said = CliRunner().invoke(command.app, ["--json"])
-    plain = CliRunner().invoke(command.app)
+    said = CliRunner().invoke(main.app, ["doctor", "--json"])
+    plain = CliRunner().invoke(main.app, ["doctor"])
 
     assert (1, 1) == (said.exit_code, plain.exit_code)
     rows = {row["check"]: row for row in orjson.loads(said.stdout)}

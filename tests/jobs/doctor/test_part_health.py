@@ -88,7 +88,7 @@ def test_up_refuses_to_call_up_what_lost_its_port_to_another_program_and_names_i
     _board(settings, state="down", since=SINCE, why="ended by itself with status 1", failures=7)
     port = int(settings.tracking_uri.rpartition(":")[2])
     with _stranger(port):
-        result = CliRunner().invoke(up.app, ["up"])
+        result = CliRunner().invoke(main.app, ["up"])
         status, seen = _status(), _doctor(settings)
 
     taken = f"port {port} is taken by {part_health.name(os.getpid())}, process {os.getpid()}"
