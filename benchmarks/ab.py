@@ -26,7 +26,7 @@ from scipy.stats import binom, norm
 from scipy.stats import t as student
 
 from mlops import stats
-from mlops.experiment import Trial
+from mlops.experiment import Plan
 from mlops.stats.anytime import FIRST
 from mlops.stats.sequential import DESIGN_SHARE
 from tests.calibration.worlds import WORLDS
@@ -66,7 +66,7 @@ def the_same_as_shipped(x: Rows) -> None:
 
 
 def planned(x: Rows) -> Rows:
-    trial = Trial()
+    trial = Plan()
     looks = stats.look_times(horizon=trial.horizon_bars, look_every=trial.look_every, min_n=trial.min_bars)
     return decided(x, looks, 1 - trial.confidence, trial.power) <= YEAR
 

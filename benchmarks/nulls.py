@@ -26,7 +26,7 @@ from benchmarks.simulated.cells import rate
 from benchmarks.simulated.world import CLIP, Floats, Law, World, announced
 from jobs.comparison.plans import LABELS_APART
 from mlops import policy
-from mlops.experiment import Trial, compare
+from mlops.experiment import Plan, compare
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss, skill
 from mlops.settings import ExperimentSettings
@@ -184,14 +184,14 @@ NULLS = (
 )
 
 
-def plan(horizon: int) -> Trial:
+def plan(horizon: int) -> Plan:
     """The shipped one, for labels of so many bars."""
     s = ExperimentSettings()
     least = min(s.horizon_bars, max(s.min_bars, LABELS_APART * horizon))
-    return Trial(s.confidence, s.min_samples, s.horizon_bars, s.look_every, least, s.min_events, s.margin)
+    return Plan(s.confidence, s.min_samples, s.horizon_bars, s.look_every, least, s.min_events, s.margin)
 
 
-def crossed(differences: Floats, trial: Trial) -> NDArray[np.intp]:
+def crossed(differences: Floats, trial: Plan) -> NDArray[np.intp]:
     """First planned look at which the paired test of each year crosses, no other gate asked; past the horizon if none.
 
     As `mlops.stats.sequential_test`, for many years at once; `differences` has shape (years, bars).
@@ -204,7 +204,7 @@ def crossed(differences: Floats, trial: Trial) -> NDArray[np.intp]:
     return first
 
 
-def promoted(pair: Pair, trial: Trial, rng: np.random.Generator) -> bool:
+def promoted(pair: Pair, trial: Plan, rng: np.random.Generator) -> bool:
     """Whether a weekly look of the year promotes."""
     seen = happened(pair.labels.ravel(), np.repeat(np.arange(YEAR), pair.labels.shape[1]))
     proof = paired_log_loss(_difference(pair), trial, enough_at(seen, trial))
@@ -215,7 +215,7 @@ def promoted(pair: Pair, trial: Trial, rng: np.random.Generator) -> bool:
     return any(_passed(frame, books, pair, trial, bars) for bars in looks)
 
 
-def _passed(frame: pd.DataFrame, books: Floats, pair: Pair, trial: Trial, bars: int) -> bool:
+def _passed(frame: pd.DataFrame, books: Floats, pair: Pair, trial: Plan, bars: int) -> bool:
     base = log_losses(np.full_like(pair.labels[:bars], BASE), pair.labels[:bars])
     gains = (base - log_losses(pair.challenger[:bars], pair.labels[:bars])).mean(axis=1)
     if skill(gains, trial).level is not Level.OK:

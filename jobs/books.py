@@ -24,7 +24,7 @@ from jobs.context import Context, moment, run
 from jobs.portfolio import book_inputs as tape
 from jobs.portfolio import restatement, twins, unbooked_fills
 from mlops.books.rows import events, restored, state
-from mlops.books.virtual import Bar, Grown, Said, Traded, follow, take
+from mlops.books.virtual import Bar, BarScores, GrowthStep, Traded, follow, take
 from mlops.errors import DataError, StorageError
 from mlops.experiment import Book, Fill, Terms
 from mlops.io.ledger import BookKey, BookRows, Mark
@@ -46,7 +46,7 @@ class Growth:
 
     key: BookKey
     mark: Mark | None
-    bars: Sequence[Grown]
+    bars: Sequence[GrowthStep]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Table:
     context: Context
     strategy: Strategy
     names: Sequence[str]
-    said: Mapping[datetime, Mapping[int, Said]]
+    said: Mapping[datetime, Mapping[int, BarScores]]
     roles: Mapping[datetime, Mapping[int, str]]
     fills: Mapping[str, Sequence[tuple[Fill, int]]]
     refused: Mapping[str, Sequence[tape.Refused]]
@@ -76,8 +76,8 @@ class Table:
         return Terms(self.strategy.cost_bps / 1e4, s.slippage_bps / 1e4, s.funding_bps / 1e4)
 
     def follow(
-        self, mark: Mark | None, book: Book, bars: Sequence[Bar], forecasts: Mapping[datetime, Said]
-    ) -> Iterator[Grown]:
+        self, mark: Mark | None, book: Book, bars: Sequence[Bar], forecasts: Mapping[datetime, BarScores]
+    ) -> Iterator[GrowthStep]:
         """A virtual book along the bars, by the strategy's rule and costs."""
         due = self.units.between(None if mark is None else mark.end, LAST)
         return follow(book, bars, forecasts, self.strategy.position, self.terms, self.units.multipliers, due)
@@ -192,7 +192,7 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
 
 def _virtual(table: Table) -> Iterator[Growth]:
     """The book of each version that scores, up to the last bar that it scored."""
-    of: dict[int, dict[datetime, Said]] = defaultdict(dict)
+    of: dict[int, dict[datetime, BarScores]] = defaultdict(dict)
     for bar, row in table.said.items():
         for version, forecast in row.items():
             of[version][bar] = forecast
@@ -242,7 +242,7 @@ def _time(row: tuple[Fill, int]) -> datetime:
 
 def _asked(
     table: Table, name: str, bars: Sequence[Bar], filled: Mapping[datetime, Mapping[str, int]]
-) -> dict[datetime, Said]:
+) -> dict[datetime, BarScores]:
     """What the versions that a bot traded by said, as if it were one version."""
     traded = Traded(table.context.ledger.books.traded_versions(table.strategy.name, name))
     for earlier in sorted(filled):

@@ -23,7 +23,7 @@ from jobs.context import Context, moment, run
 from jobs.monitoring import bar_frequency, overdue_labels
 from jobs.reports import live_evidence, mlflow_runs
 from mlops import policy
-from mlops.experiment import Dealing, Trial, ab, arms_of, measure
+from mlops.experiment import ArmUnits, Plan, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change, chart_power
@@ -189,7 +189,7 @@ def scorings(context: Context, trial: Experiment, until: datetime) -> dict[int, 
 def _findings(
     context: Context,
     trial: Experiment,
-    planned: Trial,
+    planned: Plan,
     matured: pd.DataFrame,
     curves: Mapping[int, pd.DataFrame],
     as_of: datetime,
@@ -202,20 +202,20 @@ def _findings(
         joined=plans.joined(context, trial),
         base_rate=context.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
-        dealt=_dealt(context, trial, as_of) if trial.kind == "compare" else None,
+        assigned=_assigned(context, trial, as_of) if trial.kind == "compare" else None,
         rng=np.random.default_rng(context.settings.train.seed),
     )
 
 
-def _dealt(context: Context, trial: Experiment, as_of: datetime) -> Dealing:
-    """Keys that were dealt to each version so far, by the weights that held when they were."""
+def _assigned(context: Context, trial: Experiment, as_of: datetime) -> ArmUnits:
+    """Keys that were assigned to each version so far, by the weights that held when they were."""
     epochs = [epoch for epoch in context.ledger.assignments.by_epoch(trial, as_of) if any(epoch.counts.values())]
     versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
     counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
-    return Dealing(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
+    return ArmUnits(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
 
 
-def _collapse(context: Context, champion: ModelRef, planned: Trial, rows: pd.DataFrame) -> Finding:
+def _collapse(context: Context, champion: ModelRef, planned: Plan, rows: pd.DataFrame) -> Finding:
     """The new champion's accuracy against that on bars held out, at half of the watch's chance of a false alarm."""
     alarms = planned.chart_alarms
     assert alarms is not None  # of a watch

@@ -128,7 +128,7 @@ def _drawn(
     if skipped and report.as_of.isocalendar().week % PLOT_EVERY:
         return {}
     s = context.settings.monitor
-    windows = monitor_figures.Seen(reference, matured, len(_window(s, matured)), s.confidence_threshold)
+    windows = monitor_figures.Windows(reference, matured, len(_window(s, matured)), s.confidence_threshold)
     return monitor_figures.figures(report, windows, everything=page is evidently.When.ALWAYS)
 
 

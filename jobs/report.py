@@ -26,12 +26,12 @@ from jobs.reports import mlflow_runs
 from mlops import policy
 from mlops.errors import DataError
 from mlops.experiment.answer import NAMES
-from mlops.experiment.battery import Shown
-from mlops.experiment.comparison import Compared
+from mlops.experiment.battery import MetricTest
+from mlops.experiment.comparison import Comparison
 from mlops.experiment.metrics import METRICS
 from mlops.experiment.numbers import numbers
-from mlops.experiment.plan import Trial
-from mlops.experiment.summary import TESTED, UNTESTED, Account, account
+from mlops.experiment.plan import Plan
+from mlops.experiment.summary import TESTED, UNTESTED, Summary, summarise
 from mlops.io import record
 from mlops.io.ledger import Experiment
 from mlops.monitor import reliability
@@ -48,7 +48,7 @@ class Written:
     """The page, the account that it shows, and the run that keeps both."""
 
     html: str
-    account: Account
+    account: Summary
     run_id: str
 
 
@@ -68,7 +68,7 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
     )  # of the shadows, too
     # What has ended is judged as it was: moves made since then hold nobody back.
     decision = look.decision if trial.ended_at is None or until < trial.ended_at else _judged(look)
-    compared = Compared(
+    compared = Comparison(
         id=trial.id,
         model=model,
         kind=trial.kind,
@@ -76,11 +76,11 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
         challenger=trial.challenger,
         started_at=trial.started_at,
         as_of=until,
-        plan=Trial(**{field.name: look.proof.params[field.name] for field in fields(Trial)}),
+        plan=Plan(**{field.name: look.proof.params[field.name] for field in fields(Plan)}),
         ended_at=trial.ended_at if until == trial.ended_at else None,
         verdict=trial.verdict if until == trial.ended_at else None,
     )
-    summary = account(
+    summary = summarise(
         compared,
         matured,
         _books(context, trial, matured, until),
@@ -132,7 +132,7 @@ def _books(context: Context, trial: Experiment, matured: pd.DataFrame, until: da
     return {v: compare.book(context, trial.model, v, trial.started_at, until) for v in sorted(versions)}
 
 
-def _context(context: Context, summary: Account, matured: pd.DataFrame) -> dict[str, Any]:
+def _context(context: Context, summary: Summary, matured: pd.DataFrame) -> dict[str, Any]:
     """What the template reads beside the account."""
     compared = summary.compared
     bundles = {b.version: b for b in context.ledger.registry.bundles(compared.model)}
@@ -160,11 +160,11 @@ def _context(context: Context, summary: Account, matured: pd.DataFrame) -> dict[
     }
 
 
-def _by_metric(summary: Account) -> dict[str, list[Shown]]:
+def _by_metric(summary: Summary) -> dict[str, list[MetricTest]]:
     return {name: rows for name in TESTED if (rows := [s for s in summary.shown if s.metric == name])}
 
 
-def _gains(summary: Account) -> dict[str, Estimate]:
+def _gains(summary: Summary) -> dict[str, Estimate]:
     """Gain of the challenger at each metric; without an interval where no test holds."""
     old, new = (summary.table.values[v] for v in (summary.compared.champion, summary.compared.challenger))
     plain = {
@@ -175,7 +175,7 @@ def _gains(summary: Account) -> dict[str, Estimate]:
     return plain | {s.metric: s.gain for s in tests if s.gain.known}
 
 
-def _pictures(summary: Account, curves: Mapping[int, pd.DataFrame]) -> dict[str, str]:
+def _pictures(summary: Summary, curves: Mapping[int, pd.DataFrame]) -> dict[str, str]:
     """SVG of our own making, which stands in the page as it is; empty where there is too little to draw."""
     if summary.bars < LEAST_FOR_PICTURES:
         return {"evidence": "", "equity": "", "reliability": ""}

@@ -52,7 +52,7 @@ FAILED = "var_backtest"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class VarStudy:
     """What one series of returns, that of the holdings of now, says. `track` and `backtest`: None of too few bars."""
 
     past: Floats
@@ -125,7 +125,7 @@ def weights(held: Held, table: Market, risk: RiskSettings) -> Floats:
     return outright if optioned is None else outright + optioned.options.deltas
 
 
-def judged(past: Floats, confidence: float, horizon: int) -> Told:
+def judged(past: Floats, confidence: float, horizon: int) -> VarStudy:
     """Fit the default to these returns, and judge it on the last of them, over the horizon.
 
     Parameters
@@ -139,11 +139,11 @@ def judged(past: Floats, confidence: float, horizon: int) -> Told:
     growth = _growth(fitted, past, confidence, horizon)
     if track is None:
         note = f"{len(past)} bars are too few to judge a forecast of {horizon}"
-        return Told(past, fitted, growth, None, {}, None, note)
+        return VarStudy(past, fitted, growth, None, {}, None, note)
     against = track.others.get("historical")
     backtest = judge(past, track.forecasts, confidence, model=" + ".join(track.names), against=against)
     note = f"{len(track.forecasts.var)} windows of {horizon} bars, none overlapping" if horizon > 1 else ""
-    return Told(past, fitted, growth, track, track.scores(past), backtest, note)
+    return VarStudy(past, fitted, growth, track, track.scores(past), backtest, note)
 
 
 def _growth(fitted: Fitted, past: Floats, confidence: float, horizon: int) -> Loss:
@@ -155,7 +155,7 @@ def _growth(fitted: Fitted, past: Floats, confidence: float, horizon: int) -> Lo
     return Loss(over.var / float(step.var[0]), over.es / float(step.es[0])) if step.var[0] > 0 else Loss(1.0, 1.0)
 
 
-def _findings(table: Market, study: Told, calibration: Calibration, confidence: float) -> tuple[Finding, ...]:
+def _findings(table: Market, study: VarStudy, calibration: Calibration, confidence: float) -> tuple[Finding, ...]:
     """The verdict on the VaR first, then its tests, VaR and ES themselves, and where correlation stands."""
     n = len(study.past)
     if study.backtest is None:
@@ -226,7 +226,7 @@ def _judged_as_stored(stored: Realised, confidence: float) -> Finding:
 
 
 def _keep(
-    context: Context, table: Market, book: Floats, study: Told, calibration: Calibration, held: Held, stored: Realised
+    context: Context, table: Market, book: Floats, study: VarStudy, calibration: Calibration, held: Held, past: Realised
 ) -> None:
     """The forecast, before its bar comes, and what the live page needs."""
     r, as_of = context.settings.risk, held.as_of
@@ -247,7 +247,7 @@ def _keep(
         "returns": returns,
         "bars": bars,
         **_track(table, study, r.confidence),
-        **stored.arrays(),
+        **past.arrays(),
     }
     context.ledger.risk.put_state("var", ALL, as_of, body, arrays)
     last_state = [state.value for state, _ in states(table.returns, calibration)][-1:]
@@ -255,7 +255,7 @@ def _keep(
     context.ledger.risk.put_state("correlation", ALL, as_of, stood, {})
 
 
-def _forecasts(study: Told, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
+def _forecasts(study: VarStudy, r: RiskSettings, last: datetime, held: Held) -> Iterator[Forecast]:
     """Forecasts of the next bar and of the horizon, before they come."""
     confidences = tuple(sorted({*CONFIDENCES, r.confidence}))
     now = study.fitted.now(study.past, confidences)
@@ -267,7 +267,7 @@ def _forecasts(study: Told, r: RiskSettings, last: datetime, held: Held) -> Iter
                 yield Forecast(ALL, last, confidence, horizon, study.model, var, max(var, es), held.equity, held.as_of)
 
 
-def _track(table: Market, study: Told, confidence: float) -> dict[str, NDArray[Any]]:
+def _track(table: Market, study: VarStudy, confidence: float) -> dict[str, NDArray[Any]]:
     """VaR and loss by the last bar of each forecast that the model would have made."""
     if study.track is None:
         return {"times": np.empty(0, dtype=np.int64), "var": np.empty(0), "loss": np.empty(0)}
@@ -295,7 +295,7 @@ def _bars(n: int) -> str:
     return "one bar" if n == 1 else f"{n} bars"
 
 
-def _headline(study: Told) -> str:
+def _headline(study: VarStudy) -> str:
     """What the backtest says, and of what."""
     if study.backtest is None:
         return study.note
@@ -303,7 +303,7 @@ def _headline(study: Told) -> str:
     return f"{study.backtest.note}, on what is held now over the {study.backtest.n} forecasts before{over}"
 
 
-def _shown(study: Told) -> dict[str, Any]:
+def _shown(study: VarStudy) -> dict[str, Any]:
     """The backtest as the page shows it, beside the other models on the same bars."""
     backtest = study.backtest
     if backtest is None or study.track is None:
@@ -335,7 +335,7 @@ def _shown(study: Told) -> dict[str, Any]:
     }
 
 
-def _figures(table: Market, book: Floats, study: Told, confidence: float) -> dict[str, Figure]:
+def _figures(table: Market, book: Floats, study: VarStudy, confidence: float) -> dict[str, Figure]:
     figures = {}
     if study.track is not None:
         forecasts = study.track.forecasts
@@ -352,7 +352,7 @@ def _figures(table: Market, book: Floats, study: Told, confidence: float) -> dic
     return figures
 
 
-def _numbers(study: Told, held: Held) -> dict[str, float]:
+def _numbers(study: VarStudy, held: Held) -> dict[str, float]:
     """Metrics of the run beside its findings."""
     now = study.fitted.now(study.past)
     numbers = {"equity": held.equity, "positions": float(len(held.frame))}

@@ -53,14 +53,14 @@ CARRY_S = 10.0  # for the last scores to reach the ledger, at the end
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class InheritedSockets:
     """Listening sockets of the supervisor: the one that all callers use, and one of this process for its health."""
 
     shared: socket.socket
     own: socket.socket
 
     @classmethod
-    def read(cls, text: str) -> Handed:
+    def read(cls, text: str) -> InheritedSockets:
         """From two file descriptors, `7,8`."""
         shared, own = (socket.socket(fileno=int(fd)) for fd in text.split(","))
         return cls(shared, own)
@@ -73,7 +73,7 @@ class Service:
     callers of that moment wait in the socket's queue, which the supervisor keeps open, until the other one accepts.
     """
 
-    def __init__(self, context: Context, handed: Handed | None) -> None:
+    def __init__(self, context: Context, handed: InheritedSockets | None) -> None:
         self._context, self._handed, self._stop = context, handed, threading.Event()
         settings = context.settings
         self._hub, self._watch = Hub(_now, settings.feed), _expected(settings)
@@ -116,7 +116,7 @@ class Service:
         if not self._stop.is_set():
             self._broken = self._server.should_exit = True
 
-    def _stand_by(self, handed: Handed) -> None:
+    def _stand_by(self, handed: InheritedSockets) -> None:
         self._lock.acquire(poll_interval=TAKE_OVER_S)
         self._held = self._inode()
         if not self._stop.is_set():
@@ -178,7 +178,7 @@ def _expected(settings: Settings) -> Watch:
     return watch
 
 
-def serve(context: Context, handed: Handed | None = None) -> None:
+def serve(context: Context, handed: InheritedSockets | None = None) -> None:
     """Serve until stopped."""
     for name, value in PATIENCE.items():  # MLflow's client would wait for minutes
         os.environ.setdefault(name, value)
@@ -318,7 +318,7 @@ def _now() -> datetime:
 
 def main(sockets: Annotated[str, typer.Option(help="Listening sockets of the supervisor.")] = "") -> None:
     """The service; with sockets that were handed to it one of two, which stands by until the other ends."""
-    run("serve", lambda context: serve(context, Handed.read(sockets) if sockets else None))
+    run("serve", lambda context: serve(context, InheritedSockets.read(sockets) if sockets else None))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import typer
 from jobs.bars import bars_of
 from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
-from jobs.portfolio.stress import Stressed, compute
+from jobs.portfolio.stress import StressRun, compute
 from jobs.reports import mlflow_runs, stress_page
 from mlops.io import record
 from mlops.plots import page
@@ -35,7 +35,7 @@ class Written:
     """The page, what it shows, and the run that keeps both."""
 
     html: str
-    stressed: Stressed
+    stressed: StressRun
     run_id: str
 
 
@@ -68,7 +68,7 @@ def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
     return Written(html, look, context.emit(evidence))
 
 
-def _findings(context: Context, look: Stressed) -> tuple[Finding, ...]:
+def _findings(context: Context, look: StressRun) -> tuple[Finding, ...]:
     """The worst named scenario, against the line that a person drew if there is one."""
     why = f"{len(look.missing)} units are not in it" if look.missing else ""
     value = float("nan") if look.worst is None else float(look.worst["loss"])

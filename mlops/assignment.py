@@ -1,4 +1,4 @@
-"""Which arm trades a key: the same one for the life of an experiment."""
+"""Arm that trades a key: the same one for the life of a comparison."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from mlops.errors import DataError
 
 
-def deal(keys: Sequence[str], *, salt: str, weights: Mapping[int, float], champion: int) -> NDArray[np.int64]:
+def assign(keys: Sequence[str], *, salt: str, weights: Mapping[int, float], champion: int) -> NDArray[np.int64]:
     """The version that trades each key: a challenger for its share, the champion for the rest.
 
     A hash of salt and key decides, so that every process agrees without talking, a key stays with its arm, and another
-    salt (another experiment) deals anew. Other weights move some keys to other arms: remember what was dealt where a
-    key must stay.
+    salt (another comparison) assigns anew. Other weights move some keys to other arms: remember assignments where a key
+    must stay.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def deal(keys: Sequence[str], *, salt: str, weights: Mapping[int, float], champi
 
     Examples
     --------
-    >>> deal(["AAPL", "MSFT", "XOM", "GE"], salt="volatility-1", weights={7: 0.3, 8: 0.2}, champion=3)
+    >>> assign(["AAPL", "MSFT", "XOM", "GE"], salt="volatility-1", weights={7: 0.3, 8: 0.2}, champion=3)
     array([8, 3, 7, 3])
     """
     challengers = sorted(version for version in weights if version != champion and weights[version] > 0)

@@ -229,7 +229,7 @@ def on_risk(
     """
     if not breaches or state is TradingState.HALTED:
         return state, ""
-    hopeless = [(b, why) for b in breaches if (why := _hopeless(b, now, patience))]
+    hopeless = [(b, why) for b in breaches if (why := _not_cured_by_reducing(b, now, patience))]
     if hopeless:
         return TradingState.HALTED, "; ".join(f"{b.found.note}, {why}" for b, why in hopeless)
     if state is TradingState.REDUCING:
@@ -259,7 +259,7 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
     return Decision(Verdict.HOLD, report.model, proof, report.model, f"Keep {report.model}: {why}.{_worth(report)}")
 
 
-def _hopeless(breach: Breach, now: datetime, patience: timedelta) -> str:
+def _not_cured_by_reducing(breach: Breach, now: datetime, patience: timedelta) -> str:
     """Why shrinking does not cure it; empty where it may."""
     finding, age = breach.found, now - breach.since
     if finding.name in LOSSES and age >= CONFIRM:

@@ -65,7 +65,7 @@ class ExperimentSettings(Section):
     shadow_bars: int = Field(20, ge=1, description="Bars that a challenger scores in shadow before it trades.")
     shadow_unreported: bool = Field(False, description="Let a challenger trade whose latency nobody reports.")
     ab_bars: int = Field(20, ge=0, description="Bars that it has traded a share of the units before it is promoted.")
-    ab_units: int = Field(0, ge=0, description="Units that were dealt to it by then, at least.")
+    ab_units: int = Field(0, ge=0, description="Units that were assigned to it by then, at least.")
     min_samples: int = Field(1000, ge=1, description="Paired predictions before any verdict.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="1 - the chance to promote an equal challenger.")
     horizon_bars: int = Field(252, ge=10, description="A comparison ends after so many bars.")

@@ -18,7 +18,7 @@ import numpy as np
 import tenacity
 from numpy.typing import NDArray
 
-from mlops.assignment import deal
+from mlops.assignment import assign
 from mlops.errors import RegistryError
 from mlops.io.ledger import BundleRow, Ledger, Promotion
 from mlops.types import ModelRef, Role
@@ -67,9 +67,9 @@ class Lineup:
         """The champion's share of keys."""
         return 1 - math.fsum(self.weights.values())
 
-    def deal(self, keys: Sequence[str]) -> NDArray[np.int64]:
-        """The version that a key falls to that was not dealt before (`dealing`); shape (len(keys),)."""
-        return deal(keys, salt=self.salt, weights=self.weights, champion=self.champion)
+    def assign(self, keys: Sequence[str]) -> NDArray[np.int64]:
+        """The version that a key falls to that was not assigned before (`assignment`); shape (len(keys),)."""
+        return assign(keys, salt=self.salt, weights=self.weights, champion=self.champion)
 
 
 def known(registry: Registry, ref: ModelRef) -> BundleRow:
@@ -150,12 +150,12 @@ def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int])
         if trial.kind != "shadow" or trial.challenger not in roles:
             roles[trial.challenger] = ROLES[trial.kind]
     roles[champion] = Role.CHAMPION
-    dealing = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
-    if dealing is None:
+    assignment = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
+    if assignment is None:
         return Lineup(champion, roles)
-    last = ledger.assignments.epochs(dealing)[-1]
+    last = ledger.assignments.epochs(assignment)[-1]
     weights = {v: w for v, w in last.weights.items() if w > 0 and v != champion and v in roles}
-    return Lineup(champion, roles, dealing.salt, weights, last.number)
+    return Lineup(champion, roles, assignment.salt, weights, last.number)
 
 
 def compared(ledger: Ledger, model: str) -> set[int]:

@@ -1,6 +1,6 @@
-"""Which arm trades which key. A key is dealt once in an experiment: by a hash and the weights of that moment.
+"""Which arm trades which key. A key is assigned once in an experiment: by a hash and the weights of that moment.
 
-What was dealt is remembered here and in the ledger, where the first one wins: other weights, another process or a
+What was assigned is remembered here and in the ledger, where the first one wins: other weights, another process or a
 restart move no key. Weights belong to the open comparison of the nominated challenger; shadows that wait may have some.
 """
 
@@ -15,36 +15,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlops.io.ledger import Epoch, Ledger
-from mlops.io.ledger.assignments import Deal
+from mlops.io.ledger.assignments import Assignment
 from mlops.io.storage.validation import storable
 from registry_hooks import stages
 from registry_hooks.aliases import Lineup, Registry, turn
 from registry_hooks.apply import Act
 
 
-class Dealer:
-    """Deals the keys of one model. Usable from several threads; `deal` never waits for the ledger, the others do."""
+class Assigner:
+    """Assigns the keys of one model. Usable from several threads; `assign` never waits for the ledger, others do."""
 
     def __init__(self, model: str, ledger: Ledger) -> None:
         self._model, self._ledger = model, ledger
         self._known: dict[str, dict[str, int]] = {}  # salt -> key -> version
-        self._new: dict[str, list[Deal]] = defaultdict(list)  # by salt: not in the ledger yet
+        self._new: dict[str, list[Assignment]] = defaultdict(list)  # by salt: not in the ledger yet
         self._turn = threading.Lock()
 
     @property
     def pending(self) -> bool:
-        """Whether something was dealt that the ledger does not know yet."""
+        """Whether something was assigned that the ledger does not know yet."""
         return bool(self._new)
 
-    def deal(
+    def assign(
         self, lineup: Lineup, keys: Sequence[str], at: datetime, able: Container[int] | None = None
     ) -> NDArray[np.int64]:
-        """The version that trades each key; shape (len(keys),). While no challenger has a weight, nothing is dealt.
+        """The version that trades each key; shape (len(keys),). While no challenger has a weight, nothing is assigned.
 
         Parameters
         ----------
         at : datetime
-            When a key that is new counts as dealt.
+            When a key that is new counts as assigned.
         able : container of int, optional
             The versions that can score now; the champion trades what belongs to others. Without it all of them.
         """
@@ -55,21 +55,21 @@ class Dealer:
         fresh = [key for key in dict.fromkeys(keys) if key not in known]
         if fresh:
             self._remember(lineup, known, fresh, at)
-        dealt = (known[key] for key in keys)
-        return np.array([v if v in trading else lineup.champion for v in dealt], dtype=np.int64)
+        assigned = (known[key] for key in keys)
+        return np.array([v if v in trading else lineup.champion for v in assigned], dtype=np.int64)
 
-    def deal_now(
+    def assign_now(
         self, lineup: Lineup, keys: Sequence[str], at: datetime, able: Container[int] | None = None
     ) -> NDArray[np.int64]:
         """Assign after the ledger has had its word; raises what it raises."""
-        dealt = self.deal(lineup, keys, at, able)
+        assigned = self.assign(lineup, keys, at, able)
         if not self.pending:
-            return dealt
+            return assigned
         self.settle()
-        return self.deal(lineup, keys, at, able)
+        return self.assign(lineup, keys, at, able)
 
     def settle(self) -> None:
-        """Tell the ledger what was dealt; where another process was first, its word counts from now on."""
+        """Tell the ledger what was assigned; where another process was first, its word counts from now on."""
         for salt in list(self._new):
             with self._turn:
                 new = self._new.pop(salt, [])
@@ -83,25 +83,25 @@ class Dealer:
                 self._known[salt].update(stands)
 
     def learn(self, lineup: Lineup) -> None:
-        """Take up what was dealt in an experiment, by whomever; those before it are forgotten."""
+        """Take up what was assigned in an experiment, by whomever; those before it are forgotten."""
         if lineup.salt:
             stands = self._ledger.assignments.of(self._model, lineup.salt)
             self._known.setdefault(lineup.salt, {}).update(stands)
-        while len(self._known) > 2:  # the one before may still be dealt by until the next boundary
+        while len(self._known) > 2:  # the one before may still be assigned by until the next boundary
             del self._known[next(iter(self._known))]
 
     def _remember(self, lineup: Lineup, known: dict[str, int], keys: Sequence[str], at: datetime) -> None:
         with self._turn:
-            for key, version in zip(keys, lineup.deal(keys).tolist(), strict=True):
+            for key, version in zip(keys, lineup.assign(keys).tolist(), strict=True):
                 if key in known:  # another thread was quicker
                     continue
                 known[key] = version
                 if storable(str(key)):  # else no ledger can remember it; the hash still knows
-                    self._new[lineup.salt].append(Deal(str(key), version, lineup.epoch, at))
+                    self._new[lineup.salt].append(Assignment(str(key), version, lineup.epoch, at))
 
 
 def set_weights(registry: Registry, model: str, given: Mapping[int, float], reason: str, act: Act) -> Epoch:
-    """Give versions that are compared another share of the keys that are dealt from now on.
+    """Give versions that are compared another share of the keys that are assigned from now on.
 
     Bots take it up when they next read the registry. A weight of 0 takes a version out of trading, with the keys that
     it has; they come back with its weight. A version with a weight is in A/B, whatever the gate of the shadow stage

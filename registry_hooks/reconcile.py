@@ -231,7 +231,7 @@ def _lost(around: Round, version: int) -> str:
     trials = [t for t in ledger.registry.open_experiments(around.model) if version in (t.champion, t.challenger)]
     event, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
     if stack and version == stack[-1]:
-        return _bury(around, version, event, done)
+        return _replace_deleted_champion(around, version, event, done)
     for trial in trials:
         ledger.registry.close_experiment(trial.id, f"v{version} was deleted", around.at)
     if trials:
@@ -244,7 +244,7 @@ def _lost(around: Round, version: int) -> str:
     return "repaired" if trials else AGREED
 
 
-def _bury(around: Round, version: int, event: str, done: str) -> str:
+def _replace_deleted_champion(around: Round, version: int, event: str, done: str) -> str:
     """The champion's version is gone: back to the newest earlier one that MLflow has and that loads."""
     model, registry = around.model, around.registry
     for back in aliases.ways_back(registry.client, model, around.stack()):

@@ -27,7 +27,7 @@ LEAST_LEFT = 0.5  # of the units, to the champion: no job gives so many challeng
 
 
 def running(ledger: Ledger, model: str) -> Experiment | None:
-    """The comparison that keys are dealt by; None where nobody is nominated."""
+    """The comparison that keys are assigned by; None where nobody is nominated."""
     champion = ledger.registry.champion(model)
     trials = [trial for trial in ledger.registry.open_experiments(model, "compare") if trial.champion == champion]
     return trials[-1] if trials else None
@@ -37,7 +37,7 @@ def comparison(ledger: Ledger, model: str) -> Experiment:
     """The running comparison; raises RegistryError where nobody is nominated."""
     trial = running(ledger, model)
     if trial is None:
-        rule = f"model {model} must have a nominated challenger to deal keys to, got none"
+        rule = f"model {model} must have a nominated challenger to assign keys to, got none"
         raise RegistryError(f"{rule}. Nominate a version.")
     return trial
 
@@ -75,7 +75,7 @@ def held(ledger: Ledger, model: str, version: int, split: float) -> str:
     """
     trial = running(ledger, model)
     if trial is None:
-        return "nobody is nominated, so no units are dealt"
+        return "nobody is nominated, so no units are assigned"
     epochs = ledger.assignments.epochs(trial)
     changed = [e for before, e in pairwise(epochs) if _of(e, version) != _of(before, version)]
     if changed and _of(changed[-1], version) == 0 and not changed[-1].actor.startswith(JOBS):

@@ -26,7 +26,7 @@ import structlog
 from mlflow import MlflowClient
 
 from benchmarks.simulated.registry import MemoryClient
-from benchmarks.simulated.stages import deal, moves_at
+from benchmarks.simulated.stages import assign, moves_at
 from benchmarks.simulated.world import FEATURES, Floats, Reference, World
 from jobs import compare, monitor
 from jobs.books import VIRTUAL
@@ -36,7 +36,7 @@ from jobs.reports import monitor_figures
 from jobs.reports.evidently import When
 from jobs.schedule import due
 from mlops.books.book import SCALE
-from mlops.experiment import Trial, ab
+from mlops.experiment import Plan, ab
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss
 from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
@@ -71,7 +71,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class LookRow:
     """What a look of the monitor said: the level of its verdict in words, and the findings at WARN or ALERT."""
 
     at: datetime
@@ -102,11 +102,11 @@ class Platform:
     known: bool = True
     versions: dict[int, int] = field(default_factory=dict)  # version -> bar from which it scores
     events: list[Event] = field(default_factory=list)
-    said: list[Said] = field(default_factory=list)
+    said: list[LookRow] = field(default_factory=list)
     thorough: bool = False
     line: bool = True
     reports: bool = True
-    _decided: dict[tuple[int, Trial], int] = field(default_factory=dict)
+    _decided: dict[tuple[int, Plan], int] = field(default_factory=dict)
     _losses: dict[int, Floats] = field(default_factory=dict)
     _forecasts: dict[int, Floats] = field(default_factory=dict)
     _changed: bool = True  # since the ledger was looked at last
@@ -183,11 +183,11 @@ class Platform:
         decisions = JOBS[job](self.context, self.model, pd.DataFrame(), at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if any(decision.verdict is Verdict.ADVANCE for decision in decisions):
-            deal(self.context, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
+            assign(self.context, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
         if job == "monitor" and decisions:
             levels = [(f["name"], f["finding_level"]) for f in self.findings()]
             loud = tuple(name for name, level in levels if level in SPOKEN and not name.startswith("layer_"))
-            self.said.append(Said(at, dict(levels)["layer_verdict"], loud))
+            self.said.append(LookRow(at, dict(levels)["layer_verdict"], loud))
         return decisions
 
     @property
@@ -242,7 +242,7 @@ class Platform:
         returns = self._returns[trial.champion], self._returns[trial.challenger]
         return min(decides, moves_at(self.context, trial, start, self._now, returns))
 
-    def _collapsed(self, trial: Experiment, plan: Trial, start: int) -> int:
+    def _collapsed(self, trial: Experiment, plan: Plan, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""
         times, units = _times(self.world.bars)[start:], self.world.law.units
         rows = _keys(self.model, times, units)

@@ -1,4 +1,4 @@
-"""Stages of a simulated challenger: its units are dealt as a bot does, and looks that move nobody are known before."""
+"""Stages of a simulated challenger: its units are assigned as by a bot; looks that move nobody are known before."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mlops.experiment.gates import allowed_drawdown
 from mlops.io.ledger import Experiment
 from mlops.types import Stage
 from registry_hooks.aliases import traded
-from registry_hooks.assignment import Dealer
+from registry_hooks.assignment import Assigner
 from registry_hooks.stages import stages
 
 
-def deal(context: Context, model: str, units: Sequence[str], at: datetime) -> None:
-    """Deal the units, as a bot does at its next bar."""
-    dealer, found = Dealer(model, context.ledger), traded(context.ledger, model)
-    dealer.learn(found)
-    dealer.deal_now(found, units, at)
+def assign(context: Context, model: str, units: Sequence[str], at: datetime) -> None:
+    """Assign the units, as a bot does at its next bar."""
+    assigner, found = Assigner(model, context.ledger), traded(context.ledger, model)
+    assigner.learn(found)
+    assigner.assign_now(found, units, at)
 
 
 def moves_at(context: Context, trial: Experiment, start: int, now: int, returns: tuple[Floats, Floats]) -> int:

@@ -17,8 +17,8 @@ from jobs.context import Context
 from jobs.portfolio import book_inputs, restatement
 from jobs.portfolio.book_cache import MOMENT
 from jobs.portfolio.book_inputs import Units
-from jobs.portfolio.confirmed_prices import Seen
-from jobs.portfolio.positions import Booked, booked_alone, worth_of
+from jobs.portfolio.confirmed_prices import Prices
+from jobs.portfolio.positions import Unpriced, of_fills, worth_of
 from jobs.portfolio.valuation import Held
 from mlops.experiment import Fill
 from mlops.io.ledger import BookKey
@@ -105,7 +105,7 @@ class Effect:
 
     context: Context
     held: Held
-    _booked: dict[tuple[int, ...], Booked] = field(default_factory=dict)
+    _booked: dict[tuple[int, ...], Unpriced] = field(default_factory=dict)
     _worth: dict[tuple[datetime, tuple[int, ...]], tuple[float, float]] = field(default_factory=dict)
     _splits: Units | None = None
 
@@ -150,10 +150,10 @@ class Effect:
         if (at, numbers) not in self._worth:
             about = (*numbers, *(split.number for split in splits))
             if about not in self._booked:
-                self._booked[about] = booked_alone(self.context, key, fills, splits, at)
-            prices = {fill.unit: Seen(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
+                self._booked[about] = of_fills(self.context, key, fills, splits, at)
+            prices = {fill.unit: Prices(carried=Mark(fill.price, fill.at)) for fill in fills if fill.at is not None}
             for event in self.context.ledger.books.unit_events(key, list(prices), end=at + MOMENT):
                 if event.kind == "mark":
-                    prices[event.unit] = Seen(bar=Mark(event.price, event.event_time))
+                    prices[event.unit] = Prices(bar=Mark(event.price, event.event_time))
             self._worth[at, numbers] = worth_of(self.context, self._booked[about], prices, at)
         return self._worth[at, numbers]

@@ -1,4 +1,4 @@
-"""`trader-mlops weights`: who trades which share of the keys that are dealt from now on."""
+"""`trader-mlops weights`: who trades which share of the keys that are assigned from now on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlops.numerals import decimal, whole
 from mlops.types import Stage
 from registry_hooks import assignment, stages
 
-COLUMNS = ("since", "version", "weight", "keys_dealt", "by", "why")
+COLUMNS = ("since", "version", "weight", "keys_assigned", "by", "why")
 
 
 def weights(
@@ -27,9 +27,9 @@ def weights(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the weights of a running comparison and what was dealt by them. With VERSION=WEIGHT, change them first.
+    """Show the weights of a running comparison and what was assigned by them. With VERSION=WEIGHT, change them first.
 
-    A weight is a share of the keys that are dealt from now on; the champion has the rest. Keys that were dealt stay
+    A weight is a share of the keys assigned from now on; the champion has the rest. Keys that were assigned stay
     with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow
     stage; no job gives one to whom a person took it from.
     """
@@ -76,7 +76,7 @@ def rows(context: Context, model: str) -> list[dict[str, Any]]:
             "since": epoch.at,
             "version": f"v{version}",
             "weight": weight,
-            "keys_dealt": epoch.counts[version],
+            "keys_assigned": epoch.counts[version],
             "by": epoch.actor,
             "why": epoch.reason,
         }

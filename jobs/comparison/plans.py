@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.context import Context
 from mlops.errors import DataError
-from mlops.experiment import Trial, ab
+from mlops.experiment import Plan, ab
 from mlops.experiment.watch import simulated_budget
 from mlops.io.ledger import Experiment
 from registry_hooks import aliases
@@ -37,7 +37,7 @@ def _goes_on(a: Experiment, b: Experiment) -> bool:
     return same and {a.kind, b.kind} <= {*aliases.COMPARED}
 
 
-def plan(context: Context, trial: Experiment) -> Trial:
+def plan(context: Context, trial: Experiment) -> Plan:
     """What a comparison must show: as stored with it; by the settings where it was never looked at.
 
     `arms` are all challengers that share its error by now; each takes its part from when it `joined` on.
@@ -50,7 +50,7 @@ def plan(context: Context, trial: Experiment) -> Trial:
     if trial.plan is None:
         return _first(context, trial)
     try:
-        return _charted(trial, Trial.read(trial.plan, arms=_arms(context, trial)))
+        return _charted(trial, Plan.read(trial.plan, arms=_arms(context, trial)))
     except DataError as error:
         remedy = "Restore the column `plan` of the ledger's table `experiments` from a backup; no job writes it twice"
         raise DataError(
@@ -59,14 +59,14 @@ def plan(context: Context, trial: Experiment) -> Trial:
         ) from error
 
 
-def _charted(trial: Experiment, planned: Trial) -> Trial:
+def _charted(trial: Experiment, planned: Plan) -> Plan:
     """With its chart, where the plan of a watch was stored without: half of the budget, as the paired test has."""
     if trial.kind != "watch" or planned.chart_alarms is not None:
         return planned
     return replace(planned, chart_alarms=1 - planned.confidence)
 
 
-def _first(context: Context, trial: Experiment) -> Trial:
+def _first(context: Context, trial: Experiment) -> Plan:
     """Plan by the settings; of a watch, simulated on the record of its two models where that is asked for."""
     planned = of_kind(context, trial.kind, horizon=horizon(context, trial), arms=_arms(context, trial))
     if trial.kind != "watch" or not context.settings.experiment.watch_simulated:
@@ -76,23 +76,23 @@ def _first(context: Context, trial: Experiment) -> Trial:
     return simulated_budget(record.to_numpy(), planned, np.random.default_rng(context.settings.train.seed))[0]
 
 
-def of_kind(context: Context, kind: str, *, horizon: int, arms: int = 1) -> Trial:
+def of_kind(context: Context, kind: str, *, horizon: int, arms: int = 1) -> Plan:
     """What the settings ask of a comparison of a kind, where labels span `horizon` bars and nothing is stored yet."""
     return _later(_by_settings(context, kind, arms=arms), horizon)
 
 
-def _by_settings(context: Context, kind: str, *, arms: int) -> Trial:
+def _by_settings(context: Context, kind: str, *, arms: int) -> Plan:
     s = context.settings.experiment
     common: dict[str, Any] = {name: getattr(s, name) for name in ("look_every", "min_bars", "min_events", "evidence")}
     common |= {name: getattr(s, name) for name in ("drawdown_margin", "drawdown_volatility", "drawdown_confidence")}
     if kind == "watch":  # alpha spent evenly, for a bad champion costs money every day; the chart has the other half
         share = (1 + s.watch_confidence) / 2
         common["min_bars"] = min(s.min_bars, s.watch_bars)
-        return Trial(share, 1, s.watch_bars, power=1.0, chart_alarms=1 - share, **common)
-    return Trial(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)
+        return Plan(share, 1, s.watch_bars, power=1.0, chart_alarms=1 - share, **common)
+    return Plan(s.confidence, s.min_samples, s.horizon_bars, margin=s.margin, arms=arms, **common)
 
 
-def _later(planned: Trial, horizon: int) -> Trial:
+def _later(planned: Plan, horizon: int) -> Plan:
     """With its first look after so many labels that do not overlap: fewer do not tell dependence from a mean."""
     return replace(planned, min_bars=min(planned.horizon_bars, max(planned.min_bars, LABELS_APART * horizon)))
 

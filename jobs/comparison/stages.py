@@ -59,7 +59,7 @@ def _since(context: Context, trial: Experiment, as_of: datetime) -> datetime | N
 
 
 def _units(context: Context, trial: Experiment, as_of: datetime) -> int:
-    """Units that were dealt to the challenger in the running comparison, or in its own that ended."""
-    dealt = trial if trial.kind == "compare" else stages.running(context.ledger, trial.model)
-    epochs = () if dealt is None else context.ledger.assignments.by_epoch(dealt, as_of)
+    """Units that were assigned to the challenger in the running comparison, or in its own that ended."""
+    assigned = trial if trial.kind == "compare" else stages.running(context.ledger, trial.model)
+    epochs = () if assigned is None else context.ledger.assignments.by_epoch(assigned, as_of)
     return sum(epoch.counts.get(trial.challenger, 0) for epoch in epochs)

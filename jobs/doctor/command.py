@@ -62,7 +62,7 @@ IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOU
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReportLine:
     """A line of the report. `level` is OK, WARN, ALERT, or UNKNOWN where it could not be looked at.
 
     `none`: there is nothing yet to look at.
@@ -80,30 +80,30 @@ class Found:
         return NONE if self.none else WORDS[self.level]
 
 
-def examine(setup: Setup, checks: Iterable[str] | None = None) -> list[Found]:
+def examine(setup: Setup, checks: Iterable[str] | None = None) -> list[ReportLine]:
     """Do the checks, in their order; each gives one line when all is well, else one a problem."""
-    lines: list[Found] = []
+    lines: list[ReportLine] = []
     for name in list(CHECKS) if checks is None else checks:
         check = CHECKS[name]
         problems = _asked(check, setup)
-        lines += [Found(name, problem.level, problem.what, problem.remedy, problem.none) for problem in problems]
+        lines += [ReportLine(name, problem.level, problem.what, problem.remedy, problem.none) for problem in problems]
         if not problems:
-            lines.append(Found(name, Level.OK, (check.__doc__ or "").strip()))
+            lines.append(ReportLine(name, Level.OK, (check.__doc__ or "").strip()))
     return lines
 
 
-def diagnose() -> list[Found]:
+def diagnose() -> list[ReportLine]:
     """Examine the set-up of this process."""
     try:
         settings = settings_room.read()
     except SettingsError as error:
-        return [Found("settings", Level.ALERT, str(error), "Correct mlops.toml or the variable")]
+        return [ReportLine("settings", Level.ALERT, str(error), "Correct mlops.toml or the variable")]
     setup = Setup(with_own_secrets(settings))
     for name, value in {**IMPATIENT, **credentials(settings)}.items():
         os.environ.setdefault(name, value)
     mlflow.set_tracking_uri(settings.tracking_uri)
     try:
-        return [Found("settings", Level.OK, "Settings are valid."), *examine(setup)]
+        return [ReportLine("settings", Level.OK, "Settings are valid."), *examine(setup)]
     finally:
         setup.close()
 
@@ -123,7 +123,7 @@ def report(as_json: AsJson = False) -> None:
         raise typer.Exit(WRONG if Level.ALERT in levels else NOT_SEEN)
 
 
-def _say(line: Found) -> None:
+def _say(line: ReportLine) -> None:
     colour = "dim" if line.none else COLOURS[line.level]
     console.print(f"[{colour}]{line.word:<8}[/]{line.check:<16}", end="")
     console.print(line.what, markup=False, highlight=False, soft_wrap=True)

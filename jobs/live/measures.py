@@ -12,7 +12,7 @@ import pandas as pd
 
 from jobs.live.state import Now, Slow
 from jobs.portfolio.valuation import Held
-from jobs.portfolio.weights import Weighed, left_out
+from jobs.portfolio.weights import BookWeights, left_out
 from mlops.risk.limits import ALL, Measured
 from mlops.risk.var.snapshot import Snapshot
 
@@ -83,7 +83,7 @@ def _settled(measure: Measured, held: Held) -> Measured:
     return measure if not why or measure.why else replace(measure, why=why, at_least=True, words=KNOWN)
 
 
-def _losses(shot: Snapshot | None, book: Weighed, slow: Slow, why: str) -> Iterator[Measured]:
+def _losses(shot: Snapshot | None, book: BookWeights, slow: Slow, why: str) -> Iterator[Measured]:
     """VaR and ES; `why` there are none. Where a position is in neither they are unknown, and have a stand-in for it."""
     n, out = 0 if slow.night is None else slow.night.returns.shape[0], book.outside
     if shot is None:

@@ -35,10 +35,10 @@ from jobs.live.state import Now, Slow
 from jobs.portfolio import price_jumps as jumps
 from jobs.portfolio.book_cache import News
 from jobs.portfolio.daily_pnl import Today
-from jobs.portfolio.options import Repriced, Volatilities, with_options
+from jobs.portfolio.options import RevaluedOptions, Volatilities, with_options
 from jobs.portfolio.positions import Holdings
 from jobs.portfolio.valuation import Held, book_name
-from jobs.portfolio.weights import Night, Weighed, lacking, left_out, nearly_nothing
+from jobs.portfolio.weights import BookWeights, Night, lacking, left_out, nearly_nothing
 from mlops.errors import DataError
 from mlops.io.ledger import BookKey
 from mlops.risk.correlation.breakdown import State
@@ -142,7 +142,7 @@ class Live:
         context, self._read_at, self._accepted = self._context, -math.inf, self._instants.accepted
         self._slow = Slow(stand_in=_stand_in(None, context.settings.risk))
         self._prices, self._holdings = Prices(context.settings.risk.price_stale_s), Holdings(context)
-        self._volatilities, self._repriced = Volatilities({}), Repriced()
+        self._volatilities, self._repriced = Volatilities({}), RevaluedOptions()
         self._replayed: tuple[object, Look] | None = None
         self._unknown_since: dict[tuple[str, str], datetime] = {}
         self._freshness, self._void, self._books = Freshness(context), 0, tuple[object, ...]()
@@ -218,7 +218,7 @@ class Live:
         """What can be told of these positions at these prices."""
         night, r = self._slow.night, self._context.settings.risk
         greeks = volatilities.greeks(held, r)
-        book = Weighed.of(held, night, greeks)
+        book = BookWeights.of(held, night, greeks)
         missing = lacking(held.frame, night, book.outside) | {f"price:{unit}": why for unit, why in old.items()}
         missing |= {f"expired:{unit}": f"{why}." for unit, why in held.unsettled.items()}
         missing |= nearly_nothing(held) | self._moved_away(book)
@@ -310,7 +310,7 @@ class Live:
         cover = "" if len(heavy) == len(night.units) else f"The {SHOWN} heaviest of {len(night.units)} units."
         return fields.correlation(figures, names, cover)
 
-    def _moved_away(self, book: Weighed) -> dict[str, str]:
+    def _moved_away(self, book: BookWeights) -> dict[str, str]:
         """Whether last night's parameters are still of this book: of one that moves another way they are not."""
         night = self._slow.night
         now = book.weights if book.optioned is None else book.weights + book.optioned.options.deltas
@@ -324,7 +324,7 @@ class Live:
         sentence = f"What is held moves with what was held on {night.as_of:%Y-%m-%d} by a correlation of {alike:.2f}"
         return {"fit": f"{sentence}: the VaR's parameters are of that book. `trader-mlops job run risk` fits this one."}
 
-    def _shot(self, book: Weighed, missing: dict[str, str]) -> Snapshot | None:
+    def _shot(self, book: BookWeights, missing: dict[str, str]) -> Snapshot | None:
         """VaR and ES of the book; None where they are not known, and then `missing` says why."""
         night, confidence = self._slow.night, self._context.settings.risk.confidence
         if night is None:
@@ -343,7 +343,7 @@ class Live:
             return None
 
     def _stressed(
-        self, held: Held, book: Weighed, greeks: OptionGreeks, missing: dict[str, str]
+        self, held: Held, book: BookWeights, greeks: OptionGreeks, missing: dict[str, str]
     ) -> pd.DataFrame | None:
         """What all books would lose in each scenario; None before the stress job has run."""
         if self._slow.scenarios is None:

@@ -46,7 +46,7 @@ def act(
     unknown : sequence of Finding
         Those of them that a person must hear of because something is missing from what they hold a line against.
     """
-    desk = _Desk(context, as_of)
+    desk = _RiskAlerts(context, as_of)
     for finding in findings:
         desk.settle(finding)
         desk.settle_unknown(finding, wanted=finding in unknown)
@@ -62,7 +62,7 @@ def act(
     return desk.state
 
 
-class _Desk:
+class _RiskAlerts:
     """One look: the open alerts about risk, by key, and the log of the trading state."""
 
     def __init__(self, context: Context, as_of: datetime) -> None:

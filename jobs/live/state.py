@@ -15,7 +15,7 @@ from jobs.live import fields
 from jobs.live.history import POINTS, Past
 from jobs.portfolio import options
 from jobs.portfolio.valuation import Held
-from jobs.portfolio.weights import Night, Weighed
+from jobs.portfolio.weights import BookWeights, Night
 from mlops.risk.drawdown import Drawdown as Fallen
 from mlops.risk.exposure import Exposure as Exposed
 from mlops.risk.exposure import Groups
@@ -72,7 +72,7 @@ class Now:
     """
 
     held: Held
-    book: Weighed
+    book: BookWeights
     groups: Groups
     exposed: Exposed
     greeks: OptionGreeks

@@ -19,7 +19,7 @@ import pandas as pd
 from jobs.books import VIRTUAL
 from jobs.context import Context
 from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
-from jobs.portfolio.confirmed_prices import Seen
+from jobs.portfolio.confirmed_prices import Prices
 from jobs.portfolio.foreign_currency import Foreign, foreign
 from mlops.books.book import Step
 from mlops.books.rows import restored
@@ -59,7 +59,7 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class BookReading:
     """A book after its last bar and all `fills` since, and what it saw of the price of each of its units.
 
     `foreign`: the part of it that is in other currencies than the books. `due`: when the next of its fills happens that
@@ -68,7 +68,7 @@ class Kept:
 
     key: BookKey
     book: Book
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, Prices]
     refused: tuple[book_inputs.Refused, ...] = ()
     fills: tuple[tuple[str, Fill], ...] = ()
     foreign: Foreign = field(default_factory=Foreign)
@@ -99,14 +99,14 @@ class Readings:
     def __init__(self, context: Context) -> None:
         self._context, self._as_of = context, datetime.min.replace(tzinfo=UTC)
         self._common: object = None
-        self._kept = Memo[tuple[Kept, ...]]()
+        self._kept = Memo[tuple[BookReading, ...]]()
         self.due, self.generation = LAST, 0
 
     def all(
         self, news: News, units: book_inputs.Units, as_of: datetime, unread: MutableMapping[BookKey, str]
-    ) -> list[Kept]:
+    ) -> list[BookReading]:
         """Every book once its new fills are in it; those that cannot be read are added to `unread`, with the reason."""
-        context, books, common = self._context, list[Kept](), (news.splits, units)
+        context, books, common = self._context, list[BookReading](), (news.splits, units)
         if as_of < self._as_of or as_of >= self.due or common != self._common:
             self._kept, self.generation = Memo(), self.generation + 1
         self._as_of, self._common = as_of, common
@@ -137,7 +137,7 @@ def restated(context: Context, units: book_inputs.Units, unread: MutableMapping[
             restatement.restate(context, key, units)
 
 
-def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> tuple[Kept, ...]:
+def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> tuple[BookReading, ...]:
     """A book once its new fills are in it; none where a virtual one has no bar yet."""
     if key.book != VIRTUAL or not key.version:
         return (own(context, key, as_of, units),)
@@ -147,10 +147,10 @@ def _read(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Un
     book, part = restored(row), foreign(context.ledger, key, (), units.foreign, as_of)
     due = with_splits(book, [], units.known(row["event_time"], as_of))
     after = book.after(Step(as_of, fills=due)) if due else book
-    return (Kept(key, after, _barred(context, key, book, row["event_time"]), foreign=part),)
+    return (BookReading(key, after, _barred(context, key, book, row["event_time"]), foreign=part),)
 
 
-def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> Kept:
+def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Units) -> BookReading:
     """A bot's own book."""
     row = context.ledger.books.state(key, before=_just_after(as_of))
     if row is not None and restatement.outdated(restored(row), units) and restatement.restate(context, key, units):
@@ -166,17 +166,17 @@ def own(context: Context, key: BookKey, as_of: datetime, units: book_inputs.Unit
     for fill in fills:
         if fill.at is not None:
             paid[fill.unit].append(Observation(fill.at, fill.price, fill.price, FILL))
-    prices |= {unit: prices.get(unit, Seen()).merged(Seen(fills=tuple(each))) for unit, each in paid.items()}
+    prices |= {unit: prices.get(unit, Prices()).merged(Prices(fills=tuple(each))) for unit, each in paid.items()}
     due = with_splits(book, fills, units.known(until, as_of))
     after = book.after(Step(as_of, fills=tuple(due))) if due else book
     names = dict(zip(since["id"].tolist(), since["fill_id"].tolist(), strict=True))
     named = tuple((names[fill.number], fill) for fill in fills)
     part = foreign(context.ledger, key, fills, units.foreign, as_of)
     following = None if ahead.empty else pd.Timestamp(ahead.min()).to_pydatetime()
-    return Kept(key, after, prices, tuple(refused), named, part, following)
+    return BookReading(key, after, prices, tuple(refused), named, part, following)
 
 
-def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[str, Seen]:
+def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[str, Prices]:
     """What the bar at `at` said of each unit; a unit that it did not price is at what it was worth before.
 
     In a bot's own book a unit that was only filled may have the fill's price for a bar's.
@@ -184,7 +184,7 @@ def _barred(context: Context, key: BookKey, book: Book, at: datetime) -> dict[st
     events = context.ledger.books.events(key, start=at, end=_just_after(at))
     priced = {event.unit for event in events if event.kind == "mark" or (event.kind == "fill" and key.version)}
     marks = {unit: Mark(position.mark, at) for unit, position in book.positions.items()}
-    return {unit: Seen(bar=mark) if unit in priced else Seen(carried=mark) for unit, mark in marks.items()}
+    return {unit: Prices(bar=mark) if unit in priced else Prices(carried=mark) for unit, mark in marks.items()}
 
 
 def _just_after(as_of: datetime) -> datetime:

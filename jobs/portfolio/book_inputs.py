@@ -14,12 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.books.book import SCALE, exact
-from mlops.books.virtual import Bar, Said
+from mlops.books.virtual import Bar, BarScores
 from mlops.errors import DataError
 from mlops.experiment import Fill
 from mlops.types import LARGEST
 
-By = dict[datetime, dict[int, Said]]
+By = dict[datetime, dict[int, BarScores]]
 Was = dict[datetime, dict[int, str]]
 
 
@@ -109,11 +109,13 @@ def heard(
     times, versions = _naive(scores["event_time"]), scores["version"].to_numpy()
     units, roles, probability = scores["unit"].to_numpy(), scores["role"].to_numpy(), scores["probability"].to_numpy()
     known = _naive(scores["known_at"])
-    by_bar: dict[datetime, dict[int, Said]] = defaultdict(dict)
+    by_bar: dict[datetime, dict[int, BarScores]] = defaultdict(dict)
     was: dict[datetime, dict[int, str]] = defaultdict(dict)
     for start, end in _runs((times[1:] != times[:-1]) | (versions[1:] != versions[:-1]), len(times)):
         bar, version = _aware(times[start]), int(versions[start])
-        by_bar[bar][version] = Said(units[start:end].tolist(), probability[start:end], _aware(known[start:end].max()))
+        by_bar[bar][version] = BarScores(
+            units[start:end].tolist(), probability[start:end], _aware(known[start:end].max())
+        )
         was[bar][version] = roles[start]
     return dict(by_bar), dict(was)
 

@@ -34,18 +34,18 @@ OPTION_VOLATILITY = 0.40  # a day: an option at the money moves some 20 times it
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Prices:
     """What books saw of a unit: its last bar, its fills since, and a price of unknown age that stands in for a bar."""
 
     bar: Mark | None = None
     fills: tuple[Observation, ...] = ()
     carried: Mark | None = None
 
-    def merged(self, other: Seen) -> Seen:
+    def merged(self, other: Prices) -> Prices:
         """Merge what two books saw: the newer bar, all fills."""
         bars = [price for price in (self.bar, other.bar) if price is not None]
         fills = tuple(sorted((*self.fills, *other.fills), key=lambda price: price.at))
-        return Seen(max(bars, key=lambda price: price.at, default=None), fills, self.carried or other.carried)
+        return Prices(max(bars, key=lambda price: price.at, default=None), fills, self.carried or other.carried)
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Marks:
             marks.of, marks._restored = {unit: Mark(value, at) for unit, value in prices.items()}, True
         return marks
 
-    def at(self, kinds: Mapping[str, str], prices: Mapping[str, Seen], as_of: datetime) -> dict[str, Mark]:
+    def at(self, kinds: Mapping[str, str], prices: Mapping[str, Prices], as_of: datetime) -> dict[str, Mark]:
         """The marks at `as_of`, which comes in order, of the units in `kinds` (unit -> what it is) that have one."""
         if not self._restored:
             self._restore(as_of)
@@ -88,7 +88,7 @@ class Marks:
         words = {unit: Mark(*price) for unit, price in self.ledger.confirmed_prices.last(as_of=as_of).items()}
         for unit, kind in kinds.items():
             self._level(unit, as_of)
-            trust, of_books = self.trust(unit, kind), prices.get(unit, Seen())
+            trust, of_books = self.trust(unit, kind), prices.get(unit, Prices())
             bar = self._believe(unit, of_books, words.get(unit), trust)
             if self._resumed:
                 self._resume(unit, trust, [*of_books.fills, *bar], as_of)
@@ -170,7 +170,7 @@ class Marks:
         if mark is not None and day != f"{as_of:%F}":
             self.levels[unit] = (f"{as_of:%F}", max(abs(mark.value), level / 2))
 
-    def _believe(self, unit: str, price: Seen, word: Mark | None, trust: Trust) -> list[Observation]:
+    def _believe(self, unit: str, price: Prices, word: Mark | None, trust: Trust) -> list[Observation]:
         """Take a newer bar or word of a person, else the first price of a book; the bar where that has to wait."""
         mark, waits = self.of.get(unit), list[Observation]()
         news = [new for new in (price.bar, word) if new is not None]

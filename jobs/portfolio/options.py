@@ -60,7 +60,7 @@ def greeks_of(held: Held, risk: RiskSettings, volatilities: Mapping[str, float] 
 
 
 @dataclass
-class Repriced:
+class RevaluedOptions:
     """Profits in scenarios of options that may pay to be exercised early, kept for a while: a price costs 0.6 ms.
 
     `columns`: unit -> its underlying's price then, and its value's relative change in each scenario.
@@ -116,7 +116,7 @@ def in_var(greeks: OptionGreeks, units: Mapping[str, int], equity: float) -> InV
 
 
 def with_options(
-    scenarios: Scenarios, greeks: OptionGreeks, value: NDArray[np.float64], repriced: Repriced | None = None
+    scenarios: Scenarios, greeks: OptionGreeks, value: NDArray[np.float64], repriced: RevaluedOptions | None = None
 ) -> Scenarios:
     """The scenarios with a column for each option, priced anew in each.
 
@@ -135,7 +135,7 @@ def with_options(
     if not len(rows):
         return plain
     book = chosen(greeks, rows)
-    changes = (repriced or Repriced()).profits(scenarios, book, worth[rows])
+    changes = (repriced or RevaluedOptions()).profits(scenarios, book, worth[rows])
     place = {name: i for i, name in enumerate(plain.units)}
     proxied = plain.proxied[:, [place[name] for name in book.held["underlying"]]]
     return plain.with_units(book.held["unit"].tolist(), changes, proxied)

@@ -24,8 +24,8 @@ from jobs.accounts.equity import Account, account
 from jobs.context import Context
 from jobs.live.fields import row_key
 from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
-from jobs.portfolio.book_cache import Kept, Memo, News, Readings, own, restated
-from jobs.portfolio.confirmed_prices import Marks, Seen
+from jobs.portfolio.book_cache import BookReading, Memo, News, Readings, own, restated
+from jobs.portfolio.confirmed_prices import Marks, Prices
 from jobs.portfolio.expired_options import expired, traded_at
 from jobs.portfolio.foreign_currency import uncovered
 from jobs.portfolio.valuation import Held, book_name
@@ -46,18 +46,18 @@ def positions(context: Context, as_of: datetime) -> Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
+class Unpriced:
     """Positions without prices, as they were read: what does not change until somebody trades.
 
     `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them. `flat`: the instruments among
     them that no book holds any more. `foreign`: units in another currency.
     """
 
-    kept: tuple[Kept, ...]
+    kept: tuple[BookReading, ...]
     frame: pd.DataFrame
     flat: pd.DataFrame
     kinds: Mapping[str, str]
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, Prices]
     unknown: Mapping[str, str]
     unread: tuple[BookKey, ...]
     read_at: datetime
@@ -76,7 +76,7 @@ class Holdings:
 
     def __init__(self, context: Context, fresh: timedelta = timedelta(seconds=10)) -> None:
         self._context, self._fresh = context, fresh
-        self._booked: Booked | None = None
+        self._booked: Unpriced | None = None
         self._readings, self._accounts = Readings(context), Memo[Account | None]()
         self._counts: Mapping[tuple[str, str], int] = {}
         self._counted_at: datetime | None = None
@@ -104,17 +104,17 @@ class Holdings:
 
     def _at(self, as_of: datetime, splits: tuple[int, int]) -> Held:
         news = News.read(self._context.ledger, splits, as_of)
-        if (booked := self._booked) is None or not self._stands(booked, news, as_of):
-            booked = self._booked = self._read(news, as_of)
-        held = _priced(booked, self.marks, as_of)
-        trust = {unit: self.marks.trust(unit, kind) for unit, kind in booked.kinds.items()}
+        if (raw := self._booked) is None or not self._stands(raw, news, as_of):
+            raw = self._booked = self._read(news, as_of)
+        held = _priced(raw, self.marks, as_of)
+        trust = {unit: self.marks.trust(unit, kind) for unit, kind in raw.kinds.items()}
         fills = [
-            (book.key, *fill) for book in booked.kept for fill in book.fills if fill[1].unit not in booked.foreign
+            (book.key, *fill) for book in raw.kept for fill in book.fills if fill[1].unit not in raw.foreign
         ]  # what is in another currency gains nothing here anyway
-        mark_of = traded_at(pd.concat([booked.frame, booked.flat]), self.marks.of, held.prices)
+        mark_of = traded_at(pd.concat([raw.frame, raw.flat]), self.marks.of, held.prices)
         if self.doubts.follow(fills, mark_of, trust, partial(self._worth, held), as_of):
-            booked = self._booked = self._read(news, as_of)
-            held = _priced(booked, self.marks, as_of)
+            raw = self._booked = self._read(news, as_of)
+            held = _priced(raw, self.marks, as_of)
         units = {*held.frame["unit"], *held.frame["underlying"]}
         cash = {key: cash - self.doubts.of(key, held.prices) for key, cash in held.cash.items()}
         jumps = {unit: jump for unit, jump in held.jumps.items() if unit in units}
@@ -132,12 +132,12 @@ class Holdings:
             return math.nan
         return max(held.equities()[key] - self.doubts.of(key, held.prices), held.opened(key))
 
-    def _stands(self, booked: Booked, news: News, as_of: datetime) -> bool:
+    def _stands(self, raw: Unpriced, news: News, as_of: datetime) -> bool:
         """Whether nothing is new of what was read."""
-        same = booked.news == news and as_of < self._readings.due
-        return same and timedelta(0) <= as_of - booked.read_at < self._fresh
+        same = raw.news == news and as_of < self._readings.due
+        return same and timedelta(0) <= as_of - raw.read_at < self._fresh
 
-    def _read(self, news: News, as_of: datetime) -> Booked:
+    def _read(self, news: News, as_of: datetime) -> Unpriced:
         """Positions and accounts, those anew that something moved."""
         context, units, unread = self._context, restatement.units(self._context), dict[BookKey, str]()
         if news.splits[1]:
@@ -154,7 +154,7 @@ class Holdings:
         more = self.doubts.units(fill for book in books for _, fill in book.fills)
         return replace(_framed(context, books, unread, units, as_of, more), accounts=accounts, news=news)
 
-    def _account(self, book: Kept, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
+    def _account(self, book: BookReading, news: News, units: book_inputs.Units, as_of: datetime) -> Account | None:
         key = book.key
         counts = news.balances.get(key[:2]), self._counts.get(key[:2])
         doubts = [doubt for doubt in self.doubts.open.values() if doubt.key == key]
@@ -176,14 +176,14 @@ def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Do
     units = replace(units, told={})
 
     def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
-        booked = _framed(context, [own(context, key, at, units)], {}, units, at)
+        raw = _framed(context, [own(context, key, at, units)], {}, units, at)
         marks = Marks.standing(context.ledger, context.settings.risk, prices, at)
-        marks.at(booked.kinds, booked.seen, at)
-        known = {unit: marks.of[unit].value for unit in booked.kinds if unit in marks.of}
+        marks.at(raw.kinds, raw.seen, at)
+        known = {unit: marks.of[unit].value for unit in raw.kinds if unit in marks.of}
         for split in context.ledger.splits.all():
             if split.event_time <= at < split.created_at:
                 marks.split(split.unit, float(split.ratio), split.price, at)
-        held = _priced(booked, marks, at)
+        held = _priced(raw, marks, at)
         gain = doubts.of(key, held.prices, at)
         each = [each_held.equity - gain for each_held in (held, *held.alternatives())]
         return Worth(each[0], min(each), max(each), known, tuple(held.jumps))
@@ -191,27 +191,27 @@ def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Do
     return valued
 
 
-def booked_alone(context: Context, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Booked:
+def of_fills(context: Context, key: BookKey, fills: Sequence[Fill], splits: Sequence[Fill], at: datetime) -> Unpriced:
     """What these fills alone leave in a book, by `splits` since."""
     empty = Book(0, 0, 0)
     book = empty.after(Step(at, fills=with_splits(empty, fills, splits)))
-    return _framed(context, [Kept(key, book, {})], {}, restatement.units(context), at)
+    return _framed(context, [BookReading(key, book, {})], {}, restatement.units(context), at)
 
 
-def worth_of(context: Context, booked: Booked, prices: Mapping[str, Seen], at: datetime) -> tuple[float, float]:
+def worth_of(context: Context, raw: Unpriced, prices: Mapping[str, Prices], at: datetime) -> tuple[float, float]:
     """What it was worth at an instant by the prices that were told then, and at the least."""
-    held = _priced(replace(booked, seen=prices, read_at=at), Marks(context.ledger, context.settings.risk), at)
+    held = _priced(replace(raw, seen=prices, read_at=at), Marks(context.ledger, context.settings.risk), at)
     return held.equity, min(part.equity for part in (held, *held.alternatives()))
 
 
 def _framed(
     context: Context,
-    books: Sequence[Kept],
+    books: Sequence[BookReading],
     unread: Mapping[BookKey, str],
     units: book_inputs.Units,
     as_of: datetime,
     more: Collection[str] = (),
-) -> Booked:
+) -> Unpriced:
     """Positions, and the units whose prices are wanted: theirs, those of their underlyings, and `more`."""
     known = context.ledger.instruments.frame().set_index("unit")
     rows = [row for book in books for row in _rows(book)]
@@ -233,79 +233,79 @@ def _framed(
     kinds = dict(zip(known.index, known["kind"], strict=True))
     wanted = {unit: str(kinds.get(unit, Kind.SPOT.value)) for unit in sorted({*held, *under, *more})}
     prices = _seen(books)
-    return Booked(tuple(books), frame, flat, wanted, prices, unknown, tuple(unread), as_of, foreign=units.foreign)
+    return Unpriced(tuple(books), frame, flat, wanted, prices, unknown, tuple(unread), as_of, foreign=units.foreign)
 
 
-def _priced(booked: Booked, marks: Marks, as_of: datetime) -> Held:
+def _priced(raw: Unpriced, marks: Marks, as_of: datetime) -> Held:
     """Positions at the marks of their units, and options past their expiry at what they pay."""
-    prices = marks.at(booked.kinds, booked.seen, as_of)
-    over, settled = expired(booked.frame, prices, as_of), expired(booked.flat.assign(quantity=0.0), prices, as_of)
+    prices = marks.at(raw.kinds, raw.seen, as_of)
+    over, settled = expired(raw.frame, prices, as_of), expired(raw.flat.assign(quantity=0.0), prices, as_of)
     pays, unpriced = {**settled.marks, **over.marks}, {*settled.unknown, *over.unknown}
     prices = {unit: mark for unit, mark in {**prices, **pays}.items() if unit not in unpriced}
-    each = [prices.get(unit, NO_PRICE) for unit in booked.frame["unit"]]
+    each = [prices.get(unit, NO_PRICE) for unit in raw.frame["unit"]]
     price = np.array([mark.value for mark in each], dtype=np.float64)
-    frame = booked.frame.assign(price=price, priced_at=pd.DatetimeIndex([mark.at for mark in each], tz="UTC"))
-    beside = {key: 0.0 if known is None else known.offset for key, known in booked.accounts.items()}
-    cash = {book.key: book.book.cash / SCALE - book.foreign.cash + beside.get(book.key, 0.0) for book in booked.kept}
-    cash |= dict.fromkeys(booked.unread, math.nan)
+    frame = raw.frame.assign(price=price, priced_at=pd.DatetimeIndex([mark.at for mark in each], tz="UTC"))
+    beside = {key: 0.0 if known is None else known.offset for key, known in raw.accounts.items()}
+    cash = {book.key: book.book.cash / SCALE - book.foreign.cash + beside.get(book.key, 0.0) for book in raw.kept}
+    cash |= dict.fromkeys(raw.unread, math.nan)
     currency = marks.settings.currency
-    frame, unsure = _without(frame[list(POSITION_COLUMNS)], booked, over.worst.where(frame["currency"] == currency))
-    books = {book.key: book.book for book in booked.kept}
+    frame, unsure = _without(frame[list(POSITION_COLUMNS)], raw, over.worst.where(frame["currency"] == currency))
+    books = {book.key: book.book for book in raw.kept}
     return Held(
         as_of,
         frame,
         books,
         cash,
         prices,
-        booked.unknown,
+        raw.unknown,
         unsure,
         currency,
         jumps={unit: jump for unit, jump in marks.jumps.items() if unit not in over.notes},
         unusable={unit: quote for unit, quote in marks.unusable.items() if unit not in over.notes},
-        accounts=booked.accounts,
+        accounts=raw.accounts,
         expired=over.notes,
         unsettled=over.unknown,
-        abroad=_abroad(booked),
-        levels={unit: marks.level(unit) for unit, kind in booked.kinds.items() if kind == Kind.FUTURE},
-        last_fill=0 if booked.news is None else max(booked.news.fills.values(), default=0),
+        abroad=_abroad(raw),
+        levels={unit: marks.level(unit) for unit, kind in raw.kinds.items() if kind == Kind.FUTURE},
+        last_fill=0 if raw.news is None else max(raw.news.fills.values(), default=0),
     )
 
 
-def _abroad(booked: Booked) -> dict[BookKey, dict[str, str]]:
+def _abroad(raw: Unpriced) -> dict[BookKey, dict[str, str]]:
     """The units in other currencies whose part in each book's equity is not known; books without any left out."""
     missing = dict[BookKey, dict[str, str]]()
-    for book in booked.kept:
-        known = booked.accounts.get(book.key)
-        missing[book.key] = uncovered(book.foreign, book.book, booked.foreign, None if known is None else known.covers)
+    for book in raw.kept:
+        known = raw.accounts.get(book.key)
+        missing[book.key] = uncovered(book.foreign, book.book, raw.foreign, None if known is None else known.covers)
     return {key: units for key, units in missing.items() if units}
 
 
-def _without(frame: pd.DataFrame, booked: Booked, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
+def _without(frame: pd.DataFrame, raw: Unpriced, worst: pd.Series[float]) -> tuple[pd.DataFrame, dict[BookKey, float]]:
     """Positions that are not known without their price, and what of each book they count for.
 
     That is what could be booked, and `worst` (by row) of an option that has expired and whose payoff is not known.
     """
-    if not booked.unknown and worst.empty:
+    if not raw.unknown and worst.empty:
         return frame, {}
     rows = [row_key(*row) for row in zip(frame["strategy"], frame["book"], frame["unit"], strict=True)]
-    lost = np.array([row in booked.unknown for row in rows], dtype=bool)
+    lost = np.array([row in raw.unknown for row in rows], dtype=bool)
     value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost)
     value = value.fillna(worst.reindex(frame.index)).fillna(0.0)
     worth = value.groupby([frame["strategy"], frame["book"]]).sum()
-    unsure = {book.key: float(worth.get((book.key.model, book_name(book.key)), 0.0)) for book in booked.kept}
+    unsure = {book.key: float(worth.get((book.key.model, book_name(book.key)), 0.0)) for book in raw.kept}
     return frame.assign(price=frame["price"].mask(lost)), unsure
 
 
-def _seen(books: Iterable[Kept]) -> dict[str, Seen]:
+def _seen(books: Iterable[BookReading]) -> dict[str, Prices]:
     """What all books saw of each unit."""
-    prices: dict[str, Seen] = {}
+    prices: dict[str, Prices] = {}
     for book in books:
         for unit, price in book.seen.items():
-            prices[unit] = prices.get(unit, Seen()).merged(price)
+            prices[unit] = prices.get(unit, Prices()).merged(price)
     return prices
 
 
-def _rows(book: Kept) -> Iterator[tuple[object, ...]]:
+def _rows(book: BookReading) -> Iterator[tuple[object, ...]]:
     about = book.key.model, book_name(book.key)
     for unit, position in book.book.positions.items():
         yield *about, unit, position.quantity / SCALE, position.cost / SCALE, position.multiplier

@@ -28,7 +28,7 @@ NAMED = frozenset(episode.name for episode in EPISODES)
 
 
 @dataclass(frozen=True, slots=True)
-class Stressed:
+class StressRun:
     """What one look found. `account` is None where nothing is held that has bars; `windows` are those of `account`."""
 
     as_of: datetime
@@ -55,7 +55,7 @@ class Stressed:
         return None if named.empty else named.sort_values("loss").iloc[-1]
 
 
-def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
+def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> StressRun:
     """Everything, from what was known at `as_of`."""
     held, risk = positions(context, as_of).counted(), context.settings.risk
     option = held.frame["kind"].isin(OPTIONS)
@@ -90,7 +90,7 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> Stressed:
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}
     table = stress_table(held.valued, options.scenarios, equities)
     lost, shocks, doubts = tuple(without.values()), shock_grid(held, greeks), tuple(greeks.doubts.values())
-    return Stressed(as_of, held, history, options.scenarios, table, account, lost, len(options.worth), shocks, doubts)
+    return StressRun(as_of, held, history, options.scenarios, table, account, lost, len(options.worth), shocks, doubts)
 
 
 def _index(context: Context, bars: pd.DataFrame, as_of: datetime) -> pd.Series[float] | None:

@@ -63,7 +63,7 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class BookWeights:
     """Positions of one scope. `value` (P,) in the books' currency, NaN where it is not known; `equity` is the scope's.
 
     `column` (P,) is the place in the night's table of what moves each position, -1 where it has none; for a whole

@@ -17,7 +17,7 @@ DECAY = ("ageing", "decay_", "accuracy_", "log_loss_change", "label_")
 
 
 @dataclass(frozen=True)
-class Seen:
+class Windows:
     """What the pictures are drawn from: out-of-fold rows, and all matured ones with their last window."""
 
     reference: pd.DataFrame
@@ -30,7 +30,7 @@ class Seen:
         return len(self.matured) > 0 and len(self.reference) > 0
 
 
-def figures(report: Report, windows: Seen, *, everything: bool = False) -> dict[str, Figure]:
+def figures(report: Report, windows: Windows, *, everything: bool = False) -> dict[str, Figure]:
     """Figures by name. `everything`: also of what is quiet, where there is anything to draw."""
     findings, title = report.findings, f"{report.model}, {report.as_of:%Y-%m-%d}"
     drift = [f for f in findings if f.name in monitoring.DETECTORS and f.level is not Level.UNKNOWN]
@@ -56,7 +56,7 @@ def _loud(findings: list[Finding]) -> bool:
     return any(f.level is Level.ALERT for f in findings)
 
 
-def _calibration(windows: Seen, title: str) -> Figure:
+def _calibration(windows: Windows, title: str) -> Figure:
     now = windows.matured.tail(windows.window)
     rows = {"validation": windows.reference, f"last {len(now):,} matured": now}
     curves = {name: monitoring.reliability(of) for name, of in rows.items()}
@@ -64,7 +64,7 @@ def _calibration(windows: Seen, title: str) -> Figure:
     return evidence.calibration(curves, probabilities, windows.threshold, f"As right as it is sure? {title}")
 
 
-def _age(windows: Seen, ageing: Finding, title: str) -> Figure:
+def _age(windows: Windows, ageing: Finding, title: str) -> Figure:
     before, loss = (_loss(rows) for rows in (windows.reference, windows.matured))
     return evidence.age(loss, float(before.mean()), ageing.params["curve"], f"Age: {title}")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jobs.portfolio.stress import Stressed
+from jobs.portfolio.stress import StressRun
 from mlops.plots import page, stress, svg
 from mlops.risk.stress.episodes import EPISODES
 from mlops.risk.stress.summary import ALL, MONTH, StressAccount
@@ -29,7 +29,7 @@ DRAWN = 20  # scenarios in the picture, those that cost most; the table has all
 BOOKS = 6  # columns of the table of scenarios: more do not fit; scenarios.csv has all
 
 
-def headline(look: Stressed) -> str:
+def headline(look: StressRun) -> str:
     """The answer in one sentence."""
     row = look.worst
     if row is None:
@@ -43,7 +43,7 @@ def headline(look: Stressed) -> str:
     return f"The worst scenario, {row['scenario']}, would cost {page.percent(row['loss'], 1)} of equity.{rest}"
 
 
-def about(look: Stressed) -> list[dict[str, Any]]:
+def about(look: StressRun) -> list[dict[str, Any]]:
     """Describe each scenario: dates, source, remark, the market's move."""
     spells = {f"Worst {w.horizon} bar{'s' if w.horizon > 1 else ''} of this book": w for w in reversed(_windows(look))}
     rows = []
@@ -55,7 +55,7 @@ def about(look: Stressed) -> list[dict[str, Any]]:
     return rows
 
 
-def context(look: Stressed, currency: str) -> dict[str, Any]:
+def context(look: StressRun, currency: str) -> dict[str, Any]:
     """What the template reads."""
     a = look.account
     worst = look.worst if look.worst is not None and look.worst["loss"] > 0 else None
@@ -92,7 +92,7 @@ WORDS = {
 }
 
 
-def figures(look: Stressed) -> dict[str, Figure]:
+def figures(look: StressRun) -> dict[str, Figure]:
     """Figures of what is known."""
     drawn, a = dict[str, Figure](), look.account
     known = look.total[look.total["loss"].notna()].nlargest(DRAWN, "loss")
@@ -106,7 +106,7 @@ def figures(look: Stressed) -> dict[str, Figure]:
     return drawn
 
 
-def numbers(look: Stressed) -> dict[str, float]:
+def numbers(look: StressRun) -> dict[str, float]:
     """Metrics of the run; NaN is left out there."""
     values = {
         f"scenario.{_key(name)}": float(loss)
@@ -174,13 +174,13 @@ def _costly(a: StressAccount) -> Iterator[dict[str, Any]]:
             yield {"unit": a.units[i], "weight": a.weights[i], "move": a.reverse.moves[i], "cost": cost[i]}
 
 
-def _label(look: Stressed) -> pd.Series:
+def _label(look: StressRun) -> pd.Series:
     """Label of each row of the table, all books last."""
     t = look.table
     return t["strategy"].where(t["strategy"] == ALL, t["strategy"] + " " + t["book"])
 
 
-def _scenarios(look: Stressed) -> Iterator[dict[str, Any]]:
+def _scenarios(look: StressRun) -> Iterator[dict[str, Any]]:
     label = _label(look)
     for row in about(look):
         own = look.table["scenario"] == row["name"]
@@ -198,16 +198,16 @@ def _scenarios(look: Stressed) -> Iterator[dict[str, Any]]:
         }
 
 
-def _windows(look: Stressed) -> tuple[WorstWindow, ...]:
+def _windows(look: StressRun) -> tuple[WorstWindow, ...]:
     return look.account.windows if look.account is not None else ()
 
 
-def _time(look: Stressed, bar: int) -> datetime:
+def _time(look: StressRun, bar: int) -> datetime:
     at: datetime = look.history.times[bar].to_pydatetime()
     return at
 
 
-def _dates(look: Stressed, window: WorstWindow) -> str:
+def _dates(look: StressRun, window: WorstWindow) -> str:
     return f"{page.day(_time(look, window.first))} to {page.day(_time(look, window.last))}"
 
 

@@ -27,7 +27,7 @@ ABOUT_PARTS = "part_down:"
 ABOUT_DISK = "disk_low:"
 
 
-class Teller:
+class PartAlerts:
     """Keeps the ledger's alerts saying what stands, also when the ledger was away for a while.
 
     Parameters

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from jobs.cli.terminal import console, start_job, working
 from jobs.doctor import part_health
 from jobs.stack import status_board
-from jobs.stack.process_alerts import Teller
+from jobs.stack.process_alerts import PartAlerts
 from jobs.stack.processes import MARK, Part, bound, live, parts
 from jobs.stack.servers import alive, end
 from jobs.stack.status_board import Board, Standing
@@ -101,7 +101,8 @@ def run(settings: Settings) -> None:
         standings = Board(state / "run" / "up.json", [part.name for part in processes])
         storage = settings.storage
         disk = Disk(state, ballast_mib=storage.ballast_mib, min_free_mib=storage.min_free_mib)
-        supervise(processes, standings, state / "logs", stop, Patience(), Teller(settings.ledger, standings, disk).run)
+        alerts = PartAlerts(settings.ledger, standings, disk)
+        supervise(processes, standings, state / "logs", stop, Patience(), alerts.run)
     finally:
         lock.release()
 

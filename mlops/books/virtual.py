@@ -26,7 +26,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class BarScores:
     """What a version said at one bar: probabilities of shape (n,) for n units, and when that was known."""
 
     units: Sequence[str]
@@ -35,7 +35,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
+class GrowthStep:
     """A book after one more bar; `known_at` is when all that made it was known."""
 
     step: Step
@@ -46,12 +46,12 @@ class Grown:
 def follow(
     book: Book,
     bars: Sequence[Bar],
-    forecasts: Mapping[datetime, Said],
+    forecasts: Mapping[datetime, BarScores],
     position: Position,
     terms: Terms,
     multipliers: Mapping[str, float] | None = None,
     splits: Sequence[Fill] = (),
-) -> Iterator[Grown]:
+) -> Iterator[GrowthStep]:
     """A virtual book: at each bar's price it goes to `position(probability) / n` of its equity in each of n units.
 
     A unit that the version did not score, or that has no price, is left as it is; at a bar at which the version said
@@ -70,10 +70,10 @@ def follow(
         step = split.rebalanced(bar.at, bar.prices, weights, terms, multipliers)
         step = replace(step, fills=(*due, *step.fills))
         book = book.after(step)
-        yield Grown(step, book, known)
+        yield GrowthStep(step, book, known)
 
 
-def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill], splits: Sequence[Fill] = ()) -> Iterator[Grown]:
+def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill], splits: Sequence[Fill] = ()) -> Iterator[GrowthStep]:
     """A bot's own book: at each bar it takes the fills that happened until then, also those that came late.
 
     Parameters
@@ -88,7 +88,7 @@ def take(book: Book, bars: Sequence[Bar], fills: Sequence[Fill], splits: Sequenc
         until, ends = _first_after(waiting, bar.at, taken), _first_after(splits, bar.at, split)
         step = book.taking(bar.at, bar.prices, with_splits(book, waiting[taken:until], splits[split:ends]))
         book, taken, split = book.after(step), until, ends
-        yield Grown(step, book, bar.known_at)
+        yield GrowthStep(step, book, bar.known_at)
 
 
 @dataclass
@@ -101,7 +101,9 @@ class Traded:
 
     last: dict[str, int] = field(default_factory=dict)
 
-    def said(self, row: Mapping[int, Said], filled: Mapping[str, int], may_trade: set[int], champion: int) -> Said:
+    def said(
+        self, row: Mapping[int, BarScores], filled: Mapping[str, int], may_trade: set[int], champion: int
+    ) -> BarScores:
         """What was asked of the bot at one bar, in the champion's units.
 
         Parameters
@@ -119,7 +121,7 @@ class Traded:
         probability = [
             by_version.get(v or champion, own).get(unit, own[unit]) for unit, v in zip(units, versions, strict=True)
         ]
-        return Said(units, np.array(probability), max(scores.known_at for scores in row.values()))
+        return BarScores(units, np.array(probability), max(scores.known_at for scores in row.values()))
 
 
 def with_splits(book: Book, fills: Sequence[Fill], splits: Sequence[Fill]) -> list[Fill]:

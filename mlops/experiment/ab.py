@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mlops.errors import DataError
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import (
-    Dealing,
+    ArmUnits,
     drawdown,
     gain_interval,
     paired_log_loss,
@@ -23,7 +23,7 @@ from mlops.experiment.gates import (
     srm,
     waiting,
 )
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 from mlops.experiment.plan_power import plan_power
 from mlops.stats import by_bar, constant_forecast, hits, log_losses
 from mlops.types import Finding, Level
@@ -69,11 +69,11 @@ def compare(
     *,
     champion: int,
     challenger: int,
-    settings: Trial,
+    settings: Plan,
     joined: Sequence[datetime] = (),
     base_rate: float | None = None,
     books: Mapping[int, pd.Series] | None = None,
-    dealt: Dealing | None = None,
+    assigned: ArmUnits | None = None,
     rng: np.random.Generator | None = None,
 ) -> tuple[Finding, ...]:
     """Every gate that a challenger must pass, as findings (OK: passed; UNKNOWN: not yet; ALERT: failed).
@@ -90,7 +90,7 @@ def compare(
         of ones in earlier bars.
     books : mapping of version to Series, optional
         Simple return a bar of both arms' books since the experiment began, index `event_time`.
-    dealt : Dealing, optional
+    assigned : ArmUnits, optional
         Units that went to each arm, and what was planned.
     rng : numpy Generator, optional
         Of the drawdown's bootstrap; the same one gives the same finding.
@@ -99,7 +99,7 @@ def compare(
     -------
     tuple of Finding
         `paired_log_loss` (the verdict), `skill`, `samples`, `pairing`; `drawdown` and `waiting` where `books` are
-        given, `srm` where `dealt` is. `gain_interval` is shown beside them, and `plan_power` while nothing is proven.
+        given, `srm` where `assigned` is. `gain_interval` is shown beside them, `plan_power` while nothing is proven.
         What each means is in `mlops.experiment.gates` and `mlops.experiment.plan_power`.
 
     Raises
@@ -128,8 +128,8 @@ def compare(
         returns = pd.concat(table, axis=1, join="inner")
         findings.append(drawdown(returns, settings, rng or np.random.default_rng(0)))
         findings.append(waiting(returns, proof, settings))
-    if dealt is not None:
-        findings.append(srm(dealt, settings))
+    if assigned is not None:
+        findings.append(srm(assigned, settings))
     return tuple(findings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlops.experiment.comparison import Compared
+from mlops.experiment.comparison import Comparison
 from mlops.stats import Estimate
 from mlops.types import Decision, Finding, Level, Verdict
 
@@ -21,7 +21,7 @@ NAMES = {  # of findings, for people
     "shadow_failures": "Scores every bar",
     "shadow_latency": "Scores in time",
     "drawdown": "Drawdown not much deeper",
-    "srm": "Dealt as planned",
+    "srm": "Assigned as planned",
     "gain_interval": "Gain, looked at any time",
     "waiting": "Cost of waiting",
     "plan_power": "What silence is worth",
@@ -38,7 +38,7 @@ class Facts:
     `profit`: net return a bar of its book less that of the champion's, a fraction; both with intervals for one look.
     """
 
-    compared: Compared
+    compared: Comparison
     findings: Sequence[Finding]
     decision: Decision
     losses: tuple[Estimate, Estimate]

@@ -30,7 +30,7 @@ PEEKS = 20_000  # Brownian paths: the rate under peeking has a standard error of
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class MetricTest:
     """One test of one metric of one challenger, for a reader; it decides nothing.
 
     `gain`: challenger over champion in the metric's unit, positive where the challenger is better (unknown for a test
@@ -62,7 +62,7 @@ def battery(
     rng: np.random.Generator,
     looks: Sequence[int] = (),
     alpha: float = ALPHA,
-) -> tuple[Shown, ...]:
+) -> tuple[MetricTest, ...]:
     """Every test of `METHODS` that fits the metric, on the bars that both arms have; empty where none does.
 
     Parameters
@@ -81,9 +81,9 @@ def batteries(
     rng: np.random.Generator,
     looks: Sequence[int] = (),
     alpha: float = ALPHA,
-) -> tuple[Shown, ...]:
+) -> tuple[MetricTest, ...]:
     """`battery` of each metric and challenger; p-values of one test and metric are Holm-adjusted over challengers."""
-    results: list[Shown] = []
+    results: list[MetricTest] = []
     maxima = _maxima(looks, rng)
     for metric in metrics:
         rows = [_battery(metric, champion, arm, rng, maxima, alpha) for arm in challengers]
@@ -128,7 +128,7 @@ def _beyond(maxima: Floats, alpha: float) -> float:
 
 def _battery(
     metric: Metric, champion: Arm, challenger: Arm, rng: np.random.Generator, maxima: Floats, alpha: float
-) -> tuple[Shown, ...]:
+) -> tuple[MetricTest, ...]:
     if metric.series is None and metric.influence is None:
         return ()
     pair = pair_of(metric, champion, challenger)
@@ -144,10 +144,10 @@ def _shown(
     rng: np.random.Generator,
     maxima: Floats,
     alpha: float,
-) -> Shown:
+) -> MetricTest:
     test = method.test(pair, rng, alpha)
     rate, holds, here = assumption(method, pair, alpha)
-    return Shown(
+    return MetricTest(
         metric=metric.name,
         challenger=challenger,
         method=method.name,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Comparison:
     """One comparison, as it was fixed beforehand; `verdict` and `ended_at` are None while it runs.
 
     `kind`: "compare", of a challenger with the champion; or "watch", of a new champion with the one before it, which is
@@ -23,7 +23,7 @@ class Compared:
     challenger: int
     started_at: datetime
     as_of: datetime
-    plan: Trial
+    plan: Plan
     ended_at: datetime | None = None
     verdict: str | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 from mlops.stats import ewc_error, look_times
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ def effective_events(events: Floats) -> float:
     return count / max(1.0, float(ewc_error(events, cautious=True)) ** 2 * events.size / plain)
 
 
-def enough_at(events: Floats, trial: Trial) -> int:
+def enough_at(events: Floats, trial: Plan) -> int:
     """Bars at the first planned look with `trial.min_events` effective events of either label; past the horizon while
     there is none. `events`: as `happened` returns them, in order of time.
     """

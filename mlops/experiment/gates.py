@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 from mlops.stats import (
     SequentialResult,
     bootstrap_interval,
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 LEAST_FOR_MONEY = 20  # bars before returns are said anything of
 
 
-def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Finding:
+def paired_log_loss(difference: Floats, trial: Plan, least_bars: int = 0) -> Finding:
     """The verdict: mean gain of the challenger in log-loss, nats a bar.
 
     Nothing is proven at a look before `least_bars` (`mlops.experiment.events.enough_at`).
@@ -56,7 +56,7 @@ def paired_log_loss(difference: Floats, trial: Trial, least_bars: int = 0) -> Fi
     return Finding("paired_log_loss", gain, trial.margin, level, result.n, parameters, note=note)
 
 
-def skill(gains: Floats, trial: Trial, least_bars: int = 0) -> Finding:
+def skill(gains: Floats, trial: Plan, least_bars: int = 0) -> Finding:
     """The challenger against the constant forecast, by the same plan: to be less bad than the champion is no skill."""
     test = _test(gains, trial, least_bars)
     level = Level.OK if test.crossed else Level.UNKNOWN
@@ -65,7 +65,7 @@ def skill(gains: Floats, trial: Trial, least_bars: int = 0) -> Finding:
     return Finding("skill", float(gains.mean()) if gains.size else math.nan, 0.0, level, test.n, _told(test), note=note)
 
 
-def samples(rows: int, bars: int, trial: Trial) -> Finding:
+def samples(rows: int, bars: int, trial: Plan) -> Finding:
     """Paired predictions against the least number of them; ALERT where the plan ends before there can be so many."""
     needed, reachable = trial.min_samples, rows / bars * trial.horizon_bars if bars else float("inf")
     level = Level.OK if rows >= needed else Level.UNKNOWN if reachable >= needed else Level.ALERT
@@ -78,7 +78,7 @@ def samples(rows: int, bars: int, trial: Trial) -> Finding:
     return Finding("samples", float(rows), float(needed), level, bars, {"n_needed": needed}, note=note)
 
 
-def pairing(paired: int, rows: int, trial: Trial) -> Finding:
+def pairing(paired: int, rows: int, trial: Plan) -> Finding:
     """Share of the fuller arm's `rows` that both arms have."""
     share = paired / rows if rows else math.nan
     level = Level.UNKNOWN if not rows else Level.OK if share >= trial.least_paired else Level.ALERT
@@ -86,7 +86,7 @@ def pairing(paired: int, rows: int, trial: Trial) -> Finding:
     return Finding("pairing", share, trial.least_paired, level, paired, note=note)
 
 
-def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> Finding:
+def drawdown(returns: pd.DataFrame, trial: Plan, rng: np.random.Generator) -> Finding:
     """Non-inferiority: the challenger's book does not fall deeper than the champion's by more than a margin.
 
     Null: the deepest fall over as many bars exceeds the champion's by more than the margin: `drawdown_margin` of
@@ -126,7 +126,7 @@ def drawdown(returns: pd.DataFrame, trial: Trial, rng: np.random.Generator) -> F
     return Finding("drawdown", its - deepest, margin, level, champion.size, parameters, note=note)
 
 
-def allowed_drawdown(returns: Floats, trial: Trial) -> float:
+def allowed_drawdown(returns: Floats, trial: Plan) -> float:
     """How much deeper a challenger's book may fall than one of such returns: the margin of `drawdown`."""
     volatility = float(returns.std()) if returns.size else 0.0
     wild = (1 + trial.drawdown_volatility) * volatility
@@ -135,35 +135,35 @@ def allowed_drawdown(returns: Floats, trial: Trial) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Dealing:
-    """Units that were dealt to each version, and the share of units planned for each; one row an epoch of weights."""
+class ArmUnits:
+    """Units assigned to each version, and the share of units planned for each; one row an epoch of weights."""
 
     versions: tuple[int, ...]
     counts: tuple[tuple[int, ...], ...]
     weights: tuple[tuple[float, ...], ...]
 
 
-def srm(dealt: Dealing, trial: Trial) -> Finding:
+def srm(assigned: ArmUnits, trial: Plan) -> Finding:
     """Sample-ratio mismatch: units traded by each arm against the plan, valid at every look.
 
     Null: each unit fell to an arm with its planned chance. ALERT where the e-value reaches `1 / srm_alpha`
     (`mlops.stats.srm_e_value`); `value` is the anytime-valid p-value.
     """
-    if not dealt.counts:
-        return Finding("srm", 1.0, trial.srm_alpha, Level.OK, 0, note="no unit was dealt yet")
-    e = srm_e_value(dealt.counts, dealt.weights)
+    if not assigned.counts:
+        return Finding("srm", 1.0, trial.srm_alpha, Level.OK, 0, note="no unit was assigned yet")
+    e = srm_e_value(assigned.counts, assigned.weights)
     p = min(1.0, 1 / e)
     level = Level.OK if p > trial.srm_alpha else Level.ALERT
-    counts, weights = (np.asarray(rows, dtype=np.float64) for rows in (dealt.counts, dealt.weights))
+    counts, weights = (np.asarray(rows, dtype=np.float64) for rows in (assigned.counts, assigned.weights))
     planned = (counts.sum(axis=1, keepdims=True) * weights / weights.sum(axis=1, keepdims=True)).sum(axis=0)
     shares = [
         f"v{version} trades {n:.0f} units, {want:.1f} planned"
-        for version, n, want in zip(dealt.versions, counts.sum(axis=0), planned, strict=True)
+        for version, n, want in zip(assigned.versions, counts.sum(axis=0), planned, strict=True)
     ]
     return Finding("srm", p, trial.srm_alpha, level, int(counts.sum()), {"e_value": e}, note="; ".join(shares))
 
 
-def gain_interval(difference: Floats, trial: Trial) -> Finding:
+def gain_interval(difference: Floats, trial: Plan) -> Finding:
     """The gain, with an interval that holds at every bar at once, however often somebody looks. Shown, not a gate.
 
     Null of its e-value: mean gain <= margin (`mlops.stats.confidence_sequence`). OK: above the margin; ALERT: below 0.
@@ -178,7 +178,7 @@ def gain_interval(difference: Floats, trial: Trial) -> Finding:
     return Finding("gain_interval", gain.estimate, trial.margin, level, gain.n, parameters, note=note)
 
 
-def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
+def waiting(returns: pd.DataFrame, proof: Finding, trial: Plan) -> Finding:
     """What it is estimated to cost to wait for the verdict: return forgone by the champion's book until then.
 
     `value` is a fraction of equity, positive where the challenger's book earns more; its interval is that of the
@@ -199,7 +199,7 @@ def waiting(returns: pd.DataFrame, proof: Finding, trial: Trial) -> Finding:
     return Finding("waiting", value, 0.0, Level.OK, difference.size, parameters, note=note)
 
 
-def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
+def _test(x: Floats, trial: Plan, least_bars: int) -> SequentialResult:
     """The mean of `x` > 0, by the trial's kind of evidence."""
     if trial.evidence == "anytime":
         return _anytime(x[: trial.horizon_bars], trial, least_bars)
@@ -214,7 +214,7 @@ def _test(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
     )
 
 
-def _anytime(x: Floats, trial: Trial, least_bars: int) -> SequentialResult:
+def _anytime(x: Floats, trial: Plan, least_bars: int) -> SequentialResult:
     """The same at every bar, without a plan of looks: proven once the e-value reached 1 / alpha."""
     first, n = trial.first, x.size
     if n < first:
@@ -256,7 +256,7 @@ def _verdict(level: Level) -> str:
     return {Level.OK: "proven better", Level.ALERT: "proven worse"}.get(level, "not enough evidence")
 
 
-def _plan(test: SequentialResult, trial: Trial) -> str:
+def _plan(test: SequentialResult, trial: Plan) -> str:
     if test.crossed:
         return f"decided at bar {test.crossed_at} (p {test.p_greater:.2g}, limit {test.nominal:.2g})"
     if test.finished:

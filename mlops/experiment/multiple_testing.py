@@ -53,7 +53,7 @@ class Tries:
     notes: tuple[str, ...]
 
 
-def account_of_tries(
+def summary_of_tries(
     champion: Arm, challengers: Sequence[Arm], *, tried: int, rng: np.random.Generator, alpha: float = ALPHA
 ) -> Tries:
     """Deflated Sharpe ratio of the first challenger's profit over the champion, and what is to be said of all arms.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from math import isfinite
 
-from mlops.experiment.summary import Account
+from mlops.experiment.summary import Summary
 from mlops.stats import Estimate
 
 
-def numbers(account: Account) -> dict[str, float]:
+def numbers(account: Summary) -> dict[str, float]:
     """Every finite number of the report.
 
     `arm.v3.accuracy`, with `.low` and `.high`; `gain.accuracy.v3` likewise (positive where the challenger is better);

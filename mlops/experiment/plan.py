@@ -24,7 +24,7 @@ SHARES = ("confidence", "drawdown_margin", "drawdown_confidence", "least_paired"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Plan:
     """What a challenger must show, and at which chance of being wrong.
 
     Parameters
@@ -60,8 +60,8 @@ class Trial:
     least_paired : float
         Share of rows with a partner; under it one arm lost rows, and the comparison may be biased by which.
     srm_alpha : float
-        Chance that a fair dealing is ever called a mismatch, over all looks (Fabijan et al. 2019 use 0.001 or less: a
-        mismatch means a broken experiment, so be sure).
+        Chance that a fair assignment is ever called a mismatch, over all looks (Fabijan et al. 2019 use 0.001 or less:
+        a mismatch means a broken comparison, so be sure).
     """
 
     confidence: float = 0.95

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, xlogy
 
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 from mlops.stats import ewc_error, per_cent, proven_by
 from mlops.types import Finding, Level
 
@@ -20,7 +20,7 @@ SHARPEST = 20.0  # times the log-odds: beyond it nobody's forecasts go
 LEAST_BARS = 20  # of both arms before the variance of their difference is said anything of
 
 
-def plan_power(difference: Floats, forecasts: Floats, trial: Trial, least_bars: int = 0) -> Finding:
+def plan_power(difference: Floats, forecasts: Floats, trial: Plan, least_bars: int = 0) -> Finding:
     """Chance that a challenger so many points of accuracy better than the champion would have been proven by now.
 
     Its gain in log-loss is what the champion's own forecasts would gain if they were sharper by as much
@@ -94,7 +94,7 @@ def _entropy(odds: Floats) -> float:
     return float(-(xlogy(p, p) + xlogy(1 - p, 1 - p)).mean())
 
 
-def _proven(gain: float, spread: float, bars: int, trial: Trial, least_bars: int) -> float:
+def _proven(gain: float, spread: float, bars: int, trial: Plan, least_bars: int) -> float:
     return proven_by(
         gain / spread,
         rows=bars,

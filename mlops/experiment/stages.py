@@ -108,7 +108,7 @@ def shadow_latency(record: ScoringRecord, line: float, *, needed: int, window: i
 def trading(record: ScoringRecord, since: datetime | None, needed: int, *, units: int, least: int = 0) -> Finding:
     """Bars that it scored since it was given a share of the units (`since`; None: it has none), without a break.
 
-    OK from `needed` bars on, if at least `least` units were dealt to it. `units` were; the note says where none was.
+    OK from `needed` bars on, if at least `least` units were assigned to it. `units` were; the note says where none was.
     """
     if since is None:
         return Finding(
@@ -116,7 +116,9 @@ def trading(record: ScoringRecord, since: datetime | None, needed: int, *, units
         )
     n = sum(at > since for at in record.scored)
     level = Level.OK if n >= needed and units >= least else Level.UNKNOWN
-    dealt = f"{units} units were dealt to it" if units else "no unit was dealt to it yet, so its fills are not known"
-    dealt += f", {least} needed (experiment.ab_units)" if units < least else ""
-    note = f"it has a share of the units since {since:%Y-%m-%d %H:%M}: {n} bars, {needed} needed; {dealt}"
+    assigned = (
+        f"{units} units were assigned to it" if units else "no unit is assigned to it yet: its fills are not known"
+    )
+    assigned += f", {least} needed (experiment.ab_units)" if units < least else ""
+    note = f"it has a share of the units since {since:%Y-%m-%d %H:%M}: {n} bars, {needed} needed; {assigned}"
     return Finding("trading", float(n), float(needed), level, n, {"units": units}, note=note)

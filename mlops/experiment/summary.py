@@ -12,13 +12,13 @@ from mlops.errors import DataError
 from mlops.experiment.answer import Answer, Facts, answer
 from mlops.experiment.arm import Arm, Floats, arms_of
 from mlops.experiment.bands import EquityBands, equity_bands
-from mlops.experiment.battery import Shown, batteries, peeking_rate
-from mlops.experiment.comparison import Compared
+from mlops.experiment.battery import MetricTest, batteries, peeking_rate
+from mlops.experiment.comparison import Comparison
 from mlops.experiment.disagreement import Disagreement, disagreement
 from mlops.experiment.methods import pair_of
 from mlops.experiment.metrics import METRICS, Metric, MetricTable, measure
-from mlops.experiment.multiple_testing import Tries, account_of_tries
-from mlops.experiment.plan import Trial
+from mlops.experiment.multiple_testing import Tries, summary_of_tries
+from mlops.experiment.plan import Plan
 from mlops.stats import (
     Estimate,
     EvidencePath,
@@ -48,14 +48,14 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Summary:
     """Everything that the report of one comparison shows; arms by version, the champion first.
 
     `others`: further versions that scored (nearly) all of the same rows. `late`: those that scored some, with their
     rows; they are in no table. `evidence`: the confidence sequence of the mean gain after each of the `times`.
     """
 
-    compared: Compared
+    compared: Comparison
     answer: Answer
     findings: tuple[Finding, ...]
     decision: Decision
@@ -65,7 +65,7 @@ class Account:
     rows: int
     units: int
     table: MetricTable
-    shown: tuple[Shown, ...]
+    shown: tuple[MetricTest, ...]
     peeking: float
     times: pd.Index
     gain: Floats
@@ -92,8 +92,8 @@ class Account:
         return self.arms[self.compared.challenger]
 
 
-def account(
-    compared: Compared,
+def summarise(
+    compared: Comparison,
     matured: pd.DataFrame,
     books: Mapping[int, pd.DataFrame],
     *,
@@ -102,7 +102,7 @@ def account(
     tried: int,
     rng: np.random.Generator,
     scorings: Mapping[int, Floats] | None = None,
-) -> Account:
+) -> Summary:
     """The account of a comparison that has ended or still runs; with too few bars its answer is UNKNOWN.
 
     Parameters
@@ -144,7 +144,7 @@ def account(
         bars=len(times),
         rows=len(champion.bar),
     )
-    return Account(
+    return Summary(
         compared=compared,
         answer=answer(facts),
         findings=tuple(findings),
@@ -164,11 +164,11 @@ def account(
         boundary=_boundary(gain, plan, looks),
         bands=equity_bands(champion, {arm.version: arm for arm in challengers}, rng=rng),
         disagreement=disagreement(champion, challengers[0]),
-        tries=account_of_tries(champion, challengers, tried=tried, rng=rng),
+        tries=summary_of_tries(champion, challengers, tried=tried, rng=rng),
     )
 
 
-def _versions(matured: pd.DataFrame, compared: Compared) -> tuple[tuple[int, ...], dict[int, int]]:
+def _versions(matured: pd.DataFrame, compared: Comparison) -> tuple[tuple[int, ...], dict[int, int]]:
     """Champion, challenger, whoever else scored nearly all of their rows; and who came too late for that."""
     pair = (compared.champion, compared.challenger)
     keys = matured.set_index(["event_time", "unit"])["version"]
@@ -202,19 +202,19 @@ def _gain(champion: Arm, challenger: Arm) -> Floats:
     return pair.x - pair.y
 
 
-def _looks(plan: Trial, bars: int) -> tuple[int, ...]:
+def _looks(plan: Plan, bars: int) -> tuple[int, ...]:
     """Bars at which the evidence was judged so far."""
     return tuple(n for n in plan.looks if n <= bars)
 
 
-def _boundary(gain: Floats, plan: Trial, looks: Sequence[int]) -> Boundary:
+def _boundary(gain: Floats, plan: Plan, looks: Sequence[int]) -> Boundary:
     mean = np.array([float(gain[:n].mean()) for n in looks])
     sides = ((gain, plan), (-gain, replace(plan, arms=1, joined=())))  # as `gates.paired_log_loss`
     better, worse = (_far(of, rule, looks) for of, rule in sides)
     return Boundary(tuple(looks), mean, plan.margin + better, -worse)
 
 
-def _far(gain: Floats, plan: Trial, looks: Sequence[int]) -> Floats:
+def _far(gain: Floats, plan: Plan, looks: Sequence[int]) -> Floats:
     """How far from zero the mean must be at each look."""
     if plan.evidence == "anytime":
         # One side of an interval at twice the error reaches zero when the e-value reaches 1 / alpha.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mlops.experiment.plan import Trial
+from mlops.experiment.plan import Plan
 from mlops.stats import (
     block_length,
     finite_series,
@@ -23,7 +23,7 @@ LEAST_RECORD = 60  # bars: fewer say nothing of how their differences depend on 
 LADDER = 2.0 ** -np.arange(0, 3.01, 0.25)  # of the stated alpha; a budget is never widened
 
 
-def simulated_budget(record: ArrayLike, plan: Trial, rng: np.random.Generator) -> tuple[Trial, float]:
+def simulated_budget(record: ArrayLike, plan: Plan, rng: np.random.Generator) -> tuple[Plan, float]:
     """The plan at which a watch on a model with this record raises false alarms no more often than stated.
 
     The record's differences, their mean taken away, are drawn again in stationary blocks as long as the watch: worlds

@@ -1,4 +1,4 @@
-"""Arms that trade by weight: what was dealt to whom, by which weights, and what each arm cost to ask."""
+"""Arms that trade by weight: what was assigned to whom, by which weights, and what each arm cost to ask."""
 
 from alembic import op
 from sqlalchemy import BigInteger, Column, Float, Integer, PrimaryKeyConstraint, Text

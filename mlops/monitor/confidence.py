@@ -34,7 +34,7 @@ LOSS_LIMIT = 0.02  # nats, as mlops.monitor.accuracy.RISE
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class _Rule:
     """One quantity of a bar: what it is, how much of a change for the worse is worth a look, which way is worse."""
 
     score: Callable[[Floats, Floats], Floats]
@@ -47,10 +47,10 @@ def _entropy(p: Floats, _: Floats) -> Floats:
     return np.asarray(-(q * np.log(q) + (1 - q) * np.log1p(-q)))
 
 
-DECAY: Mapping[str, _Compared] = {
-    "decay_accuracy": _Compared(hits, 0.02, -1),
-    "decay_brier": _Compared(lambda p, y: np.asarray((p - y) ** 2), 0.01, 1),
-    "decay_log_loss": _Compared(log_losses, LOSS_LIMIT, 1),
+DECAY: Mapping[str, _Rule] = {
+    "decay_accuracy": _Rule(hits, 0.02, -1),
+    "decay_brier": _Rule(lambda p, y: np.asarray((p - y) ** 2), 0.01, 1),
+    "decay_log_loss": _Rule(log_losses, LOSS_LIMIT, 1),
 }
 
 
@@ -85,10 +85,10 @@ def confidence(
     DataError
         A column is missing or a value is not finite.
     """
-    table: Mapping[str, _Compared] = {
-        "confidence_mean": _Compared(lambda p, _: np.maximum(p, 1 - p), 0.02, -1),
-        "confidence_entropy": _Compared(_entropy, 0.02, 1),
-        "confidence_weak": _Compared(lambda p, _: (np.maximum(p, 1 - p) < threshold).astype(np.float64), 0.1, 1),
+    table: Mapping[str, _Rule] = {
+        "confidence_mean": _Rule(lambda p, _: np.maximum(p, 1 - p), 0.02, -1),
+        "confidence_entropy": _Rule(_entropy, 0.02, 1),
+        "confidence_weak": _Rule(lambda p, _: (np.maximum(p, 1 - p) < threshold).astype(np.float64), 0.1, 1),
     }
     return _all(table, _free(reference, "reference"), _free(current, "current"), alpha)
 
@@ -201,11 +201,11 @@ def _free(frame: pd.DataFrame, argument: str) -> _Rows:
     return _Rows(probability, np.zeros_like(probability), bar, times)
 
 
-def _all(table: Mapping[str, _Compared], past: _Rows, now: _Rows, alpha: float) -> tuple[Finding, ...]:
+def _all(table: Mapping[str, _Rule], past: _Rows, now: _Rows, alpha: float) -> tuple[Finding, ...]:
     return _holm([_compared(name, rule, past, now) for name, rule in table.items()], alpha)
 
 
-def _compared(name: str, rule: _Compared, past: _Rows, now: _Rows) -> Finding:
+def _compared(name: str, rule: _Rule, past: _Rows, now: _Rows) -> Finding:
     bars = (len(past.times), len(now.times))
     if min(bars) < MIN_BARS:
         note = f"{bars[0]} reference and {bars[1]} current bars, {MIN_BARS} needed"

@@ -1,4 +1,4 @@
-"""Did the dealing of units to arms go as planned? Any number of arms, at any time."""
+"""Did the assignment of units to arms go as planned? Any number of arms, at any time."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from mlops.errors import DataError
 from mlops.stats.anytime import MOST_LOG_E
 from mlops.stats.dependent import Floats
 
-# How near to the plan a broken dealing may be, in units that the plan counts for; all at once, equally weighted.
+# How near to the plan a broken assignment may be, in units that the plan counts for; all at once, equally weighted.
 CONCENTRATIONS = np.array([1.0, 10.0, 100.0, 1000.0])
 
 
 def srm_e_value(counts: ArrayLike, weights: ArrayLike) -> float:
-    """Sample-ratio mismatch of any number of arms, watched all the time: were units not dealt as planned?
+    """Sample-ratio mismatch of any number of arms, watched all the time: were units not assigned as planned?
 
     Null: each unit fell to arm j with the chance that its epoch's `weights` say, on its own. Error rate: the chance
     that the e-value **ever** reaches 1 / alpha is at most `alpha`, exactly; `min(1, 1 / e)` is a p-value at every
-    moment. Block a verdict at 1,000 (alpha 0.001, customary). Count units, not rows: a unit is dealt once, and its rows
+    moment. Block a verdict at 1,000 (alpha 0.001, customary). Count units, not rows: a unit is assigned once, its rows
     follow it.
 
-    Where the weights were changed without dealing anew, each epoch counts the units that were first dealt in it; the
+    Where the weights were changed without assigning anew, each epoch counts the units first assigned in it; the
     evidence of the epochs multiplies.
 
     Parameters
     ----------
     counts, weights : array_like of shape (arms,) or (epochs, arms)
-        Units dealt, and what was planned: >= 0, any scale. An arm of weight 0 must have no units, else the answer is
+        Units assigned, and what was planned: >= 0, any scale. An arm of weight 0 must have no units, else the answer is
         infinite. An epoch of weights only 0 is refused.
 
     Returns
     -------
     float
-        >= 0; 1 for nothing dealt. A mean of Dirichlet-multinomial likelihood ratios around the plan.
+        >= 0; 1 for nothing assigned. A mean of Dirichlet-multinomial likelihood ratios around the plan.
 
     Raises
     ------
@@ -52,16 +52,16 @@ def srm_e_value(counts: ArrayLike, weights: ArrayLike) -> float:
     >>> srm_e_value([90, 10], [0.9, 0.1]) < 1, srm_e_value([50, 25, 25], [0.8, 0.1, 0.1]) > 1e6
     (True, True)
     """
-    dealt, planned = _epochs(counts, "counts"), _epochs(weights, "weights")
-    if dealt.shape != planned.shape:
-        raise DataError(f"counts and weights must have one shape, got {dealt.shape} and {planned.shape}. Pair them.")
+    assigned, planned = _epochs(counts, "counts"), _epochs(weights, "weights")
+    if assigned.shape != planned.shape:
+        raise DataError(f"counts and weights must have one shape, got {assigned.shape} and {planned.shape}. Pair them.")
     total = planned.sum(axis=1, keepdims=True)
     if (total <= 0).any():
-        raise DataError("weights must have a positive one in each epoch, got none. Leave out what dealt nothing.")
+        raise DataError("weights must have a positive one in each epoch, got none. Leave out what assigned nothing.")
     shares = planned / total
-    if (dealt[shares == 0] > 0).any():
+    if (assigned[shares == 0] > 0).any():
         return inf
-    logs = np.sum([_log_ratios(c[s > 0], s[s > 0]) for c, s in zip(dealt, shares, strict=True)], axis=0)
+    logs = np.sum([_log_ratios(c[s > 0], s[s > 0]) for c, s in zip(assigned, shares, strict=True)], axis=0)
     return exp(min(float(logsumexp(logs)) - log(CONCENTRATIONS.size), MOST_LOG_E))
 
 

@@ -34,7 +34,7 @@ CALLERS = 10_000  # callers whose rate is remembered; past it the oldest are for
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class CachedKey:
     """A key as it was read, and until when that holds (monotonic seconds)."""
 
     key: ApiKey | None
@@ -49,7 +49,7 @@ class Gate:
     ) -> None:
         self._ledger, self._settings, self._clock = ledger, settings, clock
         self._lanes, self._held = lanes or Lanes(), 0
-        self._seen: dict[tuple[str, bytes], Seen] = {}
+        self._seen: dict[tuple[str, bytes], CachedKey] = {}
         self._buckets: dict[str, InMemoryBucket] = {}
 
     async def enter(self, request: Request, scope: str) -> ApiKey:
@@ -158,7 +158,7 @@ class Gate:
                     raise
             if len(self._seen) >= CALLERS:
                 self._seen.clear()
-            entry = self._seen[mark] = Seen(key, now + REMEMBERED_S)
+            entry = self._seen[mark] = CachedKey(key, now + REMEMBERED_S)
         return entry.key
 
     def paced(self, caller: str, rate: int) -> None:

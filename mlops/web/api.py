@@ -29,7 +29,7 @@ from mlops.web.lanes import Lanes
 from mlops.web.metrics import Meters
 from mlops.web.scoring import Scorers, Scores
 from registry_hooks.aliases import Lineup, traded
-from registry_hooks.assignment import Dealer
+from registry_hooks.assignment import Assigner
 from registry_hooks.refused_fills import refuse_fills
 from registry_hooks.unknown_models import UnknownModels
 
@@ -181,7 +181,7 @@ def router(
     )
     async def assignment(model: Name, key: Annotated[list[Name], Query(min_length=1, max_length=MAX_KEYS)]) -> Assigned:
         """Which version trades each key. The same key gets the same arm as long as a comparison runs."""
-        lineup, stale, versions = await lanes.assignments.run(lineups.deal, model, key, clock())
+        lineup, stale, versions = await lanes.assignments.run(lineups.assign, model, key, clock())
         arms = [Arm(key=k, version=v, role=lineup.roles[v]) for k, v in zip(key, versions, strict=True)]
         return Assigned(model=model, champion=lineup.champion, stale=stale, arms=arms)
 
@@ -272,17 +272,17 @@ class Lineups:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._known: dict[str, tuple[Lineup, float]] = {}
-        self._dealers: dict[str, Dealer] = {}
+        self._assigners: dict[str, Assigner] = {}
 
-    def deal(self, model: str, keys: Sequence[str], at: datetime) -> tuple[Lineup, bool, list[int]]:
+    def assign(self, model: str, keys: Sequence[str], at: datetime) -> tuple[Lineup, bool, list[int]]:
         """The lineup, whether it is stale, and the version that trades each key; raises as `of` does."""
         lineup, stale = self.of(model)
-        dealer = self._dealers.setdefault(model, Dealer(model, self._ledger))
+        assigner = self._assigners.setdefault(model, Assigner(model, self._ledger))
         try:
-            return lineup, stale, dealer.deal_now(lineup, keys, at).tolist()
-        except (StorageError, SQLAlchemyError) as error:  # what was dealt is told later
-            log.warning("dealt without the ledger", model=model, error=str(error))
-            return lineup, True, dealer.deal(lineup, keys, at).tolist()
+            return lineup, stale, assigner.assign_now(lineup, keys, at).tolist()
+        except (StorageError, SQLAlchemyError) as error:  # what was assigned is told later
+            log.warning("assigned without the ledger", model=model, error=str(error))
+            return lineup, True, assigner.assign(lineup, keys, at).tolist()
 
     def of(self, model: str) -> tuple[Lineup, bool]:
         """The lineup of a model, and whether it is stale; raises HTTPException 404 or 503."""
@@ -291,9 +291,9 @@ class Lineups:
             return known[0], False
         try:
             lineup = traded(self._ledger, model)
-            dealer = self._dealers.get(model) or Dealer(model, self._ledger)
+            assigner = self._assigners.get(model) or Assigner(model, self._ledger)
             if known is None or (known[0].salt, known[0].epoch) != (lineup.salt, lineup.epoch):
-                dealer.learn(lineup)
+                assigner.learn(lineup)
         except RegistryError as error:
             raise HTTPException(404, f"model must have a champion, got none of {model!r}.") from error
         except (StorageError, SQLAlchemyError) as error:
@@ -302,8 +302,8 @@ class Lineups:
             return known[0], True
         if len(self._known) >= MAX_MODELS:
             self._known.clear()
-            self._dealers.clear()
-        self._dealers[model], self._known[model] = dealer, (lineup, time.monotonic())
+            self._assigners.clear()
+        self._assigners[model], self._known[model] = assigner, (lineup, time.monotonic())
         return lineup, False
 
 

@@ -26,7 +26,7 @@ from mlops.web import api, feed, hooks, login, reference, shell
 from mlops.web.access import LATER, Gate
 from mlops.web.feed import Hub
 from mlops.web.lanes import Lanes
-from mlops.web.login import Door
+from mlops.web.login import PageAccess
 from mlops.web.metrics import CONTENT_TYPE, Meters
 from mlops.web.pages import PAGES
 from mlops.web.scoring import Scorers
@@ -108,7 +108,7 @@ def build(
     moved = hub.news.set if hub is not None else _nobody
     app.include_router(api.router(registry.ledger, settings, clock, meters, scorers, moved, gate, lanes))
     if hub is not None:
-        _show(app, hub, Door(gate, settings, clock), settings)
+        _show(app, hub, PageAccess(gate, settings, clock), settings)
     _describe(app)
     app.include_router(reference.router(app.openapi))
     return app
@@ -127,7 +127,7 @@ def _nobody() -> None:
     """Hears that prices moved where no risk is shown."""
 
 
-def _show(app: FastAPI, hub: Hub, door: Door, settings: Settings) -> None:
+def _show(app: FastAPI, hub: Hub, door: PageAccess, settings: Settings) -> None:
     """The live feed and the pages that are drawn from it."""
     app.include_router(feed.router(hub, door))
     app.include_router(login.router(door))

@@ -25,7 +25,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from mlops.settings import FeedSettings
 from mlops.web.contracts import Whole
 from mlops.web.envelopes import schema
-from mlops.web.login import Door
+from mlops.web.login import PageAccess
 from mlops.web.messages import RiskState
 from mlops.web.patches import Tree, patch, tree
 
@@ -137,7 +137,7 @@ class Hub:
             listener.bell.set()
 
 
-def router(hub: Hub, door: Door) -> APIRouter:
+def router(hub: Hub, door: PageAccess) -> APIRouter:
     """`/feed`, and the schema of its messages."""
     routes = APIRouter()
 
@@ -172,7 +172,7 @@ def router(hub: Hub, door: Door) -> APIRouter:
     return routes
 
 
-async def _told(socket: WebSocket, hub: Hub, listener: Listener, door: Door, key_id: str) -> None:
+async def _told(socket: WebSocket, hub: Hub, listener: Listener, door: PageAccess, key_id: str) -> None:
     """Tell a listener everything until it goes."""
     ear = asyncio.create_task(_heard(socket, listener))
     vouched = time.monotonic()

@@ -31,7 +31,7 @@ MAX_FORM = 4096  # bytes of a login form
 FIELDS = 4  # of a login form, at most
 
 
-class Door:
+class PageAccess:
     """Lets people and programs look. One for an application."""
 
     def __init__(self, gate: Gate, settings: Settings, clock: Callable[[], datetime]) -> None:
@@ -125,7 +125,7 @@ class _Signer(TimestampSigner):
         return int(self._clock().timestamp())
 
 
-def router(door: Door) -> APIRouter:
+def router(door: PageAccess) -> APIRouter:
     """Log in, log out."""
     routes = APIRouter(include_in_schema=False)
 

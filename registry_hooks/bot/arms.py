@@ -19,7 +19,7 @@ from mlops.types import Alert, ModelRef, Priority, Role
 from registry_hooks import aliases
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.apply import prove_loadable
-from registry_hooks.assignment import Dealer
+from registry_hooks.assignment import Assigner
 from registry_hooks.bot.notifications import News
 from registry_hooks.bot.scoring import sound
 from registry_hooks.bundle import Bundle
@@ -55,8 +55,8 @@ class Prover:
         Columns of what will be scored; None: the features of the champion that is found first.
     news : News
         Takes the alert of a version that was refused, and takes it back.
-    dealer : Dealer
-        Settles what it dealt by the weights at hand before others are taken up, and learns what others dealt.
+    assigner : Assigner
+        Settles what it assigned by the weights at hand before others are taken up, and learns what others assigned.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Prover:
         features: Probe | None,
         names: Sequence[str] | None,
         news: News,
-        dealer: Dealer,
+        assigner: Assigner,
     ) -> None:
         self._model, self._registry, self._features, self._news = model, registry, features, news
-        self._dealer = dealer
+        self._assigner = assigner
         self.names = None if names is None else tuple(names)
         self._refused: dict[int, str] = {}  # version -> why
         self._told: dict[int, str] = {}  # version -> key of its alert
@@ -96,7 +96,7 @@ class Prover:
             why = self._refused.get(wanted.champion)
             raise RegistryError(f"champion v{wanted.champion} of {self._model} must be provable, got: {why}")
         last_lineup.write(self._registry.cache, self._model, wanted)
-        self._dealer.learn(wanted)
+        self._assigner.learn(wanted)
         return Arms(wanted, bundles)
 
     def next(self, have: Arms, canary: NDArray[np.float32] | None, now: datetime) -> Arms | None:
@@ -105,10 +105,10 @@ class Prover:
         `canary`: a bar of real features that a new version has to score, too.
         """
         try:
-            self._dealer.settle()
+            self._assigner.settle()
             wanted = self._wanted(have)
             if (wanted.salt, wanted.epoch) != (have.lineup.salt, have.lineup.epoch):
-                self._dealer.learn(wanted)
+                self._assigner.learn(wanted)
         except (mlflow.MlflowException, SQLAlchemyError, RegistryError) as error:
             log.warning("registry not read; the models at hand stay", model=self._model, error=str(error))
             return None

@@ -36,13 +36,13 @@ from mlops.io import logs
 from mlops.settings import BotSettings
 from mlops.types import Role, TradingState
 from registry_hooks.aliases import Lineup, Registry
-from registry_hooks.assignment import Dealer
+from registry_hooks.assignment import Assigner
 from registry_hooks.bot.arms import Arms, Probe, Prover
 from registry_hooks.bot.courier import Scores
 from registry_hooks.bot.notifications import AWAY, News
 from registry_hooks.bot.recorder import Recorder
 from registry_hooks.bot.scoring import ask
-from registry_hooks.bot.shadows import Desk, Shadows, Strikes, Task
+from registry_hooks.bot.shadows import AnswerSink, Shadows, Strikes, Task
 from registry_hooks.bundle import Bundle
 
 log = structlog.get_logger()
@@ -113,9 +113,9 @@ class Bot:
         self._news = News(model, registry, poll_s, at_once=not background)
         budget_s = self._settings.shadow_budget_ms / 1e3 if background else math.inf  # else nobody waits by the clock
         self._strikes = Strikes(budget_s, self._news.cut_off, self._news.mended)
-        self._desk = Desk(self._strikes, self._keep)
-        self._dealer = Dealer(model, registry.ledger)
-        self._prover = Prover(model, registry, features, names, self._news, self._dealer)
+        self._desk = AnswerSink(self._strikes, self._keep)
+        self._assigner = Assigner(model, registry.ledger)
+        self._prover = Prover(model, registry, features, names, self._news, self._assigner)
         self._arms = self._prover.first(datetime.now(UTC))
         self.names = self._prover.names or self._arms.champion.names
         self._stop = threading.Event()
@@ -195,7 +195,7 @@ class Bot:
         Returns
         -------
         Scored
-            A unit that was dealt to a challenger is traded by the champion where the challenger is late or fails.
+            A unit that was assigned to a challenger is traded by the champion where the challenger is late or fails.
 
         Raises
         ------
@@ -217,8 +217,8 @@ class Bot:
         by_version = {champion: self._by_champion(arms.champion, champion, bar)}
         if others:
             by_version |= self._beside(arms, replace(bar, values=values.copy()), others)
-        deal = self._dealer.deal if self._background else self._dealer.deal_now
-        version = deal(arms.lineup, keys or units, known_at, by_version)
+        assign = self._assigner.assign if self._background else self._assigner.assign_now
+        version = assign(arms.lineup, keys or units, known_at, by_version)
         probability = by_version[champion]
         for other in by_version.keys() - {champion}:
             probability = np.where(version == other, by_version[other], probability)
@@ -245,8 +245,8 @@ class Bot:
         self._recorder.close(timeout)
 
     def _carried(self) -> bool:
-        """Whether all that was scored and dealt is in the ledger."""
-        return all(thread.idle() for thread in self._threads) and self._recorder.empty() and not self._dealer.pending
+        """Whether all that was scored and assigned is in the ledger."""
+        return all(thread.idle() for thread in self._threads) and self._recorder.empty() and not self._assigner.pending
 
     def _begin(self) -> None:
         self._recorder = Recorder(self._registry, self.model, self._settings.spool_mib)
@@ -310,7 +310,7 @@ class Bot:
             self._looked(self._look)
             self._looked(self._hear)
         self._looked(lambda: self._tell(last=True))
-        self._looked(self._dealer.settle)
+        self._looked(self._assigner.settle)
 
     def _looked(self, step: Callable[[], None]) -> None:
         """Do a step of the watch; nothing that goes wrong in it ends the watch."""
@@ -329,7 +329,7 @@ class Bot:
             thread.look()
         self._recorder.look()
         self._tell()
-        self._dealer.settle()
+        self._assigner.settle()
         if self._news.due():
             fresh = self._prover.next(self._ready or self._arms, self._last, datetime.now(UTC))
             if fresh is not None:

@@ -97,7 +97,7 @@ class Strikes:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AnswerSink:
     """Where an arm's answer goes, in whichever thread it was asked: it is kept, and judged."""
 
     strikes: Strikes
@@ -111,7 +111,7 @@ class Desk:
 class Shadows:
     """Scores in a thread of its own; `desk` gets what each version said."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AnswerSink) -> None:
         self._desk, self._strikes = desk, desk.strikes
         self._tasks: deque[Task] = deque()
         self._changed = threading.Condition()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlops.books.book import SCALE, exact, times, worth
 from mlops.books.rows import events, replayed, restored, state, steps
-from mlops.books.virtual import Bar, Said, follow, take
+from mlops.books.virtual import Bar, BarScores, follow, take
 from mlops.errors import DataError
 from mlops.experiment import Book, Fill, Step, Terms
 
@@ -248,7 +248,7 @@ def world(n=12, seed=0):
     rng = np.random.default_rng(seed)
     walk = 50 * np.exp(np.cumsum(rng.normal(0, 0.02, (n, len(UNITS))), axis=0))
     bars = [Bar(T0 + i * DAY, T0 + i * DAY, dict(zip(UNITS, row.tolist(), strict=True))) for i, row in enumerate(walk)]
-    said = {bar.at: Said(UNITS, rng.random(len(UNITS)), bar.at + timedelta(minutes=1)) for bar in bars}
+    said = {bar.at: BarScores(UNITS, rng.random(len(UNITS)), bar.at + timedelta(minutes=1)) for bar in bars}
     return bars, said
 
 

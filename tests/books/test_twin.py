@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mlops.books.book import SCALE
 from mlops.books.rows import replayed
 from mlops.books.twin import History, twin_differences, twin_findings
-from mlops.books.virtual import Bar, Said, Traded, follow, take
+from mlops.books.virtual import Bar, BarScores, Traded, follow, take
 from mlops.experiment import Book, Fill, Step, Terms
 from mlops.types import Level
 
@@ -30,7 +30,7 @@ def bars(n, seed):
 def worlds(seed, *, n=12, cut=0, delay=timedelta(0), worse=0.0, lose=0.0, odd=0.0, terms=None):
     """A twin, and a bot that was late, paid more, lost trades and made some of its own; both from bar `cut` on."""
     rng, tape, terms = np.random.default_rng(seed), bars(n, seed), terms or Terms(0.0005)
-    said = {bar.at: Said(UNITS, rng.random(3), bar.at) for bar in tape}
+    said = {bar.at: BarScores(UNITS, rng.random(3), bar.at) for bar in tape}
     twin = [one.step for one in follow(Book.opened(1e5), tape, said, lambda p: 2 * p - 1, terms)]
     fills = []
     for step in twin:
@@ -140,7 +140,7 @@ def test_nothing_to_compare_is_unknown():
 
 
 def test_the_twin_follows_the_version_that_traded_a_unit():
-    row = {v: Said(["A", "B"], np.array([v / 10, v / 10]), T0) for v in (1, 2)}
+    row = {v: BarScores(["A", "B"], np.array([v / 10, v / 10]), T0) for v in (1, 2)}
     traded = Traded()
 
     def asked(filled, may, champion=1):

@@ -192,7 +192,7 @@ def test_anytime_mcnemar_keeps_its_rate_on_hits_and_breaks_on_overlapping_labels
 
 def test_fair_dealing_is_called_a_mismatch_at_most_as_stated_at_any_time():
     rng, plan = np.random.default_rng(30), [0.8, 0.1, 0.1]
-    dealt = rng.multinomial(50, plan, size=(400, 40)).cumsum(axis=1)
-    rate = np.mean([any(stats.srm_e_value(now, plan) >= 20 for now in row) for row in dealt])
+    assigned = rng.multinomial(50, plan, size=(400, 40)).cumsum(axis=1)
+    rate = np.mean([any(stats.srm_e_value(now, plan) >= 20 for now in row) for row in assigned])
     print(f"sample ratio, three arms, looked at 40 times up to 2,000 units: {rate:.2%} (stated 5 %)")
     assert rate <= 0.05

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from benchmarks.nulls import crossed
-from mlops.experiment import Trial
+from mlops.experiment import Plan
 from mlops.stats import (
     calibrate_cusum,
     cusum_path,
@@ -24,8 +24,8 @@ from worlds import LEANING, WORLDS, overlap
 
 pytestmark = pytest.mark.calibration
 RUNS = 2500  # with both signs 5,000 chances: one standard error is 0.31 points at 5 %
-PROMOTION = Trial()
-WATCH = Trial(horizon_bars=126, power=1.0)
+PROMOTION = Plan()
+WATCH = Plan(horizon_bars=126, power=1.0)
 
 
 def _three_errors(rate, chances):

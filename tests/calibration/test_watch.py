@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from benchmarks.simulated.world import Law, World, announced
 from mlops import policy
-from mlops.experiment import Trial, compare
+from mlops.experiment import Plan, compare
 from mlops.experiment.gates import paired_log_loss
 from mlops.monitor import accuracy_change
 from mlops.stats import log_losses
@@ -18,7 +18,7 @@ from mlops.types import Level, ModelRef, Report, Verdict
 
 pytestmark = pytest.mark.calibration
 PAST, HALF, UNITS = 1000, 126, 20
-WATCH = Trial(0.975, 1, HALF, power=1.0)
+WATCH = Plan(0.975, 1, HALF, power=1.0)
 NEW, OLD = ModelRef("m", 2), ModelRef("m", 1)
 RUNS = 200
 

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.experiment import Dealing, Trial, compare, pairs
+from mlops.experiment import ArmUnits, Plan, compare, pairs
 from mlops.experiment.gates import samples
 from mlops.types import Level
 
-SETTINGS = Trial()
+SETTINGS = Plan()
 
 
 def _matured(bars=150, *, challenger_edge=0.3, champion_edge=0.0, units=10, seed=0):
@@ -84,8 +84,8 @@ def test_skill_is_held_against_the_training_base_rate_where_it_is_known():
 def test_a_margin_must_be_won_too():
     matured = _matured()
     gain = _gates(matured)["paired_log_loss"].value
-    assert Level.OK is _gates(matured, Trial(margin=gain / 2))["paired_log_loss"].level
-    assert Level.UNKNOWN is _gates(matured, Trial(margin=gain * 1.05))["paired_log_loss"].level
+    assert Level.OK is _gates(matured, Plan(margin=gain / 2))["paired_log_loss"].level
+    assert Level.UNKNOWN is _gates(matured, Plan(margin=gain * 1.05))["paired_log_loss"].level
 
 
 def test_no_rows_yet_is_unknown_everywhere():
@@ -100,12 +100,12 @@ def test_few_samples_are_unknown_whatever_the_evidence():
 
 
 def test_a_plan_that_can_never_have_enough_samples_says_so_with_the_remedy():
-    found = samples(60, 60, Trial())
+    found = samples(60, 60, Plan())
     assert Level.ALERT is found.level
     assert "60 paired predictions on 60 bars, 1000 needed, and 252 bars give 252 at 1 a bar" in found.note
     assert "Lower experiment.min_samples, or raise experiment.horizon_bars" in found.note
-    assert [Level.UNKNOWN] * 3 == [samples(4 * n, n, Trial()).level for n in (0, 1, 249)]
-    assert Level.OK is samples(1000, 250, Trial()).level
+    assert [Level.UNKNOWN] * 3 == [samples(4 * n, n, Plan()).level for n in (0, 1, 249)]
+    assert Level.OK is samples(1000, 250, Plan()).level
 
 
 def test_an_arm_that_lost_rows_is_found():
@@ -131,7 +131,7 @@ def test_the_margin_of_a_drawdown_grows_with_the_volatility_of_the_champions_boo
     shared, *own = 0.04 * np.random.default_rng(5).standard_normal((3, 150))
     one, other = (0.95 * shared + 0.3 * x for x in own)
     books = _books(lambda r: more * other, champion=one)
-    levels = [_gates(_matured(), Trial(drawdown_volatility=k), books=books)["drawdown"].level.value for k in (0.6, 0.0)]
+    levels = [_gates(_matured(), Plan(drawdown_volatility=k), books=books)["drawdown"].level.value for k in (0.6, 0.0)]
     assert [by_volatility, by_share] == levels
 
 
@@ -153,11 +153,11 @@ def test_waiting_is_priced_by_the_books_and_only_while_there_is_something_to_wai
 
 
 def test_several_challengers_share_one_chance_of_being_wrong():
-    one, three = (_gates(_matured(challenger_edge=0.02), Trial(arms=n))["paired_log_loss"] for n in (1, 3))
-    assert (0.05, pytest.approx(0.05 / 3)) == (pytest.approx(Trial().alpha), Trial(arms=3).alpha)
+    one, three = (_gates(_matured(challenger_edge=0.02), Plan(arms=n))["paired_log_loss"] for n in (1, 3))
+    assert (0.05, pytest.approx(0.05 / 3)) == (pytest.approx(Plan().alpha), Plan(arms=3).alpha)
     assert three.params["nominal"] < one.params["nominal"]
     with pytest.raises(DataError, match="plan's arms must be a whole number, at least 1, got 0"):
-        Trial(arms=0)
+        Plan(arms=0)
 
 
 @pytest.mark.parametrize("evidence", ["planned", "anytime"])
@@ -167,7 +167,7 @@ def test_a_look_that_proved_something_proves_it_whoever_joins_later(evidence):
 
     def proof(arms=1, joined=(), bars=None):
         rows = matured if bars is None else matured[matured.event_time <= times[bars - 1]]
-        plan = Trial(arms=arms, evidence=evidence)
+        plan = Plan(arms=arms, evidence=evidence)
         found = compare(rows, champion=1, challenger=2, settings=plan, joined=joined)
         return next(f for f in found if f.name == "paired_log_loss")
 
@@ -194,27 +194,27 @@ def test_a_look_that_proved_something_proves_it_whoever_joins_later(evidence):
         ([], [], Level.OK),
     ],
 )
-def test_traffic_that_was_dealt_wrongly_is_found(counts, weights, level):
-    dealt = Dealing((1, 2) if counts else (), tuple(counts), tuple(weights))
-    assert level is _gates(_matured(), dealt=dealt)["srm"].level
+def test_traffic_that_was_assigned_wrongly_is_found(counts, weights, level):
+    assigned = ArmUnits((1, 2) if counts else (), tuple(counts), tuple(weights))
+    assert level is _gates(_matured(), assigned=assigned)["srm"].level
 
 
 def test_the_note_of_a_mismatch_counts_and_plans():
-    dealt = Dealing((1, 2, 3), ((10, 20, 30),), ((0.8, 0.1, 0.1),))
-    note = _gates(_matured(), dealt=dealt)["srm"].note
+    assigned = ArmUnits((1, 2, 3), ((10, 20, 30),), ((0.8, 0.1, 0.1),))
+    note = _gates(_matured(), assigned=assigned)["srm"].note
     assert "v1 trades 10 units, 48.0 planned; v2 trades 20 units, 6.0 planned; v3 trades 30 units, 6.0 planned" == note
 
 
 def test_evidence_without_a_plan_proves_the_same_and_a_little_later():
     planned, anytime = (
-        _gates(_matured(challenger_edge=0.03), Trial(evidence=kind))["paired_log_loss"]
+        _gates(_matured(challenger_edge=0.03), Plan(evidence=kind))["paired_log_loss"]
         for kind in ("planned", "anytime")
     )
     assert (Level.OK, Level.OK) == (planned.level, anytime.level)
     assert 40 <= anytime.params["crossed_at"] <= 150
-    worse = _gates(_matured(challenger_edge=-0.2, champion_edge=0.2), Trial(evidence="anytime"))
+    worse = _gates(_matured(challenger_edge=-0.2, champion_edge=0.2), Plan(evidence="anytime"))
     assert Level.ALERT is worse["paired_log_loss"].level
-    equal = _gates(_matured(challenger_edge=0.2, champion_edge=0.2), Trial(evidence="anytime"))["paired_log_loss"]
+    equal = _gates(_matured(challenger_edge=0.2, champion_edge=0.2), Plan(evidence="anytime"))["paired_log_loss"]
     assert Level.UNKNOWN is equal.level
 
 

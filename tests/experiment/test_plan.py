@@ -5,22 +5,22 @@ import json
 import pytest
 
 from mlops.errors import DataError
-from mlops.experiment import Trial
+from mlops.experiment import Plan
 
-PLAN = Trial(0.99, 500, 300, margin=0.001, min_bars=160, arms=3)
+PLAN = Plan(0.99, 500, 300, margin=0.001, min_bars=160, arms=3)
 
 
 def test_a_plan_is_read_as_it_was_stored_but_for_its_arms():
-    assert PLAN == Trial.read(PLAN.stored(), arms=3)
-    assert 2 == Trial.read(PLAN.stored(), arms=2).arms
+    assert PLAN == Plan.read(PLAN.stored(), arms=3)
+    assert 2 == Plan.read(PLAN.stored(), arms=2).arms
 
 
 def test_each_look_counts_the_arms_that_had_joined_by_its_last_bar():
-    plan = Trial(0.94, arms=3, joined=(40, 41))
+    plan = Plan(0.94, arms=3, joined=(40, 41))
     assert [0.06, 0.03, 0.02] == pytest.approx(plan.alphas([40, 41, 42]))
-    assert PLAN.stored() == Trial.read(PLAN.stored(), arms=3).stored()
+    assert PLAN.stored() == Plan.read(PLAN.stored(), arms=3).stored()
     with pytest.raises(DataError, match=r"plan's joined must name fewer than arms \(1\), got \(40,\)"):
-        Trial(joined=(40,))
+        Plan(joined=(40,))
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ def test_each_look_counts_the_arms_that_had_joined_by_its_last_bar():
 def test_a_plan_that_nobody_can_follow_is_refused_by_name(field, value, rule):
     altered = json.dumps(json.loads(PLAN.stored()) | {field: value})
     with pytest.raises(DataError, match=rule):
-        Trial.read(altered, arms=1)
+        Plan.read(altered, arms=1)
 
 
 @pytest.mark.parametrize("stored", ["", "[]", "{}", '{"confidence": 0.9}', PLAN.stored()[:-1] + ', "arms": 2}'])
 def test_what_is_no_plan_is_refused(stored):
     with pytest.raises(DataError, match="plan must"):
-        Trial.read(stored, arms=1)
+        Plan.read(stored, arms=1)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from benchmarks.simulated.world import Law, World
-from mlops.experiment import Trial
+from mlops.experiment import Plan
 from mlops.experiment.gates import paired_log_loss
 from mlops.experiment.plan_power import nats_of_points, plan_power
 from mlops.stats import log_losses
 from mlops.types import Level
 
-LAW, PLAN = Law(gain=0.02), Trial(margin=0.0002)
+LAW, PLAN = Law(gain=0.02), Plan(margin=0.0002)
 
 
 def _compared(law, seed, bars=252):

@@ -80,10 +80,10 @@ def test_bars_count_from_when_it_was_given_its_share():
         found = trading(record(40), since, 20, units=2)
         assert (level, n) == (found.level, found.n)
     assert 10 == trading(record(40, missing=range(30, 40)), DAYS[19], 20, units=2).n
-    assert "2 units were dealt to it" in trading(record(40), DAYS[1], 20, units=2).note
+    assert "2 units were assigned to it" in trading(record(40), DAYS[1], 20, units=2).note
     few = trading(record(40), DAYS[1], 20, units=1, least=2)
     assert (Level.UNKNOWN, True) == (
         few.level,
-        few.note.endswith("1 units were dealt to it, 2 needed (experiment.ab_units)"),
+        few.note.endswith("1 units were assigned to it, 2 needed (experiment.ab_units)"),
     )
-    assert "no unit was dealt to it yet" in trading(record(40), DAYS[1], 20, units=0).note
+    assert "no unit is assigned to it yet" in trading(record(40), DAYS[1], 20, units=0).note

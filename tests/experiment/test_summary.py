@@ -5,15 +5,15 @@ import pandas as pd
 import pytest
 
 from mlops.errors import DataError
-from mlops.experiment import Trial, compare
+from mlops.experiment import Plan, compare
 from mlops.experiment.arm import arms_of
 from mlops.experiment.bands import equity_bands
-from mlops.experiment.comparison import Compared
+from mlops.experiment.comparison import Comparison
 from mlops.experiment.disagreement import disagreement
 from mlops.experiment.metrics import METRICS
-from mlops.experiment.multiple_testing import account_of_tries
+from mlops.experiment.multiple_testing import summary_of_tries
 from mlops.experiment.numbers import numbers
-from mlops.experiment.summary import account
+from mlops.experiment.summary import summarise
 from mlops.policy import on_comparison, on_watch
 from mlops.stats import deflated_sharpe, expected_max_sharpe, sharpe_moments
 from mlops.types import Finding, Level, ModelRef, Report
@@ -55,7 +55,7 @@ def _books(matured, versions=None):
 
 
 def _account(matured, *, kind="compare", plan=None, ended=None, tried=4, versions=None):
-    plan = plan or Trial()
+    plan = plan or Plan()
     books = _books(matured, versions)
     returns = {v: books[v]["equity"] / books[v]["equity"].shift(fill_value=1.0) - 1 for v in (1, 2)}
     pair = matured[matured["version"].isin((1, 2))]
@@ -64,9 +64,9 @@ def _account(matured, *, kind="compare", plan=None, ended=None, tried=4, version
     as_of = START + timedelta(days=int(matured["event_time"].nunique()) + 1)
     report = Report(ModelRef("m", 1), as_of, findings)
     decision = (on_watch if kind == "watch" else on_comparison)(report, ModelRef("m", 2))
-    compared = Compared(7, "m", kind, 1, 2, START, as_of, plan, as_of if ended else None, ended)
+    compared = Comparison(7, "m", kind, 1, 2, START, as_of, plan, as_of if ended else None, ended)
     rng = np.random.default_rng(1)
-    return account(compared, matured, books, findings=findings, decision=decision, tried=tried, rng=rng)
+    return summarise(compared, matured, books, findings=findings, decision=decision, tried=tried, rng=rng)
 
 
 def test_a_better_challenger_is_told_to_be_promoted_and_when_it_was_decided():
@@ -123,7 +123,7 @@ def test_an_open_question_says_how_long_and_what_it_costs():
 
 
 def test_the_planned_bars_may_end_without_an_answer():
-    told = _account(_matured(100, (0.15, 0.15), seed=3), plan=Trial(horizon_bars=80))
+    told = _account(_matured(100, (0.15, 0.15), seed=3), plan=Plan(horizon_bars=80))
 
     assert "The planned bars are over and nothing shows that challenger v2 is better: keep v1." == told.answer.sentence
 
@@ -136,7 +136,7 @@ def test_a_comparison_that_was_cut_short_says_so():
 
 
 def test_a_watch_speaks_of_the_champion_before():
-    back, stays = (_account(_matured(100, e), kind="watch", plan=Trial(power=1.0)) for e in ((0.0, 0.3), (0.3, 0.0)))
+    back, stays = (_account(_matured(100, e), kind="watch", plan=Plan(power=1.0)) for e in ((0.0, 0.3), (0.3, 0.0)))
 
     assert "The new champion v1 is worse than v2 before it: go back to v2." == back.answer.sentence
     assert "ROLLBACK" == back.answer.label
@@ -166,7 +166,7 @@ def test_all_arms_are_measured_on_the_rows_that_all_have():
 @pytest.mark.parametrize("evidence", ["planned", "anytime"])
 def test_the_boundary_is_where_the_verdict_is_made(evidence):
     """The drawn line is crossed at the look at which the test decided, and at none before."""
-    told = _account(_matured(150, (0.1, 0.2), seed=5), plan=Trial(evidence=evidence))
+    told = _account(_matured(150, (0.1, 0.2), seed=5), plan=Plan(evidence=evidence))
     crossed = next(f for f in told.findings if f.name == "paired_log_loss").params["crossed_at"]
     over = [
         n
@@ -195,7 +195,7 @@ def test_it_is_the_same_twice():
 def test_a_version_without_a_book_is_refused():
     told = _account(_matured(30, (0.1, 0.2)))
     with pytest.raises(DataError, match=r"books must hold every version compared, got none of \[2\]"):
-        account(
+        summarise(
             told.compared,
             _matured(30, (0.1, 0.2)),
             {1: _books(_matured(30, (0.1, 0.2)))[1]},
@@ -252,6 +252,6 @@ def test_every_try_is_counted_by_hand():
     assert np.sqrt(252) * moments.sharpe == pytest.approx(told.tries.ratio)
     assert np.sqrt(252) * expected_max_sharpe(9, spread) == pytest.approx(told.tries.luck)
     assert deflated_sharpe(moments, trials=9, spread=spread) == pytest.approx(told.tries.deflated)
-    alone = account_of_tries(told.champion, [told.challenger], tried=1, rng=np.random.default_rng(0))
+    alone = summary_of_tries(told.champion, [told.challenger], tried=1, rng=np.random.default_rng(0))
     assert alone.deflated == alone.single > told.tries.deflated
     assert "log_loss" in METRICS

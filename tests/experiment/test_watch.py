@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from mlops.experiment import Trial
+from mlops.experiment import Plan
 from mlops.experiment.watch import simulated_budget
 
-PLAN = Trial(0.975, 1, 126, power=1.0)
+PLAN = Plan(0.975, 1, 126, power=1.0)
 
 
 def test_a_record_of_independent_bars_hardly_changes_the_plan_and_never_widens_it():

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from jobs.cli.main import app
 from mlops.errors import DataError, RegistryError
 from mlops.io.ledger import BundleRow, Ledger
-from mlops.io.ledger.assignments import Deal
+from mlops.io.ledger.assignments import Assignment
 from mlops.types import Alert, Priority
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -84,18 +84,18 @@ def test_verify_names_what_is_damaged(place):
 
 
 @pytest.fixture
-def dealing(place):
+def assignment(place):
     """v1 is champion of m, v2 nominated, v3 waits."""
     why = {"kind": "promote", "actor": "a", "reason": "", "evidence_run": "", "correlation_id": "", "at": NOW}
     with Ledger(f"sqlite:///{place}") as ledger:
         ledger.registry.append_promotion("m", expected=None, to=1, **why)
         ledger.registry.open_experiment("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
         ledger.registry.open_experiment("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
-        ledger.assignments.add("m", "s", [Deal("AAPL", 1, 0, NOW), Deal("GE", 2, 0, NOW)])
+        ledger.assignments.add("m", "s", [Assignment("AAPL", 1, 0, NOW), Assignment("GE", 2, 0, NOW)])
     return place
 
 
-def test_weights_are_shown_with_what_was_dealt_by_them_and_changed_with_a_reason(dealing):
+def test_weights_are_shown_with_what_was_assigned_by_them_and_changed_with_a_reason(assignment):
     status, said = say("weights", "m")
     assert 0 == status
     assert [["v1", "0.9", "1"], ["v2", "0.1", "1"]] == [
@@ -106,7 +106,7 @@ def test_weights_are_shown_with_what_was_dealt_by_them_and_changed_with_a_reason
 
     assert 0 == status
     assert all(word in said for word in ("slowly", "risk", "0.15", "0.05", "0.8"))
-    with Ledger(f"sqlite:///{dealing}") as ledger:
+    with Ledger(f"sqlite:///{assignment}") as ledger:
         (trial,) = ledger.registry.open_experiments("m", "compare")
         assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.assignments.epochs(trial)[-1].weights
 
@@ -121,10 +121,10 @@ def test_weights_are_shown_with_what_was_dealt_by_them_and_changed_with_a_reason
         (("9=0.1", "--reason", "x"), RegistryError, r"compared \(v2, v3\), got v9"),
     ],
 )
-def test_weights_that_cannot_be_are_refused_and_change_nothing(dealing, words, error, rule):
+def test_weights_that_cannot_be_are_refused_and_change_nothing(assignment, words, error, rule):
     with pytest.raises(error, match=rule):
         say("weights", "m", *words)
-    with Ledger(f"sqlite:///{dealing}") as ledger:
+    with Ledger(f"sqlite:///{assignment}") as ledger:
         assert 1 == len(ledger.assignments.epochs(ledger.registry.open_experiments("m", "compare")[0]))
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jobs.stack import supervisor, up
-from jobs.stack.process_alerts import Teller
+from jobs.stack.process_alerts import PartAlerts
 from jobs.stack.processes import Part
 from jobs.stack.status_board import Board
 from jobs.stack.supervisor import Keeper, Patience, supervise
@@ -94,7 +94,7 @@ def test_a_full_disk_and_a_dead_part_are_told_in_the_ledger_by_its_ballast(small
         ledger.degraded()
         broken = Part("broken", (sys.executable, "-c", "raise SystemExit(3)"), dict(os.environ))
         _fill(small)
-        with _supervised(small, broken, lambda board: Teller(url, board, disk)):
+        with _supervised(small, broken, lambda board: PartAlerts(url, board, disk)):
             keys = _eventually(
                 lambda: (k := [alert.key for alert in ledger.alerts.newest()]) and len(k) == 2 and sorted(k)
             )
@@ -109,7 +109,7 @@ def test_what_no_ledger_takes_is_told_on_standard_error(small, capfdbinary):
     board.put("idle", state="down", failures=1, why="was ended by SIGKILL")
     _fill(small)
     stop = threading.Event()
-    teller = Teller(f"sqlite:///{small / 'ledger.db'}", board)
+    teller = PartAlerts(f"sqlite:///{small / 'ledger.db'}", board)
     threading.Thread(target=teller.run, args=(stop,), daemon=True).start()
     heard, began = [], time.monotonic()
     try:

@@ -20,7 +20,7 @@ EXACT = Settings(books=BookSettings(balance_tolerance_bps=0.001), risk=RiskSetti
 CENT = 0.01 / 1e6
 
 
-class Teller:
+class PartAlerts:
     """The loop of the service, and what bots and people tell it."""
 
     def __init__(self, ledger):
@@ -60,7 +60,7 @@ class Teller:
 @pytest.fixture
 def teller(sqlite_ledger):
     """An account of a million that holds nothing."""
-    found = Teller(sqlite_ledger)
+    found = PartAlerts(sqlite_ledger)
     found.balance(T0, 1e6)
     return found
 

@@ -1,4 +1,4 @@
-"""Who trades a key: dealt once, whatever the weights, the processes and the restarts that come after it."""
+"""Who trades a key: assigned once, whatever the weights, the processes and the restarts that come after it."""
 
 import json
 import sqlite3
@@ -14,7 +14,7 @@ from mlops.types import ModelRef, Role
 from registry_hooks import aliases, apply, assignment, stages
 from registry_hooks.aliases import Lineup
 from registry_hooks.apply import Act
-from registry_hooks.assignment import Dealer
+from registry_hooks.assignment import Assigner
 from registry_hooks.bot import last_lineup
 from registry_hooks.bot.client import Bot
 
@@ -56,7 +56,7 @@ def trial(registry):
     return stages.comparison(registry.ledger, MODEL)
 
 
-def test_other_weights_move_no_key_that_was_dealt_and_shadows_trade_what_they_are_given(registry):
+def test_other_weights_move_no_key_that_was_assigned_and_shadows_trade_what_they_are_given(registry):
     bot = open_bot(registry)
     before = trade(bot, KEYS[:100])
     give(registry, {2: 0.1, 3: 0.6})
@@ -84,14 +84,14 @@ def test_a_weight_of_zero_takes_a_version_out_of_trading_and_its_keys_come_back_
     assert before == trade(bot, KEYS)
 
 
-def test_a_bot_in_the_background_remembers_too_and_takes_other_weights_up_after_it_told_what_it_dealt(
+def test_a_bot_in_the_background_remembers_too_and_takes_other_weights_up_after_it_told_what_it_assigned(
     registry, tmp_path, eventually
 ):
     with open_bot(registry, background=True, poll_s=0.1) as bot:
         holder = sqlite3.connect(tmp_path / "state" / "ledger.db", isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
         before = trade(bot, KEYS[:100])  # does not wait for the ledger
-        assert bot._dealer.pending
+        assert bot._assigner.pending
         holder.execute("ROLLBACK")
         holder.close()
         give(registry, {2: 0.1, 3: 0.6})
@@ -130,7 +130,7 @@ def test_of_two_bots_that_deal_by_other_weights_the_first_one_stands(registry):
     assert first == {k: v for k, v in trade(early, KEYS).items() if k in first}
 
 
-def test_who_is_not_compared_any_more_is_dealt_nothing_more(registry):
+def test_who_is_not_compared_any_more_is_assigned_nothing_more(registry):
     give(registry, {2: 0.2, 3: 0.2})
     apply.retire(registry, ModelRef(MODEL, 3), "hold", NOW)
 
@@ -140,7 +140,7 @@ def test_who_is_not_compared_any_more_is_dealt_nothing_more(registry):
     assert 0.8 == pytest.approx(last.weights[1])
 
 
-def test_the_next_comparison_deals_anew(registry):
+def test_the_next_comparison_assigns_anew(registry):
     bot = open_bot(registry)
     trade(bot, KEYS)
     give(registry, {2: 0.2, 3: 0.3})
@@ -167,7 +167,7 @@ def test_weights_that_cannot_be_are_refused(registry, weights, error, rule):
 
 
 def test_where_nobody_is_nominated_there_is_nothing_to_deal(live):
-    with pytest.raises(RegistryError, match="must have a nominated challenger to deal keys to, got none"):
+    with pytest.raises(RegistryError, match="must have a nominated challenger to assign keys to, got none"):
         give(live, {2: 0.1})
 
 
@@ -175,7 +175,7 @@ def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
     """Two processes, restarts, other weights, in any order: after each has settled, no key has ever moved."""
     rng, terms = np.random.default_rng(7), {"champion": 1, "challenger": 2, "kind": "compare", "salt": "s"}
     one = ledger.registry.open_experiment(MODEL, **terms, split=0.5, at=NOW)
-    dealers, epochs, stood = [Dealer(MODEL, ledger) for _ in range(2)], [0, 0], {}
+    assigners, epochs, stood = [Assigner(MODEL, ledger) for _ in range(2)], [0, 0], {}
 
     def lineup(epoch):
         found = ledger.assignments.epochs(one)[epoch]
@@ -190,16 +190,16 @@ def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
                 one, dict(zip((2, 3, 4), shares[1:], strict=True)), actor="a", reason="r", at=NOW
             )
         elif what < 0.4:
-            dealers[i].settle()  # what a bot does before it takes other weights up
+            assigners[i].settle()  # what a bot does before it takes other weights up
             epochs[i] = len(ledger.assignments.epochs(one)) - 1
-            dealers[i].learn(lineup(epochs[i]))
+            assigners[i].learn(lineup(epochs[i]))
         elif what < 0.5:
-            dealers[i].settle()
-            dealers[i] = Dealer(MODEL, ledger)
-            dealers[i].learn(lineup(epochs[i]))
+            assigners[i].settle()
+            assigners[i] = Assigner(MODEL, ledger)
+            assigners[i].learn(lineup(epochs[i]))
         keys = [str(key) for key in rng.integers(0, 400, 10)]
-        dealt = dealers[i].deal_now(lineup(epochs[i]), keys, NOW, (1, 2, 3, 4))
-        for key, version in zip(keys, dealt.tolist(), strict=True):
+        assigned = assigners[i].assign_now(lineup(epochs[i]), keys, NOW, (1, 2, 3, 4))
+        for key, version in zip(keys, assigned.tolist(), strict=True):
             if version != 1:  # the champion also trades for one that has no weight now
                 assert version == stood.setdefault(key, version)
 

@@ -11,7 +11,7 @@ from mlops.stats.sample_ratio import CONCENTRATIONS
 PLAN = np.array([0.7, 0.2, 0.1])
 
 
-def test_its_mean_is_exactly_one_when_dealt_as_planned():
+def test_its_mean_is_exactly_one_when_assigned_as_planned():
     units = np.array(list(product(range(3), repeat=6)))
     e = [srm_e_value(np.bincount(row, minlength=3), PLAN) for row in units]
     assert 1.0 == pytest.approx(float(PLAN[units].prod(axis=1) @ e))
@@ -25,7 +25,7 @@ def test_so_it_is_when_the_weights_were_changed_on_the_way():
     assert 1.0 == pytest.approx(float(chance @ [srm_e_value(c, [PLAN, other]) for c in counts]))
 
 
-def test_it_is_what_polyas_urns_would_have_dealt_over_what_was_planned():
+def test_it_is_what_polyas_urns_would_have_assigned_over_what_was_planned():
     deals, ratio = [0, 2, 2, 1, 0, 2, 2], np.ones(CONCENTRATIONS.size)
     for i, urn in enumerate(CONCENTRATIONS):
         balls = urn * PLAN
@@ -55,7 +55,7 @@ def test_mismatch_that_goes_on_adds_up_over_the_epochs():
     assert log(twice) > 1.5 * log(once)
 
 
-def test_weights_count_on_any_scale_and_nothing_dealt_says_nothing():
+def test_weights_count_on_any_scale_and_nothing_assigned_says_nothing():
     assert srm_e_value([30, 20], [9, 1]) == pytest.approx(srm_e_value([30, 20], [0.9, 0.1]))
     assert 1.0 == srm_e_value([0, 0], [0.9, 0.1])
 

@@ -10,7 +10,7 @@ import pytest
 
 from mlops.errors import StorageError
 from mlops.io.ledger import BundleRow, Instrument
-from mlops.io.ledger.assignments import Deal
+from mlops.io.ledger.assignments import Assignment
 from mlops.types import Kind
 
 T0 = datetime(2026, 3, 2, 21, tzinfo=UTC)
@@ -268,7 +268,7 @@ def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(cl
         return {arm["key"]: arm["version"] for arm in arms}
 
     first = ask(*(f"k{i}" for i in range(20)))
-    registry.ledger.assignments.add(model, model, [Deal("taken", 2, 0, T0), Deal("also", 1, 0, T0)])
+    registry.ledger.assignments.add(model, model, [Assignment("taken", 2, 0, T0), Assignment("also", 1, 0, T0)])
 
     assert {1, 2} == set(first.values())
     assert first == ask(*first)

@@ -21,9 +21,9 @@ ASKED = 500  # keys in one question
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What each version has of the keys that are dealt from `at` on, until the next epoch; the champion has the rest.
+    """Share of each version of the keys assigned from `at` on, until the next epoch; the champion has the rest.
 
-    `weights` sums to 1 and names the champion, too. `counts` are the keys that were dealt to each version by them.
+    `weights` sums to 1 and names the champion, too. `counts` are the keys that were assigned to each version by them.
     """
 
     number: int
@@ -35,8 +35,8 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Deal:
-    """A key and the version that trades it, dealt by the weights of an epoch."""
+class Assignment:
+    """A key and the version that trades it, assigned by the weights of an epoch."""
 
     key: str
     version: int
@@ -50,7 +50,7 @@ class Assignments(Tables):
     def add_weights(
         self, trial: Experiment, given: Mapping[int, float], *, actor: str, reason: str, at: datetime
     ) -> Epoch:
-        """Append an epoch: `given` (version -> share of new keys) over what held before. Keys that were dealt stay.
+        """Append an epoch: `given` (version -> share of new keys) over what held before. Keys that were assigned stay.
 
         Raises
         ------
@@ -81,11 +81,11 @@ class Assignments(Tables):
             epochs.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
         return epochs
 
-    def add(self, model: str, salt: str, dealt: Sequence[Deal]) -> dict[str, int]:
-        """Remember who trades which key, unless it was dealt before; what stands for these keys now."""
+    def add(self, model: str, salt: str, assigned: Sequence[Assignment]) -> dict[str, int]:
+        """Remember who trades which key, unless it was assigned before; what stands for these keys now."""
         rows = [
             {"model": model, "salt": salt, "key": d.key, "version": d.version, "epoch": d.epoch, "assigned_at": d.at}
-            for d in sorted(dealt, key=lambda deal: deal.key)  # in one order: two writers cannot deadlock
+            for d in sorted(assigned, key=lambda assign: assign.key)  # in one order: two writers cannot deadlock
         ]
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         keys, c, stands = [row["key"] for row in rows], assignments.c, dict[str, int]()
@@ -98,16 +98,16 @@ class Assignments(Tables):
         return stands
 
     def of(self, model: str, salt: str) -> dict[str, int]:
-        """Key -> version, of all keys that were dealt in an experiment."""
+        """Key -> version, of all keys that were assigned in an experiment."""
         c = assignments.c
         query = select(c.key, c.version).where(c.model == model, c.salt == salt)
         with self._reading() as connection:
             return {row.key: row.version for row in connection.execute(query)}
 
     def by_epoch(self, trial: Experiment, as_of: datetime | None = None) -> list[Epoch]:
-        """Each epoch of the weights with the keys that were dealt by them; those known at `as_of`, if it is given.
+        """Each epoch of the weights with the keys that were assigned by them; those known at `as_of`, if it is given.
 
-        A count is of keys, each once, by the version that it was dealt to, whoever traded it in the end.
+        A count is of keys, each once, by the version that it was assigned to, whoever traded it in the end.
         """
         c = assignments.c
         query = select(c.epoch, c.version, func.count()).where(c.model == trial.model, c.salt == trial.salt)

@@ -30,7 +30,7 @@ from mlops.io.storage.newest import newest
 from mlops.io.storage.row_counts import GONE, HOUR_US, must_be, newest_is
 from mlops.io.storage.schema import fills, predictions
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
-from mlops.io.storage.validation import put_together
+from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
 from mlops.types import FILL_COLUMNS, BookEvent
 
@@ -206,14 +206,14 @@ class Books(Tables):
         peak = np.where(rows["peak"] > 0, rows["peak"], 1.0)
         rows["drawdown"] = np.where(rows["peak"] > 0, 1.0 - rows["equity"] / peak, 0.0)
         rows["event_time"] = columns["event_time"][past]
-        return put_together(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
+        return to_frame(CURVE_COLUMNS, [rows[name] for name in CURVE_COLUMNS])
 
     def equity(self, key: BookKey, *, start: datetime, end: datetime) -> pd.DataFrame:
         """Equity of a book at each bar with `start <= event_time < end`: event_time, known_at, equity in money."""
         with self._reading() as connection:
             columns = _rows(connection, book_states, key, STATE, microseconds(start), microseconds(end))
         equity = np.asarray(columns["equity"] / SCALE, dtype=np.float64)
-        return put_together(("event_time", "known_at", "equity"), [columns["event_time"], columns["known_at"], equity])
+        return to_frame(("event_time", "known_at", "equity"), [columns["event_time"], columns["known_at"], equity])
 
     def scores(self, model: str, *, start: datetime | None, as_of: datetime) -> pd.DataFrame:
         """Predictions from `start` on known at `as_of`, without features: PREDICTED, by time, version, unit."""
@@ -223,7 +223,7 @@ class Books(Tables):
             columns = window(connection, span, PREDICTED, PREDICTION_KEY)
         sums = columns.pop("checksum")
         verify("predictions", {**columns, "model": model}, sums, PREDICTION_KEY)
-        return put_together(PREDICTED, [known(columns, as_of)[name] for name in PREDICTED])
+        return to_frame(PREDICTED, [known(columns, as_of)[name] for name in PREDICTED])
 
     def traded_books(self, model: str) -> list[str]:
         """The books that a model has fills of."""
@@ -259,7 +259,7 @@ class Books(Tables):
             columns = dict(zip(read, arrays(connection, query, kinds), strict=True))
         number, sums = columns.pop("id"), columns.pop("checksum")
         verify("fills", columns, sums, ["fill_id"])
-        frame = put_together(FILL_COLUMNS, [columns[name] for name in FILL_COLUMNS]).assign(id=number)
+        frame = to_frame(FILL_COLUMNS, [columns[name] for name in FILL_COLUMNS]).assign(id=number)
         new = columns["event_time"] <= microseconds(as_of)
         fresh: pd.DataFrame = frame[new].sort_values(["event_time", "id"], ignore_index=True)
         return fresh

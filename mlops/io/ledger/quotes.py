@@ -14,7 +14,7 @@ from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import QUOTE_COLUMNS, Rows, quote_rows
 from mlops.io.storage.schema import quotes
 from mlops.io.storage.utc_time import UtcTime
-from mlops.io.storage.validation import put_together
+from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import Span, known, microseconds, verify, window
 
 ASKED = 500  # keys in one question
@@ -41,7 +41,7 @@ class Quotes(Tables):
         stored = columns.pop("checksum")
         verify("quotes", {**columns, "unit": unit}, stored, ["unit", "event_time"])
         rows = known(columns, as_of)
-        frame = put_together(read, [rows[name] for name in read])
+        frame = to_frame(read, [rows[name] for name in read])
         frame.insert(0, "unit", np.full(len(frame), unit, dtype=object))
         return frame
 

@@ -11,7 +11,7 @@ from mlops.io.storage.arrow import KEYS
 from mlops.io.storage.database import Database, Tables
 from mlops.io.storage.insert import scoring_rows
 from mlops.io.storage.schema import scorings
-from mlops.io.storage.validation import put_together
+from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import Span, microseconds, verify, window
 from mlops.types import SCORING_COLUMNS
 
@@ -50,6 +50,6 @@ class Scorings(Tables):
             columns = window(connection, span, names, key)
         stored = columns.pop("checksum")
         verify("scorings", {**columns, "model": model}, stored, key)
-        frame = put_together(names, [columns[name] for name in names])
+        frame = to_frame(names, [columns[name] for name in names])
         frame.insert(0, "model", pd.Series(model, index=frame.index, dtype=object))
         return frame

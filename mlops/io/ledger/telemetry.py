@@ -33,7 +33,7 @@ from mlops.io.storage.insert import (
 )
 from mlops.io.storage.row_counts import must_be, newest_is
 from mlops.io.storage.schema import feature_sets, fills, outcomes, predictions, quotes
-from mlops.io.storage.validation import put_together
+from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import (
     FIRST_US,
     UNSUMMED,
@@ -185,7 +185,7 @@ class Telemetry(Tables):
         sums = checksums("predictions", _summed(columns, model), n) + own
         held("predictions", columns, sums, columns["features_checksum"], PREDICTION_KEY)
         heard = columns["known_at"] <= microseconds(as_of)
-        frame = put_together(PREDICTED, [columns[name] for name in PREDICTED])
+        frame = to_frame(PREDICTED, [columns[name] for name in PREDICTED])
         frame.insert(0, "model", np.full(len(frame), model, dtype=object))
         if heard.all():
             return frame, features, names
@@ -209,7 +209,7 @@ class Telemetry(Tables):
         both = pair >= 0
         columns = {name: made[name][both] for name in ("version", "unit", "event_time", "role", "probability")}
         columns |= {name: came[name][pair[both]] for name in ("label", "value", "known_at")}
-        return put_together(MATURED_COLUMNS, [columns[name] for name in MATURED_COLUMNS])
+        return to_frame(MATURED_COLUMNS, [columns[name] for name in MATURED_COLUMNS])
 
     def pending(self, model: str, *, as_of: datetime, version: int | None = None) -> int:
         """How many predictions known at `as_of` had no outcome known at `as_of`."""
@@ -222,7 +222,7 @@ class Telemetry(Tables):
         """
         made, _, pair = self._pairs(model, start, LAST, as_of, version)
         names = ("event_time", "unit", "matures_at")
-        return put_together(names, [made[name] for name in names]).assign(labelled=pair >= 0)
+        return to_frame(names, [made[name] for name in names]).assign(labelled=pair >= 0)
 
     def latest_event_time(self, model: str) -> datetime | None:
         """The last time at which anything was predicted."""

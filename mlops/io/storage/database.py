@@ -26,7 +26,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from mlops.errors import CorruptionError, SettingsError
 from mlops.io import private_files
-from mlops.io.storage.disk import Disk, LedgerFull, told
+from mlops.io.storage.disk import Disk, LedgerFull, translated
 
 BUSY_MS = 30_000  # how long a SQLite writer waits for another; four busy writers were measured to wait up to 4.5 s
 CACHE_KIB = 65_536  # SQLite page cache a connection
@@ -133,7 +133,7 @@ class Database:
         except UnicodeDecodeError as error:  # the driver's, of a message about a damaged file
             raise CorruptionError(f"ledger must be readable, got {error}. Restore the last backup.") from error
         except (sqlite3.Error, DBAPIError) as error:
-            ours = told(error, self._disk)
+            ours = translated(error, self._disk)
             if ours is error:
                 raise
             raise ours from error

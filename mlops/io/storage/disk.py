@@ -122,7 +122,7 @@ class Disk:
         return True
 
 
-def told(error: sqlite3.Error | DBAPIError, disk: Disk) -> Exception:
+def translated(error: sqlite3.Error | DBAPIError, disk: Disk) -> Exception:
     """The error of a database in our words; what is neither about storage nor about damage stays what it is."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF

@@ -21,7 +21,7 @@ from mlops.io.storage.checksum import checksums, matrix_sums, stored, text_image
 from mlops.io.storage.risk_schema import balances
 from mlops.io.storage.row_counts import count_in
 from mlops.io.storage.schema import fills, metadata, outcomes, predictions, quotes, scorings
-from mlops.io.storage.validation import storable, taken_apart
+from mlops.io.storage.validation import storable, validated_columns
 from mlops.io.storage.windows import STORED_FLOAT
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, RESERVED, SCORING_COLUMNS, reserved
 
@@ -61,7 +61,7 @@ def prediction_rows(
     DataError
         A row or the features break their contract.
     """
-    columns = taken_apart(frame, PREDICTION_COLUMNS, "predictions")
+    columns = validated_columns(frame, PREDICTION_COLUMNS, "predictions")
     for text in (correlation_id, *names):
         if not storable(text):
             raise DataError(f"names and correlation_id of predictions must be valid text, got {text!r}. Shorten it.")
@@ -155,7 +155,7 @@ def _merged(many: Sequence[Rows]) -> Rows:
 
 
 def _summed(table: Table, frame: pd.DataFrame, names: Sequence[str], *, durable: bool = False) -> Rows:
-    columns = taken_apart(frame, names, table.name)
+    columns = validated_columns(frame, names, table.name)
     sums = checksums(table.name, columns, len(frame))
     return Rows(table, columns | {"checksum": stored(sums)}, durable)
 

@@ -158,14 +158,14 @@ weights = Table(  # append-only: an epoch is what all open arms have from then o
     Column("reason", Text, nullable=False),
     sqlite_with_rowid=False,
 )
-assignments = Table(  # the first one wins: a key is dealt once in an experiment
+assignments = Table(  # the first one wins: a key is assigned once in an experiment
     "assignments",
     metadata,
     Column("model", Text, primary_key=True),
     Column("salt", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("epoch", Integer, nullable=False),  # of the weights that it was dealt by
+    Column("epoch", Integer, nullable=False),  # of the weights that it was assigned by
     Column("assigned_at", UtcTime, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -40,7 +40,7 @@ MAX_TEXT = 256  # characters; two of them in a key must fit into an index entry 
 MAX_WHOLE = 2**31 - 1  # INTEGER of PostgreSQL
 
 
-def taken_apart(frame: pd.DataFrame, names: Sequence[str], title: str) -> dict[str, list[Any]]:
+def validated_columns(frame: pd.DataFrame, names: Sequence[str], title: str) -> dict[str, list[Any]]:
     """The columns `names` of `frame` as lists of what is stored; `title` names the frame in errors.
 
     Raises
@@ -63,7 +63,7 @@ def taken_apart(frame: pd.DataFrame, names: Sequence[str], title: str) -> dict[s
     return columns
 
 
-def put_together(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> pd.DataFrame:
+def to_frame(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> pd.DataFrame:
     """The frame of what was read: instants as UTC timestamps, text as objects, numbers as they are."""
     return pd.DataFrame(
         {

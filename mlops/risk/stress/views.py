@@ -19,7 +19,7 @@ LEAST_EFFECTIVE = 50  # bars that carry the answer; under it the views ask for w
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Viewed:
+class ViewedRisk:
     """The bars weighed anew.
 
     Attributes
@@ -56,7 +56,7 @@ def with_views(
     correlation_views: Sequence[str] = (),
     cvar_views: Sequence[str] = (),
     confidence: float = 0.99,
-) -> Viewed:
+) -> ViewedRisk:
     """VaR and ES of the book if the views hold: bars are weighed anew, as little as the views need.
 
     Views are skfolio's: `"AAPL == -0.002"` on means, `"AAPL >= 0.0009"` on variances, `"(AAPL, GE) == 0.8"` on
@@ -86,7 +86,7 @@ def with_views(
         raise DataError(f"units must name all {table.shape[1]} columns, got {len(units)}. Name each.")
     if len(table) < LEAST_BARS:
         gap = Loss(np.nan, np.nan)
-        return Viewed(np.empty(0), np.nan, gap, gap, f"{len(table)} bars, {LEAST_BARS} needed")
+        return ViewedRisk(np.empty(0), np.nan, gap, gap, f"{len(table)} bars, {LEAST_BARS} needed")
     from skfolio.exceptions import EquationToMatrixError, GroupNotFoundError, SolverError  # 1.8 s to import
     from skfolio.prior import EntropyPooling
 
@@ -109,4 +109,4 @@ def with_views(
     effective = float(np.exp(-(positive * np.log(positive)).sum()))
     profit = table @ vector
     note = f"{effective:.0f} of {len(table)} bars carry this" if effective < LEAST_EFFECTIVE else ""
-    return Viewed(likely, effective, var_es(profit, confidence), var_es(profit, confidence, weights=likely), note)
+    return ViewedRisk(likely, effective, var_es(profit, confidence), var_es(profit, confidence, weights=likely), note)

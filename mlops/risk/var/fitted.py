@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from mlops.errors import DataError
 from mlops.risk.measures import CONFIDENCES, Floats, Loss, Losses, check_confidence, sample_losses
 from mlops.risk.var.filters import Filter, Recursion
-from mlops.risk.var.models import MODELS, Filtered, Model, Seen, filtered, needs, series, unit_of
+from mlops.risk.var.models import MODELS, Filtered, Model, Paths, filtered, needs, series, unit_of
 
 PATHS = 10_000  # standard error of a 99 % VaR about 2.5 %
 AVERAGE = "average"
@@ -161,7 +161,7 @@ class Fitted:
     def _views(self, returns: ArrayLike, ohlc: ArrayLike | None) -> dict[str, Filtered]:
         r, squares = series(returns, ohlc, least=self.least, ranged=self.ranged)
         views: dict[str, Filtered] = {}
-        shared: Seen = {}
+        shared: Paths = {}
         for name, member in self.members.items():
             model = MODELS[name]
             rows = slice(-min(model.history, r.size), None)

@@ -97,7 +97,7 @@ def series(returns: ArrayLike, ohlc: ArrayLike | None, *, least: int, ranged: bo
     return r, squares
 
 
-Seen = dict[tuple[Recursion, int, bool], Floats]
+Paths = dict[tuple[Recursion, int, bool], Floats]
 
 
 def filtered(
@@ -106,7 +106,7 @@ def filtered(
     returns: Floats,
     squares: Floats | None,
     unit: float,
-    shared: Seen | None = None,
+    shared: Paths | None = None,
 ) -> Filtered:
     """The series through the filters with these parameters, `unit` being the spread they are relative to.
 

@@ -1,11 +1,11 @@
-"""A key is dealt once, whatever happens to the weights; what was dealt by which weights can be told."""
+"""A key is assigned once, whatever happens to the weights; what was assigned by which weights can be told."""
 
 import threading
 
 import pytest
 
 from mlops.errors import DataError
-from mlops.io.ledger.assignments import Deal
+from mlops.io.ledger.assignments import Assignment
 
 BY_HAND = {"actor": "risk", "reason": "slowly"}
 
@@ -17,7 +17,7 @@ def trial(ledger, make):
 
 
 def deals(make, keys, version, epoch=0, day=0):
-    return [Deal(key, version, epoch, make.at(day)) for key in keys]
+    return [Assignment(key, version, epoch, make.at(day)) for key in keys]
 
 
 def test_the_first_weights_are_those_of_the_split_and_others_are_appended(ledger, make, trial):
@@ -48,7 +48,7 @@ def test_weights_that_cannot_be_are_refused(ledger, make, trial, given, rule):
     assert 1 == len(ledger.assignments.epochs(trial))
 
 
-def test_a_key_that_was_dealt_stays_where_it_is(ledger, make, trial):
+def test_a_key_that_was_assigned_stays_where_it_is(ledger, make, trial):
     assert {"A": 1, "B": 2} == ledger.assignments.add("volatility", "s", [*deals(make, "A", 1), *deals(make, "B", 2)])
 
     assert {"B": 2, "C": 3} == ledger.assignments.add("volatility", "s", deals(make, "BC", 3, epoch=1))
@@ -72,7 +72,7 @@ def test_of_many_that_deal_the_same_keys_at_once_one_stands(ledger, make, trial)
     assert set(keys) == set(heard[1])
 
 
-def test_what_was_dealt_is_told_by_the_weights_that_it_was_dealt_by(ledger, make, trial):
+def test_what_was_dealt_is_told_by_the_weights_that_it_was_assigned_by(ledger, make, trial):
     ledger.assignments.add("volatility", "s", [*deals(make, "ABC", 1), *deals(make, "D", 2)])
     ledger.assignments.add_weights(trial, {3: 0.05}, **BY_HAND, at=make.at(5))
     late = [*deals(make, "E", 1, 0, 6), *deals(make, "F", 3, 1, 6), *deals(make, "G", 1, 1, 8)]

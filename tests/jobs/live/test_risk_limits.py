@@ -94,15 +94,15 @@ def test_it_is_told_and_set_once_however_often_it_is_looked_at(context):
 
 
 def test_a_second_process_that_looks_at_the_same_moment_changes_nothing(context, url, monkeypatch):
-    began = risk_limits._Desk._begin
+    began = risk_limits._RiskAlerts._begin
 
     def raced(desk, found, state):
-        monkeypatch.setattr(risk_limits._Desk, "_begin", began)
+        monkeypatch.setattr(risk_limits._RiskAlerts, "_begin", began)
         with Ledger(url) as other:
             look(SimpleNamespace(ledger=other, settings=Settings()), T0 + SECOND, var=0.051)
         began(desk, found, state)
 
-    monkeypatch.setattr(risk_limits._Desk, "_begin", raced)
+    monkeypatch.setattr(risk_limits._RiskAlerts, "_begin", raced)
     assert TradingState.REDUCING is look(context, var=0.051)
 
     assert ["risk_limit:var:all:hard:1", "trading_state:1"] == keys(context)

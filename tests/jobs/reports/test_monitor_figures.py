@@ -28,7 +28,7 @@ def _rows(bars, start, seed, truth=1.0):
 
 
 PAST, NOW = _rows(800, "2004-01-01", 0), _rows(120, "2008-06-01", 1)
-SEEN = monitor_figures.Seen(PAST, NOW, 1000, 0.55)
+SEEN = monitor_figures.Windows(PAST, NOW, 1000, 0.55)
 QUIET = (
     *(Finding(name, 0.05, 0.1, Level.OK, 50, {"p_adjusted": 0.9}, subject="trend") for name in ("ks", "psi")),
     Finding("chi_square", 0.0, 0.3, Level.UNKNOWN, 5, subject="flag"),
@@ -62,7 +62,7 @@ def test_only_what_moved_is_drawn(loud, drawn):
 
 def test_all_of_it_is_drawn_when_asked_and_nothing_where_there_is_nothing():
     assert {"feature_drift", "calibration", "age"} == monitor_figures.figures(_with(), SEEN, everything=True).keys()
-    empty = monitor_figures.Seen(PAST, NOW[:0], 1000, 0.55)
+    empty = monitor_figures.Windows(PAST, NOW[:0], 1000, 0.55)
     unknown = Report(CHAMPION, AT, (QUIET[2], Finding("ageing", 0.0, 0.0, Level.UNKNOWN, 0)))
     assert {} == monitor_figures.figures(unknown, empty, everything=True)
     assert {"calibration"} == monitor_figures.figures(unknown, SEEN, everything=True).keys()

@@ -221,7 +221,7 @@ def test_the_ledger_has_an_alert_while_a_part_is_down_and_it_is_resolved_when_it
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     with (
         Ledger(url) as ledger,
-        _supervised(tmp_path, part, beside=lambda board: process_alerts.Teller(url, board).run) as board,
+        _supervised(tmp_path, part, beside=lambda board: process_alerts.PartAlerts(url, board).run) as board,
     ):
         critical = _eventually(
             lambda: next((a for a in ledger.alerts.newest() if a.priority.value == "critical"), None)
@@ -242,7 +242,7 @@ def test_alerts_that_an_earlier_supervisor_left_are_resolved(tmp_path):
     board.put("idle", state="down", failures=1, why="was ended by SIGKILL")
     with (
         Ledger(url) as ledger,
-        _supervised(tmp_path, _idle("idle"), beside=lambda board: process_alerts.Teller(url, board).run),
+        _supervised(tmp_path, _idle("idle"), beside=lambda board: process_alerts.PartAlerts(url, board).run),
     ):
         ledger.alerts.add(process_alerts.about(board["idle"]))
         _eventually(lambda: not ledger.alerts.newest())

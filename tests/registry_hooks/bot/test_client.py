@@ -223,7 +223,7 @@ def test_a_challenger_that_misbehaves_leaves_its_units_to_the_champion(live, add
     trap, keys = add_trap(how), [f"key {i}" for i in range(50)]
     challenge(live, trap)
     with open_bot(live, settings=BotSettings(shadow_budget_ms=100)) as bot:
-        assert {1, trap} == set(bot.lineup.deal(keys).tolist())
+        assert {1, trap} == set(bot.lineup.assign(keys).tolist())
         units, values = keys, np.tile(VALUES[:1], (len(keys), 1))
         for i in range(4):
             scored = score(bot, NOW + timedelta(days=i), units, values)
