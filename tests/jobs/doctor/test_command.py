@@ -549,6 +549,7 @@ def test_a_part_that_is_frozen_is_named_though_its_supervisor_saw_it_well(settin
         with up._lock(settings.state):
             assert [] == _found(settings, "parts")
             child.send_signal(signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)  # until it has stopped
             found = _one(settings, "parts")
             assert "scheduler is frozen" in found.what
             assert f"kill -CONT {child.pid}" in found.remedy
