@@ -27,7 +27,7 @@ def weights(
     actor: Annotated[str, typer.Option(help="Who.", envvar="USER")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the weights of a running comparison and what was assigned by them. With VERSION=WEIGHT, change them first.
+    """Show the weights of a comparison and what was assigned by them. With VERSION=WEIGHT, change them first.
 
     A weight is a share of the keys assigned from now on; the champion has the rest. Keys that were assigned stay
     with their version. 0 takes a version out of trading. A weight puts a version into A/B past the gate of the shadow

@@ -33,7 +33,7 @@ COMMANDS = {
     ),
     "promote": ("jobs.cli.champions:promote", "Make VERSION the champion of MODEL by hand."),
     "rollback": ("jobs.cli.champions:rollback", "Bring the previous champion of MODEL back."),
-    "weights": ("jobs.cli.arm_weights:weights", "Show the weights of a running comparison and what was assigned by them."),
+    "weights": ("jobs.cli.arm_weights:weights", "Show the weights of a comparison and what was assigned by them."),
     "trading-state": ("jobs.cli.trading_state:app", "The switch above all models: may the bot trade?"),
     "fill": ("jobs.cli.fills:app", "Fills: list, void, confirm."),
     "price": ("jobs.cli.prices:app", "What units are worth: prices that are not confirmed."),
