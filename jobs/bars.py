@@ -21,10 +21,10 @@ import typer
 from jobs.cli.tables import SECONDS, AsJson, show
 from jobs.cli.terminal import console
 from jobs.context import Context, opened, store
+from mlops.alerts import ALERTS
 from mlops.errors import DataError
 from mlops.io import bar_feed
 from mlops.io.ledger.bar_digests import History, NotedBars, histories
-from mlops.types import Alert, Priority
 
 app = typer.Typer(help="Files of bars: what was read of them, and changes of it.", no_args_is_help=True)
 COLUMNS = ("source", "symbol", "bars", "until", "noted_at", "now")
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 MAX_KEY = 200  # characters of a symbol in the key of an alert
 PAST = timedelta(days=1)  # a job of an instant before is no look at what is new
 MANY = 10  # symbols; more at once are one alert
-KINDS = ("bars_changed:", "bars_rejected:")
+KINDS = ("bars_changed", "bars_rejected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,18 @@ def read(context: Context, source: str) -> Reading:
 
 def settle(context: Context, reading: Reading, at: datetime) -> None:
     """Open alerts for symbols that are set aside now, and close those of symbols that are not."""
-    ours = [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(KINDS)]
-    ours = [alert for alert in ours if alert.details.get("source") == reading.source]
-    for state, reasons in (("changed", reading.changed), ("rejected", reading.bars.rejected)):
-        wanted = _grouped(reasons)
-        open_keys = {alert.details["symbol"]: alert.key for alert in ours if alert.key.startswith(f"bars_{state}:")}
-        for symbol in wanted.keys() - open_keys.keys():
-            key = f"bars_{state}:{reading.source}:{symbol}@{at.isoformat()}"
-            details = {"source": reading.source, "symbol": symbol}
-            context.ledger.alerts.add(Alert(key, Priority.HIGH, "", f"set aside, {wanted[symbol]}", at, details))
-        for symbol in open_keys.keys() - wanted.keys():
-            context.ledger.alerts.resolve(open_keys[symbol], at)
+    wanted = [
+        ALERTS[kind].alert(
+            at,
+            {"source": reading.source, "symbol": symbol, "why": why, "time": at.isoformat()},
+            details={"source": reading.source, "symbol": symbol},
+        )
+        for kind, reasons in zip(KINDS, (reading.changed, reading.bars.rejected), strict=True)
+        for symbol, why in _grouped(reasons).items()
+    ]
+    context.ledger.alerts.settle(
+        KINDS, wanted, at, looked_at=lambda alert: alert.details.get("source") == reading.source
+    )
 
 
 def _why(note: NotedBars, present: Mapping[str, History], rejected: Mapping[str, str]) -> str:

@@ -23,13 +23,14 @@ from jobs.context import Context, moment, run
 from jobs.monitoring import bar_frequency, overdue_labels
 from jobs.reports import live_evidence, mlflow_runs
 from mlops import policy
+from mlops.alerts import ALERTS
 from mlops.experiment import ArmUnits, Plan, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io.ledger import Experiment
 from mlops.monitor import accuracy_change, chart_power
 from mlops.plots import evidence
 from mlops.policy import Place
-from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Stage, Verdict
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Role, Stage, Verdict
 from registry_hooks import aliases, apply
 
 RUINED = 1e-9  # equity of a book that lost all or more: a return of -100 %, and nothing after it
@@ -254,9 +255,9 @@ def _tell_broken(context: Context, look: Look, as_of: datetime) -> None:
     broken = [f for f in look.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
     if broken:
         why = "; ".join(f"{f.name}: {f.note}" for f in broken)
-        title = f"{look.trial.model}: the comparison of {look.other} with {look.report.model} is broken: {why}"
-        key = f"comparison_broken:{look.trial.model}:{look.trial.id}"
-        context.ledger.alerts.add(Alert(key, Priority.HIGH, look.trial.model, title, as_of))
+        words = {"model": look.trial.model, "experiment": look.trial.id, "challenger": look.other, "why": why}
+        alert = ALERTS["comparison_broken"].alert(as_of, words | {"champion": look.report.model})
+        context.ledger.alerts.add(alert)
 
 
 def _tell_unreported(context: Context, look: Look, decision: Decision, as_of: datetime) -> None:
@@ -264,9 +265,8 @@ def _tell_unreported(context: Context, look: Look, decision: Decision, as_of: da
     lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
     enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in look.report.findings)
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
-        model, title = look.trial.model, f"{look.other} cannot leave the shadow stage: {lacks[0].note}"
-        key = f"shadow_unreported:{model}:{look.trial.id}"
-        context.ledger.alerts.add(Alert(key, Priority.MEDIUM, model, title, as_of))
+        words = {"model": look.trial.model, "comparison": look.trial.id, "challenger": look.other, "why": lacks[0].note}
+        context.ledger.alerts.add(ALERTS["shadow_unreported"].alert(as_of, words))
 
 
 def _end(context: Context, look: Look, decision: Decision, at: datetime) -> None:

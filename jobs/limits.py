@@ -19,9 +19,10 @@ from jobs.comparison.stages import scored
 from jobs.context import Context, moment, run
 from jobs.reports import mlflow_runs
 from mlops import policy
+from mlops.alerts import ALERTS
 from mlops.experiment.limits import Limits, book_limits, previous_limits, scoring_limits
 from mlops.io.ledger import Promotion
-from mlops.types import Alert, Decision, Finding, Level, ModelRef, Priority, Report, Role, Stage, Verdict
+from mlops.types import Alert, Decision, Finding, Level, ModelRef, Report, Role, Stage, Verdict
 from registry_hooks import aliases, apply, stages
 
 
@@ -59,9 +60,10 @@ def _champion(context: Context, entries: Sequence[Promotion], as_of: datetime) -
     if not decision.because:
         return []
     moves = decision.verdict is Verdict.ROLLBACK
-    title = f"{model}: a hard limit broke, {'it is taken back' if moves else 'IT STILL TRADES'}: {decision.reason}"
+    then = "it is taken back" if moves else "IT STILL TRADES"
     details = {"verdict": decision.verdict.value}
-    if context.ledger.alerts.add(Alert(f"limit:{model}:{entry.seq}", Priority.CRITICAL, model, title, as_of, details)):
+    words = {"model": model, "seq": entry.seq, "then": then, "reason": decision.reason}
+    if context.ledger.alerts.add(ALERTS["limit"].alert(as_of, words, details=details)):
         context.conclude(
             "limits",
             report,
@@ -85,10 +87,12 @@ def held(context: Context, entries: Sequence[Promotion], as_of: datetime) -> tup
 
 def _take_back(context: Context, model: str, seq: int, as_of: datetime) -> None:
     """Close what says of an earlier champion that it still trades."""
-    for alert in context.ledger.alerts.newest():
-        about, _, number = alert.key.rpartition(":")
-        if about == f"limit:{model}" and int(number) != seq and alert.details.get("verdict") == Verdict.HOLD:
-            context.ledger.alerts.resolve(alert.key, as_of)
+
+    def trades(alert: Alert) -> bool:
+        earlier = alert.model == model and alert.key != f"limit:{model}:{seq}"
+        return earlier and alert.details.get("verdict") == Verdict.HOLD
+
+    context.ledger.alerts.settle("limit", (), as_of, looked_at=trades)
 
 
 def _findings(

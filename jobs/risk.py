@@ -30,6 +30,7 @@ from jobs.portfolio.valuation import Held
 from jobs.portfolio.weights import OPTIONS
 from jobs.reports import mlflow_runs
 from jobs.reports.var_record import Realised, realised
+from mlops.alerts import ALERTS
 from mlops.io import record
 from mlops.io.ledger import Forecast
 from mlops.plots import risk as risk_plots
@@ -43,7 +44,7 @@ from mlops.risk.var.fitted import Fitted, fit
 from mlops.risk.var.selection import JUDGED, SEED, SHOWN, TrackRecord, names_for, track_record
 from mlops.risk.var.snapshot import snapshot
 from mlops.settings import RiskSettings
-from mlops.types import Alert, Decision, Finding, Level, Priority, Report, Verdict
+from mlops.types import Decision, Finding, Level, Report, Verdict
 
 log = structlog.get_logger()
 ALL = "all"
@@ -363,31 +364,12 @@ def _numbers(study: VarStudy, held: Held) -> dict[str, float]:
 
 def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of: datetime) -> None:
     """Wake somebody where the VaR fails its own backtest, or diversification goes; take it back when it is over."""
-    day = f"{as_of:%Y-%m-%d}"
-    fails = f"var_backtest: the VaR that is shown fails its own backtest: {verdict.note}"
-    gone = f"correlation_breakdown: {moved.note}"
-    of = {"evidence_run": run_id}
-    _keep_open(
-        context,
-        verdict,
-        Alert(f"var_backtest:{day}", Priority.HIGH, record.BOOKS.name, fails, as_of, of | {**verdict.params}),
-    )
-    _keep_open(
-        context,
-        moved,
-        Alert(f"correlation_breakdown:{day}", Priority.MEDIUM, record.BOOKS.name, gone, as_of, of | {**moved.params}),
-    )
-
-
-def _keep_open(context: Context, finding: Finding, alert: Alert) -> None:
-    """One alert while a finding is an ALERT; what is not known opens nothing and closes nothing."""
-    about = alert.key.partition(":")[0] + ":"
-    still = [open_alert.key for open_alert in context.ledger.alerts.newest() if open_alert.key.startswith(about)]
-    if finding.level is Level.ALERT and not still:
-        context.ledger.alerts.add(alert)
-    elif finding.level in (Level.OK, Level.WARN):
-        for key in still:
-            context.ledger.alerts.resolve(key, alert.as_of)
+    words = {"date": f"{as_of:%Y-%m-%d}", "about": record.BOOKS.name}
+    for kind, finding in (("var_backtest", verdict), ("correlation_breakdown", moved)):
+        details = {"evidence_run": run_id, **finding.params}
+        wanted = [ALERTS[kind].alert(as_of, words | {"note": finding.note}, details=details)]
+        if finding.level is not Level.UNKNOWN:  # what is not known opens nothing and closes nothing
+            context.ledger.alerts.settle(kind, wanted if finding.level is Level.ALERT else (), as_of)
 
 
 def main(as_of: str = "now") -> None:

@@ -36,13 +36,14 @@ from jobs.context import A_JOB, Context, moment, opened, settings_for, wait_at_m
 from jobs.schedule import SCHEDULE, Entry
 from jobs.stack.servers import end_group
 from jobs.stack.supervisor import die_with_parent, output
+from mlops.alerts import ALERTS
 from mlops.errors import MlopsError, RegistryError
 from mlops.io import logs, private_files, record
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.job_runs import Claim, JobRun, run_key
 from mlops.learn import STRATEGIES
 from mlops.settings import JobSettings
-from mlops.types import Alert, Priority, Verdict
+from mlops.types import Alert, Verdict
 
 log = structlog.get_logger()
 TICK_S = 0.5  # between two looks at clock and children
@@ -50,7 +51,6 @@ REPORT_S = 30.0  # between two looks at dead letters and at runs that a kill lef
 LOOK_AGAIN_S = 60.0  # until a parked run is tried again
 NO_CODE = 78  # exit status: the job's code cannot be imported (EX_CONFIG of sysexits.h)
 ERROR_BYTES = 3_000  # of a run's log, its end, kept with the row
-ABOUT_RUNS = ("job_dead:", "job_parked:")
 Launch = Callable[[Claim], tuple[Sequence[str], Path]]
 
 
@@ -197,25 +197,17 @@ class Worker:
 
 def report(ledger: Ledger, now: datetime) -> None:
     """Tell a person of each dead letter and each parked run, once; take it back when it is not so any more."""
-    wrong = {f"job_{run.state}:{run.key}{_died(run)}": run for run in ledger.job_runs.all(states=("dead", "parked"))}
-    for key, run in wrong.items():
-        ledger.alerts.add(
-            Alert(key, Priority.HIGH, run.job.partition(":")[2], _title(run.state, run.key), now, {"error": run.error})
-        )
-    for alert in ledger.alerts.newest():
-        if alert.key.startswith(ABOUT_RUNS) and alert.key not in wrong:
-            ledger.alerts.resolve(alert.key, now)
+    wrong = ledger.job_runs.all(states=("dead", "parked"))
+    ledger.alerts.settle(("job_dead", "job_parked"), [_alert(run, now) for run in wrong], now)
 
 
-def _died(run: JobRun) -> str:
-    """The end of the alert's key: a run that a person had tried again, and that died again, is told again."""
-    return f":{run.ended_at:%Y-%m-%dT%H:%M:%S}" if run.state == "dead" and run.ended_at else ""
-
-
-def _title(state: str, key: str) -> str:
-    if state == "dead":
-        return f"job {key} failed at each attempt and is not tried any more"
-    return f"job {key} is parked: its code cannot be imported; it runs by itself when it can"
+def _alert(run: JobRun, now: datetime) -> Alert:
+    """Alert of a dead or parked run; its key ends with the time of death, so that another death is another alert."""
+    job, _, time = run.key.partition("@")
+    died = "" if run.ended_at is None else f"{run.ended_at:%Y-%m-%dT%H:%M:%S}"
+    return ALERTS[f"job_{run.state}"].alert(
+        now, {"job": job, "time": time, "died": died}, details={"error": run.error}, about=run.job.partition(":")[2]
+    )
 
 
 def do(context: Context, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> bool:

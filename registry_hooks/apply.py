@@ -17,10 +17,11 @@ import structlog
 from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.alerts import ALERTS
 from mlops.errors import RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Promotion
-from mlops.types import Alert, Decision, ModelRef, Priority, Verdict
+from mlops.types import Alert, Decision, ModelRef, Verdict
 from registry_hooks import aliases, bundle, comparable, stages, version_status, waiting_list
 from registry_hooks.aliases import Registry, turn
 from registry_hooks.bundle import Bundle
@@ -250,21 +251,18 @@ def _follow(registry: Registry, entry: Promotion, at: datetime) -> None:
 
 def _news(entry: Promotion, at: datetime) -> Alert | None:
     """What a person must hear of an entry; its key is the entry's number, so that it is told once."""
-    model, left = entry.model, "none" if entry.from_version is None else f"v{entry.from_version}"
-    if entry.actor == UI_ACTOR:
-        title = f"{model}: champion v{entry.to_version} was adopted (was {left}): {entry.reason}"
-        return Alert(f"by-hand:{model}:{entry.seq}", Priority.HIGH, model, title, at)
-    if entry.kind == "rollback":
-        title = f"{model} rolled back from {left} to v{entry.to_version}: {entry.reason}"
-        return Alert(f"rollback:{model}:{entry.seq}", Priority.HIGH, model, title, at)
-    return None
+    kind = "by_hand" if entry.actor == UI_ACTOR else "rollback"
+    if kind != "by_hand" and entry.kind != "rollback":
+        return None
+    left = "none" if entry.from_version is None else f"v{entry.from_version}"
+    words = {"model": entry.model, "seq": entry.seq, "to": entry.to_version, "reason": entry.reason}
+    return ALERTS[kind].alert(at, words | {"left": left})
 
 
 def _undo(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
     """Take back an entry whose target MLflow lost before the alias could move."""
-    title = f"{entry.model}: {entry.kind} to v{entry.to_version} was undone: MLflow has no such version any more"
-    key = f"transition-undone:{entry.model}:{entry.seq}"
-    registry.ledger.alerts.add(Alert(key, Priority.HIGH, entry.model, title, at))
+    words = {"model": entry.model, "seq": entry.seq, "to": entry.to_version}
+    registry.ledger.alerts.add(ALERTS["transition_undone"].alert(at, words | {"move": entry.kind}))
     registry.ledger.registry.settle_promotion(entry.id, "undone", at)
     log.error("transition undone", model=entry.model, to_version=entry.to_version)
     return replace(entry, state="undone", settled_at=at)

@@ -12,8 +12,9 @@ from typing import Any
 
 import structlog
 
+from mlops.alerts import ALERTS
 from mlops.errors import RegistryError
-from mlops.types import Alert, ModelRef, Priority
+from mlops.types import ModelRef
 from registry_hooks import bundle, waiting_list
 from registry_hooks.aliases import Registry, fetched, known
 
@@ -97,8 +98,9 @@ def unlike(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
 def refused(registry: Registry, ref: ModelRef, at: datetime) -> bool:
     """Check within the turn, for jobs: a person is told; the version leaves the waiting list and stays registered."""
     for why in unlike(registry, ref):
-        key = f"not_comparable:{ref.name}:v{ref.version}:v{registry.ledger.registry.champion(ref.name)}"
-        registry.ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, f"no challenger: {why}", at))
+        champion = registry.ledger.registry.champion(ref.name)
+        words = {"model": ref.name, "version": ref.version, "champion": champion, "why": why}
+        registry.ledger.alerts.add(ALERTS["not_comparable"].alert(at, words))
         registry.client.set_model_version_tag(ref.name, str(ref.version), REFUSED_TAG, why)
         waiting_list.leave(registry.client, ref.name, ref.version)
         log.warning("not comparable", model=str(ref), why=why)

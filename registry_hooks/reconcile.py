@@ -19,11 +19,12 @@ import structlog
 from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.alerts import ALERTS
 from mlops.errors import AliasMoved, MlopsError, RegistryError
 from mlops.io import logs
 from mlops.io.ledger import Experiment
 from mlops.io.storage.locks import TurnTaken
-from mlops.types import Alert, ModelRef, Priority, Role
+from mlops.types import ModelRef, Priority, Role
 from registry_hooks import aliases, apply, comparable, guard, version_status, waiting_list
 from registry_hooks.aliases import Registry
 from registry_hooks.apply import BY_HAND, UI_ACTOR, Act
@@ -59,13 +60,18 @@ class Round:
         return Act(actor, self.at, split=self.split)
 
     def tell(
-        self, event: str, title: str, priority: Priority = Priority.HIGH, *, per: str = "%Y-%m-%dT%H", **details: str
+        self, kind: str, text: str, priority: Priority | None = None, *, needed: str = "", **words: object
     ) -> None:
-        """Tell a person; the same thing again only in the next `per` (an hour), however often it is looked at."""
-        key = ":".join(part for part in (event, self.model, self.at.strftime(per)) if part)
-        alert = Alert(key, priority, self.model, f"{self.model}: {title}", self.at, details)
+        """Tell a person; the same thing again only in the next hour or day of its key, however often it is so."""
+        stamps = {"hour": f"{self.at:%Y-%m-%dT%H}", "day": f"{self.at:%Y-%m-%d}"}
+        alert = ALERTS[kind].alert(
+            self.at,
+            stamps | words | {"model": self.model, "text": text},
+            priority=priority,
+            details={"needed": needed} if needed else {},
+        )
         if self.registry.ledger.alerts.add(alert):
-            log.warning("registry changed by hand", model=self.model, what=event, title=title)
+            log.warning("registry changed by hand", model=self.model, kind=kind, title=text)
 
 
 def reconcile(
@@ -119,9 +125,8 @@ def tell_copies(registry: Registry, at: datetime) -> None:
             if source is None or (source[1], int(source[2])) not in known or (model, int(version.version)) in known:
                 continue
             origin, copy = f"{source[1]} v{source[2]}", f"{model} v{version.version}"
-            title = f"{origin} was copied to {copy} {BY_HAND} (Promote model): nothing trades the copy"
-            key = f"version-copied:{model}:v{version.version}"
-            ledger.alerts.add(Alert(key, Priority.MEDIUM, source[1], title, at))
+            words = {"model": model, "version": version.version, "text": f"{origin} was copied to {copy} {BY_HAND}"}
+            ledger.alerts.add(ALERTS["version_copied"].alert(at, words, about=source[1]))
             version_status.mark_copy(client, version, origin)
 
 
@@ -140,10 +145,10 @@ def _present(around: Round) -> str:
         return "lost"  # never ours, or the name that another one had for a moment
     if now is None:
         title = "the registered model was deleted by hand; the bot trades on with what it has loaded. Restore a backup"
-        around.tell("model-deleted", title, Priority.CRITICAL, per="%Y-%m-%d")
+        around.tell("model_deleted", title)
         return "lost"
     client.rename_registered_model(now, model)
-    around.tell("model-renamed", f"was renamed to {now} {BY_HAND}; it has its name again, for bots ask for it")
+    around.tell("model_renamed", f"was renamed to {now} {BY_HAND}; it has its name again, for bots ask for it")
     return "repaired"
 
 
@@ -174,7 +179,7 @@ def _champion(around: Round) -> str:
     if alias is None:
         if not around.exists(stack[-1]):
             return AGREED  # its version is gone, and the alias with it: the next step
-        around.tell("alias-deleted:champion", f"alias champion was deleted {BY_HAND}; undone, v{stack[-1]} stays")
+        around.tell("champion_deleted", f"alias champion was deleted {BY_HAND}; undone, v{stack[-1]} stays")
         around.point(Role.CHAMPION, alias, stack[-1])
         return "undone"
     refused = _adopt(around, ModelRef(around.model, alias), stack)
@@ -182,8 +187,8 @@ def _champion(around: Round) -> str:
         return "adopted"
     stays = f"v{stack[-1]} stays" if stack else "there is no champion"
     needed = guard.needed(around.registry, ModelRef(around.model, alias))
-    title = f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}"
-    around.tell(f"by-hand-undone:v{alias}", title, needed=needed)
+    text = f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}"
+    around.tell("by_hand_undone", text, version=alias, needed=needed)
     if not stack or around.exists(stack[-1]):
         around.point(Role.CHAMPION, alias, stack[-1] if stack else None)
     return "undone"
@@ -229,33 +234,35 @@ def _lost(around: Round, version: int) -> str:
     """One deleted version: its comparisons end, and where it was champion the one before comes back."""
     stack, ledger = around.stack(), around.registry.ledger
     trials = [t for t in ledger.registry.open_experiments(around.model) if version in (t.champion, t.challenger)]
-    event, done = f"version-deleted:v{version}", f"v{version} was deleted {BY_HAND}"
+    done = f"v{version} was deleted {BY_HAND}"
     if stack and version == stack[-1]:
-        return _replace_deleted_champion(around, version, event, done)
+        return _replace_deleted_champion(around, version, done)
     for trial in trials:
         ledger.registry.close_experiment(trial.id, f"v{version} was deleted", around.at)
     if trials:
         aliases.project_challenger(around.registry, around.model, around.at)
     traded = any(trial.kind != "shadow" for trial in trials)
     if version in stack[-2:-1]:
-        around.tell(event, f"{done}: a rollback now goes to the champion before it", per="")
+        text = f"{done}: a rollback now goes to the champion before it"
+        around.tell("version_deleted", text, Priority.HIGH, version=version)
     else:
-        around.tell(event, done, Priority.HIGH if traded else Priority.LOW, per="")
+        around.tell("version_deleted", done, Priority.HIGH if traded else Priority.LOW, version=version)
     return "repaired" if trials else AGREED
 
 
-def _replace_deleted_champion(around: Round, version: int, event: str, done: str) -> str:
+def _replace_deleted_champion(around: Round, version: int, done: str) -> str:
     """The champion's version is gone: back to the newest earlier one that MLflow has and that loads."""
     model, registry = around.model, around.registry
     for back in aliases.ways_back(registry.client, model, around.stack()):
         if guard.unsound(registry, ModelRef(model, back)):
             continue
-        around.tell(event, f"champion {done}; rolled back to v{back}", Priority.CRITICAL, per="")
+        text = f"champion {done}; rolled back to v{back}"
+        around.tell("version_deleted", text, Priority.CRITICAL, version=version)
         act = around.act("reconcile")
         apply.advance(registry, model, expected=version, to=back, kind="rollback", reason=f"champion {done}", act=act)
         return "repaired"
     title = f"champion {done} and none before it can be loaded; the bot trades on with what it has. Promote a version"
-    around.tell(event, title, Priority.CRITICAL, per="%Y-%m-%d")
+    around.tell("none_left", title, version=version)
     return AGREED
 
 
@@ -270,7 +277,7 @@ def _previous(around: Round) -> str:
         return "repaired"  # its version was deleted, which is told elsewhere
     did = "was deleted" if now is None else f"was set to v{now}"
     title = f"alias previous_champion {did} {BY_HAND}; undone, the log says where a rollback goes"
-    around.tell("alias-undone:previous_champion", title, Priority.MEDIUM)
+    around.tell("previous_undone", title)
     return "undone"
 
 
@@ -292,11 +299,8 @@ def _challenger(around: Round) -> str:
     refused = refused or comparable.unlike(around.registry, target)
     if refused:
         return _back(around, alias, wanted, "; ".join(refused))
-    around.tell(
-        f"nominated-by-hand:v{alias}",
-        f"challenger v{alias} was nominated {BY_HAND}; it begins in shadow",
-        Priority.MEDIUM,
-    )
+    text = f"challenger v{alias} was nominated {BY_HAND}; it begins in shadow"
+    around.tell("nominated_by_hand", text, version=alias)
     apply.install(around.registry, target, around.act(UI_ACTOR))
     return "adopted"
 
@@ -308,7 +312,7 @@ def _line(around: Round) -> str:
 
 def _withdraw(around: Round, trial: Experiment) -> str:
     title = f"alias challenger was deleted {BY_HAND}: the comparison of v{trial.challenger} ends"
-    around.tell(f"withdrawn-by-hand:v{trial.challenger}", title, Priority.MEDIUM)
+    around.tell("withdrawn_by_hand", title, version=trial.challenger)
     around.registry.ledger.registry.close_experiment(trial.id, "withdrawn by hand", around.at)
     aliases.project_challenger(around.registry, around.model, around.at)
     return "repaired"
@@ -316,7 +320,7 @@ def _withdraw(around: Round, trial: Experiment) -> str:
 
 def _back(around: Round, alias: int | None, wanted: int | None, why: str) -> str:
     did = "was deleted" if alias is None else f"was set to v{alias}"
-    around.tell("alias-undone:challenger", f"alias challenger {did} {BY_HAND}; undone: {why}", Priority.MEDIUM)
+    around.tell("challenger_undone", f"alias challenger {did} {BY_HAND}; undone: {why}")
     around.point(Role.CHALLENGER, alias, wanted)
     return "undone"
 

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from mlops.alerts import ALERTS
 from mlops.io.ledger import Ledger
-from mlops.types import Alert, Priority
 
 
 def refuse_fills(ledger: Ledger, source: str, rows: Sequence[tuple[str, str]], at: datetime) -> None:
     """Keep (row, reason) pairs among the rejections, with an alert an hour and source."""
     ledger.rejections.add("fills", source, rows, at)
-    title = f"fills_refused: {len(rows)} fills from {source} are in no book; the first: {rows[0][1]}"
-    key = f"fills_refused:{source}:{at:%Y-%m-%dT%H}"
-    ledger.alerts.add(Alert(key, Priority.HIGH, "", title, at, {"source": source}))
+    words = {"source": source, "hour": f"{at:%Y-%m-%dT%H}", "n": len(rows), "why": rows[0][1]}
+    ledger.alerts.add(ALERTS["fills_refused"].alert(at, words, details={"source": source}))

@@ -19,10 +19,11 @@ import structlog
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model
 
+from mlops.alerts import ALERTS
 from mlops.errors import BundleError
 from mlops.io import artifact_store, logs
 from mlops.io.ledger import BundleRow, Upload
-from mlops.types import Alert, ModelRef, Priority
+from mlops.types import ModelRef
 from registry_hooks import bundle
 from registry_hooks.aliases import Registry
 
@@ -109,9 +110,8 @@ def _prove(registry: Registry, ref: ModelRef, noted: Upload) -> None:
         path = bundle.fetch(registry.client, ref, registry.cache, model_id=noted.model_id, size=noted.size)
         bundle.verify(path, noted.digest)
     except BundleError as error:
-        title = f"{ref}: MLflow serves other files than were uploaded; the version is not used: {error}"
-        key = f"bundle_altered:{ref.name}:v{ref.version}"
-        registry.ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, title, noted.uploaded_at))
+        words = {"model": ref.name, "version": ref.version, "ref": ref, "why": error}
+        registry.ledger.alerts.add(ALERTS["bundle_altered"].alert(noted.uploaded_at, words))
         rule = f"files of {ref} in MLflow must be as they were before the upload"
         raise BundleError(f"{rule}, got: {error} Find out who writes there, then train again.") from error
 

@@ -15,9 +15,10 @@ from itertools import pairwise
 
 import structlog
 
+from mlops.alerts import ALERTS
 from mlops.errors import AliasMoved, RegistryError
 from mlops.io.ledger import Epoch, Experiment, Ledger
-from mlops.types import Alert, Decision, ModelRef, Priority, Stage
+from mlops.types import Decision, ModelRef, Stage
 from registry_hooks.aliases import Registry, compared, turn
 
 log = structlog.get_logger()
@@ -126,9 +127,9 @@ def move(registry: Registry, decision: Decision, weight: float, *, run: str, act
             return
         if trades:
             trial = comparison(ledger, ref.name)
+            words = {"model": ref.name, "version": ref.version, "comparison": trial.id, "reason": decision.reason}
             epoch = ledger.assignments.epochs(trial)[-1].number
-            key = f"challenger_withdrawn:{ref.name}:v{ref.version}:{trial.id}.{epoch}"
-            ledger.alerts.add(Alert(key, Priority.HIGH, ref.name, f"{ref.name}: {decision.reason}", at))
+            ledger.alerts.add(ALERTS["challenger_withdrawn"].alert(at, words | {"weights": epoch}))
         reason = decision.reason + (f" Evidence: run {run}." if run else "")
         share(registry, ref.name, {ref.version: weight}, actor=actor, reason=reason, at=at)
 

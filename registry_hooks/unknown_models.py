@@ -13,8 +13,8 @@ from typing import Any
 
 import structlog
 
+from mlops.alerts import ALERTS
 from mlops.io.ledger import Ledger
-from mlops.types import Alert, Priority
 
 log = structlog.get_logger()
 MOST = 200  # names that one process tells of: a sender of ever new ones fills no ledger
@@ -40,8 +40,9 @@ class UnknownModels:
             if not title:
                 self._known.add((model, version))
                 continue
-            about = f"{model}:v{version}" if model in models else model
-            self._ledger.alerts.add(Alert(f"model_unknown:{about}", Priority.HIGH, "", title, at, {"source": source}))
+            name = f"{model}:v{version}" if model in models else model
+            kind, details = ALERTS["model_unknown"], {"source": source}
+            self._ledger.alerts.add(kind.alert(at, {"model": name, "text": title}, details=details, about=""))
             log.warning("rows of an unknown model", model=model, version=version, source=source)
             self._told.add((model, version))
 

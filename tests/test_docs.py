@@ -5,7 +5,6 @@ import importlib.util
 import re
 import shlex
 import tomllib
-from collections import defaultdict
 from datetime import UTC, datetime
 from doctest import DocTestParser
 from pathlib import Path
@@ -18,12 +17,13 @@ from jobs import train
 from jobs.cli.commands import COMMANDS, load
 from jobs.context import opened
 from jobs.doctor.command import CHECKS
+from mlops.alerts import ALERTS, Closes
 from mlops.io import bar_feed
 from mlops.io.storage.database import revisions
 from mlops.io.storage.schema import metadata
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
-from mlops.types import ModelRef, Priority
+from mlops.types import ModelRef
 from registry_hooks import apply
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,6 @@ for other in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md"):
 FENCE = re.compile(r"^( *)```([a-z]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SHELL = ("", "console", "sh", "bash")
 TOPS = ("mlops", "models", "registry_hooks", "jobs", "tests", "benchmarks", "docs")
-PLACE = "<...>"  # what a key or a path says of a thing, in place of its name
 
 
 def fences(text, *languages):
@@ -77,178 +76,23 @@ def same(there, documented, where):
 # --- alerts ---------------------------------------------------------------------------------------------------------
 
 
-class Needs(Exception):
-    """The text depends on a parameter: look at who calls the function."""
-
-    def __init__(self, function):
-        self.function = function
-
-
-class Module:
-    """The alerts that a file raises, as far as its source says it: keys with their leading constants, and priorities."""
-
-    def __init__(self, path):
-        self.path, self.tree = path, ast.parse(path.read_text(encoding="utf-8"))
-        self.within = {}  # node -> function around it
-        self._descend(self.tree, None)
-        self.constants = {
-            node.targets[0].id: node.value
-            for node in self.tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        }
-
-    def raised(self):
-        """(key, priorities) of each alert; a key that cannot be read fails the test."""
-        for call in self._calls("Alert"):
-            key, priority = [*call.args, *(k.value for k in call.keywords)][:2]
-            if isinstance(key, ast.Subscript):
-                continue  # an alert that is read back
-            found = self._readings((key, priority), self.within[call], {})
-            assert found, f"{self.path}:{call.lineno}: nobody calls what raises this alert"
-            for text, priorities in found:
-                assert text.partition(PLACE)[0], f"{self.path}:{call.lineno}: a key must begin with what it is about"
-                yield from ((one, priorities.split("|")) for one in self._kinds(text))
-
-    def _kinds(self, text):
-        """A key whose kind is a variable: the module names the kinds in a tuple."""
-        lead = text.partition(PLACE)[0]
-        if ":" in lead:
-            return [text]
-        tuples = [
-            [getattr(e, "value", "") for e in v.elts] for v in self.constants.values() if isinstance(v, ast.Tuple)
-        ]
-        kinds = [kind for one in tuples for kind in one if all(str(k).startswith(lead) for k in one)]
-        assert kinds, f"{self.path}: kinds of alerts {lead}... must be in a tuple of the module"
-        return [kind + PLACE for kind in kinds]
-
-    def _descend(self, node, function):
-        for child in ast.iter_child_nodes(node):
-            self.within[child] = function
-            self._descend(child, child if isinstance(child, ast.FunctionDef) else function)
-
-    def _calls(self, name):
-        calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
-        return [c for c in calls if name in (getattr(c.func, "attr", ""), getattr(c.func, "id", ""))]
-
-    def _readings(self, expressions, function, known):
-        try:
-            return [tuple(self._text(e, function, known) for e in expressions)]
-        except Needs as needs:
-            names = [a.arg for a in needs.function.args.args if a.arg not in ("self", "cls")]
-            defaults = dict(zip(reversed(names), reversed(needs.function.args.defaults), strict=False))
-            found = []
-            for call in self._calls(needs.function.name):
-                given = defaults | dict(zip(names, call.args, strict=False)) | {k.arg: k.value for k in call.keywords}
-                bound = {(needs.function, name): (value, self.within[call]) for name, value in given.items()}
-                found += self._readings(expressions, function, known | bound)
-            return found
-
-    def _text(self, node, function, known):
-        """A constant as it is, everything else as PLACE; both branches of a choice with `|` in between."""
-        match node:
-            case ast.Constant(value=str(value)):
-                return value
-            case ast.JoinedStr(values=parts):
-                return re.sub(rf"({PLACE})+", PLACE, "".join(self._text(part, function, known) for part in parts))
-            case ast.FormattedValue(value=ast.Name(id=name)) if name in self.constants:
-                return self._text(self.constants[name], None, {})
-            case ast.IfExp(body=one, orelse=other):
-                return f"{self._text(one, function, known)}|{self._text(other, function, known)}"
-            case ast.Attribute(value=ast.Name(id="Priority"), attr=name):
-                return name.lower()
-            case ast.Call(func=ast.Attribute(attr="join"), args=[ast.GeneratorExp(generators=[only])]):
-                return f"{self._text(only.iter.elts[0], function, known)}:{PLACE}"
-            case ast.Name(id=name) if function is not None:
-                return self._variable(name, function, known)
-        return PLACE
-
-    def _variable(self, name, function, known):
-        if name in (values := _values(function)):
-            return self._text(values[name], function, known)
-        if name not in {a.arg for a in function.args.args}:
-            return PLACE
-        if (function, name) not in known:
-            raise Needs(function)
-        return self._text(*known[function, name], known)
-
-
-def _values(function):
-    """What a function's variables are given; the key of a dictionary that is made and walked through there, too."""
-    found = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                pairs = zip(*(e.elts if isinstance(e, ast.Tuple) else [e] for e in (target, node.value)), strict=False)
-                found |= {one.id: value for one, value in pairs if isinstance(one, ast.Name)}
-    for node in (n for n in ast.walk(function) if isinstance(n, ast.For) and isinstance(n.target, ast.Tuple)):
-        walked = found.get(ast.unparse(node.iter).removesuffix(".items()"))
-        if isinstance(walked, ast.DictComp):
-            found[node.target.elts[0].id] = walked.key
-    return found
-
-
-@pytest.fixture(scope="module")
-def raised():
-    """What an alert's key begins with -> the priorities that it is raised with."""
-    found = defaultdict(set)
-    for top in ("mlops", "registry_hooks", "jobs", "models"):
-        for path in sorted((ROOT / top).rglob("*.py")):
-            for key, priorities in Module(path).raised():
-                found[key.partition(PLACE)[0]].update(priorities)
-    return dict(found)
-
-
 def rows_of_the_runbook():
-    """The same, as the runbook has it."""
-    found = defaultdict(set)
-    for key, priority, *_ in table(DOCS["docs/runbook.md"], "alert key"):
-        found[plain(key).partition("<")[0]].update(re.findall(r"[a-z]+", priority))
-    return dict(found)
+    """The row of each key."""
+    return {key: row for row in table(DOCS["docs/runbook.md"], "alert key") for key in re.findall(r"`([^`]+)`", row[0])}
 
 
-def test_keys_are_read_in_all_the_ways_in_which_they_are_written(tmp_path):
-    (tmp_path / "some.py").write_text(
-        """
-ABOUT = "disk:"
-KINDS = ("run_dead:", "run_parked:")
-def plain(x): ledger.alerts.add(Alert(f"{ABOUT}{x}", Priority.LOW, "", "", x))
-def pair(x):
-    key, title = f"pair:{x}:{x}", "title"
-    return Alert(key, Priority.HIGH if x else Priority.LOW, "", title, x)
-def walk(runs):
-    wrong = {f"run_{run.state}:{run.key}": run for run in runs}
-    for key, run in wrong.items(): Alert(key, Priority.HIGH, "", "", run)
-def tell(what, x, priority=Priority.HIGH):
-    key = ":".join(part for part in (what, x) if part)
-    Alert(key, priority, "", "", x)
-def through(what, x): tell(what, x, Priority.CRITICAL)
-def told(x):
-    tell("moved", x)
-    what = f"lost:v{x}"
-    through(what, x)
-"""
-    )
-
-    assert {
-        ("disk:<...>", ("low",)),
-        ("pair:<...>:<...>", ("high", "low")),
-        ("run_dead:<...>", ("high",)),
-        ("run_parked:<...>", ("high",)),
-        ("moved:<...>", ("high",)),
-        ("lost:v<...>:<...>", ("critical",)),
-    } == {(key, tuple(priorities)) for key, priorities in Module(tmp_path / "some.py").raised()}
+def test_every_kind_of_alert_has_a_row_in_the_runbook_and_every_row_a_kind():
+    same({kind.key for kind in ALERTS.values()}, rows_of_the_runbook().keys(), "docs/runbook.md")
 
 
-def test_every_alert_has_a_row_in_the_runbook_and_every_row_an_alert(raised):
-    same(raised.keys(), rows_of_the_runbook().keys(), "docs/runbook.md")
+@pytest.mark.parametrize("kind", ALERTS.values(), ids=lambda kind: kind.name)
+def test_a_row_of_the_runbook_says_what_the_table_does(kind):
+    row = rows_of_the_runbook()[kind.key]
+    closes_itself = kind.closes in (Closes.WITH_FACT, Closes.RAISED_AGAIN)
 
-
-def test_the_runbook_has_the_priorities_that_alerts_are_raised_with(raised):
-    rows = rows_of_the_runbook()
-
-    assert {p.value for p in Priority} >= set.union(*raised.values())
-    for key in rows.keys() & raised.keys():
-        same(raised[key], rows[key], f"docs/runbook.md, priority of {key}")
+    same({priority.value for priority in kind.priorities}, {*row[1].split(", ")}, f"docs/runbook.md, {kind.key}")
+    assert closes_itself == ("loses itself" in row[2]), "Closes itself, or it does not"
+    assert kind.section in anchors(DOCS["docs/runbook.md"])
 
 
 @pytest.mark.parametrize("row", table(DOCS["docs/runbook.md"], "alert key"), ids=lambda row: plain(row[0]))

@@ -17,7 +17,8 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
     "mlops.experiment": {"mlops.assignment", "mlops.books", "mlops.stats", "mlops.types", "mlops.errors"},
     "mlops.policy": {"mlops.types", "mlops.errors"},
     "mlops.settings": {"mlops.errors", "mlops.numerals"},
-    "mlops.io": {"mlops.types", "mlops.errors"},
+    "mlops.alerts": {"mlops.types", "mlops.errors"},
+    "mlops.io": {"mlops.types", "mlops.errors", "mlops.alerts"},
     "mlops.plots": {"mlops.types", "mlops.errors"},
     "mlops.migrations": {"mlops.io"},
     "mlops.web": {"mlops.types", "mlops.errors", "mlops.numerals", "mlops.settings", "mlops.io", "registry_hooks"},
@@ -29,6 +30,7 @@ MAY_IMPORT = {  # room -> rooms that it may import (itself always)
         "mlops.errors",
         "mlops.numerals",
         "mlops.settings",
+        "mlops.alerts",
         "mlops.io",
         "mlops.assignment",
     },
@@ -41,6 +43,7 @@ PURE = (
     "mlops.assignment",
     "mlops.stats",
     "mlops.policy",
+    "mlops.alerts",
     *sorted(PURE_ROOMS),
 )
 DOORS = {

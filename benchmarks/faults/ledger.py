@@ -245,7 +245,7 @@ def fill(ledger: Ledger) -> None:
             "m", expected=version - 1 or None, to=version, kind="promote", at=T0, **why
         )
         ledger.registry.settle_promotion(entry.id, "applied", T0)
-        ledger.alerts.add(Alert(f"k{version}", Priority.LOW, "m", "title", T0, {"n": version}))
+        ledger.alerts.add(Alert(f"rollback:k:{version}", Priority.LOW, "m", "title", T0, {"n": version}))
 
 
 def guarded(ledger: Ledger) -> Iterator[tuple[str, Callable[[], Any]]]:

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 from benchmarks.simulated.platform import START, Platform, bar_at, provable
 from benchmarks.simulated.world import Law, World
 from jobs.context import Context
-from jobs.monitoring.alarms import ACCURACY
+from mlops.alerts import ALERTS
 from mlops.types import Verdict
 from registry_hooks import apply
 
 YEAR, HALF = 252, 126  # daily bars
+ACCURACY = ALERTS["alarm_accuracy"].prefix
 CONTROL = 10
 SETTLED = 50  # bars until the monitor's window is full
 SATURDAY = timedelta(days=4, hours=9)  # from Monday's close

@@ -11,15 +11,15 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from jobs.accounts.equity import DEPARTS, Account, tolerance
+from jobs.accounts.equity import Account, tolerance
 from jobs.cli.number_options import decimal, whole
 from jobs.cli.tables import EXACT, SECONDS, AsJson, show
 from jobs.cli.terminal import console
 from jobs.context import Context, moment, opened, store
 from jobs.portfolio.positions import Holdings, positions
+from mlops.alerts import ALERTS
 from mlops.errors import DataError
 from mlops.io.ledger import Balance, BookKey
-from mlops.types import Alert, Priority
 
 app = typer.Typer(help="What the accounts behind books are worth.", no_args_is_help=True)
 COLUMNS = ("model", "book", "told_at", "by", "balance", "equity", "notional", "departs")
@@ -143,7 +143,7 @@ def _told_at(context: Context, key: BookKey, at: datetime, now: datetime) -> dat
 def take_back(context: Context, key: BookKey, told_at: datetime, actor: str, reason: str, at: datetime) -> None:
     """Void a balance, and close the alert of the loss that it made."""
     context.ledger.balances.void(key.model, key.book, told_at, actor, reason, at)
-    context.ledger.alerts.resolve(f"{DEPARTS}{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
+    context.ledger.alerts.resolve(f"balance_departs:{key.model}:{key.book}:less:{told_at:%Y-%m-%dT%H:%M:%S}", at)
 
 
 def confirmed(context: Context, key: BookKey, amount: float, actor: str, reason: str, at: datetime) -> float:
@@ -164,10 +164,9 @@ def confirmed(context: Context, key: BookKey, amount: float, actor: str, reason:
     flow = plan.flow
     row = {"model": key.model, "book": key.book, "event_time": at, "known_at": at, "amount": amount, "flow": flow}
     context.ledger.balances.add(pd.DataFrame([row]), source=actor)
-    title = f"{actor} confirmed {amount:,.2f} as the balance of {key.model}/{key.book}: {reason}"
-    name, details = f"{key.model}:{key.book}:{at.isoformat()}", {"actor": actor, "reason": reason, "flow": flow}
-    context.ledger.alerts.add(Alert(f"balance_confirmed:{name}", Priority.LOW, key.model, title, at, details))
-    context.ledger.alerts.resolve(f"balance_confirmed:{name}", at)
+    words = {"model": key.model, "book": key.book, "time": at.isoformat(), "amount": amount}
+    reasons = {"actor": actor, "reason": reason}
+    context.ledger.alerts.add(ALERTS["balance_confirmed"].alert(at, words | reasons, details=reasons | {"flow": flow}))
     return flow
 
 

@@ -19,12 +19,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Self
 
+from mlops.alerts import ALERTS
 from mlops.books.book import SCALE
 from mlops.errors import DataError
 from mlops.experiment import Fill
 from mlops.io.ledger import BookKey, Ledger
 from mlops.risk.prices import Mark, Observation, Trust, price
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 
 REMEDY = "`trader-mlops fill confirm` or `fill void` settles it"
 ALERT, CONFIRMED = "fill_doubtful:", "fill_confirmed:"
@@ -144,20 +145,17 @@ class Doubts:
             body = {"judged": self.judged, "open": [doubt.stored() for doubt in self.open.values()]}
             self.ledger.risk.put_state(STATE, ALL, as_of, body, {})
             self._saved = self.judged, dict(self.open)
-        open_alerts = _told(self.ledger)
-        for name in self.open.keys() - open_alerts.keys():
-            self._tell(name, self.open[name], as_of)
-        for name in open_alerts.keys() - self.open.keys():
-            self.ledger.alerts.resolve(open_alerts[name].key, as_of)
+        reported = _told(self.ledger)
+        wanted = [reported.get(name) or self._alert(name, doubt, as_of) for name, doubt in self.open.items()]
+        self.ledger.alerts.settle("fill_doubtful", wanted, as_of)
 
-    def _tell(self, name: str, doubt: Doubt, as_of: datetime) -> None:
-        """Raise an alert; of another key where the first was closed."""
+    def _alert(self, name: str, doubt: Doubt, as_of: datetime) -> Alert:
+        """The alert of a fill; of another key where the first was closed."""
         at = {"at": doubt.at.isoformat(), "book": list(doubt.key), "unit": doubt.unit, "quantity": doubt.quantity}
         details = at | {number: getattr(doubt, number) for number in NUMBERS} | {"fill": name}
         again = "" if self.ledger.alerts.get(ALERT + name) is None else f"@{as_of.isoformat()}"
-        self.ledger.alerts.add(
-            Alert(f"fill_doubtful:{name}{again}", Priority.HIGH, doubt.key.model, str(doubt), as_of, details)
-        )
+        kind = ALERTS["fill_doubtful"]
+        return kind.alert(as_of, {"fill": f"{name}{again}", "text": str(doubt)}, details=details, about=doubt.key.model)
 
     def _restore(self, as_of: datetime) -> None:
         self._restored, state = True, self.ledger.risk.state(STATE, ALL, as_of=as_of)
@@ -199,16 +197,14 @@ def confirm(ledger: Ledger, fill_id: str, actor: str, reason: str, at: datetime)
         raise DataError("reason must be a text, got none. Say why the fill is right.")
     if (alert := _told(ledger).get(fill_id)) is None:
         raise DataError(f"fill must be a doubtful one, got {fill_id!r}. `trader-mlops status` names those.")
-    title = f"{actor} confirmed fill {fill_id}: {reason}"
     details = {"actor": actor, "reason": reason}
-    ledger.alerts.add(Alert(f"fill_confirmed:{fill_id}", Priority.LOW, "", title, at, details))
-    for key in (CONFIRMED + fill_id, alert.key):
-        ledger.alerts.resolve(key, at)
+    ledger.alerts.add(ALERTS["fill_confirmed"].alert(at, details | {"fill": fill_id}, details=details))
+    ledger.alerts.resolve(alert.key, at)
 
 
 def _told(ledger: Ledger) -> dict[str, Alert]:
     """The open alert of each fill."""
-    each = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
+    each = ledger.alerts.newest("fill_doubtful")
     return {str(alert.details.get("fill", alert.key.removeprefix(ALERT))): alert for alert in each}
 
 

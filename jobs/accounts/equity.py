@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from typing import Literal, Self
 
 import numpy as np
@@ -25,18 +26,16 @@ import pandas as pd
 
 from jobs.accounts.anchors import Anchor, Anchors, Known, Standing, Valued
 from jobs.context import Context
+from mlops.alerts import ALERTS
 from mlops.books.book import SCALE
 from mlops.experiment import Book
 from mlops.io.ledger import Balance, BookKey
 from mlops.stats.dependent import Floats
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 
 Side = Literal["left", "right"]
 SETTING, CENT = "setting", 0.01  # less is rounding, also of an account that has next to nothing
 RECENT = timedelta(days=1)  # what was lost since a first balance that is older is told, and is no loss of now
-DEPARTS = "balance_departs:"
-UNKNOWN = "balance_unknown:"
-UNEXPLAINED = "balance_unexplained:"
 REVISED = 6  # anchors that are valued anew at each look, the newest
 SHOWN, MOST_LISTED = 3, 100  # books in the title of an alert, and in its details
 
@@ -287,79 +286,59 @@ def without_flows(own: pd.Series[float], offset: pd.Series[float]) -> pd.Series[
 
 def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: datetime) -> None:
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
-    _tell_unknown(context, sorted(_name(key) for key, known in accounts.items() if known is None), as_of)
-    open_now = {alert.key for alert in context.ledger.alerts.newest()}
-    each = [_wrong(context, key, known, open_now, as_of) for key, known in accounts.items() if known is not None]
-    wanted = {alert.key: alert for alerts in each for alert in alerts}
-    for gone in open_now - wanted.keys():
-        if (gone.startswith(DEPARTS) and ":more:" in gone) or gone.startswith(UNEXPLAINED):
-            context.ledger.alerts.resolve(gone, as_of)
-    for new in wanted.keys() - open_now:
-        if context.ledger.alerts.get(new) is None:  # what a person closed stays closed
-            context.ledger.alerts.add(wanted[new])
+    _tell_unknown(context, sorted(_name(key) for key, account in accounts.items() if account is None), as_of)
+    wrong = (_wrong(key, account, as_of) for key, account in accounts.items() if account is not None)
+    kinds = ("balance_less", "balance_more", "balance_unexplained")
+    context.ledger.alerts.settle(kinds, chain.from_iterable(wrong), as_of)
 
 
-def _wrong(
-    context: Context, key: BookKey, known: Account, open_now: Collection[str], as_of: datetime
-) -> Iterator[Alert]:
-    """Alerts about the balances of a book."""
-    name, anchors = f"{key.model}:{key.book}", known.known.anchors
-    if known.departs > 0:
-        about = f"{DEPARTS}{name}:more:"
-        number = next((key_name.rpartition(":")[2] for key_name in open_now if key_name.startswith(about)), "")
-        yield _departs(context, key, known, about + (number or _number(context, about)), as_of)
+def _wrong(key: BookKey, account: Account, as_of: datetime) -> Iterator[Alert]:
+    """What is wrong with the balances of a book."""
+    anchors = account.known.anchors
+    if account.departs > 0:
+        yield _departs("balance_more", key, account, as_of)
     elif anchors and (last := anchors[-1]).lost:
-        fell = replace(known, amount=last.amount, departs=-last.lost)
-        yield _departs(context, key, fell, f"{DEPARTS}{name}:less:{last.at:%Y-%m-%dT%H:%M:%S}", as_of)
+        fell = replace(account, amount=last.amount, departs=-last.lost)
+        yield _departs("balance_less", key, fell, as_of, time=f"{last.at:%Y-%m-%dT%H:%M:%S}")
     if anchors and anchors[0].unexplained:
         yield _unexplained_alert(key, anchors[0], as_of)
 
 
-def _number(context: Context, about: str) -> str:
-    """Number of the next alert of this kind."""
-    return str(1 + sum(alert.key.startswith(about) for alert in context.ledger.alerts.newest(open_only=False)))
-
-
-def _departs(context: Context, key: BookKey, known: Account, name: str, as_of: datetime) -> Alert:
-    gap = f"{abs(known.departs):,.2f} {'more' if known.departs > 0 else 'less'}"
+def _departs(kind: str, key: BookKey, account: Account, as_of: datetime, **words: str) -> Alert:
+    gap = f"{abs(account.departs):,.2f} {'more' if account.departs > 0 else 'less'}"
     then = (
         "It is held aside until `trader-mlops balance confirm` says that it is right"
-        if known.departs > 0
+        if account.departs > 0
         else "It counts as a loss"
     )
-    title = (
-        f"the balance of {key.model}/{key.book}, {known.amount:,.2f} ({known.source}), is {gap} than its own trades "
-        f"and what was paid in or taken out explain. {then}"
+    text = (
+        f"the balance of {key.model}/{key.book}, {account.amount:,.2f} ({account.source}), is {gap} than its own "
+        f"trades and what was paid in or taken out explain. {then}"
     )
-    details = {"departs": known.departs, "amount": known.amount}
-    return Alert(f"balance_departs:{name.removeprefix(DEPARTS)}", Priority.HIGH, key.model, title, as_of, details)
+    details = {"departs": account.departs, "amount": account.amount}
+    return ALERTS[kind].alert(as_of, words | {"model": key.model, "book": key.book, "text": text}, details=details)
 
 
 def _unexplained_alert(key: BookKey, anchor: Anchor, as_of: datetime) -> Alert:
-    title = (
+    text = (
         f"the balance of {key.model}/{key.book}, {anchor.amount:,.2f} at {anchor.at:%Y-%m-%d %H:%M}, is "
         f"{anchor.unexplained:,.2f} less than its first balance and its trades since explain. The account is counted "
         "from it: that is in no drawdown and no loss of the day. If it was taken out, send a balance of then with its "
         "`flow`"
     )
-    name, details = f"{key.model}:{key.book}:{anchor.at:%Y-%m-%dT%H:%M:%S}", {"less": anchor.unexplained}
-    return Alert(f"balance_unexplained:{name}", Priority.HIGH, key.model, title, as_of, details)
+    words = {"model": key.model, "book": key.book, "time": f"{anchor.at:%Y-%m-%dT%H:%M:%S}", "text": text}
+    return ALERTS["balance_unexplained"].alert(as_of, words, details={"less": anchor.unexplained})
 
 
 def _tell_unknown(context: Context, books: Sequence[str], as_of: datetime) -> None:
     """Told once, and anew when other books are without one: the key has a digest of their names."""
-    wanted = f"{UNKNOWN}{digest(books)}" if books else ""
-    open_keys = [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(UNKNOWN)]
-    for key in open_keys:
-        if key.partition("@")[0] != wanted:
-            context.ledger.alerts.resolve(key, as_of)
-    if not books or any(key.partition("@")[0] == wanted for key in open_keys):
-        return
-    first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
-    title = f"no balance of {first} is known: no limit in per cent of equity is held against it"
-    model, details = books[0].partition("/")[0], {"n": len(books), "books": list(books[:MOST_LISTED])}
-    key = f"balance_unknown:{digest(books)}@{as_of.isoformat()}"
-    context.ledger.alerts.add(Alert(key, Priority.HIGH, model, title, as_of, details))
+    wanted = []
+    if books:
+        first = ", ".join(books[:SHOWN]) + (f" and {len(books) - SHOWN} more" if len(books) > SHOWN else "")
+        details = {"n": len(books), "books": list(books[:MOST_LISTED])}
+        words = {"digest": digest(books), "time": as_of.isoformat(), "books": first}
+        wanted = [ALERTS["balance_unknown"].alert(as_of, words, details=details, about=books[0].partition("/")[0])]
+    context.ledger.alerts.settle("balance_unknown", wanted, as_of)
 
 
 def _name(key: BookKey) -> str:

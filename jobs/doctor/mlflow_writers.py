@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import structlog
 
 from jobs.context import Context
+from mlops.alerts import ALERTS
 from mlops.errors import RegistryError
 from mlops.io import record
 from mlops.io.ledger import Ledger
 from mlops.learn import STRATEGIES
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 from registry_hooks import grants
 from registry_hooks.grants import Grant
 
 log = structlog.get_logger()
-KIND, REVOKED = "mlflow_writer:", "mlflow_writer_revoked:"
 EVERY_S = 60.0  # between two looks of the service
 
 
@@ -35,11 +35,10 @@ def settle(context: Context, at: datetime) -> list[Grant]:
     excess = grants.excess(context.client, ours, context.settings.tracking_writers)
     left = grants.revoke(context.client, excess)
     for account, rights in _by_account(set(excess) - set(left)).items():
-        title = f"account {account} of MLflow owned what is the platform's; taken back: {_listed(rights)}"
         log.error("rights in MLflow taken back", account=account, rights=[str(right) for right in rights])
-        key = f"mlflow_writer_revoked:{account}@{at.isoformat()}"
-        context.ledger.alerts.add(Alert(key, Priority.HIGH, _model(rights, ours), title, at, {"account": account}))
-    _tell(context, _by_account(left), ours, at)
+        context.ledger.alerts.add(_alert("mlflow_writer_revoked", account, rights, ours, at))
+    wanted = [_alert("mlflow_writer", account, rights, ours, at) for account, rights in _by_account(left).items()]
+    context.ledger.alerts.settle("mlflow_writer", wanted, at)
     return left
 
 
@@ -69,20 +68,9 @@ class Look:
             self._looked = time.monotonic()
 
 
-def _tell(context: Context, left: dict[str, list[Grant]], ours: set[str], at: datetime) -> None:
-    open_keys = {
-        alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key
-        for alert in context.ledger.alerts.newest()
-        if alert.key.startswith(KIND)
-    }
-    for account in left.keys() - open_keys.keys():
-        title = f"account {account} of MLflow may write what is the platform's: {_listed(left[account])}"
-        key = f"mlflow_writer:{account}@{at.isoformat()}"
-        context.ledger.alerts.add(
-            Alert(key, Priority.HIGH, _model(left[account], ours), title, at, {"account": account})
-        )
-    for account in open_keys.keys() - left.keys():
-        context.ledger.alerts.resolve(open_keys[account], at)
+def _alert(kind: str, account: str, rights: Sequence[Grant], ours: set[str], at: datetime) -> Alert:
+    words = {"account": account, "time": at.isoformat(), "rights": _listed(rights)}
+    return ALERTS[kind].alert(at, words, details={"account": account}, about=_model(rights, ours))
 
 
 def _by_account(rights: Iterable[Grant]) -> dict[str, list[Grant]]:

@@ -18,15 +18,15 @@ import structlog
 
 from jobs.context import Context, Store
 from mlops import monitor as room
+from mlops.alerts import ALERTS
 from mlops.monitor.silence import Instants
-from mlops.types import Alert, Finding, Level, Priority
+from mlops.types import Alert, Finding, Level
 
 log = structlog.get_logger()
 CLOCK = timedelta(days=400)  # of the past that a clock is read from: a bot of monthly bars has one, too
 NIGHT = timedelta(days=1)  # books take their bars in the nightly job
 QUOTES, BARS, VAR_BARS = "quotes", "bars", "var_bars"
 SOURCES = {VAR_BARS: "bars that the VaR is estimated from"}
-OURS = ("bot_silent:", "feed_stale:")
 EVERY = timedelta(minutes=1)  # quotes closer together are one beat of their clock
 
 
@@ -182,17 +182,16 @@ def act(
     What was not looked at (a model with a `failure`, feeds that are None) keeps the alert that it has.
     """
     wanted = [_silent(name, fresh, as_of) for name, fresh in models.items() if _due(fresh)]
-    wanted += [_stale(source, f, as_of) for source, f in (feeds or {}).items() if f.level is Level.ALERT]
-    keys = {alert.key for alert in wanted}
-    unseen = tuple(f"bot_silent:{name}:" for name, fresh in models.items() if fresh.failure)
-    unseen += ("feed_stale:",) if feeds is None else ()
-    for alert in context.ledger.alerts.newest():
-        if alert.key.startswith(OURS) and alert.key not in keys and not alert.key.startswith(unseen):
-            context.ledger.alerts.resolve(alert.key, as_of)
-            log.info("heard of again", key=alert.key)
-    for alert in wanted:
-        if context.ledger.alerts.add(alert):
-            log.warning("silence", key=alert.key, title=alert.title)
+    wanted += [
+        _stale(source, finding, as_of) for source, finding in (feeds or {}).items() if finding.level is Level.ALERT
+    ]
+    failed = {name for name, fresh in models.items() if fresh.failure}
+    kinds = ("bot_silent",) if feeds is None else ("bot_silent", "feed_stale")
+    change = context.ledger.alerts.settle(kinds, wanted, as_of, looked_at=lambda alert: alert.model not in failed)
+    for alert in change.closed:
+        log.info("heard of again", key=alert.key)
+    for alert in change.opened:
+        log.warning("silence", key=alert.key, title=alert.title)
     return wanted
 
 
@@ -202,13 +201,16 @@ def _due(fresh: Fresh) -> bool:
 
 
 def _silent(model: str, fresh: Fresh, as_of: datetime) -> Alert:
-    key = f"bot_silent:{model}:{_stamp(fresh.silence)}"
-    return Alert(key, Priority.HIGH, model, f"{model}: its bot is silent: {fresh.silence.note}", as_of)
+    return ALERTS["bot_silent"].alert(
+        as_of, {"model": model, "since": _stamp(fresh.silence), "note": fresh.silence.note}
+    )
 
 
 def _stale(source: str, finding: Finding, as_of: datetime) -> Alert:
-    key = f"feed_stale:{source}:{_stamp(finding)}"
-    return Alert(key, Priority.HIGH, "", f"No {SOURCES.get(source, source)} come: {finding.note}", as_of)
+    prices = SOURCES.get(source, source)
+    return ALERTS["feed_stale"].alert(
+        as_of, {"source": source, "since": _stamp(finding), "prices": prices, "note": finding.note}
+    )
 
 
 def _stamp(finding: Finding) -> str:

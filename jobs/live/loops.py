@@ -17,11 +17,10 @@ from datetime import datetime
 import structlog
 
 from jobs.context import Context
-from mlops.types import Alert, Priority
+from mlops.alerts import ALERTS
 from mlops.web.watch import NOT_YET, OK, Watch
 
 log = structlog.get_logger()
-KIND = "loop_failed:"
 PATIENCE_S = 4.0  # a failure that the next looks repair is no alert
 EVERY_S = 1.0  # between two looks at the loops
 AGAIN_S = 5.0  # between two starts of a loop that ends
@@ -85,19 +84,18 @@ class Alarm:
         self._since = {
             name: self._since.get(name, now) for name, why in parts.items() if why != OK and name != "mlflow"
         }
-        open_keys = {
-            a.key.removeprefix(KIND).partition("@")[0]: a.key
-            for a in self.context.ledger.alerts.newest()
-            if a.key.startswith(KIND)
-        }
+        kind, soon = ALERTS["loop_failed"], set[str]()
         for name, since in self._since.items():
             patience = self.watch.within(name) if parts[name] == NOT_YET else PATIENCE_S
-            if name not in open_keys and now - since >= patience:
-                title = f"loop {name} of the service does not do its work: {parts[name]}"
-                key = f"loop_failed:{name}@{at.isoformat()}"
-                self.context.ledger.alerts.add(Alert(key, Priority.CRITICAL, "", title, at, {"loop": name}))
-        for name in open_keys.keys() - self._since.keys():
-            self.context.ledger.alerts.resolve(open_keys[name], at)
+            if now - since < patience:
+                soon.add(name)
+        wanted = [
+            kind.alert(at, {"loop": name, "time": at.isoformat(), "why": parts[name]}, details={"loop": name})
+            for name in self._since.keys() - soon
+        ]
+        self.context.ledger.alerts.settle(
+            kind.name, wanted, at, looked_at=lambda alert: alert.details.get("loop") not in soon
+        )
 
     def run(self, stop: threading.Event, now: Callable[[], datetime], keep: Callable[[], None] = lambda: None) -> None:
         """Look every second until told to stop; `keep` the loops running before each look."""

@@ -14,13 +14,12 @@ from datetime import datetime, timedelta
 from jobs.accounts import anchors, doubtful_fills, peak
 from jobs.live import fields
 from jobs.portfolio import confirmed_prices
+from mlops.alerts import ALERTS
 from mlops.errors import DataError
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.voids import named
 from mlops.risk.limits import Measured
-from mlops.types import Alert, Priority
 
-ALERT, ACCEPTED = "clock_back:", "clock_accepted:"
 KINDS = (
     anchors.STATE,
     doubtful_fills.STATE,
@@ -48,7 +47,10 @@ class Instants:
             if self.newest is None:
                 self.newest = self.ledger.risk.newest_state(KINDS)
             self.newest = now if self.newest is None else max(now, self.newest)
-            if self.newest - now > USUAL and self.ledger.alerts.get(_key(ACCEPTED, self.newest)) is not None:
+            if (
+                self.newest - now > USUAL
+                and self.ledger.alerts.get(f"clock_accepted:{_second(self.newest)}") is not None
+            ):
                 self.ledger.risk.redate_states(KINDS, now)
                 self.newest, self.accepted = now, self.accepted + 1
             return self.newest
@@ -77,14 +79,10 @@ class Instants:
 
     def settle(self, now: datetime) -> None:
         """Tell of a clock that was set back, once, and close that when it has caught up."""
-        why, keys = self.why(now), [alert.key for alert in self.ledger.alerts.newest() if alert.key.startswith(ALERT)]
-        if why and not keys and self.newest is not None:
-            about = _key("", self.newest)
-            self.ledger.alerts.add(
-                Alert(f"clock_back:{about}", Priority.CRITICAL, "", f"clock_back: {why}", self.newest, {})
-            )
-        for key in () if why else keys:
-            self.ledger.alerts.resolve(key, now)
+        wanted, why = [], self.why(now)
+        if why and self.newest is not None:
+            wanted = [ALERTS["clock_back"].alert(self.newest, {"instant": _second(self.newest), "why": why})]
+        self.ledger.alerts.settle("clock_back", wanted, now)
 
 
 def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
@@ -100,7 +98,7 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
         it: that would count no more.
     """
     named(actor, reason, "a clock that is accepted")
-    alerts = [alert for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)]
+    alerts = ledger.alerts.newest("clock_back")
     stands = [at for at in (ledger.risk.newest_state(KINDS), *(alert.as_of for alert in alerts)) if at is not None]
     newest = max(stands, default=now)
     if newest - now <= USUAL:
@@ -111,16 +109,15 @@ def accept(ledger: Ledger, actor: str, reason: str, now: datetime) -> datetime:
         got = " and ".join(f"{n} {kind}" for kind, n in ahead.items())
         remedy = "Void them (`fill void`, `balance void`) and send them again with the right time"
         raise DataError(f"fills and balances must be dated before {now:%F %T} UTC, got {got} after it. {remedy}.")
-    title = f"clock_accepted: {actor} said that {now:%F %T} UTC is right after the look of {newest:%F %T} UTC: {reason}"
-    details = {"actor": actor, "reason": reason, "stood": newest.isoformat()}
-    key = _key("", newest)
-    ledger.alerts.add(Alert(f"clock_accepted:{key}", Priority.LOW, "", title, now, details))
-    ledger.alerts.resolve(f"{ACCEPTED}{key}", now)
+    words = {"actor": actor, "reason": reason}
+    kind, details = ALERTS["clock_accepted"], words | {"stood": newest.isoformat()}
+    ledger.alerts.add(
+        kind.alert(now, words | {"instant": _second(newest), "now": now, "newest": newest}, details=details)
+    )
     ledger.risk.redate_states(KINDS, now)
-    for alert in alerts:
-        ledger.alerts.resolve(alert.key, now)
+    ledger.alerts.settle("clock_back", (), now)
     return newest
 
 
-def _key(kind: str, at: datetime) -> str:
-    return f"{kind}{at:%Y-%m-%dT%H:%M:%S}"
+def _second(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%S}"

@@ -17,6 +17,7 @@ import structlog
 
 from jobs.context import Context
 from mlops import policy
+from mlops.alerts import ALERTS
 from mlops.io.ledger.trading_state import TradingChange
 from mlops.policy import Breach
 from mlops.risk.limits import Line, State
@@ -26,7 +27,8 @@ from mlops.types import Alert, Finding, Level, Priority, TradingState
 log = structlog.get_logger()
 ACTOR = "jobs.risk_limits"
 STRICTNESS = [*TradingState]  # from loose to tight
-OURS = ("risk_limit:", "risk_accepted:", "limit_unknown:", "trading_state:")  # keys of the alerts that this file raises
+KINDS = ("risk_limit", "risk_accepted", "limit_unknown", "trading_state")
+LINES = KINDS[:2]
 
 
 def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
@@ -47,9 +49,8 @@ def act(
         Those of them that a person must hear of because something is missing from what they hold a line against.
     """
     desk = _RiskAlerts(context, as_of)
-    for finding in findings:
-        desk.settle(finding)
-        desk.settle_unknown(finding, wanted=finding in unknown)
+    desk.settle(findings)
+    desk.settle_unknown(findings, unknown)
     breaches = [breach for finding in findings if (breach := desk.breach(finding)) is not None]
     patience = timedelta(seconds=context.settings.risk.patience_s)
     state, why = policy.on_risk(desk.state, breaches, as_of, patience=patience)
@@ -66,12 +67,12 @@ class _RiskAlerts:
     """One look: the open alerts about risk, by key, and the log of the trading state."""
 
     def __init__(self, context: Context, as_of: datetime) -> None:
-        self._context, self._as_of = context, as_of
+        self._context, self._as_of, self._alerts = context, as_of, context.ledger.alerts
         self.read()
 
     def read(self) -> None:
         self._changes = self._context.ledger.trading.log()
-        self._open = {alert.key: alert for alert in self._context.ledger.alerts.newest() if alert.key.startswith(OURS)}
+        self._open = {alert.key: alert for alert in self._alerts.newest(*KINDS)}
 
     @property
     def state(self) -> TradingState:
@@ -81,30 +82,36 @@ class _RiskAlerts:
     def seq(self) -> int:
         return self._changes[-1].seq if self._changes else 0
 
-    def settle(self, finding: Finding) -> None:
+    def settle(self, findings: Sequence[Finding]) -> None:
         """Close what is over, begin what is new. What is not known is neither; at a warning, what began goes on."""
-        if finding.level is Level.OK:
-            self._close(finding)
-        elif finding.level is Level.ALERT:
-            state = State(finding.params["state"])
-            if self._alert(finding, State.HARD) is None and self._alert(finding, state) is None:
-                self._begin(finding, state)
+        over = tuple(about for finding in findings if finding.level is Level.OK for about in _lines(finding))
+        crossed = ((finding, State(finding.params["state"])) for finding in findings if finding.level is Level.ALERT)
+        new = [
+            self._breach(finding, state)
+            for finding, state in crossed
+            if self._alert(finding, State.HARD) is None and self._alert(finding, state) is None
+        ]
+        self._alerts.settle(LINES, new, self._as_of, looked_at=lambda alert: alert.key.startswith(over))
+        self.read()
 
-    def settle_unknown(self, finding: Finding, *, wanted: bool) -> None:
+    def settle_unknown(self, findings: Sequence[Finding], unknown: Sequence[Finding]) -> None:
         """Tell, once, that a line cannot be held for certain; what it stood at before stands meanwhile."""
-        about = f"limit_unknown:{finding.name}:{finding.subject}:"
-        if not (why := finding.params["why"]):
-            for key in [key for key in self._open if key.startswith(about)]:
-                self._resolve(key)
-        elif wanted and not any(key.startswith(about) for key in self._open):
-            number = 1 + self._told_of(about)
-            bound, crossed = float(finding.params["bound"]), self._crossed(finding)
-            counted = f"; it counts as {bound / finding.limit:.0%} of the hard line" if math.isfinite(bound) else ""
-            stands = f"; the {crossed.value} line that it crossed before stands" if crossed is not None else ""
-            scope = "" if finding.subject == "all" else f" of {finding.subject}"
-            title = f"the line on {finding.name}{scope} cannot be held for certain: {why}{counted}{stands}"
-            key, details = f"limit_unknown:{finding.name}:{finding.subject}:{number}", {"why": why}
-            self._add(Alert(key, Priority.HIGH, "", title, self._as_of, details))
+        uncertain = [finding for finding in findings if finding in unknown and finding.params["why"]]
+        about = {f"limit_unknown:{f.name}:{f.subject}" for f in findings if f in uncertain or not f.params["why"]}
+        kind = ALERTS["limit_unknown"]
+        self._alerts.settle(
+            kind.name, map(self._uncertain, uncertain), self._as_of, looked_at=lambda a: kind.fact(a) in about
+        )
+
+    def _uncertain(self, finding: Finding) -> Alert:
+        why, bound, crossed = finding.params["why"], float(finding.params["bound"]), self._crossed(finding)
+        counted = f"; it counts as {bound / finding.limit:.0%} of the hard line" if math.isfinite(bound) else ""
+        stands = f"; the {crossed.value} line that it crossed before stands" if crossed is not None else ""
+        scope = "" if finding.subject == "all" else f" of {finding.subject}"
+        words = {"measure": finding.name, "scope": finding.subject, "of": f"{finding.name}{scope}"}
+        return ALERTS["limit_unknown"].alert(
+            self._as_of, words | {"why": f"{why}{counted}{stands}"}, details={"why": why}
+        )
 
     def _crossed(self, finding: Finding) -> State | None:
         return next((state for state in (State.HARD, State.SOFT) if self._alert(finding, state) is not None), None)
@@ -120,20 +127,21 @@ class _RiskAlerts:
             return Breach(finding, alert.as_of, first)
         if finding.value < self._accepted(finding, lifted, first) + policy.WORSE * finding.limit:
             return None
-        self._close(finding)
-        self._begin(finding, State.HARD)
+        for wanted in ((), [self._breach(finding, State.HARD)]):  # the one that was accepted ends, and another begins
+            self._alerts.settle(
+                LINES, wanted, self._as_of, looked_at=lambda alert: alert.key.startswith(_lines(finding))
+            )
+        self.read()
         return Breach(finding, self._as_of, finding.value)
 
     def tell(self) -> None:
         """Raise the alert of a state that this job set, while it holds."""
         last = self._changes[-1] if self._changes else None
         ours = last is not None and last.actor == ACTOR and last.state is not TradingState.ACTIVE
-        for key in [
-            key for key in self._open if key.startswith("trading_state:") and key != f"trading_state:{self.seq}"
-        ]:
-            self._resolve(key)
-        if last is not None and ours and f"trading_state:{last.seq}" not in self._open:
-            self._add(Alert(f"trading_state:{last.seq}", Priority.CRITICAL, "", last.reason, last.created_at))
+        wanted = []
+        if last is not None and ours:
+            wanted = [ALERTS["trading_state"].alert(last.created_at, {"seq": last.seq, "reason": last.reason})]
+        self._alerts.settle("trading_state", wanted, self._as_of)
 
     def _lifted(self) -> TradingChange | None:
         """When a person last made the state looser."""
@@ -146,68 +154,54 @@ class _RiskAlerts:
 
         Where it was lifted without a look, only the value at which the line was crossed is known to have been seen.
         """
-        key, name = f"risk_accepted:{finding.name}:{finding.subject}:{lifted.seq}", f"{finding.name}:{finding.subject}"
+        name = f"{finding.name}:{finding.subject}"
+        key = f"risk_accepted:{name}:{lifted.seq}"
         known = self._open.get(key)
         if known is not None:
             return float(known.details["value"])
         value = first if lifted.accepted is None else lifted.accepted.get(name, -math.inf)
-        if not math.isfinite(value) or self._context.ledger.alerts.get(key) is not None:
+        if not math.isfinite(value) or self._alerts.get(key) is not None:
             return -math.inf
-        used, most = f"{value / finding.limit:.0%}", f"{value / finding.limit + policy.WORSE:.0%}"
-        stood = f"{name} stood at {used} of its hard line"
-        title = f"{lifted.actor} lifted trading to {lifted.state.value} while {stood}; accepted up to {most}"
-        return float(self._add(_acceptance(key, title, self._as_of, value, lifted)).details["value"])
+        alert = ALERTS["risk_accepted"].alert(
+            self._as_of,
+            {
+                "measure": finding.name,
+                "scope": finding.subject,
+                "seq": lifted.seq,
+                "actor": lifted.actor,
+                "state": lifted.state.value,
+                "used": value / finding.limit,
+                "most": value / finding.limit + policy.WORSE,
+            },
+            details={"value": value, "reason": lifted.reason},
+        )
+        stored = alert if self._alerts.add(alert) else self._alerts.get(key) or alert
+        self._open[key] = stored
+        return float(stored.details["value"])
 
     def _alert(self, finding: Finding, state: State) -> Alert | None:
         return next((alert for key, alert in self._open.items() if key.startswith(_about(finding, state))), None)
 
-    def _begin(self, finding: Finding, state: State) -> None:
-        """An alert of its own for each time that a line is crossed: they are numbered.
-
-        Two processes that begin the same count the same, for both count before they look at what is open: one alert.
-        """
-        about = _about(finding, state)
-        number = 1 + self._told_of(about)
-        self.read()
-        if self._alert(finding, state) is not None:
-            return
-        params = {name: finding.params[name] for name in ("utilisation", "warning", "soft", "owner")}
-        self._add(
-            Alert(
-                f"risk_limit:{finding.name}:{finding.subject}:{state.value}:{number}",
-                Priority.CRITICAL if state is State.HARD else Priority.HIGH,
-                "",
-                f"{finding.note}; {finding.params['owner']} answers for it",
-                self._as_of,
-                {"value": finding.value, "hard": finding.limit, **params},
-            )
+    def _breach(self, finding: Finding, state: State) -> Alert:
+        """An alert of its own for each time that a line is crossed: they are numbered."""
+        values = {name: finding.params[name] for name in ("utilisation", "warning", "soft", "owner")}
+        return ALERTS["risk_limit"].alert(
+            self._as_of,
+            {
+                "measure": finding.name,
+                "scope": finding.subject,
+                "line": state.value,
+                "note": finding.note,
+                "owner": finding.params["owner"],
+            },
+            priority=Priority.CRITICAL if state is State.HARD else Priority.HIGH,
+            details={"value": finding.value, "hard": finding.limit, **values},
         )
 
-    def _told_of(self, about: str) -> int:
-        """Number of alerts that were ever told, open or closed, with keys that begin with `about`."""
-        return sum(alert.key.startswith(about) for alert in self._context.ledger.alerts.newest(open_only=False))
 
-    def _add(self, alert: Alert) -> Alert:
-        """Keep it, or find what was kept under its key before."""
-        stored = self._context.ledger.alerts.get(alert.key)
-        if stored is None:
-            alerts = self._context.ledger.alerts
-            stored = alert if alerts.add(alert) else alerts.get(alert.key) or alert
-        self._open[alert.key] = stored
-        return stored
-
-    def _close(self, finding: Finding) -> None:
-        starts = tuple(f"{kind}:{finding.name}:{finding.subject}:" for kind in ("risk_limit", "risk_accepted"))
-        for key in [key for key in self._open if key.startswith(starts)]:
-            self._resolve(key)
-
-    def _resolve(self, key: str) -> None:
-        self._context.ledger.alerts.resolve(key, self._as_of)
-        self._open.pop(key)
-
-
-def _acceptance(key: str, title: str, at: datetime, value: float, lifted: TradingChange) -> Alert:
-    return Alert(key, Priority.MEDIUM, "", title, at, {"value": value, "reason": lifted.reason})
+def _lines(finding: Finding) -> tuple[str, str]:
+    """What keys of the alerts about its lines begin with."""
+    return f"risk_limit:{finding.name}:{finding.subject}:", f"risk_accepted:{finding.name}:{finding.subject}:"
 
 
 def _about(finding: Finding, state: State) -> str:

@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from jobs.context import Context
-from mlops.types import Alert, Priority
+from mlops.alerts import ALERTS, kind_of
+from mlops.types import Alert
 from registry_hooks import aliases, comparable
 
-KINDS = ("alarm_accuracy:", "alarm_inputs:")
-ACCURACY, INPUTS = KINDS
-UNANSWERED = "alarm_unanswered:"  # what was trained since is compared with nothing
+KINDS = ("alarm_accuracy", "alarm_inputs", "alarm_unanswered")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def alarm(subject: Literal["accuracy", "inputs"], model: str, version: int, since: datetime, as_of: datetime) -> Alert:
     """The alert of what is wrong with a champion, without words yet; `since`: when the chart that says so began."""
-    return Alert(f"alarm_{subject}:{model}:v{version}:{since:%Y-%m-%dT%H:%M:%S}", Priority.HIGH, model, "", as_of)
+    began = f"{since:%Y-%m-%dT%H:%M:%S}"
+    return ALERTS[f"alarm_{subject}"].alert(as_of, {"model": model, "version": version, "since": began, "text": ""})
 
 
 def promoted(context: Context, model: str, as_of: datetime) -> datetime:
@@ -70,24 +70,30 @@ def in_vain(context: Context, alarm: Alert, version: int, as_of: datetime) -> st
 
 def settle(context: Context, model: str, version: int, reason: str, as_of: datetime) -> None:
     """Tell, once, that trainings leave an alarm unanswered; an empty `reason` closes it."""
-    prefix = f"{UNANSWERED}{model}:v{version}:"
-    stands = [a.key for a in context.ledger.alerts.newest() if a.key.startswith(prefix) and a.as_of <= as_of]
-    if reason and not stands:
-        key, title = f"alarm_unanswered:{model}:v{version}:{as_of:%Y-%m-%dT%H:%M:%S}", f"{model}: {reason}"
-        context.ledger.alerts.add(Alert(key, Priority.HIGH, model, title, as_of))
-    for key in () if reason else stands:
-        context.ledger.alerts.resolve(key, as_of)
+    kind = ALERTS["alarm_unanswered"]
+    alert = kind.alert(
+        as_of, {"model": model, "version": version, "told": f"{as_of:%Y-%m-%dT%H:%M:%S}", "reason": reason}
+    )
+    context.ledger.alerts.settle(
+        kind.name,
+        [alert] if reason else (),
+        as_of,
+        looked_at=lambda known: kind.fact(known) == kind.fact(alert) and known.as_of <= as_of,
+    )
 
 
 def close(context: Context, model: str, version: int, as_of: datetime) -> None:
     """Close what is about another champion, and what was answered; that inputs moved stays until a person closes it."""
-    every = (*KINDS, UNANSWERED)
-    for alert in context.ledger.alerts.newest():
-        if alert.model != model or not alert.key.startswith(every) or alert.as_of > as_of:
-            continue
-        other = not alert.key.startswith(tuple(f"{kind}{model}:v{version}:" for kind in every))
-        if other or (alert.key.startswith(ACCURACY) and _answered(context, alert, version, as_of) is not None):
-            context.ledger.alerts.resolve(alert.key, as_of)
+
+    def over(alert: Alert) -> bool:
+        if alert.model != model or alert.as_of > as_of:
+            return False
+        other = f":{model}:v{version}:" not in alert.key
+        return other or (
+            kind_of(alert.key).name == "alarm_accuracy" and _answered(context, alert, version, as_of) is not None
+        )
+
+    context.ledger.alerts.settle(KINDS, (), as_of, looked_at=over)
 
 
 def _standing(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
@@ -110,8 +116,10 @@ def _why_idle(context: Context, model: str, version: int, champion: int) -> str:
 
 def _told(context: Context, model: str, version: int, as_of: datetime) -> list[Alert]:
     """What was told of the accuracy of a version before this look, newest first."""
-    prefix = f"{ACCURACY}{model}:v{version}:"
-    return [a for a in context.ledger.alerts.newest(open_only=False) if a.key.startswith(prefix) and a.as_of < as_of]
+    alarms = context.ledger.alerts.newest("alarm_accuracy", open_only=False)
+    return [
+        alert for alert in alarms if alert.key.startswith(f"alarm_accuracy:{model}:v{version}:") and alert.as_of < as_of
+    ]
 
 
 def _answered(context: Context, alert: Alert, version: int, as_of: datetime) -> datetime | None:

@@ -8,9 +8,10 @@ from datetime import datetime
 
 from jobs.context import Context
 from mlops import monitor as monitoring
-from mlops.types import Alert, Finding, Level, ModelRef, Priority
+from mlops.alerts import ALERTS
+from mlops.types import Finding, Level, ModelRef
 
-KINDS = ("labels_stopped:", "labels_missing:")
+KINDS = ("labels_stopped", "labels_missing")
 
 
 def look(context: Context, ref: ModelRef, horizon: int, as_of: datetime, start: datetime | None = None) -> Finding:
@@ -28,23 +29,15 @@ def unknown(chart: Finding, pending: Finding) -> Finding:
 
 def settle(context: Context, model: str, pending: Finding, as_of: datetime) -> None:
     """Tell once of labels that do not come, and anew where other units lack them; close it when they come."""
-    units, stamp = str(pending.params["units"]), f"{as_of:%Y%m%dT%H%M%S}"
-    title, wanted = f"{model}: {pending.note}", None
+    units, words = (
+        str(pending.params["units"]),
+        {"model": model, "note": pending.note, "time": f"{as_of:%Y%m%dT%H%M%S}"},
+    )
+    wanted = []
     if pending.level is Level.ALERT:
-        wanted = Alert(f"labels_stopped:{model}:{stamp}", Priority.HIGH, model, title, as_of)
+        wanted = [ALERTS["labels_stopped"].alert(as_of, words)]
     elif units:
-        about = {"units": units}
-        wanted = Alert(f"labels_missing:{model}:{stamp}", Priority.MEDIUM, model, title, as_of, about)
-    prefixes = tuple(f"{kind}{model}:" for kind in KINDS)
-    stands = [a for a in context.ledger.alerts.newest() if a.key.startswith(prefixes) and a.as_of <= as_of]
-    same = [a.key for a in stands if wanted is not None and _what(a) == _what(wanted)]
-    if wanted is not None and not same:
-        context.ledger.alerts.add(wanted)
-    for alert in stands:
-        if alert.key not in same:
-            context.ledger.alerts.resolve(alert.key, as_of)
-
-
-def _what(alert: Alert) -> tuple[str, str]:
-    """What an alert says, whenever it was told: its kind and the units."""
-    return alert.key.partition(":")[0], str(alert.details.get("units", ""))
+        wanted = [ALERTS["labels_missing"].alert(as_of, words, details={"units": units})]
+    context.ledger.alerts.settle(
+        KINDS, wanted, as_of, looked_at=lambda alert: alert.model == model and alert.as_of <= as_of
+    )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jobs.portfolio.valuation import Held
+from mlops.alerts import ALERTS
 from mlops.io.ledger import Ledger
 from mlops.risk.limits import Line, Measured, State, judge
 from mlops.risk.prices import Jump
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 
-ALERT = "price_jump:"
 PATIENCE = 2  # times `risk.price_confirm_s`: what would confirm itself has done so by then
 STRICT = [State.OK, State.WARNING, State.SOFT, State.HARD]
 
@@ -30,17 +30,15 @@ def notes(held: Held, confirm: timedelta) -> dict[str, str]:
 
 def settle(ledger: Ledger, held: Held, confirm: timedelta) -> None:
     """Tell of each jump that does not settle by itself, once, and close what is settled."""
-    open_now = {alert.key for alert in ledger.alerts.newest() if alert.key.startswith(ALERT)}
-    wanted = {}
-    for unit, jump in held.jumps.items():
-        key = f"{ALERT}{unit}:{jump.since:%Y-%m-%dT%H:%M:%S}"
-        lasts = jump.at - jump.since >= confirm or held.as_of - jump.since >= PATIENCE * confirm
-        if jump.sustained or lasts or key in open_now:
-            wanted[key] = _alert(held, unit, jump, key, confirm)
-    for key in open_now - wanted.keys():
-        ledger.alerts.resolve(key, held.as_of)
-    for key in wanted.keys() - open_now:
-        ledger.alerts.add(wanted[key])
+    open_now = {alert.key for alert in ledger.alerts.newest("price_jump")}
+    jumps = ((_alert(held, unit, jump, confirm), jump) for unit, jump in held.jumps.items())
+    wanted = [alert for alert, jump in jumps if alert.key in open_now or _lasts(jump, held.as_of, confirm)]
+    ledger.alerts.settle("price_jump", wanted, held.as_of)
+
+
+def _lasts(jump: Jump, as_of: datetime, confirm: timedelta) -> bool:
+    """Whether it does not settle by itself."""
+    return jump.sustained or jump.at - jump.since >= confirm or as_of - jump.since >= PATIENCE * confirm
 
 
 def hedged(lines: Sequence[Line], known: Sequence[Measured], others: Sequence[Sequence[Measured]]) -> list[Measured]:
@@ -90,6 +88,7 @@ def _note(held: Held, unit: str, jump: Jump, confirm: timedelta) -> str:
     return f"{text} until quotes have stood there for {confirm.total_seconds():g} s."
 
 
-def _alert(held: Held, unit: str, jump: Jump, key: str, confirm: timedelta) -> Alert:
+def _alert(held: Held, unit: str, jump: Jump, confirm: timedelta) -> Alert:
     details = {"unit": unit, "price": held.prices[unit].value, "unconfirmed": jump.value}
-    return Alert(key, Priority.HIGH, "", f"price_jump: {_note(held, unit, jump, confirm)}", held.as_of, details)
+    words = {"unit": unit, "time": f"{jump.since:%Y-%m-%dT%H:%M:%S}", "note": _note(held, unit, jump, confirm)}
+    return ALERTS["price_jump"].alert(held.as_of, words, details=details)

@@ -18,7 +18,7 @@ import pandas as pd
 import structlog
 
 from jobs.context import Context
-from jobs.portfolio import book_inputs, price_jumps, restatement, twins
+from jobs.portfolio import book_inputs, restatement, twins
 from jobs.portfolio.positions import positions
 from jobs.portfolio.valuation import Held, book_name
 from mlops.books.book import SCALE, Step
@@ -352,6 +352,4 @@ def take_back(context: Context, name: str, actor: str, reason: str, now: datetim
 
 
 def _settled(context: Context, unit: str, at: datetime) -> None:
-    for alert in context.ledger.alerts.newest():
-        if alert.key.startswith(price_jumps.ALERT) and alert.details.get("unit") == unit:
-            context.ledger.alerts.resolve(alert.key, at)
+    context.ledger.alerts.settle("price_jump", (), at, looked_at=lambda alert: alert.details.get("unit") == unit)

@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from jobs.context import Context
+from mlops.alerts import ALERTS
 from mlops.books.book import SCALE
 from mlops.books.rows import restored, steps
 from mlops.books.twin import History, twin_differences, twin_findings
 from mlops.experiment import Book
 from mlops.io import record
 from mlops.io.ledger import BookKey
-from mlops.types import Alert, Decision, Finding, ModelRef, Priority, Report, Role, Verdict
+from mlops.types import Decision, Finding, ModelRef, Report, Role, Verdict
 
 TWIN = "twin:"  # before the name of the book that it is the twin of
 FRIDAY, WEEK = 4, 7
@@ -75,8 +76,9 @@ def _judged(
     context.tell(own, run)
     if far:
         details = {"evidence_run": run, **{f.name: round(f.value, 2) for f in findings}}
-        title = f"book_departed: {evidence.decision.reason}"
-        context.ledger.alerts.add(Alert(alert, Priority.HIGH, key.model, title, as_of, details))
+        week, reason = f"{as_of:%G-W%V}", evidence.decision.reason
+        words = {"model": key.model, "book": key.book, "week": week, "reason": reason}
+        context.ledger.alerts.add(ALERTS["book_departed"].alert(as_of, words, details=details))
     return [evidence.decision]
 
 

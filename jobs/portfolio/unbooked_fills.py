@@ -9,11 +9,9 @@ from datetime import datetime
 from jobs.context import Context
 from jobs.live.fields import row_key
 from jobs.portfolio.book_inputs import Refused
+from mlops.alerts import ALERTS
 from mlops.errors import CorruptionError, DataError
 from mlops.io.ledger import BookKey
-from mlops.types import Alert, Priority
-
-KIND = "position_unknown:"
 
 
 @contextmanager
@@ -39,20 +37,19 @@ def settle(context: Context, unknown: Mapping[str, str], as_of: datetime, *, mod
         Row (model/book/unit, or model/book where a whole book cannot be read) and reason: all there are, of `model` if
         one is given.
     """
-    prefix = f"{KIND}{model}/" if model else KIND
-    open_keys = {alert.key.removeprefix(KIND).rpartition("@")[0]: alert.key for alert in _open(context, prefix)}
-    for row in unknown.keys() - open_keys.keys():
-        title = f"position {row} is not known, and no limit sees it: {unknown[row]}"
-        key = f"position_unknown:{row}@{as_of.isoformat()}"
-        context.ledger.alerts.add(Alert(key, Priority.CRITICAL, row.partition("/")[0], title, as_of, {"row": row}))
-    for row in open_keys.keys() - unknown.keys():
-        context.ledger.alerts.resolve(open_keys[row], as_of)
+    kind = ALERTS["position_unknown"]
+    wanted = [
+        kind.alert(
+            as_of,
+            {"row": row, "time": as_of.isoformat(), "why": why},
+            details={"row": row},
+            about=row.partition("/")[0],
+        )
+        for row, why in unknown.items()
+    ]
+    context.ledger.alerts.settle(kind.name, wanted, as_of, looked_at=lambda alert: model in ("", alert.model))
 
 
 def _rows(model: str, book: str, refused: Sequence[Refused]) -> Iterator[tuple[str, str]]:
     for fill in refused:
         yield row_key(model, book, fill.unit), f"fill {fill.fill_id} cannot be booked: {fill.why}"
-
-
-def _open(context: Context, kind: str) -> list[Alert]:
-    return [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]

@@ -15,16 +15,16 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.stack.status_board import Board, Standing
+from mlops.alerts import ALERTS
 from mlops.errors import MlopsError
 from mlops.io.ledger import Ledger
 from mlops.io.storage.disk import Disk
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 
 log = structlog.get_logger()
 TELL_S = 1.0  # between two looks at what to say
 LOOP = 5  # failures in a row from which it is a crash loop
-ABOUT_PARTS = "part_down:"
-ABOUT_DISK = "disk_low:"
+KINDS = ("part_down", "part_loop", "disk_low")
 
 
 class PartAlerts:
@@ -55,8 +55,8 @@ class PartAlerts:
 
     def _wanted(self) -> dict[str, Alert | None]:
         """What should be open now, by the beginning of its key."""
-        parts = {f"{ABOUT_PARTS}{standing.name}:": about(standing) for standing in self._board.all()}
-        return parts if self._disk is None else parts | {ABOUT_DISK: self._low(self._disk)}
+        parts = {f"part_down:{standing.name}:": about(standing) for standing in self._board.all()}
+        return parts if self._disk is None else parts | {"disk_low:": self._low(self._disk)}
 
     def _low(self, disk: Disk) -> Alert | None:
         why = disk.degraded() or self._board.flush()
@@ -64,16 +64,13 @@ class PartAlerts:
             self._low_since = None
             return None
         self._low_since = self._low_since or datetime.now(UTC)
-        key, title = f"{ABOUT_DISK}{self._low_since:%Y-%m-%dT%H:%M:%S}", "disk of the state folder has too little room"
-        return Alert(key, Priority.CRITICAL, "", title, self._low_since, {"why": why})
+        since = f"{self._low_since:%Y-%m-%dT%H:%M:%S}"
+        return ALERTS["disk_low"].alert(self._low_since, {"since": since}, details={"why": why})
 
     def _tell(self, topic: str, alert: Alert | None) -> None:
         with Ledger(self._url, self._disk) as ledger:
-            if alert is not None:
-                ledger.alerts.add(alert)
-            for known in ledger.alerts.newest():
-                if known.key.startswith(topic) and (alert is None or known.key != alert.key):
-                    ledger.alerts.resolve(known.key, datetime.now(UTC))
+            wanted, now = () if alert is None else (alert,), datetime.now(UTC)
+            ledger.alerts.settle(KINDS, wanted, now, looked_at=lambda known: known.key.startswith(topic))
 
     def _shout(self, topic: str, alert: Alert | None) -> None:
         """Say it where no disk and no database is needed, once."""
@@ -88,13 +85,12 @@ def about(standing: Standing) -> Alert | None:
     """What a person must know of a part; None while it is well. A crash loop stays open until the part is steady."""
     name, details = standing.name, {"why": standing.why, "failures": standing.failures}
     if standing.failures >= LOOP:
-        title = f"{name} keeps ending ({standing.failures} times in a row); it is tried again, ever later"
         since = standing.trouble or standing.since
-        return Alert(
-            f"{ABOUT_PARTS}{name}:{since}:loop", Priority.CRITICAL, "", title, datetime.fromisoformat(since), details
+        at = datetime.fromisoformat(since)
+        return ALERTS["part_loop"].alert(
+            at, {"part": name, "since": since, "failures": standing.failures}, details=details
         )
     if standing.failures == 0 or standing.state != "down":
         return None
-    title = f"{name} {standing.why}; it is being started again"
     at = datetime.fromisoformat(standing.since)
-    return Alert(f"{ABOUT_PARTS}{name}:{standing.since}", Priority.HIGH, "", title, at, details)
+    return ALERTS["part_down"].alert(at, {"part": name, "since": standing.since, "why": standing.why}, details=details)

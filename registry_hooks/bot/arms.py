@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 import registry_hooks.bot.last_lineup as last_lineup
+from mlops.alerts import ALERTS
 from mlops.errors import RegistryError
-from mlops.types import Alert, ModelRef, Priority, Role
+from mlops.types import ModelRef, Role
 from registry_hooks import aliases
 from registry_hooks.aliases import Lineup, Registry
 from registry_hooks.apply import prove_loadable
@@ -152,6 +153,7 @@ class Prover:
         log.error("swap_rejected", model=ref.name, version=ref.version, why=why)
         if self._refused.get(ref.version) != why:
             self._refused[ref.version] = why
-            key = self._told[ref.version] = f"swap_rejected:{ref.name}:{ref.version}:{now:%Y-%m-%d}"
-            title = f"swap_rejected: {ref} was not taken up, the old model trades on: {why}"
-            self._news.tell(Alert(key, Priority.HIGH, ref.name, title, now))
+            words = {"model": ref.name, "version": ref.version, "day": f"{now:%Y-%m-%d}", "ref": ref, "why": why}
+            alert = ALERTS["swap_rejected"].alert(now, words)
+            self._told[ref.version] = alert.key
+            self._news.tell(alert)

@@ -27,12 +27,13 @@ import structlog
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.alerts import ALERTS
 from mlops.errors import DataError, StorageError
 from mlops.io import private_files
 from mlops.io.ledger import Ledger
 from mlops.io.spool import Reader
 from mlops.io.storage.insert import Rows, prediction_rows, scoring_rows
-from mlops.types import SCORING_COLUMNS, Alert, Priority, Role
+from mlops.types import SCORING_COLUMNS, Role
 
 log = structlog.get_logger()
 LOOK_S = 0.2  # between two looks at the spool
@@ -177,8 +178,8 @@ def _refuse(ledger: Ledger, model: str, text: str, why: str) -> None:
     """Keep it where a person can see it, and say so."""
     now = datetime.now(UTC)
     ledger.rejections.add("predictions", f"bot:{model}", [(text, why)], now)
-    title = f"predictions_refused: scores of {model or 'a bot'} were not taken into the ledger: {why}"
-    ledger.alerts.add(Alert(f"predictions_refused:{model}:{now:%Y-%m-%d}", Priority.HIGH, model, title, now))
+    words = {"model": model, "day": f"{now:%Y-%m-%d}", "bot": model or "a bot", "why": why}
+    ledger.alerts.add(ALERTS["predictions_refused"].alert(now, words))
 
 
 def carry(folder: Path, url: str, ended: threading.Event) -> None:
@@ -206,8 +207,9 @@ def carry(folder: Path, url: str, ended: threading.Event) -> None:
 def _tell_of_damage(ledger: Ledger, reader: Reader) -> None:
     if not reader.bad:
         return
-    now, title = datetime.now(UTC), f"{reader.bad} damaged records of the spool were put aside in {reader.folder}"
-    ledger.alerts.add(Alert(f"spool_damaged:{now:%Y-%m-%dT%H}", Priority.HIGH, "", title, now))
+    now = datetime.now(UTC)
+    words = {"hour": f"{now:%Y-%m-%dT%H}", "n": reader.bad, "folder": reader.folder}
+    ledger.alerts.add(ALERTS["spool_damaged"].alert(now, words))
     reader.bad = 0
 
 

@@ -10,8 +10,9 @@ import mlflow
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from mlops.alerts import ALERTS
 from mlops.errors import MlopsError
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 from registry_hooks.aliases import Registry
 
 log = structlog.get_logger()
@@ -82,9 +83,10 @@ class News:
         """Tell that an arm is not scored for so many bars."""
         log.error("shadow_cut_off", model=self._model, version=version, why=why, bars=bars)
         now = datetime.now(UTC)
-        title = f"shadow_cut_off: {self._model} v{version} is not scored for the next {bars} bars: {why}"
-        key = self._cut[version] = f"shadow_cut_off:{self._model}:{version}:{now:%Y-%m-%d}"
-        self.tell(Alert(key, Priority.MEDIUM, self._model, title, now))
+        words = {"model": self._model, "version": version, "day": f"{now:%Y-%m-%d}", "bars": bars, "why": why}
+        alert = ALERTS["shadow_cut_off"].alert(now, words)
+        self._cut[version] = alert.key
+        self.tell(alert)
 
     def mended(self, version: int) -> None:
         """Take back that an arm is not scored: it scores again."""

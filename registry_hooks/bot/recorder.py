@@ -7,8 +7,9 @@ from datetime import datetime
 
 import structlog
 
+from mlops.alerts import ALERTS
 from mlops.io.spool import Spool, SpoolFull
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 from registry_hooks.aliases import Registry
 from registry_hooks.bot.courier import Courier, Scores
 
@@ -48,8 +49,7 @@ class Recorder:
         if not self._refused or (time.monotonic() - self._told_at < TELL_AGAIN_S and not last):
             return None
         n, self._refused, self._told_at = self._refused, 0, time.monotonic()
-        title = f"spool_full: {n} scores of {self._model} were not kept: no room while the ledger was away"
-        return Alert(f"spool_full:{self._model}:{now.isoformat()}", Priority.HIGH, self._model, title, now)
+        return ALERTS["spool_full"].alert(now, {"model": self._model, "time": now.isoformat(), "n": n})
 
     def empty(self) -> bool:
         """Whether the ledger has all of it."""

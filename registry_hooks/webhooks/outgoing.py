@@ -28,13 +28,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
+from mlops.alerts import ALERTS
 from mlops.errors import DataError, SettingsError, StorageError
 from mlops.io import logs
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.dispatches import Claim, Dispatch, Lease
 from mlops.io.ledger.outbox import Event
 from mlops.settings import HookSettings, OutgoingSettings
-from mlops.types import Alert, Priority
+from mlops.types import Alert
 from registry_hooks.webhooks.guarded_post import Answer, post, target
 
 log = structlog.get_logger()
@@ -43,7 +44,7 @@ POLL_S = 0.25  # between two looks at the outbox: two indexed reads an endpoint
 PROBE_S = 2.0  # longest wait between two probes of an open circuit
 FIRST_WAIT_S, GROWTH = 0.1, 3.0  # twelve attempts: about an hour on average, nearly two at most
 SLACK_S = 5.0  # a claim outlives the attempt's own time-out by so much
-ABOUT_HOOKS = "hook:"  # keys of the alerts that this file raises
+HOOK = ALERTS["hook"]
 GONE = 410  # RFC 9110: the receiver asks to be left alone for good
 
 
@@ -198,22 +199,22 @@ class Sender:
     def _tell(self, claim: Claim, why: str, now: datetime) -> None:
         """One alert an outage; none about an alert like it, or two dead endpoints would tell each other for ever."""
         name = claim.endpoint
-        if str(claim.event.body.get("key", "")).startswith(ABOUT_HOOKS) or self._open_alerts(name):
+        if str(claim.event.body.get("key", "")).startswith(HOOK.prefix):
             return
-        key, title = f"{ABOUT_HOOKS}{name}:{now.isoformat()}", f"hook {name}: {why}"
         details = {"endpoint": name, "seq": claim.event.seq, "kind": claim.event.kind}
-        self._ledger.alerts.add(Alert(key, Priority.HIGH, claim.event.model, title, now, details))
+        words = {"name": name, "time": now.isoformat(), "why": why}
+        alert = HOOK.alert(now, words, details=details, about=claim.event.model)
+        self._ledger.alerts.settle(HOOK.name, [alert], now, looked_at=_about(name))
 
     def _resolve(self, name: str, now: datetime) -> None:
         """An endpoint that answers and has no dead letters left is nothing to see to."""
-        alerts = self._open_alerts(name)
-        if alerts and not self._ledger.dispatches.all(name, "dead"):
-            for alert in alerts:
-                self._ledger.alerts.resolve(alert.key, now)
+        reported = any(map(_about(name), self._ledger.alerts.newest(HOOK.name)))
+        if reported and not self._ledger.dispatches.all(name, "dead"):
+            self._ledger.alerts.settle(HOOK.name, (), now, looked_at=_about(name))
 
-    def _open_alerts(self, name: str) -> list[Alert]:
-        alerts = (a for a in self._ledger.alerts.newest() if a.key.startswith(ABOUT_HOOKS))
-        return [alert for alert in alerts if alert.details.get("endpoint") == name]
+
+def _about(endpoint: str) -> Callable[[Alert], bool]:
+    return lambda alert: alert.details.get("endpoint") == endpoint
 
 
 def content(event: Event) -> bytes:

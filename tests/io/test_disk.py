@@ -60,7 +60,7 @@ def _filled_up(ledger, make):
 
 
 def _alert(make, key):
-    return Alert(key, Priority.HIGH, "", "disk full", make.at(0))
+    return Alert(f"disk_low:{key}", Priority.HIGH, "", "disk full", make.at(0))
 
 
 def test_a_full_disk_raises_the_flag_keeps_what_was_acknowledged_and_recovers_by_itself(small, make, clock):

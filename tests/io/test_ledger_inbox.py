@@ -13,7 +13,7 @@ from mlops.types import Alert, Priority
 @pytest.fixture
 def alert(make):
     def raised(key, day=0, **details):
-        return Alert(key, Priority.HIGH, "volatility", f"{key} happened", make.at(day), details)
+        return Alert(f"rollback:{key}", Priority.HIGH, "volatility", f"{key} happened", make.at(day), details)
 
     return raised
 
@@ -27,7 +27,7 @@ def test_the_same_alert_is_kept_once_and_comes_back_as_it_was(ledger, alert):
 
 def test_a_resolved_alert_is_out_of_sight_and_does_not_come_back(ledger, alert, make):
     ledger.alerts.add(alert("drift"))
-    ledger.alerts.resolve("drift", make.at(1))
+    ledger.alerts.resolve("rollback:drift", make.at(1))
     ledger.alerts.resolve("unknown", make.at(1))
 
     assert not ledger.alerts.add(alert("drift"))
@@ -39,7 +39,7 @@ def test_details_of_an_alert_are_json_or_refused(ledger, alert):
     ledger.alerts.add(alert("numbers", n=np.int64(3), path=np.array([1.0, 2.0])))
 
     assert {"n": 3, "path": [1.0, 2.0]} == ledger.alerts.newest()[0].details
-    with pytest.raises(DataError, match="details of alert 'odd' must be JSON"):
+    with pytest.raises(DataError, match="details of alert 'rollback:odd' must be JSON"):
         ledger.alerts.add(alert("odd", what=object()))
 
 

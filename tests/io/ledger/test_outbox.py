@@ -24,7 +24,7 @@ def _promote(ledger, make, expected=None, to=1, kind="promote"):
 
 
 def _alert(make, key="drift"):
-    return Alert(key, Priority.HIGH, "volatility", f"{key} happened", make.at(0), {"p": 0.01})
+    return Alert(f"rollback:{key}", Priority.HIGH, "volatility", f"{key} happened", make.at(0), {"p": 0.01})
 
 
 def _announce(ledger, make, n=1):

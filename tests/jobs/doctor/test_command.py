@@ -415,7 +415,7 @@ def test_dead_letters_and_endpoints_that_gave_up_are_named(settings, state, disa
     outgoing = OutgoingSettings(hooks=(_hook("http://localhost:1/"),), allow_hosts=("localhost",))
     with Ledger(settings.ledger) as ledger:
         Sender(ledger, outgoing, lambda: NOW)
-        ledger.alerts.add(Alert("a", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("rollback:a:1", Priority.LOW, "", "x", NOW))
         lease = Lease(timedelta(seconds=1), timedelta(hours=1))
         claim = ledger.dispatches.claim("bot", ("alert",), "me", NOW, lease)
         ledger.dispatches.settle(
@@ -486,7 +486,7 @@ def test_a_slot_that_nobody_planned_is_named(settings):
 def test_an_open_critical_alert_is_named(settings):
     with Ledger(settings.ledger) as ledger:
         ledger.alerts.add(Alert("version-deleted:v1:m", Priority.CRITICAL, "", "champion is gone", NOW))
-        ledger.alerts.add(Alert("b", Priority.HIGH, "", "something smaller", NOW))
+        ledger.alerts.add(Alert("rollback:b:1", Priority.HIGH, "", "something smaller", NOW))
 
     found = _one(settings, "ledger", "alerts")
     assert (Level.ALERT, "open alert: champion is gone") == (found.level, found.what)

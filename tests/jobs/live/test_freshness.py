@@ -299,11 +299,11 @@ def test_a_model_is_as_bad_as_its_worst_alert(context):
     for key, priority, level in (
         ("a", Priority.LOW, Level.OK), ("b", Priority.MEDIUM, Level.WARN), ("c", Priority.CRITICAL, Level.ALERT)
     ):  # fmt: skip
-        context.ledger.alerts.add(Alert(key, priority, MODEL, f"title {key}", T0))
+        context.ledger.alerts.add(Alert(f"rollback:{key}", priority, MODEL, f"title {key}", T0))
         assert level is judged(context, T0 + DAY).reasons["alerts"].level
     assert "Critical: title c. And 2 more." == judged(context, T0 + DAY).reasons["alerts"].text
     assert Level.ALERT is judged(context, T0 + DAY).level
-    context.ledger.alerts.add(Alert("d", Priority.CRITICAL, "other", "of another", T0))
+    context.ledger.alerts.add(Alert("rollback:d", Priority.CRITICAL, "other", "of another", T0))
     assert "And 2 more." in judged(context, T0 + DAY).reasons["alerts"].text
 
 

@@ -80,11 +80,11 @@ def test_a_model_without_a_book_or_a_champion_is_shown_as_what_it_is(context):
 
 def test_an_alert_that_names_a_unit_leads_to_its_largest_row_and_a_later_one_is_not_seen(context):
     for key, at, details in (("a", T0, {"unit": "A"}), ("b", T0, {}), ("c", T0 + DAY, {"unit": "A"})):
-        context.ledger.alerts.add(Alert(key, Priority.HIGH, "m", f"title {key}", at, details))
+        context.ledger.alerts.add(Alert(f"rollback:{key}", Priority.HIGH, "m", f"title {key}", at, details))
 
     found = history.alerts(context, ["direction/live/B", "direction/live/A", "volatility/live/A"], T0)
 
-    assert {"a": "direction/live/A", "b": ""} == {key: alert.position for key, alert in found.items()}
+    assert {"rollback:a": "direction/live/A", "rollback:b": ""} == {key: alert.position for key, alert in found.items()}
 
 
 def test_the_trading_state_is_told_with_who_set_it_and_why(context):

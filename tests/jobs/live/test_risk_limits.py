@@ -8,6 +8,7 @@ import pytest
 from jobs.live import risk_limits
 from jobs.live.risk_limits import act
 from mlops.io.ledger import Ledger
+from mlops.io.ledger.alerts import Alerts
 from mlops.risk.limits import Line, Measured, judge
 from mlops.settings import RiskSettings, Settings
 from mlops.types import Priority, TradingState
@@ -94,15 +95,15 @@ def test_it_is_told_and_set_once_however_often_it_is_looked_at(context):
 
 
 def test_a_second_process_that_looks_at_the_same_moment_changes_nothing(context, url, monkeypatch):
-    began = risk_limits._RiskAlerts._begin
+    opened = Alerts._opened
 
-    def raced(desk, found, state):
-        monkeypatch.setattr(risk_limits._RiskAlerts, "_begin", began)
+    def raced(alerts, alert):
+        monkeypatch.setattr(Alerts, "_opened", opened)
         with Ledger(url) as other:
             look(SimpleNamespace(ledger=other, settings=Settings()), T0 + SECOND, var=0.051)
-        began(desk, found, state)
+        return opened(alerts, alert)
 
-    monkeypatch.setattr(risk_limits._RiskAlerts, "_begin", raced)
+    monkeypatch.setattr(Alerts, "_opened", raced)
     assert TradingState.REDUCING is look(context, var=0.051)
 
     assert ["risk_limit:var:all:hard:1", "trading_state:1"] == keys(context)

@@ -33,12 +33,16 @@ def _platform(context, law=FALLS, bars=120):
 def _told(context):
     """Oldest first."""
     return [
-        alert for alert in context.ledger.alerts.newest(open_only=False)[::-1] if alert.key.startswith(alarms.ACCURACY)
+        alert
+        for alert in context.ledger.alerts.newest(open_only=False)[::-1]
+        if alert.key.startswith("alarm_accuracy:")
     ]
 
 
 def _unanswered(context):
-    return [alert for alert in context.ledger.alerts.newest(open_only=False) if alert.key.startswith(alarms.UNANSWERED)]
+    return [
+        alert for alert in context.ledger.alerts.newest(open_only=False) if alert.key.startswith("alarm_unanswered:")
+    ]
 
 
 def _standing(context, *bars):
@@ -66,7 +70,9 @@ def test_while_the_answer_is_compared_no_other_one_is_asked_for(context):
     one.run(58, ("monitor", "compare"))
     assert 1 == len(_retrains(one))
     assert [1, 2] == [row.version for row in context.ledger.registry.bundles(MODEL)]
-    assert not any(alert.key.startswith(alarms.ACCURACY) for alert in context.ledger.alerts.newest())  # it is answered
+    assert not any(
+        alert.key.startswith("alarm_accuracy:") for alert in context.ledger.alerts.newest()
+    )  # it is answered
 
 
 def test_a_model_that_is_trained_every_week_is_told_of_all_the_same(context):
@@ -163,7 +169,7 @@ def test_a_person_who_closes_the_alarm_closes_what_was_trained_in_vain(context):
     (alarm,) = _told(context)
     context.ledger.alerts.resolve(alarm.key, told + timedelta(weeks=1, hours=1))
     one.decide("monitor", told + timedelta(weeks=1, hours=2))
-    assert [] == [alert for alert in context.ledger.alerts.newest() if alert.key.startswith(alarms.UNANSWERED)]
+    assert [] == [alert for alert in context.ledger.alerts.newest() if alert.key.startswith("alarm_unanswered:")]
 
 
 def test_a_transition_that_was_undone_starts_no_chart(context):

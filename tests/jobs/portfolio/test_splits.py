@@ -13,7 +13,7 @@ from jobs import books
 from jobs.cli import main
 from jobs.live import risk as rooms
 from jobs.live.risk import Live
-from jobs.portfolio import price_jumps, splits, twins
+from jobs.portfolio import splits, twins
 from jobs.portfolio.positions import positions
 from mlops.books.rows import restored, steps
 from mlops.books.twin import History, twin_differences
@@ -149,7 +149,7 @@ def jumped(context):
     return SimpleNamespace(context=context, live=live, now=OPEN + 20 * SECOND, equity=look.state.kpi.equity)
 
 
-def alerts(context, kind=price_jumps.ALERT):
+def alerts(context, kind="price_jump:"):
     return [alert.key for alert in context.ledger.alerts.newest() if alert.key.startswith(kind)]
 
 

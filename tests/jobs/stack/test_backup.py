@@ -37,7 +37,7 @@ def settings(tmp_path):
     found = Settings(state=state)
     own_secret(state, "webhook")
     with Ledger(found.ledger) as ledger:
-        ledger.alerts.add(Alert("one", Priority.LOW, "", "something", NOW))
+        ledger.alerts.add(Alert("rollback:one", Priority.LOW, "", "something", NOW))
     with closing(sqlite3.connect(state / "mlflow.db")) as connection, connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE versions (name TEXT)")
@@ -222,10 +222,10 @@ def on_postgresql(settings, url):
 
 def test_a_ledger_on_postgresql_comes_back(on_postgresql, tmp_path):
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.alerts.add(Alert("kept", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("rollback:kept", Priority.LOW, "", "x", NOW))
     backup(on_postgresql, tmp_path / "copy.tar.zst", NOW)
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.alerts.add(Alert("later", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("rollback:later", Priority.LOW, "", "x", NOW))
     new = _elsewhere(on_postgresql, tmp_path)
     with pytest.raises(SettingsError, match="--force"):
         restore(new, tmp_path / "copy.tar.zst", NOW)
@@ -248,7 +248,7 @@ def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
     marker = Path(tempfile.mkdtemp(dir="/tmp")) / "ran"
     marker.parent.chmod(0o777)
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.alerts.add(Alert("kept", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("rollback:kept", Priority.LOW, "", "x", NOW))
     backup(on_postgresql, tmp_path / "copy", NOW)
 
     def program(content):
@@ -269,7 +269,7 @@ def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
 def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go_on(on_postgresql, tmp_path):
     title = "text with \t, \n, \\\\. and ü"
     with Ledger(on_postgresql.ledger) as ledger:
-        ledger.alerts.add(Alert("kept", Priority.LOW, "", title, NOW))
+        ledger.alerts.add(Alert("rollback:kept", Priority.LOW, "", title, NOW))
     engine = create_engine(on_postgresql.ledger)
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE theirs AS SELECT 1 AS id"))
@@ -288,7 +288,7 @@ def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go
         assert connection.scalar(text("SELECT to_regclass('theirs')")) is None
     engine.dispose()
     with Ledger(on_postgresql.ledger) as ledger:
-        assert ledger.alerts.add(Alert("next", Priority.LOW, "", "y", NOW))
+        assert ledger.alerts.add(Alert("rollback:next", Priority.LOW, "", "y", NOW))
         assert {"kept", "next"} == {alert.key for alert in ledger.alerts.newest()}
         assert title == ledger.alerts.get("kept").title
 
@@ -296,7 +296,7 @@ def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go
 def test_a_backup_that_was_made_anew_has_another_fingerprint(settings, tmp_path):
     made = backup(settings, tmp_path / "copy", NOW)["fingerprint"]
     with Ledger(settings.ledger) as ledger:
-        ledger.alerts.add(Alert("theirs", Priority.LOW, "", "x", NOW))
+        ledger.alerts.add(Alert("rollback:theirs", Priority.LOW, "", "x", NOW))
     backup(settings, tmp_path / "forged", NOW)
     new = _elsewhere(settings, tmp_path)
 

@@ -22,7 +22,7 @@ def _send(ledger, url, *, allow_hosts=("127.0.0.1",)):
     """Send one event there; how it stands afterwards."""
     hook = HookSettings(name="bot", url=url, secret=SecretStr(SECRET))
     sender = Sender(ledger, OutgoingSettings(hooks=(hook,), allow_hosts=allow_hosts, timeout_s=5.0), lambda: T0)
-    ledger.alerts.add(Alert("a", Priority.HIGH, "volatility", "a happened", T0))
+    ledger.alerts.add(Alert("rollback:a:1", Priority.HIGH, "volatility", "a happened", T0))
     sender.once()
     (dispatch,) = ledger.dispatches.all("bot")
     return dispatch

@@ -55,7 +55,7 @@ def _sender(ledger, clock, *hooks, **more):
 
 
 def _alert(key, at=T0):
-    return Alert(key, Priority.HIGH, "volatility", f"{key} happened", at, {"n": 1})
+    return Alert(f"rollback:{key}", Priority.HIGH, "volatility", f"{key} happened", at, {"n": 1})
 
 
 def _happen(ledger, n):
