@@ -52,7 +52,8 @@ demo: install
 	$(BIN)/python -m jobs.demo --state $(or $(STATE),.state/demo) $(if $(EXIT),--exit)
 
 test: install
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90 --durations=25 -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest --durations=10 -n 2 --dist worksteal
+	$(BIN)/python -m slipcover --fail-under 90 --skip-covered --out .coverage.json --merge .coverage.json
 
 long: install
 	LONG=1 $(BIN)/python -m pytest -m long

@@ -104,7 +104,10 @@ def test_a_failing_job_is_tried_again_and_ends_as_a_dead_letter_with_its_last_wo
     assert [] == here.alerts.newest()
 
 
-def test_a_job_that_runs_too_long_goes_with_its_children_even_if_they_ignore_sigterm(here, place, tmp_path):
+def test_a_job_that_runs_too_long_goes_with_its_children_even_if_they_ignore_sigterm(
+    here, place, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("jobs.stack.servers.STOP_LIMIT_S", 1.0)
     stubborn = """
     import signal, subprocess, sys, time
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
