@@ -159,7 +159,6 @@ def look(given: dict[str, Any], seconds: float) -> Looks:
     """Monitor and compare without a pause. Runs in a process of its own."""
     quiet()
     done, slowest, failed = {"monitor": 0, "compare": 0}, 0.0, []
-    nothing = pd.DataFrame()
     with opened(Settings(**given)) as context:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -167,9 +166,9 @@ def look(given: dict[str, Any], seconds: float) -> Looks:
                 begin, now = time.monotonic(), datetime.now(UTC)
                 try:
                     if name == "monitor":
-                        monitor.at(context, MODEL, nothing, now, page=When.NEVER)
+                        monitor.at(context, MODEL, now, page=When.NEVER)
                     else:
-                        compare.at(context, MODEL, nothing, now)
+                        compare.at(context, MODEL, now)
                     done[name] += 1
                 except Exception as error:  # noqa: BLE001 - counted and said: a look that fails is a result
                     failed.append(f"{name}: {type(error).__name__}: {error}"[:300])

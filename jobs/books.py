@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 import structlog
 
-from jobs.bars import bars_of
+from jobs import schedule
 from jobs.cli.terminal import start_job
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.portfolio import book_inputs as tape
 from jobs.portfolio import restatement, twins, unbooked_fills
 from mlops.books.rows import events, restored, state
@@ -28,7 +28,7 @@ from mlops.books.virtual import Bar, BarScores, GrowthStep, Traded, follow, take
 from mlops.errors import DataError, StorageError
 from mlops.experiment import Book, Fill, Terms
 from mlops.io.ledger import BookKey, BookRows, Mark
-from mlops.learn import STRATEGIES, Strategy
+from mlops.learn import Strategy
 from mlops.types import BookEvent, Decision, Role
 
 log = structlog.get_logger()
@@ -101,22 +101,17 @@ class Table:
         return self.tape[max(bisect_right(self.tape, at, key=_AT) - 1, 0)] if self.tape else None
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """Bring all books of `model` up to the last bar that was known at `as_of`, then look at the twins.
+def at(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+    """Bring all books of a strategy's model up to the last bar that was known at `as_of`, then look at the twins.
 
     Raises
     ------
     DataError
         A book cannot be read; all others were brought up.
     """
-    strategy = STRATEGIES.get(model)
-    if strategy is None:
-        return []
-    if bars.empty:
-        bars = bars_of(context, context.settings.jobs.source, as_of)
     grown, unread = _brought_up(context, strategy, bars, as_of)
-    log.info("books", model=model, bars=grown)
-    decisions = twins.look(context, model, as_of, without=unread)
+    log.info("books", model=strategy.name, bars=grown)
+    decisions = twins.look(context, strategy.name, as_of, without=unread)
     if unread:
         raise DataError("; ".join(unread.values()))
     return decisions
@@ -283,7 +278,7 @@ def _rows(growth: Growth, mark: Mark | None, start: int) -> BookRows:
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("books", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
+    schedule.main("books", model, as_of)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from jobs import schedule
 from jobs.books import VIRTUAL
 from jobs.cli.terminal import start_job
 from jobs.comparison import plans, stages
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.monitoring import bar_frequency, overdue_labels
 from jobs.reports import live_evidence, mlflow_runs
 from mlops import policy
@@ -27,6 +28,7 @@ from mlops.alerts import ALERTS
 from mlops.experiment import ArmUnits, Plan, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
 from mlops.io.ledger import Experiment
+from mlops.kinds import KINDS
 from mlops.monitor import accuracy_change, chart_power
 from mlops.plots import evidence
 from mlops.policy import Place
@@ -60,7 +62,7 @@ class Look:
         return {"kind": self.trial.kind, "against": str(self.other), **stage}
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
     """Judge every open comparison of `model`; whoever waits for a free place gets it.
 
     Everything is looked at before anything is done. Of several challengers that passed, the one that gains most is
@@ -101,7 +103,8 @@ def look(context: Context, trial: Experiment, as_of: datetime) -> Look:
     else:
         place = stages.place(context, trial, as_of)
         report = Report(champion, as_of, (*findings, *stages.findings(context, trial, as_of)))
-        decision = policy.on_comparison(report, other, place, resting=_resting(context, trial.model, as_of))
+        gate = KINDS[context.kind(trial.model)].gate
+        decision = gate(report, other, place, resting=_resting(context, trial.model, as_of))
     return Look(trial, other, report, decision, matured, curves, place)
 
 
@@ -287,7 +290,7 @@ def _end(context: Context, look: Look, decision: Decision, at: datetime) -> None
 
 
 def main(model: str = "volatility", as_of: str = "now") -> None:
-    run("compare", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
+    schedule.main("compare", model, as_of)
 
 
 if __name__ == "__main__":

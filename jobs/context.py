@@ -16,10 +16,12 @@ import structlog
 
 from jobs.cli import terminal
 from mlops import settings as settings_module
+from mlops.compute import Compute
 from mlops.errors import DataError, SettingsError
 from mlops.io import logs, private_files
 from mlops.io.ledger import Ledger
 from mlops.io.storage.disk import Disk
+from mlops.kinds import STRATEGY
 from mlops.settings import Settings
 from mlops.types import Decision, ModelRef, Report
 from registry_hooks import account
@@ -81,6 +83,10 @@ class Context:
     def ledger(self) -> Ledger:
         return self.registry.ledger
 
+    @property
+    def compute(self) -> Compute:
+        return Compute(self.settings.compute.workers)
+
     def act(self, actor: str, at: datetime, evidence_run: str = "") -> Act:
         from registry_hooks.apply import Act
 
@@ -136,6 +142,10 @@ class Context:
         place = record.link(self.client, model, run, mlflow.get_tracking_uri())
         verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
         self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
+
+    def kind(self, model: str) -> str:
+        """What a registered model is for: a name in `KINDS`, where this release knows it."""
+        return self.ledger.registry.kinds().get(model, STRATEGY)
 
     def known(self, model: str) -> None:
         """Refuse a model that nobody trained here (`Store.known`)."""

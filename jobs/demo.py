@@ -27,7 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs import promote, risk, stress, train
+from jobs import promote, schedule, train
 from jobs.cli.number_options import whole
 from jobs.cli.terminal import start_job
 from jobs.context import Context, opened
@@ -38,9 +38,9 @@ from mlops.errors import SettingsError
 from mlops.experiment import ab
 from mlops.io import bar_feed, logs, private_files, record
 from mlops.io.ledger import Experiment
-from mlops.learn import STRATEGIES
+from mlops.learn import STRATEGIES, strategy_of
 from mlops.monitor import performance
-from mlops.settings import RiskSettings, ServiceSettings, Settings, TrainSettings
+from mlops.settings import ComputeSettings, RiskSettings, ServiceSettings, Settings
 from mlops.types import ModelRef
 from registry_hooks.aliases import COMPARED
 
@@ -90,7 +90,7 @@ def first_champions(context: Context, bars: pd.DataFrame, story: Story) -> None:
     }
     for model, (since, until, note) in notes.items():
         with logs.bind(correlation_id=f"demo:{model}:first"):
-            ref = train.train(context, STRATEGIES[model], bars, as_of=until, start=since, note=note)
+            ref = train.train(context, strategy_of(model), bars, as_of=until, start=since, note=note)
             promote.promote(context, ref, reason=f"first champion, {note}", actor="demo", at=START)
         story.say(f"{model}: first champion {ref}, {note}")
 
@@ -102,7 +102,7 @@ def force_broken(bars: pd.DataFrame, story: Story) -> tuple[datetime, object]:
         note = "its feed was stuck every other week"
         known = broken(bars[bars.known_at <= at])
         with logs.bind(correlation_id=f"demo:volatility:forced:{at.isoformat()}"):
-            ref = train.train(context, STRATEGIES["volatility"], known, as_of=at, start=None, note=note)
+            ref = train.train(context, strategy_of("volatility"), known, as_of=at, start=None, note=note)
             promote.promote(context, ref, reason=f"forced by hand past the gates ({note})", actor="a person", at=at)
 
     return FORCED, act
@@ -203,10 +203,10 @@ def stage(state: Path, port: int, service_port: int) -> Iterator[tuple[Context, 
     secret = own_secret(state, "webhook")
     with mlflow_server(state, port) as uri:
         service = ServiceSettings(port=service_port, webhook_secret=secret)
-        training = TrainSettings(n_jobs=min(2, os.cpu_count() or 1))
+        compute = ComputeSettings(workers=min(2, os.cpu_count() or 1))
         looked = RiskSettings(clock="ledger")  # the page shows the replay's last bar as now
         settings = Settings(
-            state=state, tracking_uri=uri, tracking_auth=False, service=service, train=training, risk=looked
+            state=state, tracking_uri=uri, tracking_auth=False, service=service, compute=compute, risk=looked
         )
         environment = {
             "MLOPS_STATE": str(state.absolute()),
@@ -230,8 +230,8 @@ def play(context: Context, story: Story) -> Replay:
     replay.run(START, END)
     at = live.clock(context, END)
     story.say("risk of all books: the VaR's model is chosen among thirteen and judged, scenarios are run")
-    risk.at(context, "", bars, at)
-    stress.at(context, "", bars, at)
+    for name in ("risk", "stress"):
+        schedule.run(schedule.ENTRIES[name], context, "", at, bars=bars)
     return replay
 
 

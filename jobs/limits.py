@@ -13,10 +13,11 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from jobs import schedule
 from jobs.books import VIRTUAL
 from jobs.cli.terminal import start_job
 from jobs.comparison.stages import scored
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.reports import mlflow_runs
 from mlops import policy
 from mlops.alerts import ALERTS
@@ -26,7 +27,7 @@ from mlops.types import Alert, Decision, Finding, Level, ModelRef, Report, Role,
 from registry_hooks import aliases, apply, stages
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
     """One look at the champion of `model`, and at challengers that trade; nothing is logged while every limit is kept.
 
     A person is told before anything is tried. A rollback that did not come off is tried again at each look.
@@ -121,7 +122,7 @@ def _returns(context: Context, ref: ModelRef, since: datetime, as_of: datetime) 
 
 
 def main(model: Annotated[str, typer.Option(help="Registered model.")] = "volatility", as_of: str = "now") -> None:
-    run("limits", lambda context: at(context, model, pd.DataFrame(), moment(as_of)), model)
+    schedule.main("limits", model, as_of)
 
 
 if __name__ == "__main__":

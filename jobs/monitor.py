@@ -18,8 +18,9 @@ import structlog
 import typer
 from matplotlib.figure import Figure
 
+from jobs import schedule
 from jobs.cli.terminal import start_job
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.live import freshness, model_status
 from jobs.monitoring import alarms, bar_frequency, charts, overdue_labels
 from jobs.reports import evidently, live_evidence, mlflow_runs, monitor_figures
@@ -37,9 +38,7 @@ LOOK_BACK = 3  # windows: the current one, the one before it, and what has matur
 PLOT_EVERY = 4  # weeks of a replay between two sets of pictures
 
 
-def at(
-    context: Context, model: str, bars: pd.DataFrame, as_of: datetime, page: evidently.When = evidently.When.DRIFTED
-) -> list[Decision]:
+def at(context: Context, model: str, as_of: datetime, page: evidently.When = evidently.When.DRIFTED) -> list[Decision]:
     """One look at the champion of `model`; nothing where it has none. `page`: when to have Evidently draw."""
     champion = aliases.champion(context.registry, model)
     if champion is None:
@@ -228,7 +227,7 @@ def main(
     as_of: str = "now",
     page: Annotated[evidently.When, typer.Option(help="When to add Evidently's page.")] = evidently.When.DRIFTED,
 ) -> None:
-    run("monitor", lambda context: at(context, model, pd.DataFrame(), moment(as_of), page), model)
+    schedule.main("monitor", model, as_of, page=page)
 
 
 if __name__ == "__main__":

@@ -6,39 +6,32 @@ The same jobs run live: only the clock differs. What a job sees at `as_of` is wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 import structlog
 import typer
 
-from jobs import books, compare, limits, monitor, train
+from jobs import schedule
 from jobs.bars import bars_of
 from jobs.cli.terminal import start_job
 from jobs.context import Context, moment, run
 from jobs.paper_bot import PaperBot
 from jobs.reports.evidently import When
-from jobs.schedule import due
+from jobs.schedule import Entry
 from mlops.io import logs
-from mlops.learn import STRATEGIES
-from mlops.types import Decision, Verdict
+from mlops.learn import strategy_of
+from mlops.types import Decision
 
 log = structlog.get_logger()
-WEEKLY = ("books", "limits")  # daily jobs that a replay does once a week, before the looks that read them
 FRIDAY = 4  # books are brought up to date before the looks that read them: how often does not change them
 HOOK_WAIT_S = 10.0  # MLflow gives up on a delivery after about 6 s; then the poll has to repair it
-JOBS: dict[str, Callable[[Context, str, pd.DataFrame, datetime], Sequence[Decision]]] = {
-    "books": books.at,
-    "limits": limits.at,
-    "monitor": partial(monitor.at, page=When.NEVER),  # years pass in minutes; ask for the page of a week that matters
-    "compare": compare.at,
-    "train": train.fresh,
-    "train-recent": train.recent,
-}
+# Years pass in minutes: no page. Ask for that of a week that matters.
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"monitor": {"page": When.NEVER}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +70,12 @@ class Replay:
     def run(self, start: datetime, end: datetime) -> None:
         """Every bar with start <= event_time < end, and every job that is due in between."""
         until = self.bars[self.bars.event_time < end]
-        self.bots = {m: PaperBot(self.context, STRATEGIES[m], until, start) for m in self.models}
+        self.bots = {m: PaperBot(self.context, strategy_of(m), until, start) for m in self.models}
         waiting, before = sorted(self.interventions, key=lambda pair: pair[0]), start
         for at, bar in self._bars(start, end):
-            for fires, job in due(before, at):
-                if job in JOBS and (job not in WEEKLY or fires.weekday() == FRIDAY):
-                    self._job(job, fires, before)
+            for fires, entry in schedule.due(before, at):
+                if entry.replayed == "due" or (entry.replayed == "weekly" and fires.weekday() == FRIDAY):
+                    self._job(entry, fires, before)
             while waiting and waiting[0][0] <= at:
                 when, act = waiting.pop(0)
                 with logs.bind(correlation_id=f"hand:{when.isoformat()}"):
@@ -104,19 +97,23 @@ class Replay:
         if version is not None:
             self.tell(Event(at, model, "swapped", f"the bot trades v{version} from this bar on"))
 
-    def _job(self, job: str, at: datetime, last_bar: datetime) -> None:
+    def _job(self, entry: Entry, at: datetime, last_bar: datetime) -> None:
         """One scheduled job for each model; it carries on the correlation id of the last bar that it could see."""
-        for model in self.models:
-            name = f"{job}:{model}"
+        known = self.context.ledger.registry.models()
+        for name in entry.names(model for model in self.models if model in known):
+            model = entry.model_in(name) or ""
             claim = self.context.ledger.job_runs.start(name, at, at)
             if claim is None:
                 continue
             with logs.bind(correlation_id=_id(model, last_bar)):
-                decisions = self._act(partial(JOBS[job], self.context, model, self.bars, at), at)
+                decisions = self._act(partial(self._run, entry, model, at), at) or ()
                 self.context.ledger.job_runs.complete(claim, at)
-                if any(d.verdict is Verdict.RETRAIN for d in decisions or ()):
-                    self.tell(Event(at, model, "retrain", next(d.reason for d in decisions or ())))
-                    train.fresh(self.context, model, self.bars, at)
+                for wanted, about in filter(None, map(schedule.line_of, schedule.follow_ups(decisions))):
+                    self.tell(Event(at, model, "retrain", decisions[0].reason))
+                    self._run(wanted, about, at)
+
+    def _run(self, entry: Entry, model: str, at: datetime) -> list[Decision]:
+        return schedule.run(entry, self.context, model, at, bars=self.bars, **OPTIONS.get(entry.job, {}))
 
     def _act(self, act: Callable[[], Sequence[Decision] | None], at: datetime) -> Sequence[Decision] | None:
         """Do it; where it moved a champion, wait (on the wall clock) until the bot was told or the hook is lost."""

@@ -19,9 +19,10 @@ import structlog
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from jobs import schedule
 from jobs.bars import bars_of
 from jobs.cli.terminal import start_job
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.live.history import past
 from jobs.portfolio.options import greeks_of, in_var
 from jobs.portfolio.positions import positions
@@ -31,6 +32,7 @@ from jobs.portfolio.weights import OPTIONS
 from jobs.reports import mlflow_runs
 from jobs.reports.var_record import Realised, realised
 from mlops.alerts import ALERTS
+from mlops.compute import SERIAL, Compute
 from mlops.io import record
 from mlops.io.ledger import Forecast
 from mlops.plots import risk as risk_plots
@@ -70,14 +72,12 @@ class VarStudy:
         return " + ".join(self.fitted.members)
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
+def at(context: Context, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
     """One look at all books. It is about no model in particular; nothing is logged while nothing is held."""
     held, r = positions(context, as_of).counted(), context.settings.risk
     if held.frame.empty or not held.equity > 0:
         log.info("no risk", positions=len(held.frame), equity=held.equity)
         return []
-    if bars.empty:
-        bars = bars_of(context, context.settings.jobs.source, as_of)
     option = held.frame["kind"].isin(OPTIONS)  # it is in the table by its underlying
     units = sorted({*held.prices} - {*held.frame.loc[option, "unit"]})
     table = market(bars, units, as_of, r.history_bars + JUDGED)
@@ -85,7 +85,7 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
     if not book.any():
         log.warning("no risk", lacking=dict(table.lacking))
         return []
-    study = judged(table.returns @ book, r.confidence, r.horizon_bars)
+    study = judged(table.returns @ book, r.confidence, r.horizon_bars, context.compute)
     rng = np.random.default_rng(SEED)
     calibration = calibrate(table.returns, rng=rng, window=r.window_days, alarms_per_year=r.alarms_per_year)
     findings = (
@@ -126,7 +126,7 @@ def weights(held: Held, table: Market, risk: RiskSettings) -> Floats:
     return outright if optioned is None else outright + optioned.options.deltas
 
 
-def judged(past: Floats, confidence: float, horizon: int) -> VarStudy:
+def judged(past: Floats, confidence: float, horizon: int, compute: Compute = SERIAL) -> VarStudy:
     """Fit the default to these returns, and judge it on the last of them, over the horizon.
 
     Parameters
@@ -135,7 +135,7 @@ def judged(past: Floats, confidence: float, horizon: int) -> VarStudy:
         What the holdings of now would have returned, oldest first.
     """
     confidences = tuple(sorted({*CONFIDENCES, confidence}))
-    track = track_record(past, JUDGED, confidences, horizon=horizon)
+    track = track_record(past, JUDGED, confidences, horizon=horizon, compute=compute)
     fitted = fit(names_for(len(past)) if track is None else track.names, past)  # what was judged is what is shown
     growth = _growth(fitted, past, confidence, horizon)
     if track is None:
@@ -373,7 +373,7 @@ def _tell(context: Context, verdict: Finding, moved: Finding, run_id: str, as_of
 
 
 def main(as_of: str = "now") -> None:
-    run("risk", lambda context: at(context, "", pd.DataFrame(), moment(as_of)))
+    schedule.main("risk", "", as_of)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 import mlflow
-import pandas as pd
 import structlog
 import typer
 from filelock import FileLock
@@ -251,7 +250,7 @@ def _limits(
     instants = instants or Instants(context.ledger)
     while not stop.wait(context.settings.limits.every_s):
         failures = _failures(
-            lambda model: limits.at(context, model, pd.DataFrame(), _looked_at(context, instants)),
+            lambda model: limits.at(context, model, _looked_at(context, instants)),
             context.ledger.registry.models,
             "hard limits not held",
         )

@@ -15,9 +15,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from jobs.bars import bars_of
+from jobs import schedule
 from jobs.cli.terminal import start_job
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from jobs.portfolio.stress import StressRun, compute
 from jobs.reports import mlflow_runs, stress_page
 from mlops.io import record
@@ -39,9 +39,11 @@ class Written:
     run_id: str
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """One look at all books. It is about no model in particular."""
-    write(context, bars, as_of)
+def at(context: Context, bars: pd.DataFrame, as_of: datetime, out: str = "") -> list[Decision]:
+    """One look at all books; `out`: where to write the page, too."""
+    written = write(context, bars, as_of)
+    if out:
+        Path(out).write_text(written.html, encoding="utf-8")
     return []
 
 
@@ -85,13 +87,7 @@ def main(
     out: Annotated[str, typer.Option(help="Also write the page there.")] = "",
     as_of: str = "now",
 ) -> None:
-    def body(context: Context) -> None:
-        at = moment(as_of)
-        written = write(context, bars_of(context, context.settings.jobs.source, at), at)
-        if out:
-            Path(out).write_text(written.html, encoding="utf-8")
-
-    run("stress", body)
+    schedule.main("stress", "", as_of, out=out)
 
 
 if __name__ == "__main__":

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import pandas as pd
 import structlog
 
+from jobs import schedule
 from jobs.cli.terminal import start_job
-from jobs.context import Context, moment, run
+from jobs.context import Context
 from mlops.types import Decision
 
 log = structlog.get_logger()
 
 
-def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
-    """Archive, then prune. It is about no model in particular and needs no bars."""
+def at(context: Context, as_of: datetime) -> list[Decision]:
+    """Archive, then prune."""
     folder, s = context.settings.state / "archive", context.settings
     copied = context.ledger.archive.copy_closed(
         folder, before=as_of - timedelta(hours=s.storage.archive_after_hours), at=as_of
@@ -27,7 +27,7 @@ def at(context: Context, model: str, bars: pd.DataFrame, as_of: datetime) -> lis
 
 
 def main(as_of: str = "now") -> None:
-    run("tidy", lambda context: at(context, "", pd.DataFrame(), moment(as_of)))
+    schedule.main("tidy", "", as_of)
 
 
 if __name__ == "__main__":

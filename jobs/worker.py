@@ -6,7 +6,6 @@ attempt is made; what the killed one wanted to write is refused, and the MLflow 
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import socket
@@ -21,7 +20,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import psutil
 import structlog
 import typer
@@ -29,7 +27,6 @@ from mlflow import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import schedule as calendar
-from jobs.bars import bars_of
 from jobs.cli.number_options import whole
 from jobs.cli.terminal import start_job
 from jobs.context import A_JOB, Context, moment, opened, settings_for, wait_at_most
@@ -41,9 +38,8 @@ from mlops.errors import MlopsError, RegistryError
 from mlops.io import logs, private_files, record
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.job_runs import Claim, JobRun, run_key
-from mlops.learn import STRATEGIES
 from mlops.settings import JobSettings
-from mlops.types import Alert, Verdict
+from mlops.types import Alert
 
 log = structlog.get_logger()
 TICK_S = 0.5  # between two looks at clock and children
@@ -201,12 +197,21 @@ def report(ledger: Ledger, now: datetime) -> None:
     ledger.alerts.settle(("job_dead", "job_parked"), [_alert(run, now) for run in wrong], now)
 
 
+def tell_left_out(ledger: Ledger, now: datetime) -> None:
+    """Tell a person, once, of each registered model that jobs leave out; take it back when they do not any more."""
+    reasons = calendar.left_out(ledger.registry.kinds())
+    kind = ALERTS["model_left_out"]
+    left = [kind.alert(now, {"model": model, "why": reason}) for model, reason in reasons.items()]
+    ledger.alerts.settle("model_left_out", left, now)
+
+
 def _alert(run: JobRun, now: datetime) -> Alert:
     """Alert of a dead or parked run; its key ends with the time of death, so that another death is another alert."""
     job, _, time = run.key.partition("@")
     died = "" if run.ended_at is None else f"{run.ended_at:%Y-%m-%dT%H:%M:%S}"
+    _, model = calendar.line_of(run.job) or (None, "")
     return ALERTS[f"job_{run.state}"].alert(
-        now, {"job": job, "time": time, "died": died}, details={"error": run.error}, about=run.job.partition(":")[2]
+        now, {"job": job, "time": time, "died": died}, details={"error": run.error}, about=model
     )
 
 
@@ -218,20 +223,15 @@ def do(context: Context, claim: Claim, schedule: Sequence[Entry] = SCHEDULE) -> 
     ImportError
         The job's code, or its line in the schedule, is not there.
     """
-    entry = calendar.entry_of(claim.job, schedule)
-    if entry is None:
+    line = calendar.line_of(claim.job, schedule)
+    if line is None:
         raise ModuleNotFoundError(f"job {claim.job} must be in the schedule, got no such line")
-    module, _, name = entry.does.partition(":")
-    task, model = getattr(importlib.import_module(module), name), claim.job.partition(":")[2]
+    entry, model = line
     with logs.bind(correlation_id=claim.key, job=entry.job, job_run=claim.key, attempt=claim.attempts):
-        if entry.each_model and model not in STRATEGIES:  # a strategy without a version yet has nothing to do, in order
-            context.known(model)
         if claim.attempts > 1:
             record.set_aside(context.client, model, claim.key)
-        bars = bars_of(context, context.settings.jobs.source) if entry.bars else pd.DataFrame()
-        decisions = task(context, model, bars, claim.scheduled_for)
-        wanted = {decision.model.name for decision in decisions if decision.verdict is Verdict.RETRAIN}
-        follow_ups = [(f"train:{name}", claim.scheduled_for) for name in sorted(wanted)]
+        decisions = calendar.run(entry, context, model, claim.scheduled_for, read_at=datetime.now(UTC))
+        follow_ups = [(name, claim.scheduled_for) for name in calendar.follow_ups(decisions)]
         done = context.ledger.job_runs.complete(claim, datetime.now(UTC), follow_ups=follow_ups)
         log.info("job done", run=claim.key, held=done)
         return done
@@ -285,6 +285,7 @@ def _schedule(context: Context) -> None:
 
     def look(now: datetime) -> None:
         report(context.ledger, now)
+        tell_left_out(context.ledger, now)
         try:
             close_killed(context)
         except (MlflowException, RegistryError) as error:

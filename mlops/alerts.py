@@ -245,6 +245,7 @@ TABLE = (
             CRITICAL,
         ),
         Kind("model_unknown", "model_unknown:<model>", "{text}", PERSON),
+        Kind("model_left_out", "model_left_out:<model>", "{why}", FACT, (Priority.LOW,)),
         Kind(
             "fills_refused",
             "fills_refused:<source>:<hour>",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,7 @@ from mlops.errors import SettingsError
 from mlops.numerals import decimal, whole
 
 TOML = "mlops.toml"
+FORMER_WORKERS = ("train", "n_jobs")  # what `compute.workers` was called
 
 
 def _numeral(model: type[BaseModel], value: object, info: ValidationInfo) -> object:
@@ -217,7 +218,7 @@ class TrainSettings(Section):
     folds: int = Field(5, ge=2)
     embargo_bars: int = Field(5, ge=0)
     seed: int = 7
-    n_jobs: int = Field(1, description="joblib workers; a joblib back end puts them on a cluster.")
+    learner: str = Field("gbm", description="How rows become a model: a name of `mlops.learn.learners.LEARNERS`.")
     min_bars: int = Field(200, ge=50, description="Fewer labelled bars than this are not trained on.")
     bar_delay_s: float = Field(
         60.0, ge=0, description="How long after a bar's close the bot decides: features see no bar that came later."
@@ -230,6 +231,12 @@ class TrainSettings(Section):
     )
     max_auc: float = Field(0.9, gt=0.5, le=1, description="Out of fold; a better model is refused as a leak.")
     trusted: tuple[str, ...] = Field((), description="Strategies whose scores a person trusts, however good.")
+
+
+class ComputeSettings(Section):
+    """Where heavy work runs; the numbers do not depend on it."""
+
+    workers: int = Field(1, ge=-1, description="Processes of one job at once; -1: one a core.")
 
 
 class ServiceSettings(Section):
@@ -342,6 +349,16 @@ class Settings(BaseSettings):
     def _in_plain_digits(cls, value: object, info: ValidationInfo) -> object:
         return _numeral(cls, value, info)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _former_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Settings from before that say `train.n_jobs` mean `compute.workers`."""
+        section, name = FORMER_WORKERS
+        if not isinstance(former := given.get(section), dict) or name not in former:
+            return given
+        rest = {key: value for key, value in former.items() if key != name}
+        return {**given, section: rest, "compute": {"workers": former[name], **given.get("compute", {})}}
+
     state: Path = Field(Path(".state/live"), description="Folder of everything that a set-up keeps.")
     ledger_url: str = Field("", description="Empty: SQLite in the state folder.")
     tracking_uri: str = Field("http://127.0.0.1:5000", description="Of MLflow; on loopback `make up` runs it.")
@@ -361,6 +378,7 @@ class Settings(BaseSettings):
     risk: RiskSettings = RiskSettings()
     books: BookSettings = BookSettings()
     train: TrainSettings = TrainSettings()
+    compute: ComputeSettings = ComputeSettings()
     service: ServiceSettings = ServiceSettings()
     feed: FeedSettings = FeedSettings()
     jobs: JobSettings = JobSettings()

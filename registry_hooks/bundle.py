@@ -30,6 +30,8 @@ from mlops.types import ModelRef
 from registry_hooks.download import download
 
 FORMAT = 1
+ARTIFACTS = ("meta.json", "probe.parquet", "reference.parquet")  # in every bundle
+KEYS = {"format", "features", "horizon_bars", "base_rate", "probe"}  # in every meta.json
 LOADING = threading.Lock()  # MLflow hands a model from its script over in a global: two loads at once could swap models
 ADDED_ON_DOWNLOAD = {"registered_model_meta"}  # MLflow writes the registered name there; all else is the bundle
 FEATURE_TOLERANCE = 1e-5  # relative; float32 sums may differ in the last bits between processors
@@ -193,6 +195,20 @@ def meta(path: Path) -> dict[str, Any]:
     """What a bundle says of itself; verify it first."""
     described: dict[str, Any] = json.loads((path / "artifacts" / "meta.json").read_text(encoding="utf-8"))
     return described
+
+
+def check(path: Path) -> None:
+    """Refuse an MLflow model that lacks what bots and jobs read of every bundle, before anybody relies on it.
+
+    Raises
+    ------
+    BundleError
+        A file is missing, or `meta.json` lacks a key.
+    """
+    if missing := [name for name in ARTIFACTS if not (path / "artifacts" / name).exists()]:
+        raise BundleError(f"bundle must have {', '.join(ARTIFACTS)}, got none of {missing}. Save them as artifacts.")
+    if lacking := sorted(KEYS - meta(path).keys()):
+        raise BundleError(f"meta.json must have {', '.join(sorted(KEYS))}, got none of {lacking}. Add them.")
 
 
 def load(path: Path, expected_digest: str) -> Bundle:

@@ -109,3 +109,16 @@ def test_no_process_answers_a_broken_file_with_a_traceback(tmp_path, module):
     assert done.returncode != 0
     assert "mlops.toml must be TOML" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_former_name_of_the_workers_still_says_how_many(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLOPS_TRAIN__N_JOBS", "2")
+    monkeypatch.setenv("MLOPS_TRAIN__TRIALS", "3")
+    assert (2, 3) == (settings.read().compute.workers, settings.read().train.trials)
+    monkeypatch.setenv("MLOPS_COMPUTE__WORKERS", "1")
+    assert 1 == settings.read().compute.workers
+    for name in ("TRAIN__N_JOBS", "COMPUTE__WORKERS"):
+        monkeypatch.delenv(f"MLOPS_{name}")
+    (tmp_path / settings.TOML).write_text("[train]\nn_jobs = 4\nseed = 9\n")
+    assert (4, 9) == (settings.read().compute.workers, settings.read().train.seed)

@@ -55,7 +55,7 @@ SCRIPT = Path(__file__).with_name("model.py")
 CASH = 1_000_000
 HELD_OUT = 756  # bars of a record, as a training on 15 years holds out
 TOOK_S = 0.001  # a scoring
-Job = Callable[[Context, str, pd.DataFrame, datetime], Sequence[Decision]]
+Job = Callable[[Context, str, datetime], Sequence[Decision]]
 JOBS: Mapping[str, Job] = {"monitor": partial(monitor.at, page=When.NEVER), "compare": compare.at}
 ACTOR = "jobs.train"
 SPOKEN = ("warn", "alert")
@@ -180,7 +180,7 @@ class Platform:
     def decide(self, job: str, at: datetime) -> Sequence[Decision]:
         """What one job decides and does at its time."""
         self._changed, self._now = True, self._first_bar(at) + 1
-        decisions = JOBS[job](self.context, self.model, pd.DataFrame(), at)
+        decisions = JOBS[job](self.context, self.model, at)
         self.events += [Event(at, job, decision) for decision in decisions]
         if any(decision.verdict is Verdict.ADVANCE for decision in decisions):
             assign(self.context, self.model, _keys("", _times(1), self.world.law.units)["unit"].tolist(), at)
@@ -389,7 +389,8 @@ def _stamps(bars: int) -> Any:
 @cache
 def _calendar(bars: int) -> list[tuple[datetime, str]]:
     """What is due until the evening of the last bar."""
-    return list(due(START - timedelta(hours=1), bar_at(bars - 1) + timedelta(hours=2)))
+    fires = due(START - timedelta(hours=1), bar_at(bars - 1) + timedelta(hours=2))
+    return [(at, entry.job) for at, entry in fires]
 
 
 @cache

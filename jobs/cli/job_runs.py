@@ -58,12 +58,12 @@ def skip(job: Job, scheduled_for: Slot, reason: Annotated[str, typer.Option(help
 @app.command("run")
 def run_now(job: Job) -> None:
     """Have the scheduler run a job now, besides its schedule."""
-    entry = calendar.entry_of(job)
-    if entry is None:
+    line = calendar.line_of(job)
+    if line is None:
         known = ", ".join(entry.job for entry in calendar.SCHEDULE)
         raise DataError(f"job must be in the schedule ({known}), got {job!r}. Write train:volatility, say.")
     with store() as opened:
-        if entry.each_model:
-            opened.known(job.partition(":")[2])
+        if line[0].per_model:
+            opened.known(line[1])
         opened.ledger.job_runs.plan(job, datetime.now(UTC).replace(microsecond=0))
     console.print(f"{job} is due; the scheduler takes it within a second if it is up.")

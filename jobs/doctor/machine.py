@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from jobs.doctor import Problem, Setup
 from mlops.io import private_files
-from mlops.settings import Settings
+from mlops.settings import FORMER_WORKERS, Settings
 from mlops.types import Level
 
 PINS = Path(__file__).parents[2] / "constraints.txt"
@@ -25,7 +25,6 @@ PYTHON = (3, 11)
 VITAL = {
     "mlflow": "bundles, webhooks and their settings are of this one",
     "pandas": "pandas 3 changes dtypes that bundles rely on",
-    "lightgbm": "it loads the models",
     "sqlalchemy": "the ledger's SQL is written for it",
 }
 REMOTE = ("nfs", "cifs", "smb", "9p", "afs", "ceph", "gluster", "lustre", "sshfs", "vboxsf", "davfs", "s3fs", "gcsfuse")
@@ -117,13 +116,16 @@ def wrong_packages(pinned: Mapping[str, str], have: Mapping[str, str]) -> Iterat
     pinned, have : mapping of package to version
         A build of a pinned version (`2.13.0+cpu`) is that version, as it is to pip.
     """
+    from mlops.learn.learners import libraries  # pulls pandas in
+
+    vital = VITAL | dict.fromkeys(libraries(), "it loads the models")
     have = {name: have[name].partition("+")[0] for name in pinned if name in have}
     names = [name for name in pinned if have.get(name) != pinned[name]]
-    others = [name for name in names if name not in VITAL and name in have]
+    others = [name for name in names if name not in vital and name in have]
     for name in names:
-        if name in VITAL:
+        if name in vital:
             got = have.get(name, "none")
-            yield Problem(f"{name} is {got}, tested was {pinned[name]}: {VITAL[name]}", "rm -rf .venv; make install")
+            yield Problem(f"{name} is {got}, tested was {pinned[name]}: {vital[name]}", "rm -rf .venv; make install")
     if others:
         listed = ", ".join(f"{name} {have[name]} (tested: {pinned[name]})" for name in others[:SHOWN])
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
@@ -190,6 +192,8 @@ def _plain(name: str) -> str:
 def _known(variable: str) -> bool:
     parts: Sequence[str] = variable.removeprefix("MLOPS_").lower().split("__")
     kind: type[BaseModel] | None = Settings
+    if tuple(parts) == FORMER_WORKERS:
+        return True
     for part in parts:
         if kind is None or part not in kind.model_fields:
             return False

@@ -201,8 +201,8 @@ def jobs(setup: Setup) -> Iterator[Problem]:
 def _unplanned(setup: Setup, now: datetime) -> Iterator[Problem]:
     """Slots that passed and that nobody wrote down: no scheduler was there."""
     for job, last in sorted(setup.registry.ledger.job_runs.last_planned().items()):
-        entry = schedule.entry_of(job)
-        missed = [at for at, _ in schedule.due(last, now - LATE, [entry])] if entry else []
+        line = schedule.line_of(job)
+        missed = [at for at, _ in schedule.due(last, now - LATE, [line[0]])] if line else []
         if missed:
             problem = f"job {job} should have been planned for {missed[-1]:%Y-%m-%d %H:%M} and was not"
             yield Problem(problem, "No scheduler runs: `make up`; one run catches up")

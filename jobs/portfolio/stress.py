@@ -84,7 +84,7 @@ def compute(context: Context, bars: pd.DataFrame, as_of: datetime) -> StressRun:
             confidence=risk.confidence,
             horizon=risk.horizon_bars,
             paths=risk.paths,
-            n_jobs=context.settings.train.n_jobs,
+            compute=context.compute,
         )
         options = option_scenarios(held, greeks, _with_windows(named, history, account, closes))
     equities = {(key.model, book_name(key)): equity for key, equity in held.equities().items()}

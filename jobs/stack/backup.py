@@ -208,7 +208,9 @@ def _manifest(settings: Settings, stage: Path, at: datetime) -> dict[str, Any]:
         )
         for path in sorted(files(stage))
     }
-    versions = {name: version(name) for name in ("mlflow", "sqlalchemy", "pandas", "lightgbm")}
+    from mlops.learn.learners import libraries  # pulls pandas in
+
+    versions = {name: version(name) for name in ("mlflow", "sqlalchemy", "pandas", *libraries())}
     made = {"format": FORMAT, "made_at": at.astimezone(UTC).isoformat(), "state": str(settings.state.absolute())}
     return {**made, "ledger": make_url(settings.ledger).get_backend_name(), "versions": versions, "files": sums}
 

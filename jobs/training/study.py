@@ -14,7 +14,9 @@ import structlog
 
 from jobs.monitoring import bar_frequency
 from mlops.errors import DataError
-from mlops.learn import Strategy, features, labels, leaks, splits, tune
+from mlops.learn import Strategy, features, labels, leaks, splits
+from mlops.learn.learner import Learner, Table
+from mlops.learn.learners import DEFAULT, learner_of
 from mlops.monitor import newest_bars
 from mlops.settings import TrainSettings
 
@@ -22,8 +24,8 @@ log = structlog.get_logger()
 HELD_UP, FEW = 3, 0.01  # times the usual wait for a label; a share of labels that is worth a word
 # The newest out-of-fold rows that travel with the bundle, whichever are more: ten windows of the monitor want 600 bars.
 REFERENCE_ROWS, REFERENCE_BARS = 20_000, 1_000
-# Settings by which nothing is learned: the same study goes on with others.
-NOT_OF_THE_STUDY = {"n_jobs", "max_auc", "trusted"}
+# Settings by which nothing is learned: the same study goes on with others. The learner counts by its name, below.
+NOT_OF_THE_STUDY = {"learner", "max_auc", "trusted"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,13 @@ class Study:
 
     strategy: Strategy
     rows: pd.DataFrame  # event_time, unit, features, label, value, known_at (of the label)
-    table: tune.Table
+    table: Table
     folds: Sequence[splits.Fold]  # of the search
     held_out: Sequence[splits.Fold]  # of the newest bars, which nothing is chosen by; none where history is too short
     bars_needed: int  # labelled bars from which on any are held out
     digest: str
     bars: pd.DataFrame  # the newest ones, for the probe
+    learner: Learner
 
     @property
     def window(self) -> tuple[datetime, datetime]:
@@ -63,11 +66,13 @@ def prepare(s: TrainSettings, strategy: Strategy, known: pd.DataFrame, start: da
     share, least = s.held_out_share, s.held_out_bars
     scheme = splits.Scheme(s.folds, strategy.horizon, s.embargo_bars, share, least, max(least, keep), s.min_bars)
     split = scheme.split(rows)
-    table = tune.Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
+    table = Table(rows[list(strategy.feature_names)].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
     key = hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes())
     key.update(json.dumps([strategy.name, strategy.feature_names, s.model_dump(exclude=NOT_OF_THE_STUDY)]).encode())
+    key.update(b"" if s.learner == DEFAULT else s.learner.encode())  # studies on disk are older than other learners
     newest = on_time[on_time["event_time"] > on_time["event_time"].drop_duplicates().iloc[-strategy.lookback - 3]]
-    return Study(strategy, rows, table, split.search, split.held_out, scheme.bars_needed, key.hexdigest(), newest)
+    needed, digest = scheme.bars_needed, key.hexdigest()
+    return Study(strategy, rows, table, split.search, split.held_out, needed, digest, newest, learner_of(s.learner))
 
 
 def _tell_held_up(strategy: Strategy, labelled: pd.DataFrame) -> None:

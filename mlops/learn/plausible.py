@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mlops.learn import splits, tune
-from mlops.learn.tune import Floats
+from mlops.learn import splits
+from mlops.learn.calibration import Floats
+from mlops.learn.learner import Learner, Table
 from mlops.stats import auc
 
 # Rank correlation with the return of the next bar. The largest of our features on 20 stocks, 5 funds and 2 indices:
@@ -65,7 +66,8 @@ def foresight(rows: pd.DataFrame, names: Sequence[str]) -> Suspicion | None:
 
 
 def too_good(
-    table: tune.Table,
+    learner: Learner,
+    table: Table,
     folds: Sequence[splits.Fold],
     margin: Floats,
     names: Sequence[str],
@@ -91,7 +93,7 @@ def too_good(
     if not value > bound:  # of labels that are all the same nothing is known, and nothing learned
         return None
     single = {name: _either_way(y, table.x[tests, i]) for i, name in enumerate(names)}
-    drops = _drops(table, folds[-1], names, rng, params)
+    drops = _drops(learner, table, folds[-1], names, rng, params)
     carriers = _best(single, bound) or _best(drops, 0.0)
     evidence = {
         "auc": value,
@@ -110,7 +112,8 @@ def _rank_correlation(x: Floats, y: Floats) -> float:
 
 
 def _drops(
-    table: tune.Table,
+    learner: Learner,
+    table: Table,
     fold: splits.Fold,
     names: Sequence[str],
     rng: np.random.Generator,
@@ -118,10 +121,10 @@ def _drops(
 ) -> dict[str, float]:
     """AUC that the last fold's model loses where one feature is permuted."""
     x, y = table.x[fold.test], table.y[fold.test]
-    booster = tune.fit(tune.Table(table.x[fold.train], table.y[fold.train]), params, 0)
+    fitted = learner.fit(Table(table.x[fold.train], table.y[fold.train]), params, 0)
 
     def scored(values: NDArray[np.float32]) -> float:
-        return auc(np.asarray(booster.predict(values, raw_score=True)), y)
+        return auc(fitted.margins(values), y)
 
     whole, out = scored(x), {}
     for i, name in enumerate(names):

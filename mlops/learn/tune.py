@@ -3,96 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import lightgbm as lgb
 import numpy as np
-from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
+from mlops.compute import SERIAL, Compute
+from mlops.learn.calibration import Floats
+from mlops.learn.learner import Learner, Table
 from mlops.learn.splits import Fold
 
-Floats = NDArray[np.float64]
-FIXED: Mapping[str, Any] = {
-    "objective": "binary",
-    "max_bin": 63,  # financial features carry no more; half the time of 255
-    "bagging_freq": 1,
-    "bagging_fraction": 0.7,
-    "num_threads": 1,  # parallel work is split by fold, so that the numbers do not depend on the machine
-    "deterministic": True,
-    "force_row_wise": True,
-    "feature_pre_filter": False,
-    "verbose": -1,
-}
-CLIP = 1e-6  # probabilities are kept this far from 0 and 1: one certain mistake must not decide a comparison
+
+def score_fold(fold: Fold, learner: Learner, table: Table, params: Mapping[str, Any], seed: int) -> Floats:
+    """Margins (log-odds) of the fold's test rows, from a model that saw its training rows only."""
+    fitted = learner.fit(Table(table.x[fold.train], table.y[fold.train]), params, seed)
+    return fitted.margins(table.x[fold.test])
 
 
-class Suggest(Protocol):
-    """What we need of an Optuna trial."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Training rows: x float32 (n, k), y 0.0 or 1.0 (n,)."""
-
-    x: NDArray[np.float32]
-    y: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrator:
-    """Platt scaling: probability = 1 / (1 + exp(-(slope x margin + intercept)))."""
-
-    slope: float
-    intercept: float
-
-    def __call__(self, margin: Floats) -> Floats:
-        return np.clip(1 / (1 + np.exp(-(self.slope * margin + self.intercept))), CLIP, 1 - CLIP)
-
-
-def space(trial: Suggest) -> dict[str, Any]:
-    """The search space: small, shallow, strongly regularised trees, for signals that are weak."""
-    return {
-        "num_iterations": trial.suggest_int("num_iterations", 40, 200, log=True),
-        "num_leaves": trial.suggest_int("num_leaves", 3, 15, log=True),
-        "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.1, log=True),
-        "min_data_in_leaf": trial.suggest_int("min_data_in_leaf", 50, 800, log=True),
-        "lambda_l2": trial.suggest_float("lambda_l2", 0.1, 100.0, log=True),
-        "feature_fraction": trial.suggest_float("feature_fraction", 0.4, 1.0),
-    }
-
-
-def fit(table: Table, params: Mapping[str, Any], seed: int) -> lgb.Booster:
-    """A booster on all rows of `table`. Same rows, parameters and seed: the same booster."""
-    everything = {**FIXED, **params, "seed": seed}
-    return lgb.train(everything, lgb.Dataset(table.x, table.y, params=everything))
-
-
-def score_fold(table: Table, fold: Fold, params: Mapping[str, Any], seed: int) -> Floats:
-    """Margins (log-odds) of the fold's test rows, from a booster that saw its training rows only."""
-    booster = fit(Table(table.x[fold.train], table.y[fold.train]), params, seed)
-    return np.asarray(booster.predict(table.x[fold.test], raw_score=True), dtype=np.float64)
-
-
-def score_folds(table: Table, folds: Sequence[Fold], params: Mapping[str, Any], seed: int, n_jobs: int) -> list[Floats]:
-    """`score_fold` on each fold through joblib: a cluster is a setting, the numbers are the same."""
-    return list(Parallel(n_jobs=n_jobs)(delayed(score_fold)(table, fold, params, seed) for fold in folds))
+def score_folds(
+    learner: Learner,
+    table: Table,
+    folds: Sequence[Fold],
+    params: Mapping[str, Any],
+    seed: int,
+    compute: Compute = SERIAL,
+) -> list[Floats]:
+    """`score_fold` of each fold."""
+    return compute.map(score_fold, folds, shared=(learner, table, params, seed))
 
 
 def log_loss(margin: Floats, y: Floats) -> float:
     """Mean log-loss of margins, nats."""
     return float(np.logaddexp(0.0, np.where(y > 0, -margin, margin)).mean())
-
-
-def calibrate(margin: Floats, y: Floats) -> Calibrator:
-    """Platt's slope and intercept from out-of-fold margins."""
-    model = LogisticRegression(C=1e6).fit(margin[:, None], y)
-    return Calibrator(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
 def metrics(probability: Floats, y: Floats, base: float) -> dict[str, float]:

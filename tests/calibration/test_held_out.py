@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 from scipy.signal import lfilter
 
-from jobs import train
+from jobs.training.search import score
+from jobs.training.study import Study
 from mlops.learn import STRATEGIES, splits, tune
+from mlops.learn.gbm import GBM
+from mlops.learn.learner import Table
 from mlops.monitor import accuracy_change
 from mlops.types import Level
 
@@ -30,32 +33,32 @@ def world(rng, bars, units, edge, features=8, memory=0.97):
     times = pd.date_range("2000-01-01", periods=bars + HORIZON, tz="UTC")
     keys = {"event_time": times[:bars].repeat(units), "unit": np.tile([f"U{i}" for i in range(units)], bars)}
     rows = pd.DataFrame(keys | {"label": label.ravel(), "known_at": times[HORIZON:].repeat(units)})
-    return rows, tune.Table(x.reshape(-1, features).astype(np.float32), label.ravel())
+    return rows, Table(x.reshape(-1, features).astype(np.float32), label.ravel())
 
 
 def made(rows, table, past, *, trials, folds, seed=7):
     """A version of the first `past` rows, as training makes it: its records and its booster."""
     known = rows.iloc[:past]
     scheme = splits.Scheme(folds, HORIZON, EMBARGO, 0.2, 100, 1000, 200)
-    seen = tune.Table(table.x[:past], table.y[:past])
+    seen = Table(table.x[:past], table.y[:past])
 
     def searched(folds_of_it):
-        """As `jobs.train.search`, without a journal and runs."""
-        study = train.Study(STRATEGIES["volatility"], known, seen, folds_of_it, [], 0, "", known)
+        """As `jobs.training.search`, without a journal and runs."""
+        study = Study(STRATEGIES["volatility"], known, seen, folds_of_it, [], 0, "", known, GBM)
         journal = optuna.create_study(pruner=optuna.pruners.MedianPruner(n_startup_trials=4))
         for index in range(trials):
             journal.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * index, n_startup_trials=4)
             trial = journal.ask()
-            value = train._score(study, trial, tune.space(trial), seed, 1)
+            value = score(study, trial, GBM.space(trial), seed)
             state = optuna.trial.TrialState.PRUNED if value is None else optuna.trial.TrialState.COMPLETE
             journal.tell(trial, value, state=state)
         tests = np.concatenate([fold.test for fold in folds_of_it])
-        margin = np.concatenate(tune.score_folds(seen, folds_of_it, journal.best_params, seed, 1))
-        return journal.best_params, tests, margin, tune.calibrate(margin, seen.y[tests])
+        margin = np.concatenate(tune.score_folds(GBM, seen, folds_of_it, journal.best_params, seed))
+        return journal.best_params, tests, margin, GBM.calibrate(margin, seen.y[tests])
 
     def live(params, calibrator):
-        margin = tune.fit(seen, params, seed).predict(table.x[past:], raw_score=True)
-        return rows.iloc[past:].assign(probability=calibrator(np.asarray(margin)))
+        margin = GBM.fit(seen, params, seed).margins(table.x[past:])
+        return rows.iloc[past:].assign(probability=calibrator(margin))
 
     split = scheme.split(known)
     whole = splits.walk_forward(known, folds=folds, horizon=HORIZON, embargo=EMBARGO)
@@ -63,7 +66,7 @@ def made(rows, table, past, *, trials, folds, seed=7):
     before = known.iloc[tests].assign(probability=calibrator(margin)), live(params, calibrator)
     params, _, _, calibrator = searched(split.search)
     block = np.concatenate([fold.test for fold in split.held_out])
-    ahead = np.concatenate(tune.score_folds(seen, split.held_out, params, seed, 1))
+    ahead = np.concatenate(tune.score_folds(GBM, seen, split.held_out, params, seed))
     return before, (known.iloc[block].assign(probability=calibrator(ahead)), live(params, calibrator))
 
 

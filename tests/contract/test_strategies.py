@@ -9,6 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mlops.learn import STRATEGIES, Strategy, features, labels, leaks, splits, strategies, tune
+from mlops.learn.gbm import GBM
+from mlops.learn.learner import Table
 
 every = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
 
@@ -98,10 +100,10 @@ def _auc(strategy, seed, *, ahead=0):
     names = list(strategy.feature_names)
     seen[names] = seen.groupby("unit")[names].shift(-ahead)
     rows = seen.merge(labels.table(strategy, bars), on=["event_time", "unit"]).dropna().reset_index(drop=True)
-    table = tune.Table(rows[names].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
+    table = Table(rows[names].to_numpy(np.float32), rows["label"].to_numpy(np.float64))
     folds = splits.walk_forward(rows, folds=3, horizon=strategy.horizon, embargo=5)
     tests = np.concatenate([fold.test for fold in folds])
-    margin = np.concatenate(tune.score_folds(table, folds, PARAMS, 7, 1))
+    margin = np.concatenate(tune.score_folds(GBM, table, folds, PARAMS, 7))
     return roc_auc_score(table.y[tests], margin), ((margin > 0) == (table.y[tests] > 0.5)).mean(), len(tests)
 
 

@@ -103,12 +103,12 @@ def test_a_changed_value_is_an_error_that_names_the_table(filled, table, column,
 
 def test_every_bit_of_the_features_is_held_against_the_checksum(filled, span):
     rng = random.Random(3)
-    with filled._reading() as connection:
+    with filled.reading() as connection:
         blob = connection.execute(text("SELECT features FROM predictions ORDER BY event_time")).scalar()
     for _ in range(8):
         data = bytearray(blob)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        with filled._writing() as connection:
+        with filled.writing() as connection:
             first = "event_time = (SELECT min(event_time) FROM predictions)"
             connection.execute(text(f"UPDATE predictions SET features = :x WHERE {first}"), {"x": bytes(data)})
         with pytest.raises(CorruptionError, match="predictions with event_time"):

@@ -258,10 +258,8 @@ def test_scheduled_jobs_get_what_is_left(near, path, monkeypatch):
     near.settings = Settings(jobs={"source": save(market(), path)})
     given = []
     monkeypatch.setattr(worker, "record", SimpleNamespace(set_aside=lambda *_: None))
-    monkeypatch.setattr(
-        job, "jot", lambda context, model, bars, at: given.append(set(bars.symbol)) or [], raising=False
-    )
-    schedule = (Entry("jot", None, "jobs.bars:jot", each_model=False, bars=True),)
+    monkeypatch.setattr(job, "jot", lambda context, bars, at: given.append(set(bars.symbol)) or [], raising=False)
+    schedule = (Entry("jot", None, "jobs.bars:jot", per_model=False, needs_bars=True),)
     for frame in (market(), changed(market(), 70)):
         save(frame, path)
         worker.do(near, Claim("jot", datetime(2024, 5, 1, tzinfo=UTC), "w", 1, 1), schedule)

@@ -44,7 +44,7 @@ def context(tmp_path_factory):
             apply.promote(open_house.registry, first, "first", act, expected=None)
             apply.nominate(open_house.registry, second, act)
             _predict(open_house.ledger)
-            books.at(open_house, "volatility", _market(), NOW)
+            books.at(open_house, STRATEGIES["volatility"], _market(), NOW)
             yield open_house
 
 

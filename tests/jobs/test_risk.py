@@ -60,14 +60,14 @@ def hold(context, market, at=AT):
 
 
 def test_nothing_is_logged_while_nothing_is_held(context, market):
-    assert [] == risk.at(context, "", market, AT)
+    assert [] == risk.at(context, market, AT)
     assert context.ledger.risk.state("var", "all", as_of=AT) is None
 
 
 def test_the_night_leaves_evidence_a_forecast_and_what_the_live_page_needs(context, market):
     hold(context, market)
 
-    [decision] = risk.at(context, "", market, AT)
+    [decision] = risk.at(context, market, AT)
 
     assert Verdict.HOLD == decision.verdict
     client = MlflowClient(context.settings.tracking_uri)
@@ -149,9 +149,9 @@ def test_the_same_night_again_changes_no_forecast_and_tomorrow_is_not_seen(conte
     later = (changed.event_time > AT).to_numpy()
     changed.loc[later, "close"] *= 0.1
 
-    first = risk.at(context, "", market, AT)
+    first = risk.at(context, market, AT)
     told = context.ledger.risk.state("var", "all", as_of=AT).body
-    again = risk.at(context, "", changed, AT + timedelta(seconds=1))
+    again = risk.at(context, changed, AT + timedelta(seconds=1))
 
     assert first[0].reason == again[0].reason
     assert told["fitted"] == context.ledger.risk.state("var", "all", as_of=AT + timedelta(seconds=1)).body["fitted"]
@@ -175,7 +175,7 @@ def test_a_book_of_options_alone_is_judged_by_their_deltas(context, market):
     }
     context.ledger.quotes.add(pd.DataFrame([quote]))
 
-    risk.at(context, "", market[market.symbol == "AAPL"], AT)
+    risk.at(context, market[market.symbol == "AAPL"], AT)
 
     [weight] = context.ledger.risk.state("var", "all", as_of=AT).body["weights"]
     assert 0.4 < weight / (20_000 * spot / 1e6) < 0.7, "the delta of a call at the money"
@@ -187,7 +187,7 @@ def test_a_book_of_options_alone_is_judged_by_their_deltas(context, market):
 def test_a_unit_that_the_bars_do_not_know_is_named_and_the_others_go_on(context, market):
     hold(context, market[market.symbol != "XOM"])
 
-    risk.at(context, "", market[market.symbol != "XOM"], AT)
+    risk.at(context, market[market.symbol != "XOM"], AT)
 
     body = context.ledger.risk.state("var", "all", as_of=AT).body
     assert ["AAPL", "JPM"] == sorted(body["units"])
@@ -199,7 +199,7 @@ def test_a_short_past_gives_what_can_be_known_and_says_the_rest(context, days):
     short = bars(start=AT - timedelta(days=days * 1.45))
     hold(context, short)
 
-    found = risk.at(context, "", short, AT)
+    found = risk.at(context, short, AT)
 
     state = context.ledger.risk.state("var", "all", as_of=AT)
     if days == 10:
@@ -234,7 +234,7 @@ def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_tod
     for night in nights:
         at = night.to_pydatetime() + timedelta(minutes=50)
         books.advance(context, STRATEGIES["direction"], market, at)
-        risk.at(context, "", market, at)
+        risk.at(context, market, at)
         said[night] = context.ledger.risk.forecasts("all", confidence=0.99, horizon=1, as_of=at)["var"].iloc[-1]
 
     chart = Live(context).look(at).state.history.var
@@ -271,7 +271,7 @@ def test_the_page_has_forecast_and_loss_of_one_horizon_and_the_ledger_what_was_s
     five = replace(context, settings=settings)
     hold(five, market)
 
-    risk.at(five, "", market, AT)
+    risk.at(five, market, AT)
 
     state = context.ledger.risk.state("var", "all", as_of=AT)
     assert len(state.arrays["times"]) == len(state.arrays["var"]) == len(state.arrays["loss"]) == 52
@@ -291,7 +291,7 @@ def test_a_book_of_many_times_its_equity_has_a_var_at_night_and_live(context, ma
     context = replace(context, settings=context.settings.model_copy(update={"books": books}))
     hold(context, market)
 
-    [decision] = risk.at(context, "", market, AT)
+    [decision] = risk.at(context, market, AT)
 
     state = context.ledger.risk.state("var", "all", as_of=AT)
     assert -state.arrays["returns"].astype(float).dot(state.body["weights"]).min() > 1

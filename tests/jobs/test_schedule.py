@@ -9,7 +9,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from jobs.schedule import SCHEDULE, Entry, due, plan
 
 NEW_YORK = "America/New_York"
-HOURLY = (Entry("hourly", CronTrigger(minute=0, timezone=UTC), "jobs.tidy:at", each_model=False),)
+HOURLY = (Entry("hourly", CronTrigger(minute=0, timezone=UTC), "jobs.tidy:at", per_model=False),)
 NOON = datetime(2026, 3, 2, 12, 0, 30, tzinfo=UTC)
 
 
@@ -80,7 +80,7 @@ def test_the_29th_of_february_and_the_year_2038_are_days_like_others():
 
 def test_the_newest_of_very_many_missed_slots_is_found_at_once(sqlite_ledger):
     every_second = IntervalTrigger(seconds=1, start_date=datetime(2020, 1, 1, tzinfo=UTC), timezone=UTC)
-    entries = (Entry("tick", every_second, "", each_model=False),)
+    entries = (Entry("tick", every_second, "", per_model=False),)
     plan(sqlite_ledger, (), NOON, entries)
 
     assert 1 == plan(sqlite_ledger, (), NOON + timedelta(days=3650), entries)

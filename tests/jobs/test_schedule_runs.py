@@ -111,7 +111,7 @@ def test_the_scheduler_itself_brings_the_lines_of_all_models_to_their_end(sqlite
     for name, value in given.items():
         monkeypatch.setenv(f"MLOPS_{name}", str(value))
     for entry in SCHEDULE:
-        if not entry.each_model:
+        if not entry.per_model:
             sqlite_ledger.job_runs.plan(entry.job, NOW)
     settings, stop = JobSettings(max_attempts=1), threading.Event()
     scheduler = worker.Worker(sqlite_ledger, settings, models=list, launch=worker._launch(tmp_path), schedule=())

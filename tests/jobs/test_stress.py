@@ -309,7 +309,7 @@ def test_a_book_without_equity_has_losses_in_money_only(plain, bars):
 
 
 def test_it_is_in_the_schedule_once_for_all_models():
-    entry = schedule.entry_of("stress")
+    entry = schedule.ENTRIES["stress"]
 
     assert ["stress"] == entry.names(["a", "b"])
 

@@ -22,9 +22,11 @@ from optuna.storages.journal import JournalFileBackend
 
 from jobs import context as context_module
 from jobs import train
+from jobs.training.study import prepare
 from mlops.errors import DataError, LeakError
 from mlops.io import bar_feed
 from mlops.learn import STRATEGIES, labels, tune
+from mlops.learn.calibration import Calibrator
 from mlops.learn.features import Features
 from mlops.monitor import DETECTORS, ReferenceSummary, summarise
 from mlops.settings import Settings, TrainSettings
@@ -107,7 +109,7 @@ def test_nothing_is_learned_from_what_was_not_known(trained, bars):
     late = bars.assign(
         known_at=bars.known_at.where(bars.event_time < "2004-12-20", bars.known_at + pd.Timedelta("90D"))
     )
-    study = train.prepare(context.settings.train, STRATEGY, late[late.known_at <= AS_OF], None)
+    study = prepare(context.settings.train, STRATEGY, late[late.known_at <= AS_OF], None)
     assert study.rows.known_at.max() < pd.Timestamp("2004-12-20", tz="UTC")
 
 
@@ -117,9 +119,7 @@ def test_a_bar_that_came_late_makes_no_feature_and_its_labels_later(trained, bar
     arrived = day + pd.Timedelta("3D12h")
     known = bars.assign(known_at=bars.known_at.where(~late, arrived))[bars.known_at <= AS_OF]
     rows = [
-        train.prepare(
-            trained[0].settings.train, STRATEGY, known.assign(close=known.close.where(~late, close)), None
-        ).rows
+        prepare(trained[0].settings.train, STRATEGY, known.assign(close=known.close.where(~late, close)), None).rows
         for close in (known.close, 30.0)
     ]
     of_ge = rows[0][rows[0].unit == "GE"].set_index("event_time").known_at
@@ -136,22 +136,30 @@ def test_another_seed_or_another_row_is_another_study(trained, bars):
     known = bars[bars.known_at <= AS_OF]
     touched = known.assign(close=known.close.where(known.index != known.index[-100], known.close * 1.001))
     reseeded = replace(context, settings=context.settings.model_copy(update={"train": TrainSettings(seed=8)}))
-    parallel = replace(
-        context, settings=context.settings.model_copy(update={"train": SMALL.model_copy(update={"n_jobs": 2})})
-    )
 
     def name(context, rows):
-        return train.prepare(context.settings.train, STRATEGY, rows, None).digest
+        return prepare(context.settings.train, STRATEGY, rows, None).digest
 
-    assert name(context, known) == name(parallel, known)
     assert 3 == len({name(context, known), name(context, touched), name(reseeded, known)})
+
+
+def test_a_study_that_a_release_before_began_is_the_same_study_now(trained, bars):
+    """Its name on disk: rows, strategy and settings as they were hashed then; neither workers nor learner were in it."""
+    study = prepare(SMALL, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    then = {"trials": 4, "folds": 3, "embargo_bars": 5, "seed": 7, "min_bars": 200, "bar_delay_s": 60.0}
+    then |= {"held_out_share": 0.2, "held_out_bars": 250}
+    key = hashlib.sha256(pd.util.hash_pandas_object(study.rows, index=False).to_numpy().tobytes())
+    key.update(json.dumps(["volatility", STRATEGY.feature_names, then]).encode())
+
+    assert key.hexdigest() == study.digest
+    assert [f"volatility-{study.digest[:24]}.jsonl"] == [path.name for path in (trained[2] / "studies").iterdir()]
 
 
 def test_start_is_learned_from_first_and_what_is_before_it_warms_up(trained, bars):
     context, ref, _ = trained
     start = datetime(2004, 2, 2, tzinfo=UTC)
     known = bars[bars.known_at <= AS_OF]
-    whole, part = (train.prepare(context.settings.train, STRATEGY, known, first) for first in (None, start))
+    whole, part = (prepare(context.settings.train, STRATEGY, known, first) for first in (None, start))
 
     assert start <= part.window[0] < datetime(2004, 2, 3, tzinfo=UTC)
     pd.testing.assert_frame_equal(whole.rows[whole.rows.event_time >= start].reset_index(drop=True), part.rows)
@@ -206,7 +214,7 @@ def test_each_trial_is_a_child_run_with_its_parameters(trained):
 def test_the_reference_is_what_was_predicted_out_of_fold(trained, bars):
     context, ref, folder = trained
     reference = pd.read_parquet(folder / "bundles/volatility/1/artifacts/reference.parquet")
-    study = train.prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    study = prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
     tests = np.concatenate([fold.test for fold in study.folds])
 
     expected = study.rows.iloc[tests].reset_index(drop=True)
@@ -252,10 +260,10 @@ def test_nothing_of_a_version_was_chosen_by_the_bars_that_it_is_judged_by(held):
 def test_what_is_measured_is_how_the_version_was_made(held, bars):
     """The same parameters and calibrator, each step fitted on all that was known before it."""
     context, made, _, _ = held
-    study = train.prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
-    calibrator = tune.Calibrator(**made.meta["calibrator"])
+    study = prepare(context.settings.train, STRATEGY, bars[bars.known_at <= AS_OF], None)
+    calibrator = Calibrator(**made.meta["calibrator"])
     judged, last = made.held_out(), study.held_out[-1]
-    margin = tune.score_fold(study.table, last, made.meta["params"], HELD.seed)
+    margin = tune.score_fold(last, study.learner, study.table, made.meta["params"], HELD.seed)
 
     assert calibrator(margin).tolist() == judged.probability.iloc[-len(margin) :].tolist()
     row = context.ledger.registry.bundle("volatility", 1)
@@ -363,7 +371,7 @@ def test_a_model_that_is_nearly_always_right_is_refused_unless_a_person_trusts_i
 def test_a_symbol_that_misses_bars_is_trained_on_too(trained, bars):
     day = bars.event_time.rank(method="dense")
     gappy = bars[~((bars.symbol == "GE") & (day.between(380, 400) | (day % 50 == 7)))]
-    study = train.prepare(trained[0].settings.train, STRATEGY, gappy[gappy.known_at <= AS_OF], None)
+    study = prepare(trained[0].settings.train, STRATEGY, gappy[gappy.known_at <= AS_OF], None)
     assert set(SYMBOLS) == set(study.rows.unit)
     assert SMALL.folds == len(study.folds)
 
@@ -375,18 +383,19 @@ from datetime import datetime
 from pathlib import Path
 import pandas as pd
 from jobs import context, train
+from jobs.training import search
 from mlops.learn import STRATEGIES
 from mlops.settings import Settings, TrainSettings
 
 folder, as_of, settings, at = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-write = train._child_run
+write = search._child_run
 
-def killed(context, study, parent, index, *rest):
+def killed(context, parent, index, *rest):
     if index == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
-    write(context, study, parent, index, *rest)
+    write(context, parent, index, *rest)
 
-train._child_run = killed
+search._child_run = killed
 settings = TrainSettings.model_validate_json(settings)
 with context.opened(Settings(state=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", train=settings)) as opened:
     bars = pd.read_parquet(folder / "bars.parquet")

@@ -17,7 +17,7 @@ from jobs.context import Context
 from jobs.schedule import Entry
 from jobs.worker import Worker
 from mlops.io import logs, record
-from mlops.io.ledger import Ledger
+from mlops.io.ledger import BundleRow, Ledger
 from mlops.settings import JobSettings, Settings
 from mlops.types import Decision, ModelRef, Verdict
 from registry_hooks.aliases import Registry
@@ -187,13 +187,14 @@ def context(here, tmp_path):
     return Context(settings, Registry(client, here, tmp_path / "bundles"))
 
 
-def asks_for_a_retrain(context, model, bars, at):
+def asks_for_a_retrain(context, model, at):
     return [Decision(Verdict.RETRAIN, ModelRef(model, 1), (), None, "skill is gone")]
 
 
 def test_a_retrain_that_a_job_asks_for_is_planned_in_the_commit_of_its_done(context, monkeypatch):
     monkeypatch.setitem(sys.modules, "asking", sys.modules[__name__])
     schedule = (Entry("monitor", None, "asking:asks_for_a_retrain"),)
+    context.ledger.registry.add_bundle(BundleRow("volatility", 1, "digest", "run", "model", T0, T0, 5, T0))
     context.ledger.job_runs.plan("monitor:volatility", T0)
     claim = context.ledger.job_runs.claim("w", T0, lease_s=30, max_attempts=3)
 

@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 
 from mlops.learn import splits, tune
+from mlops.learn.gbm import GBM
+from mlops.learn.learner import Table
 from mlops.learn.plausible import FORESIGHT, foresight, too_good
 
 NAMES = ("first", "second", "third")
@@ -12,12 +14,12 @@ PARAMS = {"num_iterations": 40, "num_leaves": 7, "learning_rate": 0.1, "min_data
 
 
 def _judged(x, y, bound=0.9, names=NAMES):
-    table = tune.Table(x.astype(np.float32), y.astype(np.float64))
+    table = Table(x.astype(np.float32), y.astype(np.float64))
     at = pd.Series(pd.date_range("2020", periods=len(y), tz="UTC"))
     rows = pd.DataFrame({"event_time": at, "known_at": at + pd.Timedelta("1D")})
     folds = splits.walk_forward(rows, folds=3, horizon=1, embargo=1)
-    margin = np.concatenate(tune.score_folds(table, folds, PARAMS, 7, 1))
-    return too_good(table, folds, margin, names, bound, np.random.default_rng(0), PARAMS)
+    margin = np.concatenate(tune.score_folds(GBM, table, folds, PARAMS, 7))
+    return too_good(GBM, table, folds, margin, names, bound, np.random.default_rng(0), PARAMS)
 
 
 @pytest.fixture

@@ -10,27 +10,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops.learn import tune
+from mlops.learn import calibration
+from mlops.learn.gbm import fit
+from mlops.learn.learner import Table
 from models import gbm
 
 SCRIPT = Path(gbm.__file__)
 NAMES = ["a", "b", "c"]
 PARAMS = {"num_iterations": 20, "num_leaves": 5, "min_data_in_leaf": 20}
-PLATT = tune.Calibrator(0.8, -0.2)
+PLATT = calibration.Calibrator(0.8, -0.2)
 
 
 @pytest.fixture(scope="module")
 def booster():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(500, 3)).astype(np.float32)
-    return tune.fit(tune.Table(x, (x[:, 0] - x[:, 2] > 0).astype(float)), PARAMS, 1)
+    return fit(Table(x, (x[:, 0] - x[:, 2] > 0).astype(float)), PARAMS, 1)
 
 
 @pytest.fixture(scope="module")
 def model(booster, tmp_path_factory):
     """Loaded from files, without a signature: what is refused is refused by the script itself."""
     folder = tmp_path_factory.mktemp("model")
-    booster.save_model(folder / "booster.txt")
+    for name, content in booster.files().items():
+        (folder / name).write_bytes(content)
     meta = {"features": NAMES, "calibrator": {"slope": PLATT.slope, "intercept": PLATT.intercept}}
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     artifacts = {"booster": str(folder / "booster.txt"), "meta": str(folder / "meta.json")}
@@ -46,7 +49,7 @@ def rows():
 
 
 def test_probabilities_are_those_of_the_trained_booster_and_calibrator(model, booster, rows):
-    expected = PLATT(booster.predict(rows.to_numpy(), raw_score=True))
+    expected = PLATT(booster.margins(rows.to_numpy()))
     assert expected.tobytes() == model.predict(rows).tobytes()
     assert (40,) == expected.shape
 
@@ -73,7 +76,7 @@ def test_a_missing_feature_is_refused_by_its_name(model, rows):
 
 
 def test_no_probability_is_certain(rows):
-    assert tune.CLIP == gbm.CLIP
+    assert calibration.CLIP == gbm.CLIP
 
 
 def test_it_imports_nothing_of_ours():

@@ -54,7 +54,7 @@ def _scorings(context, version, failed):
 
 
 def _look(context, at=NOW):
-    return limits.at(context, "volatility", pd.DataFrame(), at)
+    return limits.at(context, "volatility", at)
 
 
 def _alerts(context):
@@ -163,4 +163,4 @@ def test_a_rollback_that_did_not_come_off_is_told_and_tried_again(context, monke
 def test_what_happened_before_it_became_champion_does_not_count(context):
     early = Context(context.settings, context.registry, None)
     _scorings(early, 2, [True] * 3)
-    assert [] == limits.at(context, "volatility", pd.DataFrame(), PROMOTED + timedelta(hours=1))
+    assert [] == limits.at(context, "volatility", PROMOTED + timedelta(hours=1))

@@ -36,7 +36,10 @@ R = TypeVar("R", bound=Row)
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """One immutable bundle. `train_start`, `train_end`: event times of its first and last training row."""
+    """One immutable bundle.
+
+    `train_start`, `train_end`: event times of its first and last training row; `kind`: what its model is for.
+    """
 
     model: str
     version: int
@@ -47,6 +50,7 @@ class BundleRow:
     train_end: datetime
     horizon_bars: int
     registered_at: datetime
+    kind: str = "strategy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,12 @@ class RegistryLog(Tables):
         with self._reading() as connection:
             query = select(promotions.c.model).union(select(bundles.c.model))
             return sorted(connection.scalars(query))
+
+    def kinds(self) -> dict[str, str]:
+        """What each model with a bundle is for, by its newest version."""
+        with self._reading() as connection:
+            query = select(bundles.c.model, bundles.c.kind).order_by(bundles.c.version)
+            return {row.model: row.kind for row in connection.execute(query)}
 
     def champion(self, model: str) -> int | None:
         """The champion by the log: where its last entry that was not undone points."""

@@ -29,6 +29,7 @@ FOLD = np.uint64(32)
 CACHED_TEXTS = 65_536
 MANY_TEXTS = 4_096  # different ones in a column: no names
 LONG_TEXT = 256  # characters; longer ones are no names: they do not come again
+ADDED_TO_RECORDS: Mapping[tuple[str, str], Any] = {("bundles", "kind"): "strategy"}  # as below, of single rows
 ADDED: Mapping[str, Any] = {"multiplier": 1.0, "wide": ""}  # columns younger than rows: what old ones have adds nothing
 Values = Sequence[Any] | NDArray[Any] | str
 Sums = NDArray[np.uint64]
@@ -75,7 +76,8 @@ def stored(sums: Sums) -> list[int]:
 
 def record_sum(table: str, row: Mapping[str, Any]) -> int:
     """The checksum of a single row of any kinds of values, as stored."""
-    plain = {name: _plain(value) for name, value in row.items()}
+    old = {name for name, value in row.items() if ADDED_TO_RECORDS.get((table, name), ...) == value}
+    plain = {name: _plain(value) for name, value in row.items() if name not in old}
     body = orjson.dumps([table, plain], option=orjson.OPT_SORT_KEYS)
     return int.from_bytes(blake2b(body, digest_size=8, key=SEED).digest(), "little", signed=True)
 

@@ -99,6 +99,7 @@ bundles = Table(
     Column("horizon_bars", Integer, nullable=False),
     Column("registered_at", UtcTime, nullable=False),
     Column("checksum", BigInteger),
+    Column("kind", Text, nullable=False, server_default="strategy"),
 )
 promotions = Table(
     "promotions",

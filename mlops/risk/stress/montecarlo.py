@@ -1,7 +1,7 @@
 """Paths of a book by simulation: what its value and its deepest fall may be, each with its standard error.
 
 Paths come in blocks. A block is a function of (seed, its number) alone, so that the numbers are the same whatever
-`n_jobs` is, and memory is bounded whatever the number of paths. Each path has a mirror image (antithetic).
+`compute` is, and memory is bounded whatever the number of paths. Each path has a mirror image (antithetic).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import chdtri, ndtr
 
+from mlops.compute import SERIAL, Compute
 from mlops.errors import DataError
 from mlops.risk.measures import Floats
 from mlops.risk.stress.joint import JointLaw, checked_weights
@@ -79,7 +79,13 @@ class Simulation:
 
 
 def simulate(
-    law: JointLaw, weights: ArrayLike, *, horizon: int = 252, paths: int = PATHS, seed: int = 7, n_jobs: int = 1
+    law: JointLaw,
+    weights: ArrayLike,
+    *,
+    horizon: int = 252,
+    paths: int = PATHS,
+    seed: int = 7,
+    compute: Compute = SERIAL,
 ) -> Simulation:
     """Let a book run along `paths` courses of the market; quantities stay as they are, cash earns nothing.
 
@@ -93,9 +99,8 @@ def simulate(
         In bars.
     paths : int
         Rounded up to whole blocks of 512.
-    n_jobs : int
-        joblib workers: threads, for the inner loop holds no lock; a joblib back end (`parallel_config`) puts them on
-        processes or a cluster. The numbers do not depend on it.
+    compute : Compute
+        Where blocks run: in threads, for the inner loop holds no lock. The numbers do not depend on it.
 
     Raises
     ------
@@ -120,8 +125,7 @@ def simulate(
     blocks = -(-paths // (2 * HALF))
     with_courses = -(-SHOWN // (2 * HALF))
     walker = Walker.of(law, vector)
-    work = (delayed(walker.block)(seed, i, horizon, i < with_courses) for i in range(blocks))
-    parts = list(Parallel(n_jobs=n_jobs, prefer="threads")(work)) if n_jobs != 1 else [run[0](*run[1]) for run in work]
+    parts = compute.map(walker.block, range(blocks), shared=(seed, horizon, with_courses), threads=True)
     ends, falls, courses = (np.concatenate([part[i] for part in parts]) for i in range(3))
     return Simulation(ends, falls, courses[:SHOWN], horizon, law)
 
@@ -153,8 +157,8 @@ class Walker:
             None if np.isinf(law.dof.value) else _table(mixing_table(law.dof.value)),
         )
 
-    def block(self, seed: int, number: int, horizon: int, keep: bool) -> tuple[Floats, Floats, Floats]:
-        """Profit, drawdown and (if kept) the courses of block `number`."""
+    def block(self, number: int, seed: int, horizon: int, with_courses: int) -> tuple[Floats, Floats, Floats]:
+        """Profit, drawdown and (of the first `with_courses` blocks) the courses of block `number`."""
         equity = np.empty((horizon, 2 * HALF), dtype=np.float32)
         done = 0
         h, price = self.start(2 * HALF)
@@ -166,7 +170,7 @@ class Walker:
         curve = equity.reshape(horizon, 2, HALF).transpose(0, 2, 1).reshape(horizon, -1)
         peak = np.maximum(np.maximum.accumulate(curve, axis=0), np.float32(1))
         fall = 1 - (curve / peak).min(axis=0)
-        parts = curve[-1] - 1, np.maximum(fall, 0), curve.T if keep else np.empty((0, horizon))
+        parts = curve[-1] - 1, np.maximum(fall, 0), curve.T if number < with_courses else np.empty((0, horizon))
         return tuple(np.array(part, dtype=np.float64) for part in parts)  # type: ignore[return-value]
 
     def start(self, paths: int) -> tuple[Singles, Singles]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from mlops.compute import SERIAL, Compute
 from mlops.errors import DataError
 from mlops.risk.measures import Floats
 from mlops.risk.stress.conditional import Conditional, conditional_stress, vine_stress
@@ -79,7 +80,7 @@ def stress_account(
     confidence: float = 0.99,
     horizon: int = 1,
     paths: int = PATHS,
-    n_jobs: int = 1,
+    compute: Compute = SERIAL,
 ) -> StressAccount:
     """Every stress that needs no named scenario.
 
@@ -122,7 +123,7 @@ def stress_account(
         law=law,
         tails={name: tail(law, book) for name, book in vectors.items()},
         gaussian=tail(plain, whole),
-        year=simulate(law, whole, horizon=YEAR, paths=paths, seed=seed, n_jobs=n_jobs),
+        year=simulate(law, whole, horizon=YEAR, paths=paths, seed=seed, compute=compute),
         windows=worst_windows(table, whole),
         shocked=units[at] if at >= 0 else "",
         conditional=given,

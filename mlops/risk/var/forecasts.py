@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from mlops.compute import SERIAL, Compute
 from mlops.errors import DataError
 from mlops.risk.measures import CONFIDENCES, Floats, Losses, check_confidence, finite
 from mlops.risk.var.filters import Filter, Recursion
@@ -16,6 +17,8 @@ from mlops.risk.var.fitted import fit
 from mlops.risk.var.models import MODELS, Model, filtered, series, unit_of
 
 OVER_PATHS = 4000  # of one window: standard error of a 99 % VaR about 4 %, independent from window to window
+Chain = tuple[Filter, int]  # a filter and the bars of history that it is fitted to
+Fit = tuple[Recursion, str]  # and why it did not converge, if so
 REFIT = 10  # bars between fits: parameters move slowly, volatility is filtered every bar
 
 
@@ -66,6 +69,7 @@ def walk(
     *,
     ohlc: ArrayLike | None = None,
     refit: int = REFIT,
+    compute: Compute = SERIAL,
 ) -> dict[str, Forecasts]:
     """Forecasts of every model for each bar from `first` on; models that share filters share their fits.
 
@@ -83,6 +87,8 @@ def walk(
         First bar forecast; every model needs its `least` bars before it.
     ohlc : array_like of shape (n, 4), optional
         Open, high, low and close of the same bars, for models that need them.
+    compute : Compute
+        Where filters are fitted, each along all bars: most of the work. The numbers do not depend on it.
 
     Raises
     ------
@@ -108,9 +114,12 @@ def walk(
     shape = (r.size - first, len(confidences))
     walks = {name: Losses(np.empty(shape), np.empty(shape)) for name in chosen}
     notes: dict[str, list[tuple[int, str]]] = {name: [] for name in chosen}
-    last: dict[tuple[Filter, int], Recursion] = {}
-    for start in range(first, r.size, refit):
-        block = _Block(r, squares, start, min(start + refit, r.size), last)
+    starts = range(first, r.size, refit)
+    chains = list(dict.fromkeys((rule, model.history) for model in chosen.values() for rule in model.filters))
+    fits = dict(zip(chains, compute.map(_fits, chains, shared=(r, starts)), strict=True))
+    for row, start in enumerate(starts):
+        now = {chain: fitted[row] for chain, fitted in fits.items()}
+        block = _Block(r, squares, start, min(start + refit, r.size), now)
         for name, model in chosen.items():
             rows = slice(start - first, block.end - first)
             losses = block.losses(model, confidences)
@@ -166,14 +175,23 @@ def _shape(forecasts: Forecasts) -> tuple[int, tuple[float, ...], tuple[int, ...
     return forecasts.first, forecasts.confidences, forecasts.var.shape, forecasts.horizon
 
 
+def _fits(chain: Chain, returns: Floats, starts: Sequence[int]) -> list[Fit]:
+    """A filter fitted to the history before each of `starts`, every fit beginning at the one before."""
+    rule, history = chain
+    fits: list[Fit] = []
+    for start in starts:
+        rows = returns[max(0, start - history) : start]
+        fits.append(rule.fit(rows / unit_of(rows), fits[-1][0] if fits else None))
+    return fits
+
+
 class _Block:
-    """The bars from `start` to `end`, forecast with parameters fitted at `start`; fits and filterings are shared."""
+    """The bars from `start` to `end`, forecast with the `fits` made at `start`; filterings are shared."""
 
     def __init__(
-        self, returns: Floats, squares: Floats | None, start: int, end: int, last: dict[tuple[Filter, int], Recursion]
+        self, returns: Floats, squares: Floats | None, start: int, end: int, fits: Mapping[Chain, Fit]
     ) -> None:
-        self.returns, self.squares, self.start, self.end, self.last = returns, squares, start, end, last
-        self._fits: dict[tuple[Filter, int], tuple[Recursion, str]] = {}
+        self.returns, self.squares, self.start, self.end, self._fits = returns, squares, start, end, fits
         self._views: dict[tuple[tuple[Filter, ...], int], tuple[Floats, Floats, float, tuple[float, ...]]] = {}
 
     def losses(self, model: Model, confidences: Sequence[float]) -> Losses:
@@ -192,20 +210,12 @@ class _Block:
         if key not in self._views:
             rows = slice(max(0, self.start - model.history), self.end - 1)
             unit = unit_of(self.returns[rows.start : self.start])
-            recursions = tuple(self._fit(rule, model.history, unit) for rule in model.filters)
+            recursions = tuple(self._fits[rule, model.history][0] for rule in model.filters)
             ranges = None if self.squares is None else self.squares[rows]
             view = filtered(model, recursions, self.returns[rows], ranges, unit)
             scale = unit * view.sigma[self.start - self.end :]
             self._views[key] = view.residuals, scale, unit * view.mean, recursions[0].shape
         return self._views[key]
-
-    def _fit(self, rule: Filter, history: int, unit: float) -> Recursion:
-        key = (rule, history)
-        if key not in self._fits:
-            rows = self.returns[max(0, self.start - history) : self.start]
-            self._fits[key] = rule.fit(rows / unit, self.last.get(key))
-            self.last[key] = self._fits[key][0]
-        return self._fits[key][0]
 
 
 def _known(name: str) -> Model:

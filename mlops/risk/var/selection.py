@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mlops.compute import SERIAL, Compute
 from mlops.risk.measures import CONFIDENCES, Floats, Losses, finite
 from mlops.risk.var.forecasts import REFIT, Forecasts, averaged, walk, walk_over
 from mlops.risk.var.models import HISTORY, MODELS, needs
@@ -63,6 +64,7 @@ def track_record(
     horizon: int = 1,
     compared: Sequence[str] = COMPARED,
     refit: int = REFIT,
+    compute: Compute = SERIAL,
 ) -> TrackRecord | None:
     """How the default would have fared over the last `bars` bars, or over the second half of a short past.
 
@@ -84,7 +86,8 @@ def track_record(
         rng = np.random.default_rng(SEED)
         return TrackRecord(names, walk_over(names, r, first, horizon, confidences, rng=rng, refit=refit), {})
     fits = [name for name in compared if MODELS[name].least <= first]
-    walked = walk([*names, *(name for name in fits if name not in names)], r, first, confidences, refit=refit)
+    every = [*names, *(name for name in fits if name not in names)]
+    walked = walk(every, r, first, confidences, refit=refit, compute=compute)
     return TrackRecord(names, averaged([walked[name] for name in names]), {name: walked[name] for name in fits})
 
 

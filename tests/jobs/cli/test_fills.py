@@ -331,7 +331,7 @@ def test_a_book_that_cannot_be_read_stops_no_other_and_the_job_says_so(sqlite_le
         connection.execute(text("UPDATE book_states SET cash = cash + 1 WHERE book = 'live'"))
 
     with pytest.raises(DataError, match="book live of direction cannot be read"):
-        books.at(context, "direction", bars([10.0, 11.0]), T0 + DAY)
+        books.at(context, STRATEGIES["direction"], bars([10.0, 11.0]), T0 + DAY)
 
     assert T0 + DAY == sqlite_ledger.books.state(other)["event_time"]
     assert ["direction/live"] == [alert.details["row"] for alert in sqlite_ledger.alerts.newest()]

@@ -44,11 +44,11 @@ def _proof(look):
 
 def test_the_first_look_stores_the_plan_and_later_settings_do_not_change_it(one):
     assert None is _trial(one).plan
-    compare.at(one.context, "m", None, bar_at(10))
+    compare.at(one.context, "m", bar_at(10))
     stored = plans.plan(one.context, _trial(one))
 
     looser = _context(one, confidence=0.6, horizon_bars=30, min_bars=10, margin=0.0, min_samples=1, min_events=0)
-    compare.at(looser, "m", None, bar_at(15))
+    compare.at(looser, "m", bar_at(15))
 
     assert stored == plans.plan(looser, _trial(one))
     assert (0.95, 252, 40, 0.0002, 1000) == (
@@ -63,7 +63,7 @@ def test_the_first_look_stores_the_plan_and_later_settings_do_not_change_it(one)
 
 def test_a_comparison_that_ended_is_told_by_its_own_plan(one):
     for bar in range(40, 116, 5):
-        compare.at(one.context, "m", None, bar_at(bar))
+        compare.at(one.context, "m", bar_at(bar))
     trial = _trial(one)
     assert trial.ended_at is not None
 
@@ -73,25 +73,25 @@ def test_a_comparison_that_ended_is_told_by_its_own_plan(one):
 
 def test_a_comparison_of_an_older_release_gets_its_plan_at_its_next_look(one):
     context = one.context
-    compare.at(context, "m", None, bar_at(10))
+    compare.at(context, "m", bar_at(10))
     with context.ledger.writing() as connection:
         connection.execute(text("UPDATE experiments SET plan = NULL"))
 
     assert 252 == plans.plan(context, _trial(one)).horizon_bars  # a report reads the settings, and stores nothing
     assert None is _trial(one).plan
-    compare.at(_context(one, horizon_bars=200), "m", None, bar_at(15))
+    compare.at(_context(one, horizon_bars=200), "m", bar_at(15))
     assert 200 == plans.plan(context, _trial(one)).horizon_bars
 
 
 def test_those_that_joined_share_the_error_of_a_stored_plan(one):
-    compare.at(one.context, "m", None, bar_at(10))
+    compare.at(one.context, "m", bar_at(10))
     one.challenge(bar_at(12))
 
     assert 2 == plans.plan(one.context, _trial(one)).arms
 
 
 def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(one):
-    compare.at(one.context, "m", None, bar_at(10))
+    compare.at(one.context, "m", bar_at(10))
     waiting = one.challenge(bar_at(50))
     looks = {
         t.challenger: _proof(compare.look(one.context, t, bar_at(100)))
@@ -108,7 +108,7 @@ def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(on
 
 def test_a_version_that_waited_keeps_its_plan_when_it_is_nominated(one):
     waiting = one.challenge(bar_at(1))
-    compare.at(one.context, "m", None, bar_at(10))
+    compare.at(one.context, "m", bar_at(10))
     first = _trial(one, "shadow")
     assert first.plan is not None
 
@@ -118,7 +118,7 @@ def test_a_version_that_waited_keeps_its_plan_when_it_is_nominated(one):
 
 
 def test_a_plan_that_a_hand_made_impossible_is_refused_with_its_name(one):
-    compare.at(one.context, "m", None, bar_at(10))
+    compare.at(one.context, "m", bar_at(10))
     with one.context.ledger.writing() as connection:
         connection.execute(
             text("UPDATE experiments SET plan = replace(plan, '\"look_every\": 5', '\"look_every\": 0')")
@@ -127,7 +127,7 @@ def test_a_plan_that_a_hand_made_impossible_is_refused_with_its_name(one):
     with pytest.raises(
         DataError, match=r"comparison 1 of m \(v2 against v1\) must have .* look_every must be .* got 0"
     ):
-        compare.at(one.context, "m", None, bar_at(15))
+        compare.at(one.context, "m", bar_at(15))
     assert 1 == one.context.ledger.registry.champion("m")
 
 

@@ -134,11 +134,11 @@ def test_one_that_fails_while_it_trades_is_taken_back_within_seconds(context):
     one = opened(context, "at-once")
     look(one, 20)
     ask(one, 2, 21, 22, failed=1)
-    assert [] == limits.at(context, one.model, pd.DataFrame(), bar_at(22) + HOUR)
+    assert [] == limits.at(context, one.model, bar_at(22) + HOUR)
     ask(one, 2, 23, 23, failed=1)
-    (decision,) = limits.at(context, one.model, pd.DataFrame(), bar_at(23) + HOUR)
+    (decision,) = limits.at(context, one.model, bar_at(23) + HOUR)
     assert (Verdict.WITHDRAW, 0.0) == (decision.verdict, weight(one))
-    assert [] == limits.at(context, one.model, pd.DataFrame(), bar_at(24) + HOUR)
+    assert [] == limits.at(context, one.model, bar_at(24) + HOUR)
     assert 1 == sum(a.key.startswith("challenger_withdrawn:at-once:") for a in context.ledger.alerts.newest())
 
 

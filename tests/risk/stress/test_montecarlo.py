@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from mlops.compute import Compute
 from mlops.errors import DataError
 from mlops.risk.measures import var_es
 from mlops.risk.stress.importance_sampling import tail_loss
@@ -102,7 +103,7 @@ def returns_with_clusters(bars=1500, units=4):
 def test_the_numbers_do_not_depend_on_workers_nor_on_how_many_paths_come_after(covariance):
     law = elliptical(covariance, 4.0)
 
-    one, two = (simulate(law, WEIGHTS, horizon=5, paths=2048, n_jobs=n) for n in (1, 2))
+    one, two = (simulate(law, WEIGHTS, horizon=5, paths=2048, compute=Compute(n)) for n in (1, 2))
     more = simulate(law, WEIGHTS, horizon=5, paths=4096)
 
     assert (one.profit == two.profit).all()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mlops.compute import Compute
 from mlops.errors import DataError
 from mlops.risk.var.backtest import judge
 from mlops.risk.var.fitted import fit
@@ -94,3 +95,9 @@ def test_a_book_that_stands_still_is_judged_by_nothing_and_costs_no_job():
 
     assert Level.UNKNOWN == judge(np.zeros(400), track.forecasts).level
     assert {} == track_record(np.zeros(400), 100).scores(np.zeros(400))
+
+
+def test_workers_do_not_change_a_track_record(past):
+    one, two = (track_record(past[-700:], 40, refit=20, compute=Compute(n)) for n in (1, 2))
+    assert one.forecasts.var.tobytes() == two.forecasts.var.tobytes()
+    assert all(one.others[name].es.tobytes() == two.others[name].es.tobytes() for name in one.others)
