@@ -66,9 +66,9 @@ def the_same_as_shipped(x: Rows) -> None:
 
 
 def planned(x: Rows) -> Rows:
-    trial = Plan()
-    looks = stats.look_times(horizon=trial.horizon_bars, look_every=trial.look_every, min_n=trial.min_bars)
-    return decided(x, looks, 1 - trial.confidence, trial.power) <= YEAR
+    plan = Plan()
+    looks = stats.look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
+    return decided(x, looks, 1 - plan.confidence, plan.power) <= YEAR
 
 
 def anytime(x: Rows) -> Rows:

@@ -27,7 +27,7 @@ from mlops import policy
 from mlops.alerts import ALERTS
 from mlops.experiment import ArmUnits, Plan, ab, arms_of, measure
 from mlops.experiment.metrics import BARS_PER_YEAR
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.kinds import KINDS
 from mlops.monitor import accuracy_change, chart_power
 from mlops.plots import evidence
@@ -43,7 +43,7 @@ PLOT_EVERY = 4  # weekly looks between two sets of plots; a verdict always has i
 class Look:
     """One look at one comparison: what was found, what follows, and what it was found in."""
 
-    trial: Experiment
+    comparison: ComparisonRow
     other: ModelRef
     report: Report
     decision: Decision
@@ -58,8 +58,8 @@ class Look:
     @property
     def tags(self) -> dict[str, str]:
         """What its run says of it; a watch has no stage."""
-        stage = {} if self.trial.kind == "watch" else {"stage": self.place.stage.value}
-        return {"kind": self.trial.kind, "against": str(self.other), **stage}
+        stage = {} if self.comparison.kind == "watch" else {"stage": self.place.stage.value}
+        return {"kind": self.comparison.kind, "against": str(self.other), **stage}
 
 
 def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
@@ -69,8 +69,8 @@ def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
     promoted; that ends the comparisons of the others.
     """
     apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))
-    trials = [trial for trial in context.ledger.registry.open_experiments(model) if _stands(context, trial)]
-    looks = [look(context, plans.keep(context, trial), as_of) for trial in trials]
+    comparisons = [c for c in context.ledger.registry.open_comparisons(model) if _stands(context, c)]
+    looks = [look(context, plans.keep(context, c), as_of) for c in comparisons]
     looks.sort(key=lambda each: (each.decision.verdict is Verdict.PROMOTE, each.proof.value), reverse=True)
     decisions: list[Decision] = []
     live = dict[int, dict[str, Any]]()
@@ -83,44 +83,47 @@ def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
     return decisions
 
 
-def look(context: Context, trial: Experiment, as_of: datetime) -> Look:
+def look(context: Context, comparison: ComparisonRow, as_of: datetime) -> Look:
     """Look at one comparison. Changes nothing."""
-    champion = ModelRef(trial.model, trial.champion, Role.CHAMPION)
-    other = ModelRef(trial.model, trial.challenger, aliases.ROLES[trial.kind])
-    matured = _matured(context, trial, as_of)
-    bar_frequency.daily(trial.model, matured)
-    curves = {v: book(context, trial.model, v, trial.started_at, as_of) for v in (trial.champion, trial.challenger)}
-    planned = plans.plan(context, trial)
-    pending = overdue_labels.look(context, champion, plans.horizon(context, trial), as_of, trial.started_at)
-    findings = (*_findings(context, trial, planned, matured, curves, as_of), pending)
-    if trial.kind == "watch":
-        chart = _collapse(context, champion, planned, matured[matured.version == trial.champion])
+    champion = ModelRef(comparison.model, comparison.champion, Role.CHAMPION)
+    other = ModelRef(comparison.model, comparison.challenger, aliases.ROLES[comparison.kind])
+    matured = _matured(context, comparison, as_of)
+    bar_frequency.daily(comparison.model, matured)
+    curves = {
+        v: book(context, comparison.model, v, comparison.started_at, as_of)
+        for v in (comparison.champion, comparison.challenger)
+    }
+    planned = plans.plan(context, comparison)
+    pending = overdue_labels.look(context, champion, plans.horizon(context, comparison), as_of, comparison.started_at)
+    findings = (*_findings(context, comparison, planned, matured, curves, as_of), pending)
+    if comparison.kind == "watch":
+        chart = _collapse(context, champion, planned, matured[matured.version == comparison.champion])
         chart = overdue_labels.unknown(chart, pending)
         rng = np.random.default_rng(context.settings.train.seed)
         findings = (*findings, chart, chart_power(context.bundle(champion).held_out(), chart, rng=rng))
         place, report = Place(), Report(champion, as_of, findings)
         decision = policy.on_watch(report, other)
     else:
-        place = stages.place(context, trial, as_of)
-        report = Report(champion, as_of, (*findings, *stages.findings(context, trial, as_of)))
-        gate = KINDS[context.kind(trial.model)].gate
-        decision = gate(report, other, place, resting=_resting(context, trial.model, as_of))
-    return Look(trial, other, report, decision, matured, curves, place)
+        place = stages.place(context, comparison, as_of)
+        report = Report(champion, as_of, (*findings, *stages.findings(context, comparison, as_of)))
+        gate = KINDS[context.kind(comparison.model)].gate
+        decision = gate(report, other, place, resting=_resting(context, comparison.model, as_of))
+    return Look(comparison, other, report, decision, matured, curves, place)
 
 
-def _matured(context: Context, trial: Experiment, as_of: datetime) -> pd.DataFrame:
+def _matured(context: Context, comparison: ComparisonRow, as_of: datetime) -> pd.DataFrame:
     """Rows of the two versions of a comparison since it began, by time, version and unit."""
-    span = {"start": trial.started_at, "end": as_of, "as_of": as_of}
+    span = {"start": comparison.started_at, "end": as_of, "as_of": as_of}
     arms = [
-        context.ledger.telemetry.matured(trial.model, version=v, **span)
-        for v in sorted((trial.champion, trial.challenger))
+        context.ledger.telemetry.matured(comparison.model, version=v, **span)
+        for v in sorted((comparison.champion, comparison.challenger))
     ]
     return pd.concat(arms).sort_values("event_time", kind="stable", ignore_index=True)
 
 
 def act(context: Context, look: Look, as_of: datetime, live: dict[int, dict[str, Any]]) -> Decision:
     """Log the evidence of a look and do what follows from it; `live` gets how the challenger does."""
-    trial, decision = look.trial, look.decision
+    comparison, decision = look.comparison, look.decision
     if gone := _gone(context, look):  # by another decision of this very look
         reason = f"Hold: {look.other} was compared with {look.report.model}, {gone}."
         decision = Decision(Verdict.HOLD, look.report.model, decision.because, look.report.model, reason)
@@ -130,7 +133,7 @@ def act(context: Context, look: Look, as_of: datetime, live: dict[int, dict[str,
     )
     matured = look.matured[look.matured.version == look.other.version]
     gain = look.proof.value if look.proof.n else math.nan
-    row = live_evidence.row(matured, trial.started_at, as_of, headline, gain)
+    row = live_evidence.row(matured, comparison.started_at, as_of, headline, gain)
     context.conclude(
         "compare",
         look.report,
@@ -139,7 +142,7 @@ def act(context: Context, look: Look, as_of: datetime, live: dict[int, dict[str,
         tags=look.tags,
         plotted=mlflow_runs.comparison_metrics(look.report, _measured(context, look, as_of)),
         headline=headline,
-        series=mlflow_runs.comparison(trial),
+        series=mlflow_runs.comparison(comparison),
         then=lambda run: live.update({look.other.version: row | {"run": run}}),
     )
     _tell_broken(context, look, as_of)
@@ -157,16 +160,16 @@ def _resting(context: Context, model: str, as_of: datetime) -> str:
 
 def _gone(context: Context, look: Look) -> str:
     """What a decision that was carried out since the look took from under this one; empty where nothing."""
-    if not _stands(context, look.trial):
+    if not _stands(context, look.comparison):
         return "which is not the champion any more"
     if look.decision.verdict is not Verdict.ADVANCE:
         return ""
-    held = stages.place(context, look.trial, look.report.as_of).held
+    held = stages.place(context, look.comparison, look.report.as_of).held
     return f"and gets no share of the units: {held}" if held else ""
 
 
-def _stands(context: Context, trial: Experiment) -> bool:
-    return context.ledger.registry.champion(trial.model) == trial.champion
+def _stands(context: Context, comparison: ComparisonRow) -> bool:
+    return context.ledger.registry.champion(comparison.model) == comparison.champion
 
 
 def book(context: Context, model: str, version: int, since: datetime, as_of: datetime) -> pd.DataFrame:
@@ -183,16 +186,16 @@ def book(context: Context, model: str, version: int, since: datetime, as_of: dat
     return pd.DataFrame(columns)
 
 
-def scorings(context: Context, trial: Experiment, until: datetime) -> dict[int, Any]:
+def scorings(context: Context, comparison: ComparisonRow, until: datetime) -> dict[int, Any]:
     """Seconds that each successful scoring took, by version; a bot that does not report them has none."""
-    asked = context.ledger.scorings.between(trial.model, trial.started_at, until)
+    asked = context.ledger.scorings.between(comparison.model, comparison.started_at, until)
     done = asked[asked["failed"] == 0]
     return {int(str(v)): rows["seconds"].to_numpy(dtype=np.float64) for v, rows in done.groupby("version")}
 
 
 def _findings(
     context: Context,
-    trial: Experiment,
+    comparison: ComparisonRow,
     planned: Plan,
     matured: pd.DataFrame,
     curves: Mapping[int, pd.DataFrame],
@@ -200,20 +203,20 @@ def _findings(
 ) -> tuple[Finding, ...]:
     return ab.compare(
         matured,
-        champion=trial.champion,
-        challenger=trial.challenger,
+        champion=comparison.champion,
+        challenger=comparison.challenger,
         settings=planned,
-        joined=plans.joined(context, trial),
-        base_rate=context.bundle(ModelRef(trial.model, trial.challenger)).meta["base_rate"],
+        joined=plans.joined(context, comparison),
+        base_rate=context.bundle(ModelRef(comparison.model, comparison.challenger)).meta["base_rate"],
         books={v: book["equity"].pct_change().dropna() for v, book in curves.items()},
-        assigned=_assigned(context, trial, as_of) if trial.kind == "compare" else None,
+        assigned=_assigned(context, comparison, as_of) if comparison.kind == "compare" else None,
         rng=np.random.default_rng(context.settings.train.seed),
     )
 
 
-def _assigned(context: Context, trial: Experiment, as_of: datetime) -> ArmUnits:
+def _assigned(context: Context, comparison: ComparisonRow, as_of: datetime) -> ArmUnits:
     """Keys that were assigned to each version so far, by the weights that held when they were."""
-    epochs = [epoch for epoch in context.ledger.assignments.by_epoch(trial, as_of) if any(epoch.counts.values())]
+    epochs = [epoch for epoch in context.ledger.assignments.by_epoch(comparison, as_of) if any(epoch.counts.values())]
     versions = tuple(sorted({version for epoch in epochs for version in epoch.weights}))
     counts = tuple(tuple(epoch.counts.get(version, 0) for version in versions) for epoch in epochs)
     return ArmUnits(versions, counts, tuple(tuple(epoch.weights.get(v, 0.0) for v in versions) for epoch in epochs))
@@ -233,23 +236,23 @@ def _collapse(context: Context, champion: ModelRef, planned: Plan, rows: pd.Data
 
 def _measured(context: Context, look: Look, as_of: datetime) -> dict[str, dict[str, float]]:
     """The same metrics of both arms, on the bars since the comparison began."""
-    table = measure(arms_of(look.matured, look.curves, scorings=scorings(context, look.trial, as_of)))
-    roles = {"champion": look.trial.champion, "challenger": look.trial.challenger}
+    table = measure(arms_of(look.matured, look.curves, scorings=scorings(context, look.comparison, as_of)))
+    roles = {"champion": look.comparison.champion, "challenger": look.comparison.challenger}
     values = {role: table.values.get(version, {}) for role, version in roles.items()}
     return {role: {name: known.value for name, known in metrics.items()} for role, metrics in values.items()}
 
 
 def _figures(look: Look) -> dict[str, Figure]:
-    trial, verdict = look.trial, look.decision.verdict
-    daily = ab.pairs(look.matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+    comparison, verdict = look.comparison, look.decision.verdict
+    daily = ab.pairs(look.matured, champion=comparison.champion, challenger=comparison.challenger)["difference"]
     quiet = verdict in (Verdict.HOLD, Verdict.INCONCLUSIVE)
     if daily.empty or (quiet and (len(daily) // 5) % PLOT_EVERY):
         return {}
-    pair = f"{trial.model}: v{trial.challenger} against champion v{trial.champion}"
+    pair = f"{comparison.model}: v{comparison.challenger} against champion v{comparison.champion}"
     named = {f"v{version}": curve["equity"] for version, curve in look.curves.items()}
     return {
         "paired_log_loss": evidence.paired_evidence(daily, pair, verdict.value.upper()),
-        "equity": evidence.equity(named, f"{trial.model}: shadow books"),
+        "equity": evidence.equity(named, f"{comparison.model}: shadow books"),
     }
 
 
@@ -258,7 +261,7 @@ def _tell_broken(context: Context, look: Look, as_of: datetime) -> None:
     broken = [f for f in look.report.findings if f.name in policy.BROKEN and f.level is Level.ALERT]
     if broken:
         why = "; ".join(f"{f.name}: {f.note}" for f in broken)
-        words = {"model": look.trial.model, "experiment": look.trial.id, "challenger": look.other, "why": why}
+        words = {"model": look.comparison.model, "experiment": look.comparison.id, "challenger": look.other, "why": why}
         alert = ALERTS["comparison_broken"].alert(as_of, words | {"champion": look.report.model})
         context.ledger.alerts.add(alert)
 
@@ -268,7 +271,7 @@ def _tell_unreported(context: Context, look: Look, decision: Decision, as_of: da
     lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
     enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in look.report.findings)
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
-        words = {"model": look.trial.model, "comparison": look.trial.id, "challenger": look.other, "why": lacks[0].note}
+        words = {"model": look.comparison.model, "comparison": look.comparison.id, "challenger": look.other, "why": lacks[0].note}
         context.ledger.alerts.add(ALERTS["shadow_unreported"].alert(as_of, words))
 
 
@@ -277,14 +280,14 @@ def _end(context: Context, look: Look, decision: Decision, at: datetime) -> None
 
     One that passed waits for its turn, and trades its share meanwhile where it has not for long enough.
     """
-    trial, proof, place = look.trial, look.proof, look.place
+    comparison, proof, place = look.comparison, look.proof, look.place
     goes_on = place.stage is Stage.AB or place.held or look.decision.verdict is Verdict.ADVANCE
-    passed = trial.kind != "watch" and policy.proven(look.report) and goes_on
-    over = bool(proof.params["finished"]) or (proof.level is Level.ALERT and trial.kind != "watch")
+    passed = comparison.kind != "watch" and policy.proven(look.report) and goes_on
+    over = bool(proof.params["finished"]) or (proof.level is Level.ALERT and comparison.kind != "watch")
     if decision.verdict in (Verdict.PROMOTE, Verdict.ROLLBACK) or passed or not over:
         return
-    if trial.kind == "watch":
-        context.ledger.registry.close_experiment(trial.id, "passed", at)
+    if comparison.kind == "watch":
+        context.ledger.registry.close_comparison(comparison.id, "passed", at)
     else:
         apply.retire(context.registry, look.other, decision.verdict.value, at)
 

@@ -37,7 +37,7 @@ from jobs.stack.servers import mlflow_server, own_secret, platform_service
 from mlops.errors import SettingsError
 from mlops.experiment import ab
 from mlops.io import bar_feed, logs, private_files, record
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.learn import STRATEGIES, strategy_of
 from mlops.monitor import performance
 from mlops.settings import ComputeSettings, RiskSettings, ServiceSettings, Settings
@@ -115,7 +115,7 @@ def checks(replay: Replay) -> dict[str, bool]:
     volatility, direction = log["volatility"], log["direction"]
     gated = [e for e in volatility if e.kind == "promote" and e.actor == "jobs.compare"]
     champions = {entry.to_version for entry in volatility}
-    worse = [t for t in ledger.registry.experiments("volatility") if t.kind in COMPARED and _worse(replay.context, t)]
+    worse = [t for t in ledger.registry.comparisons("volatility") if t.kind in COMPARED and _worse(replay.context, t)]
     swapped = {b.model: b.bot.champion for b in replay.bots.values()}
     return {
         "predictions and matured outcomes are stored": all(
@@ -151,11 +151,11 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
             link = record.link(replay.context.client, model, entry.evidence_run, uri)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
-        for trial in replay.context.ledger.registry.experiments(model):
-            if trial.kind == "compare" and trial.challenger != replay.context.ledger.registry.champion(model):
-                pair, verdict = f"v{trial.challenger} against v{trial.champion}", trial.verdict or "still compared"
+        for row in replay.context.ledger.registry.comparisons(model):
+            if row.kind == "compare" and row.challenger != replay.context.ledger.registry.champion(model):
+                pair, verdict = (f"v{row.challenger} against v{row.champion}", row.verdict or "still compared")
                 table.add_row(
-                    model, f"{trial.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.context, trial)} ({verdict})"
+                    model, f"{row.started_at:%Y-%m-%d}", f"not {pair}", f"{_cost(replay.context, row)} ({verdict})"
                 )
     console.print(table)
     for model in replay.models:
@@ -175,22 +175,22 @@ def _skill(context: Context, model: str) -> str:
     return f"{champion}, " + next(finding.note for finding in findings if finding.name == "skill")
 
 
-def _gains(context: Context, trial: Experiment) -> pd.Series:
+def _gains(context: Context, comparison: ComparisonRow) -> pd.Series:
     """What the challenger gained on the champion, in log-loss a bar."""
-    until = trial.ended_at or END
-    matured = context.ledger.telemetry.matured(trial.model, start=trial.started_at, end=until, as_of=until)
-    return ab.pairs(matured, champion=trial.champion, challenger=trial.challenger)["difference"]
+    until = comparison.ended_at or END
+    matured = context.ledger.telemetry.matured(comparison.model, start=comparison.started_at, end=until, as_of=until)
+    return ab.pairs(matured, champion=comparison.champion, challenger=comparison.challenger)["difference"]
 
 
-def _worse(context: Context, trial: Experiment) -> bool:
+def _worse(context: Context, comparison: ComparisonRow) -> bool:
     """Whether newest-wins would have lost by it, over enough bars to say so."""
-    gains = _gains(context, trial)
+    gains = _gains(context, comparison)
     return len(gains) >= LEAST_BARS and bool(gains.mean() < 0)
 
 
-def _cost(context: Context, trial: Experiment) -> str:
+def _cost(context: Context, comparison: ComparisonRow) -> str:
     """What taking the newer model would have cost, in log-loss a bar."""
-    gains = _gains(context, trial)
+    gains = _gains(context, comparison)
     if gains.empty:
         return "no matured bar yet"
     word = "gained" if gains.mean() > 0 else "lost"

@@ -42,11 +42,11 @@ def _challengers(context: Context, entry: Promotion, as_of: datetime) -> list[De
     """Take back to shadow who trades a share of the units and fails or is slow; needs no MLflow, an alert says why."""
     decisions, champion = [], ModelRef(entry.model, entry.to_version, Role.CHAMPION)
     trading = stages.stages(context.ledger, entry.model)
-    for trial in context.ledger.registry.open_experiments(entry.model):
-        if trial.champion != champion.version or trading.get(trial.challenger) is not Stage.AB:
+    for row in context.ledger.registry.open_comparisons(entry.model):
+        if row.champion != champion.version or trading.get(row.challenger) is not Stage.AB:
             continue
-        report = Report(champion, as_of, scored(context, trial, as_of))
-        decision = policy.on_comparison(report, ModelRef(entry.model, trial.challenger, aliases.ROLES[trial.kind]))
+        report = Report(champion, as_of, scored(context, row, as_of))
+        decision = policy.on_comparison(report, ModelRef(entry.model, row.challenger, aliases.ROLES[row.kind]))
         if decision.verdict is Verdict.WITHDRAW:
             apply.apply(decision, context.registry, context.act("jobs.limits", as_of))
             decisions.append(decision)

@@ -33,7 +33,7 @@ from mlops.experiment.numbers import numbers
 from mlops.experiment.plan import Plan
 from mlops.experiment.summary import TESTED, UNTESTED, Summary, summarise
 from mlops.io import record
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.monitor import reliability
 from mlops.plots import page, svg
 from mlops.stats import Estimate
@@ -60,56 +60,57 @@ def at(context: Context, model: str, as_of: datetime, experiment: int = 0) -> Wr
     DataError
         There is no such comparison.
     """
-    trial = _chosen(context, model, as_of, experiment)
-    until = min(as_of, trial.ended_at or as_of)
-    look = compare.look(context, trial, until)
+    comparison = _chosen(context, model, as_of, experiment)
+    until = min(as_of, comparison.ended_at or as_of)
+    look = compare.look(context, comparison, until)
     matured = context.ledger.telemetry.matured(
-        model, start=trial.started_at, end=until, as_of=until
+        model, start=comparison.started_at, end=until, as_of=until
     )  # of the shadows, too
     # What has ended is judged as it was: moves made since then hold nobody back.
-    decision = look.decision if trial.ended_at is None or until < trial.ended_at else _judged(look)
+    decision = look.decision if comparison.ended_at is None or until < comparison.ended_at else _judged(look)
     compared = Comparison(
-        id=trial.id,
+        id=comparison.id,
         model=model,
-        kind=trial.kind,
-        champion=trial.champion,
-        challenger=trial.challenger,
-        started_at=trial.started_at,
+        kind=comparison.kind,
+        champion=comparison.champion,
+        challenger=comparison.challenger,
+        started_at=comparison.started_at,
         as_of=until,
         plan=Plan(**{field.name: look.proof.params[field.name] for field in fields(Plan)}),
-        ended_at=trial.ended_at if until == trial.ended_at else None,
-        verdict=trial.verdict if until == trial.ended_at else None,
+        ended_at=comparison.ended_at if until == comparison.ended_at else None,
+        verdict=comparison.verdict if until == comparison.ended_at else None,
     )
     summary = summarise(
         compared,
         matured,
-        _books(context, trial, matured, until),
+        _books(context, comparison, matured, until),
         findings=look.report.findings,
         decision=decision,
         tried=max(len([b for b in context.ledger.registry.bundles(model) if b.registered_at <= until]) - 1, 1),
         rng=np.random.default_rng(context.settings.train.seed),
-        scorings=compare.scorings(context, trial, until),
+        scorings=compare.scorings(context, comparison, until),
     )
     html = page.render("experiment.html", _context(context, summary, matured) | {"stage": look.place.stage.value})
     known = numbers(summary)
-    series = mlflow_runs.comparison(trial)
+    series = mlflow_runs.comparison(comparison)
     evidence = record.Evidence(
         "report",
         look.report,
         decision,
-        tags={**look.tags, "trial": str(trial.id)},
+        tags={**look.tags, "trial": str(comparison.id)},
         numbers=known,
         pages={NAME: html},
-        plotted=mlflow_runs.report_metrics(known, trial.challenger),
-        headline=f"v{trial.champion} → v{trial.challenger}: {mlflow_runs.comparison_headline(look.report, decision)}",
+        plotted=mlflow_runs.report_metrics(known, comparison.challenger),
+        headline=f"v{comparison.champion} → v{comparison.challenger}: "
+        + mlflow_runs.comparison_headline(look.report, decision),
         series=series,
         beside=True,
     )
     return Written(html, summary, context.emit(evidence))
 
 
-def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> Experiment:
-    known = [e for e in context.ledger.registry.experiments(model) if e.started_at <= as_of]
+def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> ComparisonRow:
+    known = [e for e in context.ledger.registry.comparisons(model) if e.started_at <= as_of]
     chosen = [e for e in known if e.id == experiment] if experiment else known[-1:]
     if not known:
         remedy = "Train a challenger, and look again when it has scored"
@@ -121,15 +122,17 @@ def _chosen(context: Context, model: str, as_of: datetime, experiment: int) -> E
 
 
 def _judged(look: compare.Look) -> Decision:
-    if look.trial.kind == "watch":
+    if look.comparison.kind == "watch":
         return policy.on_watch(look.report, look.other)
     return policy.on_comparison(look.report, look.other, look.place)
 
 
-def _books(context: Context, trial: Experiment, matured: pd.DataFrame, until: datetime) -> dict[int, pd.DataFrame]:
+def _books(
+    context: Context, comparison: ComparisonRow, matured: pd.DataFrame, until: datetime
+) -> dict[int, pd.DataFrame]:
     """The virtual book of every version that predicted, and an empty one of a version that has not yet."""
-    versions = {*matured["version"].astype(int), trial.champion, trial.challenger}
-    return {v: compare.book(context, trial.model, v, trial.started_at, until) for v in sorted(versions)}
+    versions = {*matured["version"].astype(int), comparison.champion, comparison.challenger}
+    return {v: compare.book(context, comparison.model, v, comparison.started_at, until) for v in sorted(versions)}
 
 
 def _context(context: Context, summary: Summary, matured: pd.DataFrame) -> dict[str, Any]:

@@ -145,12 +145,12 @@ def traded(ledger: Ledger, model: str) -> Lineup:
 def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int]) -> Lineup:
     """The champion, those that are compared with it, and the weights of those that trade."""
     roles = dict.fromkeys(shadows, Role.SHADOW)
-    trials = [trial for trial in ledger.registry.open_experiments(model) if trial.champion == champion]
-    for trial in trials:  # those of another champion are closed by whoever moved it
-        if trial.kind != "shadow" or trial.challenger not in roles:
-            roles[trial.challenger] = ROLES[trial.kind]
+    comparisons = [c for c in ledger.registry.open_comparisons(model) if c.champion == champion]
+    for comparison in comparisons:  # those of another champion are closed by whoever moved it
+        if comparison.kind != "shadow" or comparison.challenger not in roles:
+            roles[comparison.challenger] = ROLES[comparison.kind]
     roles[champion] = Role.CHAMPION
-    assignment = next((trial for trial in reversed(trials) if trial.kind == "compare"), None)
+    assignment = next((c for c in reversed(comparisons) if c.kind == "compare"), None)
     if assignment is None:
         return Lineup(champion, roles)
     last = ledger.assignments.epochs(assignment)[-1]
@@ -161,8 +161,8 @@ def _compared(ledger: Ledger, model: str, champion: int, shadows: Sequence[int])
 def compared(ledger: Ledger, model: str) -> set[int]:
     """Versions that are compared with the champion: the challenger, and those that wait."""
     champion = ledger.registry.champion(model)
-    trials = [trial for trial in ledger.registry.open_experiments(model) if trial.champion == champion]
-    return {trial.challenger for trial in trials if trial.kind in COMPARED}
+    comparisons = [c for c in ledger.registry.open_comparisons(model) if c.champion == champion]
+    return {c.challenger for c in comparisons if c.kind in COMPARED}
 
 
 def standing(promotions: Sequence[Promotion]) -> list[int]:
@@ -230,13 +230,13 @@ def project(registry: Registry, model: str, at: datetime) -> None:
 
 def project_challenger(registry: Registry, model: str, at: datetime) -> None:
     """Make `challenger` say what the newest comparison says, and end any older one that a crash left open."""
-    trials = [trial for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"]
-    if not trials:
+    comparisons = [c for c in registry.ledger.registry.comparisons(model) if c.kind == "compare"]
+    if not comparisons:
         return
-    *older, last = trials
-    for trial in older:
-        if trial.ended_at is None:
-            registry.ledger.registry.close_experiment(trial.id, "superseded", at)
+    *older, last = comparisons
+    for comparison in older:
+        if comparison.ended_at is None:
+            registry.ledger.registry.close_comparison(comparison.id, "superseded", at)
     wanted = last.challenger if last.ended_at is None else None
     point(registry.client, model, Role.CHALLENGER, read(registry.client, model).get(Role.CHALLENGER), wanted)
     registry.ledger.registry.settle_alias(last.id, at)

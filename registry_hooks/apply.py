@@ -83,9 +83,9 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
         raise RegistryError(f"challenger of {model} must be another than the champion, got v{champion}. Train one.")
     aliases.known(registry, challenger)
     comparable.check(registry, challenger)
-    trial = stages.begin(registry.ledger, challenger, champion, act.at)
+    comparison = stages.begin(registry.ledger, challenger, champion, act.at)
     aliases.project_challenger(registry, model, act.at)
-    stages.carry(registry, trial, actor=act.actor, at=act.at)
+    stages.carry(registry, comparison, actor=act.actor, at=act.at)
     # After the log: a crash in between never forgets a version.
     waiting_list.leave(registry.client, model, challenger.version)
     waiting_list.project(registry, model, act.at)
@@ -101,8 +101,8 @@ def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
     """
     model = newcomer.name
     with turn(registry, model):
-        compared = registry.ledger.registry.open_experiments(model, "compare")
-        if any(trial.challenger == newcomer.version for trial in compared):
+        compared = registry.ledger.registry.open_comparisons(model, "compare")
+        if any(c.challenger == newcomer.version for c in compared):
             log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
         elif comparable.refused(registry, newcomer, act.at):
             pass  # a person was told
@@ -122,7 +122,7 @@ def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
     with turn(registry, model):
         refs = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
         waits = [ref for ref in refs if not comparable.refused(registry, ref, act.at)]
-        if not waits or registry.ledger.registry.open_experiments(model, "compare"):
+        if not waits or registry.ledger.registry.open_comparisons(model, "compare"):
             waiting_list.project(registry, model, act.at)  # tags of one that is compared already, or is champion by now
             return None
         install(registry, waits[0], act)
@@ -138,9 +138,9 @@ def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime)
     with turn(registry, model):
         registry.client.set_model_version_tag(model, str(version), "compared", verdict)
         waiting_list.leave(registry.client, model, version)
-        for trial in registry.ledger.registry.open_experiments(model):
-            if trial.challenger == version and trial.kind in aliases.COMPARED:
-                registry.ledger.registry.close_experiment(trial.id, verdict, at)
+        for comparison in registry.ledger.registry.open_comparisons(model):
+            if comparison.challenger == version and comparison.kind in aliases.COMPARED:
+                registry.ledger.registry.close_comparison(comparison.id, verdict, at)
         aliases.project_challenger(registry, model, at)
         waiting_list.project(registry, model, at)
         version_status.project(registry, model, at)
@@ -202,8 +202,8 @@ def finish_pending(registry: Registry, model: str, at: datetime) -> bool:
             finish(registry, entry, at)
         else:  # release 0.1 let later entries overtake it; what follows from them stands
             registry.ledger.registry.settle_promotion(entry.id, "applied", at)
-    trials = [trial for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"]
-    nomination = bool(trials) and (trials[-1].alias_at is None or any(t.ended_at is None for t in trials[:-1]))
+    rows = [c for c in registry.ledger.registry.comparisons(model) if c.kind == "compare"]
+    nomination = bool(rows) and (rows[-1].alias_at is None or any(t.ended_at is None for t in rows[:-1]))
     if nomination:
         aliases.project_challenger(registry, model, at)
     return bool(pending) or nomination
@@ -238,13 +238,13 @@ def finish(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
 def _follow(registry: Registry, entry: Promotion, at: datetime) -> None:
     """What the ledger itself must say of an entry. Before the aliases: whoever sees them move finds all of it."""
     model, ledger = entry.model, registry.ledger
-    for trial in ledger.registry.open_experiments(model):
-        if trial.champion != entry.to_version or trial.challenger == entry.to_version:
-            ledger.registry.close_experiment(trial.id, FINISHED[entry.kind], at)
+    for comparison in ledger.registry.open_comparisons(model):
+        if comparison.champion != entry.to_version or comparison.challenger == entry.to_version:
+            ledger.registry.close_comparison(comparison.id, FINISHED[entry.kind], at)
     before = entry.from_version
     if entry.kind == "promote" and before is not None and aliases.exists(registry.client, model, before):
         pair = {"champion": entry.to_version, "challenger": before}
-        ledger.registry.open_experiment(model, **pair, kind="watch", salt="", split=1.0, at=at)
+        ledger.registry.open_comparison(model, **pair, kind="watch", salt="", split=1.0, at=at)
     if (news := _news(entry, at)) is not None:
         ledger.alerts.add(news)
 

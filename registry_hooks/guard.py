@@ -36,8 +36,8 @@ def needed(registry: Registry, ref: ModelRef) -> str:
     look = version_status.statuses(registry.ledger, ref.name, LATEST).get(ref.version)
     stands = f" (now: {look.live['headline']})" if look is not None and look.live.get("headline") else ""
     gate = f"Needed: its comparison with champion v{champion} ends in `promote`{stands}"
-    trials = registry.ledger.registry.open_experiments(ref.name)
-    if not any(trial.challenger == ref.version and trial.kind in aliases.COMPARED for trial in trials):
+    comparisons = registry.ledger.registry.open_comparisons(ref.name)
+    if not any(c.challenger == ref.version and c.kind in aliases.COMPARED for c in comparisons):
         gate += ", and it is in none: set the alias `challenger` on it"
     return f"{gate}. {past}."
 
@@ -61,10 +61,10 @@ def ungated(registry: Registry, ref: ModelRef) -> tuple[str, ...]:
     if left:  # it was champion before
         watched = left[-1].kind == "rollback" and left[-1].actor.startswith(GATE)
         return (f"v{ref.version} was taken back by its watch: {left[-1].reason}",) if watched else ()
-    trials = registry.ledger.registry.experiments(ref.name)
+    comparisons = registry.ledger.registry.comparisons(ref.name)
     pair = (champion, ref.version)
-    compared = [t for t in trials if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
-    if any(trial.verdict == "promote" for trial in compared):
+    compared = [t for t in comparisons if t.kind in aliases.COMPARED and (t.champion, t.challenger) == pair]
+    if any(c.verdict == "promote" for c in compared):
         return ()
     if not compared:
         return (f"v{ref.version} was never compared with champion v{champion}",)

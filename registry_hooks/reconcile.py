@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops.alerts import ALERTS
 from mlops.errors import AliasMoved, MlopsError, RegistryError
 from mlops.io import logs
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.io.storage.locks import TurnTaken
 from mlops.types import ModelRef, Priority, Role
 from registry_hooks import aliases, apply, comparable, guard, version_status, waiting_list
@@ -233,21 +233,21 @@ def _versions(around: Round) -> str:
 def _lost(around: Round, version: int) -> str:
     """One deleted version: its comparisons end, and where it was champion the one before comes back."""
     stack, ledger = around.stack(), around.registry.ledger
-    trials = [t for t in ledger.registry.open_experiments(around.model) if version in (t.champion, t.challenger)]
+    comparisons = [t for t in ledger.registry.open_comparisons(around.model) if version in (t.champion, t.challenger)]
     done = f"v{version} was deleted {BY_HAND}"
     if stack and version == stack[-1]:
         return _replace_deleted_champion(around, version, done)
-    for trial in trials:
-        ledger.registry.close_experiment(trial.id, f"v{version} was deleted", around.at)
-    if trials:
+    for comparison in comparisons:
+        ledger.registry.close_comparison(comparison.id, f"v{version} was deleted", around.at)
+    if comparisons:
         aliases.project_challenger(around.registry, around.model, around.at)
-    traded = any(trial.kind != "shadow" for trial in trials)
+    traded = any(c.kind != "shadow" for c in comparisons)
     if version in stack[-2:-1]:
         text = f"{done}: a rollback now goes to the champion before it"
         around.tell("version_deleted", text, Priority.HIGH, version=version)
     else:
         around.tell("version_deleted", done, Priority.HIGH if traded else Priority.LOW, version=version)
-    return "repaired" if trials else AGREED
+    return "repaired" if comparisons else AGREED
 
 
 def _replace_deleted_champion(around: Round, version: int, done: str) -> str:
@@ -283,8 +283,8 @@ def _previous(around: Round) -> str:
 
 def _challenger(around: Round) -> str:
     """`challenger` against the newest comparison: a person may nominate, and may end it."""
-    trials = [t for t in around.registry.ledger.registry.experiments(around.model) if t.kind == "compare"]
-    open_one = trials[-1] if trials and trials[-1].ended_at is None else None
+    comparisons = [t for t in around.registry.ledger.registry.comparisons(around.model) if t.kind == "compare"]
+    open_one = comparisons[-1] if comparisons and comparisons[-1].ended_at is None else None
     alias, wanted = around.alias(Role.CHALLENGER), open_one.challenger if open_one else None
     if alias == wanted or not around.stack():
         return AGREED
@@ -310,10 +310,10 @@ def _line(around: Round) -> str:
     return "finished" if waiting_list.project(around.registry, around.model, around.at) else AGREED
 
 
-def _withdraw(around: Round, trial: Experiment) -> str:
-    title = f"alias challenger was deleted {BY_HAND}: the comparison of v{trial.challenger} ends"
-    around.tell("withdrawn_by_hand", title, version=trial.challenger)
-    around.registry.ledger.registry.close_experiment(trial.id, "withdrawn by hand", around.at)
+def _withdraw(around: Round, comparison: ComparisonRow) -> str:
+    title = f"alias challenger was deleted {BY_HAND}: the comparison of v{comparison.challenger} ends"
+    around.tell("withdrawn_by_hand", title, version=comparison.challenger)
+    around.registry.ledger.registry.close_comparison(comparison.id, "withdrawn by hand", around.at)
     aliases.project_challenger(around.registry, around.model, around.at)
     return "repaired"
 

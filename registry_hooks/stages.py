@@ -17,7 +17,7 @@ import structlog
 
 from mlops.alerts import ALERTS
 from mlops.errors import AliasMoved, RegistryError
-from mlops.io.ledger import Epoch, Experiment, Ledger
+from mlops.io.ledger import Epoch, ComparisonRow, Ledger
 from mlops.types import Decision, ModelRef, Stage
 from registry_hooks.aliases import Registry, compared, turn
 
@@ -27,26 +27,26 @@ JOBS = ("jobs.", "registry")  # how actors begin that are no people
 LEAST_LEFT = 0.5  # of the units, to the champion: no job gives so many challengers a share that less is left
 
 
-def running(ledger: Ledger, model: str) -> Experiment | None:
+def running(ledger: Ledger, model: str) -> ComparisonRow | None:
     """The comparison that keys are assigned by; None where nobody is nominated."""
     champion = ledger.registry.champion(model)
-    trials = [trial for trial in ledger.registry.open_experiments(model, "compare") if trial.champion == champion]
-    return trials[-1] if trials else None
+    comparisons = [row for row in ledger.registry.open_comparisons(model, "compare") if row.champion == champion]
+    return comparisons[-1] if comparisons else None
 
 
-def comparison(ledger: Ledger, model: str) -> Experiment:
+def comparison(ledger: Ledger, model: str) -> ComparisonRow:
     """The running comparison; raises RegistryError where nobody is nominated."""
-    trial = running(ledger, model)
-    if trial is None:
+    row = running(ledger, model)
+    if row is None:
         rule = f"model {model} must have a nominated challenger to assign keys to, got none"
         raise RegistryError(f"{rule}. Nominate a version.")
-    return trial
+    return row
 
 
 def stages(ledger: Ledger, model: str) -> dict[int, Stage]:
     """The stage of each version that is compared with the champion."""
-    trial = running(ledger, model)
-    weights = {} if trial is None else ledger.assignments.epochs(trial)[-1].weights
+    row = running(ledger, model)
+    weights = {} if row is None else ledger.assignments.epochs(row)[-1].weights
     return {v: Stage.AB if weights.get(v, 0.0) > 0 else Stage.SHADOW for v in compared(ledger, model)}
 
 
@@ -57,11 +57,11 @@ def trading_since(ledger: Ledger, model: str, pair: tuple[int, int], as_of: date
     """
     champion, challenger = pair
     since, until = None, None
-    for trial in ledger.registry.experiments(model):
-        if trial.kind != "compare" or trial.champion != champion:
+    for row in ledger.registry.comparisons(model):
+        if row.kind != "compare" or row.champion != champion:
             continue
-        ended = trial.ended_at if trial.ended_at is not None and trial.ended_at < as_of else None
-        for start, end in _spans(ledger.assignments.epochs(trial), challenger, as_of):
+        ended = row.ended_at if row.ended_at is not None and row.ended_at < as_of else None
+        for start, end in _spans(ledger.assignments.epochs(row), challenger, as_of):
             since = since if until is not None and start <= until else start
             until = end if end is not None else ended
             if until is None:
@@ -74,30 +74,30 @@ def held(ledger: Ledger, model: str, version: int, split: float) -> str:
 
     A person took it out of trading, or too little would be left to the champion.
     """
-    trial = running(ledger, model)
-    if trial is None:
+    row = running(ledger, model)
+    if row is None:
         return "nobody is nominated, so no units are assigned"
-    epochs = ledger.assignments.epochs(trial)
+    epochs = ledger.assignments.epochs(row)
     changed = [e for before, e in pairwise(epochs) if _of(e, version) != _of(before, version)]
     if changed and _of(changed[-1], version) == 0 and not changed[-1].actor.startswith(JOBS):
         who, at = changed[-1].actor, changed[-1].at
         return f"{who} took it out of trading on {at:%Y-%m-%d %H:%M}; `trader-mlops weights` gives it its share again"
-    others = math.fsum(w for v, w in epochs[-1].weights.items() if v not in (trial.champion, version))
+    others = math.fsum(w for v, w in epochs[-1].weights.items() if v not in (row.champion, version))
     left = 1 - others - (1 - split)
     if others and left < LEAST_LEFT:
         return f"other challengers trade {others:.0%} of the units, and at least {LEAST_LEFT:.0%} are the champion's"
     return ""
 
 
-def begin(ledger: Ledger, challenger: ModelRef, champion: int, at: datetime) -> Experiment:
+def begin(ledger: Ledger, challenger: ModelRef, champion: int, at: datetime) -> ComparisonRow:
     """Open the comparison of a nominated challenger: in shadow, where nobody but the champion trades.
 
     One that waited in line goes on: its comparison is of one plan, from its first bar.
     """
     pair = (champion, challenger.version)
-    waits = ledger.registry.open_experiments(challenger.name, "shadow")
+    waits = ledger.registry.open_comparisons(challenger.name, "shadow")
     began = min((t.started_at for t in waits if (t.champion, t.challenger) == pair), default=at)
-    return ledger.registry.open_experiment(
+    return ledger.registry.open_comparison(
         challenger.name,
         champion=champion,
         challenger=challenger.version,
@@ -126,9 +126,9 @@ def move(registry: Registry, decision: Decision, weight: float, *, run: str, act
         if trades == (weight > 0):
             return
         if trades:
-            trial = comparison(ledger, ref.name)
-            words = {"model": ref.name, "version": ref.version, "comparison": trial.id, "reason": decision.reason}
-            epoch = ledger.assignments.epochs(trial)[-1].number
+            row = comparison(ledger, ref.name)
+            words = {"model": ref.name, "version": ref.version, "comparison": row.id, "reason": decision.reason}
+            epoch = ledger.assignments.epochs(row)[-1].number
             ledger.alerts.add(ALERTS["challenger_withdrawn"].alert(at, words | {"weights": epoch}))
         reason = decision.reason + (f" Evidence: run {run}." if run else "")
         share(registry, ref.name, {ref.version: weight}, actor=actor, reason=reason, at=at)
@@ -143,12 +143,12 @@ def share(
     """
     from mlflow import MlflowException
 
-    trial, open_now = comparison(registry.ledger, model), compared(registry.ledger, model)
-    for version in given.keys() - open_now - {trial.champion}:
+    row, open_now = comparison(registry.ledger, model), compared(registry.ledger, model)
+    for version in given.keys() - open_now - {row.champion}:
         names = ", ".join(f"v{v}" for v in sorted(open_now))
         rule = f"weights of {model} must be of versions that are compared ({names}), got v{version}"
         raise RegistryError(f"{rule}. Let it wait in line first.")
-    epoch = registry.ledger.assignments.add_weights(trial, given, actor=actor, reason=reason, at=at)
+    epoch = registry.ledger.assignments.add_weights(row, given, actor=actor, reason=reason, at=at)
     log.info("weights", model=model, epoch=epoch.number, weights=dict(epoch.weights), reason=reason)
     try:
         project(registry, model)
@@ -157,14 +157,14 @@ def share(
     return epoch
 
 
-def carry(registry: Registry, trial: Experiment, *, actor: str, at: datetime) -> None:
+def carry(registry: Registry, row: ComparisonRow, *, actor: str, at: datetime) -> None:
     """Let those go on trading in a new comparison who traded in the one before and are compared on.
 
     A crash before it costs them their share until they pass the gate of the shadow stage again, and never gives one.
     """
-    ledger, model = registry.ledger, trial.model
-    before = [t for t in ledger.registry.experiments(model) if t.kind == "compare" and t.id < trial.id]
-    if not before or before[-1].champion != trial.champion or len(ledger.assignments.epochs(trial)) > 1:
+    ledger, model = registry.ledger, row.model
+    before = [t for t in ledger.registry.comparisons(model) if t.kind == "compare" and t.id < row.id]
+    if not before or before[-1].champion != row.champion or len(ledger.assignments.epochs(row)) > 1:
         return
     weights, stay = ledger.assignments.epochs(before[-1])[-1].weights, compared(ledger, model) - {before[-1].challenger}
     given = {version: weight for version, weight in weights.items() if version in stay and weight > 0}

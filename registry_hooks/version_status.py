@@ -18,7 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.io import record
-from mlops.io.ledger import BundleRow, Experiment, Ledger, Promotion
+from mlops.io.ledger import BundleRow, ComparisonRow, Ledger, Promotion
 from registry_hooks.aliases import ROLES, Registry, standing
 
 log = structlog.get_logger()
@@ -65,10 +65,10 @@ def keep(ledger: Ledger, kind: str, model: str, live: Mapping[int, Mapping[str, 
 def statuses(ledger: Ledger, model: str, at: datetime) -> dict[int, Status]:
     """The status of every version that the ledger knows."""
     promotions = [entry for entry in ledger.registry.promotions(model) if entry.state != "undone"]
-    trials, live = ledger.registry.experiments(model), _live(ledger, model, at)
+    comparisons, live = ledger.registry.comparisons(model), _live(ledger, model, at)
     undone = _undone(ledger, model)
     return {
-        row.version: _with(_status(row.version, promotions, trials, live), row, live, undone)
+        row.version: _with(_status(row.version, promotions, comparisons, live), row, live, undone)
         for row in ledger.registry.bundles(model)
     }
 
@@ -175,7 +175,7 @@ def _with(status: Status, row: BundleRow, live: Mapping[int, Mapping[str, Any]],
 
 
 def _status(
-    version: int, promotions: list[Promotion], trials: list[Experiment], live: Mapping[int, Mapping[str, Any]]
+    version: int, promotions: list[Promotion], comparisons: list[ComparisonRow], live: Mapping[int, Mapping[str, Any]]
 ) -> Status:
     """By the promotion log first, then by the comparisons."""
     stack = standing(promotions)
@@ -186,10 +186,10 @@ def _status(
     if left is not None and left.kind == "rollback":
         return Status("rolled back", f"on {left.created_at:%Y-%m-%d}: {left.reason}", left.evidence_run)
     champion = stack[-1] if stack else None
-    mine = [trial for trial in trials if trial.challenger == version]
+    mine = [c for c in comparisons if c.challenger == version]
     compared = [t for t in mine if t.champion == champion and t.ended_at is None and t.kind != "watch"]
     if compared:
-        role = ROLES[min(trial.kind for trial in compared)].value  # `compare` before `shadow`
+        role = ROLES[min(c.kind for c in compared)].value  # `compare` before `shadow`
         row, since = (
             live.get(version, {}),
             f"compared with champion v{champion} since {compared[-1].started_at:%Y-%m-%d}",
@@ -201,7 +201,7 @@ def _status(
         return Status(
             word, f"replaced by v{left.to_version} on {left.created_at:%Y-%m-%d}: {left.reason}", left.evidence_run
         )
-    ended = [trial for trial in mine if trial.ended_at is not None]
+    ended = [c for c in mine if c.ended_at is not None]
     if ended:
         last = ended[-1]
         why = f"its comparison with v{last.champion} ended on {last.ended_at:%Y-%m-%d}: {last.verdict}"

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from mlflow import MlflowClient
 
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.types import ModelRef, Role
 from registry_hooks import stages
 from registry_hooks.aliases import ROLE_TAG, Registry, compared
@@ -46,15 +46,15 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
     if champion is None:
         return False
     line, stale = _sorted(registry, model)
-    running = registry.ledger.registry.open_experiments(model, "shadow")
+    running = registry.ledger.registry.open_comparisons(model, "shadow")
     over = [t for t in running if t.champion != champion or t.challenger not in line]
     have = {t.challenger for t in running if t.champion == champion}
-    for trial in over:
-        registry.ledger.registry.close_experiment(trial.id, _why(registry, trial, champion), at)
+    for comparison in over:
+        registry.ledger.registry.close_comparison(comparison.id, _why(registry, comparison, champion), at)
     for version in line:
         if version not in have:
             pair = {"champion": champion, "challenger": version}
-            registry.ledger.registry.open_experiment(model, **pair, kind="shadow", salt="", split=1.0, at=at)
+            registry.ledger.registry.open_comparison(model, **pair, kind="shadow", salt="", split=1.0, at=at)
     for version in stale:
         leave(registry.client, model, version)
     gone = _take_weights(registry, model, at)
@@ -66,21 +66,21 @@ def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, flo
     """Stop assigning new keys to versions that are not compared any more; these versions."""
     gone: dict[int, float] = {}
     stay = compared(registry.ledger, model) | {registry.ledger.registry.champion(model)}
-    for trial in registry.ledger.registry.open_experiments(model, "compare"):
-        weights = registry.ledger.assignments.epochs(trial)[-1].weights
+    for comparison in registry.ledger.registry.open_comparisons(model, "compare"):
+        weights = registry.ledger.assignments.epochs(comparison)[-1].weights
         gone = {version: 0.0 for version, weight in weights.items() if weight > 0 and version not in stay}
         if gone:
             registry.ledger.assignments.add_weights(
-                trial, gone, actor="registry", reason="not compared any more", at=at
+                comparison, gone, actor="registry", reason="not compared any more", at=at
             )
     return gone
 
 
-def _why(registry: Registry, trial: Experiment, champion: int) -> str:
-    if trial.champion != champion:
+def _why(registry: Registry, comparison: ComparisonRow, champion: int) -> str:
+    if comparison.champion != champion:
         return "champion changed"
-    compared = registry.ledger.registry.open_experiments(trial.model, "compare")
-    return "nominated" if any(t.challenger == trial.challenger for t in compared) else "left the line"
+    compared = registry.ledger.registry.open_comparisons(comparison.model, "compare")
+    return "nominated" if any(t.challenger == comparison.challenger for t in compared) else "left the line"
 
 
 def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
@@ -89,7 +89,7 @@ def _sorted(registry: Registry, model: str) -> tuple[list[int], list[int]]:
     Anybody who reaches MLflow may tag a version of his own: only those count that the ledger knows.
     """
     tagged_there = registry.client.search_model_versions(f"name = '{model}' and tag.{WAITS_TAG} = 'true'")
-    had = {trial.challenger for trial in registry.ledger.registry.experiments(model) if trial.kind == "compare"}
+    had = {c.challenger for c in registry.ledger.registry.comparisons(model) if c.kind == "compare"}
     had.add(registry.ledger.registry.champion(model) or 0)
     known = {row.version for row in registry.ledger.registry.bundles(model)}
     tagged = sorted(known & {int(version.version) for version in tagged_there})

@@ -31,15 +31,15 @@ def _followed(context, law, seed, *, thorough):
     moves = [
         (p.kind, p.from_version, p.to_version, p.created_at, p.reason) for p in ledger.registry.promotions(one.model)
     ]
-    trials = [
+    comparisons = [
         (t.kind, t.champion, t.challenger, t.started_at, t.ended_at, t.verdict)
-        for t in ledger.registry.experiments(one.model)
+        for t in ledger.registry.comparisons(one.model)
     ]
     told = [(a.key, a.as_of) for a in ledger.alerts.newest(open_only=False) if a.model == one.model]
     decided = [
         (e.at, e.decision.verdict) for e in one.events if e.decision.verdict in (Verdict.RETRAIN, Verdict.PROMOTE)
     ]
-    return str((moves, trials, told, decided)).replace(one.model, "m")
+    return str((moves, comparisons, told, decided)).replace(one.model, "m")
 
 
 @pytest.mark.parametrize("law", [BETTER, WORSE, EQUAL], ids=["better", "worse", "equal"])
@@ -82,8 +82,8 @@ def test_a_plan_waits_for_labels_that_do_not_overlap(horizon, compare_from, watc
         one = Platform(context, World(Law(units=2, horizon=horizon), 60, 1), "m", known=False)
         one.begin()
         one.challenge(START)
-        (trial,) = context.ledger.registry.open_experiments("m")
-        planned = [plans.plan(context, replace(trial, kind=kind)) for kind in ("compare", "watch")]
+        (comparison,) = context.ledger.registry.open_comparisons("m")
+        planned = [plans.plan(context, replace(comparison, kind=kind)) for kind in ("compare", "watch")]
         assert [compare_from, watch_from] == [plan.min_bars for plan in planned]
 
 

@@ -141,9 +141,9 @@ def enlist(trial: Trial) -> Prepared:
 
 
 def next_in_line(trial: Trial) -> Prepared:
-    for compared in trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
+    for compared in trial.registry.ledger.registry.open_comparisons(trial.model, "compare"):
         apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
-    had = {t.challenger for t in trial.registry.ledger.registry.experiments(trial.model) if t.kind == "compare"}
+    had = {t.challenger for t in trial.registry.ledger.registry.comparisons(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
     for version in fresh[:1]:
         trial.registry.client.set_model_version_tag(trial.model, str(version), waiting_list.WAITS_TAG, "true")
@@ -159,11 +159,11 @@ def retire(trial: Trial) -> Prepared:
 
 def _in_line(trial: Trial) -> ModelRef | None:
     """One that waits behind a challenger; None where there are no two versions that were never nominated."""
-    had = {t.challenger for t in trial.registry.ledger.registry.experiments(trial.model) if t.kind == "compare"}
+    had = {t.challenger for t in trial.registry.ledger.registry.comparisons(trial.model) if t.kind == "compare"}
     fresh = [v for v in trial.alive() if v not in had and v != trial.champion]
-    if not trial.registry.ledger.registry.open_experiments(trial.model, "compare") and len(fresh) > 1:
+    if not trial.registry.ledger.registry.open_comparisons(trial.model, "compare") and len(fresh) > 1:
         apply.enlist(trial.registry, ModelRef(trial.model, fresh.pop(0)), trial.act)
-    if not fresh or not trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
+    if not fresh or not trial.registry.ledger.registry.open_comparisons(trial.model, "compare"):
         return None
     apply.enlist(trial.registry, ModelRef(trial.model, fresh[-1]), trial.act)
     return ModelRef(trial.model, fresh[-1])
@@ -241,7 +241,7 @@ def next_that_trades(trial: Trial) -> Prepared:
     if target is None:
         return next_in_line(trial)
     apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
-    (first,) = trial.registry.ledger.registry.open_experiments(trial.model, "compare")
+    (first,) = trial.registry.ledger.registry.open_comparisons(trial.model, "compare")
     apply.retire(trial.registry, ModelRef(trial.model, first.challenger), "hold", AT)
     expect = {"either": [trial.champion], "adds": [0]}
     return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
@@ -249,7 +249,7 @@ def next_that_trades(trial: Trial) -> Prepared:
 
 def _nominated(trial: Trial) -> ModelRef:
     target = trial.other()
-    for compared in trial.registry.ledger.registry.open_experiments(trial.model, "compare"):
+    for compared in trial.registry.ledger.registry.open_comparisons(trial.model, "compare"):
         apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
     apply.nominate(trial.registry, target, trial.act)
     return target
@@ -286,11 +286,11 @@ def _agreement(trial: Trial) -> dict[str, bool]:
     now, stack = aliases.read(client, trial.model), aliases.standing(log)
     back = aliases.way_back(client, trial.model, stack)
     standing = [entry for entry in log if entry.state != "undone"]
-    rounds = ledger.registry.open_experiments(trial.model, "compare")
-    beside = sorted((t.champion, t.challenger) for t in ledger.registry.open_experiments(trial.model, "shadow"))
+    rounds = ledger.registry.open_comparisons(trial.model, "compare")
+    beside = sorted((t.champion, t.challenger) for t in ledger.registry.open_comparisons(trial.model, "shadow"))
     tagged = {int(v.version): v.tags for v in client.search_model_versions(f"name = '{trial.model}'")}
     line_up = [v for v, tags in sorted(tagged.items()) if waiting_list.WAITS_TAG in tags]
-    watches = [(t.champion, t.challenger) for t in ledger.registry.open_experiments(trial.model, "watch")]
+    watches = [(t.champion, t.challenger) for t in ledger.registry.open_comparisons(trial.model, "watch")]
     last = standing[-1] if standing else None
     watched = [(last.to_version, last.from_version)] if last and last.kind == "promote" and last.from_version else []
     told = [a.key for a in ledger.alerts.newest(open_only=False) if a.model == trial.model]
@@ -310,7 +310,7 @@ def _agreement(trial: Trial) -> dict[str, bool]:
         "who waits is compared with the champion, nobody else": beside
         == [(ledger.registry.champion(trial.model), version) for version in line_up],
         "the champion and who was nominated wait for nothing": not {ledger.registry.champion(trial.model)}.union(
-            t.challenger for t in ledger.registry.experiments(trial.model) if t.kind == "compare"
+            t.challenger for t in ledger.registry.comparisons(trial.model) if t.kind == "compare"
         ).intersection(line_up),
         "every entry is settled once": all(e.state in ("applied", "undone") and e.settled_at for e in log),
         "each entry starts where the one before ended": [e.from_version for e in standing[1:]]

@@ -39,7 +39,7 @@ from mlops.books.book import SCALE
 from mlops.experiment import Plan, ab
 from mlops.experiment.events import enough_at, happened
 from mlops.experiment.gates import paired_log_loss
-from mlops.io.ledger import BookKey, BookRows, BundleRow, Experiment, Ledger
+from mlops.io.ledger import BookKey, BookRows, BundleRow, ComparisonRow, Ledger
 from mlops.io.ledger.books import STATE
 from mlops.monitor import kept_summary
 from mlops.settings import Settings
@@ -213,13 +213,13 @@ class Platform:
 
     def _silence(self) -> int:
         """Bar until which no test or chart of the open comparisons speaks or ends; 0 where a place is free."""
-        trials = self.context.ledger.registry.open_experiments(self.model)
+        trials = self.context.ledger.registry.open_comparisons(self.model)
         standing = [trial for trial in trials if trial.champion == self._champion]
         if self.line and not any(trial.kind == "compare" for trial in trials):
             return 0
         return min((self._decides(trial) for trial in standing), default=0)
 
-    def _decides(self, trial: Experiment) -> int:
+    def _decides(self, trial: ComparisonRow) -> int:
         """Bar at which a look sees that a comparison has ended, or what may decide it."""
         plan, start = plans.plan(self.context, trial), self._first_bar(trial.started_at)
         joined = ab.bars_before(_times(self.world.bars)[start:], plans.joined(self.context, trial))
@@ -242,7 +242,7 @@ class Platform:
         returns = self._returns[trial.champion], self._returns[trial.challenger]
         return min(decides, moves_at(self.context, trial, start, self._now, returns))
 
-    def _collapsed(self, trial: Experiment, plan: Plan, start: int) -> int:
+    def _collapsed(self, trial: ComparisonRow, plan: Plan, start: int) -> int:
         """Matured bars at which the accuracy chart of a watch has its alarm."""
         times, units = _times(self.world.bars)[start:], self.world.law.units
         rows = _keys(self.model, times, units)

@@ -11,7 +11,7 @@ from benchmarks.simulated.world import Floats
 from jobs.comparison import plans
 from jobs.context import Context
 from mlops.experiment.gates import allowed_drawdown
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.types import Stage
 from registry_hooks.aliases import traded
 from registry_hooks.assignment import Assigner
@@ -25,7 +25,7 @@ def assign(context: Context, model: str, units: Sequence[str], at: datetime) -> 
     assigner.assign_now(found, units, at)
 
 
-def moves_at(context: Context, trial: Experiment, start: int, now: int, returns: tuple[Floats, Floats]) -> int:
+def moves_at(context: Context, trial: ComparisonRow, start: int, now: int, returns: tuple[Floats, Floats]) -> int:
     """Bar before which no look moves a challenger from its stage, unless a test speaks.
 
     Parameters

@@ -36,8 +36,8 @@ def weights(
     with opened() as context:
         if given:
             change(context, model, given, reason=reason, actor=actor or getpass.getuser(), at=datetime.now(UTC))
-        trial = stages.comparison(context.ledger, model)
-        title = f"Weights of {model}, champion v{trial.champion}, since {trial.started_at:%Y-%m-%d %H:%M}"
+        comparison = stages.comparison(context.ledger, model)
+        title = f"Weights of {model}, champion v{comparison.champion}, since {comparison.started_at:%Y-%m-%d %H:%M}"
         show(rows(context, model), COLUMNS, as_json=as_json, title=title, formats={"since": SECONDS})
         if not as_json:
             console.print(staged(context, model), markup=False, soft_wrap=True)

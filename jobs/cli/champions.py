@@ -45,15 +45,15 @@ def explain(model: str, as_json: AsJson = False) -> None:
         ]
         compared = [
             {
-                "number": trial.id,
-                "kind": trial.kind,
-                "champion": trial.champion,
-                "challenger": trial.challenger,
-                "since": trial.started_at,
-                "until": trial.ended_at,
-                "verdict": trial.verdict or "running",
+                "number": c.id,
+                "kind": c.kind,
+                "champion": c.champion,
+                "challenger": c.challenger,
+                "since": c.started_at,
+                "until": c.ended_at,
+                "verdict": c.verdict or "running",
             }
-            for trial in context.ledger.registry.experiments(model)
+            for c in context.ledger.registry.comparisons(model)
         ]
     if as_json:
         print_json({"transitions": moves, "comparisons": compared})

@@ -21,7 +21,7 @@ from jobs.doctor import part_health
 from jobs.live.freshness import Fresh, Freshness
 from jobs.stack import up
 from jobs.stack.status_board import Standing
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.settings import Settings
 from mlops.types import Level, Stage, TradingState
 from mlops.web.watch import OK
@@ -123,9 +123,7 @@ def _model(opened: Store, model: str, fresh: Fresh, now: datetime) -> Look:
         "by": entries[-1].actor if entries else None,
         "why": entries[-1].reason if entries else None,
         "previous": stack[-2] if len(stack) > 1 else None,
-        "compared": [
-            _comparison(opened, trial, fresh.outcome, now) for trial in ledger.registry.open_experiments(model)
-        ],
+        "compared": [_comparison(opened, c, fresh.outcome, now) for c in ledger.registry.open_comparisons(model)],
         "last_bar": fresh.bar,
         "last_prediction": fresh.prediction,
         "last_outcome": fresh.outcome,
@@ -136,18 +134,18 @@ def _model(opened: Store, model: str, fresh: Fresh, now: datetime) -> Look:
     }
 
 
-def _comparison(opened: Store, trial: Experiment, outcome: datetime | None, now: datetime) -> Look:
+def _comparison(opened: Store, comparison: ComparisonRow, outcome: datetime | None, now: datetime) -> Look:
     """How far a comparison is, in bars that the challenger scored and whose outcome is known; the plan's, if stored."""
     ledger, settings = opened.ledger, opened.settings.experiment
-    scored = ledger.latest.scored_bars(trial.model, trial.challenger, start=trial.started_at, as_of=now)
-    plan = orjson.loads(trial.plan) if trial.plan else {}
-    stage = None if trial.kind == "watch" else stages.stages(ledger, trial.model).get(trial.challenger)
+    scored = ledger.latest.scored_bars(comparison.model, comparison.challenger, start=comparison.started_at, as_of=now)
+    plan = orjson.loads(comparison.plan) if comparison.plan else {}
+    stage = None if comparison.kind == "watch" else stages.stages(ledger, comparison.model).get(comparison.challenger)
     return {
-        "challenger": trial.challenger,
-        "champion": trial.champion,
-        "kind": trial.kind,
+        "challenger": comparison.challenger,
+        "champion": comparison.champion,
+        "kind": comparison.kind,
         "stage": stage,
-        "since": trial.started_at,
+        "since": comparison.started_at,
         "scored_bars": len(scored),
         "judged_bars": sum(outcome is not None and bar <= outcome for bar in scored),
         "first_look": plan.get("min_bars"),

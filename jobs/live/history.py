@@ -25,7 +25,7 @@ from jobs.portfolio.book_cache import MOMENT, Memo
 from jobs.portfolio.foreign_currency import without
 from jobs.portfolio.valuation import Held, book_name
 from mlops.books.book import SCALE
-from mlops.io.ledger import BookKey, Experiment, Promotion
+from mlops.io.ledger import BookKey, ComparisonRow, Promotion
 from mlops.risk.drawdown import overdue, session_start
 from mlops.risk.limits import Measured
 from mlops.web.messages import AlertNow, ModelNow, TradingNow
@@ -339,9 +339,9 @@ def models(context: Context, held: Held, past: Past, judgements: model_status.St
 
 def _model(context: Context, name: str, key: BookKey | None, held: Held, past: Past) -> ModelNow:
     log = [entry for entry in context.ledger.registry.promotions(name) if entry.state != "undone"]
-    trials = [trial for trial in context.ledger.registry.experiments(name) if trial.started_at <= held.as_of]
-    verdict, at, because = _verdict(log, trials)
-    running = [trial.challenger for trial in trials if trial.ended_at is None and trial.kind == "compare"]
+    comparisons = [c for c in context.ledger.registry.comparisons(name) if c.started_at <= held.as_of]
+    verdict, at, because = _verdict(log, comparisons)
+    running = [c.challenger for c in comparisons if c.ended_at is None and c.kind == "compare"]
     champion = log[-1] if log else None
     now = ModelNow(
         champion=champion.to_version if champion else None,
@@ -375,14 +375,14 @@ def _thin(curve: pd.Series[float]) -> dict[str, float]:
     return {at.isoformat(): value for at, value in zip(pd.DatetimeIndex(thin.index), thin.tolist(), strict=True)}
 
 
-def _verdict(log: list[Promotion], trials: list[Experiment]) -> tuple[str, datetime | None, str]:
+def _verdict(log: list[Promotion], comparisons: list[ComparisonRow]) -> tuple[str, datetime | None, str]:
     """What was decided last, when and why: the newest of the promotion log and of the comparisons that ended."""
-    ended = [trial for trial in trials if trial.ended_at is not None and trial.kind in COMPARED]
+    ended = [c for c in comparisons if c.ended_at is not None and c.kind in COMPARED]
     moves = [(entry.created_at, entry.kind, entry.reason) for entry in log[-1:]]
-    for trial in ended[-1:]:
-        if trial.ended_at is not None:
-            pair = f"v{trial.challenger} against v{trial.champion}"
-            moves.append((trial.ended_at, trial.verdict or "", f"{trial.kind}: {pair}"))
+    for comparison in ended[-1:]:
+        if comparison.ended_at is not None:
+            pair = f"v{comparison.challenger} against v{comparison.champion}"
+            moves.append((comparison.ended_at, comparison.verdict or "", f"{comparison.kind}: {pair}"))
     if not moves:
         return "", None, ""
     at, verdict, because = max(moves, key=lambda row: row[0])

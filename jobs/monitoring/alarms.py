@@ -46,13 +46,13 @@ def answering(context: Context, alarm: Alert, version: int, as_of: datetime) -> 
     """Whether a version that was trained after a person was told of it is being compared with the champion."""
     since = _since(context, alarm, as_of)
     after = {row.version for row in context.ledger.registry.bundles(alarm.model) if since <= row.registered_at <= as_of}
-    running = context.ledger.registry.open_experiments(alarm.model)
-    return any(trial.challenger in after and trial.champion == version for trial in running)
+    running = context.ledger.registry.open_comparisons(alarm.model)
+    return any(c.challenger in after and c.champion == version for c in running)
 
 
 def last_training(context: Context, model: str, as_of: datetime) -> datetime:
     """When the newest version that became champion, or was compared with one, was registered: others answer nothing."""
-    counted = {trial.challenger for trial in context.ledger.registry.experiments(model) if trial.started_at <= as_of}
+    counted = {c.challenger for c in context.ledger.registry.comparisons(model) if c.started_at <= as_of}
     counted |= {entry.to_version for entry in context.ledger.registry.promotions(model) if entry.created_at <= as_of}
     known = (row.registered_at for row in context.ledger.registry.bundles(model) if row.version in counted)
     return max((at for at in known if at <= as_of), default=LONG_AGO)
@@ -125,9 +125,9 @@ def _told(context: Context, model: str, version: int, as_of: datetime) -> list[A
 def _answered(context: Context, alert: Alert, version: int, as_of: datetime) -> datetime | None:
     """When an alarm of champion `version` was answered; None where it is not yet."""
     after = {row.version for row in context.ledger.registry.bundles(alert.model) if row.registered_at >= alert.as_of}
-    trials = (
-        t for t in context.ledger.registry.experiments(alert.model) if t.champion == version and t.challenger in after
+    comparisons = (
+        t for t in context.ledger.registry.comparisons(alert.model) if t.champion == version and t.challenger in after
     )
-    compared = (trial.started_at for trial in trials if trial.kind in aliases.COMPARED)
+    compared = (c.started_at for c in comparisons if c.kind in aliases.COMPARED)
     closed = () if alert.closed_at is None else (alert.closed_at,)
     return min((at for at in (*compared, *closed) if at <= as_of), default=None)

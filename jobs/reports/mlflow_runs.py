@@ -13,7 +13,7 @@ from typing import Any
 from mlops import monitor as monitoring
 from mlops.experiment.metrics import METRICS
 from mlops.io import record
-from mlops.io.ledger import Experiment
+from mlops.io.ledger import ComparisonRow
 from mlops.io.record import Series
 from mlops.types import Decision, Finding, Level, ModelRef, Report
 
@@ -38,12 +38,12 @@ def reign(champion: ModelRef, since: datetime) -> Series:
     return Series(f"monitor v{champion.version} since {since:%Y-%m-%d}", since, tags)
 
 
-def comparison(trial: Experiment) -> Series:
+def comparison(row: ComparisonRow) -> Series:
     """The run of one comparison; a version that waited and is nominated goes on in the same run."""
-    pair = f"v{trial.champion}:v{trial.challenger}:{trial.started_at:%Y-%m-%dT%H:%M:%S}"
-    job = "watch" if trial.kind == "watch" else "compare"
-    name = f"{job} v{trial.champion} → v{trial.challenger}"
-    return Series(name, trial.started_at, {"job": "compare", "model": trial.model, "series": pair})
+    pair = f"v{row.champion}:v{row.challenger}:{row.started_at:%Y-%m-%dT%H:%M:%S}"
+    job = "watch" if row.kind == "watch" else "compare"
+    name = f"{job} v{row.champion} → v{row.challenger}"
+    return Series(name, row.started_at, {"job": "compare", "model": row.model, "series": pair})
 
 
 def year(job: str, as_of: datetime) -> Series:

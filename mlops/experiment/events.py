@@ -47,12 +47,12 @@ def effective_events(events: Floats) -> float:
     return count / max(1.0, float(ewc_error(events, cautious=True)) ** 2 * events.size / plain)
 
 
-def enough_at(events: Floats, trial: Plan) -> int:
-    """Bars at the first planned look with `trial.min_events` effective events of either label; past the horizon while
+def enough_at(events: Floats, plan: Plan) -> int:
+    """Bars at the first planned look with `plan.min_events` effective events of either label; past the horizon while
     there is none. `events`: as `happened` returns them, in order of time.
     """
-    looks = look_times(horizon=trial.horizon_bars, look_every=trial.look_every, min_n=trial.min_bars)
+    looks = look_times(horizon=plan.horizon_bars, look_every=plan.look_every, min_n=plan.min_bars)
     for n in (n for n in looks if n <= events.shape[1]):
-        if min(effective_events(side[:n]) for side in events) >= trial.min_events:
+        if min(effective_events(side[:n]) for side in events) >= plan.min_events:
             return n
-    return trial.horizon_bars + 1
+    return plan.horizon_bars + 1

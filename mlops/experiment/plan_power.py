@@ -20,7 +20,7 @@ SHARPEST = 20.0  # times the log-odds: beyond it nobody's forecasts go
 LEAST_BARS = 20  # of both arms before the variance of their difference is said anything of
 
 
-def plan_power(difference: Floats, forecasts: Floats, trial: Plan, least_bars: int = 0) -> Finding:
+def plan_power(difference: Floats, forecasts: Floats, plan: Plan, least_bars: int = 0) -> Finding:
     """Chance that a challenger so many points of accuracy better than the champion would have been proven by now.
 
     Its gain in log-loss is what the champion's own forecasts would gain if they were sharper by as much
@@ -41,17 +41,17 @@ def plan_power(difference: Floats, forecasts: Floats, trial: Plan, least_bars: i
         `value` is the chance for two points, `params` has `points_2` and `points_4`. UNKNOWN with fewer than 20 bars,
         where forecasts do not vary or the arms do not differ, and for evidence that follows no plan.
     """
-    n = min(difference.size, trial.horizon_bars)
+    n = min(difference.size, plan.horizon_bars)
     spread = float(ewc_error(difference[:n], cautious=True)) * math.sqrt(n) if n >= LEAST_BARS else 0.0
     gains = [nats_of_points(forecasts, points) for points in POINTS]
-    if trial.evidence != "planned":
+    if plan.evidence != "planned":
         return _unknown(n, "whether a better challenger would have been proven by now is known of planned looks only")
     if not spread or any(math.isnan(gain) for gain in gains):
         need = f"{n} bars of both, {LEAST_BARS} with forecasts that vary and differ needed"
         return _unknown(n, f"{need} to say whether a better challenger would have been proven by now")
-    chances = [_proven(gain - trial.margin, spread, n, trial, least_bars) for gain in gains]
+    chances = [_proven(gain - plan.margin, spread, n, plan, least_bars) for gain in gains]
     parameters = {f"points_{100 * points:.0f}": chance for points, chance in zip(POINTS, chances, strict=True)}
-    who = "the champion before" if trial.power == 1.0 else "a challenger"
+    who = "the champion before" if plan.power == 1.0 else "a challenger"
     note = (
         f"{who} two points of accuracy better would have been proven so by now with {per_cent(chances[0])}, "
         f"four points better with {per_cent(chances[1])}"
@@ -94,15 +94,15 @@ def _entropy(odds: Floats) -> float:
     return float(-(xlogy(p, p) + xlogy(1 - p, 1 - p)).mean())
 
 
-def _proven(gain: float, spread: float, bars: int, trial: Plan, least_bars: int) -> float:
+def _proven(gain: float, spread: float, bars: int, plan: Plan, least_bars: int) -> float:
     return proven_by(
         gain / spread,
         rows=bars,
-        horizon=trial.horizon_bars,
-        look_every=trial.look_every,
-        alpha=trial.alphas(trial.looks),
-        power=trial.power,
-        min_n=trial.min_bars,
+        horizon=plan.horizon_bars,
+        look_every=plan.look_every,
+        alpha=plan.alphas(plan.looks),
+        power=plan.power,
+        min_n=plan.min_bars,
         least_n=least_bars,
     )
 

@@ -171,7 +171,7 @@ def test_tags_and_aliases_of_a_planted_version_make_it_nothing(context, bars, at
     assert "undone" == reconcile(context.registry, MODEL, AS_OF, on_manual_move="keep")
 
     assert {"champion": 1} == aliases.read(context.client, MODEL)
-    assert [] == context.ledger.registry.experiments(MODEL)
+    assert [] == context.ledger.registry.comparisons(MODEL)
     assert 1 == context.ledger.registry.champion(MODEL)
     assert not marker.exists()
 

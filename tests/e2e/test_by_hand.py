@@ -139,6 +139,6 @@ def test_an_alias_deleted_in_the_ui_is_set_again(ui, registry):
 def test_a_challenger_named_in_the_ui_is_compared_from_then_on(ui, registry):
     ui.alias(3, add=["challenger"])
 
-    _until(lambda: registry.ledger.registry.open_experiments(MODEL, "compare"))
+    _until(lambda: registry.ledger.registry.open_comparisons(MODEL, "compare"))
     lineup = aliases.lineup(registry, MODEL)
     assert {2: Role.CHAMPION, 1: Role.PREVIOUS, 3: Role.CHALLENGER} == lineup.roles

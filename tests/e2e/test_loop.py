@@ -122,8 +122,8 @@ def test_each_weekly_job_left_a_step_and_each_reign_and_comparison_has_one_run(r
 
     reigns = [f"monitor v{entry.to_version} since" for entry in context.ledger.registry.promotions("volatility")]
     assert sorted(reigns) == sorted(run.info.run_name[: len(reigns[0])] for run in monitors)
-    trials = context.ledger.registry.experiments("volatility")
-    pairs = {(trial.champion, trial.challenger, trial.started_at) for trial in trials}
+    trials = context.ledger.registry.comparisons("volatility")
+    pairs = {(c.champion, c.challenger, c.started_at) for c in trials}
     assert len(comparisons) <= len(pairs)
     steps = [len(context.client.list_artifacts(run.info.run_id, "looks")) for run in monitors]
     assert 2 * 26 == sum(steps) == 2 * len(context.ledger.job_runs.all("monitor:volatility"))

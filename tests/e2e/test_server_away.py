@@ -101,7 +101,7 @@ def test_an_mlflow_server_that_goes_away_in_the_middle_is_caught_up_with(platfor
     assert "agreed" == reconcile(registry, model, AT)
     assert {"champion": 2, "previous_champion": 1} == aliases.read(registry.client, model)
     assert [("watch", 2, 1)] == [
-        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(model)
+        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_comparisons(model)
     ]
     cable.close()
     registry.ledger.close()

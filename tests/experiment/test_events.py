@@ -16,9 +16,9 @@ def _bars(labels):
 def _proof(law, seed, *, events):
     world = World(law, 252, seed)
     loss = [log_losses(world.forecasts(v).ravel(), world.labels.ravel()) for v in (1, 2)]
-    trial = Plan(margin=0.0002, min_events=events)
+    plan = Plan(margin=0.0002, min_events=events)
     difference = (loss[0] - loss[1]).reshape(252, -1).mean(axis=1)
-    return paired_log_loss(difference, trial, enough_at(_bars(world.labels), trial)).level
+    return paired_log_loss(difference, plan, enough_at(_bars(world.labels), plan)).level
 
 
 def test_equal_forecasts_of_rare_clustered_labels_are_not_proven_apart():
@@ -34,13 +34,13 @@ def test_labels_that_come_every_day_lose_no_proof():
 
 
 def test_a_constant_difference_proves_nothing_while_one_label_never_came():
-    trial, quiet = Plan(), happened(np.zeros(100), np.arange(100))
-    assert 253 == enough_at(quiet, trial)
-    found = paired_log_loss(np.full(100, 0.01), trial, 253)
+    plan, quiet = Plan(), happened(np.zeros(100), np.arange(100))
+    assert 253 == enough_at(quiet, plan)
+    found = paired_log_loss(np.full(100, 0.01), plan, 253)
     assert (Level.UNKNOWN, None) == (found.level, found.params["crossed_at"])
     assert "has not happened 5 times independently yet" in found.note
-    assert Level.UNKNOWN is skill(np.full(100, 0.01), trial, 253).level
-    assert Level.OK is paired_log_loss(np.full(100, 0.01), trial).level
+    assert Level.UNKNOWN is skill(np.full(100, 0.01), plan, 253).level
+    assert Level.OK is paired_log_loss(np.full(100, 0.01), plan).level
     late = Plan(evidence="anytime")
     assert Level.UNKNOWN is paired_log_loss(np.full(100, 0.01), late, 253).level
 
@@ -56,10 +56,10 @@ def test_a_cluster_counts_once_and_independent_events_count_each():
 
 @pytest.mark.parametrize("n", [10, 60])
 def test_what_was_enough_at_a_look_is_the_same_when_more_bars_came(n):
-    seen, trial = _bars(World(Law(units=1), 252, n).labels), Plan()
-    first = enough_at(seen, trial)
-    assert first == enough_at(seen[:, : first + 3], trial)
-    assert 253 == enough_at(seen[:, : first - 1], trial)
+    seen, plan = _bars(World(Law(units=1), 252, n).labels), Plan()
+    first = enough_at(seen, plan)
+    assert first == enough_at(seen[:, : first + 3], plan)
+    assert 253 == enough_at(seen[:, : first - 1], plan)
 
 
 def test_both_labels_of_each_bar_are_told():

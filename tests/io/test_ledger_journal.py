@@ -160,46 +160,46 @@ def test_what_is_no_entry_or_no_state_is_refused(ledger, promote, make):
 
 def test_a_comparison_is_opened_once_and_closed_once(ledger, make):
     terms = {"champion": 1, "challenger": 2, "kind": "compare", "salt": "s", "split": 0.9}
-    trial = ledger.registry.open_experiment("volatility", **terms, at=make.at(0))
+    comparison = ledger.registry.open_comparison("volatility", **terms, at=make.at(0))
 
-    assert trial == ledger.registry.open_experiment("volatility", **{**terms, "salt": "other"}, at=make.at(1))
-    ledger.registry.close_experiment(trial.id, "hold", make.at(2))
-    ledger.registry.close_experiment(trial.id, "promote", make.at(3))
-    assert [replace(trial, verdict="hold", ended_at=make.at(2))] == ledger.registry.experiments("volatility")
-    assert [] == ledger.registry.open_experiments("volatility")
-    assert trial.id != ledger.registry.open_experiment("volatility", **terms, at=make.at(4)).id
+    assert comparison == ledger.registry.open_comparison("volatility", **{**terms, "salt": "other"}, at=make.at(1))
+    ledger.registry.close_comparison(comparison.id, "hold", make.at(2))
+    ledger.registry.close_comparison(comparison.id, "promote", make.at(3))
+    assert [replace(comparison, verdict="hold", ended_at=make.at(2))] == ledger.registry.comparisons("volatility")
+    assert [] == ledger.registry.open_comparisons("volatility")
+    assert comparison.id != ledger.registry.open_comparison("volatility", **terms, at=make.at(4)).id
 
 
 def test_the_first_plan_of_a_comparison_stays(ledger, make):
-    trial = ledger.registry.open_experiment(
+    comparison = ledger.registry.open_comparison(
         "volatility", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=make.at(0)
     )
 
     assert [None, "{}", "{}"] == [
-        trial.plan,
-        ledger.registry.keep_plan(trial.id, "{}"),
-        ledger.registry.keep_plan(trial.id, "[]"),
+        comparison.plan,
+        ledger.registry.keep_plan(comparison.id, "{}"),
+        ledger.registry.keep_plan(comparison.id, "[]"),
     ]
-    assert [replace(trial, plan="{}")] == ledger.registry.experiments("volatility")
-    with pytest.raises(DataError, match="experiment must be in the ledger, got id 99"):
+    assert [replace(comparison, plan="{}")] == ledger.registry.comparisons("volatility")
+    with pytest.raises(DataError, match="comparison must be in the ledger, got id 99"):
         ledger.registry.keep_plan(99, "{}")
 
 
 def test_a_watch_and_a_comparison_of_the_same_pair_stand_side_by_side(ledger, make):
     pair = {"champion": 2, "challenger": 1, "at": make.at(0)}
-    watch = ledger.registry.open_experiment("volatility", **pair, kind="watch", salt="", split=1.0)
-    trial = ledger.registry.open_experiment("volatility", **pair, kind="compare", salt="s", split=0.9)
+    watch = ledger.registry.open_comparison("volatility", **pair, kind="watch", salt="", split=1.0)
+    comparison = ledger.registry.open_comparison("volatility", **pair, kind="compare", salt="s", split=0.9)
 
-    assert [watch, trial] == ledger.registry.open_experiments("volatility")
-    assert [watch] == ledger.registry.open_experiments("volatility", "watch")
-    assert [] == ledger.registry.open_experiments("direction")
+    assert [watch, comparison] == ledger.registry.open_comparisons("volatility")
+    assert [watch] == ledger.registry.open_comparisons("volatility", "watch")
+    assert [] == ledger.registry.open_comparisons("direction")
     with pytest.raises(DataError, match="kind of an experiment"):
-        ledger.registry.open_experiment("volatility", **pair, kind="duel", salt="", split=1.0)
+        ledger.registry.open_comparison("volatility", **pair, kind="duel", salt="", split=1.0)
 
 
 def test_a_comparison_opened_by_many_at_once_is_one(ledger, make):
     terms = {"champion": 1, "challenger": 2, "kind": "compare", "split": 0.9, "at": make.at(0)}
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda i: ledger.registry.open_experiment("volatility", **terms, salt=str(i)), range(6)))
+        found = list(pool.map(lambda i: ledger.registry.open_comparison("volatility", **terms, salt=str(i)), range(6)))
 
     assert 1 == len(set(found))

@@ -89,8 +89,8 @@ def assignment(place):
     why = {"kind": "promote", "actor": "a", "reason": "", "evidence_run": "", "correlation_id": "", "at": NOW}
     with Ledger(f"sqlite:///{place}") as ledger:
         ledger.registry.append_promotion("m", expected=None, to=1, **why)
-        ledger.registry.open_experiment("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
-        ledger.registry.open_experiment("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
+        ledger.registry.open_comparison("m", champion=1, challenger=2, kind="compare", salt="s", split=0.9, at=NOW)
+        ledger.registry.open_comparison("m", champion=1, challenger=3, kind="shadow", salt="", split=1.0, at=NOW)
         ledger.assignments.add("m", "s", [Assignment("AAPL", 1, 0, NOW), Assignment("GE", 2, 0, NOW)])
     return place
 
@@ -107,8 +107,8 @@ def test_weights_are_shown_with_what_was_assigned_by_them_and_changed_with_a_rea
     assert 0 == status
     assert all(word in said for word in ("slowly", "risk", "0.15", "0.05", "0.8"))
     with Ledger(f"sqlite:///{assignment}") as ledger:
-        (trial,) = ledger.registry.open_experiments("m", "compare")
-        assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.assignments.epochs(trial)[-1].weights
+        (comparison,) = ledger.registry.open_comparisons("m", "compare")
+        assert {1: pytest.approx(0.8), 2: 0.15, 3: 0.05} == ledger.assignments.epochs(comparison)[-1].weights
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_weights_that_cannot_be_are_refused_and_change_nothing(assignment, words
     with pytest.raises(error, match=rule):
         say("weights", "m", *words)
     with Ledger(f"sqlite:///{assignment}") as ledger:
-        assert 1 == len(ledger.assignments.epochs(ledger.registry.open_experiments("m", "compare")[0]))
+        assert 1 == len(ledger.assignments.epochs(ledger.registry.open_comparisons("m", "compare")[0]))
 
 
 def test_where_nobody_is_nominated_there_are_no_weights(place):

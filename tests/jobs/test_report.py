@@ -168,7 +168,7 @@ def test_it_changes_nothing(context, written):
     ledger = context.ledger
 
     assert (1, 1) == (ledger.registry.champion("volatility"), len(ledger.registry.promotions("volatility")))
-    assert [None] == [e.verdict for e in ledger.registry.experiments("volatility")]
+    assert [None] == [e.verdict for e in ledger.registry.comparisons("volatility")]
 
 
 def test_nothing_is_seen_that_was_not_known_then(context):

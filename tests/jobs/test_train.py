@@ -38,7 +38,7 @@ STRATEGY = STRATEGIES["volatility"]
 AS_OF = datetime(2005, 1, 10, tzinfo=UTC)
 SYMBOLS = ("AAPL", "BAC", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "WMT", "XOM")
 SMALL = TrainSettings(trials=4, folds=3)
-FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+FINISHED = (optuna.comparison.TrialState.COMPLETE, optuna.comparison.TrialState.PRUNED)
 
 
 @contextmanager

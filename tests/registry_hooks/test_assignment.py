@@ -174,7 +174,7 @@ def test_where_nobody_is_nominated_there_is_nothing_to_deal(live):
 def test_whatever_happens_between_a_key_stays_with_its_first_version(ledger):
     """Two processes, restarts, other weights, in any order: after each has settled, no key has ever moved."""
     rng, terms = np.random.default_rng(7), {"champion": 1, "challenger": 2, "kind": "compare", "salt": "s"}
-    one = ledger.registry.open_experiment(MODEL, **terms, split=0.5, at=NOW)
+    one = ledger.registry.open_comparison(MODEL, **terms, split=0.5, at=NOW)
     assigners, epochs, stood = [Assigner(MODEL, ledger) for _ in range(2)], [0, 0], {}
 
     def lineup(epoch):

@@ -75,7 +75,7 @@ def test_what_a_bundle_does_not_say_is_unknown(name):
 def test_a_version_for_other_bars_is_not_enlisted_and_a_person_is_told(one):
     ref = _challenge(one, every_s=3600.0)
 
-    assert [] == one.context.ledger.registry.open_experiments("m")
+    assert [] == one.context.ledger.registry.open_comparisons("m")
     (alert,) = one.context.ledger.alerts.newest()
     assert (f"not_comparable:m:v{ref.version}:v1", Priority.HIGH) == (alert.key, alert.priority)
     assert "m v2 must be made for the bars of champion v1: bars must come every 86400 s, got 3600 s" in alert.title
@@ -95,7 +95,7 @@ def test_a_person_may_promote_it_knowingly_and_who_waits_for_the_old_bars_is_no_
     told = {alert.key for alert in one.context.ledger.alerts.newest()}
     assert f"not_comparable:m:v{waiting.version}:v{other.version}" in told
     assert [] == waiting_list.waiting(one.context.registry, "m")
-    assert {"watch"} == {trial.kind for trial in one.context.ledger.registry.open_experiments("m")}
+    assert {"watch"} == {c.kind for c in one.context.ledger.registry.open_comparisons("m")}
     assert nominated != waiting
 
 
@@ -103,7 +103,7 @@ def test_a_bundle_that_does_not_say_is_compared_and_the_version_says_what_was_no
     one.made = {}
     ref = one.challenge(AT)
 
-    assert [ref.version] == [trial.challenger for trial in one.context.ledger.registry.open_experiments("m")]
+    assert [ref.version] == [c.challenger for c in one.context.ledger.registry.open_comparisons("m")]
     assert "every_s, universe" == _tags(one, ref)["not_checked"]
 
 

@@ -67,7 +67,7 @@ def test_a_rollback_is_in_the_log_at_once_a_bot_takes_it_up_and_the_alias_follow
     with Bot(MODEL, cut, background=False) as fresh:
         assert {1: Role.CHAMPION} == fresh.lineup.roles
     assert [f"rollback:{MODEL}:3"] == [alert.key for alert in live.ledger.alerts.newest()]
-    assert [] == live.ledger.registry.open_experiments(MODEL)
+    assert [] == live.ledger.registry.open_comparisons(MODEL)
     assert 2 == aliases.read(live.client, MODEL)["champion"]
 
     assert "finished" == reconcile(live, MODEL, AT)

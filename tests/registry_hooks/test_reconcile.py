@@ -66,7 +66,7 @@ def _set(registry, alias, version):
 
 
 def _open(registry, kind="compare"):
-    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL, kind)]
+    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_comparisons(MODEL, kind)]
 
 
 def test_a_move_that_passes_the_guard_is_adopted_with_its_actor(registry):
@@ -222,7 +222,7 @@ def test_a_challenger_taken_away_ends_its_comparison_and_the_next_gets_the_place
 
     assert "repaired" == _look(registry)
 
-    ended = [t for t in registry.ledger.registry.experiments(MODEL) if t.kind == "compare"][-1]
+    ended = [t for t in registry.ledger.registry.comparisons(MODEL) if t.kind == "compare"][-1]
     assert ended.verdict == ("withdrawn by hand" if how == "alias" else "v4 was deleted")
     assert [4] == [ended.challenger]
     assert ModelRef(MODEL, 5) == apply.next_in_line(registry, MODEL, JOB)
@@ -247,7 +247,7 @@ def test_a_challenger_set_by_hand_is_a_nomination(registry):
     assert "adopted" == _look(registry)
 
     assert [(3, 5)] == _open(registry)
-    first = next(t for t in registry.ledger.registry.experiments(MODEL) if t.challenger == 4)
+    first = next(t for t in registry.ledger.registry.comparisons(MODEL) if t.challenger == 4)
     assert "superseded" == first.verdict
     assert Role.CHALLENGER is aliases.lineup(registry, MODEL).roles[5]
 

@@ -61,15 +61,15 @@ def test_a_nominated_challenger_trades_no_unit_until_it_is_advanced(registry):
 
     first = trade(0)
     assert ({1}, {1, 2, 3}) == (set(first.version.tolist()), set(first.by_version))
-    trial = stages.comparison(registry.ledger, MODEL)
-    assert {} == registry.ledger.assignments.of(MODEL, trial.salt)
+    comparison = stages.comparison(registry.ledger, MODEL)
+    assert {} == registry.ledger.assignments.of(MODEL, comparison.salt)
     assert {2: "shadow", 3: "shadow"} == tags(registry)
 
     move(registry, Verdict.ADVANCE)
 
     assert {1, 2} == set(trade(1).version.tolist())
     assert ({2: 0.25}, {2: "ab", 3: "shadow"}) == (weights(registry), tags(registry))
-    last = registry.ledger.assignments.epochs(trial)[-1]
+    last = registry.ledger.assignments.epochs(comparison)[-1]
     assert ("jobs.compare", "advance it Evidence: run run7.") == (last.actor, last.reason)
 
 
@@ -119,11 +119,11 @@ def test_one_that_waited_goes_on_when_it_is_nominated_with_its_plan_and_its_shar
     apply.retire(registry, ModelRef(MODEL, 2), "hold", later(9).at)
     apply.next_in_line(registry, MODEL, later(9))
 
-    trial = stages.comparison(registry.ledger, MODEL)
-    assert (3, NOW + timedelta(days=1), None) == (trial.challenger, trial.started_at, trial.ended_at)
+    comparison = stages.comparison(registry.ledger, MODEL)
+    assert (3, NOW + timedelta(days=1), None) == (comparison.challenger, comparison.started_at, comparison.ended_at)
     assert ({3: 0.25}, {3: "ab"}) == (weights(registry), tags(registry))
     assert NOW + timedelta(days=5) == since(registry, 3)
-    assert "they trade on as in comparison 1" == registry.ledger.assignments.epochs(trial)[-1].reason
+    assert "they trade on as in comparison 1" == registry.ledger.assignments.epochs(comparison)[-1].reason
 
 
 def test_a_break_between_two_comparisons_is_one(registry):
@@ -139,8 +139,8 @@ def test_with_another_champion_everybody_begins_in_shadow(registry):
     apply.promote(registry, ModelRef(MODEL, 2), "better", later(3), expected=1)
     apply.next_in_line(registry, MODEL, later(3))
 
-    trial = stages.comparison(registry.ledger, MODEL)
-    assert (2, 3, later(3).at) == (trial.champion, trial.challenger, trial.started_at)
+    comparison = stages.comparison(registry.ledger, MODEL)
+    assert (2, 3, later(3).at) == (comparison.champion, comparison.challenger, comparison.started_at)
     assert ({}, {3: "shadow"}) == (weights(registry), tags(registry))
 
 
@@ -164,7 +164,7 @@ def test_the_champion_keeps_half_of_the_units_whoever_is_given_a_share(registry)
 def test_a_comparison_of_an_older_release_trades_on_as_it_did(live):
     """Its split was the share of its champion from the first bar on."""
     pair = {"champion": 1, "challenger": 2, "kind": "compare"}
-    live.ledger.registry.open_experiment(MODEL, **pair, salt="old", split=0.9, at=NOW)
+    live.ledger.registry.open_comparison(MODEL, **pair, salt="old", split=0.9, at=NOW)
     reconcile(live, MODEL, NOW)
 
     assert ({2: pytest.approx(0.1)}, {2: "ab"}) == (weights(live), tags(live))

@@ -65,7 +65,7 @@ def test_a_promotion_moves_the_aliases_and_starts_the_watch(registry):
     assert "applied" == registry.ledger.registry.promotions(MODEL)[-1].state
     assert (1, 2) == (entry.from_version, entry.to_version)
     assert [("watch", 2, 1)] == [
-        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL)
+        (t.kind, t.champion, t.challenger) for t in registry.ledger.registry.open_comparisons(MODEL)
     ]
 
 
@@ -105,7 +105,7 @@ def test_a_champion_that_is_promoted_again_is_refused_and_nothing_is_written(reg
 
     assert "agreed" == reconcile(registry, MODEL, NOW)
     assert before == registry.ledger.registry.promotions(MODEL)
-    assert [] == registry.ledger.registry.open_experiments(MODEL)
+    assert [] == registry.ledger.registry.open_comparisons(MODEL)
 
 
 def test_of_two_promoters_at_once_one_wins(registry):
@@ -162,7 +162,7 @@ def test_challengers_queue_and_the_next_gets_the_free_place(registry):
 
 
 def _beside(registry):
-    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_experiments(MODEL, "shadow")]
+    return [(t.champion, t.challenger) for t in registry.ledger.registry.open_comparisons(MODEL, "shadow")]
 
 
 def _tags(registry, version):
@@ -172,7 +172,7 @@ def _tags(registry, version):
 
 def _ended(registry, version):
     return [
-        t.verdict for t in registry.ledger.registry.experiments(MODEL) if t.kind == "shadow" and t.challenger == version
+        t.verdict for t in registry.ledger.registry.comparisons(MODEL) if t.kind == "shadow" and t.challenger == version
     ]
 
 
@@ -256,7 +256,7 @@ def test_a_crash_after_the_log_entry_is_finished(registry, again):
 
     assert 2 == aliases.read(registry.client, MODEL)["champion"]
     assert "applied" == registry.ledger.registry.promotions(MODEL)[-1].state
-    assert ["watch"] == [trial.kind for trial in registry.ledger.registry.open_experiments(MODEL)]
+    assert ["watch"] == [c.kind for c in registry.ledger.registry.open_comparisons(MODEL)]
     assert "agreed" == reconcile(registry, MODEL, NOW)
     assert entry.seq == registry.ledger.registry.promotions(MODEL)[-1].seq
 

@@ -231,7 +231,7 @@ def test_assignment_is_the_bots_own_and_never_asks_mlflow(client, registry, monk
     registry.ledger.registry.append_promotion(
         model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
     )
-    registry.ledger.registry.open_experiment(
+    registry.ledger.registry.open_comparison(
         model, champion=1, challenger=2, kind="compare", salt="s", split=0.5, at=T0
     )
     keys = [f"k{i}" for i in range(40)]
@@ -259,7 +259,7 @@ def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(cl
     registry.ledger.registry.append_promotion(
         model, expected=None, to=1, kind="promote", actor="t", reason="t", evidence_run="", correlation_id="", at=T0
     )
-    trial = registry.ledger.registry.open_experiment(
+    comparison = registry.ledger.registry.open_comparison(
         model, champion=1, challenger=2, kind="compare", salt=model, split=0.5, at=T0
     )
 
@@ -274,7 +274,7 @@ def test_a_key_that_was_assigned_stays_whatever_the_weights_and_is_remembered(cl
     assert first == ask(*first)
     assert {"taken": 2, "also": 1} == ask("taken", "also")
     assert first | {"taken": 2, "also": 1} == registry.ledger.assignments.of(model, model)
-    assert 22 == sum(registry.ledger.assignments.by_epoch(trial)[0].counts.values())
+    assert 22 == sum(registry.ledger.assignments.by_epoch(comparison)[0].counts.values())
 
 
 def test_metrics_count_what_happened_and_health_says_how_it_stands(client, registry, bot):

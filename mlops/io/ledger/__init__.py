@@ -19,7 +19,7 @@ from mlops.io.ledger.job_runs import Claim, JobRun, JobRuns
 from mlops.io.ledger.latest import LastPrediction, Latest
 from mlops.io.ledger.outbox import Outbox
 from mlops.io.ledger.quotes import Quotes
-from mlops.io.ledger.registry import BundleRow, Experiment, Promotion, RegistryLog
+from mlops.io.ledger.registry import BundleRow, ComparisonRow, Promotion, RegistryLog
 from mlops.io.ledger.rejections import Rejections
 from mlops.io.ledger.risk import Forecast, RiskRows, RiskState
 from mlops.io.ledger.scorings import Scorings
@@ -42,7 +42,7 @@ __all__ = [
     "Claim",
     "Delivery",
     "Epoch",
-    "Experiment",
+    "ComparisonRow",
     "Forecast",
     "Instrument",
     "JobRun",

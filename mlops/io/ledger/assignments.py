@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlops.errors import DataError
-from mlops.io.ledger.registry import Experiment
+from mlops.io.ledger.registry import ComparisonRow
 from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import assignments, weights
 
@@ -48,7 +48,7 @@ class Assignments(Tables):
     """Weights and assignments of experiments."""
 
     def add_weights(
-        self, trial: Experiment, given: Mapping[int, float], *, actor: str, reason: str, at: datetime
+        self, comparison: ComparisonRow, given: Mapping[int, float], *, actor: str, reason: str, at: datetime
     ) -> Epoch:
         """Append an epoch: `given` (version -> share of new keys) over what held before. Keys that were assigned stay.
 
@@ -57,28 +57,30 @@ class Assignments(Tables):
         DataError
             A weight is negative or no number, the champion has one, or nothing is left to it.
         """
-        with self._writing(lock=f"weights:{trial.model}") as connection:
-            last = self.epochs(trial)[-1]
-            merged = {v: w for v, w in last.weights.items() if v != trial.champion} | dict(given)
-            _check(trial, merged)
-            row = {"model": trial.model, "salt": trial.salt, "epoch": last.number + 1, "at": at}
+        with self._writing(lock=f"weights:{comparison.model}") as connection:
+            last = self.epochs(comparison)[-1]
+            merged = {v: w for v, w in last.weights.items() if v != comparison.champion} | dict(given)
+            _check(comparison, merged)
+            row = {"model": comparison.model, "salt": comparison.salt, "epoch": last.number + 1, "at": at}
             row |= {"actor": actor, "reason": reason}
             connection.execute(weights.insert(), [row | {"version": v, "weight": w} for v, w in merged.items()])
-        return Epoch(last.number + 1, at, _whole(trial, merged), actor, reason)
+        return Epoch(last.number + 1, at, _whole(comparison, merged), actor, reason)
 
-    def epochs(self, trial: Experiment) -> list[Epoch]:
+    def epochs(self, comparison: ComparisonRow) -> list[Epoch]:
         """The weights of an experiment, oldest first; the first are those of its split."""
-        c, split = weights.c, {trial.challenger: 1 - trial.split}
-        query = select(weights).where(c.model == trial.model, c.salt == trial.salt).order_by(c.epoch, c.version)
-        epochs = [Epoch(0, trial.started_at, _whole(trial, split), "", "split of the experiment")]
+        c, split = weights.c, {comparison.challenger: 1 - comparison.split}
+        query = (
+            select(weights).where(c.model == comparison.model, c.salt == comparison.salt).order_by(c.epoch, c.version)
+        )
+        epochs = [Epoch(0, comparison.started_at, _whole(comparison, split), "", "split of the experiment")]
         with self._reading() as connection:
-            rows = connection.execute(query).all() if trial.salt else []
+            rows = connection.execute(query).all() if comparison.salt else []
         by_epoch = defaultdict(list)
         for row in rows:
             by_epoch[row.epoch].append(row)
         for number, (first, *rest) in by_epoch.items():
             shares = {row.version: row.weight for row in (first, *rest)}
-            epochs.append(Epoch(number, first.at, _whole(trial, shares), first.actor, first.reason))
+            epochs.append(Epoch(number, first.at, _whole(comparison, shares), first.actor, first.reason))
         return epochs
 
     def add(self, model: str, salt: str, assigned: Sequence[Assignment]) -> dict[str, int]:
@@ -104,35 +106,36 @@ class Assignments(Tables):
         with self._reading() as connection:
             return {row.key: row.version for row in connection.execute(query)}
 
-    def by_epoch(self, trial: Experiment, as_of: datetime | None = None) -> list[Epoch]:
+    def by_epoch(self, comparison: ComparisonRow, as_of: datetime | None = None) -> list[Epoch]:
         """Each epoch of the weights with the keys that were assigned by them; those known at `as_of`, if it is given.
 
         A count is of keys, each once, by the version that it was assigned to, whoever traded it in the end.
         """
         c = assignments.c
-        query = select(c.epoch, c.version, func.count()).where(c.model == trial.model, c.salt == trial.salt)
+        query = select(c.epoch, c.version, func.count()).where(c.model == comparison.model, c.salt == comparison.salt)
         if as_of is not None:
             query = query.where(c.assigned_at <= as_of)
         counts = defaultdict[int, Counter[int]](Counter)
         with self._reading() as connection:
             for epoch, version, n in connection.execute(query.group_by(c.epoch, c.version)):
                 counts[epoch][version] = n
-        known = [epoch for epoch in self.epochs(trial) if as_of is None or epoch.at <= as_of]
+        known = [epoch for epoch in self.epochs(comparison) if as_of is None or epoch.at <= as_of]
         return [replace(epoch, counts={v: counts[epoch.number][v] for v in epoch.weights}) for epoch in known]
 
 
-def _whole(trial: Experiment, shares: Mapping[int, float]) -> dict[int, float]:
+def _whole(comparison: ComparisonRow, shares: Mapping[int, float]) -> dict[int, float]:
     """With the champion's share, which is the rest."""
-    return {trial.champion: 1 - math.fsum(shares.values())} | dict(shares)
+    return {comparison.champion: 1 - math.fsum(shares.values())} | dict(shares)
 
 
-def _check(trial: Experiment, shares: Mapping[int, float]) -> None:
+def _check(comparison: ComparisonRow, shares: Mapping[int, float]) -> None:
     for version, weight in shares.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise DataError(f"weight of v{version} must be zero or more, got {weight}. Give a share, such as 0.05.")
-    if trial.champion in shares:
-        rule = f"weights of {trial.model} must be of its challengers, got one of the champion v{trial.champion}"
+    if comparison.champion in shares:
+        rule = f"weights of {comparison.model} must be of challengers, got one of the champion v{comparison.champion}"
         raise DataError(f"{rule}. It has what is left.")
     if math.fsum(shares.values()) >= 1:
         text = " ".join(f"{version}={weight:g}" for version, weight in shares.items())
-        raise DataError(f"weights of {trial.model} must sum to less than 1, got {text}. Leave a share to the champion.")
+        rule = f"weights of {comparison.model} must sum to less than 1"
+        raise DataError(f"{rule}, got {text}. Leave a share to the champion.")

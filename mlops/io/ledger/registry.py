@@ -76,7 +76,7 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class ComparisonRow:
     """Champion against challenger: one that may trade (`compare`), or one that waits its turn (`shadow`).
 
     A `watch` is a new champion against the one before it.
@@ -220,9 +220,9 @@ class RegistryLog(Tables):
         with self._reading() as connection:
             return _head(connection, model)[0]
 
-    def open_experiment(
+    def open_comparison(
         self, model: str, *, champion: int, challenger: int, kind: str, salt: str, split: float, at: datetime
-    ) -> Experiment:
+    ) -> ComparisonRow:
         """Begin a comparison, or return the one of that kind and pair that is open already.
 
         Raises
@@ -236,9 +236,9 @@ class RegistryLog(Tables):
         with self._writing() as connection:
             added(connection, experiments, {**pair, "salt": salt, "split": split, "started_at": at})
             query = select(experiments).filter_by(**pair).where(experiments.c.ended_at.is_(None))
-            return _one(connection, Experiment, query)
+            return _one(connection, ComparisonRow, query)
 
-    def keep_plan(self, experiment_id: int, plan: str) -> str:
+    def keep_plan(self, comparison_id: int, plan: str) -> str:
         """Store the plan of a comparison, unless it has one; the one that it has. The first stays.
 
         Raises
@@ -248,35 +248,35 @@ class RegistryLog(Tables):
         """
         c = experiments.c
         with self._writing() as connection:
-            connection.execute(update(experiments).where(c.id == experiment_id, c.plan.is_(None)).values(plan=plan))
-            plan_stored = connection.scalar(select(c.plan).where(c.id == experiment_id))
+            connection.execute(update(experiments).where(c.id == comparison_id, c.plan.is_(None)).values(plan=plan))
+            plan_stored = connection.scalar(select(c.plan).where(c.id == comparison_id))
         if plan_stored is None:
             raise DataError(
-                f"experiment must be in the ledger, got id {experiment_id}. Read `experiments` for the ids."
+                f"comparison must be in the ledger, got id {comparison_id}. Read `comparisons` for the ids."
             )
         return str(plan_stored)
 
-    def close_experiment(self, experiment_id: int, verdict: str, at: datetime) -> None:
+    def close_comparison(self, comparison_id: int, verdict: str, at: datetime) -> None:
         """End a comparison. The first verdict stays."""
         c = experiments.c
         with self._writing() as connection:
-            query = update(experiments).where(c.id == experiment_id, c.ended_at.is_(None))
+            query = update(experiments).where(c.id == comparison_id, c.ended_at.is_(None))
             connection.execute(query.values(verdict=verdict, ended_at=at, alias_at=None))
 
-    def settle_alias(self, experiment_id: int, at: datetime) -> None:
+    def settle_alias(self, comparison_id: int, at: datetime) -> None:
         """Say that the alias `challenger` agrees with this comparison, as it is now. Safe to repeat."""
         with self._writing() as connection:
-            connection.execute(update(experiments).where(experiments.c.id == experiment_id).values(alias_at=at))
+            connection.execute(update(experiments).where(experiments.c.id == comparison_id).values(alias_at=at))
 
-    def open_experiments(self, model: str, kind: str | None = None) -> list[Experiment]:
+    def open_comparisons(self, model: str, kind: str | None = None) -> list[ComparisonRow]:
         """Comparisons that run, oldest first."""
-        return [e for e in self.experiments(model) if e.ended_at is None and kind in (None, e.kind)]
+        return [e for e in self.comparisons(model) if e.ended_at is None and kind in (None, e.kind)]
 
-    def experiments(self, model: str) -> list[Experiment]:
+    def comparisons(self, model: str) -> list[ComparisonRow]:
         """All of a model, oldest first."""
         with self._reading() as connection:
             query = select(experiments).where(experiments.c.model == model).order_by(experiments.c.id)
-            return every(connection, Experiment, query)
+            return every(connection, ComparisonRow, query)
 
 
 def every(connection: Connection, kind: type[R], query: Select[Any]) -> list[R]:

@@ -141,11 +141,11 @@ def _put_table(connection: Connection, many: Sequence[Rows]) -> list[int]:
         ends = np.cumsum([len(rows) for rows in many])
         return [int(part.sum()) for part in np.split(new, ends[:-1])]
     if len(many) > 1:
-        with connection.begin_nested() as trial:
+        with connection.begin_nested() as comparison:
             merged = _merged(many)
             if _put_postgresql(connection, merged) == len(merged):
                 return [len(rows) for rows in many]
-            trial.rollback()
+            comparison.rollback()
     return [_put_postgresql(connection, rows) for rows in many]
 
 

@@ -35,7 +35,7 @@ def _context(one, **changed):
 
 
 def _trial(one, kind="compare"):
-    return [t for t in one.context.ledger.registry.experiments("m") if t.kind == kind][-1]
+    return [t for t in one.context.ledger.registry.comparisons("m") if t.kind == kind][-1]
 
 
 def _proof(look):
@@ -64,10 +64,10 @@ def test_the_first_look_stores_the_plan_and_later_settings_do_not_change_it(one)
 def test_a_comparison_that_ended_is_told_by_its_own_plan(one):
     for bar in range(40, 116, 5):
         compare.at(one.context, "m", bar_at(bar))
-    trial = _trial(one)
-    assert trial.ended_at is not None
+    comparison = _trial(one)
+    assert comparison.ended_at is not None
 
-    told = _proof(compare.look(_context(one, confidence=0.999, look_every=50), trial, trial.ended_at))
+    told = _proof(compare.look(_context(one, confidence=0.999, look_every=50), comparison, comparison.ended_at))
     assert (Level.ALERT, 0.95, 5) == (told.level, told.params["confidence"], told.params["look_every"])
 
 
@@ -95,7 +95,7 @@ def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(on
     waiting = one.challenge(bar_at(50))
     looks = {
         t.challenger: _proof(compare.look(one.context, t, bar_at(100)))
-        for t in one.context.ledger.registry.open_experiments("m")
+        for t in one.context.ledger.registry.open_comparisons("m")
     }
 
     first, second = looks[2].params, looks[waiting.version].params

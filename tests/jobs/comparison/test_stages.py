@@ -36,14 +36,14 @@ def look(one, bar):
     """What is found of each challenger after a bar; then the job does what follows."""
     at = bar_at(bar) + HOUR
     apply.next_in_line(one.context.registry, one.model, one.context.act("jobs.compare", at))
-    looks = [compare.look(one.context, t, at) for t in one.context.ledger.registry.open_experiments(one.model)]
+    looks = [compare.look(one.context, t, at) for t in one.context.ledger.registry.open_comparisons(one.model)]
     one.decide("compare", at)
     return {x.other.version: x for x in looks}
 
 
 def weight(one, version=2):
-    trial = stages.comparison(one.context.ledger, one.model)
-    return one.context.ledger.assignments.epochs(trial)[-1].weights.get(version, 0.0)
+    comparison = stages.comparison(one.context.ledger, one.model)
+    return one.context.ledger.assignments.epochs(comparison)[-1].weights.get(version, 0.0)
 
 
 def found(one_look, name):
@@ -85,7 +85,7 @@ def test_one_that_is_slow_in_shadow_is_given_nothing_and_ends_with_its_plan(cont
     assert (Verdict.HOLD, Level.ALERT) == (held.decision.verdict, found(held, "shadow_latency").level)
     assert "shadow_latency: it took 3.000 s" in held.decision.reason
     look(one, 104)
-    assert "hold" == context.ledger.registry.experiments(one.model)[0].verdict
+    assert "hold" == context.ledger.registry.comparisons(one.model)[0].verdict
 
 
 def test_one_that_fails_while_it_trades_goes_back_to_shadow_and_comes_again_by_the_same_gate(context):
@@ -107,14 +107,14 @@ def test_one_that_waits_trades_before_it_is_promoted_and_its_plan_goes_on_when_i
     one = opened(context, "waits", challengers=2)
     first = look(one, 20)
     assert {2: Verdict.ADVANCE, 3: Verdict.INCONCLUSIVE} == {v: x.decision.verdict for v, x in first.items()}
-    (waits,) = context.ledger.registry.open_experiments(one.model, "shadow")
+    (waits,) = context.ledger.registry.open_comparisons(one.model, "shadow")
     proven = next(
         bar for bar in range(45, 90, 5) if compare.look(context, waits, bar_at(bar) + HOUR).proof.level is Level.OK
     )
     apply.retire(context.registry, ModelRef(one.model, 2), "hold", bar_at(proven))
     assert Verdict.ADVANCE is look(one, proven)[3].decision.verdict  # nominated in this very look
-    trial = stages.comparison(context.ledger, one.model)
-    assert (3, waits.started_at) == (trial.challenger, trial.started_at)
+    comparison = stages.comparison(context.ledger, one.model)
+    assert (3, waits.started_at) == (comparison.challenger, comparison.started_at)
     assert Verdict.INCONCLUSIVE is look(one, proven + 10)[3].decision.verdict
     assert Verdict.PROMOTE is look(one, proven + 21)[3].decision.verdict
 

@@ -53,7 +53,7 @@ def test_a_model_is_shown_with_its_champion_its_book_and_what_was_decided_last(c
     log = {"kind": "promote", "actor": "jobs.compare", "evidence_run": "", "correlation_id": ""}
     context.ledger.registry.append_promotion("direction", expected=None, to=1, reason="first", at=T0, **log)
     context.ledger.registry.append_promotion("direction", expected=1, to=2, reason="better", at=T0 + DAY, **log)
-    context.ledger.registry.open_experiment(
+    context.ledger.registry.open_comparison(
         "direction", champion=2, challenger=3, kind="compare", salt="s", split=0.9, at=T0 + DAY
     )
     held = positions(context, end)
