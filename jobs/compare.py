@@ -271,7 +271,12 @@ def _tell_unreported(context: Context, look: Look, decision: Decision, as_of: da
     lacks = [f for f in decision.because if f.level is not Level.OK and f.name in policy.TO_TRADE]
     enough = any(f.name == "shadow_bars" and f.level is Level.OK for f in look.report.findings)
     if [f.name for f in lacks] == ["shadow_latency"] and lacks[0].level is Level.UNKNOWN and enough:
-        words = {"model": look.comparison.model, "comparison": look.comparison.id, "challenger": look.other, "why": lacks[0].note}
+        words = {
+            "model": look.comparison.model,
+            "comparison": look.comparison.id,
+            "challenger": look.other,
+            "why": lacks[0].note,
+        }
         context.ledger.alerts.add(ALERTS["shadow_unreported"].alert(as_of, words))
 
 

@@ -17,7 +17,7 @@ import structlog
 
 from mlops.alerts import ALERTS
 from mlops.errors import AliasMoved, RegistryError
-from mlops.io.ledger import Epoch, ComparisonRow, Ledger
+from mlops.io.ledger import ComparisonRow, Epoch, Ledger
 from mlops.types import Decision, ModelRef, Stage
 from registry_hooks.aliases import Registry, compared, turn
 

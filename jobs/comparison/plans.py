@@ -56,8 +56,8 @@ def plan(context: Context, comparison: ComparisonRow) -> Plan:
     except DataError as error:
         remedy = "Restore the column `plan` of the ledger's table `experiments` from a backup; no job writes it twice"
         raise DataError(
-            f"comparison {comparison.id} of {comparison.model} (v{comparison.challenger} against v{comparison.champion}) "
-            f"must have the plan that its first look stored, got: {error} {remedy}."
+            f"comparison {comparison.id} of {comparison.model} (v{comparison.challenger} against "
+            f"v{comparison.champion}) must have the plan that its first look stored, got: {error} {remedy}."
         ) from error
 
 

@@ -52,7 +52,7 @@ def look_times(*, horizon: int, look_every: int, min_n: int = MIN_ROWS) -> tuple
     """Row counts at which the evidence is looked at: multiples of `look_every` from `min_n` on, and the horizon."""
     if not 1 <= look_every <= horizon or not 1 <= min_n <= horizon:
         got = f"horizon {horizon}, look_every {look_every}, min_n {min_n}"
-        raise DataError(f"look_every and min_n must lie between 1 and horizon, got {got}. Mend the trial's settings.")
+        raise DataError(f"look_every and min_n must lie between 1 and horizon, got {got}. Mend the plan's settings.")
     first = -(-min_n // look_every) * look_every
     return tuple(sorted({*range(first, horizon + 1, look_every), horizon}))
 
