@@ -3,7 +3,8 @@
 #               The set-up is in .state/live, or in the folder STATE=...
 # make faults   kill -9 and bit flips, the long form
 # make demo     the whole loop on real data; stays up for browsing (EXIT=1: ends by itself)
-# make long     the tests that `make test` repeats less often, in full
+# make long     the tests that `make test` repeats less often, in full, and the mutants
+# make mutants  do tests fail where an operator of a deciding module is changed? (ONLY='mlops.policy*': of that one)
 # make test     every test;  make check  lint, types, tests
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
@@ -20,7 +21,7 @@ endif
 # `mlflow run --env-manager local` takes the python that is first on PATH.
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: install up down doctor backup restore faults demo test long quick check lint types format clean
+.PHONY: install up down doctor backup restore faults demo test long mutants quick check lint types format clean
 
 install: $(VENV)/.installed
 
@@ -55,8 +56,14 @@ test: install
 	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest --durations=10 -n 2 --dist worksteal
 	$(BIN)/python -m slipcover --fail-under 90 --skip-covered --out .coverage.json --merge .coverage.json
 
-long: install
+long: install mutants
 	LONG=1 $(BIN)/python -m pytest -m long
+
+mutants: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut
+	$(BIN)/mutmut run $(ONLY)
+	$(BIN)/mutmut export-cicd-stats
+	@cat mutants/mutmut-cicd-stats.json
 
 quick: install
 	$(BIN)/python -m pytest -m 'not e2e and not calibration and not slow' -n 2

@@ -131,7 +131,7 @@ def marginal_loss(
     """How much VaR and ES grow per unit of weight in each position (Euler): `weights * marginal` adds up to the total.
 
     ES: minus the mean return of the position over the tail's scenarios, which is exact. VaR: the same over a window of
-    scenarios around the quantile (half as many ranks on either side as the tail holds, so 5 of 1,000 at 99 %), then
+    scenarios around the quantile (half as many ranks on either side as the tail has rows, so 6 of 1,000 at 99 %), then
     scaled by one factor so that components add up to the VaR: the quantile's scenario alone would tell the news of that
     one day. Where the window loses nothing there is no such factor, and the quantile's scenario is taken alone.
 

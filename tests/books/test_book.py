@@ -13,6 +13,7 @@ from mlops.books.rows import events, replayed, restored, state, steps
 from mlops.books.virtual import Bar, BarScores, follow, take
 from mlops.errors import DataError
 from mlops.experiment import Book, Fill, Step, Terms
+from mlops.types import LARGEST
 
 T0 = datetime(2026, 1, 2, 21, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -320,3 +321,12 @@ def test_a_fill_that_goes_through_zero_shrinks_to_zero_and_costs_its_share():
     )
 
     assert (Fill("A", -10 * SCALE, 100.0, 20, 2), cover) == book.shrinking([sell, cover, add, new])
+
+
+def test_the_largest_amount_is_just_under_the_limit():
+    largest = float(np.nextafter(LARGEST, 0.0))
+
+    assert (int(largest) * SCALE, -int(largest) * SCALE) == (exact(largest), exact(-largest))
+    for refused in (LARGEST, -LARGEST, np.inf, -np.inf, np.nan):
+        with pytest.raises(DataError, match=r"amount must be finite and under 1e\+20, got"):
+            exact(refused)

@@ -19,7 +19,7 @@ from mlops.learn import STRATEGIES, features
 from mlops.settings import ServiceSettings, Settings
 from mlops.types import Decision, ModelRef, Role, Verdict
 from mlops.web import app
-from registry_hooks import aliases, apply, assignment
+from registry_hooks import aliases, apply, assignment, stages
 from registry_hooks import waiting_list as line
 from registry_hooks.apply import Act
 from registry_hooks.bot.client import Bot
@@ -259,6 +259,34 @@ def test_a_crash_after_the_log_entry_is_finished(registry, again):
     assert ["watch"] == [c.kind for c in registry.ledger.registry.open_comparisons(MODEL)]
     assert "agreed" == reconcile(registry, MODEL, NOW)
     assert entry.seq == registry.ledger.registry.promotions(MODEL)[-1].seq
+
+
+def test_what_began_with_the_new_champion_goes_on_when_its_transition_is_finished_again(registry):
+    apply.nominate(registry, ModelRef(MODEL, 3), ACT)
+    entry = registry.ledger.registry.append_promotion(
+        MODEL, expected=1, to=2, kind="promote", actor="a", reason="r", evidence_run="", correlation_id="", at=NOW
+    )
+    apply._follow(registry, entry, NOW)
+    [watch] = registry.ledger.registry.open_experiments(MODEL)  # that of v3 with v1 has ended
+    later = stages.begin(registry.ledger, ModelRef(MODEL, 3, Role.SHADOW), 2, NOW)
+
+    assert "finished" == reconcile(registry, MODEL, NOW + timedelta(hours=1))
+
+    assert [(watch.id, "watch"), (later.id, later.kind)] == [
+        (trial.id, trial.kind) for trial in registry.ledger.registry.open_experiments(MODEL)
+    ]
+
+
+def test_a_rollback_ends_what_compares_the_champion_it_goes_back_to(registry):
+    apply.promote(registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
+    apply.nominate(registry, ModelRef(MODEL, 3), ACT)
+    assert [("watch", 2, 1), ("compare", 2, 3)] == [
+        (trial.kind, trial.champion, trial.challenger) for trial in registry.ledger.registry.open_experiments(MODEL)
+    ]
+
+    apply.rollback(registry, MODEL, "it fell", ACT)
+
+    assert [] == registry.ledger.registry.open_experiments(MODEL)
 
 
 def test_a_champion_moved_by_hand_is_adopted_when_the_guard_passes(registry):

@@ -109,6 +109,26 @@ def test_var_components_of_normal_returns_are_near_those_of_the_covariance():
     assert share == pytest.approx(found.es / found.es.sum(), abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("n", "confidence", "first", "last"),
+    [
+        (1000, 0.99, 4, 16),  # the quantile is rank 10, the tail has 11 rows: 6 on either side
+        (100, 0.95, 2, 8),  # rank 5, 6 rows
+        (100, 0.99, 0, 2),  # rank 1: one at least
+        (10, 0.5, 2, 6),  # rank 4, 5 rows, half to even: 2
+        (3, 0.9, 0, 0),  # the worst alone has nothing on one side
+        (4, 0.2, 3, 3),  # nothing is better
+    ],
+)
+def test_the_window_of_var_components_is_half_a_tail_on_either_side_and_within_the_sample(n, confidence, first, last):
+    probes = np.eye(n)  # position i earns in the scenario of rank i alone, and is not held
+    returns = np.column_stack([np.linspace(-1, 1, n), probes])
+
+    marginal = marginal_loss(returns, np.r_[1.0, np.zeros(n)], confidence)
+
+    assert [*range(first, last + 1)] == np.flatnonzero(marginal.var[1:]).tolist()
+
+
 def test_components_add_up_to_a_models_headline_where_it_is_given(book):
     returns, weights = book
     found = component_loss(marginal_loss(returns, weights, total=Loss(0.05, 0.08)), weights)
