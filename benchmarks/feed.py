@@ -47,9 +47,9 @@ from benchmarks.states import crowd
 from mlops.io.ledger import Ledger
 from mlops.settings import Settings
 from mlops.web import app
+from mlops.web.envelopes import tree
 from mlops.web.feed import Hub
 from mlops.web.messages import RiskState
-from mlops.web.patches import tree
 from registry_hooks.aliases import Registry
 
 MOVED = {"2k": 35, "20k": 372, "page": 500}  # positions that move: their delta has about that size

@@ -51,7 +51,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that the books of one model grow by. `said` and `roles` are by bar and version; `marks`: of the books.
+    """All that the books of one model grow by. `scores` and `roles` are by bar and version; `marks`: of the books.
 
     `news`: of the splits that it knows. `refused`: fills that cannot be booked, by book. `unread`: books that cannot be
     read, and why.
@@ -60,7 +60,7 @@ class Table:
     context: Context
     strategy: Strategy
     names: Sequence[str]
-    said: Mapping[datetime, Mapping[int, BarScores]]
+    scores: Mapping[datetime, Mapping[int, BarScores]]
     roles: Mapping[datetime, Mapping[int, str]]
     fills: Mapping[str, Sequence[tuple[Fill, int]]]
     refused: Mapping[str, Sequence[tape.Refused]]
@@ -188,7 +188,7 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
 def _virtual(table: Table) -> Iterator[Growth]:
     """The book of each version that scores, up to the last bar that it scored."""
     of: dict[int, dict[datetime, BarScores]] = defaultdict(dict)
-    for bar, row in table.said.items():
+    for bar, row in table.scores.items():
         for version, forecast in row.items():
             of[version][bar] = forecast
     for version, forecasts in of.items():
@@ -213,11 +213,11 @@ def _twin(table: Table, name: str) -> Iterator[Growth]:
     """What a bot's book had been if every trade that its versions asked for had been filled at the bar's price."""
     rows, key = table.fills[name], table.key(twins.of(name))
     mark, book = table.end(key)
-    if (mark is None and not rows and table.key(name) not in table.marks) or not table.said:
+    if (mark is None and not rows and table.key(name) not in table.marks) or not table.scores:
         return
     first = table.bar_of(_time(rows[0])) if rows else None
     # Without a fill that is new: the bot's book is there, but its scores came late. Then the twin begins with them.
-    bars = table.bars(mark, first.at if first is not None else min(table.said), max(table.said))
+    bars = table.bars(mark, first.at if first is not None else min(table.scores), max(table.scores))
     forecasts = _asked(table, name, bars, _versions(table, rows))
     yield Growth(key, mark, [*table.follow(mark, book, bars, forecasts)])
 
@@ -245,11 +245,11 @@ def _asked(
             traded.last.update(filled[earlier])
     asked = {}
     for bar in bars:
-        row, roles = table.said.get(bar.at, {}), table.roles.get(bar.at, {})
+        row, roles = table.scores.get(bar.at, {}), table.roles.get(bar.at, {})
         champion = next((v for v, role in roles.items() if role == Role.CHAMPION), None)
         if champion is not None:
             may = {v for v, role in roles.items() if role in (Role.CHAMPION, Role.CHALLENGER)}
-            asked[bar.at] = traded.said(row, filled.get(bar.at, {}), may, champion)
+            asked[bar.at] = traded.asked(row, filled.get(bar.at, {}), may, champion)
     return asked
 
 

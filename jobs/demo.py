@@ -64,7 +64,7 @@ class Story:
         self.events.append(event)
         console.print(
             f"[dim]{time.monotonic() - self.began:5.0f} s[/]  {event.at:%Y-%m-%d}  [bold]{event.model:<10}[/] "
-            f"{event.what:<9} {event.text}",
+            f"{event.kind:<9} {event.text}",
             soft_wrap=True,
         )
 

@@ -40,7 +40,7 @@ class Event:
 
     at: datetime
     model: str
-    what: str
+    kind: str
     text: str
 
 

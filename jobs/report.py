@@ -137,7 +137,7 @@ def _books(
 
 def _context(context: Context, summary: Summary, matured: pd.DataFrame) -> dict[str, Any]:
     """What the template reads beside the account."""
-    compared = summary.compared
+    compared = summary.comparison
     bundles = {b.version: b for b in context.ledger.registry.bundles(compared.model)}
     known = {v: matured[matured["version"] == v] for v in summary.arms}
     curves = {v: reliability(rows) for v, rows in known.items() if len(rows)}
@@ -164,17 +164,17 @@ def _context(context: Context, summary: Summary, matured: pd.DataFrame) -> dict[
 
 
 def _by_metric(summary: Summary) -> dict[str, list[MetricTest]]:
-    return {name: rows for name in TESTED if (rows := [s for s in summary.shown if s.metric == name])}
+    return {name: rows for name in TESTED if (rows := [s for s in summary.tests if s.metric == name])}
 
 
 def _gains(summary: Summary) -> dict[str, Estimate]:
     """Gain of the challenger at each metric; without an interval where no test holds."""
-    old, new = (summary.table.values[v] for v in (summary.compared.champion, summary.compared.challenger))
+    old, new = (summary.table.values[v] for v in (summary.comparison.champion, summary.comparison.challenger))
     plain = {
         name: Estimate(name, METRICS[name].sign * (new[name].value - old[name].value), nan, nan, new[name].n)
         for name in old
     }
-    tests = [s for s in summary.shown if s.method == "ewc" and s.challenger == summary.compared.challenger]
+    tests = [s for s in summary.tests if s.method == "ewc" and s.challenger == summary.comparison.challenger]
     return plain | {s.metric: s.gain for s in tests if s.gain.known}
 
 
@@ -182,7 +182,7 @@ def _pictures(summary: Summary, curves: Mapping[int, pd.DataFrame]) -> dict[str,
     """SVG of our own making, which stands in the page as it is; empty where there is too little to draw."""
     if summary.bars < LEAST_FOR_PICTURES:
         return {"evidence": "", "equity": "", "reliability": ""}
-    names = {v: f"v{v}" + (" (champion)" if v == summary.compared.champion else "") for v in summary.arms}
+    names = {v: f"v{v}" + (" (champion)" if v == summary.comparison.champion else "") for v in summary.arms}
     proof = next(f for f in summary.findings if f.name == "paired_log_loss")
     path = {"mean": summary.evidence.estimate, "low": summary.evidence.lower, "high": summary.evidence.upper}
     boundary = summary.boundary
@@ -194,7 +194,7 @@ def _pictures(summary: Summary, curves: Mapping[int, pd.DataFrame]) -> dict[str,
     )
     crossed = proof.params.get("crossed_at")
     return {
-        "evidence": svg.evidence(summary.times, path, looks, crossed, summary.compared.plan.margin),
+        "evidence": svg.evidence(summary.times, path, looks, crossed, summary.comparison.plan.margin),
         "equity": svg.equity(bands.times, equity, relative) if equity else "",
         "reliability": svg.reliability({names[v]: curve for v, curve in curves.items()}) if curves else "",
     }

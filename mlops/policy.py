@@ -30,9 +30,9 @@ SUSTAINED_SHARE = 0.25  # of the features, drifted in two reports running: one f
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A hard line that is crossed: as `found` now, crossed `since`, and the value `first` seen then."""
+    """A hard line that is crossed: as `finding` now, crossed `since`, and the value `first` seen then."""
 
-    found: Finding
+    finding: Finding
     since: datetime
     first: float
 
@@ -231,10 +231,10 @@ def on_risk(
         return state, ""
     hopeless = [(b, why) for b in breaches if (why := _not_cured_by_reducing(b, now, patience))]
     if hopeless:
-        return TradingState.HALTED, "; ".join(f"{b.found.note}, {why}" for b, why in hopeless)
+        return TradingState.HALTED, "; ".join(f"{b.finding.note}, {why}" for b, why in hopeless)
     if state is TradingState.REDUCING:
         return state, ""
-    return TradingState.REDUCING, "; ".join(b.found.note for b in breaches)
+    return TradingState.REDUCING, "; ".join(b.finding.note for b in breaches)
 
 
 def on_watch(report: Report, previous: ModelRef) -> Decision:
@@ -261,7 +261,7 @@ def on_watch(report: Report, previous: ModelRef) -> Decision:
 
 def _not_cured_by_reducing(breach: Breach, now: datetime, patience: timedelta) -> str:
     """Why shrinking does not cure it; empty where it may."""
-    finding, age = breach.found, now - breach.since
+    finding, age = breach.finding, now - breach.since
     if finding.name in LOSSES and age >= CONFIRM:
         return "and what is lost is not won back by shrinking"
     if age > timedelta(0) and finding.value >= breach.first + WORSE * finding.limit:

@@ -391,7 +391,7 @@ def test_a_hard_breach_reduces_and_one_that_reducing_does_not_cure_halts(now, br
     after, why = policy.on_risk(TradingState(now), [breach], NOW)
 
     assert state == after
-    assert why.startswith(f"{breach.found.name} {breach.found.value}") or now == state
+    assert why.startswith(f"{breach.finding.name} {breach.finding.value}") or now == state
 
 
 def test_of_several_breaches_those_that_halt_are_named():

@@ -71,7 +71,7 @@ def test(endpoint: str) -> None:
 
     with store() as opened:
         answer = Sender(opened.ledger, opened.settings.outgoing, lambda: datetime.now(UTC)).test(endpoint)
-        console.print(f"{endpoint}: {answer.status or 'no answer'} {answer.said}".strip(), markup=False, soft_wrap=True)
+        console.print(f"{endpoint}: {answer.status or 'no answer'} {answer.text}".strip(), markup=False, soft_wrap=True)
         if not answer.accepted:
             raise typer.Exit(1)
 

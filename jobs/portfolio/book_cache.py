@@ -68,7 +68,7 @@ class BookReading:
 
     key: BookKey
     book: Book
-    seen: Mapping[str, Prices]
+    prices: Mapping[str, Prices]
     refused: tuple[book_inputs.Refused, ...] = ()
     fills: tuple[tuple[str, Fill], ...] = ()
     foreign: Foreign = field(default_factory=Foreign)
@@ -115,7 +115,7 @@ class Readings:
                 stamp, read = (news.tips.get(key), news.fills.get(key[:2])), partial(_read, context, key, as_of, units)
                 with unbooked_fills.apart(key, unread):
                     books += self._kept.get(key, stamp, read)
-        instants = [at for split in units.splits for at in (split.at, units.told.get(split.number)) if at is not None]
+        instants = [at for s in units.splits for at in (s.at, units.told_at.get(s.number)) if at is not None]
         ahead = [*instants, *(book.due for book in books if book.due is not None)]
         self.due = min((at for at in ahead if at > as_of), default=LAST)
         return books

@@ -43,7 +43,7 @@ class Units:
     unusable: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
     splits: Sequence[Fill] = ()
-    told: Mapping[int, datetime] = field(default_factory=dict)  # when a person told of each split, by its number
+    told_at: Mapping[int, datetime] = field(default_factory=dict)  # when a person told of each split, by its number
 
     def between(self, start: datetime | None, end: datetime) -> list[Fill]:
         """The splits after an instant (None: all), until another."""
@@ -51,7 +51,7 @@ class Units:
 
     def known(self, start: datetime | None, as_of: datetime) -> list[Fill]:
         """The same until `as_of`, of which a person had told by then."""
-        return [split for split in self.between(start, as_of) if self.told.get(split.number, as_of) <= as_of]
+        return [split for split in self.between(start, as_of) if self.told_at.get(split.number, as_of) <= as_of]
 
     def late(self, fill: Fill, taken: datetime | None) -> Fill:
         """A fill as it is booked by who has taken the splits until `taken`: of units of then, at the same value."""

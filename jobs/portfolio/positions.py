@@ -49,15 +49,15 @@ def positions(context: Context, as_of: datetime) -> Held:
 class Unpriced:
     """Positions without prices, as they were read: what does not change until somebody trades.
 
-    `kinds`: what each unit is whose price is wanted. `seen`: what books saw of them. `flat`: the instruments among
+    `kinds`: what each unit is whose price is wanted. `prices`: what books saw of them. `flat`: the instruments among
     them that no book holds any more. `foreign`: units in another currency.
     """
 
-    kept: tuple[BookReading, ...]
+    books: tuple[BookReading, ...]
     frame: pd.DataFrame
     flat: pd.DataFrame
     kinds: Mapping[str, str]
-    seen: Mapping[str, Prices]
+    prices: Mapping[str, Prices]
     unknown: Mapping[str, str]
     unread: tuple[BookKey, ...]
     read_at: datetime
@@ -109,7 +109,7 @@ class Holdings:
         held = _priced(raw, self.marks, as_of)
         trust = {unit: self.marks.trust(unit, kind) for unit, kind in raw.kinds.items()}
         fills = [
-            (book.key, *fill) for book in raw.kept for fill in book.fills if fill[1].unit not in raw.foreign
+            (book.key, *fill) for book in raw.books for fill in book.fills if fill[1].unit not in raw.foreign
         ]  # what is in another currency gains nothing here anyway
         mark_of = traded_at(pd.concat([raw.frame, raw.flat]), self.marks.of, held.prices)
         if self.doubts.follow(fills, mark_of, trust, partial(self._worth, held), as_of):
@@ -173,12 +173,12 @@ class Holdings:
 
 def _valued(context: Context, key: BookKey, units: book_inputs.Units, doubts: Doubts) -> Valued:
     """What a bot's own book was worth by its own trades, at the prices known then, and by the splits known now."""
-    units = replace(units, told={})
+    units = replace(units, told_at={})
 
     def valued(at: datetime, prices: Mapping[str, float]) -> Worth:
         raw = _framed(context, [own(context, key, at, units)], {}, units, at)
         marks = Marks.standing(context.ledger, context.settings.risk, prices, at)
-        marks.at(raw.kinds, raw.seen, at)
+        marks.at(raw.kinds, raw.prices, at)
         known = {unit: marks.of[unit].value for unit in raw.kinds if unit in marks.of}
         for split in context.ledger.splits.all():
             if split.event_time <= at < split.created_at:
@@ -200,7 +200,7 @@ def of_fills(context: Context, key: BookKey, fills: Sequence[Fill], splits: Sequ
 
 def worth_of(context: Context, raw: Unpriced, prices: Mapping[str, Prices], at: datetime) -> tuple[float, float]:
     """What it was worth at an instant by the prices that were told then, and at the least."""
-    held = _priced(replace(raw, seen=prices, read_at=at), Marks(context.ledger, context.settings.risk), at)
+    held = _priced(replace(raw, prices=prices, read_at=at), Marks(context.ledger, context.settings.risk), at)
     return held.equity, min(part.equity for part in (held, *held.alternatives()))
 
 
@@ -238,7 +238,7 @@ def _framed(
 
 def _priced(raw: Unpriced, marks: Marks, as_of: datetime) -> Held:
     """Positions at the marks of their units, and options past their expiry at what they pay."""
-    prices = marks.at(raw.kinds, raw.seen, as_of)
+    prices = marks.at(raw.kinds, raw.prices, as_of)
     over, settled = expired(raw.frame, prices, as_of), expired(raw.flat.assign(quantity=0.0), prices, as_of)
     pays, unpriced = {**settled.marks, **over.marks}, {*settled.unknown, *over.unknown}
     prices = {unit: mark for unit, mark in {**prices, **pays}.items() if unit not in unpriced}
@@ -246,11 +246,11 @@ def _priced(raw: Unpriced, marks: Marks, as_of: datetime) -> Held:
     price = np.array([mark.value for mark in each], dtype=np.float64)
     frame = raw.frame.assign(price=price, priced_at=pd.DatetimeIndex([mark.at for mark in each], tz="UTC"))
     beside = {key: 0.0 if known is None else known.offset for key, known in raw.accounts.items()}
-    cash = {book.key: book.book.cash / SCALE - book.foreign.cash + beside.get(book.key, 0.0) for book in raw.kept}
+    cash = {book.key: book.book.cash / SCALE - book.foreign.cash + beside.get(book.key, 0.0) for book in raw.books}
     cash |= dict.fromkeys(raw.unread, math.nan)
     currency = marks.settings.currency
     frame, unsure = _without(frame[list(POSITION_COLUMNS)], raw, over.worst.where(frame["currency"] == currency))
-    books = {book.key: book.book for book in raw.kept}
+    books = {book.key: book.book for book in raw.books}
     return Held(
         as_of,
         frame,
@@ -274,7 +274,7 @@ def _priced(raw: Unpriced, marks: Marks, as_of: datetime) -> Held:
 def _abroad(raw: Unpriced) -> dict[BookKey, dict[str, str]]:
     """The units in other currencies whose part in each book's equity is not known; books without any left out."""
     missing = dict[BookKey, dict[str, str]]()
-    for book in raw.kept:
+    for book in raw.books:
         known = raw.accounts.get(book.key)
         missing[book.key] = uncovered(book.foreign, book.book, raw.foreign, None if known is None else known.covers)
     return {key: units for key, units in missing.items() if units}
@@ -292,7 +292,7 @@ def _without(frame: pd.DataFrame, raw: Unpriced, worst: pd.Series[float]) -> tup
     value = (frame["quantity"] * frame["price"] * frame["multiplier"]).where(lost)
     value = value.fillna(worst.reindex(frame.index)).fillna(0.0)
     worth = value.groupby([frame["strategy"], frame["book"]]).sum()
-    unsure = {book.key: float(worth.get((book.key.model, book_name(book.key)), 0.0)) for book in raw.kept}
+    unsure = {book.key: float(worth.get((book.key.model, book_name(book.key)), 0.0)) for book in raw.books}
     return frame.assign(price=frame["price"].mask(lost)), unsure
 
 
@@ -300,7 +300,7 @@ def _seen(books: Iterable[BookReading]) -> dict[str, Prices]:
     """What all books saw of each unit."""
     prices: dict[str, Prices] = {}
     for book in books:
-        for unit, price in book.seen.items():
+        for unit, price in book.prices.items():
             prices[unit] = prices.get(unit, Prices()).merged(price)
     return prices
 

@@ -221,7 +221,7 @@ def plan(context: Context, held: Held, unit: str, by: Fraction, at: datetime, ac
 def _planned(context: Context, held: Held, split: Split) -> Plan:
     ledger, units, mark = context.ledger, restatement.units(context), held.prices[split.unit].value
     event = split_fill(split)
-    more = replace(units, splits=(*units.splits, event), told={**units.told, event.number: split.created_at})
+    more = replace(units, splits=(*units.splits, event), told_at={**units.told_at, event.number: split.created_at})
     ends = ledger.books.all_marks()
     traded = (BookKey(model, book) for model in ledger.risk.traded_models() for book in twins.traded(context, model))
     changes, books = list[Change](), list[Restated]()

@@ -101,7 +101,7 @@ class Traded:
 
     last: dict[str, int] = field(default_factory=dict)
 
-    def said(
+    def asked(
         self, row: Mapping[int, BarScores], filled: Mapping[str, int], may_trade: set[int], champion: int
     ) -> BarScores:
         """What was asked of the bot at one bar, in the champion's units.

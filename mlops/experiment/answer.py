@@ -38,7 +38,7 @@ class Facts:
     `profit`: net return a bar of its book less that of the champion's, a fraction; both with intervals for one look.
     """
 
-    compared: Comparison
+    comparison: Comparison
     findings: Sequence[Finding]
     decision: Decision
     losses: tuple[Estimate, Estimate]
@@ -85,9 +85,9 @@ def _open(facts: Facts) -> bool:
 
 
 def _sentence(facts: Facts, label: str) -> str:
-    champion, other = f"v{facts.compared.champion}", f"v{facts.compared.challenger}"
+    champion, other = f"v{facts.comparison.champion}", f"v{facts.comparison.challenger}"
     level = facts.proof.level if facts.proof else Level.UNKNOWN
-    if facts.compared.watch:
+    if facts.comparison.watch:
         return _watched(facts, label, level, champion, other)
     if label == "PROMOTE":
         return f"Challenger {other} is better than champion {champion}: promote it."
@@ -97,7 +97,7 @@ def _sentence(facts: Facts, label: str) -> str:
         return (
             f"Challenger {other} passed its time in shadow: it trades its share of the units, keep {champion} for now."
         )
-    if _open(facts) and facts.compared.ended_at is not None:
+    if _open(facts) and facts.comparison.ended_at is not None:
         return f"It ended before it was known whether challenger {other} is better than champion {champion}."
     if _open(facts):
         return f"It is not known yet whether challenger {other} is better than champion {champion}: keep {champion}."
@@ -117,7 +117,7 @@ def _watched(facts: Facts, label: str, level: Level, champion: str, other: str) 
         return f"The new champion {champion} is worse than {other} before it: go back to {other}."
     if level is Level.ALERT:
         return f"The new champion {champion} is better than {other} before it: keep {champion}."
-    if label == "UNKNOWN" and facts.compared.ended_at is None:
+    if label == "UNKNOWN" and facts.comparison.ended_at is None:
         return (
             f"So far nothing shows that {other}, the champion before, was better: {champion} stays and is watched on."
         )
@@ -129,7 +129,7 @@ def _watched(facts: Facts, label: str, level: Level, champion: str, other: str) 
 def _why(facts: Facts) -> tuple[str, ...]:
     sentences = []
     (champion, challenger), gain = facts.losses, facts.gain
-    who = "the champion before" if facts.compared.watch else "the challenger"
+    who = "the champion before" if facts.comparison.watch else "the challenger"
     if not facts.bars:
         sentences.append("No bar has matured on which both predicted.")
     if gain.known:
@@ -176,7 +176,7 @@ def _money(low: float, high: float) -> str:
 
 
 def _sure(facts: Facts) -> tuple[str, ...]:
-    plan, proof = facts.compared.plan, facts.proof
+    plan, proof = facts.comparison.plan, facts.proof
     every = "bar" if plan.evidence == "anytime" else f"{plan.look_every} bars"
     whole = f"{100 * (1 - plan.confidence):.3g} %"
     joined = ", and less at each look since others joined" if plan.joined else ""
@@ -207,9 +207,9 @@ def _needed(facts: Facts) -> int | None:
 def _wait(facts: Facts) -> tuple[str, ...]:
     if not _open(facts):
         return ("Nothing: the question is answered.",)
-    if facts.compared.ended_at is not None:
-        return (f"Nothing: it is closed ({facts.compared.verdict}). A new comparison starts from its first bar.",)
-    plan, needed = facts.compared.plan, _needed(facts)
+    if facts.comparison.ended_at is not None:
+        return (f"Nothing: it is closed ({facts.comparison.verdict}). A new comparison starts from its first bar.",)
+    plan, needed = facts.comparison.plan, _needed(facts)
     if facts.bars < plan.min_bars:
         left = plan.min_bars - facts.bars
         first = f"{facts.bars} bars have matured; the first look is at bar {plan.min_bars}: {left} more are needed."

@@ -8,33 +8,33 @@ from mlops.experiment.summary import Summary
 from mlops.stats import Estimate
 
 
-def numbers(account: Summary) -> dict[str, float]:
+def numbers(summary: Summary) -> dict[str, float]:
     """Every finite number of the report.
 
     `arm.v3.accuracy`, with `.low` and `.high`; `gain.accuracy.v3` likewise (positive where the challenger is better);
     `p.accuracy.mcnemar.v3` with `p_adjusted` and `rate` (what its 5 % is); `tries.deflated` and its like.
     """
-    values: dict[str, float] = {"bars": account.bars, "rows": account.rows, "disagreement": account.disagreement.share}
-    for version, estimates in account.table.values.items():
+    values: dict[str, float] = {"bars": summary.bars, "rows": summary.rows, "disagreement": summary.disagreement.share}
+    for version, estimates in summary.table.values.items():
         for name, estimate in estimates.items():
             values |= _ends(f"arm.v{version}.{name}", estimate)
-    for shown in account.shown:
-        place = f"{shown.metric}.{shown.method}.v{shown.challenger}"
+    for test in summary.tests:
+        place = f"{test.metric}.{test.method}.v{test.challenger}"
         values |= {
-            f"p.{place}": shown.test.p_value,
-            f"p_adjusted.{place}": shown.p_adjusted,
-            f"rate.{place}": shown.rate,
+            f"p.{place}": test.test.p_value,
+            f"p_adjusted.{place}": test.p_adjusted,
+            f"rate.{place}": test.rate,
         }
-        if shown.method == "ewc":
-            values |= _ends(f"gain.{shown.metric}.v{shown.challenger}", shown.gain)
-    tries = account.tries
+        if test.method == "ewc":
+            values |= _ends(f"gain.{test.metric}.v{test.challenger}", test.gain)
+    tries = summary.tries
     values |= {"tries.n": tries.tried, "tries.ratio": tries.ratio, "tries.luck": tries.luck}
     values |= {"tries.single": tries.single, "tries.deflated": tries.deflated}
     if tries.overfitting is not None:
         values["tries.pbo"] = tries.overfitting.pbo
     if tries.superiority is not None:
         values["tries.spa"] = tries.superiority.p_value
-    values |= {"peeking": account.peeking, "n_needed": float(account.answer.n_needed or 0)}
+    values |= {"peeking": summary.peeking, "n_needed": float(summary.answer.n_needed or 0)}
     return {name: float(value) for name, value in values.items() if isfinite(value)}
 
 

@@ -1,4 +1,4 @@
-"""The whole account of one comparison: every number that its report shows, computed once."""
+"""Summary of one comparison: every number that its report shows, computed once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Summary:
     rows; they are in no table. `evidence`: the confidence sequence of the mean gain after each of the `times`.
     """
 
-    compared: Comparison
+    comparison: Comparison
     answer: Answer
     findings: tuple[Finding, ...]
     decision: Decision
@@ -65,7 +65,7 @@ class Summary:
     rows: int
     units: int
     table: MetricTable
-    shown: tuple[MetricTest, ...]
+    tests: tuple[MetricTest, ...]
     peeking: float
     times: pd.Index
     gain: Floats
@@ -84,16 +84,16 @@ class Summary:
     @property
     def champion(self) -> Arm:
         """The champion's arm."""
-        return self.arms[self.compared.champion]
+        return self.arms[self.comparison.champion]
 
     @property
     def challenger(self) -> Arm:
         """The challenger's arm: the one that the verdict is about."""
-        return self.arms[self.compared.challenger]
+        return self.arms[self.comparison.challenger]
 
 
 def summarise(
-    compared: Comparison,
+    comparison: Comparison,
     matured: pd.DataFrame,
     books: Mapping[int, pd.DataFrame],
     *,
@@ -103,12 +103,12 @@ def summarise(
     rng: np.random.Generator,
     scorings: Mapping[int, Floats] | None = None,
 ) -> Summary:
-    """The account of a comparison that has ended or still runs; with too few bars its answer is UNKNOWN.
+    """Summarise a comparison that has ended or still runs; with too few bars its answer is UNKNOWN.
 
     Parameters
     ----------
     matured : DataFrame
-        Rows of all versions since the comparison began, known at `compared.as_of`; columns `version`, `unit`,
+        Rows of all versions since the comparison began, known at `comparison.as_of`; columns `version`, `unit`,
         `event_time`, `probability`, `label`, and any others that the metrics read.
     books : mapping of version to DataFrame
         As `arms_of`; of the champion, the challenger and every version that scored the same rows.
@@ -124,7 +124,7 @@ def summarise(
     DataError
         `matured` or a book breaks its contract.
     """
-    versions, late = _versions(matured, compared)
+    versions, late = _versions(matured, comparison)
     if missing := [version for version in versions if version not in books]:
         raise DataError(f"books must hold every version compared, got none of {missing}. Make one of its matured rows.")
     rows = _common(matured, versions)
@@ -132,20 +132,20 @@ def summarise(
     on_bars = {version: books[version].loc[books[version].index.intersection(times)] for version in versions}
     arms = arms_of(rows, on_bars, scorings=scorings, versions=versions)
     champion, *challengers = (arms[version] for version in versions)
-    plan, looks = compared.plan, _looks(compared.plan, len(times))
+    plan, looks = comparison.plan, _looks(comparison.plan, len(times))
     table, gain = measure(arms), _gain(champion, challengers[0])
     facts = Facts(
-        compared=compared,
+        comparison=comparison,
         findings=findings,
         decision=decision,
-        losses=(table.values[compared.champion]["log_loss"], table.values[compared.challenger]["log_loss"]),
+        losses=(table.values[comparison.champion]["log_loss"], table.values[comparison.challenger]["log_loss"]),
         gain=dependent_t(gain).effect,
         profit=dependent_t(*_aligned(challengers[0].returns(), champion.returns())).effect,
         bars=len(times),
         rows=len(champion.bar),
     )
     return Summary(
-        compared=compared,
+        comparison=comparison,
         answer=answer(facts),
         findings=tuple(findings),
         decision=decision,
@@ -155,7 +155,7 @@ def summarise(
         rows=len(champion.bar),
         units=len(set(champion.unit)),
         table=table,
-        shown=batteries(_tested(table), champion, challengers, rng=rng, looks=looks),
+        tests=batteries(_tested(table), champion, challengers, rng=rng, looks=looks),
         peeking=peeking_rate(looks, rng=rng),
         times=times,
         gain=gain,

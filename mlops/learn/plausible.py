@@ -32,17 +32,17 @@ NAMED = 3  # features that a message names
 class Suspicion:
     """A score that is too good, and the features that carry it.
 
-    `value` beyond `bound` of what `what` says; `carriers` best first; `evidence`: numbers by name, for a run.
+    `value` beyond `bound` of what `measure` says; `carriers` best first; `evidence`: numbers by name, for a run.
     """
 
-    what: str
+    measure: str
     value: float
     bound: float
     carriers: Sequence[str]
     evidence: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.what} must be at most {self.bound:g}, got {self.value:.3f}: {', '.join(self.carriers)}"
+        return f"{self.measure} must be at most {self.bound:g}, got {self.value:.3f}: {', '.join(self.carriers)}"
 
 
 def foresight(rows: pd.DataFrame, names: Sequence[str]) -> Suspicion | None:

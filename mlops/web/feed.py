@@ -24,10 +24,9 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from mlops.settings import FeedSettings
 from mlops.web.contracts import Whole
-from mlops.web.envelopes import schema
+from mlops.web.envelopes import Tree, patch, schema, tree
 from mlops.web.login import PageAccess
 from mlops.web.messages import RiskState
-from mlops.web.patches import Tree, patch, tree
 
 log = structlog.get_logger()
 UNKNOWN, CHATTY, FULL, DEAD = 4401, 4400, 4429, 4408  # close codes, after the HTTP statuses that they are like
@@ -48,7 +47,7 @@ class Listener:
     """A client of the feed: the last state it was sent, the last publication it heard of, and a bell."""
 
     whole: bool
-    seen: int
+    seq: int
     heard: int = 0
     gone: bool = False
     bell: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,13 +110,13 @@ class Hub:
         with self._lock:
             if listener.heard == self._published:
                 return None
-            if listener.whole or listener.seen != self._seq:
-                change = None if listener.whole else self._missed(listener.seen)
-                listener.seen = self._seq if change is None else change.seq
+            if listener.whole or listener.seq != self._seq:
+                change = None if listener.whole else self._missed(listener.seq)
+                listener.seq = self._seq if change is None else change.seq
                 text = self._snapshot if change is None else change.text
             else:
                 text = self._heartbeat
-            if listener.seen == self._seq:
+            if listener.seq == self._seq:
                 listener.heard = self._published
             return text
 

@@ -286,7 +286,7 @@ class Bot:
         if trading and not task.over.wait(self._settings.shadow_budget_ms / 1e3):
             log.warning("challenger late, the champion trades its units", model=self.model)
             self._rivals.look()  # the watch may be waiting for the ledger
-        return dict(task.found)
+        return dict(task.probabilities)
 
     def _here(self, bar: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:
         """All other arms, in the caller's thread."""

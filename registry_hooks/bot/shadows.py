@@ -25,11 +25,11 @@ HANGS_S = 5.0  # under way for so long: it will not come back
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One bar, and the versions that are to score it: `scores` carries no probabilities yet, `found` will."""
+    """One bar, and the versions that are to score it: `scores` carries no probabilities yet, `probabilities` will."""
 
     scores: Scores
     bundles: Mapping[int, Bundle]
-    found: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    probabilities: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -186,6 +186,6 @@ class Shadows:
             if self._turn != turn:
                 return False
             if answer.probability is not None:
-                task.found[version] = answer.probability
+                task.probabilities[version] = answer.probability
             self._desk.take(bar, version, answer)
         return True

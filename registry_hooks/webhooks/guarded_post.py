@@ -36,10 +36,10 @@ class AddressRefused(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `status` is None where nothing did; `said` is the error, or how the answer began."""
+    """What came back. `status` is None where nothing did; `text` is the error, or how the answer began."""
 
     status: int | None
-    said: str
+    text: str
     retry_after_s: float | None = None
 
     @property

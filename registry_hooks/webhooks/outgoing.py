@@ -166,7 +166,7 @@ class Sender:
         state = "delivered" if answer.accepted else "dead" if dead else "pending"
         gone = "410 Gone" if answer.status == GONE else ""
         if dead or gone:  # the alert first: a crash in between repeats the attempt, and tells nobody twice
-            self._tell(claim, gone or f"no success in {attempts} attempts, last {answer.status}: {answer.said}", now)
+            self._tell(claim, gone or f"no success in {attempts} attempts, last {answer.status}: {answer.text}", now)
         again, probe = now + self._wait(attempts, answer), now + self._probe(answer)
         outcome = Dispatch(
             claim.endpoint,
@@ -175,7 +175,7 @@ class Sender:
             attempts,
             again if claim.counts else max(claim.not_before, probe),
             answer.status,
-            "" if answer.accepted else answer.said,
+            "" if answer.accepted else answer.text,
             None if state == "pending" else now,
         )
         held = self._ledger.dispatches.settle(claim, outcome, probe_at=probe, disabled=gone)

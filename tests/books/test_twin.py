@@ -144,7 +144,7 @@ def test_the_twin_follows_the_version_that_traded_a_unit():
     traded = Traded()
 
     def asked(filled, may, champion=1):
-        return traded.said(row, filled, may, champion).probability.tolist()
+        return traded.asked(row, filled, may, champion).probability.tolist()
 
     assert [0.1, 0.1] == asked({}, {1, 2})  # nothing known: the champion
     assert [0.1, 0.2] == asked({"B": 2}, {1, 2})

@@ -75,7 +75,7 @@ def test_the_books_in_the_ledger_are_the_bots_own_and_its_twin_departs_from_it_n
 def test_the_bot_swaps_at_the_first_bar_after_each_move_and_the_webhook_told_it(replay):
     replayed, story = replay
 
-    assert ["promote", "swapped", "rollback", "swapped"] == [event.what for event in story if event.what != "retrain"]
+    assert ["promote", "swapped", "rollback", "swapped"] == [event.kind for event in story if event.kind != "retrain"]
     assert (2, 0) == (replayed.hooks_heard, replayed.hooks_lost)
     frame, _, _ = replayed.context.ledger.telemetry.predictions(
         "volatility", start=START, end=END, as_of=END, version=2

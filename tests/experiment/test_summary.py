@@ -105,7 +105,7 @@ def test_no_row_at_all_is_no_error():
     assert "UNKNOWN" == told.answer.label
     assert "No bar has matured on which both predicted." == told.answer.why[0]
     assert 0 == told.bars
-    assert all(not shown.test.known for shown in told.shown)
+    assert all(not shown.test.known for shown in told.tests)
 
 
 def test_an_open_question_says_what_it_is_worth_that_nothing_is_proven():
@@ -149,7 +149,7 @@ def test_who_scored_the_same_rows_is_in_the_tables_and_who_came_late_is_not():
     assert (1, 2, 3, 4) == tuple(told.arms)
     assert (3, 4) == told.others
     assert {5: 50 * UNITS} == told.late
-    assert {2, 3, 4} == {s.challenger for s in told.shown}
+    assert {2, 3, 4} == {s.challenger for s in told.tests}
     assert told.tries.superiority is not None
     assert told.tries.overfitting is not None
 
@@ -196,7 +196,7 @@ def test_a_version_without_a_book_is_refused():
     told = _account(_matured(30, (0.1, 0.2)))
     with pytest.raises(DataError, match=r"books must hold every version compared, got none of \[2\]"):
         summarise(
-            told.compared,
+            told.comparison,
             _matured(30, (0.1, 0.2)),
             {1: _books(_matured(30, (0.1, 0.2)))[1]},
             findings=told.findings,

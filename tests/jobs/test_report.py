@@ -140,7 +140,7 @@ def test_the_page_says_what_the_account_says(written):
     assert f">{told.answer.label}</span>" in html
     for name, estimate in mine.items():
         assert page.measure(estimate.value, METRICS[name].unit) in html, name
-    for shown in told.shown:
+    for shown in told.tests:
         assert shown.here in html
     assert "2.0" == page.measure(mine["latency"].value, "milliseconds")
     assert "v3 (90 of these predictions): in no table here" in html
@@ -154,13 +154,13 @@ def test_the_run_has_the_page_and_the_same_numbers(context, written):
     assert 4 <= len(run.data.metrics) <= record.PLOTTED
     assert run.info.run_name.startswith("report v1 → v2: ")
     assert {"report.html", "report.json"} <= artifacts
-    assert ("report", "1", str(written.account.compared.id)) == tuple(
+    assert ("report", "1", str(written.account.comparison.id)) == tuple(
         run.data.tags[t] for t in ("job", "version", "trial")
     )
     for version, values in written.account.table.values.items():
         for name, estimate in values.items():
             assert estimate.value == pytest.approx(known[f"arm.v{version}.{name}"])
-    for shown in (s for s in written.account.shown if s.test.known):
+    for shown in (s for s in written.account.tests if s.test.known):
         assert shown.test.p_value == known[f"p.{shown.metric}.{shown.method}.v{shown.challenger}"]
 
 

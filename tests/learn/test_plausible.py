@@ -72,7 +72,7 @@ def test_a_feature_that_was_joined_with_the_next_return_is_named_whatever_the_la
     for rows, word in ((joined, "the return"), (noisy, "the return"), (size, "the absolute return")):
         found = foresight(rows, ("plain", "joined"))
         assert found.carriers[0].startswith("joined")
-        assert word in found.what
+        assert word in found.measure
         assert found.value > FORESIGHT
 
 

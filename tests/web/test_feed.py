@@ -17,8 +17,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from mlops.settings import FeedSettings
 from mlops.web import feed as room
 from mlops.web import login
+from mlops.web.envelopes import merged, tree
 from mlops.web.feed import Hub
-from mlops.web.patches import merged, tree
 from registry_hooks.aliases import Registry
 
 

@@ -93,10 +93,10 @@ def breakdown(
         return _unknown(calibration, len(table), f"{len(table)} days, {2 * window} needed")
     past, now = table[-2 * window : -window], table[-window:]
     earlier, later = correlation(past, "spearman"), correlation(now, "spearman")
-    both = np.intersect1d(earlier.kept, later.kept)
+    both = np.intersect1d(earlier.columns, later.columns)
     if len(both) < 2:
         return _unknown(calibration, len(table), f"{len(both)} units moved on both windows' days, 2 needed")
-    a, b = (taken(side.matrix, np.searchsorted(side.kept, both)) for side in (earlier, later))
+    a, b = (taken(side.matrix, np.searchsorted(side.columns, both)) for side in (earlier, later))
     before, mean = mean_of_pairs(a), mean_of_pairs(b)
     shift = float(level(mean, len(both)) - level(before, len(both)))
     state = advance(last, shift, calibration)

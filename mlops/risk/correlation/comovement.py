@@ -81,10 +81,10 @@ def comovement(
     scale = calibration or Calibration(np.nan, np.nan, np.nan, 0, 0, window, UNCALIBRATED)
     now = correlation(table[-scale.window :])
     labels, order = clusters(now)
-    weight, volatility = held[now.kept], deviations(table[-scale.window :][:, now.kept])[1]
+    weight, volatility = held[now.columns], deviations(table[-scale.window :][:, now.columns])[1]
     gross = float(np.abs(held).sum())
     return Comovement(
-        order=now.kept[order],
+        order=now.columns[order],
         matrix=taken(now.matrix, order),
         change=taken(_change(table[: -scale.window][-scale.window :], now), order),
         labels=labels[order],
@@ -103,10 +103,10 @@ def comovement(
 
 def _change(past: Floats, now: Correlation) -> Floats:
     before = correlation(past)
-    both = np.intersect1d(before.kept, now.kept, assume_unique=True)
-    if len(both) == len(now.kept) == len(before.kept):
+    both = np.intersect1d(before.columns, now.columns, assume_unique=True)
+    if len(both) == len(now.columns) == len(before.columns):
         return np.subtract(now.matrix, before.matrix, out=before.matrix)
     change = np.full_like(now.matrix, np.nan)
-    here, there = np.searchsorted(now.kept, both), np.searchsorted(before.kept, both)
+    here, there = np.searchsorted(now.columns, both), np.searchsorted(before.columns, both)
     change[np.ix_(here, here)] = taken(now.matrix, here) - taken(before.matrix, there)
     return change

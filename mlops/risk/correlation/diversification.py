@@ -80,7 +80,7 @@ def effective_dimension(correlation: Correlation) -> float:
     ----------
     Roy and Vetterli (2007), The effective rank.
     """
-    k = len(correlation.kept)
+    k = len(correlation.columns)
     return _exp_entropy(correlation.eigenvalues / k) if k else np.nan
 
 
@@ -91,7 +91,7 @@ def absorption(correlation: Correlation, share: float = ABSORBING) -> float:
     ----------
     Kritzman, Li, Page and Rigobon (2011), Journal of Portfolio Management 37; here of correlations.
     """
-    k = len(correlation.kept)
+    k = len(correlation.columns)
     first = int(np.ceil(share * k - 1e-9))
     return float(correlation.eigenvalues[:first].sum()) / k if k else np.nan
 
@@ -127,9 +127,9 @@ def clusters(correlation: Correlation, least: float = CLUSTER) -> tuple[NDArray[
     Returns
     -------
     (labels, order) : two ndarrays of int, shape (k,)
-        Labels count from 0 in the order of the first unit of each; `order` holds positions along `found.kept`.
+        Labels count from 0 in the order of the first unit of each; `order` holds positions along `found.columns`.
     """
-    k = len(correlation.kept)
+    k = len(correlation.columns)
     if k < 2:
         return np.zeros(k, dtype=np.intp), np.arange(k)
     apart = 1 - correlation.matrix

@@ -32,13 +32,13 @@ CONSTANT = 1e-12  # a column that moves less than this, beside its size, is roun
 class Correlation:
     """What moved with what over `n` days.
 
-    `matrix` has the columns `kept` of what was given, in that order; `left_out` says of every other column why it has
-    no correlation. `shrinkage` is 0 but for "shrunk". `scores`: see the module.
+    `matrix` has `columns` of what was given, in that order; `left_out` says of every other column why it has no
+    correlation. `shrinkage` is 0 but for "shrunk". `scores`: see the module.
     """
 
     kind: Kind
     matrix: Floats
-    kept: NDArray[np.intp]
+    columns: NDArray[np.intp]
     n: int
     scores: Floats = field(repr=False)
     left_out: Mapping[int, str] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Correlation:
     @property
     def eigenvalues(self) -> Floats:
         """All of them, shape (k,), descending."""
-        every = np.full(len(self.kept), self.shrinkage)
+        every = np.full(len(self.columns), self.shrinkage)
         values = self._lifted(self._smaller[0][::-1])
         every[: len(values)] = values
         return every

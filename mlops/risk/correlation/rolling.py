@@ -30,7 +30,7 @@ class RollingCorrelation:
     >>> rng = np.random.default_rng(1)
     >>> for _ in range(20):
     ...     now = rolling.update({"A": rng.normal(), "B": rng.normal()})
-    >>> [rolling.units[i] for i in now.kept], now.matrix.shape
+    >>> [rolling.units[i] for i in now.columns], now.matrix.shape
     (['A', 'B'], (2, 2))
     """
 

@@ -63,7 +63,7 @@ class Forecast:
     state."""
 
     volatility: Floats
-    found: Correlation
+    correlation: Correlation
     state: State = State.UNKNOWN
 
 
@@ -91,7 +91,7 @@ def forecast(returns: Floats, *, state: State = State.UNKNOWN, window: int = WIN
     shrunk = correlation(last, "shrunk")
     weight = ages(np.arange(len(last) - 1, -1, -1), decay)[:, None] * ~np.isnan(last)
     volatility = np.full(last.shape[1], np.nan)
-    columns = shrunk.kept
+    columns = shrunk.columns
     squares = (weight * np.where(np.isnan(last), 0.0, last) ** 2).sum(axis=0)[columns]
     volatility[columns] = np.sqrt(squares / weight.sum(axis=0)[columns])
     return Forecast(volatility, shrunk, state)
@@ -122,7 +122,7 @@ def size(wanted: Floats, known: Forecast, limits: SizingLimits | None = None) ->
     if weights.shape != known.volatility.shape or not np.isfinite(weights).all():
         raise DataError(f"wanted must be {len(known.volatility)} finite weights, got {wanted}. One for each unit.")
     why: list[list[str]] = [[] for _ in weights]
-    groups = _groups(known.found, len(weights), lines.cluster)
+    groups = _groups(known.correlation, len(weights), lines.cluster)
     _cap_units(weights, lines, why)
     _cap_clusters(weights, lines, groups, why)
     _cap_gross(weights, lines, why)
@@ -142,10 +142,10 @@ def book_volatility(weights: Floats, known: Forecast, limits: SizingLimits) -> f
     While correlation is broken the covariance goes `stress` of the way to that in which every position loses with every
     other: shorts too, so a hedge is not trusted. It stays positive semi-definite.
     """
-    columns = known.found.kept
+    columns = known.correlation.columns
     alone = weights[columns] * known.volatility[columns]
     gross = float(np.abs(alone).sum())
-    together = float(alone @ known.found.matrix @ alone)
+    together = float(alone @ known.correlation.matrix @ alone)
     stress = limits.stress if known.state is State.BROKEN else 0.0
     deviation = np.sqrt(max((1 - stress) * together + stress * gross**2, 0.0))
     unknown = float(np.abs(weights).sum() - np.abs(weights[columns]).sum())
@@ -158,7 +158,7 @@ def book_volatility(weights: Floats, known: Forecast, limits: SizingLimits) -> f
 
 def _groups(shrunk: Correlation, units: int, least: float) -> list[NDArray[np.intp]]:
     labels = clusters(shrunk, least)[0]
-    return [shrunk.kept[labels == label] for label in range(int(labels.max(initial=-1)) + 1)]
+    return [shrunk.columns[labels == label] for label in range(int(labels.max(initial=-1)) + 1)]
 
 
 def _cap_units(weights: Floats, limits: SizingLimits, why: list[list[str]]) -> None:

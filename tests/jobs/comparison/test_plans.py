@@ -103,7 +103,7 @@ def test_one_that_joins_takes_its_part_from_its_first_bar_on_and_no_look_back(on
     assert (2, 2, ()) == (first["arms"], second["arms"], second["joined"])
     assert bars == 50  # of bars 0 to 49 it has no forecast; the look at the next one counts it
     report_of = report.at(one.context, "m", bar_at(100), _trial(one).id)
-    assert (bars,) == report_of.account.compared.plan.joined
+    assert (bars,) == report_of.account.comparison.plan.joined
 
 
 def test_a_version_that_waited_keeps_its_plan_when_it_is_nominated(one):

@@ -13,7 +13,7 @@ from mlops.io.ledger import Instrument
 from mlops.risk.var.fitted import fit
 from mlops.settings import BookBalance, BookSettings, RiskLimit, RiskSettings, Settings
 from mlops.types import Kind, Level
-from mlops.web.patches import tree
+from mlops.web.envelopes import tree
 
 T0 = datetime(2026, 3, 2, 15, tzinfo=UTC)
 UNITS = ("A", "B", "C")

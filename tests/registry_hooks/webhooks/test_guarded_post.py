@@ -133,7 +133,7 @@ def test_the_certificate_must_be_for_the_name_though_the_connection_is_to_an_add
         answer = post(url, {}, b"{}", allow_hosts=[name], timeout_s=5, trust=trust)
 
     assert status == answer.status, answer
-    assert (status is None) == ("certificate" in answer.said.lower())
+    assert (status is None) == ("certificate" in answer.text.lower())
 
 
 def test_a_proxy_of_the_environment_is_not_asked(sqlite_ledger, monkeypatch):

@@ -57,7 +57,7 @@ def test_a_unit_that_does_not_move_is_left_out_and_named():
     r = _market(np.random.default_rng(5), units=4)
     r[:, 1], r[:, 3] = 0.0, 0.001
     found = correlation(r)
-    assert found.kept.tolist() == [0, 2]
+    assert found.columns.tolist() == [0, 2]
     assert dict.fromkeys([1, 3], "it did not move in 60 days") == dict(found.left_out)
     assert np.isfinite(found.matrix).all()
 
@@ -75,7 +75,7 @@ def test_a_missing_day_says_nothing_and_too_many_leave_the_unit_out():
     r = _market(np.random.default_rng(7), units=3)
     r[10, 1], r[:7, 2] = np.nan, np.nan
     found = correlation(r)
-    assert found.kept.tolist() == [0, 1]
+    assert found.columns.tolist() == [0, 1]
     assert dict(found.left_out) == {2: "it has 53 of 60 days, 54 needed"}
     both = np.delete(r, 10, axis=0)
     assert found.matrix[0, 1] == pytest.approx(np.corrcoef(both[:, 0], both[:, 1])[0, 1], abs=0.02)
@@ -128,9 +128,9 @@ def test_one_day_at_a_time_is_the_batch(kind):
         if t < 60:
             continue
         batch = correlation(r[t - 59 : t + 1], kind)
-        names = [rolling.units[i] for i in now.kept]
-        assert sorted(names) == [f"u{i}" for i in batch.kept]
-        at = [names.index(f"u{i}") for i in batch.kept]
+        names = [rolling.units[i] for i in now.columns]
+        assert sorted(names) == [f"u{i}" for i in batch.columns]
+        at = [names.index(f"u{i}") for i in batch.columns]
         assert batch.matrix == pytest.approx(now.matrix[np.ix_(at, at)], abs=1e-14)
     assert rolling.units == ["u0", "u1", "u2", "u3", "u4"]
 

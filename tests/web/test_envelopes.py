@@ -8,8 +8,8 @@ from hypothesis import strategies as some
 from serving import AT, state
 
 from mlops.types import Kind
+from mlops.web.envelopes import merged, patch, tree
 from mlops.web.messages import Kpi, PositionNow
-from mlops.web.patches import merged, patch, tree
 
 LEAVES = (
     some.integers() | some.text(max_size=3) | some.booleans() | some.lists(some.integers() | some.none(), max_size=3)
