@@ -47,6 +47,7 @@ from registry_hooks.aliases import COMPARED
 START, END = datetime(2007, 7, 2, tzinfo=UTC), datetime(2009, 4, 15, tzinfo=UTC)
 OLD = (datetime(1992, 1, 1, tzinfo=UTC), datetime(1993, 1, 1, tzinfo=UTC))
 FORCED = datetime(2009, 2, 16, 12, tzinfo=UTC)
+MOST_RUNS = 100  # in MLflow, beside trainings and their trials
 LEAST_BARS = 100  # of a comparison that the summary counts
 OUTAGE = 5  # bars: the broken feed delivers one week and is stuck the next
 
@@ -131,6 +132,7 @@ def checks(replay: Replay) -> dict[str, bool]:
         "every move reached the bot by webhook": replay.hooks_lost == 0 and replay.hooks_heard >= 3,
         "the bot trades what the registry says": swapped == {m: ledger.registry.champion(m) for m in replay.models},
         "nothing was promoted for direction": len(direction) == 1,
+        "MLflow is short enough to read": runs(replay.context) <= MOST_RUNS,
         "what all books may lose is told, by whom, and judged": _risk_told(replay.context),
     }
 
@@ -165,6 +167,13 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     console.print(
         f"\nMLflow: {uri}  (press “Model training” on its first page)   {time.monotonic() - story.began:.0f} s"
     )
+
+
+def runs(context: Context) -> int:
+    """Number of runs in MLflow beside trainings and their trials: what a person looks through."""
+    experiments = [experiment.experiment_id for experiment in context.client.search_experiments()]
+    every = context.client.search_runs(experiments, max_results=10_000)
+    return sum(run.data.tags.get("job") not in ("train", "trial") for run in every)
 
 
 def _skill(context: Context, model: str) -> str:
@@ -266,6 +275,7 @@ def main(
         replay = play(context, story)
         passed = checks(replay)
         summary(replay, passed, uri, story)
+        console.print(f'{{"demo": {{"runs": {runs(context)}}}}}', soft_wrap=True, highlight=False)
         if leave:
             sys.exit(0 if all(passed.values()) else 1)
         key = context.ledger.api_keys.add("demo", ("risk:read",), datetime.now(UTC))

@@ -108,7 +108,7 @@ def at(context: Context, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
         figures=_figures(table, book, study, r.confidence),
         numbers=numbers,
         plotted=mlflow_runs.risk_metrics(findings, numbers),
-        headline=f"VaR {study.model}, backtest {findings[0].level.value}",
+        headline=f"VaR {next(f.value for f in findings if f.name == 'var'):.2%}, backtest {findings[0].level.value}",
         series=mlflow_runs.year("risk", as_of),
     )
     run_id = context.emit(evidence)

@@ -63,7 +63,7 @@ def write(context: Context, bars: pd.DataFrame, as_of: datetime) -> Written:
         figures=stress_page.figures(look),
         numbers=numbers,
         plotted=mlflow_runs.chosen(mlflow_runs.STRESS, record.measured(report.findings), numbers),
-        headline=f"worst scenario {report.findings[0].level.value}",
+        headline=f"worst scenario costs {report.findings[0].value:.1%}",
         series=mlflow_runs.year("stress", as_of),
         pages={"stress.html": html, "scenarios.csv": look.table.to_csv(index=False)},
     )

@@ -166,6 +166,8 @@ def main(
         ref = train(context, strategy, bars_of(context, source, at), as_of=at, start=first, note=note)
         if aliases.champion(context.registry, model) is not None:
             apply.enlist(context.registry, ref, context.act("jobs.train", at))
+        place = f"{context.client.tracking_uri}/#/models/{ref.name}/versions/{ref.version}"
+        context.outcomes.append(("train", f"{ref} is registered{f': {note}' if note else ''}\n{place}\n"))
 
     run("train", body)
 

@@ -185,7 +185,14 @@ def _enter(registry: Registry, ref: ModelRef, noted: Upload, training: Training)
         t.model, ref.version, noted.digest, noted.run_id, noted.model_id, t.start, t.end, t.horizon_bars, t.at, t.kind
     )
     registry.ledger.registry.add_bundle(row)
-    tags = {"train_start": t.start, "train_end": t.end, "horizon_bars": t.horizon_bars, "data_digest": t.data_digest}
+    # The status first: MLflow shows tags in the order in which they came.
+    tags = {
+        "status": "new",
+        "train_start": t.start,
+        "train_end": t.end,
+        "horizon_bars": t.horizon_bars,
+        "data_digest": t.data_digest,
+    }
     for key, value in {**tags, "bundle_sha256": noted.digest, "note": t.note}.items():
         client.set_model_version_tag(ref.name, str(ref.version), key, str(value))
     client.update_model_version(ref.name, str(ref.version), t.note)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from textwrap import shorten
 from typing import Any
 
 import structlog
@@ -121,7 +122,7 @@ def _tag(registry: Registry, version: ModelVersion, wanted: Mapping[str, str], r
     client, name, number = registry.client, version.name, version.version
     differs = [tag for tag in TAGS if version.tags.get(tag, "") != wanted.get(tag, "")]
     if row is not None and differs:
-        _show_in_runs(registry, row, wanted, renamed="status" in differs)
+        _show_in_runs(registry, row, wanted, renamed=not {"status", "why"}.isdisjoint(differs))
     for tag in differs:
         if tag in wanted:
             client.set_model_version_tag(name, number, tag, wanted[tag])
@@ -190,12 +191,8 @@ def _status(
     compared = [t for t in mine if t.champion == champion and t.ended_at is None and t.kind != "watch"]
     if compared:
         role = ROLES[min(c.kind for c in compared)].value  # `compare` before `shadow`
-        row, since = (
-            live.get(version, {}),
-            f"compared with champion v{champion} since {compared[-1].started_at:%Y-%m-%d}",
-        )
-        look = f": {row['headline']}" if row.get("headline") else ""
-        return Status(role, since + look, str(row.get("run", "")))
+        since = f"compared with champion v{champion} since {compared[-1].started_at:%Y-%m-%d}"
+        return Status(role, since, str(live.get(version, {}).get("run", "")))
     if left is not None:
         word = "previous champion" if version in stack[-2:-1] else "retired"
         return Status(
@@ -214,7 +211,7 @@ def _tags(status: Status, experiment: str, uri: str) -> dict[str, str]:
     live = status.live
     tags = {
         "status": status.status,
-        "why": status.why[:MOST],
+        "why": shorten(status.why, MOST, placeholder=" …"),
         "look": str(live.get("headline", "")),
         "evidence": _place(experiment, status.run, uri) if status.run else "",
         "trained_until": status.trained_until,
@@ -240,9 +237,9 @@ def _place(experiment: str, run: str, uri: str = "") -> str:
 def _description(status: Status, experiment: str) -> str:
     """A version's page: what it is, why, and how it does."""
     link = f" [Evidence]({_place(experiment, status.run)})" if status.run else ""
-    lines = [f"**{status.status.capitalize()}** — {status.why}{link}"]
+    lines = [f"{status.status.capitalize()}: {status.why}{link}"]
     if status.undone:
-        lines.insert(0, f"**Undone** — {status.undone}")
+        lines.insert(0, f"Undone: {status.undone}")
     if status.trained_until:
         lines.append(f"Trained until {status.trained_until}. How it does live is in its tags `live_...`.")
     return "\n\n".join(lines)
@@ -265,7 +262,7 @@ def _line(model: str, version: int, status: Status, experiment: str) -> str:
         _number(live.get("gain"), "+.4f"),
         _number(live.get("bars"), ".0f"),
         status.trained_until,
-        f"{(status.why + look).replace('|', '/')[:SHORT]}{run}",
+        f"{shorten(status.why.replace('|', '/'), SHORT, placeholder=' …')}{look}{run}",
     )
     return f"| {' | '.join(cells)} |"
 

@@ -26,6 +26,7 @@ RISK = (
     "equity", "positions", "var.all", "es.all", "var_950", "es_950", "correlation_breakdown", "factor_exposure.beta",
     "fz.default",
 )  # fmt: skip
+STAGES = {"shadow": "in shadow", "ab": "in A/B"}
 STRESS = (
     "stress", "worst_window.1", "worst_window.5", "worst_window.20", "worst_window.60", "var.all", "es.all",
     "es_gaussian", "expected_drawdown", "conditional_t", "conditional_vine", "reverse_sigmas",
@@ -35,7 +36,7 @@ STRESS = (
 def reign(champion: ModelRef, since: datetime) -> Series:
     """The run of one champion's time; a version that comes back has another one."""
     tags = {"job": "monitor", "model": champion.name, "series": f"v{champion.version}:{since:%Y-%m-%dT%H:%M:%S}"}
-    return Series(f"monitor v{champion.version} since {since:%Y-%m-%d}", since, tags)
+    return Series(f"monitor v{champion.version}", since, tags)
 
 
 def comparison(row: ComparisonRow) -> Series:
@@ -81,13 +82,13 @@ def comparison_metrics(report: Report, arms: Mapping[str, Mapping[str, float]]) 
     proof, band = findings["paired_log_loss"], findings["gain_interval"].params
     gain = {"gain": proof.value, "gain.low": band["lower"], "gain.high": band["upper"]} if proof.n else {}
     sides = {f"{role}.{name}": values[name] for name in ARM for role, values in arms.items() if name in values}
-    return {"bars": float(proof.n), **gain, **sides}
+    return gain | sides
 
 
 def comparison_headline(report: Report, decision: Decision, stage: str = "") -> str:
     """The verdict, how many of the plan's bars it rests on, and the stage of the challenger."""
     proof = next(f for f in report.findings if f.name == "paired_log_loss")
-    where = f", in {stage}" if stage else ""
+    where = f", {STAGES[stage]}" if stage else ""
     return f"{decision.verdict.value}, {proof.n} of {proof.params['horizon_bars']} bars{where}"
 
 

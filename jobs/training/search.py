@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from jobs.context import Context
 from jobs.training.study import Study
 from mlops.compute import SERIAL, Compute
-from mlops.io import logs, private_files, record
+from mlops.io import private_files, record
 from mlops.learn import splits, tune
 from mlops.learn.calibration import Floats
 
@@ -74,13 +74,23 @@ def open_study(context: Context, study: Study, as_of: datetime) -> Iterator[tupl
     journal = optuna.create_study(
         storage=storage, study_name=name, load_if_exists=True, direction="minimize", pruner=pruner
     )
-    run_id = context.run_id or journal.user_attrs.get("run_id") or _create_run(context, study.strategy.name, as_of)
-    journal.set_user_attr("run_id", run_id)
     tags = {"job": "train", "model": study.strategy.name, "as_of": as_of.isoformat(), "data_digest": study.digest}
-    context.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
-    yield journal, str(run_id)
-    if context.run_id is None:
-        context.client.set_terminated(run_id, end_time=int(as_of.timestamp() * 1000))
+    with _run(context, journal, study.strategy.name, as_of) as run_id:
+        context.client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        yield journal, run_id
+
+
+@contextmanager
+def _run(context: Context, journal: optuna.Study, model: str, as_of: datetime) -> Iterator[str]:
+    """The run that an attempt before began, or a new one in the experiment of the model; finished after the block."""
+    earlier = journal.user_attrs.get("run_id")
+    if context.run_id is None and earlier is not None:
+        yield str(earlier)
+        context.client.set_terminated(earlier, end_time=int(as_of.timestamp() * 1000))
+        return
+    with record.run(context.client, f"train {as_of:%Y-%m-%d}", model, as_of, context.run_id) as run_id:
+        journal.set_user_attr("run_id", run_id)
+        yield run_id
 
 
 def _mend_journal(path: Path) -> None:
@@ -92,13 +102,6 @@ def _mend_journal(path: Path) -> None:
     if path.exists() and not (written := path.read_bytes()).endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(written.rfind(b"\n") + 1)
-
-
-def _create_run(context: Context, model: str, as_of: datetime) -> str:
-    at = int(as_of.timestamp() * 1000)
-    experiment = record.experiment_id(context.client, model)
-    name = f"train {as_of:%Y-%m-%d}"
-    return str(context.client.create_run(experiment, at, tags=logs.job_run(), run_name=name).info.run_id)
 
 
 def _mend_child_runs(context: Context, parent: str, done: Sequence[optuna.trial.FrozenTrial], as_of: datetime) -> None:

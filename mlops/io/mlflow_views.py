@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-STRATEGY = """Everything about the strategy **{model}**. [Which version trades, and why](#/models/{name})
-
-- [Reigns and comparisons]({lines}): a run each, a step a look, the newest verdict in the name
-- [Looks that acted]({acts}): retraining, promotion, rollback, more or less of the units; each with its evidence
-- [Looks by hand]({hand}): launched by a person with `mlflow run`
-- [Trainings]({trainings}): a run a version, its trials beneath
-"""
-BOOKS = """What all books together may lose.
-
-- [Value at risk]({risk}): one run a year, a step a night
-- [Stress]({stress}): one run a year, a step a week; `stress.html` is the newest page
-"""
+# One line each: MLflow shows the first one alone until somebody asks for more.
+STRATEGY = (
+    "Strategy {model}: [which version trades, and why](#/models/{name}) · [reigns and comparisons]({lines}), "
+    "a step a look · [looks that acted]({acts}) · [looks by hand]({hand}) · [trainings]({trainings})"
+)
+BOOKS = (
+    "What all books together may lose: [value at risk]({risk}), a step a night · [stress]({stress}), a step a week; "
+    "`stress.html` is the newest page"
+)
 
 
 def of_experiment(number: str, model: str, *, books: bool = False) -> str:

@@ -74,6 +74,24 @@ class Registry:
         with self._page.expect_response(lambda answer: "registered-models/alias" in answer.url):
             dialog.get_by_role("button", name="Save aliases").click()
 
+    def promote_model(self, version, name):
+        """Press the blue button on the page of a version and copy it into a registered model of a new name."""
+        self._page.goto("about:blank")
+        self._page.goto(f"{self._uri}/#/models/{MODEL}/versions/{version}")
+        self._page.get_by_role("button", name="Promote model").click()
+        dialog = self._page.get_by_role("dialog").filter(has_text=f"Promote {MODEL} version")
+        dialog.get_by_role("combobox").click()
+        self._page.locator(".du-bois-light-select-item").filter(has_text="Create New Model").last.click()
+        dialog.get_by_placeholder("Input a model name").fill(name)
+        dialog.get_by_role("button", name="Promote", exact=True).click()
+
+    def text(self, version):
+        """What the page of a version says."""
+        self._page.goto("about:blank")
+        self._page.goto(f"{self._uri}/#/models/{MODEL}/versions/{version}")
+        self._page.get_by_role("button", name="Promote model").wait_for()
+        return self._page.locator("body").inner_text()
+
     def shown(self, version):
         """The aliases that the page shows beside a version."""
         self._page.goto("about:blank")
@@ -127,6 +145,21 @@ def test_a_champion_moved_in_the_ui_without_evidence_is_undone(ui, registry):
     assert "v5 was never compared with champion v2" in _told(registry, "by-hand-undone:v5")[0]
     assert 2 == registry.ledger.registry.champion(MODEL)
     assert "champion" in ui.shown(2)
+    _until(lambda: "undone" in registry.client.get_model_version(MODEL, "5").tags)
+    page = ui.text(5)
+    assert "was never compared with champion v2" in page
+    assert f"trader-mlops promote {MODEL} 5" in page
+
+
+def test_a_copy_by_the_blue_button_breaks_nothing_and_is_told(ui, registry):
+    before = _now(registry)
+    ui.promote_model(2, "production")
+
+    _until(lambda: registry.ledger.alerts.get("version-copied:production:v1"))
+    alert = registry.ledger.alerts.get("version-copied:production:v1")
+    assert f"{MODEL} v2 was copied to production v1" in alert.title
+    _until(lambda: registry.client.get_model_version("production", "1").tags.get("status") == "copy")
+    assert (before, 2) == (_now(registry), registry.ledger.registry.champion(MODEL))
 
 
 def test_an_alias_deleted_in_the_ui_is_set_again(ui, registry):

@@ -120,7 +120,7 @@ def test_each_weekly_job_left_a_step_and_each_reign_and_comparison_has_one_run(r
     lines = _of(context, "tags.series LIKE '%'")
     monitors, comparisons = ([run for run in lines if run.data.tags["job"] == job] for job in ("monitor", "compare"))
 
-    reigns = [f"monitor v{entry.to_version} since" for entry in context.ledger.registry.promotions("volatility")]
+    reigns = [f"monitor v{entry.to_version}:" for entry in context.ledger.registry.promotions("volatility")]
     assert sorted(reigns) == sorted(run.info.run_name[: len(reigns[0])] for run in monitors)
     trials = context.ledger.registry.comparisons("volatility")
     pairs = {(c.champion, c.challenger, c.started_at) for c in trials}
@@ -194,11 +194,19 @@ def test_every_job_is_an_mlflow_entry_point(replay, environment, bars, tmp_path,
     csv = tmp_path / "bars.csv"
     bars.to_csv(csv, index=False)
     given = [word for k, v in parameters.items() for word in ("-P", f"{k}={v.format(csv=csv)}")]
-    command = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", "--experiment-name", "volatility", *given]
+    command = ["mlflow", "run", ".", "-e", entry, "--env-manager", "local", *given]
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
     assert 0 == done.returncode, done.stdout[-2000:] + done.stderr[-4000:]
+    if entry == "replay":  # each of its jobs has a run of its own
+        return
+    context = replay[0].context
+    assert f"{environment['MLFLOW_TRACKING_URI']}/#/" in done.stdout
+    (run,) = _of(context, f"tags.`mlflow.project.entryPoint` = '{entry}'")
+    assert ("FINISHED", True) == (run.info.status, run.info.run_name.startswith((entry, "promote v2 by")))
+    (pointer,) = context.client.search_runs(["0"], f"tags.`mlflow.project.entryPoint` = '{entry}'")
+    assert run.info.run_id in pointer.data.tags["mlflow.note.content"]
 
 
 @pytest.fixture

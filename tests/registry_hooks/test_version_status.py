@@ -125,7 +125,7 @@ def test_what_a_person_wrote_into_a_description_stays_below_ours(registry):
     reconcile(registry, MODEL, AT)
 
     found = _version(registry, 4).description
-    assert found.startswith("**Challenger** — compared with champion v3")
+    assert found.startswith("Challenger: compared with champion v3")
     assert found.endswith("Ann: do not touch before Easter")
     assert _version(registry, 5).description.endswith("mine alone")
     assert not version_status.project(registry, MODEL, AT)
@@ -143,7 +143,7 @@ def test_a_promotion_by_hand_that_is_undone_is_explained_on_the_version_with_wha
     assert "champion v4 set by hand in the MLflow UI was undone, v3 stays" in told
     assert "its comparison with champion v3 ends in `promote` (now: hold, 40 of 150 bars)" in told
     assert 'trader-mlops promote tiny 4 --reason "..."' in told
-    assert _version(registry, 4).description.startswith("**Undone** — ")
+    assert _version(registry, 4).description.startswith("Undone: ")
     assert "set the alias `challenger` on it" in _version(registry, 5).tags["undone"]
 
     apply.promote(registry, ModelRef(MODEL, 4), "agreed", PERSON, expected=3)
