@@ -2,14 +2,14 @@
 
 To add one, add a line to `ALERTS` and a row to `docs/runbook.md`, then say what is true:
 
-    ledger.alerts.settle("feed_stale", [ALERTS["feed_stale"].alert(at, source=…, since=…, …)], at)
+    ledger.alerts.settle("feed_stale", [ALERTS["feed_stale"].alert(at, {"source": …, "since": …})], at)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -37,29 +37,35 @@ class Kind:
 
     Parameters
     ----------
-    name : str
-        How code names it.
     key : str
         What makes an alert unique, with a `<label>` for each part that differs; stored keys never change.
-    title : str
-        What a person reads first, with a `{label}` or `{word}` for each part that differs.
     closes : Closes
         How it ends.
-    priorities : Priority or tuple of Priority
+    priorities : tuple of Priority
         The priorities that it may have; of several, whoever raises it says which.
+    title : str
+        What a person reads first, with a `{label}` or `{word}` for each part that differs.
     facts : tuple of str
         Details that, with the model, say what it is about where the key does not.
+    variant : str
+        What tells it from another kind whose key has the same constant parts.
     section : str
         Anchor in `docs/runbook.md`; given by the table.
     """
 
-    name: str
     key: str
-    title: str
     closes: Closes
-    priorities: tuple[Priority, ...] = (Priority.HIGH,)
-    facts: tuple[str, ...] = field(default=(), kw_only=True)
-    section: str = field(default="", kw_only=True)
+    priorities: tuple[Priority, ...]
+    title: str = "{text}"
+    facts: tuple[str, ...] = ()
+    variant: str = ""
+    section: str = ""
+
+    @property
+    def name(self) -> str:
+        """The constant parts of its keys: `bot_silent`, `part_down:loop`."""
+        constant = [part for part in self.key.split(":") if "<" not in part]
+        return ":".join([*constant, self.variant] if self.variant else constant)
 
     @property
     def prefix(self) -> str:
@@ -120,8 +126,8 @@ def kind_of(key: str) -> Kind:
     DataError
         No kind has such keys.
     """
-    same = [kind for kind in SPECIFIC_FIRST if key.startswith(kind.prefix)]
-    for kind in (*(kind for kind in same if kind.pattern.fullmatch(key)), *same):
+    begins = [kind for kind in SPECIFIC_FIRST if key.startswith(kind.prefix)]
+    for kind in (*(kind for kind in begins if kind.pattern.fullmatch(key)), *begins):
         return kind
     raise DataError(f"alert must be of a kind in mlops.alerts.ALERTS, got {key!r}. Declare its kind there.")
 
@@ -133,234 +139,109 @@ def _section(anchor: str, *kinds: Kind) -> tuple[Kind, ...]:
 PERSON, FACT, AGAIN, EVIDENCE = Closes.BY_PERSON, Closes.WITH_FACT, Closes.RAISED_AGAIN, Closes.AT_ONCE
 CRITICAL, HIGH, MEDIUM, LOW = ((priority,) for priority in Priority)
 
+# fmt: off
 TABLE = (
     *_section(
         "the-set-up",
-        Kind("part_down", "part_down:<part>:<since>", "{part} {why}; it is being started again", FACT),
-        Kind(
-            "part_loop",
-            "part_down:<part>:<since>:loop",
-            "{part} keeps ending ({failures} times in a row); it is tried again, ever later",
-            FACT,
-            CRITICAL,
-        ),
-        Kind("disk_low", "disk_low:<since>", "disk of the state folder has too little room", FACT, CRITICAL),
-        Kind(
-            "loop_failed",
-            "loop_failed:<loop>@<time>",
-            "loop {loop} of the service does not do its work: {why}",
-            AGAIN,
-            CRITICAL,
-        ),
-        Kind(
-            "job_dead",
-            "job_dead:<job>@<time>:<died>",
-            "job {job}@{time} failed at each attempt and is not tried any more",
-            FACT,
-        ),
-        Kind(
-            "job_parked",
-            "job_parked:<job>@<time>",
-            "job {job}@{time} is parked: its code cannot be imported; it runs by itself when it can",
-            FACT,
-        ),
-        Kind("hook", "hook:<name>:<time>", "hook {name}: {why}", AGAIN),
+        Kind("part_down:<part>:<since>", FACT, HIGH, "{part} {why}; it is being started again"),
+        Kind("part_down:<part>:<since>:loop", FACT, CRITICAL,
+             "{part} keeps ending ({failures} times in a row); it is tried again, ever later"),
+        Kind("disk_low:<since>", FACT, CRITICAL, "disk of the state folder has too little room"),
+        Kind("loop_failed:<loop>@<time>", AGAIN, CRITICAL, "loop {loop} of the service does not do its work: {why}"),
+        Kind("job_dead:<job>@<time>:<died>", FACT, HIGH,
+             "job {job}@{time} failed at each attempt and is not tried any more"),
+        Kind("job_parked:<job>@<time>", FACT, HIGH,
+             "job {job}@{time} is parked: its code cannot be imported; it runs by itself when it can"),
+        Kind("hook:<name>:<time>", AGAIN, HIGH, "hook {name}: {why}"),
     ),
     *_section(
         "the-bot",
-        Kind(
-            "bundle_altered",
-            "bundle_altered:<model>:v<version>",
-            "{ref}: MLflow serves other files than were uploaded; the version is not used: {why}",
-            PERSON,
-        ),
-        Kind(
-            "mlflow_writer_revoked",
-            "mlflow_writer_revoked:<account>@<time>",
-            "account {account} of MLflow owned what is the platform's; taken back: {rights}",
-            PERSON,
-        ),
-        Kind(
-            "mlflow_writer",
-            "mlflow_writer:<account>@<time>",
-            "account {account} of MLflow may write what is the platform's: {rights}",
-            AGAIN,
-        ),
-        Kind(
-            "swap_rejected",
-            "swap_rejected:<model>:<version>:<day>",
-            "swap_rejected: {ref} was not taken up, the old model trades on: {why}",
-            FACT,
-        ),
-        Kind(
-            "shadow_cut_off",
-            "shadow_cut_off:<model>:<version>:<day>",
-            "shadow_cut_off: {model} v{version} is not scored for the next {bars} bars: {why}",
-            FACT,
-            MEDIUM,
-        ),
-        Kind(
-            "spool_full",
-            "spool_full:<model>:<time>",
-            "spool_full: {n} scores of {model} were not kept: no room while the ledger was away",
-            PERSON,
-        ),
-        Kind(
-            "spool_damaged",
-            "spool_damaged:<hour>",
-            "{n} damaged records of the spool were put aside in {folder}",
-            PERSON,
-        ),
-        Kind(
-            "predictions_refused",
-            "predictions_refused:<model>:<day>",
-            "predictions_refused: scores of {bot} were not taken into the ledger: {why}",
-            PERSON,
-        ),
-        Kind("bot_silent", "bot_silent:<model>:<since>", "{model}: its bot is silent: {note}", FACT),
-        Kind("feed_stale", "feed_stale:<source>:<since>", "No {prices} come: {note}", FACT),
-        Kind("bars_changed", "bars_changed:<source>:<symbol>@<time>", "set aside, {why}", AGAIN),
-        Kind("bars_rejected", "bars_rejected:<source>:<symbol>@<time>", "set aside, {why}", AGAIN),
+        Kind("bundle_altered:<model>:v<version>", PERSON, HIGH,
+             "{ref}: MLflow serves other files than were uploaded; the version is not used: {why}"),
+        Kind("mlflow_writer_revoked:<account>@<time>", PERSON, HIGH,
+             "account {account} of MLflow owned what is the platform's; taken back: {rights}"),
+        Kind("mlflow_writer:<account>@<time>", AGAIN, HIGH,
+             "account {account} of MLflow may write what is the platform's: {rights}"),
+        Kind("swap_rejected:<model>:<version>:<day>", FACT, HIGH,
+             "swap_rejected: {ref} was not taken up, the old model trades on: {why}"),
+        Kind("shadow_cut_off:<model>:<version>:<day>", FACT, MEDIUM,
+             "shadow_cut_off: {model} v{version} is not scored for the next {bars} bars: {why}"),
+        Kind("spool_full:<model>:<time>", PERSON, HIGH,
+             "spool_full: {n} scores of {model} were not kept: no room while the ledger was away"),
+        Kind("spool_damaged:<hour>", PERSON, HIGH, "{n} damaged records of the spool were put aside in {folder}"),
+        Kind("predictions_refused:<model>:<day>", PERSON, HIGH,
+             "predictions_refused: scores of {bot} were not taken into the ledger: {why}"),
+        Kind("bot_silent:<model>:<since>", FACT, HIGH, "{model}: its bot is silent: {note}"),
+        Kind("feed_stale:<source>:<since>", FACT, HIGH, "No {prices} come: {note}"),
+        Kind("bars_changed:<source>:<symbol>@<time>", AGAIN, HIGH, "set aside, {why}"),
+        Kind("bars_rejected:<source>:<symbol>@<time>", AGAIN, HIGH, "set aside, {why}"),
     ),
     *_section(
         "models-and-books",
-        Kind("alarm_accuracy", "alarm_accuracy:<model>:v<version>:<since>", "{text}", FACT),
-        Kind("labels_stopped", "labels_stopped:<model>:<time>", "{model}: {note}", AGAIN),
-        Kind(
-            "labels_missing",
-            "labels_missing:<model>:<time>",
-            "{model}: {note}",
-            AGAIN,
-            MEDIUM,
-            facts=("model", "units"),
-        ),
-        Kind("alarm_unanswered", "alarm_unanswered:<model>:v<version>:<told>", "{model}: {reason}", AGAIN),
-        Kind("alarm_inputs", "alarm_inputs:<model>:v<version>:<since>", "{text}", FACT),
-        Kind("book_departed", "book_departed:<model>:<book>:<week>", "book_departed: {reason}", PERSON),
-        Kind(
-            "position_unknown",
-            "position_unknown:<row>@<time>",
-            "position {row} is not known, and no limit sees it: {why}",
-            AGAIN,
-            CRITICAL,
-        ),
-        Kind("model_unknown", "model_unknown:<model>", "{text}", PERSON),
-        Kind("model_left_out", "model_left_out:<model>", "{why}", FACT, (Priority.LOW,)),
-        Kind(
-            "fills_refused",
-            "fills_refused:<source>:<hour>",
-            "fills_refused: {n} fills from {source} are in no book; the first: {why}",
-            PERSON,
-        ),
+        Kind("alarm_accuracy:<model>:v<version>:<since>", FACT, HIGH),
+        Kind("labels_stopped:<model>:<time>", AGAIN, HIGH, "{model}: {note}"),
+        Kind("labels_missing:<model>:<time>", AGAIN, MEDIUM, "{model}: {note}", facts=("model", "units")),
+        Kind("alarm_unanswered:<model>:v<version>:<told>", AGAIN, HIGH, "{model}: {reason}"),
+        Kind("alarm_inputs:<model>:v<version>:<since>", FACT, HIGH),
+        Kind("book_departed:<model>:<book>:<week>", PERSON, HIGH, "book_departed: {reason}"),
+        Kind("position_unknown:<row>@<time>", AGAIN, CRITICAL,
+             "position {row} is not known, and no limit sees it: {why}"),
+        Kind("model_unknown:<model>", PERSON, HIGH),
+        Kind("model_left_out:<model>", FACT, LOW, "{why}"),
+        Kind("fills_refused:<source>:<hour>", PERSON, HIGH,
+             "fills_refused: {n} fills from {source} are in no book; the first: {why}"),
     ),
     *_section(
         "risk",
-        Kind(
-            "risk_limit",
-            "risk_limit:<measure>:<scope>:<line>:<n>",
-            "{note}; {owner} answers for it",
-            AGAIN,
-            CRITICAL + HIGH,
-        ),
-        Kind(
-            "limit_unknown",
-            "limit_unknown:<measure>:<scope>:<n>",
-            "the line on {of} cannot be held for certain: {why}",
-            AGAIN,
-        ),
-        Kind("clock_back", "clock_back:<instant>", "clock_back: {why}", AGAIN, CRITICAL),
-        Kind(
-            "clock_accepted",
-            "clock_accepted:<instant>",
-            "clock_accepted: {actor} said that {now:%F %T} UTC is right after the look of {newest:%F %T} UTC: {reason}",
-            EVIDENCE,
-            LOW,
-        ),
-        Kind(
-            "balance_unknown",
-            "balance_unknown:<digest>@<time>",
-            "no balance of {books} is known: no limit in per cent of equity is held against it",
-            AGAIN,
-        ),
-        Kind("balance_less", "balance_departs:<model>:<book>:less:<time>", "{text}", PERSON),
-        Kind("balance_unexplained", "balance_unexplained:<model>:<book>:<time>", "{text}", FACT),
-        Kind("balance_more", "balance_departs:<model>:<book>:more:<n>", "{text}", AGAIN),
-        Kind(
-            "balance_confirmed",
-            "balance_confirmed:<model>:<book>:<time>",
-            "{actor} confirmed {amount:,.2f} as the balance of {model}/{book}: {reason}",
-            EVIDENCE,
-            LOW,
-        ),
-        Kind(
-            "var_backtest",
-            "var_backtest:<date>",
-            "var_backtest: the VaR that is shown fails its own backtest: {note}",
-            AGAIN,
-        ),
-        Kind("correlation_breakdown", "correlation_breakdown:<date>", "correlation_breakdown: {note}", AGAIN, MEDIUM),
-        Kind("fill_doubtful", "fill_doubtful:<fill>", "{text}", AGAIN, facts=("fill",)),
-        Kind("fill_confirmed", "fill_confirmed:<fill>", "{actor} confirmed fill {fill}: {reason}", EVIDENCE, LOW),
-        Kind("price_jump", "price_jump:<unit>:<time>", "price_jump: {note}", FACT),
-        Kind(
-            "risk_accepted",
-            "risk_accepted:<measure>:<scope>:<seq>",
-            "{actor} lifted trading to {state} while {measure}:{scope} stood at {used:.0%} of its hard line; "
-            "accepted up to {most:.0%}",
-            FACT,
-            MEDIUM,
-        ),
-        Kind("trading_state", "trading_state:<seq>", "{reason}", FACT, CRITICAL),
+        Kind("risk_limit:<measure>:<scope>:<line>:<n>", AGAIN, CRITICAL + HIGH, "{note}; {owner} answers for it"),
+        Kind("limit_unknown:<measure>:<scope>:<n>", AGAIN, HIGH, "the line on {of} cannot be held for certain: {why}"),
+        Kind("clock_back:<instant>", AGAIN, CRITICAL, "clock_back: {why}"),
+        Kind("clock_accepted:<instant>", EVIDENCE, LOW,
+             "clock_accepted: {actor} said that {now:%F %T} UTC is right after the look of {newest:%F %T} "
+             "UTC: {reason}"),
+        Kind("balance_unknown:<digest>@<time>", AGAIN, HIGH,
+             "no balance of {books} is known: no limit in per cent of equity is held against it"),
+        Kind("balance_departs:<model>:<book>:less:<time>", PERSON, HIGH),
+        Kind("balance_unexplained:<model>:<book>:<time>", FACT, HIGH),
+        Kind("balance_departs:<model>:<book>:more:<n>", AGAIN, HIGH),
+        Kind("balance_confirmed:<model>:<book>:<time>", EVIDENCE, LOW,
+             "{actor} confirmed {amount:,.2f} as the balance of {model}/{book}: {reason}"),
+        Kind("var_backtest:<date>", AGAIN, HIGH, "var_backtest: the VaR that is shown fails its own backtest: {note}"),
+        Kind("correlation_breakdown:<date>", AGAIN, MEDIUM, "correlation_breakdown: {note}"),
+        Kind("fill_doubtful:<fill>", AGAIN, HIGH, facts=("fill",)),
+        Kind("fill_confirmed:<fill>", EVIDENCE, LOW, "{actor} confirmed fill {fill}: {reason}"),
+        Kind("price_jump:<unit>:<time>", FACT, HIGH, "price_jump: {note}"),
+        Kind("risk_accepted:<measure>:<scope>:<seq>", FACT, MEDIUM,
+             "{actor} lifted trading to {state} while {measure}:{scope} stood at {used:.0%} of its hard "
+             "line; accepted up to {most:.0%}"),
+        Kind("trading_state:<seq>", FACT, CRITICAL, "{reason}"),
     ),
     *_section(
         "the-registry",
-        Kind("rollback", "rollback:<model>:<seq>", "{model} rolled back from {left} to v{to}: {reason}", PERSON),
-        Kind(
-            "transition_undone",
-            "transition-undone:<model>:<seq>",
-            "{model}: {move} to v{to} was undone: MLflow has no such version any more",
-            PERSON,
-        ),
-        Kind("not_comparable", "not_comparable:<model>:v<version>:v<champion>", "no challenger: {why}", PERSON),
-        Kind(
-            "comparison_broken",
-            "comparison_broken:<model>:<experiment>",
-            "{model}: the comparison of {challenger} with {champion} is broken: {why}",
-            PERSON,
-        ),
-        Kind(
-            "shadow_unreported",
-            "shadow_unreported:<model>:<comparison>",
-            "{challenger} cannot leave the shadow stage: {why}",
-            PERSON,
-            MEDIUM,
-        ),
-        Kind(
-            "challenger_withdrawn",
-            "challenger_withdrawn:<model>:v<version>:<comparison>.<weights>",
-            "{model}: {reason}",
-            PERSON,
-        ),
-        Kind("limit", "limit:<model>:<seq>", "{model}: a hard limit broke, {then}: {reason}", FACT, CRITICAL),
-        Kind("by_hand", "by-hand:<model>:<seq>", "{model}: champion v{to} was adopted (was {left}): {reason}", PERSON),
-        Kind("by_hand_undone", "by-hand-undone:v<version>:<model>:<hour>", "{model}: {text}", PERSON),
-        Kind("champion_deleted", "alias-deleted:champion:<model>:<hour>", "{model}: {text}", PERSON),
-        Kind("previous_undone", "alias-undone:previous_champion:<model>:<hour>", "{model}: {text}", PERSON, MEDIUM),
-        Kind("challenger_undone", "alias-undone:challenger:<model>:<hour>", "{model}: {text}", PERSON, MEDIUM),
-        Kind(
-            "version_copied",
-            "version-copied:<model>:v<version>",
-            "{text} (Promote model): nothing trades the copy",
-            PERSON,
-            MEDIUM,
-        ),
-        Kind("nominated_by_hand", "nominated-by-hand:v<version>:<model>:<hour>", "{model}: {text}", PERSON, MEDIUM),
-        Kind("withdrawn_by_hand", "withdrawn-by-hand:v<version>:<model>:<hour>", "{model}: {text}", PERSON, MEDIUM),
-        Kind("version_deleted", "version-deleted:v<version>:<model>", "{model}: {text}", PERSON, CRITICAL + HIGH + LOW),
-        Kind("none_left", "version-deleted:v<version>:<model>:<day>", "{model}: {text}", PERSON, CRITICAL),
-        Kind("model_renamed", "model-renamed:<model>:<hour>", "{model}: {text}", PERSON),
-        Kind("model_deleted", "model-deleted:<model>:<day>", "{model}: {text}", PERSON, CRITICAL),
+        Kind("rollback:<model>:<seq>", PERSON, HIGH, "{model} rolled back from {left} to v{to}: {reason}"),
+        Kind("transition-undone:<model>:<seq>", PERSON, HIGH,
+             "{model}: {move} to v{to} was undone: MLflow has no such version any more"),
+        Kind("not_comparable:<model>:v<version>:v<champion>", PERSON, HIGH, "no challenger: {why}"),
+        Kind("comparison_broken:<model>:<experiment>", PERSON, HIGH,
+             "{model}: the comparison of {challenger} with {champion} is broken: {why}"),
+        Kind("shadow_unreported:<model>:<comparison>", PERSON, MEDIUM,
+             "{challenger} cannot leave the shadow stage: {why}"),
+        Kind("challenger_withdrawn:<model>:v<version>:<comparison>.<weights>", PERSON, HIGH, "{model}: {reason}"),
+        Kind("limit:<model>:<seq>", FACT, CRITICAL, "{model}: a hard limit broke, {then}: {reason}"),
+        Kind("by-hand:<model>:<seq>", PERSON, HIGH, "{model}: champion v{to} was adopted (was {left}): {reason}"),
+        Kind("by-hand-undone:v<version>:<model>:<hour>", PERSON, HIGH),
+        Kind("alias-deleted:champion:<model>:<hour>", PERSON, HIGH),
+        Kind("alias-undone:previous_champion:<model>:<hour>", PERSON, MEDIUM),
+        Kind("alias-undone:challenger:<model>:<hour>", PERSON, MEDIUM),
+        Kind("version-copied:<model>:v<version>", PERSON, MEDIUM, "{text} (Promote model): nothing trades the copy"),
+        Kind("nominated-by-hand:v<version>:<model>:<hour>", PERSON, MEDIUM),
+        Kind("withdrawn-by-hand:v<version>:<model>:<hour>", PERSON, MEDIUM),
+        Kind("version-deleted:v<version>:<model>", PERSON, CRITICAL + HIGH + LOW),
+        Kind("version-deleted:v<version>:<model>:<day>", PERSON, CRITICAL, variant="none-left"),
+        Kind("model-renamed:<model>:<hour>", PERSON, HIGH),
+        Kind("model-deleted:<model>:<day>", PERSON, CRITICAL),
     ),
 )
+# fmt: on
 ALERTS: Mapping[str, Kind] = {kind.name: kind for kind in TABLE}
 SPECIFIC_FIRST = sorted(TABLE, key=lambda kind: -len(LABEL.sub("", kind.key)))

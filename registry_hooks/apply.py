@@ -251,8 +251,8 @@ def _follow(registry: Registry, entry: Promotion, at: datetime) -> None:
 
 def _news(entry: Promotion, at: datetime) -> Alert | None:
     """What a person must hear of an entry; its key is the entry's number, so that it is told once."""
-    kind = "by_hand" if entry.actor == UI_ACTOR else "rollback"
-    if kind != "by_hand" and entry.kind != "rollback":
+    kind = "by-hand" if entry.actor == UI_ACTOR else "rollback"
+    if kind != "by-hand" and entry.kind != "rollback":
         return None
     left = "none" if entry.from_version is None else f"v{entry.from_version}"
     words = {"model": entry.model, "seq": entry.seq, "to": entry.to_version, "reason": entry.reason}
@@ -262,7 +262,7 @@ def _news(entry: Promotion, at: datetime) -> Alert | None:
 def _undo(registry: Registry, entry: Promotion, at: datetime) -> Promotion:
     """Take back an entry whose target MLflow lost before the alias could move."""
     words = {"model": entry.model, "seq": entry.seq, "to": entry.to_version}
-    registry.ledger.alerts.add(ALERTS["transition_undone"].alert(at, words | {"move": entry.kind}))
+    registry.ledger.alerts.add(ALERTS["transition-undone"].alert(at, words | {"move": entry.kind}))
     registry.ledger.registry.settle_promotion(entry.id, "undone", at)
     log.error("transition undone", model=entry.model, to_version=entry.to_version)
     return replace(entry, state="undone", settled_at=at)

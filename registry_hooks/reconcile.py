@@ -63,13 +63,9 @@ class Round:
         self, kind: str, text: str, priority: Priority | None = None, *, needed: str = "", **words: object
     ) -> None:
         """Tell a person; the same thing again only in the next hour or day of its key, however often it is so."""
-        stamps = {"hour": f"{self.at:%Y-%m-%dT%H}", "day": f"{self.at:%Y-%m-%d}"}
-        alert = ALERTS[kind].alert(
-            self.at,
-            stamps | words | {"model": self.model, "text": text},
-            priority=priority,
-            details={"needed": needed} if needed else {},
-        )
+        words |= {"model": self.model, "text": f"{self.model}: {text}", "day": f"{self.at:%Y-%m-%d}"}
+        words["hour"] = f"{self.at:%Y-%m-%dT%H}"
+        alert = ALERTS[kind].alert(self.at, words, priority=priority, details={"needed": needed} if needed else {})
         if self.registry.ledger.alerts.add(alert):
             log.warning("registry changed by hand", model=self.model, kind=kind, title=text)
 
@@ -126,7 +122,7 @@ def tell_copies(registry: Registry, at: datetime) -> None:
                 continue
             origin, copy = f"{source[1]} v{source[2]}", f"{model} v{version.version}"
             words = {"model": model, "version": version.version, "text": f"{origin} was copied to {copy} {BY_HAND}"}
-            ledger.alerts.add(ALERTS["version_copied"].alert(at, words, about=source[1]))
+            ledger.alerts.add(ALERTS["version-copied"].alert(at, words, about=source[1]))
             version_status.mark_copy(client, version, origin)
 
 
@@ -145,10 +141,10 @@ def _present(around: Round) -> str:
         return "lost"  # never ours, or the name that another one had for a moment
     if now is None:
         title = "the registered model was deleted by hand; the bot trades on with what it has loaded. Restore a backup"
-        around.tell("model_deleted", title)
+        around.tell("model-deleted", title)
         return "lost"
     client.rename_registered_model(now, model)
-    around.tell("model_renamed", f"was renamed to {now} {BY_HAND}; it has its name again, for bots ask for it")
+    around.tell("model-renamed", f"was renamed to {now} {BY_HAND}; it has its name again, for bots ask for it")
     return "repaired"
 
 
@@ -179,7 +175,7 @@ def _champion(around: Round) -> str:
     if alias is None:
         if not around.exists(stack[-1]):
             return AGREED  # its version is gone, and the alias with it: the next step
-        around.tell("champion_deleted", f"alias champion was deleted {BY_HAND}; undone, v{stack[-1]} stays")
+        around.tell("alias-deleted:champion", f"alias champion was deleted {BY_HAND}; undone, v{stack[-1]} stays")
         around.point(Role.CHAMPION, alias, stack[-1])
         return "undone"
     refused = _adopt(around, ModelRef(around.model, alias), stack)
@@ -188,7 +184,7 @@ def _champion(around: Round) -> str:
     stays = f"v{stack[-1]} stays" if stack else "there is no champion"
     needed = guard.needed(around.registry, ModelRef(around.model, alias))
     text = f"champion v{alias} set {BY_HAND} was undone, {stays}: {refused}"
-    around.tell("by_hand_undone", text, version=alias, needed=needed)
+    around.tell("by-hand-undone", text, version=alias, needed=needed)
     if not stack or around.exists(stack[-1]):
         around.point(Role.CHAMPION, alias, stack[-1] if stack else None)
     return "undone"
@@ -244,9 +240,9 @@ def _lost(around: Round, version: int) -> str:
     traded = any(c.kind != "shadow" for c in comparisons)
     if version in stack[-2:-1]:
         text = f"{done}: a rollback now goes to the champion before it"
-        around.tell("version_deleted", text, Priority.HIGH, version=version)
+        around.tell("version-deleted", text, Priority.HIGH, version=version)
     else:
-        around.tell("version_deleted", done, Priority.HIGH if traded else Priority.LOW, version=version)
+        around.tell("version-deleted", done, Priority.HIGH if traded else Priority.LOW, version=version)
     return "repaired" if comparisons else AGREED
 
 
@@ -257,12 +253,12 @@ def _replace_deleted_champion(around: Round, version: int, done: str) -> str:
         if guard.unsound(registry, ModelRef(model, back)):
             continue
         text = f"champion {done}; rolled back to v{back}"
-        around.tell("version_deleted", text, Priority.CRITICAL, version=version)
+        around.tell("version-deleted", text, Priority.CRITICAL, version=version)
         act = around.act("reconcile")
         apply.advance(registry, model, expected=version, to=back, kind="rollback", reason=f"champion {done}", act=act)
         return "repaired"
     title = f"champion {done} and none before it can be loaded; the bot trades on with what it has. Promote a version"
-    around.tell("none_left", title, version=version)
+    around.tell("version-deleted:none-left", title, version=version)
     return AGREED
 
 
@@ -277,7 +273,7 @@ def _previous(around: Round) -> str:
         return "repaired"  # its version was deleted, which is told elsewhere
     did = "was deleted" if now is None else f"was set to v{now}"
     title = f"alias previous_champion {did} {BY_HAND}; undone, the log says where a rollback goes"
-    around.tell("previous_undone", title)
+    around.tell("alias-undone:previous_champion", title)
     return "undone"
 
 
@@ -300,7 +296,7 @@ def _challenger(around: Round) -> str:
     if refused:
         return _back(around, alias, wanted, "; ".join(refused))
     text = f"challenger v{alias} was nominated {BY_HAND}; it begins in shadow"
-    around.tell("nominated_by_hand", text, version=alias)
+    around.tell("nominated-by-hand", text, version=alias)
     apply.install(around.registry, target, around.act(UI_ACTOR))
     return "adopted"
 
@@ -312,7 +308,7 @@ def _line(around: Round) -> str:
 
 def _withdraw(around: Round, comparison: ComparisonRow) -> str:
     title = f"alias challenger was deleted {BY_HAND}: the comparison of v{comparison.challenger} ends"
-    around.tell("withdrawn_by_hand", title, version=comparison.challenger)
+    around.tell("withdrawn-by-hand", title, version=comparison.challenger)
     around.registry.ledger.registry.close_comparison(comparison.id, "withdrawn by hand", around.at)
     aliases.project_challenger(around.registry, around.model, around.at)
     return "repaired"
@@ -320,7 +316,7 @@ def _withdraw(around: Round, comparison: ComparisonRow) -> str:
 
 def _back(around: Round, alias: int | None, wanted: int | None, why: str) -> str:
     did = "was deleted" if alias is None else f"was set to v{alias}"
-    around.tell("challenger_undone", f"alias challenger {did} {BY_HAND}; undone: {why}")
+    around.tell("alias-undone:challenger", f"alias challenger {did} {BY_HAND}; undone: {why}")
     around.point(Role.CHALLENGER, alias, wanted)
     return "undone"
 

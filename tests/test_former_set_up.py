@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import optuna
-import pandas as pd
 import pytest
 
 from jobs import compare, schedule, train, worker
@@ -61,7 +60,7 @@ def test_its_bundles_load_and_score_as_they_were_proven(context):
 
 def test_its_comparison_goes_on_by_the_plan_that_it_has(context):
     [before] = context.ledger.registry.open_comparisons(MODEL)
-    [decision] = compare.at(context, MODEL, pd.DataFrame(), END + timedelta(days=4))
+    [decision] = compare.at(context, MODEL, END + timedelta(days=4))
     [after] = context.ledger.registry.open_comparisons(MODEL)
 
     assert (before.id, before.plan) == (after.id, after.plan)

@@ -288,7 +288,7 @@ def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: da
     """One alert of all bots' books without a balance, and one for each balance that is not what it should be."""
     _tell_unknown(context, sorted(_name(key) for key, account in accounts.items() if account is None), as_of)
     wrong = (_wrong(key, account, as_of) for key, account in accounts.items() if account is not None)
-    kinds = ("balance_less", "balance_more", "balance_unexplained")
+    kinds = ("balance_departs:less", "balance_departs:more", "balance_unexplained")
     context.ledger.alerts.settle(kinds, chain.from_iterable(wrong), as_of)
 
 
@@ -296,10 +296,10 @@ def _wrong(key: BookKey, account: Account, as_of: datetime) -> Iterator[Alert]:
     """What is wrong with the balances of a book."""
     anchors = account.known.anchors
     if account.departs > 0:
-        yield _departs("balance_more", key, account, as_of)
+        yield _departs("balance_departs:more", key, account, as_of)
     elif anchors and (last := anchors[-1]).lost:
         fell = replace(account, amount=last.amount, departs=-last.lost)
-        yield _departs("balance_less", key, fell, as_of, time=f"{last.at:%Y-%m-%dT%H:%M:%S}")
+        yield _departs("balance_departs:less", key, fell, as_of, time=f"{last.at:%Y-%m-%dT%H:%M:%S}")
     if anchors and anchors[0].unexplained:
         yield _unexplained_alert(key, anchors[0], as_of)
 

@@ -24,7 +24,7 @@ from mlops.types import Alert
 log = structlog.get_logger()
 TELL_S = 1.0  # between two looks at what to say
 LOOP = 5  # failures in a row from which it is a crash loop
-KINDS = ("part_down", "part_loop", "disk_low")
+KINDS = ("part_down", "part_down:loop", "disk_low")
 
 
 class PartAlerts:
@@ -87,7 +87,7 @@ def about(standing: Standing) -> Alert | None:
     if standing.failures >= LOOP:
         since = standing.trouble or standing.since
         at = datetime.fromisoformat(since)
-        return ALERTS["part_loop"].alert(
+        return ALERTS["part_down:loop"].alert(
             at, {"part": name, "since": since, "failures": standing.failures}, details=details
         )
     if standing.failures == 0 or standing.state != "down":
