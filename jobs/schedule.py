@@ -98,7 +98,8 @@ def run(
 ) -> list[Decision]:
     """What a job decides at `as_of`: its model checked, its bars loaded, its function called.
 
-    A model that the job is not for, or whose strategy is not here, is left out: no decision, no error.
+    A model that the job is not for, or whose strategy is not here, is left out: no decision, no error, and whoever
+    asked reads so at the end.
 
     Parameters
     ----------
@@ -125,16 +126,22 @@ def run(
     function, arguments = getattr(importlib.import_module(module), name), list[Any]()
     if entry.per_model:
         context.known(model)
-        if context.kind(model) not in entry.kinds:
-            return []
         try:
+            _for(entry, context.kind(model))
             arguments.append(strategy_of(model) if entry.needs_strategy else model)
         except DataError as error:
             log.warning("model left out", job=entry.job, model=model, why=str(error))
+            context.outcomes.append((entry.job, f"{model} is left out: {error}\n"))
             return []
     if entry.needs_bars:
         arguments.append(bars_of(context, context.settings.jobs.source, read_at or as_of) if bars is None else bars)
     return list(function(context, *arguments, as_of, **options))
+
+
+def _for(entry: Entry, kind: str) -> None:
+    if kind not in entry.kinds:
+        rule = f"model of {entry.job} must be a {' or a '.join(entry.kinds)}"
+        raise DataError(f"{rule}, got a {kind}. Ask for another model.")
 
 
 def main(job: str, model: str, as_of: str, **options: Any) -> None:

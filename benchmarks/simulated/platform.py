@@ -49,7 +49,8 @@ from registry_hooks import apply, bundle
 from registry_hooks.aliases import Registry
 
 START = datetime(2007, 6, 4, 21, tzinfo=UTC)  # a Monday: daily bars at New York's close, five a week; July is near
-DECISIONS = ("monitor", "compare", "train", "train-recent")
+TRAININGS = ("train", "train-recent")
+DECISIONS = ("monitor", "compare", *TRAININGS)
 PLACE = Path("/dev/shm")
 SCRIPT = Path(__file__).with_name("model.py")
 CASH = 1_000_000
@@ -161,7 +162,7 @@ class Platform:
         for at, job in sorted([*fires, *((at, "train") for at in also)], key=lambda fire: fire[0]):
             if enough(self):
                 return
-            if job.startswith("train"):
+            if job in TRAININGS:
                 self.challenge(at)
             elif not self._quiet(job, at):
                 self.job(job, at)

@@ -101,6 +101,7 @@ def test_a_model_of_another_kind_is_neither_planned_nor_looked_at(context, calls
     assert not [run.job for run in context.ledger.job_runs.all() if run.job.endswith(":odd_trades")]
     assert [] == schedule.run(strategies, context, "odd_trades", T0)
     assert [] == calls
+    assert "model of noted must be a strategy, got a detector" in context.outcomes[0][1]
     schedule.run(both, context, "odd_trades", T0)
     assert [(("odd_trades", T0), {})] == calls
 
@@ -110,6 +111,8 @@ def test_a_strategy_that_is_not_here_is_left_out_of_what_needs_it_and_looked_at_
 
     assert [] == schedule.run(entry(needs_strategy=True), context, "momentum", T0)
     assert [] == calls
+    told = "momentum is left out: model must be a strategy (direction, volatility), got 'momentum'. Check the name.\n"
+    assert [("noted", told)] == context.outcomes
     schedule.run(entry(), context, "momentum", T0)
     assert [(("momentum", T0), {})] == calls
 
