@@ -17,6 +17,7 @@ from jobs import schedule, stress
 from jobs.context import opened
 from jobs.live.risk import Live
 from jobs.portfolio.positions import positions
+from mlops.compute import SERIAL
 from mlops.io import bar_feed, record
 from mlops.io.ledger import Instrument
 from mlops.plots import page
@@ -236,9 +237,8 @@ def plain(sqlite_ledger):
     """A set-up without MLflow, for what only computes."""
 
     def of(**risk):
-        return SimpleNamespace(
-            ledger=sqlite_ledger, settings=Settings(risk=RiskSettings(paths=1024, **risk), books=KNOWN)
-        )
+        settings = Settings(risk=RiskSettings(paths=1024, **risk), books=KNOWN)
+        return SimpleNamespace(ledger=sqlite_ledger, settings=settings, compute=SERIAL)
 
     return of
 
