@@ -3,9 +3,9 @@
 #               The set-up is in .state/live, or in the folder STATE=...
 # make faults   kill -9 and bit flips, the long form
 # make demo     the whole loop on real data; stays up for browsing (EXIT=1: ends by itself)
-# make long     the tests that `make test` repeats less often, in full, and the mutants
+# make long     every test in full, also what `make test` leaves out or repeats less often, and the mutants
 # make mutants  do tests fail where an operator of a deciding module is changed? (ONLY='mlops.policy*': of that one)
-# make test     every test;  make check  lint, types, tests
+# make test     the tests and their coverage;  make check  lint, types, tests
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -57,7 +57,7 @@ test: install
 	$(BIN)/python -m slipcover --fail-under 90 --skip-covered --out .coverage.json --merge .coverage.json
 
 long: install mutants
-	LONG=1 $(BIN)/python -m pytest -m long
+	LONG=1 $(BIN)/python -m pytest --durations=25 -n 2 --dist worksteal
 
 mutants: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt mutmut

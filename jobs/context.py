@@ -134,12 +134,10 @@ class Context:
 
     def tell(self, evidence: Evidence, run: str) -> None:
         """Note the verdict, its reason and the link for whoever started the job."""
-        import mlflow
-
         from mlops.io import record
 
         decision, model = evidence.decision, evidence.report.model.name
-        place = record.link(self.client, model, run, mlflow.get_tracking_uri())
+        place = record.link(self.client, model, run)
         verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
         self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
 

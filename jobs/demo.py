@@ -151,7 +151,7 @@ def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> 
     for model in replay.models:
         for entry in replay.context.ledger.registry.promotions(model):
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
-            link = record.link(replay.context.client, model, entry.evidence_run, uri)
+            link = record.link(replay.context.client, model, entry.evidence_run)
             table.add_row(model, f"{entry.created_at:%Y-%m-%d}", move, f"{entry.reason}\n[dim link={link}]{link}[/]")
         for row in replay.context.ledger.registry.comparisons(model):
             if row.kind == "compare" and row.challenger != replay.context.ledger.registry.champion(model):

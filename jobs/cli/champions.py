@@ -111,7 +111,7 @@ def rollback(model: str, reason: Reason, actor: Actor = "") -> None:
 def _link(context: Context, model: str, run_id: str) -> str:
     """Where a browser shows the run; its id alone while MLflow does not answer."""
     try:
-        return record.link(context.client, model, run_id, mlflow.get_tracking_uri())
+        return record.link(context.client, model, run_id)
     except mlflow.MlflowException:
         return f"run {run_id} (MLflow does not answer within {PATIENCE_S} s)"
 

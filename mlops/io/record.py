@@ -167,10 +167,12 @@ def write(client: MlflowClient, run_id: str, evidence: Evidence) -> None:
     _files(client, run_id, evidence)
 
 
-def link(client: MlflowClient, model: str, run_id: str, uri: str) -> str:
+def link(client: MlflowClient, model: str, run_id: str) -> str:
     """Where a browser shows a run of `model`."""
     experiment = client.get_experiment_by_name(model)
-    return run_id if experiment is None else f"{uri}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    if experiment is None:
+        return run_id
+    return f"{client.tracking_uri}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
 
 
 def set_aside(client: MlflowClient, model: str, job_run: str) -> None:

@@ -15,7 +15,7 @@ from mlops.errors import CorruptionError, DiskFull, StorageError
 from mlops.io.ledger import Ledger
 from mlops.io.ledger.group_commit import Writer
 from mlops.io.storage import disk as health
-from mlops.io.storage.disk import MIB, Disk, told
+from mlops.io.storage.disk import MIB, Disk, translated
 from mlops.types import Alert, Priority
 
 
@@ -164,7 +164,7 @@ def test_a_full_server_is_reported_and_tried_again(clock):
     disk = Disk(None, clock=clock.read)
     full = OperationalError("INSERT", {}, psycopg.errors.DiskFull("could not extend file"))
 
-    assert isinstance(told(full, disk), DiskFull)
+    assert isinstance(translated(full, disk), DiskFull)
     assert "could not extend file" in disk.degraded()
     clock.now += health.LAPSE_S
     assert "" == disk.degraded()
@@ -182,4 +182,4 @@ def test_a_full_server_is_reported_and_tried_again(clock):
     ],
 )
 def test_errors_of_the_driver_are_told_in_our_words(error, kind):
-    assert isinstance(told(error, Disk(None)), kind)
+    assert isinstance(translated(error, Disk(None)), kind)

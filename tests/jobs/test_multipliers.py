@@ -48,7 +48,7 @@ def bars(units, prices):
     return frame.assign(**{name: pd.to_datetime(frame[name], utc=True) for name in ("event_time", "known_at")})
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(UNITS, st.integers(0, 2**32 - 1), st.booleans())
 def test_equity_is_cash_and_value_whatever_is_traded(tmp_path_factory, kinds, seed, late):
     """Flips through zero, partial closes, shorts and fees; `late`: the instruments are told after the first day."""

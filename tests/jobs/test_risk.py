@@ -227,7 +227,7 @@ def test_what_fails_is_one_alert_until_it_is_over_and_what_is_not_known_changes_
 
 def test_the_chart_is_what_was_stored_before_each_bar_not_what_would_be_said_today(context, market):
     nights = sorted(
-        market.event_time[(market.event_time > AT - timedelta(days=12)) & (market.event_time <= AT)].unique()
+        market.event_time[(market.event_time > AT - timedelta(days=7)) & (market.event_time <= AT)].unique()
     )
     hold(context, market, at=nights[0])
     said = {}

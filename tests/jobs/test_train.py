@@ -38,7 +38,7 @@ STRATEGY = STRATEGIES["volatility"]
 AS_OF = datetime(2005, 1, 10, tzinfo=UTC)
 SYMBOLS = ("AAPL", "BAC", "CVX", "GE", "HD", "JNJ", "JPM", "KO", "WMT", "XOM")
 SMALL = TrainSettings(trials=4, folds=3)
-FINISHED = (optuna.comparison.TrialState.COMPLETE, optuna.comparison.TrialState.PRUNED)
+FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 @contextmanager
@@ -424,7 +424,7 @@ def _finished(folder):
 
 def _kill_when(process, reached):
     """kill -9 as soon as `reached()`."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not reached() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
@@ -438,7 +438,7 @@ def killed(tmp_path_factory, bars):
     bars.to_parquet(folder / "bars.parquet", index=False)
     _kill_when(_start(folder, -1), lambda: len(_finished(folder)) >= 3)
     first = _finished(folder)
-    assert -signal.SIGKILL == _start(folder, len(first) + 1).wait(timeout=60)
+    assert -signal.SIGKILL == _start(folder, len(first) + 1).wait(timeout=240)
     before = _finished(folder)
     journal = next((folder / "studies").glob("*.jsonl"))
     with journal.open("ab") as file:
