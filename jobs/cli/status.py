@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from textwrap import wrap
+from textwrap import shorten, wrap
 from typing import Any
 
 import httpx
@@ -206,12 +206,17 @@ def _model_lines(model: Look) -> Iterator[Text]:
     if model["champion"] is None:
         yield _line("  trades", "nothing: no version was promoted yet", "yellow")
     else:
-        why = f"v{model['champion']} since {text(model['since'])}, by {model['by']}: {_short(model['why'])}"
-        yield _line("  trades", why)
+        why = f"v{model['champion']} since {text(model['since'])}, by {model['by']}: {model['why']}"
+        yield _line("  trades", _short(why))
         before = "nothing to go back to" if model["previous"] is None else f"v{model['previous']}"
         yield _line("  before", before)
+    waiting = [comparison for comparison in model["compared"] if comparison["kind"] == "shadow"]
     for comparison in model["compared"]:
-        yield _line("  compared", _progress(comparison))
+        if comparison not in waiting:
+            yield _line("  compared", _progress(comparison))
+    if waiting:
+        bars = ", ".join(f"v{comparison['challenger']} {_judged(comparison)}" for comparison in waiting)
+        yield _line("  waiting", f"in shadow: {bars}")
     if not model["compared"]:
         yield _line("  compared", "nothing: no challenger waits")
     names = {"prediction": model["last_prediction"], "outcome": model["last_outcome"], "bar": model["last_bar"]}
@@ -226,36 +231,37 @@ def _model_lines(model: Look) -> Iterator[Text]:
 
 
 def _progress(comparison: Look) -> str:
-    at, judged, ends = text(comparison["since"]), comparison["judged_bars"], comparison["last_look"]
+    at, version = text(comparison["since"]), f"v{comparison['challenger']}"
     if comparison["kind"] == "watch":
-        words = f"v{comparison['champion']} is watched against v{comparison['challenger']} since {at}"
-    else:
-        waits = "waits, in shadow," if comparison["kind"] == "shadow" else "is in shadow"
-        does = "trades a share (A/B)" if comparison["stage"] is Stage.AB else waits
-        words = f"v{comparison['challenger']} {does} since {at}"
-    if ends is None:
-        words += f": {judged} bars judged, of how many is unknown until the first look"
-    else:
-        early = judged < comparison["first_look"]
-        words += f": {judged} of {ends} bars judged" + (f", first look at {comparison['first_look']}" if early else "")
-    if comparison["shadow_bars"]:
-        words += f"; {comparison['scored_bars']} of {comparison['shadow_bars']} bars in shadow"
-    return words
+        return f"v{comparison['champion']} is watched against {version} since {at}: {_judged(comparison)}"
+    does = "trades a share (A/B)" if comparison["stage"] is Stage.AB else "is in shadow"
+    return f"{version} {does} since {at}: {_judged(comparison)}"
 
 
-def _short(reason: str) -> str:
-    """The first sentence; `explain` has all of it."""
-    first, dot, rest = reason.partition(". ")
-    return f"{first}. …" if dot and rest else reason
+def _judged(comparison: Look) -> str:
+    """How far a comparison is, in words."""
+    bars, least, shadow = comparison["judged_bars"], comparison["first_look"], comparison["shadow_bars"]
+    if comparison["last_look"] is None:
+        words = f"{bars} bars judged, of how many is unknown until the first look"
+    else:
+        words = f"{bars} of {comparison['last_look']} bars judged"
+        words += f", first look at {least}" if bars < least else ""
+    early = shadow is not None and comparison["scored_bars"] < shadow
+    return words + (f", {comparison['scored_bars']} of {shadow} bars scored in shadow" if early else "")
+
+
+def _short(words: str) -> str:
+    """Two lines of it; lists and `explain` have all of it."""
+    return shorten(words, max(2 * (width() - LABEL) - LABEL, LABEL), placeholder=" …")
 
 
 def _open(facts: Look) -> Iterator[RenderableType]:
     open_alerts: Sequence[Look] = facts["alerts"]
     yield Text(f"{len(open_alerts)} open alerts" if open_alerts else "no open alerts", style="bold")
     for alert in open_alerts[:MOST_ALERTS]:
-        words = Text(f"{alert['priority'].value.upper():<9}", style=alerts.STYLES[alert["priority"]])
-        words.append(f"{text(alert['as_of'])}  {alert['title']}", style="not bold default")
-        yield words.append(f"\n         {alert['key']}", style="dim not bold default")
+        line = _line(alert["priority"].value.upper(), f"{text(alert['as_of'])}  {_short(alert['title'])}")
+        line.stylize(alerts.STYLES.get(alert["priority"], ""), 0, LABEL)
+        yield line.append(f"\n{'':<{LABEL}}{alert['key']}", style="dim")
     if len(open_alerts) > MOST_ALERTS:
         yield Text(f"and {len(open_alerts) - MOST_ALERTS} more: trader-mlops alert list")
     if facts["dead_jobs"]:
