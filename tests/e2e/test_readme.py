@@ -1,6 +1,5 @@
 """The README's blocks, as pasted after `make up`, with accounts in MLflow; also in a set-up that had none before."""
 
-import os
 import re
 import subprocess
 import sys

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import BigInteger, Connection, Table, and_, delete, func, select, type_coerce
@@ -41,6 +40,9 @@ from mlops.io.storage.schema import (
 )
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.io.storage.windows import microseconds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOUR = timedelta(hours=1)
 ARCHIVED = (predictions, outcomes, quotes, scorings, fills)
@@ -84,6 +86,8 @@ class Archive(Tables):
         CorruptionError
             A file is missing or not as it was written.
         """
+        import pandas as pd
+
         entries = [e for e in self.manifest(table) if start - HOUR < e.hour < end]
         parts = [_read(folder, entry) for entry in entries]
         if not parts:
@@ -232,6 +236,8 @@ def _within(table: Table, hour: int) -> Any:
 
 def _united(table: str, old: pa.Table, new: pa.Table) -> pa.Table:
     """Both, without the rows of `new` whose key `old` has."""
+    import pandas as pd
+
     keys = pd.MultiIndex.from_frame(old.select(KEYS[table]).to_pandas())
     fresh = ~pd.MultiIndex.from_frame(new.select(KEYS[table]).to_pandas()).isin(keys)
     return pa.concat_tables([old, new.filter(pa.array(fresh))])

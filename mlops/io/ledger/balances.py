@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import BigInteger, ColumnElement, Text, UnaryExpression, cast, func, literal, select, type_coerce
 
 from mlops.errors import DataError
@@ -22,6 +21,9 @@ from mlops.io.storage.risk_schema import balances
 from mlops.io.storage.schema import fills
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.io.storage.windows import arrays, kind, microseconds, verify
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PREFIX = "balance:"  # how the name of a void begins that takes back a balance
 READ = [name for name in BALANCE_COLUMNS if name not in ("model", "book")]
@@ -117,6 +119,8 @@ class Balances(Tables):
 
     def voids(self, model: str, book: str) -> set[datetime]:
         """Instants of the balances that a person took back."""
+        import pandas as pd
+
         prefix = _prefix(model, book)
         with self._reading() as connection:
             names = list(
@@ -134,6 +138,8 @@ class Balances(Tables):
         order: UnaryExpression[Any],
         limit: int | None = None,
     ) -> list[Balance]:
+        import pandas as pd
+
         c, until = balances.c, microseconds(as_of)
         at, known = (type_coerce(column, BigInteger) for column in (c.event_time, c.known_at))
         counts = ~is_void(literal(_prefix(model, book)) + cast(at, Text))

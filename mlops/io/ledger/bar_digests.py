@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, Column, Integer, Table, Text, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,6 +23,9 @@ from mlops.io.storage.database import Tables
 from mlops.io.storage.schema import metadata
 from mlops.io.storage.utc_time import UtcTime
 from mlops.io.storage.validation import MAX_TEXT, storable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DIGEST_BYTES = 16
 SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # ticks of pandas' units
@@ -100,6 +102,8 @@ class History:
 
 def histories(frame: pd.DataFrame) -> dict[str, History]:
     """The history of each symbol of checked bars, which are in order of time."""
+    import pandas as pd
+
     codes, symbols = pd.factorize(frame["symbol"])
     order = np.argsort(codes, kind="stable")
     times = pd.DatetimeIndex(frame["event_time"])[order]
@@ -118,6 +122,8 @@ def histories(frame: pd.DataFrame) -> dict[str, History]:
 
 def _bits(column: pd.Series[Any]) -> NDArray[Any]:
     """A column in the same 64-bit values whatever unit or width the file has; instants are seconds and nanoseconds."""
+    import pandas as pd
+
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         index = pd.DatetimeIndex(column)
         second = SECOND[index.unit]

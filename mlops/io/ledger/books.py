@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import orjson
-import pandas as pd
 from sqlalchemy import BigInteger, Connection, Table, exists, func, select, type_coerce
 
 from mlops.errors import CorruptionError
@@ -33,6 +32,9 @@ from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import FIRST_US, Arrays, Span, arrays, kind, known, microseconds, verify, window
 from mlops.types import FILL_COLUMNS, BookEvent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCALE = 10**8  # amounts are stored in whole 1e-8
 EVENT = tuple(part.name for part in fields(BookEvent))

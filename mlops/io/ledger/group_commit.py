@@ -18,12 +18,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.errors import MlopsError, StorageError
 from mlops.io.storage.insert import Rows, fill_rows, outcome_rows, prediction_rows, quote_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     from mlops.io.ledger import Ledger

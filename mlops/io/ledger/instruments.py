@@ -6,9 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import BigInteger, delete, select, type_coerce
 
 from mlops.errors import DataError
@@ -16,6 +15,9 @@ from mlops.io.storage.database import Tables
 from mlops.io.storage.risk_schema import instruments
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
 from mlops.types import INSTRUMENT_COLUMNS, LARGEST, OPTIONS, Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)  # as of every row (web/contracts.py)
 LEAST_MULTIPLIER, MOST_MULTIPLIER = 1e-9, 1e9  # listed contracts have 0.01 to 1,000,000
@@ -90,6 +92,8 @@ class Instruments(Tables):
 
     def frame(self) -> pd.DataFrame:
         """All that is known of units: INSTRUMENT_COLUMNS, by unit. Without those that are unusable."""
+        import pandas as pd
+
         rows = [astuple(unit) for unit in self._instruments()[0]]
         frame = pd.DataFrame(rows, columns=list(INSTRUMENT_COLUMNS))
         frame["kind"] = frame["kind"].map(str)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from sqlalchemy import BigInteger, Column, ColumnElement, func, select, tuple_, type_coerce
 
 from mlops.io.ledger.telemetry import Telemetry
@@ -16,6 +15,9 @@ from mlops.io.storage.schema import quotes
 from mlops.io.storage.utc_time import UtcTime
 from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import Span, known, microseconds, verify, window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ASKED = 500  # keys in one question
 BEFORE = 3  # quotes of a slow feed that are read together

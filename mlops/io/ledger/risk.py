@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import JSON, BigInteger, Select, Text, bindparam, cast, delete, func, select, type_coerce
 
@@ -24,6 +23,9 @@ from mlops.io.storage.database import Tables
 from mlops.io.storage.risk_schema import risk_forecasts, risk_states
 from mlops.io.storage.schema import fills, quotes
 from mlops.io.storage.windows import microseconds
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 DOCUMENT = "document"  # the array that holds the JSON
 KEPT = 5  # states of a kind and scope: the page reads the newest, the runs in MLflow keep the evidence
@@ -148,6 +150,8 @@ class RiskRows(Tables):
 
     def forecasts(self, scope: str, *, confidence: float, horizon: int, as_of: datetime) -> pd.DataFrame:
         """What was said until `as_of`, by time: the fields of `Forecast`."""
+        import pandas as pd
+
         c = risk_forecasts.c
         keys = (c.scope == scope, c.confidence == confidence, c.horizon == horizon, c.event_time <= as_of)
         with self._reading() as connection:
@@ -190,6 +194,8 @@ class RiskRows(Tables):
 
         For a look: it is not held against checksums.
         """
+        import pandas as pd
+
         with self._reading() as connection:
             given = {"asked": orjson.dumps(list(units)).decode(), "until": microseconds(as_of)}
             rows = connection.execute(_latest(connection.dialect.name), given).all()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from mlops.io.ledger.telemetry import Telemetry
 from mlops.io.storage.arrow import KEYS
@@ -14,6 +13,9 @@ from mlops.io.storage.schema import scorings
 from mlops.io.storage.validation import to_frame
 from mlops.io.storage.windows import Span, microseconds, verify, window
 from mlops.types import SCORING_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Scorings(Tables):
@@ -43,6 +45,8 @@ class Scorings(Tables):
         CorruptionError
             What was read is not what was written.
         """
+        import pandas as pd
+
         span = Span(scorings, {"model": model}, microseconds(start), microseconds(end))
         names = [name for name in SCORING_COLUMNS if name != "model"]
         key = [name for name in KEYS["scorings"] if name != "model"]

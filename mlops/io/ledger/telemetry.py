@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
@@ -52,6 +51,9 @@ from mlops.io.storage.windows import (
     window,
 )
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BATCH = 20_000  # rows a commit: large enough to be fast, small enough that other writers need not wait long
 MATURED_COLUMNS = ("version", "unit", "event_time", "role", "probability", "label", "value", "known_at")
@@ -142,6 +144,8 @@ class Telemetry(Tables):
 
         Without those that a person voided, and before multipliers.
         """
+        import pandas as pd
+
         c = fills.c
         read = [*FILL_COLUMNS, "checksum"]
         query = select(*(c[name] for name in read)).where(c.model == model, c.book == book).order_by(c.id)

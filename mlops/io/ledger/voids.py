@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import (
     BigInteger,
     BindParameter,
@@ -37,6 +36,9 @@ from mlops.io.storage.insert import Rows
 from mlops.io.storage.schema import fills
 from mlops.io.storage.validation import MAX_TEXT, storable
 from mlops.types import FILL_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BOUND = "bound_"  # before the name of a parameter, which must not be that of a column
 
@@ -103,6 +105,8 @@ class Voids(Tables):
         return self._fills(fills.c.id > number, fills.c.id <= until, ~is_void(fills.c.fill_id))
 
     def _fills(self, *rules: ColumnElement[bool]) -> pd.DataFrame:
+        import pandas as pd
+
         c, read = fills.c, ["id", *FILL_COLUMNS]
         query = select(*(c[name] for name in read)).where(*rules).order_by(c.event_time, c.id)
         with self._reading() as connection:
@@ -116,6 +120,8 @@ class Voids(Tables):
 
     def newest_fills(self, model: str | None = None, book: str | None = None, limit: int = 100) -> pd.DataFrame:
         """FILL_COLUMNS and `void` (why it was taken back, None where it was not), newest first."""
+        import pandas as pd
+
         c = fills.c
         query = select(*(c[name] for name in FILL_COLUMNS), voids.c.reason.label("void"))
         query = query.join_from(fills, voids, voids.c.fill_id == c.fill_id, isouter=True)

@@ -13,14 +13,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.io.storage.utc_time import EPOCH, MICROSECOND
+
+if TYPE_CHECKING:
+    pass
 
 SEED = b"ledger row 1"  # of the constants; another seed makes every stored checksum wrong
 KEYED = blake2b(digest_size=8, key=SEED)
@@ -106,6 +108,8 @@ def _added(name: str, values: Values) -> Sums:
 
 def _image(values: Values) -> Sums:
     """Image of each value that is multiplied: one a row, or one for all rows."""
+    import pandas as pd
+
     if isinstance(values, str):
         return np.array(text_image(values), dtype=np.uint64)
     column = np.asarray(values)

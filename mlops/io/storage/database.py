@@ -14,19 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import tenacity
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from mlops.errors import CorruptionError, SettingsError
 from mlops.io import private_files
 from mlops.io.storage.disk import Disk, LedgerFull, translated
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 BUSY_MS = 30_000  # how long a SQLite writer waits for another; four busy writers were measured to wait up to 4.5 s
 CACHE_KIB = 65_536  # SQLite page cache a connection
@@ -154,6 +154,11 @@ def migrate(connection: Connection, to: str = "head") -> None:
     SettingsError
         The database is at a revision that this version does not know.
     """
+    if to == "head" and _is_newest(connection):
+        return
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.util import CommandError
+
     config, script = revisions()
 
     def steps(revision: Any, _: Any) -> Any:
@@ -169,8 +174,19 @@ def migrate(connection: Connection, to: str = "head") -> None:
             ) from error
 
 
+def _is_newest(connection: Connection) -> bool:
+    """Whether there is nothing to migrate; told without Alembic, whose import costs more than opening a ledger."""
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    versions = connection.scalars(text("SELECT version_num FROM alembic_version")).all()
+    return versions == [max(path.stem for path in MIGRATIONS.glob("r*.py"))[1:5]]
+
+
 def revisions() -> tuple[Config, ScriptDirectory]:
     """Alembic's view of the migrations: every file lies in one folder and no alembic.ini is needed."""
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
     config, folder = Config(), str(MIGRATIONS).replace("%", "%%")
     config.set_main_option("script_location", folder)
     config.set_main_option("version_locations", folder)

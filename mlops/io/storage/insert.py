@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,6 +23,9 @@ from mlops.io.storage.schema import fills, metadata, outcomes, predictions, quot
 from mlops.io.storage.validation import storable, validated_columns
 from mlops.io.storage.windows import STORED_FLOAT
 from mlops.types import FILL_COLUMNS, OUTCOME_COLUMNS, PREDICTION_COLUMNS, RESERVED, SCORING_COLUMNS, reserved
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUOTE_COLUMNS = ("unit", "event_time", "known_at", "bid", "ask", "bid_size", "ask_size")
 BALANCE_COLUMNS = ("model", "book", "event_time", "known_at", "amount", "flow", "source")

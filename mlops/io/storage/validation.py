@@ -6,14 +6,16 @@ Nothing is converted silently: a naive instant, a missing value, a probability o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from mlops.errors import DataError
 from mlops.types import LARGEST
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Check = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 LEAST = 1e-8  # of a quantity: the step that books count in
@@ -65,6 +67,8 @@ def validated_columns(frame: pd.DataFrame, names: Sequence[str], title: str) -> 
 
 def to_frame(names: Sequence[str], columns: Sequence[NDArray[Any]]) -> pd.DataFrame:
     """The frame of what was read: instants as UTC timestamps, text as objects, numbers as they are."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             name: pd.DatetimeIndex((column * NS_PER_US).view("datetime64[ns]"), tz="UTC") if name in TIMES else column
@@ -93,6 +97,8 @@ def _stored(column: pd.Series[Any], title: str) -> list[Any]:
 
 
 def _microseconds(column: pd.Series[Any], title: str) -> list[int]:
+    import pandas as pd
+
     if not isinstance(column.dtype, pd.DatetimeTZDtype):
         raise DataError(f"{title} must carry a time zone, got {column.dtype}. Use pd.to_datetime(..., utc=True).")
     try:
@@ -137,6 +143,8 @@ def storable(text: str) -> bool:
 
 
 def _whole(column: pd.Series[Any], title: str) -> list[int]:
+    import pandas as pd
+
     if not pd.api.types.is_integer_dtype(column.dtype):
         raise DataError(f"{title} must be whole numbers, got {column.dtype}. Use astype(int).")
     outside = ((column < 0) | (column > MAX_WHOLE)).to_numpy(dtype=bool)
@@ -146,6 +154,8 @@ def _whole(column: pd.Series[Any], title: str) -> list[int]:
 
 
 def _number(column: pd.Series[Any], title: str, rule: str, check: Check) -> list[float]:
+    import pandas as pd
+
     if not pd.api.types.is_numeric_dtype(column.dtype):
         raise DataError(f"{title} must be numbers, got {column.dtype}. Use astype(float).")
     values = column.to_numpy(dtype=np.float64)

@@ -11,11 +11,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, Table, and_, func, or_, select, type_coerce
 
@@ -25,6 +24,9 @@ from mlops.io.storage.row_counts import CHANGED, HOUR_US, WHOLE, must_be
 from mlops.io.storage.schema import feature_sets
 from mlops.io.storage.utc_time import UtcTime
 from mlops.io.storage.validation import dtype
+
+if TYPE_CHECKING:
+    pass
 
 CHUNK = 500  # rows taken from the driver at once: they become arrays while in the processor's cache (20,000: 1.5 x)
 FIRST_US = -(2**61)  # before anything that a timestamp can say
@@ -116,6 +118,8 @@ def held(
 
 def unique(table: str, key: NDArray[Any]) -> None:
     """A damaged index lets a key in twice, which a checksum cannot tell; raises CorruptionError."""
+    import pandas as pd
+
     twice = pd.Series(key).duplicated()
     if twice.any():
         raise CorruptionError(CHANGED.format(table=table, key=f"{key[int(np.argmax(twice))]} (there twice)"))
@@ -129,6 +133,8 @@ def known(rows: Arrays, as_of: datetime) -> Arrays:
 
 def matches(made: Arrays, came: Arrays) -> NDArray[np.int64]:
     """For each prediction the row of its outcome (same event_time and unit), -1 where there is none."""
+    import pandas as pd
+
     n = len(came["unit"])
     if n == 0:
         return np.full(len(made["unit"]), -1, dtype=np.int64)
