@@ -61,7 +61,10 @@ class Store:
         models = self.ledger.registry.models()
         if model not in models:
             names = ", ".join(models) or "none yet: train one"
-            raise DataError(f"model must be one that was trained here ({names}), got {model!r}. Check the name.")
+            rule = f"model must be one that was trained here ({names}), got {model!r}"
+            raise DataError(
+                f"{rule}. Check the name, and that MLOPS_STATE names the set-up: this is {self.settings.state}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
