@@ -140,7 +140,8 @@ class Context:
         from mlops.io import record
 
         decision, model = evidence.decision, evidence.report.model.name
-        place = record.link(self.client, model, run)
+        experiment = record.experiment_id(self.client, model)  # known by now: what was decided waits for no answer
+        place = f"{self.client.tracking_uri}/#/experiments/{experiment}/runs/{run}"
         verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
         self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
 
