@@ -245,7 +245,9 @@ def run(job: str, body: Callable[[Context], object], model: str | None = None) -
                     context.known(model)
                 with progress:
                     body(context)
-                sys.stdout.writelines(text for about, text in context.outcomes if about == job)  # not those of a replay
+                texts = [text for about, text in context.outcomes if about == job]  # not those of a replay
+                nothing = [f"{job} of {model}: nothing was decided, and nothing was logged.\n"] if model else []
+                sys.stdout.writelines(texts or nothing)
         except Exception as error:
             log.exception("job failed")
             terminal.tell(error, f"{job} failed")
