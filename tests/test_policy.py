@@ -1,10 +1,11 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mlops import policy
 from mlops.policy import CONFIRM, Place
-from mlops.types import Finding, Level, ModelRef, Report, Stage, TradingState, Verdict
+from mlops.types import Decision, Finding, Level, ModelRef, Report, Stage, TradingState, Verdict
 
 CHAMPION, OTHER = ModelRef("volatility", 1, "champion"), ModelRef("volatility", 2, "challenger")
 WHEN = {"since_last_train_bars": 100, "cool_down_bars": 60}
@@ -247,6 +248,44 @@ def test_nobody_is_promoted_who_has_not_traded():
     assert not policy.proven(_staged())
 
 
+@pytest.mark.parametrize(
+    ("levels", "proven"),
+    [
+        ({"paired_log_loss": Level.OK, "skill": Level.OK, "samples": Level.OK}, True),
+        ({"paired_log_loss": Level.OK, "skill": Level.OK}, False),
+        ({"paired_log_loss": Level.OK, "skill": Level.OK, "samples": Level.OK, "drawdown": Level.WARN}, False),
+        ({"paired_log_loss": Level.OK, "skill": Level.OK, "samples": Level.OK, "trading": Level.UNKNOWN}, True),
+    ],
+)
+def test_what_is_proven_has_each_gate_that_is_required_and_fails_none(levels, proven):
+    assert proven is policy.proven(_report(*(_finding(name, level) for name, level in levels.items())))
+
+
+def test_a_watch_decides_about_the_champion_by_its_evidence():
+    better = Finding("paired_log_loss", 0.02, 0.0, Level.OK, 80, note="proven better")
+    reason = "Roll back volatility v1 (champion) to volatility v2 (challenger): the previous champion is proven better."
+    assert Decision(Verdict.ROLLBACK, CHAMPION, (better,), CHAMPION, reason) == policy.on_watch(_report(better), OTHER)
+
+    fell = Finding("accuracy_change", 0.4, 0.5, Level.ALERT, 90, {"alarm_at": "2007-05-25T20:00:00"}, note="40 %")
+    ahead = Finding("paired_log_loss", 0.02, 0.0, Level.UNKNOWN, 80, {"p_now": 0.05}, note="not proven")
+    reason = (
+        "Roll back volatility v1 (champion) to volatility v2 (challenger): the accuracy fell through its chart's limit "
+        "on 2007-05-25 (40 %), and the previous champion gains +0.0200 log-loss a bar on the same 80 bars."
+    )
+    decision = policy.on_watch(_report(fell, ahead), OTHER)
+    assert Decision(Verdict.ROLLBACK, CHAMPION, (fell, ahead), CHAMPION, reason) == decision
+
+    late = Finding("pending", 9.0, 0.0, Level.ALERT, 9, note="labels have stopped")
+    unsure = replace(ahead, params={})
+    reason = (
+        "Keep volatility v1 (champion), whether it is worse is unknown: labels have stopped; until then: not proven."
+    )
+    decision = policy.on_watch(_report(fell, unsure, late), OTHER)
+    assert Decision(Verdict.INCONCLUSIVE, CHAMPION, (late,), CHAMPION, reason) == decision
+    reason = "Keep volatility v1 (champion): not proven."
+    assert Decision(Verdict.HOLD, CHAMPION, (unsure,), CHAMPION, reason) == policy.on_watch(_report(unsure), OTHER)
+
+
 def test_a_challenger_that_passed_waits_while_the_champion_rests():
     decision = policy.on_comparison(_gates(), OTHER, resting="the cool-down lasts")
     assert (Verdict.HOLD, CHAMPION) == (decision.verdict, decision.model)
@@ -261,6 +300,8 @@ def test_a_challenger_that_passed_waits_while_the_champion_rests():
         ([24 * 8], ""),
         ([24 * 6], "7 days are the cool-down"),
         ([24 * 7], ""),
+        ([24], "7 days are the cool-down"),  # a day is over after 24 hours
+        ([30], "7 days are the cool-down"),
         ([1], "moved 1 times in 24 hours and 1 a day are allowed"),
         ([24 * 8, 2, 1], "moved 2 times"),
     ],

@@ -330,3 +330,12 @@ def test_the_largest_amount_is_just_under_the_limit():
     for refused in (LARGEST, -LARGEST, np.inf, -np.inf, np.nan):
         with pytest.raises(DataError, match=r"amount must be finite and under 1e\+20, got"):
             exact(refused)
+
+
+def test_slippage_in_the_price_is_a_share_of_each_unit_and_of_its_multiplier():
+    fill = Fill("O", -2 * SCALE, 10.0, fee=3, slippage=exact(4.0), multiplier=100.0)
+
+    assert replace(fill, price=9.98, slippage=0) == fill.in_price(), "4 of money on 2 contracts of 100: 0.02 a unit"
+    assert fill.value + fill.slippage == fill.in_price().value
+    unmoved = replace(fill, slippage=0)
+    assert unmoved is unmoved.in_price()

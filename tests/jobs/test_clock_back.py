@@ -145,7 +145,7 @@ def test_an_acceptance_that_was_killed_halfway_is_done_by_the_next_look(context,
     live = Live(context)
     ahead(context, live)
     with monkeypatch.context() as kill:
-        kill.setattr(type(context.ledger), "redate_risk_states", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        kill.setattr(type(context.ledger.risk), "redate_states", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             accept(context.ledger, "ann", "ntp was off", T0 + 61 * S)
 
