@@ -139,7 +139,7 @@ def test_a_ledger_opens_on_a_disk_without_room_for_one_byte_and_takes_an_alert(s
         assert ledger.alerts.add(_alert(make, "full"))
         assert "is full" in ledger.degraded()
     with Ledger(url, Disk(small, ballast_mib=2)) as ledger:
-        assert ["full"] == [alert.key for alert in ledger.alerts.newest()]
+        assert ["disk_low:full"] == [alert.key for alert in ledger.alerts.newest()]
     assert time.monotonic() - began < 10  # and does not try for half a minute
 
 

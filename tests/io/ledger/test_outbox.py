@@ -74,7 +74,7 @@ def test_an_alert_is_announced_once(ledger, make):
     assert [True, False] == [ledger.alerts.add(_alert(make)) for _ in range(2)]
 
     (event,) = ledger.outbox.events(0)
-    assert ("alert", "drift", {"p": 0.01}) == (event.kind, event.body["key"], event.body["details"])
+    assert ("alert", "rollback:drift", {"p": 0.01}) == (event.kind, event.body["key"], event.body["details"])
 
 
 def _half_a_change(ledger, at):

@@ -65,7 +65,7 @@ def test_what_was_backed_up_is_there_after_restoring_elsewhere(settings, tmp_pat
     manifest = restore(new, tmp_path / name, NOW)
 
     with Ledger(new.ledger) as ledger:
-        assert ["one"] == [alert.key for alert in ledger.alerts.newest()]
+        assert ["rollback:one"] == [alert.key for alert in ledger.alerts.newest()]
     assert "artifacts/1/model.txt" == (new.state / "artifacts/1/model.txt").read_text()
     assert {"archive", "artifacts", "ledger.db", "mlflow.db", "secrets", "spool", "studies"} == {
         path.name for path in new.state.iterdir() if not path.name.startswith(("ledger.db-", "mlflow.db-"))
@@ -232,7 +232,7 @@ def test_a_ledger_on_postgresql_comes_back(on_postgresql, tmp_path):
     restore(new, tmp_path / "copy.tar.zst", NOW, force=True)
 
     with Ledger(new.ledger) as ledger:
-        assert ["kept"] == [alert.key for alert in ledger.alerts.newest()]
+        assert ["rollback:kept"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def _crafted(folder, change):
@@ -263,7 +263,7 @@ def test_no_sql_of_a_crafted_dump_runs(on_postgresql, tmp_path):
 
     assert not marker.exists()
     with Ledger(on_postgresql.ledger) as ledger:
-        assert ["kept"] == [alert.key for alert in ledger.alerts.newest()]
+        assert ["rollback:kept"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go_on(on_postgresql, tmp_path):
@@ -289,8 +289,8 @@ def test_functions_triggers_and_tables_of_others_are_not_restored_and_numbers_go
     engine.dispose()
     with Ledger(on_postgresql.ledger) as ledger:
         assert ledger.alerts.add(Alert("rollback:next", Priority.LOW, "", "y", NOW))
-        assert {"kept", "next"} == {alert.key for alert in ledger.alerts.newest()}
-        assert title == ledger.alerts.get("kept").title
+        assert {"rollback:kept", "rollback:next"} == {alert.key for alert in ledger.alerts.newest()}
+        assert title == ledger.alerts.get("rollback:kept").title
 
 
 def test_a_backup_that_was_made_anew_has_another_fingerprint(settings, tmp_path):
