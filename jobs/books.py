@@ -21,8 +21,7 @@ import structlog
 from jobs import schedule
 from jobs.cli.terminal import start_job
 from jobs.context import Context
-from jobs.portfolio import book_inputs as tape
-from jobs.portfolio import restatement, twins, unbooked_fills
+from jobs.portfolio import book_inputs, restatement, twins, unbooked_fills
 from mlops.books.rows import events, restored, state
 from mlops.books.virtual import Bar, BarScores, GrowthStep, Traded, follow, take
 from mlops.errors import DataError, StorageError
@@ -63,10 +62,10 @@ class Table:
     scores: Mapping[datetime, Mapping[int, BarScores]]
     roles: Mapping[datetime, Mapping[int, str]]
     fills: Mapping[str, Sequence[tuple[Fill, int]]]
-    refused: Mapping[str, Sequence[tape.Refused]]
-    units: tape.Units
+    refused: Mapping[str, Sequence[book_inputs.Refused]]
+    units: book_inputs.Units
     marks: Mapping[BookKey, Mark]
-    tape: Sequence[Bar]
+    rows: Sequence[Bar]
     news: tuple[int, int]
     unread: dict[BookKey, str] = field(default_factory=dict)
 
@@ -93,12 +92,12 @@ class Table:
 
     def bars(self, mark: Mark | None, first: datetime, last: datetime) -> Sequence[Bar]:
         """The bars after `mark` (of a new book: from `first` on), until `last`."""
-        start = bisect_left(self.tape, first, key=_AT) if mark is None else bisect_right(self.tape, mark.end, key=_AT)
-        return self.tape[start : bisect_right(self.tape, last, key=_AT)]
+        start = bisect_left(self.rows, first, key=_AT) if mark is None else bisect_right(self.rows, mark.end, key=_AT)
+        return self.rows[start : bisect_right(self.rows, last, key=_AT)]
 
     def bar_of(self, at: datetime) -> Bar | None:
         """The bar that a fill belongs to: the last one that was not after it; before all of them, the first."""
-        return self.tape[max(bisect_right(self.tape, at, key=_AT) - 1, 0)] if self.tape else None
+        return self.rows[max(bisect_right(self.rows, at, key=_AT) - 1, 0)] if self.rows else None
 
 
 def at(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: datetime) -> list[Decision]:
@@ -165,12 +164,13 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
     marks = ledger.books.marks(model)  # before fills and scores are read: what somebody books meanwhile moves them
     ends = {key: mark.end for key, mark in marks.items()}
     newest = max(ends.values(), default=None)
-    scored, roles = tape.heard(ledger.books.scores(model, start=None if newest is None else newest - LATE, as_of=as_of))
-    read = dict[str, tuple[list[tuple[Fill, int]], list[tape.Refused]]]()
+    start = None if newest is None else newest - LATE
+    scored, roles = book_inputs.scores_by_bar(ledger.books.scores(model, start=start, as_of=as_of))
+    read = dict[str, tuple[list[tuple[Fill, int]], list[book_inputs.Refused]]]()
     for book in names:
         with unbooked_fills.apart(BookKey(model, book), unread):
             rows = ledger.books.unbooked_fills(model, book, as_of=as_of)
-            read[book] = tape.filled(rows, units, ends.get(BookKey(model, book)))
+            read[book] = book_inputs.filled(rows, units, ends.get(BookKey(model, book)))
     fills = {book: good for book, (good, _) in read.items()}
     refused = {book: bad for book, (_, bad) in read.items()}
     versions = {version for row in scored.values() for version in row}
@@ -181,8 +181,8 @@ def _table(context: Context, strategy: Strategy, bars: pd.DataFrame, as_of: date
     started = [ends[key] for key in keys if key in ends]
     begun = [*scored, *(_time(rows[0]) for rows in fills.values() if rows)]
     since = min([*started, *begun], default=as_of)
-    line = tape.tape(bars, since - LATE, as_of)
-    return Table(context, strategy, names, scored, roles, fills, refused, units, marks, line, news, unread)
+    bars_of_books = book_inputs.book_bars(bars, since - LATE, as_of)
+    return Table(context, strategy, names, scored, roles, fills, refused, units, marks, bars_of_books, news, unread)
 
 
 def _virtual(table: Table) -> Iterator[Growth]:

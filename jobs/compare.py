@@ -68,7 +68,7 @@ def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
     Everything is looked at before anything is done. Of several challengers that passed, the one that gains most is
     promoted; that ends the comparisons of the others.
     """
-    apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))
+    apply.nominate_next(context.registry, model, context.act("jobs.compare", as_of))
     comparisons = [c for c in context.ledger.registry.open_comparisons(model) if _stands(context, c)]
     looks = [look(context, plans.keep(context, c), as_of) for c in comparisons]
     looks.sort(key=lambda each: (each.decision.verdict is Verdict.PROMOTE, each.proof.value), reverse=True)
@@ -78,7 +78,7 @@ def at(context: Context, model: str, as_of: datetime) -> list[Decision]:
         # The run that launched the job takes the first verdict; each other one has a run of its own.
         own = replace(context, run_id=None) if decisions else context
         decisions.append(act(own, each, as_of, live))
-    apply.next_in_line(context.registry, model, context.act("jobs.compare", as_of))  # at once: what it trades goes on
+    apply.nominate_next(context.registry, model, context.act("jobs.compare", as_of))  # at once: what it trades goes on
     live_evidence.keep(context, "compare", model, live, as_of)
     return decisions
 

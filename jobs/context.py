@@ -1,4 +1,4 @@
-"""What every job needs, opened once: settings, MLflow, ledger, and the line on which its evidence goes out."""
+"""What every job needs, opened once: settings, MLflow, ledger, and how its evidence is logged."""
 
 from __future__ import annotations
 

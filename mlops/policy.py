@@ -91,7 +91,7 @@ class Place:
     stage : Stage
         Whether it trades a share of the units.
     waits : bool
-        It waits in line while another one is nominated: it must have passed more before it trades.
+        It is on the waiting list while another one is nominated: it must have passed more before it trades.
     held : str
         Why no job gives it a share now; empty where one may.
     """
@@ -105,8 +105,8 @@ def on_comparison(report: Report, challenger: ModelRef, place: Place = Place(), 
     """PROMOTE the challenger when every gate passes. `report.model` is the champion.
 
     A challenger in shadow can not pass `trading`. ADVANCE when it passed the gates of that stage (`TO_TRADE`), nothing
-    is against it, and, where it waits in line, every other gate passed, too. WITHDRAW one that trades when a gate of
-    `NO_LONGER` is at ALERT, unless it is proven worse: that ends its comparison.
+    is against it, and, while it is on the waiting list, every other gate passed too. WITHDRAW one that trades when a
+    gate of `NO_LONGER` is at ALERT, unless it is proven worse: that ends its comparison.
 
     INCONCLUSIVE while a gate has not enough evidence, where labels have stopped (nobody is promoted or given a share on
     what was right before), and where the comparison itself is broken (`BROKEN`): then nothing that it says may decide.

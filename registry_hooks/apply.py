@@ -73,7 +73,7 @@ def nominate(registry: Registry, challenger: ModelRef, act: Act) -> None:
 def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
     """Nominate within the turn. The comparison is the log, the alias follows it: a crash in between is finished.
 
-    It begins in shadow: nobody but the champion trades. One that waited in line goes on: its comparison is of one plan
+    It begins in shadow: nobody but the champion trades. One that waited goes on: its comparison is of one plan
     from its first bar, and the share of the units that it trades stays its own.
     """
     model, champion = challenger.name, registry.ledger.registry.champion(challenger.name)
@@ -93,31 +93,31 @@ def install(registry: Registry, challenger: ModelRef, act: Act) -> None:
     log.info("nominated", model=str(challenger), champion=champion)
 
 
-def enlist(registry: Registry, newcomer: ModelRef, act: Act) -> None:
-    """Nominate `newcomer`, or, while another one is or waits, let it wait its turn as a shadow that scores beside.
+def enlist(registry: Registry, challenger: ModelRef, act: Act) -> None:
+    """Nominate `challenger`, or, while another one is or waits, let it wait its turn as a shadow that scores beside.
 
-    A shadow that waits is compared with the champion, too, but trades nothing (`line`). Either way a request for a
-    retrain is answered by it.
+    A shadow that waits is compared with the champion, too, but trades nothing (`waiting_list`). Either way it answers
+    a request for a retrain.
     """
-    model = newcomer.name
+    model = challenger.name
     with turn(registry, model):
         compared = registry.ledger.registry.open_comparisons(model, "compare")
-        if any(c.challenger == newcomer.version for c in compared):
-            log.info("is compared already", model=str(newcomer))  # said again by a job that was killed after it
-        elif comparable.refused(registry, newcomer, act.at):
+        if any(c.challenger == challenger.version for c in compared):
+            log.info("is compared already", model=str(challenger))  # said again by a job that was killed after it
+        elif comparable.refused(registry, challenger, act.at):
             pass  # a person was told
-        elif compared or set(waiting_list.waiting(registry, model)) - {newcomer.version}:
-            waiting_list.join(registry.client, newcomer)
+        elif compared or set(waiting_list.waiting(registry, model)) - {challenger.version}:
+            waiting_list.join(registry.client, challenger)
             waiting_list.project(registry, model, act.at)
             version_status.project(registry, model, act.at)
-            log.info("waits as a shadow", model=str(newcomer))
+            log.info("waits as a shadow", model=str(challenger))
         else:
-            install(registry, newcomer, act)
+            install(registry, challenger, act)
         if RETRAIN_TAG in registry.client.get_registered_model(model).tags:
             registry.client.delete_registered_model_tag(model, RETRAIN_TAG)
 
 
-def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
+def nominate_next(registry: Registry, model: str, act: Act) -> ModelRef | None:
     """Nominate the oldest version that waits, if the place is free."""
     with turn(registry, model):
         refs = (ModelRef(model, version) for version in waiting_list.waiting(registry, model))
@@ -130,7 +130,7 @@ def next_in_line(registry: Registry, model: str, act: Act) -> ModelRef | None:
 
 
 def retire(registry: Registry, challenger: ModelRef, verdict: str, at: datetime) -> None:
-    """End the comparison of a challenger, or of a shadow that waits: it loses its alias, or its place in the line.
+    """End the comparison of a challenger, or of a shadow that waits: it loses its alias, or its place on the list.
 
     It stays in the registry with its evidence.
     """

@@ -3,7 +3,7 @@
 - A pending entry (the process died in a transition or a nomination) is finished: the log was written, so it happened.
 - `champion` moved by hand, in the MLflow UI say: by the setting `on_manual_move` it is adopted into the log where the
   guard passes and undone else (`adopt`), always undone (`undo`), or adopted although the gates did not pass (`keep`).
-- A version that waits in line without a comparison gets one, and who left the line loses his.
+- A version on the waiting list without a comparison gets one; one that left the list loses its own.
 - An alias deleted by hand is set again. `challenger` moved by hand is a nomination, deleted by hand its end.
 - A version or a whole model deleted or renamed by hand: what can be repaired is, and the bot trades on meanwhile.
 """
@@ -301,7 +301,7 @@ def _challenger(around: Round) -> str:
     return "adopted"
 
 
-def _line(around: Round) -> str:
+def _waiting(around: Round) -> str:
     """Hold the waiting list against its comparisons."""
     return "finished" if waiting_list.project(around.registry, around.model, around.at) else AGREED
 
@@ -328,4 +328,4 @@ def _status(around: Round) -> str:
     return AGREED
 
 
-STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger, _line, _status)
+STEPS: tuple[Callable[[Round], str], ...] = (_crash, _versions, _champion, _previous, _challenger, _waiting, _status)

@@ -92,7 +92,7 @@ def held(ledger: Ledger, model: str, version: int, split: float) -> str:
 def begin(ledger: Ledger, challenger: ModelRef, champion: int, at: datetime) -> ComparisonRow:
     """Open the comparison of a nominated challenger: in shadow, where nobody but the champion trades.
 
-    One that waited in line goes on: its comparison is of one plan, from its first bar.
+    One that waited goes on: its comparison is of one plan, from its first bar.
     """
     pair = (champion, challenger.version)
     waits = ledger.registry.open_comparisons(challenger.name, "shadow")
@@ -147,7 +147,7 @@ def share(
     for version in given.keys() - open_now - {row.champion}:
         names = ", ".join(f"v{v}" for v in sorted(open_now))
         rule = f"weights of {model} must be of versions that are compared ({names}), got v{version}"
-        raise RegistryError(f"{rule}. Let it wait in line first.")
+        raise RegistryError(f"{rule}. Enlist it first.")
     epoch = registry.ledger.assignments.add_weights(row, given, actor=actor, reason=reason, at=at)
     log.info("weights", model=model, epoch=epoch.number, weights=dict(epoch.weights), reason=reason)
     try:

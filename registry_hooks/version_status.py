@@ -178,7 +178,7 @@ def _with(status: Status, row: BundleRow, live: Mapping[int, Mapping[str, Any]],
 def _status(
     version: int, promotions: list[Promotion], comparisons: list[ComparisonRow], live: Mapping[int, Mapping[str, Any]]
 ) -> Status:
-    """By the promotion log first, then by the comparisons."""
+    """Status by the promotion log first, then by the comparisons."""
     stack = standing(promotions)
     came = next((entry for entry in reversed(promotions) if entry.to_version == version), None)
     left = next((entry for entry in reversed(promotions) if entry.from_version == version), None)

@@ -1,7 +1,7 @@
 """Versions that wait to be nominated. Each is compared with the champion meanwhile, on every bar that both scored.
 
-The tag `waits` on a version is its place in the line; the open comparisons of kind `shadow` in the ledger follow the
-tags, the champion and the nominations, as aliases follow the log. So a crash anywhere is mended by `project`.
+The tag `waits` on a version is its place on the waiting list; the open comparisons of kind `shadow` in the ledger
+follow the tags, the champion and the nominations, as aliases follow the log. So `project` mends a crash anywhere.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from registry_hooks.aliases import ROLE_TAG, Registry, compared
 WAITS_TAG = "waits"
 
 
-def join(client: MlflowClient, newcomer: ModelRef) -> None:
+def join(client: MlflowClient, challenger: ModelRef) -> None:
     """Let a version wait. First what makes it wait: a crash in between costs a shadow its scores, never its place."""
     for tag, value in ((WAITS_TAG, "true"), (ROLE_TAG, Role.SHADOW.value)):
-        client.set_model_version_tag(newcomer.name, str(newcomer.version), tag, value)
+        client.set_model_version_tag(challenger.name, str(challenger.version), tag, value)
 
 
 def leave(client: MlflowClient, model: str, version: int) -> None:
-    """Take a version out of the line, and its role of a shadow from it. Safe to repeat."""
+    """Take a version off the waiting list, and its role of a shadow from it. Safe to repeat."""
     have = client.get_model_version(model, str(version)).tags
     for tag in (ROLE_TAG, WAITS_TAG):
         if tag in have:
@@ -38,20 +38,20 @@ def waiting(registry: Registry, model: str) -> list[int]:
 
 
 def project(registry: Registry, model: str, at: datetime) -> bool:
-    """Make the comparisons of kind `shadow` say what the line says; whether there was anything to do.
+    """Make the comparisons of kind `shadow` agree with the list; whether there was anything to do.
 
     Safe to repeat; whoever calls it holds the model's turn.
     """
     champion = registry.ledger.registry.champion(model)
     if champion is None:
         return False
-    line, stale = _sorted(registry, model)
+    listed, stale = _sorted(registry, model)
     running = registry.ledger.registry.open_comparisons(model, "shadow")
-    over = [t for t in running if t.champion != champion or t.challenger not in line]
+    over = [t for t in running if t.champion != champion or t.challenger not in listed]
     have = {t.challenger for t in running if t.champion == champion}
     for comparison in over:
         registry.ledger.registry.close_comparison(comparison.id, _why(registry, comparison, champion), at)
-    for version in line:
+    for version in listed:
         if version not in have:
             pair = {"champion": champion, "challenger": version}
             registry.ledger.registry.open_comparison(model, **pair, kind="shadow", salt="", split=1.0, at=at)
@@ -59,7 +59,7 @@ def project(registry: Registry, model: str, at: datetime) -> bool:
         leave(registry.client, model, version)
     gone = _take_weights(registry, model, at)
     tagged = stages.project(registry, model)
-    return bool(over or stale or gone or tagged or have.symmetric_difference(line))
+    return bool(over or stale or gone or tagged or have.symmetric_difference(listed))
 
 
 def _take_weights(registry: Registry, model: str, at: datetime) -> dict[int, float]:

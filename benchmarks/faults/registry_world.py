@@ -140,7 +140,7 @@ def enlist(trial: Trial) -> Prepared:
     return lambda: apply.enlist(trial.registry, target, trial.act), {"either": [trial.champion], "adds": [0]}
 
 
-def next_in_line(trial: Trial) -> Prepared:
+def nominate_next(trial: Trial) -> Prepared:
     for compared in trial.registry.ledger.registry.open_comparisons(trial.model, "compare"):
         apply.retire(trial.registry, ModelRef(trial.model, compared.challenger), "hold", AT)
     had = {t.challenger for t in trial.registry.ledger.registry.comparisons(trial.model) if t.kind == "compare"}
@@ -148,7 +148,7 @@ def next_in_line(trial: Trial) -> Prepared:
     for version in fresh[:1]:
         trial.registry.client.set_model_version_tag(trial.model, str(version), waiting_list.WAITS_TAG, "true")
     expect = {"either": [trial.champion], "adds": [0], "in_line": fresh[:1]}
-    return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
+    return lambda: apply.nominate_next(trial.registry, trial.model, trial.act), expect
 
 
 def retire(trial: Trial) -> Prepared:
@@ -239,12 +239,12 @@ def next_that_trades(trial: Trial) -> Prepared:
     """One that trades while it waits is nominated."""
     target = _in_line(trial)
     if target is None:
-        return next_in_line(trial)
+        return nominate_next(trial)
     apply.apply(_moves(trial, Verdict.ADVANCE, target), trial.registry, trial.act)
     (first,) = trial.registry.ledger.registry.open_comparisons(trial.model, "compare")
     apply.retire(trial.registry, ModelRef(trial.model, first.challenger), "hold", AT)
     expect = {"either": [trial.champion], "adds": [0]}
-    return lambda: apply.next_in_line(trial.registry, trial.model, trial.act), expect
+    return lambda: apply.nominate_next(trial.registry, trial.model, trial.act), expect
 
 
 def _nominated(trial: Trial) -> ModelRef:
@@ -262,7 +262,7 @@ def _moves(trial: Trial, verdict: Verdict, target: ModelRef) -> Decision:
 ACTIONS = {
     action.__name__: action
     for action in (
-        *(promote, rollback, nominate, enlist, next_in_line, retire, retire_shadow, promote_shadow),
+        *(promote, rollback, nominate, enlist, nominate_next, retire, retire_shadow, promote_shadow),
         *(adopt, undo, bury, nominate_by_hand),
         *(advance, withdraw, next_that_trades),
     )

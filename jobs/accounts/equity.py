@@ -293,7 +293,7 @@ def tell(context: Context, accounts: Mapping[BookKey, Account | None], as_of: da
 
 
 def _wrong(key: BookKey, account: Account, as_of: datetime) -> Iterator[Alert]:
-    """What is wrong with the balances of a book."""
+    """Alerts about the balances of a book."""
     anchors = account.known.anchors
     if account.departs > 0:
         yield _departs("balance_departs:more", key, account, as_of)

@@ -17,7 +17,7 @@ import pandas as pd
 import structlog
 
 from jobs.context import Context, Store
-from mlops import monitor as room
+from mlops import monitor
 from mlops.alerts import ALERTS
 from mlops.monitor.silence import Instants
 from mlops.types import Alert, Finding, Level
@@ -86,7 +86,7 @@ class Freshness:
             lambda start: ledger.latest.predicted_bars(model, champions, start=start, as_of=as_of),
         )
         lag = timedelta(0) if last is None else max(last.known_at - last.event_time, timedelta(0))
-        finding = room.silence("silence", times, since, as_of, self._patience(), lag=lag)
+        finding = monitor.silence("silence", times, since, as_of, self._patience(), lag=lag)
         return Fresh(
             None if last is None else last.event_time,
             ledger.latest.last_outcome(model, as_of=as_of),
@@ -114,8 +114,8 @@ class Freshness:
             return None
         if self._night is None or self._night[0] != night:
             state = self._context.ledger.risk.state("var", "all", as_of=night)
-            bars = room.instants([]) if state is None else state.bars
-            self._night = night, room.silence("feed", bars, None, night, self._patience(NIGHT), lag=timedelta(0))
+            bars = monitor.instants([]) if state is None else state.bars
+            self._night = night, monitor.silence("feed", bars, None, night, self._patience(NIGHT), lag=timedelta(0))
         return self._night[1]
 
     def _quotes(self, as_of: datetime) -> Finding | None:
@@ -130,7 +130,7 @@ class Freshness:
             last[unit],
             lambda start: ledger.latest.quoted_times(unit, start=start, as_of=as_of, every=EVERY),
         )
-        return room.silence("feed", times, None, as_of, self._patience(), lag=timedelta(0))
+        return monitor.silence("feed", times, None, as_of, self._patience(), lag=timedelta(0))
 
     def bars(self, as_of: datetime) -> dict[str, Finding]:
         """How the bars of each model come: by those of all its books, because the book of a refitted version is new."""
@@ -140,7 +140,7 @@ class Freshness:
             if last is None:
                 continue
             times = self._clock((BARS, model), last, partial(ledger.latest.booked_bars, model, as_of=as_of))
-            findings[model] = room.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
+            findings[model] = monitor.silence("feed", times, None, as_of, self._patience(NIGHT), lag=timedelta(0))
         return findings
 
     def _bars(self, as_of: datetime) -> Finding | None:
@@ -157,20 +157,20 @@ class Freshness:
             return worst
         return replace(worst, note=f"{worst.note} ({', '.join(sorted(stopped))}; others have bars)")
 
-    def _patience(self, more: timedelta = timedelta(0)) -> room.Patience:
+    def _patience(self, more: timedelta = timedelta(0)) -> monitor.Patience:
         bot = self._context.settings.bot
         late, unknown = timedelta(seconds=bot.silent_late_s), timedelta(seconds=bot.silent_s)
-        return room.Patience(bot.silent_bars, late + more, unknown)
+        return monitor.Patience(bot.silent_bars, late + more, unknown)
 
     def _clock(
         self, key: tuple[str, str], last: datetime | None, read: Callable[[datetime], Sequence[datetime]]
     ) -> Instants:
         """The times of a clock, brought up to its `last` one."""
-        times = self._clocks.get(key, room.instants([]))
-        if last is not None and (not len(times) or times[-1] < room.instants([last])[0]):
+        times = self._clocks.get(key, monitor.instants([]))
+        if last is not None and (not len(times) or times[-1] < monitor.instants([last])[0]):
             start = last - CLOCK if not len(times) else _after(times[-1])
-            new = room.instants(read(start))
-            times = self._clocks[key] = np.concatenate([times[times > room.instants([last - CLOCK])[0]], new])
+            new = monitor.instants(read(start))
+            times = self._clocks[key] = np.concatenate([times[times > monitor.instants([last - CLOCK])[0]], new])
         return times
 
 

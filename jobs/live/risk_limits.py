@@ -32,7 +32,7 @@ LINES = KINDS[:2]
 
 
 def lines(limits: Sequence[RiskLimit]) -> tuple[Line, ...]:
-    """The lines of the settings (`risk.limits`), as the risk room takes them."""
+    """The lines of the settings (`risk.limits`), as `mlops.risk` takes them."""
     return tuple(Line(row.measure, row.warning, row.soft, row.hard, row.owner, row.scope) for row in limits)
 
 

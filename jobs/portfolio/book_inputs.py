@@ -102,7 +102,7 @@ def _fill(unit: str, at: datetime, number: int, numbers: Sequence[float], units:
     return fill
 
 
-def heard(
+def scores_by_bar(
     scores: pd.DataFrame,
 ) -> tuple[By, Was]:
     """What was said, and what each version was then, by bar and version. `scores` are sorted by time and version."""
@@ -120,16 +120,16 @@ def heard(
     return dict(by_bar), dict(was)
 
 
-def tape(bars: pd.DataFrame, since: datetime, as_of: datetime) -> list[Bar]:
+def book_bars(bars: pd.DataFrame, since: datetime, as_of: datetime) -> list[Bar]:
     """Bars from `since` on that were known at `as_of`."""
     rows = bars.iloc[bars["event_time"].searchsorted(pd.Timestamp(since)) :]
     rows = rows[(rows["event_time"] <= as_of) & (rows["known_at"] <= as_of)]
     times, known = _naive(rows["event_time"]), _naive(rows["known_at"])
-    symbols, prices, tape = rows["symbol"].tolist(), rows["close"].tolist(), list[Bar]()
+    symbols, prices, ordered = rows["symbol"].tolist(), rows["close"].tolist(), list[Bar]()
     for start, end in _runs(times[1:] != times[:-1], len(times)):
         named = dict(zip(symbols[start:end], prices[start:end], strict=True))
-        tape.append(Bar(_aware(times[start]), _aware(known[start:end].max()), named))
-    return tape
+        ordered.append(Bar(_aware(times[start]), _aware(known[start:end].max()), named))
+    return ordered
 
 
 def _runs(changes: NDArray[np.bool_], n: int) -> Iterable[tuple[int, int]]:

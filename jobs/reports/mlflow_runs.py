@@ -54,7 +54,7 @@ def year(job: str, as_of: datetime) -> Series:
 
 
 def chosen(names: Iterable[str], *numbers: Mapping[str, float]) -> dict[str, float]:
-    """Those numbers that have a name among `names`, in this order."""
+    """Numbers that have a name among `names`, in this order."""
     known = {name: value for some in numbers for name, value in some.items()}
     return {name: known[name] for name in names if name in known}
 

@@ -102,7 +102,7 @@ class Evidence:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What is plotted; a number that is not known is left out, for MLflow would show it as 0."""
+        """Plotted numbers; one that is not known is left out, for MLflow would show it as 0."""
         plotted = measured(self.report.findings) if self.plotted is None else self.plotted
         return dict(islice(((k, float(v)) for k, v in plotted.items() if math.isfinite(v)), PLOTTED))
 

@@ -40,7 +40,7 @@ class Arms:
     def champion(self) -> Bundle:
         return self.bundles[self.lineup.champion]
 
-    def rivals(self) -> list[int]:
+    def challengers(self) -> list[int]:
         """Versions beside the champion whose scores may be traded."""
         return [version for version in self.lineup.weights if version in self.bundles]
 

@@ -251,8 +251,8 @@ class Bot:
     def _begin(self) -> None:
         self._recorder = Recorder(self._registry, self.model, self._settings.spool_mib)
         # Two threads: a rival that trades does not wait for a shadow that is slow.
-        self._rivals, self._shadows = Shadows(self._desk), Shadows(self._desk)
-        self._threads = (self._rivals, self._shadows)
+        self._challengers, self._shadows = Shadows(self._desk), Shadows(self._desk)
+        self._threads = (self._challengers, self._shadows)
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{self.model}", daemon=True)
         self._watcher.start()
 
@@ -277,15 +277,15 @@ class Bot:
         """Have the other arms score; what is there in time of those that may trade (of all, without background)."""
         if not self._background:
             return self._here(bar, others)
-        trading = {v: others[v] for v in arms.rivals() if v in others}
+        trading = {v: others[v] for v in arms.challengers() if v in others}
         task = Task(bar, trading)
         if trading:
-            self._rivals.add(task)
+            self._challengers.add(task)
         if rest := {v: b for v, b in others.items() if v not in trading}:
             self._shadows.add(Task(bar, rest))
         if trading and not task.over.wait(self._settings.shadow_budget_ms / 1e3):
             log.warning("challenger late, the champion trades its units", model=self.model)
-            self._rivals.look()  # the watch may be waiting for the ledger
+            self._challengers.look()  # the watch may be waiting for the ledger
         return dict(task.probabilities)
 
     def _here(self, bar: Scores, others: Mapping[int, Bundle]) -> dict[int, NDArray[np.float64]]:

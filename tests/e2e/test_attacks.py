@@ -167,7 +167,7 @@ def test_tags_and_aliases_of_a_planted_version_make_it_nothing(context, bars, at
         attacker.post("registered-models/alias", name=MODEL, alias=alias, version=str(planted))
 
     assert {1: Role.CHAMPION} == aliases.lineup(context.registry, MODEL).roles
-    assert apply.next_in_line(context.registry, MODEL, ACT) is None
+    assert apply.nominate_next(context.registry, MODEL, ACT) is None
     assert "undone" == reconcile(context.registry, MODEL, AS_OF, on_manual_move="keep")
 
     assert {"champion": 1} == aliases.read(context.client, MODEL)

@@ -111,9 +111,11 @@ def test_what_no_ledger_takes_is_told_on_standard_error(small, capfdbinary):
     stop = threading.Event()
     teller = PartAlerts(f"sqlite:///{small / 'ledger.db'}", board)
     threading.Thread(target=teller.run, args=(stop,), daemon=True).start()
-    heard, began = [], time.monotonic()
+    scores_by_bar, began = [], time.monotonic()
     try:
-        _eventually(lambda: heard.append(capfdbinary.readouterr().err) or b"idle was ended" in b"".join(heard))
+        _eventually(
+            lambda: scores_by_bar.append(capfdbinary.readouterr().err) or b"idle was ended" in b"".join(scores_by_bar)
+        )
     finally:
         stop.set()
     assert time.monotonic() - began < 5

@@ -146,7 +146,7 @@ def test_the_next_comparison_assigns_anew(registry):
     give(registry, {2: 0.2, 3: 0.3})
     apply.retire(registry, ModelRef(MODEL, 2), "hold", NOW)
     assert {1} == set(trade(bot, KEYS).values())
-    apply.next_in_line(registry, MODEL, ACT)
+    apply.nominate_next(registry, MODEL, ACT)
 
     assert {1, 3} == set(trade(bot, KEYS).values())
     first, second = [epoch.weights for epoch in registry.ledger.assignments.epochs(trial(registry))]

@@ -91,7 +91,7 @@ def test_a_person_may_promote_it_knowingly_and_who_waits_for_the_old_bars_is_no_
     apply.promote(one.context.registry, other, "hourly from now on", act, expected=1)
     assert other.version == one.context.ledger.registry.champion("m")
 
-    assert None is apply.next_in_line(one.context.registry, "m", act)
+    assert None is apply.nominate_next(one.context.registry, "m", act)
     told = {alert.key for alert in one.context.ledger.alerts.newest()}
     assert f"not_comparable:m:v{waiting.version}:v{other.version}" in told
     assert [] == waiting_list.waiting(one.context.registry, "m")

@@ -225,7 +225,7 @@ def test_a_challenger_taken_away_ends_its_comparison_and_the_next_gets_the_place
     ended = [t for t in registry.ledger.registry.comparisons(MODEL) if t.kind == "compare"][-1]
     assert ended.verdict == ("withdrawn by hand" if how == "alias" else "v4 was deleted")
     assert [4] == [ended.challenger]
-    assert ModelRef(MODEL, 5) == apply.next_in_line(registry, MODEL, JOB)
+    assert ModelRef(MODEL, 5) == apply.nominate_next(registry, MODEL, JOB)
     assert "agreed" == _look(registry)
 
 

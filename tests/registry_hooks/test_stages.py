@@ -117,7 +117,7 @@ def test_a_share_counts_from_when_it_was_given_without_a_break(registry):
 def test_one_that_waited_goes_on_when_it_is_nominated_with_its_plan_and_its_share(registry):
     move(registry, Verdict.ADVANCE, version=3, act=later(5))
     apply.retire(registry, ModelRef(MODEL, 2), "hold", later(9).at)
-    apply.next_in_line(registry, MODEL, later(9))
+    apply.nominate_next(registry, MODEL, later(9))
 
     comparison = stages.comparison(registry.ledger, MODEL)
     assert (3, NOW + timedelta(days=1), None) == (comparison.challenger, comparison.started_at, comparison.ended_at)
@@ -129,7 +129,7 @@ def test_one_that_waited_goes_on_when_it_is_nominated_with_its_plan_and_its_shar
 def test_a_break_between_two_comparisons_is_one(registry):
     move(registry, Verdict.ADVANCE, version=3, act=later(5))
     apply.retire(registry, ModelRef(MODEL, 2), "hold", later(9).at)
-    apply.next_in_line(registry, MODEL, later(16))
+    apply.nominate_next(registry, MODEL, later(16))
 
     assert NOW + timedelta(days=16) == since(registry, 3)
 
@@ -137,7 +137,7 @@ def test_a_break_between_two_comparisons_is_one(registry):
 def test_with_another_champion_everybody_begins_in_shadow(registry):
     move(registry, Verdict.ADVANCE)
     apply.promote(registry, ModelRef(MODEL, 2), "better", later(3), expected=1)
-    apply.next_in_line(registry, MODEL, later(3))
+    apply.nominate_next(registry, MODEL, later(3))
 
     comparison = stages.comparison(registry.ledger, MODEL)
     assert (2, 3, later(3).at) == (comparison.champion, comparison.challenger, comparison.started_at)

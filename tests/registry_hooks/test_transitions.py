@@ -154,10 +154,10 @@ def test_challengers_queue_and_the_next_gets_the_free_place(registry):
     apply.enlist(registry, ModelRef(MODEL, 3), ACT)
 
     assert {1: Role.CHAMPION, 2: Role.CHALLENGER, 3: Role.SHADOW} == aliases.lineup(registry, MODEL).roles
-    assert apply.next_in_line(registry, MODEL, ACT) is None
+    assert apply.nominate_next(registry, MODEL, ACT) is None
 
     apply.retire(registry, ModelRef(MODEL, 2), "hold", NOW)
-    assert ModelRef(MODEL, 3) == apply.next_in_line(registry, MODEL, ACT)
+    assert ModelRef(MODEL, 3) == apply.nominate_next(registry, MODEL, ACT)
     assert {1: Role.CHAMPION, 3: Role.CHALLENGER} == aliases.lineup(registry, MODEL).roles
 
 
@@ -185,7 +185,7 @@ def test_who_waits_is_compared_too_until_nominated(registry):
 
     apply.retire(registry, ModelRef(MODEL, 2), "hold", NOW)
     assert [(1, 3)] == _beside(registry)
-    apply.next_in_line(registry, MODEL, ACT)
+    apply.nominate_next(registry, MODEL, ACT)
 
     assert [] == _beside(registry)
     assert ["nominated"] == _ended(registry, 3)
@@ -215,7 +215,7 @@ def test_a_shadow_is_promoted_directly_and_waits_for_nothing_then(registry):
     assert {} == _tags(registry, 3)
     apply.rollback(registry, MODEL, "not so good", ACT)
     assert {1: Role.CHAMPION} == aliases.lineup(registry, MODEL).roles
-    assert apply.next_in_line(registry, MODEL, ACT) is None
+    assert apply.nominate_next(registry, MODEL, ACT) is None
 
 
 def test_a_shadow_is_retired_and_the_challenger_is_not(registry):

@@ -1,4 +1,4 @@
-"""Tables of the risk room, beside those of `schema`."""
+"""Tables of risk, beside those of `schema`."""
 
 from __future__ import annotations
 

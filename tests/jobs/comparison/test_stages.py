@@ -35,7 +35,7 @@ def opened(context, name, *, challengers=1, reports=True):
 def look(one, bar):
     """What is found of each challenger after a bar; then the job does what follows."""
     at = bar_at(bar) + HOUR
-    apply.next_in_line(one.context.registry, one.model, one.context.act("jobs.compare", at))
+    apply.nominate_next(one.context.registry, one.model, one.context.act("jobs.compare", at))
     looks = [compare.look(one.context, t, at) for t in one.context.ledger.registry.open_comparisons(one.model)]
     one.decide("compare", at)
     return {x.other.version: x for x in looks}
