@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from jobs import promote, schedule, train
 from jobs.cli.number_options import whole
@@ -147,7 +147,8 @@ def _risk_told(context: Context) -> bool:
 
 def summary(replay: Replay, passed: dict[str, bool], uri: str, story: Story) -> None:
     """What was decided, why, and where the evidence is."""
-    table = Table("model", "when", "what", "why", title="\nWhat was decided", title_justify="left", show_lines=True)
+    columns = ("model", "when", "what", Column("why", overflow="fold"))  # no link is cut
+    table = Table(*columns, title="\nWhat was decided", title_justify="left", show_lines=True)
     for model in replay.models:
         for entry in replay.context.ledger.registry.promotions(model):
             move = f"{entry.kind} v{entry.from_version or '-'} → v{entry.to_version}"
@@ -281,6 +282,8 @@ def main(
         key = context.ledger.api_keys.add("demo", ("risk:read",), datetime.now(UTC))
         page = f"http://127.0.0.1:{port + 1}/risk"
         console.print(f"Risk of all books: {page}, with the key [bold]{key}[/]", soft_wrap=True, highlight=False)
+        shell = f'eval "$(MLOPS_STATE={state} .venv/bin/trader-mlops environment)"'
+        console.print(f"In another shell: {shell}, then `trader-mlops status`.", soft_wrap=True, highlight=False)
         console.print("Up for browsing until Ctrl-C.")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

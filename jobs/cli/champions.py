@@ -27,7 +27,7 @@ COMPARISON = ("number", "kind", "champion", "challenger", "since", "until", "ver
 
 def explain(model: str, as_json: AsJson = False) -> None:
     """Every transition of a model: when, from, to, who, why, and the run that holds the evidence. Its comparisons."""
-    with opened() as context:
+    with working(f"asking MLflow of {model}"), opened() as context:
         context.known(model)
         address = _links(context, model)
         moves = [

@@ -40,7 +40,7 @@ def set_trading(
     crossed when you loosen it are shown, asked for, and accepted as they are then; it is refused while a price is not
     confirmed.
     """
-    from jobs.cli import lift
+    from jobs.live import trading_state
 
     def ask(crossed: Sequence[str]) -> None:
         for line in crossed:
@@ -49,5 +49,5 @@ def set_trading(
             typer.confirm("Let this stand, and trade on?", abort=True)
 
     with opened() as context:
-        changed = lift.set_state(context, state, actor or getpass.getuser(), reason, datetime.now(UTC), ask)
+        changed = trading_state.set_state(context, state, actor or getpass.getuser(), reason, datetime.now(UTC), ask)
         console.print(f"Trading is {state.value} {'now' if changed else 'already'}: {state.meaning}.")

@@ -1,8 +1,8 @@
 """What hard lines on risk do: tell people, and tighten what the bot may do. Called by whoever measured.
 
 Act: alerts, each once a breach, closed when the measure is back under its warning line; the trading state, which only
-tightens here. A person lifts it, with a reason (`jobs.cli.lift`); what stood then is accepted until it grows by
-`policy.WORSE` of its line, or was back under its warning line once. All that is remembered is in the ledger's alerts
+tightens here. A person lifts it, with a reason (`jobs.live.trading_state`); what stood then is accepted until it grows
+by `policy.WORSE` of its line, or was back under its warning line once. All that is remembered is in the ledger's alerts
 and its log of the state, so restarts and a second process change nothing.
 """
 

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from jobs import books
-from jobs.cli import lift
 from jobs.live import risk as rooms
-from jobs.live import risk_limits
+from jobs.live import risk_limits, trading_state
 from jobs.live.risk import Live
 from mlops.errors import DataError
 from mlops.io.ledger import Instrument
@@ -248,7 +247,7 @@ def test_quotes_that_flap_are_told_once_and_stop_a_lift_until_they_agree(service
     assert "by turns" in service.look.state.missing["price:A"]
     service.context.ledger.trading.set(HALTED, "bob", "look at it", service.now)
     with pytest.raises(DataError, match="at confirmed prices"):
-        lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
+        trading_state.set_state(service.context, ACTIVE, "ada", "seen", service.now)
 
     service.run(GOOD, seconds=6)
     assert [] == [alert.key for alert in service.context.ledger.alerts.newest() if alert.key.startswith("price_jump")]

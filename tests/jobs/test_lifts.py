@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from jobs.cli import lift
+from jobs.live import trading_state
 from mlops.errors import DataError
 from tests.jobs.test_bad_prices import ACTIVE, GOOD, HALTED, KNOWN, REDUCING, SECOND, Service, fill
 
@@ -23,7 +23,7 @@ def service(sqlite_ledger):
 def test_a_lift_accepts_what_stands_at_confirmed_prices_and_writes_it_into_the_change(service):
     service.run(("A", 79.0, 80.0), seconds=20)
 
-    assert lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
+    assert trading_state.set_state(service.context, ACTIVE, "ada", "seen", service.now)
 
     change = service.context.ledger.trading.log()[-1]
     assert {"drawdown:all": 0.205, "daily_loss:all": 0.205} == pytest.approx(change.accepted)
@@ -40,12 +40,14 @@ def test_a_person_sees_what_a_lift_accepts_and_may_leave_it(service):
         raise typer.Abort
 
     with pytest.raises(typer.Abort):
-        lift.set_state(service.context, ACTIVE, "ada", "seen", service.now, no)
+        trading_state.set_state(service.context, ACTIVE, "ada", "seen", service.now, no)
 
     assert HALTED is service.context.ledger.trading.state()
     told = "drawdown 20.5 %, at or over the hard line of 20.0 %; it would be accepted up to 127% of its line"
     assert told in shown
-    assert not lift.set_state(service.context, HALTED, "ada", "seen", service.now, no), "tightening asks nothing"
+    assert not trading_state.set_state(service.context, HALTED, "ada", "seen", service.now, no), (
+        "tightening asks nothing"
+    )
 
 
 def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_is(service):
@@ -53,14 +55,14 @@ def test_a_lift_is_refused_while_a_price_is_not_confirmed_and_tightening_never_i
     service.run(("A", 50.0, 50.1), seconds=1)
 
     with pytest.raises(DataError, match=r"at confirmed prices, got A quoted at 50.05.*price confirm"):
-        lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
+        trading_state.set_state(service.context, ACTIVE, "ada", "seen", service.now)
     assert HALTED is service.context.ledger.trading.state()
-    assert not lift.set_state(service.context, HALTED, "ada", "seen", service.now)
+    assert not trading_state.set_state(service.context, HALTED, "ada", "seen", service.now)
 
     service.context.ledger.confirmed_prices.add("A", 80.0, "ada", "one bad tick", service.now)
     service.now += SECOND
-    assert lift.set_state(service.context, REDUCING, "ada", "seen", service.now)
-    assert lift.set_state(service.context, HALTED, "ada", "on second thoughts", service.now)
+    assert trading_state.set_state(service.context, REDUCING, "ada", "seen", service.now)
+    assert trading_state.set_state(service.context, HALTED, "ada", "on second thoughts", service.now)
 
 
 def test_a_lift_of_a_state_that_somebody_changed_meanwhile_is_refused(service, monkeypatch):
@@ -70,6 +72,6 @@ def test_a_lift_of_a_state_that_somebody_changed_meanwhile_is_refused(service, m
         context.ledger.trading.set(HALTED, "bob", "worse", at)
         return ()
 
-    monkeypatch.setattr(lift, "crossed", late)
+    monkeypatch.setattr(trading_state, "crossed", late)
     with pytest.raises(DataError, match="must be reducing as you saw it, got halted"):
-        lift.set_state(service.context, ACTIVE, "ada", "seen", service.now)
+        trading_state.set_state(service.context, ACTIVE, "ada", "seen", service.now)

@@ -1,4 +1,4 @@
-"""What a person lets stand who loosens the trading state: the hard breaches of that moment, at confirmed prices."""
+"""Loosening of the trading state: a person accepts the hard breaches of that moment, at confirmed prices."""
 
 from __future__ import annotations
 
