@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from math import nan
 
 import numpy as np
-from scipy.stats import chi2, norm
 
 from mlops.experiment.arm import Arm, Floats
 from mlops.experiment.methods import CLUMPS, IN_TIME, METHODS, Method, Pair, pair_of
@@ -101,6 +100,8 @@ def true_rate(assumed: float, true: float, *, alpha: float = ALPHA) -> float:
     >>> round(true_rate(1.0, 3**0.5), 3)  # AR(0.5): a bar carries a third of an independent one
     0.258
     """
+    from scipy.stats import norm
+
     return float(2 * norm.sf(norm.isf(alpha / 2) * assumed / true)) if true > 0 else nan
 
 
@@ -123,6 +124,8 @@ def _maxima(looks: Sequence[int], rng: np.random.Generator) -> Floats:
 
 
 def _beyond(maxima: Floats, alpha: float) -> float:
+    from scipy.stats import norm
+
     return float((maxima > norm.isf(alpha / 2)).mean()) if maxima.size else nan
 
 
@@ -166,6 +169,8 @@ def _shown(
 
 def assumption(method: Method, pair: Pair, alpha: float = ALPHA) -> tuple[float, bool | None, str]:
     """What the test's `alpha` is on these data, whether that is the nominal one, and a sentence that says so."""
+    from scipy.stats import chi2
+
     bars = pair.x.size
     if bars < LEAST_BARS:
         return nan, None, f"{bars} bars do not say; {LEAST_BARS} are needed."

@@ -9,7 +9,6 @@ from math import nan, sqrt
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mlops.experiment.arm import Arm, Floats
 from mlops.experiment.metrics import Metric
@@ -97,6 +96,8 @@ def _none(pair: Pair, test: HypothesisTest, alpha: float) -> Estimate:
 
 
 def _ranks(pair: Pair) -> tuple[Floats, Floats]:
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([pair.x, pair.y]))
     return ranks[: pair.x.size], ranks[pair.x.size :]
 

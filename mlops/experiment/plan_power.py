@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, logit, xlogy
 
 from mlops.experiment.plan import Plan
@@ -73,6 +72,8 @@ def nats_of_points(forecasts: Floats, points: float) -> float:
     >>> nats_of_points(np.full(500, 0.5), 0.02)
     nan
     """
+    from scipy.optimize import brentq
+
     rows = forecasts[:: -(-forecasts.size // MOST_ROWS)] if forecasts.size else forecasts
     if not rows.size or np.ptp(rows) == 0:
         return math.nan

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.monitor.panel import Floats, flat, instants
@@ -150,6 +149,8 @@ def accuracy_groups(
         `["alarm_end"]` say when the first such group began and ended. UNKNOWN with fewer than 8 baseline groups or no
         full current one.
     """
+    from scipy.stats import t as student
+
     (_, past), (times, now) = _rates(baseline, "baseline", hits), _rates(current, "current", hits)
     before, after = _groups(past, size), _groups(now, size)
     parameters: dict[str, float | str | None] = {

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.monitor.accuracy import scored
@@ -104,6 +103,8 @@ def estimated_accuracy(reference: pd.DataFrame, current: pd.DataFrame, *, alpha:
     Kivimäki, Białek, Kuberski and Nurminen (2025), Performance estimation in binary classification using calibrated
     confidence.
     """
+    from scipy.stats import t as student
+
     if "probability" not in current.columns or not np.isfinite(current["probability"].to_numpy(dtype=np.float64)).all():
         raise DataError(f"current must have finite probabilities, got {list(current.columns)}. Drop those rows.")
     bar, probability, _ = _columns(current.assign(label=0.0))
@@ -132,6 +133,8 @@ def estimate_error(reference: pd.DataFrame, matured: pd.DataFrame, *, alpha: flo
     reference, matured : DataFrame
         Columns `event_time`, `probability`, `label`, rows in any order. NaN is refused.
     """
+    from scipy.stats import t as student
+
     scored(matured, "matured")
     bar, probability, label = _columns(matured)
     bars, estimator = int(bar.max()) + 1 if bar.size else 0, fit_estimator(reference)

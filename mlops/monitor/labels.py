@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from mlops.errors import DataError
 from mlops.monitor.accuracy import BARS_PER_YEAR, DROP, MIN_BARS, MIN_BASELINE_BARS, scored
@@ -117,6 +116,8 @@ def label_mixture(
     Finding
         `value` is the highest evidence of a chart (natural logarithm), `limit` the logarithm of its threshold.
     """
+    from scipy.stats import beta
+
     past, now = _stream(baseline, "baseline", seed), _stream(current, "current", seed)
     parameters: dict[str, float | str | None] = {"horizon": horizon, "baseline_labels": past.size / horizon}
     parameters["false_alarms_per_year"] = false_alarms_per_year

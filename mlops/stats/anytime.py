@@ -9,8 +9,6 @@ from math import inf, log
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_ndtr
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats, ewc_dof, ewc_error, finite_series, mean_skewness, skewed, unskewed
@@ -191,6 +189,9 @@ def _moments(series: Floats, rows: Rows, min_n: int) -> tuple[Floats, Floats, Fl
 
 def _normal(statistic: Floats, rows: Rows) -> Floats:
     """The normal quantile of the same one-sided p-value as this t, from whichever tail is exact."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     dof = _dof(rows)
     tail = np.clip(student.sf(np.abs(statistic), dof), LEAST_P, 0.5)
     return np.asarray(np.sign(statistic) * norm.isf(tail))
@@ -198,6 +199,9 @@ def _normal(statistic: Floats, rows: Rows) -> Floats:
 
 def _bounds(rows: Rows, alpha: float, tuned_at: int, skewness: Floats | float = 0.0) -> Floats:
     """Standard errors from the mean to an end of the interval, its lower one: where the mixture reaches 2 / alpha."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     scale = _spread(tuned_at) * np.asarray(rows, dtype=np.float64)
     share = scale / (1 + scale)
     level = np.log1p(scale) / 2 - log(check_share(alpha, "alpha"))

@@ -6,7 +6,6 @@ from math import exp, log
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from mlops.errors import DataError
@@ -125,6 +124,8 @@ def _log_e(logs: Floats) -> float:
 
 def _lower(values: Floats, counts: Floats, low: float, threshold: float) -> float:
     """The least mean against which nobody has won 2 / alpha; what is won falls as the mean rises."""
+    from scipy.optimize import brentq
+
     if not values.size or values.max() <= low:
         return low
     value = float(np.average(values, weights=counts))

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats, ewc_error, finite_series
@@ -263,6 +262,8 @@ def _studentised(drawn: Floats, errors: Floats, value: float, error: float, alph
 
 
 def _bca(drawn: Floats, value: float, left_out: Floats, alpha: float) -> tuple[float, float]:
+    from scipy.stats import norm
+
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = norm.ppf(np.clip(below, 1 / drawn.size, 1 - 1 / drawn.size))
     away = left_out.mean() - left_out

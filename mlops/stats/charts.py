@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_banded
 from scipy.special import ndtr
-from scipy.stats import beta, betabinom, binom
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats, finite_series
@@ -200,6 +199,8 @@ def group_chart(accuracy: float, *, labels: float | None = None, size: int = GRO
     >>> group_chart(0.6, size=100, false_alarms=1e-4).limit
     53
     """
+    from scipy.stats import betabinom, binom
+
     _check(accuracy, labels, DROP, false_alarms)
     misses = np.arange(size + 2)
     if labels is None:
@@ -238,12 +239,16 @@ def _posterior(accuracy: float, labels: float) -> tuple[float, float]:
 
 
 def _baselines(accuracy: float, labels: float | None) -> tuple[Floats, Floats]:
+    from scipy.stats import beta
+
     if labels is None:
         return np.array([accuracy]), np.ones(1)
     return np.asarray(beta.ppf(ndtr(_Z), *_posterior(accuracy, labels))), np.asarray(_WEIGHT)
 
 
 def _bounds(accuracy: float, labels: float | None) -> Floats:
+    from scipy.stats import beta
+
     if labels is None:
         return np.array([accuracy, accuracy])
     return np.asarray(beta.interval(INTERVAL, *_posterior(accuracy, labels)))

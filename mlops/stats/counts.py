@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom, chi2, chi2_contingency, norm
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats, aligned_pair, finite_series
@@ -76,6 +75,8 @@ def chi_square_table(table: ArrayLike, *, correction: bool = False, alpha: float
     >>> round(chi_square_table([[762, 327, 468], [484, 239, 477]]).statistic, 2)
     30.07
     """
+    from scipy.stats import chi2_contingency
+
     counts = _counts(table, columns=None)
     counts = counts[:, counts.sum(axis=0) > 0]
     n = int(counts.sum())
@@ -173,6 +174,8 @@ def paired_difference(only_x: int, only_y: int, n: int, *, alpha: float = ALPHA)
     >>> paired_difference(86, 150, 1600).value
     -0.04
     """
+    from scipy.stats import norm
+
     p_x, p_y = (only_x + 1) / (n + 2), (only_y + 1) / (n + 2)
     half = float(norm.isf(check_share(alpha, "alpha") / 2)) * sqrt((p_x + p_y - (p_x - p_y) ** 2) / (n + 2))
     middle = p_x - p_y
@@ -181,6 +184,8 @@ def paired_difference(only_x: int, only_y: int, n: int, *, alpha: float = ALPHA)
 
 
 def _mcnemar_p(b: int, c: int, method: McNemarMethod) -> tuple[float, float]:
+    from scipy.stats import binom, chi2
+
     if method in ("exact", "mid-p"):
         tail = 2 * float(binom.cdf(min(b, c), b + c, 0.5))
         point = float(binom.pmf(min(b, c), b + c, 0.5))

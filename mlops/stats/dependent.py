@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 
@@ -145,6 +144,8 @@ def ewc_test(x: ArrayLike) -> EwcResult:
     >>> ewc_test(rng.normal(0.3, 1, 250)).p_greater < 0.01
     True
     """
+    from scipy.stats import t as student
+
     series = finite_series(x, "x", least=MIN_TERMS)
     mean, statistic = ewc_statistic(series)
     dof = ewc_dof(series.size)

@@ -6,7 +6,6 @@ from math import exp, lgamma, log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
 from mlops.stats.dependent import Floats, aligned_pair, finite_series
 from mlops.stats.intervals import noncentral_t
@@ -88,6 +87,8 @@ def cliffs_delta(x: ArrayLike, y: ArrayLike, *, alpha: float = ALPHA) -> Estimat
     >>> round(cliffs_delta([1, 2, 4], [1, 1, 3]).value, 3)
     0.333
     """
+    from scipy.stats import t as student
+
     first, second = finite_series(x, "x"), finite_series(y, "y")
     n, m = first.size, second.size
     if min(n, m) < 2:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
 from mlops.stats.dependent import MIN_TERMS, Floats, aligned_pair, ewc_dof, ewc_error
 from mlops.stats.results import ALPHA, Estimate, HypothesisTest, check_share, rows_needed, unknown_test
@@ -74,6 +73,8 @@ def sharpe_difference(x: ArrayLike, y: ArrayLike, *, alpha: float = ALPHA) -> Hy
     >>> sharpe_difference(market + 0.2, market).p_value < 0.01
     True
     """
+    from scipy.stats import t as student
+
     first, second = aligned_pair(x, y)
     n = first.size
     if n < MIN_TERMS:

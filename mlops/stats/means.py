@@ -6,7 +6,6 @@ from math import nan
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
 
 from mlops.stats.dependent import MIN_TERMS, Floats, aligned_pair, ewc_dof, ewc_error, finite_series
 from mlops.stats.results import (
@@ -154,6 +153,8 @@ def dependent_t(
 def _t_test(
     name: str, mean: float, error: float, dof: float, n: int, alpha: float, alternative: Alternative
 ) -> HypothesisTest:
+    from scipy.stats import t as student
+
     value, statistic = float(mean), float(mean / error)
     half = float(student.isf(check_share(alpha, "alpha") / 2, dof)) * float(error)
     p = 2 * student.sf(abs(statistic), dof)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats
@@ -61,6 +60,8 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     >>> [round(float(p), 3) for p in benjamini_hochberg([0.01, 0.04, 0.03])]
     [0.03, 0.04, 0.04]
     """
+    from scipy.stats import false_discovery_control
+
     return _adjusted(p, false_discovery_control)
 
 

@@ -7,8 +7,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
-from scipy.stats.contingency import odds_ratio as scipy_odds_ratio
 
 from mlops.errors import DataError
 from mlops.stats.results import ALPHA, Estimate, check_share, unknown_estimate
@@ -46,6 +44,9 @@ def odds_ratio(table: ArrayLike, *, kind: OddsKind = "sample", alpha: float = AL
     >>> odds_ratio([[30, 10], [20, 20]]).value
     3.0
     """
+    from scipy.stats import norm
+    from scipy.stats.contingency import odds_ratio as scipy_odds_ratio
+
     counts = np.asarray(table, dtype=np.float64)
     if counts.shape != (2, 2) or not np.isfinite(counts).all() or (counts < 0).any():
         raise DataError(f"table must be 2 x 2 counts of at least 0, got {counts.tolist()}. Pass hits and misses.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import ceil
 
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 from mlops.errors import DataError
 from mlops.stats.dependent import MIN_TERMS, ewc_error, finite_series
@@ -67,6 +66,8 @@ def years_needed(annual_sharpe: float, *, inflation: float = 1.0, alpha: float =
     >>> [round(years_needed(ratio), 1) for ratio in (0.5, 1.0, 2.0)]
     [31.4, 7.8, 2.0]
     """
+    from scipy.stats import norm
+
     if annual_sharpe == 0:
         return float("inf")
     z = float(norm.isf(check_share(alpha, "alpha") / 2) + norm.ppf(check_share(power, "power")))

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from math import sqrt
 
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
-from scipy.stats import chi2, ncx2
 
 from mlops.errors import DataError
 from mlops.stats.results import ALPHA, MOST_ROWS, POWER, Alternative, check_share
@@ -258,6 +256,9 @@ def chi_square_noncentrality(dof: int, *, alpha: float = ALPHA, power: float = P
     >>> round(chi_square_noncentrality(1), 3)
     7.849
     """
+    from scipy.optimize import brentq
+    from scipy.stats import chi2, ncx2
+
     critical = float(chi2.isf(check_share(alpha, "alpha"), dof))
     high = 1.0
     while ncx2.sf(critical, dof, high) < check_share(power, "power"):

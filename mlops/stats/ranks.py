@@ -6,7 +6,6 @@ from math import log, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import ks_2samp, mannwhitneyu
 
 from mlops.stats.dependent import finite_series
 from mlops.stats.effects import cliffs_delta
@@ -48,6 +47,8 @@ def mann_whitney(
     >>> round(mann_whitney([1, 2, 3, 4, 5], [4.5, 6, 7, 8, 9]).p_value, 4)
     0.0159
     """
+    from scipy.stats import mannwhitneyu
+
     first, second = finite_series(x, "x"), finite_series(y, "y")
     n = first.size + second.size
     if not min(first.size, second.size):
@@ -95,6 +96,8 @@ def ks_test(x: ArrayLike, y: ArrayLike, *, alpha: float = ALPHA) -> HypothesisTe
     >>> ks_test([1, 2, 3, 4], [3, 4, 5, 6]).statistic
     0.5
     """
+    from scipy.stats import ks_2samp
+
     first, second = finite_series(x, "x"), finite_series(y, "y")
     n = first.size + second.size
     if not min(first.size, second.size):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mlops.stats.dependent import Floats
 
@@ -38,6 +37,8 @@ def brier(probability: Floats, label: Floats) -> float:
 
 def auc(probability: Floats, label: Floats) -> float:
     """Chance that a positive outranks a negative, ties half; NaN when one class is missing. Mann-Whitney (1947)."""
+    from scipy.stats import rankdata
+
     positive = label > 0.5
     n1, n0 = int(positive.sum()), int((~positive).sum())
     if not n1 or not n0:

@@ -8,10 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri, roots_legendre, stdtr
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.stats.dependent import Floats, ewc_dof, ewc_error, finite_series, mean_skewness, skewed, unskewed
@@ -82,6 +79,8 @@ def nominal_levels(looks: tuple[int, ...], horizon: int, alpha: float, power: fl
     >>> [round(p, 4) for p in nominal_levels((50, 100), 100, 0.05, 1.0)]
     [0.025, 0.0354]
     """
+    from scipy.stats import norm
+
     if not 0 < alpha < 0.5 or power <= 0:
         raise DataError(f"alpha must be in (0, 0.5) and power positive, got {alpha} and {power}. Use 0.05 and 3.")
     times = np.asarray(looks, dtype=np.float64) / horizon
@@ -205,6 +204,9 @@ def _needed(x: Floats, plan: Sequence[int], levels: Floats) -> int | None:
 
 
 def _far(levels: Floats, skewness: Floats, rows: Sequence[int] | NDArray[np.int64]) -> Floats:
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     return np.asarray(student.isf(norm.sf(skewed(norm.isf(levels), skewness)), [ewc_dof(int(n)) for n in rows]))
 
 
@@ -222,12 +224,16 @@ def _interval(time: float, bound: float, count: int) -> tuple[Floats, Floats]:
 
 
 def _first(time: float, bound: float, count: int) -> tuple[Floats, Floats]:
+    from scipy.stats import norm
+
     nodes, weights = _interval(time, bound, count)
     return nodes, weights * norm.pdf(nodes, scale=np.sqrt(time))
 
 
 def _bound(nodes: Floats, mass: Floats, step: float, spent: float, time: float) -> float:
     """Where the motion, not yet stopped, crosses with probability `spent` at this look."""
+    from scipy.optimize import brentq
+
     scale = np.sqrt(step)
     high = FAR * np.sqrt(time)
     return float(brentq(lambda b: float(mass @ ndtr((nodes - b) / scale)) - spent, -1.0, high, xtol=1e-10))

@@ -9,8 +9,6 @@ from math import ceil, pi, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.stats.dependent import LEAST_SLOW, Floats, ewc_dof, ewc_error
@@ -107,6 +105,8 @@ def proven_by(
     >>> [round(proven_by(0.15, rows=n, **plan), 1) for n in (39, 126, 252)]
     [0.0, 0.1, 0.7]
     """
+    from scipy.stats import t as student
+
     looks = look_times(horizon=horizon, look_every=look_every, min_n=min_n)
     done = [i for i, n in enumerate(looks) if least_n <= n <= rows]
     if not done:
@@ -154,6 +154,8 @@ def sequential_sample_size(
     >>> 4600 < sequential_sample_size(0.02 / 0.3**0.5, looks=5) < 5400
     True
     """
+    from scipy.stats import norm
+
     if looks < 1:
         raise DataError(f"looks must be at least 1, got {looks}. Look once, at the horizon.")
     wanted = float(norm.ppf(check_share(power, "power")))
@@ -172,6 +174,8 @@ def sequential_sample_size(
 
 def _unproven(drift: float, looks: tuple[int, ...], horizon: int, alpha: float, power: float) -> Iterator[float]:
     """Chance that nothing has crossed yet, after each look."""
+    from scipy.stats import norm
+
     times = np.asarray(looks, dtype=np.float64) / horizon
     dof = np.array([ewc_dof(n) for n in looks], dtype=np.float64)
     levels = np.asarray(nominal_levels(looks, horizon, DESIGN_SHARE * alpha, power))

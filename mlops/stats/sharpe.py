@@ -10,7 +10,6 @@ from math import e, inf, nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 from mlops.errors import DataError
 from mlops.stats.dependent import finite_series
@@ -81,6 +80,8 @@ def probabilistic_sharpe(moments: SharpeMoments, *, benchmark: float = 0.0) -> f
     >>> round(probabilistic_sharpe(SharpeMoments(0.1, 250)), 3)
     0.942
     """
+    from scipy.stats import norm
+
     return float(norm.cdf((moments.sharpe - benchmark) / sharpe_error(moments)))
 
 
@@ -95,6 +96,8 @@ def expected_max_sharpe(trials: float, spread: float) -> float:
     >>> round(expected_max_sharpe(100, 1.0), 3)
     2.531
     """
+    from scipy.stats import norm
+
     if trials < 1 or spread < 0:
         raise DataError(f"trials must be >= 1 and spread >= 0, got {trials} and {spread}. Count every variant tried.")
     if trials == 1:
@@ -181,6 +184,8 @@ def min_track_record(moments: SharpeMoments, *, benchmark: float = 0.0, alpha: f
     >>> round(min_track_record(daily, benchmark=1 / 252**0.5) / 252, 2)
     2.73
     """
+    from scipy.stats import norm
+
     gain = moments.sharpe - benchmark
     if not gain > 0:
         return nan if np.isnan(gain) else inf

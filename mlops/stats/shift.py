@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct
-from scipy.stats import t as student
 
 from mlops.errors import DataError
 from mlops.stats.dependent import LEAST_SLOW, MIN_TERMS, Floats, ewc_dof, ewc_error, finite_series
@@ -111,6 +110,8 @@ def _fitted(x: ArrayLike, on: ArrayLike) -> tuple[float, Floats, Floats, float]:
 
 
 def _judged(difference: float, variances: tuple[float, float], dofs: tuple[int, int], n: int) -> Shift:
+    from scipy.stats import t as student
+
     total = sum(variances)
     if total <= 0:
         return Shift(difference, 0.0, float(dofs[1]), 0.5 if difference == 0 else float(difference < 0), n)
