@@ -92,7 +92,7 @@ def test_a_full_disk_raises_the_flag_keeps_what_was_acknowledged_and_recovers_by
         assert "" == ledger.degraded()
         assert MIB == disk.ballast.stat().st_size
         assert 1 == ledger.telemetry.add_outcomes(make.outcomes([("late", 0)]))
-        assert ["disk"] == [alert.key for alert in ledger.alerts.newest()]
+        assert ["disk_low:disk"] == [alert.key for alert in ledger.alerts.newest()]
 
 
 def test_the_writer_tells_every_caller_that_the_disk_is_full_and_goes_on_afterwards(small, make, clock):
