@@ -11,7 +11,7 @@ BY_HAND = {"actor": "risk", "reason": "slowly"}
 
 
 @pytest.fixture
-def trial(ledger, make):
+def comparison(ledger, make):
     terms = {"champion": 1, "challenger": 2, "kind": "compare", "salt": "s", "split": 0.9}
     return ledger.registry.open_comparison("volatility", **terms, at=make.at(0))
 
