@@ -141,19 +141,25 @@ def test_an_honest_strategy_passes(walk):
     audit(HONEST, walk(300), np.random.default_rng(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leak", FEATURES)
-def test_a_feature_that_sees_the_future_is_refused_by_its_name_in_every_world(walk, leak):
+def test_a_feature_that_sees_the_future_is_refused_by_its_name_in_every_world(walk, leak, often):
     leaky = replace(HONEST, features=(*HONEST.features, Features(("leaky",), 5, leak)))
-    found = [_refused(leaky, walk(400, seed=seed), seed) for seed in range(WORLDS)]
-    assert WORLDS == sum("feature leaky at" in text and "must not depend on later bars" in text for text in found)
+    found = [_refused(leaky, walk(400, seed=seed), seed) for seed in range(often(WORLDS))]
+    assert often(WORLDS) == sum(
+        "feature leaky at" in text and "must not depend on later bars" in text for text in found
+    )
     assert "Compute it from its own window" in found[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leak", LABELS)
-def test_a_label_that_sees_farther_than_its_horizon_is_refused_in_every_world(walk, leak):
+def test_a_label_that_sees_farther_than_its_horizon_is_refused_in_every_world(walk, leak, often):
     leaky = replace(HONEST, label=leak)
-    found = [_refused(leaky, walk(400, seed=seed), seed) for seed in range(WORLDS)]
-    assert WORLDS == sum(text.startswith("label at") and "no bar after its horizon of 1" in text for text in found)
+    found = [_refused(leaky, walk(400, seed=seed), seed) for seed in range(often(WORLDS))]
+    assert often(WORLDS) == sum(
+        text.startswith("label at") and "no bar after its horizon of 1" in text for text in found
+    )
 
 
 def test_sums_that_are_rounded_otherwise_beside_other_rows_are_no_leak(walk):
@@ -164,10 +170,11 @@ def test_sums_that_are_rounded_otherwise_beside_other_rows_are_no_leak(walk):
         audit(honest, walk(300, seed=seed), np.random.default_rng(seed))
 
 
-def test_a_leak_in_a_feature_of_tiny_values_is_found(walk):
+@pytest.mark.long
+def test_a_leak_in_a_feature_of_tiny_values_is_found(walk, often):
     tiny = Features(("leaky",), 5, lambda r: 1e-12 * (r[..., -1:] - r[..., -1:].mean(axis=0)))
-    found = [_refused(replace(HONEST, features=(tiny,)), walk(400, seed=seed), seed) for seed in range(WORLDS)]
-    assert WORLDS == sum("feature leaky at" in text for text in found)
+    found = [_refused(replace(HONEST, features=(tiny,)), walk(400, seed=seed), seed) for seed in range(often(WORLDS))]
+    assert often(WORLDS) == sum("feature leaky at" in text for text in found)
 
 
 def test_a_market_feature_that_sees_the_future_is_refused(walk):
