@@ -34,7 +34,7 @@ sys.addaudithook(lambda event, given: said.append(event) if event in ("socket.co
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.metrics import ValueDrift
-from jobs import drift_report
+from jobs.reports import evidently as drift_report
 folder = Path(sys.argv[1])
 past, now = (pd.read_parquet(folder / f"{name}.parquet") for name in ("reference", "current"))
 kinds = DataDefinition(numerical_columns=["same", "moved", "tails"], categorical_columns=["state"])
