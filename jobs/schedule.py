@@ -146,7 +146,7 @@ def _for(entry: Entry, kind: str) -> None:
 
 def main(job: str, model: str, as_of: str, **options: Any) -> None:
     """A job's command line: `run` at `as_of` (`now`, or an ISO instant), in a context of its own."""
-    in_context(job, lambda context: run(ENTRIES[job], context, model, moment(as_of), **options))
+    in_context(job, lambda context: run(ENTRIES[job], context, model, moment(as_of), **options), model or None)
 
 
 def follow_ups(decisions: Iterable[Decision]) -> list[str]:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from rich.console import Console
 
 from jobs import books, promote, train
 from jobs.cli import main as command
@@ -218,13 +217,14 @@ def say(environment, monkeypatch, capsys):
     for name, value in environment.items():
         if name.startswith(("MLOPS_", "MLFLOW_")):
             monkeypatch.setenv(name, value)
-    monkeypatch.setattr(command, "console", Console(width=300))
+    monkeypatch.setenv("COLUMNS", "300")
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["trader-mlops", *words])
         with pytest.raises(SystemExit) as ended:
             command.main()
-        return ended.value.code, capsys.readouterr().out
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out + printed.err
 
     return run
 
