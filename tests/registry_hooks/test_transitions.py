@@ -267,13 +267,13 @@ def test_what_began_with_the_new_champion_goes_on_when_its_transition_is_finishe
         MODEL, expected=1, to=2, kind="promote", actor="a", reason="r", evidence_run="", correlation_id="", at=NOW
     )
     apply._follow(registry, entry, NOW)
-    [watch] = registry.ledger.registry.open_experiments(MODEL)  # that of v3 with v1 has ended
+    [watch] = registry.ledger.registry.open_comparisons(MODEL)  # that of v3 with v1 has ended
     later = stages.begin(registry.ledger, ModelRef(MODEL, 3, Role.SHADOW), 2, NOW)
 
     assert "finished" == reconcile(registry, MODEL, NOW + timedelta(hours=1))
 
     assert [(watch.id, "watch"), (later.id, later.kind)] == [
-        (trial.id, trial.kind) for trial in registry.ledger.registry.open_experiments(MODEL)
+        (trial.id, trial.kind) for trial in registry.ledger.registry.open_comparisons(MODEL)
     ]
 
 
@@ -281,12 +281,12 @@ def test_a_rollback_ends_what_compares_the_champion_it_goes_back_to(registry):
     apply.promote(registry, ModelRef(MODEL, 2), "better", ACT, expected=1)
     apply.nominate(registry, ModelRef(MODEL, 3), ACT)
     assert [("watch", 2, 1), ("compare", 2, 3)] == [
-        (trial.kind, trial.champion, trial.challenger) for trial in registry.ledger.registry.open_experiments(MODEL)
+        (trial.kind, trial.champion, trial.challenger) for trial in registry.ledger.registry.open_comparisons(MODEL)
     ]
 
     apply.rollback(registry, MODEL, "it fell", ACT)
 
-    assert [] == registry.ledger.registry.open_experiments(MODEL)
+    assert [] == registry.ledger.registry.open_comparisons(MODEL)
 
 
 def test_a_champion_moved_by_hand_is_adopted_when_the_guard_passes(registry):
