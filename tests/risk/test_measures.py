@@ -118,11 +118,13 @@ def test_var_components_of_normal_returns_are_near_those_of_the_covariance():
         (10, 0.5, 2, 6),  # rank 4, 5 rows, half to even: 2
         (3, 0.9, 0, 0),  # the worst alone has nothing on one side
         (4, 0.2, 3, 3),  # nothing is better
+        (6, 0.2, 3, 5),  # rank 4: one is better, so one on either side
     ],
 )
 def test_the_window_of_var_components_is_half_a_tail_on_either_side_and_within_the_sample(n, confidence, first, last):
-    probes = np.eye(n)  # position i earns in the scenario of rank i alone, and is not held
-    returns = np.column_stack([np.linspace(-1, 1, n), probes])
+    ranks = RNG.permutation(n)
+    probes = np.eye(n)[ranks]  # position i earns in the scenario of rank i alone, and is not held
+    returns = np.column_stack([np.linspace(-2, -1, n)[ranks], probes])  # losses only: a window that gains is not used
 
     marginal = marginal_loss(returns, np.r_[1.0, np.zeros(n)], confidence)
 
