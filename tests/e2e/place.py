@@ -39,7 +39,7 @@ class Place:
         command = [sys.executable, "-m", "jobs.cli.main", *map(str, arguments)]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=600)
         assert status == done.returncode, done.stdout + done.stderr
-        return done.stdout
+        return done.stdout + (done.stderr if status else "")
 
     def standing(self):
         return {part.name: part for part in up.present(self.state).parts}

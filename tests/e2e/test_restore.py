@@ -42,7 +42,7 @@ def test_a_set_up_that_was_lost_comes_back_from_its_backup_and_the_doctor_finds_
         new.call("up")
 
         assert status == _models(new.call("status"))
-        assert "Trading: reducing" in new.call("status")
+        assert "reducing since" in new.call("status")
         with opened(new.settings) as context:
             bundle = context.bundle(ModelRef("volatility", context.ledger.registry.champion("volatility")))
             assert bundle.digest == context.ledger.registry.bundle("volatility", 1).digest

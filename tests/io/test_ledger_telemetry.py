@@ -202,7 +202,7 @@ def test_a_bad_prediction_is_refused_by_name(sqlite_ledger, make, features, chan
 )
 def test_a_bad_outcome_or_fill_is_refused_by_name(sqlite_ledger, make, add, rows, rule):
     with pytest.raises(DataError, match=rule):
-        getattr(sqlite_ledger, add)(rows(make))
+        getattr(sqlite_ledger.telemetry, add)(rows(make))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((1, 3)), np.zeros((1, 2), np.float32), np.zeros((2, 3), np.float32)])

@@ -108,10 +108,10 @@ def test_a_bot_in_the_background_remembers_too_and_takes_other_weights_up_after_
 
 def test_a_shadow_without_a_weight_is_not_waited_for_and_one_with_a_weight_is(registry):
     with open_bot(registry, background=True, poll_s=3600.0) as bot:
-        assert [2] == bot._arms.rivals()
+        assert [2] == bot._arms.challengers()
         give(registry, {3: 0.2})
         bot.refresh(NOW)
-        assert [2, 3] == bot._arms.rivals()
+        assert [2, 3] == bot._arms.challengers()
         assert 0.3 == pytest.approx(bot.lineup.split)
         assert Role.SHADOW is bot.lineup.roles[3]
 
@@ -156,7 +156,7 @@ def test_the_next_comparison_assigns_anew(registry):
 @pytest.mark.parametrize(
     ("weights", "error", "rule"),
     [
-        ({4: 0.1}, RegistryError, r"must be of versions that are compared \(v2, v3\), got v4. Let it wait"),
+        ({4: 0.1}, RegistryError, r"must be of versions that are compared \(v2, v3\), got v4. Enlist it first"),
         ({3: 0.5}, DataError, "must sum to less than 1"),
         ({1: 0.1}, DataError, "got one of the champion v1"),
     ],
