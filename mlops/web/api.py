@@ -23,7 +23,7 @@ from mlops.settings import Settings
 from mlops.types import TradingState
 from mlops.web import rows, scoring
 from mlops.web.access import LATER, Gate
-from mlops.web.contracts import Bar, Name, Whole
+from mlops.web.contracts import DIGITS, Bar, Name
 from mlops.web.json_outline import Outline
 from mlops.web.lanes import Lanes
 from mlops.web.metrics import Meters
@@ -163,7 +163,7 @@ def router(
 
     @routes.get("/rejections", tags=["rows"], dependencies=may_read, openapi_extra=KEYED)
     async def rejections(
-        kind: Kinds | None = None, limit: Annotated[Whole, Query(ge=1, le=MAX_SHOWN)] = 100
+        kind: Kinds | None = None, limit: Annotated[int, Field(ge=1, le=MAX_SHOWN), DIGITS, Query()] = 100
     ) -> list[Rejection]:
         """Rows that were refused, newest first."""
         return await lanes.rows.run(ledger.rejections.newest, kind, limit)

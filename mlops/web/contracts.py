@@ -28,7 +28,7 @@ def _digits(given: object) -> object:
     return whole("number", given) if isinstance(given, str) else given
 
 
-Whole = Annotated[int, BeforeValidator(_digits)]  # of a query
+DIGITS = BeforeValidator(_digits)  # a whole number in a query; its bounds stand before, else the schema lacks them
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME, pattern=r"^[^\x00]*$")]
 Instant = Annotated[AwareDatetime, Field(ge=FIRST, lt=LAST, strict=False), BeforeValidator(_spelled)]
 Finite = Annotated[float, Field(gt=-LARGEST, lt=LARGEST, allow_inf_nan=False)]

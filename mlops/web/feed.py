@@ -20,10 +20,11 @@ from typing import Annotated, Any, Literal
 import orjson
 import structlog
 from fastapi import APIRouter, Query, WebSocket
+from pydantic import Field
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from mlops.settings import FeedSettings
-from mlops.web.contracts import Whole
+from mlops.web.contracts import DIGITS
 from mlops.web.envelopes import Tree, patch, schema, tree
 from mlops.web.login import PageAccess
 from mlops.web.messages import RiskState
@@ -148,7 +149,7 @@ def router(hub: Hub, door: PageAccess) -> APIRouter:
     @routes.websocket("/feed")
     async def feed(
         socket: WebSocket,
-        since: Annotated[Whole, Query(ge=0)] = 0,
+        since: Annotated[int, Field(ge=0), DIGITS, Query()] = 0,
         mode: Literal["delta", "snapshot"] = "delta",
     ) -> None:
         if not door.from_here(socket) or await door.refuses(socket):

@@ -439,7 +439,8 @@ def test_a_version_that_was_refused_is_taken_up_also_if_its_alert_cannot_be_clos
     with bot:
         with live.ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE alerts RENAME TO away")
-        place.unlink(missing_ok=True)
+        if place.is_file():  # else the bot has it already
+            place.unlink()
         assert 2 == eventually(lambda: bot.boundary(NOW))
         with live.ledger.writing() as connection:
             connection.exec_driver_sql("ALTER TABLE away RENAME TO alerts")
