@@ -137,11 +137,11 @@ class Context:
 
     def tell(self, evidence: Evidence, run: str) -> None:
         """Note the verdict, its reason and the link for whoever started the job."""
-        from mlops.io import record
+        from mlops.io import mlflow_views, record
 
         decision, model = evidence.decision, evidence.report.model.name
         experiment = record.experiment_id(self.client, model)  # known by now: what was decided waits for no answer
-        place = f"{self.client.tracking_uri}/#/experiments/{experiment}/runs/{run}"
+        place = mlflow_views.of_run(experiment, run, str(self.client.tracking_uri))
         verdict = f"{decision.verdict.value.upper()}: {decision.reason}"
         self.outcomes.append((evidence.job, f"{model}, {evidence.name}\n{verdict}\n{place}\n"))
 

@@ -115,15 +115,14 @@ def tell_copies(registry: Registry, at: datetime) -> None:
     """
     client, ledger = registry.client, registry.ledger
     known = {(row.model, row.version) for model in ledger.registry.models() for row in ledger.registry.bundles(model)}
-    for model in [model.name for model in client.search_registered_models()]:
-        for version in client.search_model_versions(f"name = '{model}'"):
-            source = COPY.fullmatch(version.source or "")
-            if source is None or (source[1], int(source[2])) not in known or (model, int(version.version)) in known:
-                continue
-            origin, copy = f"{source[1]} v{source[2]}", f"{model} v{version.version}"
-            words = {"model": model, "version": version.version, "text": f"{origin} was copied to {copy} {BY_HAND}"}
-            ledger.alerts.add(ALERTS["version-copied"].alert(at, words, about=source[1]))
-            version_status.mark_copy(client, version, origin)
+    for version in client.search_model_versions():
+        source, model = COPY.fullmatch(version.source or ""), version.name
+        if source is None or (source[1], int(source[2])) not in known or (model, int(version.version)) in known:
+            continue
+        origin, copy = f"{source[1]} v{source[2]}", f"{model} v{version.version}"
+        words = {"model": model, "version": version.version, "text": f"{origin} was copied to {copy} {BY_HAND}"}
+        ledger.alerts.add(ALERTS["version-copied"].alert(at, words, about=source[1]))
+        version_status.mark_copy(client, version, origin)
 
 
 def _present(around: Round) -> str:

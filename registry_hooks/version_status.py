@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops.io import record
 from mlops.io.ledger import BundleRow, ComparisonRow, Ledger, Promotion
+from mlops.io.mlflow_views import of_run
 from registry_hooks.aliases import ROLES, Registry, standing
 
 log = structlog.get_logger()
@@ -159,13 +160,10 @@ def _live(ledger: Ledger, model: str, at: datetime) -> dict[int, dict[str, Any]]
 def _undone(ledger: Ledger, model: str) -> dict[int, str]:
     """What a person must know of a promotion by hand that was undone, by version; of the newest that is open."""
     texts: dict[int, str] = {}
-    for alert in reversed(ledger.alerts.newest()):
-        kind, _, rest = alert.key.partition(":")
-        if kind == UNDONE and alert.model == model:
-            needed = str(alert.details.get("needed", ""))
-            texts[int(rest.partition(":")[0][1:])] = (
-                f"{alert.as_of:%Y-%m-%d %H:%M} UTC: {alert.title}. {needed}".strip()
-            )
+    for alert in reversed(ledger.alerts.newest(UNDONE)):
+        if alert.model == model:
+            version, needed = int(alert.key.split(":")[1][1:]), str(alert.details.get("needed", ""))
+            texts[version] = f"{alert.as_of:%Y-%m-%d %H:%M} UTC: {alert.title}. {needed}".strip()
     return texts
 
 
@@ -213,7 +211,7 @@ def _tags(status: Status, experiment: str, uri: str) -> dict[str, str]:
         "status": status.status,
         "why": shorten(status.why, MOST, placeholder=" …"),
         "look": str(live.get("headline", "")),
-        "evidence": _place(experiment, status.run, uri) if status.run else "",
+        "evidence": of_run(experiment, status.run, uri if uri.startswith("http") else "") if status.run else "",
         "trained_until": status.trained_until,
         "live_accuracy": _number(live.get("accuracy"), ".4f"),
         "live_gain": _number(live.get("gain"), "+.5f"),
@@ -228,15 +226,9 @@ def _number(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _place(experiment: str, run: str, uri: str = "") -> str:
-    """Where a browser shows a run: by its address where that is known, else from MLflow's own pages."""
-    place = f"#/experiments/{experiment}/runs/{run}"
-    return f"{uri}/{place}" if uri.startswith("http") else place
-
-
 def _description(status: Status, experiment: str) -> str:
     """A version's page: what it is, why, and how it does."""
-    link = f" [Evidence]({_place(experiment, status.run)})" if status.run else ""
+    link = f" [Evidence]({of_run(experiment, status.run)})" if status.run else ""
     lines = [f"{status.status.capitalize()}: {status.why}{link}"]
     if status.undone:
         lines.insert(0, f"Undone: {status.undone}")
@@ -253,7 +245,7 @@ def _table(model: str, known: Mapping[int, Status], experiment: str) -> str:
 
 
 def _line(model: str, version: int, status: Status, experiment: str) -> str:
-    live, run = status.live, f" [run]({_place(experiment, status.run)})" if status.run else ""
+    live, run = status.live, f" [run]({of_run(experiment, status.run)})" if status.run else ""
     look = f" ({live['headline']})" if live.get("headline") else ""
     cells = (
         f"[v{version}](#/models/{model}/versions/{version})",

@@ -15,6 +15,12 @@ BOOKS = (
 )
 
 
+def of_run(number: str, run: str, uri: str = "") -> str:
+    """Where a browser shows a run of experiment `number`: at the server `uri`, or as a link on one of its pages."""
+    place = f"#/experiments/{number}/runs/{run}"
+    return f"{uri}/{place}" if uri else place
+
+
 def of_experiment(number: str, model: str, *, books: bool = False) -> str:
     """Description of an experiment: of a strategy, or of all `books` together."""
 

@@ -172,7 +172,7 @@ def link(client: MlflowClient, model: str, run_id: str) -> str:
     experiment = client.get_experiment_by_name(model)
     if experiment is None:
         return run_id
-    return f"{client.tracking_uri}/#/experiments/{experiment.experiment_id}/runs/{run_id}"
+    return mlflow_views.of_run(str(experiment.experiment_id), run_id, str(client.tracking_uri))
 
 
 def set_aside(client: MlflowClient, model: str, job_run: str) -> None:
@@ -226,7 +226,7 @@ def run(
         tags |= {key: value for key, value in origin.data.tags.items() if key.startswith(LAUNCHER)}
     run_id = str(client.create_run(experiment, _ms(at), tags=tags, run_name=name).info.run_id)
     if launched is not None:
-        place = f"[{model}: {name}](#/experiments/{experiment}/runs/{run_id})"
+        place = f"[{model}: {name}]({mlflow_views.of_run(experiment, run_id)})"
         client.update_run(launched, name=f"{name} (in experiment {model})")
         client.log_batch(launched, tags=[RunTag(NOTE, f"The evidence is in {place}.")])
     with _ending(client, run_id, at):
