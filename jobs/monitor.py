@@ -46,7 +46,6 @@ def at(context: Context, model: str, as_of: datetime, page: evidently.When = evi
     s = context.settings.monitor
     bundle = context.bundle(champion)
     inputs, reference = bundle.reference(), bundle.held_out()  # features may be those of the search; scores may not
-    trained = alarms.last_training(context, model, as_of)
     rows = _predictions(context, model, champion.version, as_of)
     bar_frequency.daily(model, rows)
     since, began = alarms.promoted(context, model, as_of), alarms.start(context, model, champion.version, as_of)
@@ -72,26 +71,8 @@ def at(context: Context, model: str, as_of: datetime, page: evidently.When = evi
     if any(f.level is Level.ALERT for f in drift):  # is it sustained? Look at the window before
         before = _window(s, rows.iloc[: len(rows) - len(now)])
         earlier = Report(champion, as_of, _drift(champion, past, before, s.drift_threshold))
-    fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in findings)
-    stands = alarms.unanswered(context, model, champion.version, as_of)
-    alarm = alarms.alarm("accuracy" if fell else "inputs", model, champion.version, began if fell else since, as_of)
-    alarm = alarm if fell or stands is None else stands
-    answering = alarms.answering(context, alarm, champion.version, as_of)
-    in_vain = "" if answering else alarms.in_vain(context, alarm, champion.version, as_of)
-    decision = policy.on_monitor(
-        report,
-        since_last_train_bars=_bars_since(context, model, trained, as_of),
-        cool_down_bars=s.cool_down_bars,
-        previous=earlier,
-        answering=answering,
-        in_vain=in_vain,
-        unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
-    )
     overdue_labels.settle(context, model, pending, as_of)
-    alarms.close(context, model, champion.version, as_of)
-    if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
-        context.ledger.alerts.add(replace(alarm, title=f"{model}: {decision.reason}"))
-    alarms.settle(context, model, champion.version, decision.reason if decision.because and in_vain else "", as_of)
+    decision = _decide(context, report, earlier, since, began)
     drawn = _drawn(context, page, report, decision, reference, matured)
     model_status.keep(context, report, decision)
     headline, draw = mlflow_runs.monitor_headline(report, decision), _page(context, page, report, inputs, now)
@@ -112,6 +93,34 @@ def at(context: Context, model: str, as_of: datetime, page: evidently.When = evi
         then=tell,
     )
     return [decision]
+
+
+def _decide(context: Context, report: Report, earlier: Report | None, since: datetime, began: datetime) -> Decision:
+    """Verdict of a look; a person is told of an alarm before anything is tried.
+
+    `earlier` is the drift of the window before, `since` the promotion, `began` the start of the charts.
+    """
+    model, version, as_of = report.model.name, report.model.version, report.as_of
+    fell = any(f.name == "accuracy_change" and f.level is Level.ALERT for f in report.findings)
+    stands = alarms.unanswered(context, model, version, as_of)
+    alarm = alarms.alarm("accuracy" if fell else "inputs", model, version, began if fell else since, as_of)
+    alarm = alarm if fell or stands is None else stands
+    answering = alarms.answering(context, alarm, version, as_of)
+    in_vain = "" if answering else alarms.in_vain(context, alarm, version, as_of)
+    decision = policy.on_monitor(
+        report,
+        since_last_train_bars=_bars_since(context, model, alarms.last_training(context, model, as_of), as_of),
+        cool_down_bars=context.settings.monitor.cool_down_bars,
+        previous=earlier,
+        answering=answering,
+        in_vain=in_vain,
+        unanswered="" if stands is None else f"the alarm on the accuracy of {stands.as_of:%Y-%m-%d} is not answered",
+    )
+    alarms.close(context, model, version, as_of)
+    if decision.because and decision.verdict in (Verdict.RETRAIN, Verdict.HOLD):  # before anything is tried
+        context.ledger.alerts.add(replace(alarm, title=f"{model}: {decision.reason}"))
+    alarms.settle(context, model, version, decision.reason if decision.because and in_vain else "", as_of)
+    return decision
 
 
 def _drawn(
